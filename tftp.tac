@@ -1,0 +1,26 @@
+# Run it:  twistd -noy tftp.tac
+#
+# The example of embedding: a TFTP service in an Application of your own, beside whatever else
+# that runs. It serves ./tftproot read-only on port 6969 of the loopback addresses.
+
+import os
+
+from twisted.application.service import Application
+
+from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.backends.readonly import ReadOnlyBackend
+from twisted_tftp.policy import Policy
+from twisted_tftp.service import TFTPService
+
+root = os.environ.get("TFTP_ROOT", "tftproot")
+port = int(os.environ.get("TFTP_PORT", "6969"))
+
+application = Application("tftp")  # uid=..., gid=... drop privileges after the port is bound
+
+service = TFTPService(
+    ReadOnlyBackend(FilesystemBackend(root)),
+    port=port,
+    host=["127.0.0.1", "::1"],
+    policy=Policy(max_windowsize=16),
+)
+service.setServiceParent(application)

@@ -1,0 +1,1 @@
+"""Stores of files; each module has one."""

@@ -1,0 +1,377 @@
+"""Serve the files beneath a directory, and take uploads that appear whole or not at all.
+
+Nothing here blocks the reactor: names are looked up, and uploads written, in threads. A read is
+tried where it stands with RWF_NOWAIT, which answers from the page cache or not at all; only a
+page that is not there yet costs a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_tftp.backends.beneath import Place, find
+from twisted_tftp.backends.naming import WriteMode
+from twisted_tftp.context import TransferContext
+from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
+from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
+
+#: Uploads are written under such a name beside their target; what remains after a crash of the
+#: machine can be told by it.
+UPLOAD_PREFIX = ".tftp-upload-"
+
+#: Octets of an upload that are given to a thread at a time, and held before the client waits.
+FLUSH, HOLD = 256 * 1024, 1024 * 1024
+
+#: Octets read in one go where each read costs a thread.
+CHUNK = 256 * 1024
+
+#: Octets that the system is asked to fetch beyond a page that was not in memory.
+READ_AHEAD = 1024 * 1024
+
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
+
+#: Run a function in a thread: `deferToThreadPool` without its first two arguments.
+InThread = Callable[..., Deferred[Any]]
+
+
+@implementer(IFileBackend)
+class FilesystemBackend:
+    """The regular files beneath the directory `root`."""
+
+    def __init__(
+        self, root: str, write: str = "never", *, in_thread: InThread | None = None
+    ) -> None:
+        """Serve `root`.
+
+        @param root: a directory; it is looked up at each request, so it may be replaced.
+        @param write: `never`, `create` (no file is replaced) or `overwrite`.
+        @param in_thread: how to run what may block; None for the reactor's thread pool.
+        """
+        self.root = root
+        self._write = WriteMode(write)
+        self._in_thread = in_thread or _in_reactor_pool
+
+    def open_reader(self, path: str, context: TransferContext) -> Deferred[FilesystemReader]:
+        """Open a regular file."""
+        return _given_or_dropped(
+            self._in_thread(_open_for_reading, self.root, path),
+            lambda opened: FilesystemReader(opened[0], opened[1], self._in_thread),
+            FilesystemReader.close,
+        )
+
+    def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
+        """Open a temporary file beside the target."""
+        if self._write is WriteMode.NEVER:
+            raise AccessViolation("this server does not accept files")
+        replace = self._write is WriteMode.OVERWRITE
+        return _given_or_dropped(
+            self._in_thread(_Upload, self.root, path, replace, context.announced_size or 0),
+            lambda upload: FilesystemWriter(upload, self._in_thread),
+            FilesystemWriter.abort,
+        )
+
+
+def _in_reactor_pool(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+    from twisted.internet import reactor
+
+    pool = reactor.getThreadPool()  # type: ignore[attr-defined]
+    return deferToThreadPool(reactor, pool, function, *args)  # type: ignore[arg-type]
+
+
+def _given_or_dropped(
+    opening: Deferred[Any], build: Callable[[Any], Any], drop: Callable[[Any], Any]
+) -> Deferred[Any]:
+    """Return a Deferred of the file that `opening` yields; cancelled, it drops the late file.
+
+    A thread can't be called back, so the file that it opens must be closed when it comes.
+    """
+    given: Deferred[Any] = Deferred()
+
+    def opened(result: Any) -> None:
+        file = build(result)
+        if given.called:
+            drop(file)
+        else:
+            given.callback(file)
+
+    def failed(failure: Failure) -> None:
+        if not given.called:
+            given.errback(failure)
+
+    opening.addCallbacks(opened, failed)
+    return given
+
+
+def _open_for_reading(root: str, path: str) -> tuple[int, int]:
+    """Return the descriptor of a regular file and its size."""
+    with find(root, path) as place:
+        descriptor = place.open_regular()
+    return descriptor, os.fstat(descriptor).st_size
+
+
+@implementer(IFileReader)
+class FilesystemReader:
+    """Read an open file; what happens to its name does not matter any more."""
+
+    def __init__(self, descriptor: int, size: int, in_thread: InThread) -> None:
+        self.size = size
+        self._descriptor = descriptor
+        self._in_thread = in_thread
+        self._nowait = bool(_NOWAIT)
+        self._view = memoryview(b"")
+        self._chunk = b""  # what the last thread has read, from `_chunk_at` on
+        self._chunk_at = 0
+        self._reading = False
+        self._closed = False
+
+    def read(self, offset: int, length: int) -> memoryview | Deferred[memoryview]:
+        """Read from the page cache now, or from the disk in a thread."""
+        start = offset - self._chunk_at
+        if start >= 0 and start + length <= len(self._chunk):
+            return memoryview(self._chunk)[start : start + length]
+        if self._nowait:
+            if len(self._view) < length:
+                self._view = memoryview(bytearray(length))
+            view = self._view[:length]
+            try:
+                if os.preadv(self._descriptor, (view,), offset, _NOWAIT) == length:
+                    return view
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise
+                self._nowait = False
+        self._reading = True
+        # Where the page cache can be asked, what comes next will be there; elsewhere each read
+        # costs a thread, so it had better be a large one.
+        amount = length if self._nowait else max(length, CHUNK)
+        reading = self._in_thread(_read, self._descriptor, offset, amount, self._nowait)
+        return reading.addBoth(self._read_done, offset, length)
+
+    def close(self) -> None:
+        """Close the file; while a thread reads it, as soon as that is done.
+
+        Its descriptor must not be closed before: another file could get the same number.
+        """
+        self._closed = True
+        if not self._reading:
+            os.close(self._descriptor)
+
+    def _read_done(self, result: Any, offset: int, length: int) -> Any:
+        self._reading = False
+        if self._closed:
+            os.close(self._descriptor)
+        if isinstance(result, Failure):
+            return result
+        self._chunk, self._chunk_at = result, offset
+        return memoryview(result)[:length]
+
+
+def _read(descriptor: int, offset: int, length: int, read_ahead: bool) -> bytes:
+    """Read `length` octets, fewer only at the end of the file."""
+    if read_ahead:
+        os.posix_fadvise(descriptor, offset, READ_AHEAD, os.POSIX_FADV_WILLNEED)
+    pieces = []
+    while length > 0:
+        piece = os.pread(descriptor, length, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return b"".join(pieces)
+
+
+class _Upload:
+    """A temporary file that will take its target's place; everything here may block."""
+
+    def __init__(self, root: str, path: str, replace: bool, size: int) -> None:
+        """Create the temporary file.
+
+        @param replace: whether a file that is there may be replaced.
+        @param size: octets that the client has announced, or 0.
+        @raise FileAlreadyExists: the file exists and may not be replaced.
+        @raise AccessViolation: what has the name can't be replaced by a file.
+        @raise DiskFull: there is no room for `size` octets.
+        """
+        self._replace = replace
+        self._place: Place = find(root, path)
+        try:
+            mode = self._check_target()
+            space = os.fstatvfs(self._place.directory)
+            if size > space.f_bavail * space.f_frsize:
+                raise DiskFull("there is no room for a file of that size")
+            self._temporary = UPLOAD_PREFIX + secrets.token_hex(8)
+            self._descriptor = os.open(
+                self._temporary,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o666,
+                dir_fd=self._place.directory,
+            )
+            if mode is not None:
+                os.fchmod(self._descriptor, mode)
+        except BaseException:
+            self._place.close()
+            raise
+
+    def _check_target(self) -> int | None:
+        """Return the mode of the file to be replaced, None where there is none."""
+        place = self._place
+        try:
+            status = place.stat()
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise AccessViolation("not a regular file")
+        if not self._replace:
+            raise FileAlreadyExists()
+        # A rename asks for the directory's permission only; the file's own counts here too.
+        if not os.access(place.name, os.W_OK, dir_fd=place.directory, effective_ids=True):
+            raise AccessViolation("the file is read-only")
+        return status.st_mode & 0o777
+
+    def write(self, data: bytes) -> None:
+        """Append to the temporary file."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def commit(self, rest: bytes) -> None:
+        """Append `rest`, make the file durable, and put it in its place at once."""
+        self.write(rest)
+        os.fsync(self._descriptor)
+        directory = self._place.directory
+        if self._replace:
+            os.rename(
+                self._temporary, self._place.name, src_dir_fd=directory, dst_dir_fd=directory
+            )
+        else:
+            os.link(
+                self._temporary,
+                self._place.name,
+                src_dir_fd=directory,
+                dst_dir_fd=directory,
+                follow_symlinks=False,
+            )
+            os.unlink(self._temporary, dir_fd=directory)
+        self._sync_directory()
+        self._close()
+
+    def discard(self) -> None:
+        """Remove the temporary file, if it has not taken its place."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary, dir_fd=self._place.directory)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._place.close()
+
+    def _sync_directory(self) -> None:
+        """Make the new name durable, where the directory may be opened at all."""
+        try:
+            directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._place.directory)
+        except PermissionError:
+            return
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@implementer(IFileWriter)
+class FilesystemWriter:
+    """Write an upload through a thread, some blocks behind the client.
+
+    Octets are held in memory until there are enough of them to be worth a thread. What fails
+    there fails the next call, at the latest the commit, before the client's last ACK.
+    """
+
+    def __init__(self, upload: _Upload, in_thread: InThread) -> None:
+        self._upload = upload
+        self._in_thread = in_thread
+        self._held: list[bytes] = []
+        self._held_octets = 0
+        self._flushing: Deferred[None] | None = None
+        self._room: Deferred[None] | None = None  # fires when more can be taken
+        self._failure: Failure | None = None
+
+    def write(self, data: bytes) -> Deferred[None] | None:
+        """Take octets; once too many are held, say when there is room again."""
+        if self._failure is not None:
+            self._failure.raiseException()
+        self._held.append(data)
+        self._held_octets += len(data)
+        if self._held_octets < FLUSH:
+            return None
+        if self._flushing is None:
+            self._flush()
+        if self._held_octets < HOLD:
+            return None
+        self._room = Deferred()
+        return self._room
+
+    def commit(self) -> Deferred[None]:
+        """Write what is held, and put the file in its place."""
+        return self._when_idle().addCallback(self._commit)
+
+    def abort(self) -> Deferred[None]:
+        """Remove the temporary file."""
+        self._held.clear()
+        self._held_octets = 0
+        return self._when_idle().addCallback(lambda _: self._in_thread(self._upload.discard))
+
+    def _commit(self, _: object) -> Deferred[None]:
+        if self._failure is not None:
+            self._failure.raiseException()
+        return self._in_thread(self._upload.commit, self._take())
+
+    def _take(self) -> bytes:
+        data = b"".join(self._held)
+        self._held.clear()
+        self._held_octets = 0
+        return data
+
+    def _flush(self) -> None:
+        self._flushing = self._in_thread(self._upload.write, self._take())
+        self._flushing.addBoth(self._flushed)
+
+    def _flushed(self, result: Any) -> None:
+        self._flushing = None
+        if isinstance(result, Failure):
+            self._failure = result
+        elif self._held_octets >= FLUSH:
+            self._flush()
+        room, self._room = self._room, None
+        if room is None:
+            return
+        if self._failure is not None:
+            room.errback(self._failure)
+        else:
+            room.callback(None)
+
+    def _when_idle(self) -> Deferred[None]:
+        """Return a Deferred that fires when no thread writes."""
+        if self._flushing is None:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+
+        def look(_: object) -> None:
+            self._when_idle().chainDeferred(idle)
+
+        self._flushing.addCallback(look)
+        return idle

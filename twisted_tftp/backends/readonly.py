@@ -1,0 +1,31 @@
+"""Refuse every write to another backend."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from zope.interface import implementer
+
+from twisted_tftp.context import TransferContext
+from twisted_tftp.errors import AccessViolation
+from twisted_tftp.interfaces import IFileBackend
+
+
+@implementer(IFileBackend)
+class ReadOnlyBackend:
+    """Serve the reads of `backend`."""
+
+    def __init__(self, backend: Any) -> None:
+        """Wrap an L{IFileBackend}."""
+        self.backend = backend
+
+    def open_reader(self, path: str, context: TransferContext) -> Any:
+        """Ask the backend."""
+        return self.backend.open_reader(path, context)
+
+    def open_writer(self, path: str, context: TransferContext) -> NoReturn:
+        """Refuse.
+
+        @raise AccessViolation: always.
+        """
+        raise AccessViolation("this server does not accept files")

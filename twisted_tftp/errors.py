@@ -1,0 +1,111 @@
+"""Name the failures of a transfer, each with its TFTP error code and a message fit for the wire.
+
+Whatever goes wrong in a backend, a session or a machine ends as one of these; the message is
+written for the person in front of the client and never shows a path of the server.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ErrorCode(IntEnum):
+    """Error codes (RFC 1350 appendix; 8 is RFC 2347 section 4)."""
+
+    NOT_DEFINED = 0
+    FILE_NOT_FOUND = 1
+    ACCESS_VIOLATION = 2
+    DISK_FULL = 3
+    ILLEGAL_OPERATION = 4
+    UNKNOWN_TRANSFER_ID = 5
+    FILE_EXISTS = 6
+    NO_SUCH_USER = 7
+    OPTION_REFUSED = 8
+
+
+class TFTPError(Exception):
+    """A transfer failed; `code` and `message` are what the peer is told (code 0)."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.NOT_DEFINED
+    default_message: ClassVar[str] = "the transfer failed"
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or self.default_message
+        super().__init__(self.message)
+
+
+class FileNotFound(TFTPError):
+    """There is no file of that name (code 1)."""
+
+    code = ErrorCode.FILE_NOT_FOUND
+    default_message = "no such file"
+
+
+class AccessViolation(TFTPError):
+    """The name may not be read or written, or is not a regular file (code 2)."""
+
+    code = ErrorCode.ACCESS_VIOLATION
+    default_message = "access denied"
+
+
+class DiskFull(TFTPError):
+    """There is no room for the file, or it is larger than what is allowed (code 3)."""
+
+    code = ErrorCode.DISK_FULL
+    default_message = "no room for the file"
+
+
+class IllegalOperation(TFTPError):
+    """A packet breaks the protocol (code 4)."""
+
+    code = ErrorCode.ILLEGAL_OPERATION
+    default_message = "illegal TFTP operation"
+
+
+class UnknownTransferID(TFTPError):
+    """A packet came from an address or port that is not the transfer's (code 5)."""
+
+    code = ErrorCode.UNKNOWN_TRANSFER_ID
+    default_message = "this port serves another transfer"
+
+
+class FileAlreadyExists(TFTPError):
+    """The file is there already and may not be replaced (code 6)."""
+
+    code = ErrorCode.FILE_EXISTS
+    default_message = "the file exists already"
+
+
+class TransferTimedOut(TFTPError):
+    """The peer fell silent for longer than the patience allows (code 0)."""
+
+    default_message = "the transfer timed out"
+
+
+_BY_ERRNO: dict[int, tuple[type[TFTPError], str]] = {
+    errno.ENOENT: (FileNotFound, ""),
+    errno.ENOTDIR: (FileNotFound, ""),
+    errno.ENAMETOOLONG: (FileNotFound, "the file name is too long"),
+    errno.EACCES: (AccessViolation, ""),
+    errno.EPERM: (AccessViolation, ""),
+    errno.EISDIR: (AccessViolation, "not a regular file"),
+    errno.ELOOP: (AccessViolation, "too many symbolic links"),
+    errno.ENXIO: (AccessViolation, "not a regular file"),
+    errno.EROFS: (AccessViolation, "the file system is read-only"),
+    errno.ETXTBSY: (AccessViolation, "the file is in use"),
+    errno.ENOSPC: (DiskFull, "the disk is full"),
+    errno.EDQUOT: (DiskFull, "the disk quota is used up"),
+    errno.EFBIG: (DiskFull, "the file is too large for the file system"),
+    errno.EEXIST: (FileAlreadyExists, ""),
+}
+
+
+def from_os_error(error: OSError) -> TFTPError:
+    """Translate the system's `error` into the failure that the peer is told.
+
+    The system's own text is left out: it holds the server's paths.
+    """
+    kind, message = _BY_ERRNO.get(error.errno or 0, (TFTPError, "input/output error"))
+    return kind(message)

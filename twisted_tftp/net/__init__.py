@@ -1,0 +1,1 @@
+"""Sockets: the request port, a link for each transfer, and one loop over all links."""

@@ -1,0 +1,107 @@
+"""Negotiate: what was asked and our policy in, what is granted and the OACK out.
+
+RFC 2347 (the mechanism), 2348 (blksize), 2349 (timeout, tsize), 7440 (windowsize), and
+tftp-hpa's blksize2 (a power of two), utimeout (microseconds) and rollover.
+
+An option is granted as asked or lowered, or it is dropped: it never fails a transfer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twisted_tftp import wire
+from twisted_tftp.policy import (
+    DEFAULT_BLKSIZE,
+    MAX_BLKSIZE,
+    MIN_BLKSIZE,
+    Policy,
+    Rollover,
+)
+
+#: Up to 20 digits: no number of TFTP needs more, and int() takes its time on long ones.
+_DECIMAL = re.compile(r"[0-9]{1,20}\Z")
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What holds for one transfer.
+
+    @ivar timeout: seconds negotiated by the client, or None.
+    @ivar accepted: the options of the OACK, (name, value), in the order asked.
+    """
+
+    blksize: int
+    windowsize: int
+    timeout: float | None
+    rollover: Rollover
+    accepted: tuple[tuple[str, str], ...]
+
+    @property
+    def oack(self) -> bytes | None:
+        """The OACK, or None where no option was granted (RFC 2347 section 3)."""
+        return wire.oack(self.accepted) if self.accepted else None
+
+
+def announced_size(options: Mapping[str, str]) -> int | None:
+    """Return the octets that a write request's tsize announces, None where it does not."""
+    return _number(options, "tsize", 0, 2**64 - 1)
+
+
+def negotiate(options: Mapping[str, str], policy: Policy, *, tsize: int | None = None) -> Grant:
+    """Decide on the `options` of a request, name (lower case) to value, in the order asked.
+
+    @param tsize: the value to answer `tsize` with: the file's size on a read, what was
+        announced on a write; None leaves it out.
+    """
+    blksize, windowsize = DEFAULT_BLKSIZE, 1
+    timeout: float | None = None
+    rollover = policy.rollover
+    accepted: dict[str, int] = {}
+    for name in options:
+        if name in ("blksize", "blksize2") and not accepted.keys() & {"blksize", "blksize2"}:
+            asked = _number(options, name, MIN_BLKSIZE, MAX_BLKSIZE)
+            if asked is None:
+                continue
+            blksize = min(asked, policy.max_blksize)
+            if name == "blksize2":
+                blksize = 1 << (blksize.bit_length() - 1)
+            accepted[name] = blksize
+        elif name == "windowsize":
+            asked = _number(options, name, 1, 65535)
+            if asked is None:
+                continue
+            windowsize = accepted[name] = min(asked, policy.max_windowsize)
+        elif name in ("timeout", "utimeout") and timeout is None:
+            low, high, unit = (1, 255, 1.0) if name == "timeout" else (10_000, 255_000_000, 1e-6)
+            asked = _number(options, name, low, high)
+            if asked is None:
+                continue
+            timeout = asked * unit
+            accepted[name] = asked
+        elif name == "rollover":
+            asked = _number(options, name, 0, 1)
+            if asked is None:
+                continue
+            rollover = Rollover.ONE if asked else Rollover.ZERO
+            accepted[name] = asked
+        elif name == "tsize" and tsize is not None and announced_size(options) is not None:
+            accepted[name] = tsize
+    return Grant(
+        blksize,
+        windowsize,
+        timeout,
+        rollover,
+        tuple((name, str(value)) for name, value in accepted.items()),
+    )
+
+
+def _number(options: Mapping[str, str], name: str, low: int, high: int) -> int | None:
+    """Return the option's value, or None where it is absent, no number or out of range."""
+    text = options.get(name, "")
+    if not _DECIMAL.match(text):
+        return None
+    value = int(text)
+    return value if low <= value <= high else None

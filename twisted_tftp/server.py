@@ -1,0 +1,260 @@
+"""Answer the request port: check a request, ask the backend, start a session.
+
+Only RRQ and WRQ are answered, and always from the transfer's own port; everything else gets
+silence and is counted. An ERROR sent in answer to an ERROR would set two servers to talk to each
+other for ever (CVE-2024-2169).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from twisted_tftp import wire
+from twisted_tftp.context import Direction, TransferContext
+from twisted_tftp.errors import TFTPError
+from twisted_tftp.net.hub import Hub, make_hub
+from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.udp import (
+    MAX_DATAGRAM,
+    Link,
+    RequestPort,
+    SharedLink,
+    SocketAddress,
+    UDPLink,
+    endpoint,
+    open_socket,
+)
+from twisted_tftp.options import announced_size
+from twisted_tftp.policy import Policy
+from twisted_tftp.session import ReadSession, Session, WriteSession
+from twisted_tftp.transferlog import TransferLog
+from twisted_tftp.transfers import Transfers
+
+#: Seconds in which the same request from the same address and port is a repeated one.
+YOUNG = 1.0
+
+#: Seconds between two warnings of the same kind.
+WARN_INTERVAL = 60.0
+
+
+@dataclass
+class Counters:
+    """What the request port did not answer.
+
+    @ivar ignored: packets that are no request.
+    @ivar repeated: requests that came again.
+    @ivar shed: requests dropped because too many transfers ran, or no socket was left.
+    @ivar malformed: requests answered with ERROR 4.
+    """
+
+    ignored: int = 0
+    repeated: int = 0
+    shed: int = 0
+    malformed: int = 0
+
+
+class LinkOpener:
+    """Open a socket for each transfer, all in one hub."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        port_range: tuple[int, int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.strangers = Strangers()
+        self._hub: Hub | None = None
+        self._reactor = reactor
+        self._port_range = port_range
+        self._clock = clock
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM))
+
+    def open(self, peer: SocketAddress, local: SocketAddress | None) -> Link:
+        """Return a link to `peer` that leaves from the host of `local`.
+
+        @raise OSError: there is no socket or port left.
+        """
+        if self._hub is None:
+            self._hub = make_hub(self._reactor)
+        sock = open_socket(peer, local, self._port_range)
+        return UDPLink(sock, peer, self._hub, self.strangers, self._buffer, self._clock)
+
+    def close(self) -> None:
+        """Close the hub, after the links."""
+        if self._hub is not None:
+            self._hub.close()
+            self._hub = None
+
+
+class TFTPServer(DatagramProtocol):
+    """Serve a backend: the protocol of a request port, and the factory of its sessions.
+
+    Several ports (addresses) of one server share its `transfers` and `opener`.
+
+    @ivar counters: what was not answered.
+    @ivar accepting: whether new requests are taken.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        backend: Any,
+        policy: Policy | None = None,
+        *,
+        observer: Any = None,
+        reactor: Any = None,
+        clock: Callable[[], float] = time.monotonic,
+        transfers: Transfers | None = None,
+        opener: Any = None,
+    ) -> None:
+        """Make a server of one request port.
+
+        @param backend: an L{IFileBackend}.
+        @param policy: what is granted; the defaults of `Policy` if None.
+        @param observer: an L{ITransferObserver}; None for the log.
+        @param reactor: for timers and sockets; None for the global one.
+        @param clock: seconds of a clock that only grows.
+        @param transfers: shared with the server's other ports.
+        @param opener: a `LinkOpener` or what has its `open`; shared likewise.
+        """
+        if reactor is None:
+            from twisted.internet import reactor
+        self.backend = backend
+        self.policy = policy or Policy()
+        self.observer = observer or TransferLog()
+        self.reactor = reactor
+        self.clock = clock
+        self.counters = Counters()
+        self.accepting = True
+        self.transfers = transfers or Transfers()
+        self.opener = opener or LinkOpener(reactor, self.policy.port_range, clock)
+        self._warned: dict[str, float] = {}
+
+    def datagramReceived(self, datagram: bytes, addr: SocketAddress) -> None:
+        """Take a datagram from a plain Twisted port, which can't tell which address it reached."""
+        self.received(datagram, addr, None)
+
+    def startProtocol(self) -> None:
+        """Check that the port can do what the policy asks for.
+
+        @raise TypeError: all transfers are to answer from a port that is no L{RequestPort}.
+        """
+        if self.policy.single_port and not isinstance(self.transport, RequestPort):
+            raise TypeError("single-port needs a port of twisted_tftp.net.udp.listen")
+
+    def received(self, datagram: bytes, peer: SocketAddress, local: SocketAddress | None) -> None:
+        """Take a datagram that reached the request port.
+
+        @param peer: the socket address that it came from.
+        @param local: the socket address that it reached, or None.
+        """
+        key = (peer, local)
+        running = self.transfers.find(key)
+        opcode = wire.opcode_of(datagram)
+        if opcode not in (wire.Opcode.RRQ, wire.Opcode.WRQ):
+            if self.policy.single_port and running is not None:
+                running.receive(datagram, self.clock())
+            else:
+                self.counters.ignored += 1
+            return
+        if not self.accepting:
+            return
+        if running is not None and self._is_repeated(running, datagram):
+            self.counters.repeated += 1
+            return
+        if self.transfers.running >= self.policy.max_transfers:
+            self._shed("max-transfers is reached")
+            return
+        if running is not None and self.policy.single_port:
+            running.cancel()  # one peer, one transfer: its packets could not be told apart
+        try:
+            link = self._open_link(peer, local)
+        except OSError as error:
+            self._shed(f"no socket for a transfer: {error.strerror}")
+            return
+        self._begin(datagram, peer, local, link, key)
+
+    def build_session(self, context: TransferContext, **wiring: Any) -> Session:
+        """Return the session of a request; override this to change how transfers are made.
+
+        @param wiring: what every `Session` takes; pass it on.
+        """
+        kind = ReadSession if context.direction is Direction.READ else WriteSession
+        return kind(context, **wiring)
+
+    def _begin(
+        self,
+        datagram: bytes,
+        peer: SocketAddress,
+        local: SocketAddress | None,
+        link: Link,
+        key: Hashable,
+    ) -> None:
+        try:
+            request = wire.parse_request(datagram)
+        except TFTPError as failure:
+            self.counters.malformed += 1
+            link.send((wire.error(failure),))
+            link.close()
+            return
+        reading = request.opcode is wire.Opcode.RRQ
+        context = TransferContext(
+            peer=endpoint(peer),
+            local=endpoint(local) if local else None,
+            direction=Direction.READ if reading else Direction.WRITE,
+            filename=request.filename,
+            mode=request.mode,
+            options=request.options,
+            announced_size=None if reading else announced_size(request.options),
+        )
+        transfers = self.transfers
+        session = self.build_session(
+            context,
+            request=datagram,
+            link=link,
+            backend=self.backend,
+            policy=self.policy,
+            observer=self.observer,
+            reactor=self.reactor,
+            clock=self.clock,
+            on_finished=transfers.finished,
+            on_ended=lambda ended: transfers.remove(key, ended),
+        )
+        transfers.add(key, session)
+        session.start()
+
+    def _is_repeated(self, running: Session, datagram: bytes) -> bool:
+        """Whether `datagram` is the request of a young transfer again; if so, answer it.
+
+        Clients whose clock is shorter than the way to us ask again and then take the first
+        answer. Starting a second transfer would send them everything twice.
+        """
+        if running.request != datagram:
+            return False
+        if not running.answered and not running.finished:
+            running.repeated()
+            return True
+        return self.clock() - running.statistics.started < YOUNG
+
+    def _open_link(self, peer: SocketAddress, local: SocketAddress | None) -> Link:
+        if self.policy.single_port:
+            assert isinstance(self.transport, RequestPort)
+            return SharedLink(self.transport, peer, local)
+        link: Link = self.opener.open(peer, local)
+        return link
+
+    def _shed(self, reason: str) -> None:
+        """Drop a request in silence, so that the client asks again; warn once a minute."""
+        self.counters.shed += 1
+        now = self.clock()
+        if now - self._warned.get(reason, -WARN_INTERVAL) >= WARN_INTERVAL:
+            self._warned[reason] = now
+            self._log.warn("a request was dropped: {reason}", reason=reason)

@@ -1,0 +1,168 @@
+"""Run a server as a Twisted service: bind, serve, refuse what is new, drain, stop."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.config import Settings
+from twisted_tftp.net.udp import RequestPort, listen
+from twisted_tftp.policy import Policy
+from twisted_tftp.server import LinkOpener, TFTPServer
+from twisted_tftp.transferlog import TransferLog
+from twisted_tftp.transfers import Transfers
+
+#: Where no host is given: all addresses of both families. An IPv6 socket takes IPv6 only, so
+#: that each request's local address has the family of its peer.
+EVERYWHERE = ("0.0.0.0", "::")
+
+
+class StartError(SystemExit, Exception):
+    """The service can't start, and says why in one line.
+
+    It ends the process with exit status 1 and no traceback, since it is a SystemExit; twistd
+    tidies up after an Exception, since it is that too.
+    """
+
+
+class TFTPService(Service):
+    """Serve a backend on one port of some addresses.
+
+    @ivar transfers: the running transfers of all addresses.
+    @ivar servers: the L{TFTPServer} of each address, while the service runs.
+    """
+
+    name = "tftp"
+    _log = Logger()
+
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        port: int = 69,
+        host: Sequence[str] = (),
+        drain: float = 5.0,
+        policy: Policy | None = None,
+        observer: Any = None,
+        reactor: Any = None,
+    ) -> None:
+        """Make a service; nothing is bound before it starts.
+
+        @param backend: an L{IFileBackend}.
+        @param port: the request port; 0 lets the system choose, see `ports`.
+        @param host: addresses to listen on; none for all of IPv4 and IPv6.
+        @param drain: seconds that running transfers have to finish when the service stops.
+        @param policy: what is granted; the defaults of `Policy` if None.
+        @param observer: an L{ITransferObserver}; None for the log.
+        """
+        if reactor is None:
+            from twisted.internet import reactor
+        self._backend = backend
+        self._port = port
+        self._host = tuple(host)
+        self._drain = drain
+        self._policy = policy or Policy()
+        self._observer = observer
+        self._reactor = reactor
+        self._opener = LinkOpener(reactor, self._policy.port_range)
+        self._ports: list[RequestPort] = []
+        self.transfers = Transfers()
+        self.servers: list[TFTPServer] = []
+
+    @property
+    def ports(self) -> list[RequestPort]:
+        """The bound ports, while the service runs."""
+        return list(self._ports)
+
+    def privilegedStartService(self) -> None:
+        """Bind, while there may still be the privilege to.
+
+        @raise StartError: the root is missing, or a port can't be bound.
+        """
+        if isinstance(self._backend, FilesystemBackend) and not os.path.isdir(self._backend.root):
+            raise StartError(f"tftp: root {self._backend.root!r} is not a directory")
+        for host in self._host or EVERYWHERE:
+            try:
+                self._bind(host)
+            except CannotListenError as error:
+                if not self._host and host == "::" and _family_is_missing(error.socketError):
+                    continue
+                self._close_ports()
+                raise StartError(f"tftp: {_explain(host, self._port, error)}") from None
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """Serve; bind first where nobody has called `privilegedStartService` (as in `twist`)."""
+        if not self._ports:
+            self.privilegedStartService()
+        super().startService()
+        for port in self._ports:
+            address = port.getHost()
+            self._log.info("serving on {host} port {port}", host=address.host, port=address.port)
+
+    def stopService(self) -> Deferred[None]:
+        """Refuse new requests; fire when running transfers are done or `drain` has passed."""
+        super().stopService()
+        for server in self.servers:
+            server.accepting = False
+        closed: list[Any] = []
+        if not self._policy.single_port:
+            closed.append(self._close_ports())
+        running = self.transfers.when_none_runs()
+        if self.transfers.running:
+            self._log.info("waiting for {count} transfers", count=self.transfers.running)
+            deadline = self._reactor.callLater(self._drain, running.cancel)
+            running.addBoth(lambda _: deadline.active() and deadline.cancel())
+        running.addBoth(lambda _: self.transfers.cancel_all("the server is being stopped"))
+        running.addBoth(lambda _: closed.append(self._close_ports()))
+        running.addBoth(lambda _: DeferredList(closed))
+        running.addBoth(lambda _: self._opener.close())
+        return running
+
+    def _bind(self, host: str) -> None:
+        server = TFTPServer(
+            self._backend,
+            self._policy,
+            observer=self._observer,
+            reactor=self._reactor,
+            transfers=self.transfers,
+            opener=self._opener,
+        )
+        self._ports.append(listen(self._reactor, self._port, server, host))
+        self.servers.append(server)
+
+    def _close_ports(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+
+
+def make_service(settings: Settings) -> TFTPService:
+    """Return the service that `settings` describe."""
+    return TFTPService(
+        FilesystemBackend(settings.root, settings.write),
+        port=settings.port,
+        host=settings.host,
+        drain=settings.drain,
+        policy=settings.policy,
+        observer=TransferLog(settings.verbose),
+    )
+
+
+def _family_is_missing(error: Any) -> bool:
+    return getattr(error, "errno", None) in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def _explain(host: str, port: int, error: CannotListenError) -> str:
+    reason = error.socketError
+    text = getattr(reason, "strerror", None) or str(reason)
+    if isinstance(reason, PermissionError):
+        text = f"{text}; ports below 1024 need root or CAP_NET_BIND_SERVICE, or use --port"
+    return f"can't listen on {host} port {port}: {text}"

@@ -1,0 +1,507 @@
+"""Run one transfer: a machine, a link, a reader or a writer, and one timer of the reactor.
+
+A session is there from the moment a request comes until nothing more is expected from its
+peer. It asks the backend for the file, negotiates, and then carries datagrams to the machine
+and the machine's wishes to the reader or writer and to the link.
+
+    request --> open --> transfer --> ended
+                  \\__________\\_____> (ERROR to the peer) ended
+
+The timer is armed again only when it fires, or when the machine's deadline comes before it; a
+packet costs no timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_tftp import options, wire
+from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
+from twisted_tftp.errors import (
+    DiskFull,
+    ErrorCode,
+    TFTPError,
+    TransferTimedOut,
+    from_os_error,
+)
+from twisted_tftp.net.udp import Buffer, Link
+from twisted_tftp.policy import Policy, Retransmit
+from twisted_tftp.transfer.receiver import Receiver, ReceiverState
+from twisted_tftp.transfer.sender import Sender, SenderState
+from twisted_tftp.transfer.step import Step
+from twisted_tftp.transfer.timing import Timing
+from twisted_tftp.translate import NetasciiReader, NetasciiWriter
+
+#: Octets after which an observer is told of the progress, at the next deadline.
+PROGRESS = 32 * 1024 * 1024
+
+
+class Session:
+    """What reads and writes share: opening, the timer, and an end that happens once.
+
+    @ivar context: what was asked, and by whom.
+    @ivar request: the request's octets, to tell a repeated one.
+    @ivar statistics: what observers see.
+    @ivar finished: the file's part is over (a write may still dally).
+    @ivar ended: all is over for the peer; the link is closed.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        context: TransferContext,
+        *,
+        request: bytes,
+        link: Link,
+        backend: Any,
+        policy: Policy,
+        observer: Any,
+        reactor: Any,
+        clock: Callable[[], float],
+        on_finished: Callable[[Session], None],
+        on_ended: Callable[[Session], None],
+    ) -> None:
+        """Prepare a transfer; `start` begins it.
+
+        @param reactor: an L{IReactorTime}.
+        @param clock: seconds of a clock that only grows; it need not be the reactor's.
+        @param on_finished: called when `finished` becomes true.
+        @param on_ended: called when nothing is left: the link, the timer and the file are
+            released.
+        """
+        self.context = context
+        self.request = request
+        self.statistics = TransferStatistics(context, clock())
+        self.finished = False
+        self.ended = False
+        self._link = link
+        self._backend = backend
+        self._policy = policy
+        self._observer = observer
+        self._reactor = reactor
+        self._clock = clock
+        self._on_finished = on_finished
+        self._on_ended = on_ended
+        self._opening: Deferred[Any] | None = None
+        self._machine: Any = None
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
+        self._told_octets = 0
+        # The peer shows that it waits by asking again until the file is open.
+        self._asked_at = self.statistics.started
+
+    # -- what a subclass fills in ---------------------------------------------------------
+
+    def _open(self) -> Any:
+        raise NotImplementedError
+
+    def _adopt(self, file: Any) -> None:
+        """Take the reader or writer."""
+        raise NotImplementedError
+
+    def _opened(self) -> Step:
+        """Negotiate, build the machine, and return its first step."""
+        raise NotImplementedError
+
+    def _perform(self, step: Step, now: float) -> None:
+        """Do what the machine wants."""
+        raise NotImplementedError
+
+    def _release(self) -> Any:
+        """Close the reader or drop an unfinished file; a Deferred fires when that is done."""
+        raise NotImplementedError
+
+    # -- the beginning --------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Ask the backend for the file."""
+        self._observe("started")
+        opening = self._opening = maybeDeferred(self._open)
+        opening.addCallbacks(self._on_open, self._on_open_failed)
+        opening.addErrback(self._fail)
+        if not self.ended and self._machine is None:
+            self._arm(self._asked_at + self._patience())
+
+    def repeated(self) -> None:
+        """The same request came again: repeat the first answer while it is due."""
+        now = self._clock()
+        self._asked_at = now
+        if self._machine is not None and not self.finished:
+            self._perform(self._machine.repeat(now), now)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the peer has shown that it is there, by more than its request."""
+        return self._machine is not None and self._machine.answered
+
+    def _on_open(self, file: Any) -> None:
+        self._opening = None
+        if self.ended:  # the backend did not heed the cancellation
+            self._adopt(file)
+            self._release()
+            return
+        self._adopt(file)
+        step = self._opened()
+        self._link.attach(self.receive, self.context.direction is Direction.WRITE)
+        self._perform(step, self._clock())
+
+    def _on_open_failed(self, failure: Failure) -> None:
+        self._opening = None
+        if self.ended and failure.check(CancelledError):
+            return
+        self._fail(failure)
+
+    def _grant(self, tsize: int | None) -> options.Grant:
+        grant = options.negotiate(self.context.options, self._policy, tsize=tsize)
+        self.statistics.granted = grant.accepted
+        return grant
+
+    def _timing(self, grant: options.Grant) -> Timing:
+        policy = self._policy
+        return Timing(
+            first=policy.timeout,
+            longest=grant.timeout or policy.timeout,
+            retries=policy.retries,
+            adaptive=policy.retransmit is Retransmit.ADAPTIVE,
+        )
+
+    def _patience(self) -> float:
+        return self._policy.retries * self._policy.timeout
+
+    # -- packets and time -----------------------------------------------------------------
+
+    def receive(self, datagram: Buffer, now: float) -> None:
+        """Take a datagram from the peer's address and port."""
+        if self._machine is None:
+            return  # nothing was sent yet, so this answers nothing
+        step = self._machine.receive(datagram, now)
+        if step is not Step.WAIT:
+            self._perform(step, now)
+        elif self._machine.deadline < self._timer_at:
+            self._arm(self._machine.deadline)
+
+    def _arm(self, deadline: float) -> None:
+        """See to it that the timer fires at `deadline`, or before it."""
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline == float("inf"):
+            return
+        self._timer_at = deadline
+        delay = max(0.0, deadline - self._clock())
+        self._timer = self._reactor.callLater(delay, self._fired)
+
+    def _fired(self) -> None:
+        self._timer = None
+        if self._machine is None:
+            deadline = self._asked_at + self._patience()
+            if self._clock() >= deadline:
+                self._end(Outcome.TIMED_OUT, TransferTimedOut())
+            else:
+                self._arm(deadline)
+            return
+        # If the loop was late, the answer may be waiting: read it before acting on its absence.
+        if self._clock() >= self._machine.deadline:
+            self._link.drain()
+            if self.ended:
+                return
+            now = self._clock()
+            if now >= self._machine.deadline:
+                self._perform(self._machine.expire(now), now)
+        if not self.finished:
+            self._tell_progress()
+        if not self.ended:
+            self._arm(self._machine.deadline)
+
+    # -- the end --------------------------------------------------------------------------
+
+    def cancel(self, message: str = "") -> None:
+        """End the transfer; with a `message` the peer is told."""
+        if not self.finished:
+            failure = TFTPError(message or "the transfer was cancelled")
+            self._end(Outcome.CANCELLED, failure, tell=bool(message))
+        else:
+            self._close()
+
+    def _fail(self, failure: Failure) -> None:
+        """End the transfer with what went wrong on our side."""
+        error = failure.value
+        if isinstance(error, OSError):
+            error = from_os_error(error)
+        if not isinstance(error, TFTPError):
+            self._log.failure("a transfer broke", failure=failure)
+            error = TFTPError("internal error")
+        outcome = Outcome.FAILED if self._machine is not None else Outcome.REFUSED
+        self._end(outcome, error)
+
+    def _end_of_machine(self) -> None:
+        """End the transfer as the machine did, where it did not complete."""
+        machine = self._machine
+        if machine.peer_error is not None:
+            code, message = machine.peer_error
+            probe = not machine.answered and code in (
+                ErrorCode.NOT_DEFINED,
+                ErrorCode.OPTION_REFUSED,
+            )
+            outcome = Outcome.SIZE_PROBE if probe and self.statistics.granted else Outcome.ABORTED
+            self._end(outcome, TFTPError(message or f"error {code}"), tell=False)
+        elif isinstance(machine.failure, TransferTimedOut):
+            # An address that has never answered may be forged: it gets no more.
+            self._end(Outcome.TIMED_OUT, machine.failure, tell=machine.answered)
+        else:
+            self._end(Outcome.FAILED, machine.failure)
+
+    def _end(self, outcome: Outcome, error: TFTPError, tell: bool = True) -> None:
+        if self.finished:
+            self._close()
+            return
+        if tell:
+            self._link.send((wire.error(error),))
+        self.statistics.error = error.message
+        self._finish(outcome)
+        self._close()
+
+    def _finish(self, outcome: Outcome) -> None:
+        """Tell the observer; the file's part is over."""
+        self.finished = True
+        self.statistics.outcome = outcome
+        self.statistics.ended = self._clock()
+        self._update_statistics()
+        self._observe("finished")
+        self._on_finished(self)
+
+    def _close(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._link.close()
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
+        released = maybeDeferred(self._release)
+        released.addErrback(self._release_failed)
+        released.addCallback(lambda _: self._on_ended(self))
+
+    def _release_failed(self, failure: Failure) -> None:
+        self._log.failure("a file could not be released", failure=failure)
+
+    def _tell_progress(self) -> None:
+        self._update_statistics()
+        if self.statistics.octets - self._told_octets >= PROGRESS:
+            self._told_octets = self.statistics.octets
+            self._observe("progressed")
+
+    def _update_statistics(self) -> None:
+        if self._machine is not None:
+            self.statistics.octets = self._machine.octets
+            self.statistics.retransmissions = self._machine.retransmissions
+
+    def _observe(self, event: str) -> None:
+        try:
+            getattr(self._observer, event)(self.statistics)
+        except Exception:
+            self._log.failure("an observer failed")
+
+
+class ReadSession(Session):
+    """Send a file to the client that asked for it."""
+
+    _reader: Any = None
+    _machine: Sender
+    _reading: Deferred[Any] | None = None
+
+    def _open(self) -> Any:
+        return self._backend.open_reader(self.context.path, self.context)
+
+    def _adopt(self, file: Any) -> None:
+        self._reader = NetasciiReader(file) if self.context.mode == wire.NETASCII else file
+
+    def _opened(self) -> Step:
+        size: int | None = self._reader.size
+        # curl takes `tsize=0` for an error, so an empty file's size is left out.
+        grant = self._grant(size or None)
+        self._machine = Sender(
+            blksize=grant.blksize,
+            windowsize=grant.windowsize,
+            size=size,
+            oack=grant.oack,
+            timing=self._timing(grant),
+            rollover=grant.rollover,
+        )
+        return self._machine.start(self._clock())
+
+    def _perform(self, step: Step, now: float) -> None:
+        machine = self._machine
+        if step is Step.READ:
+            self._read(now)
+        elif step is Step.SEND:
+            self._link.send((machine.reply,))
+        elif step is Step.END:
+            if machine.state is SenderState.DONE:
+                self._finish(Outcome.COMPLETED)
+                self._close()
+            else:
+                self._end_of_machine()
+            return
+        if machine.deadline < self._timer_at or self._timer is None:
+            self._arm(machine.deadline)
+
+    def _read(self, now: float) -> None:
+        """Get the octets that the machine wants and send them."""
+        if self._reading is not None:
+            return  # the read under way looks at what is wanted then
+        machine = self._machine
+        offset, length = machine.offset, machine.length
+        try:
+            data = self._reader.read(offset, length) if length else b""
+        except Exception:
+            self._fail(Failure())
+            return
+        if isinstance(data, Deferred):
+            self._reading = data
+            data.addCallbacks(self._on_read, self._on_read_failed, (offset, length))
+            data.addErrback(self._fail)
+        else:
+            self._send(data, length, now)
+
+    def _on_read(self, data: Any, offset: int, length: int) -> None:
+        self._reading = None
+        if self.ended:
+            return
+        now = self._clock()
+        if (offset, length) == (self._machine.offset, self._machine.length):
+            self._send(data, length, now)
+        else:
+            self._read(now)
+        if not self.ended:
+            self._arm(self._machine.deadline)
+
+    def _on_read_failed(self, failure: Failure) -> None:
+        self._reading = None
+        if not self.ended:
+            self._fail(failure)
+
+    def _send(self, data: Buffer, length: int, now: float) -> None:
+        if len(data) != length and (len(data) > length or self._reader.size is not None):
+            self._fail(Failure(TFTPError("the file changed while it was read")))
+            return
+        burst = self._machine.burst(data, now)
+        if burst:
+            self._link.send(burst)
+        else:
+            self._end_of_machine()
+
+    def _release(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
+class WriteSession(Session):
+    """Receive a file from a client and store it."""
+
+    _writer: Any = None
+    _machine: Receiver
+    _committing: Deferred[None] | None = None
+
+    def _open(self) -> Any:
+        policy, announced = self._policy, self.context.announced_size
+        if policy.max_upload is not None and (announced or 0) > policy.max_upload:
+            raise DiskFull("the file is larger than what is accepted here")
+        return self._backend.open_writer(self.context.path, self.context)
+
+    def _adopt(self, file: Any) -> None:
+        self._writer = NetasciiWriter(file) if self.context.mode == wire.NETASCII else file
+
+    def _opened(self) -> Step:
+        grant = self._grant(self.context.announced_size)
+        self._link.expect(grant.windowsize * (grant.blksize + wire.HEADER_SIZE))
+        self._machine = Receiver(
+            blksize=grant.blksize,
+            windowsize=grant.windowsize,
+            first_reply=grant.oack or wire.ack(0),
+            timing=self._timing(grant),
+            rollover=grant.rollover,
+        )
+        return self._machine.start(self._clock())
+
+    def _perform(self, step: Step, now: float) -> None:
+        machine = self._machine
+        if step is Step.STORE:
+            self._store()
+        elif step is Step.SEND:
+            self._link.send((machine.reply,))
+        elif step is Step.END:
+            if machine.state is ReceiverState.DONE:
+                self._close()
+            else:
+                self._end_of_machine()
+            return
+        if not self.ended and (machine.deadline < self._timer_at or self._timer is None):
+            self._arm(machine.deadline)
+
+    def _store(self) -> None:
+        """Write what the machine has in hand; when that is done, acknowledge it."""
+        machine, policy = self._machine, self._policy
+        data = machine.take()
+        if policy.max_upload is not None and machine.octets > policy.max_upload:
+            self._fail(Failure(DiskFull("the file is larger than what is accepted here")))
+            return
+        try:
+            written = self._writer.write(data) if data else None
+        except Exception:
+            self._fail(Failure())
+            return
+        if isinstance(written, Deferred):
+            written.addCallbacks(lambda _: self._written(), self._fail)
+            written.addErrback(self._fail)
+        else:
+            self._written()
+
+    def _written(self) -> None:
+        if self.ended:
+            return
+        if not self._machine.complete:
+            self._acknowledge()
+            return
+        committing = self._committing = maybeDeferred(self._writer.commit)
+        committing.addCallbacks(self._committed, self._commit_failed)
+        committing.addErrback(self._fail)
+
+    def _committed(self, _: object) -> None:
+        self._committing = self._writer = None
+        if not self.finished:
+            self._finish(Outcome.COMPLETED)
+            self._acknowledge()
+
+    def _commit_failed(self, failure: Failure) -> Any:
+        self._committing = None
+        if self.finished:
+            return self._release()
+        self._fail(failure)
+        return None
+
+    def _acknowledge(self) -> None:
+        now = self._clock()
+        self._perform(self._machine.stored(now), now)
+
+    def _release(self) -> Any:
+        if self._committing is not None:
+            # The file is whole: it goes to its place, or the failure of that drops it.
+            done: Deferred[None] = Deferred()
+            self._committing.addBoth(lambda _: done.callback(None))
+            return done
+        writer, self._writer = self._writer, None
+        return writer.abort() if writer is not None else None

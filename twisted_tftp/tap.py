@@ -1,0 +1,140 @@
+"""Be a plugin of twistd and twist: the command line's options, and the service made of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from typing import Any, ClassVar, NoReturn
+
+from twisted.python import usage
+
+from twisted_tftp import __version__
+from twisted_tftp.config import settings
+from twisted_tftp.service import TFTPService, make_service
+
+#: Title, then (option, placeholder of its value or None for a flag, text).
+_GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
+    (
+        "Files",
+        [
+            ("root", "DIR", "serve the files beneath DIR (default: the working directory)"),
+            ("write", "MODE", "never, create (new files only) or overwrite (default: never)"),
+            ("max-upload", "SIZE", "refuse larger uploads; 100000, 64k, 20M, 4G (default: none)"),
+        ],
+    ),
+    (
+        "Addresses",
+        [
+            ("host", "ADDR", "listen on ADDR; repeatable (default: all of IPv4 and IPv6)"),
+            ("port", "N", "request port (default: 69)"),
+            ("port-range", "LO:HI", "local ports of transfers (default: the system's choice)"),
+            ("single-port", None, "answer from the request port: for NAT and containers"),
+        ],
+    ),
+    (
+        "Time",
+        [
+            ("timeout", "S", "first and longest wait between retransmissions (default: 1)"),
+            ("retries", "N", "give a client up after N timeouts of silence (default: 10)"),
+            (
+                "retransmit",
+                "MODE",
+                "adaptive (to the measured round trip) or fixed (the timeout, RFC 2349)"
+                " (default: adaptive)",
+            ),
+            ("drain", "S", "seconds that transfers have to finish at a stop (default: 5)"),
+        ],
+    ),
+    (
+        "Limits",
+        [
+            ("max-blksize", "N", "octets of a block at most (default: 65464)"),
+            ("max-windowsize", "N", "blocks of a window at most (default: 64)"),
+            ("rollover", "N", "block after 65535: 0, 1 or none (default: 0)"),
+            ("max-transfers", "N", "transfers at once; more are not answered (default: 10000)"),
+        ],
+    ),
+    (
+        "Other",
+        [
+            ("verbose", None, "log at debug level"),
+            ("version", None, "print the version and exit"),
+            ("help", None, "print this help and exit"),
+        ],
+    ),
+]
+
+
+class Options(usage.Options):
+    """Options of `twistd tftp`."""
+
+    synopsis = "Usage: twistd [twistd options] tftp [options]"
+    optFlags: ClassVar = [
+        [name, None, text]
+        for _, group in _GROUPS
+        for name, value, text in group
+        if value is None and name not in ("version", "help")
+    ]
+    optParameters: ClassVar = [
+        [name, None, None, text]
+        for _, group in _GROUPS
+        for name, value, text in group
+        if value is not None and name != "host"
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["host"] = []
+
+    def opt_host(self, address: str) -> None:
+        """Listen on this address; repeatable."""
+        self["host"].append(address)
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"twisted-tftp {__version__}")
+        sys.exit(0)
+
+    def parseArgs(self, *args: str) -> None:
+        if args:
+            raise usage.UsageError(f"unexpected argument {args[0]!r}")
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse the command line; a mistake in it is one line and exit status 1."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            sys.exit(f"tftp: {error} (see --help)")
+
+    def postOptions(self) -> None:
+        """Check all values, before twistd starts anything.
+
+        @raise usage.UsageError: one is bad.
+        """
+        try:
+            self.settings = settings(self)
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Return the options in groups."""
+        width = width or int(os.environ.get("COLUMNS", "80"))
+        lines = []
+        for title, group in _GROUPS:
+            lines.append(f"{title}:")
+            for name, value, text in group:
+                head = f"  --{name}" + (f" {value}" if value else "")
+                lines += textwrap.wrap(
+                    text,
+                    width,
+                    initial_indent=f"{head:<24}",
+                    subsequent_indent=" " * 24,
+                )
+            lines.append("")
+        return "\n".join(lines)
+
+
+def makeService(options: Options) -> TFTPService:
+    """Return the service; what twistd calls with the parsed options."""
+    return make_service(options.settings)

@@ -1,0 +1,301 @@
+"""Receive a file's blocks: the machine of who receives DATA (a write on the server, a get).
+
+    RECEIVING --window full, gap or last block--> STORING --stored--> RECEIVING
+    STORING --the last octets are stored--> DALLYING --quiet--> DONE
+        \\______________________________________________________> FAILED
+
+Blocks are counted from 1 without end; only the wire has 16 bits. A block counts as acknowledged
+when what it brought is stored, so an ACK waits for the store.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from twisted_tftp import wire
+from twisted_tftp.errors import IllegalOperation, TFTPError, TransferTimedOut
+from twisted_tftp.policy import Rollover
+from twisted_tftp.transfer.blocks import Numbering
+from twisted_tftp.transfer.step import Step
+from twisted_tftp.transfer.timing import UNANSWERED_DATAGRAMS, Timing
+
+#: Seconds, at least, for which a repeated last block is answered: clients ask again after 5.
+DALLY = 10.0
+
+_NEVER = float("inf")
+
+
+class ReceiverState(Enum):
+    """What the receiver awaits."""
+
+    #: The next block.
+    RECEIVING = "receiving"
+    #: The store's word that it has what `take` gave out.
+    STORING = "storing"
+    #: Nothing but the last block again, if its ACK was lost.
+    DALLYING = "dallying"
+    #: Nothing: the file is complete.
+    DONE = "done"
+    #: Nothing: it can't go on; `failure` or `peer_error` says why.
+    FAILED = "failed"
+
+
+class Receiver:
+    """Receive blocks and windows; `now` is seconds of any clock that only grows.
+
+    @ivar state: a `ReceiverState`.
+    @ivar deadline: when to call `expire`; infinite where nothing is awaited.
+    @ivar reply: the datagram of a `Step.SEND`.
+    @ivar complete: the last block has come.
+    @ivar octets: octets received in order.
+    @ivar failure: what to tell the peer after a `Step.END`, or None.
+    @ivar peer_error: code and message of the ERROR that ended the transfer, or None.
+    @ivar answered: the peer has sent something that only a real peer can.
+    @ivar retransmissions: datagrams sent again.
+    """
+
+    __slots__ = (
+        "_ack_at",
+        "_acked",
+        "_blksize",
+        "_blocks",
+        "_clean",
+        "_datagrams",
+        "_first_reply",
+        "_gap_at",
+        "_gap_told",
+        "_have",
+        "_heard_at",
+        "_numbering",
+        "_resent_from",
+        "_sent_at",
+        "_timing",
+        "_windowsize",
+        "answered",
+        "complete",
+        "deadline",
+        "failure",
+        "octets",
+        "peer_error",
+        "reply",
+        "retransmissions",
+        "state",
+    )
+
+    def __init__(
+        self,
+        *,
+        blksize: int,
+        windowsize: int,
+        first_reply: bytes,
+        timing: Timing,
+        rollover: Rollover = Rollover.ZERO,
+    ) -> None:
+        """Set up a machine that has sent nothing yet.
+
+        @param blksize: octets of a block; a shorter one is the last.
+        @param windowsize: blocks that one ACK answers (RFC 7440).
+        @param first_reply: what `start` sends: the OACK, or the ACK 0 where there is none.
+        """
+        self.state = ReceiverState.RECEIVING
+        self.deadline = _NEVER
+        self.reply = first_reply
+        self.complete = False
+        self.octets = 0
+        self.failure: TFTPError | None = None
+        self.peer_error: tuple[int, str] | None = None
+        self.answered = False
+        self.retransmissions = 0
+        self._blksize = blksize
+        self._windowsize = windowsize
+        self._first_reply = first_reply
+        self._timing = timing
+        self._numbering = Numbering(rollover)
+        self._blocks: list[bytes] = []  # received in order, not yet given to the store
+        self._have = 0  # the last block received in order
+        self._acked = 0  # the last block that an ACK named
+        self._ack_at = windowsize  # the block whose arrival is to be acknowledged
+        self._resent_from = 0  # the first block of a window that came again, or 0
+        self._gap_told = False  # the ACK that tells of the present gap was sent
+        self._gap_at = -_NEVER  # when the last gap was told
+        self._clean = False  # the last ACK was sent once (Karn's rule)
+        self._datagrams = 0  # sent before the peer has answered
+        self._sent_at = 0.0
+        self._heard_at = 0.0
+
+    def start(self, now: float) -> Step:
+        """Send the first reply."""
+        self._heard_at = now
+        self._clean = True
+        return self._send(now)
+
+    def repeat(self, now: float) -> Step:
+        """Answer a request that came again: repeat the first reply, if it is still due."""
+        if self.answered:
+            self._heard_at = now
+            return Step.WAIT
+        if self._datagrams >= UNANSWERED_DATAGRAMS:
+            return Step.WAIT
+        return self._send_again(now)
+
+    def receive(self, datagram: bytes | memoryview, now: float) -> Step:
+        """Take a datagram that came from the peer's address and port; its octets are copied."""
+        if len(datagram) < wire.HEADER_SIZE or datagram[0]:
+            return Step.WAIT
+        if datagram[1] != 3:
+            return self._receive_other(datagram)
+        number = datagram[2] << 8 | datagram[3]
+        if self.state is not ReceiverState.RECEIVING:
+            return self._receive_late(number, now)
+        ahead = self._numbering.ahead(number, self._have + 1)
+        if ahead:
+            return self._receive_out_of_order(ahead, number, now)
+        length = len(datagram) - wire.HEADER_SIZE
+        if length > self._blksize:
+            return self._fail(
+                IllegalOperation(f"a block has more than the agreed {self._blksize} octets")
+            )
+        self.answered = True
+        self._heard_at = now
+        if self._clean:
+            self._clean = False
+            self._timing.measured(now - self._sent_at)
+        self._have += 1
+        self._gap_told = False
+        self._resent_from = 0
+        self.octets += length
+        self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
+        if length < self._blksize:
+            self.complete = True
+            return self._store()
+        if self._have == self._numbering.limit:
+            return self._fail(
+                TFTPError("the file needs more than 65,535 blocks: ask for a larger blksize")
+            )
+        if self._have >= self._ack_at:
+            return self._store()
+        self._await_block(now)
+        return Step.WAIT
+
+    def take(self) -> bytes:
+        """Return the octets received in order since the last call."""
+        blocks = self._blocks
+        if len(blocks) == 1:
+            return blocks.pop()
+        octets = b"".join(blocks)
+        blocks.clear()
+        return octets
+
+    def stored(self, now: float) -> Step:
+        """Acknowledge: what `take` gave out is stored, and the file too where it is complete."""
+        repeated = self._acked == self._have
+        self._acked = self._have
+        self._ack_at = self._have + self._windowsize
+        self.reply = wire.ack(self._numbering.number(self._have))
+        if self.complete:
+            self.state = ReceiverState.DALLYING
+            self._sent_at = now
+            self.deadline = now + max(DALLY, 2 * self._timing.longest)
+            return Step.SEND
+        self.state = ReceiverState.RECEIVING
+        if repeated:
+            self.retransmissions += 1
+        self._clean = not repeated
+        return self._send(now)
+
+    def expire(self, now: float) -> Step:
+        """Act on the deadline: send the ACK again, give up, or end the dallying."""
+        if now < self.deadline:
+            return Step.WAIT
+        if self.state is ReceiverState.DALLYING:
+            return self._end(ReceiverState.DONE)
+        if now >= self._heard_at + self._timing.patience or (
+            not self.answered and self._datagrams >= UNANSWERED_DATAGRAMS
+        ):
+            return self._fail(TransferTimedOut())
+        if self.state is ReceiverState.STORING:
+            self.deadline = self._heard_at + self._timing.patience
+            return Step.WAIT
+        self._timing.back_off()
+        if self._acked != self._have:
+            return self._store()
+        return self._send_again(now)
+
+    def _receive_other(self, datagram: bytes | memoryview) -> Step:
+        if datagram[1] != wire.Opcode.ERROR:
+            return Step.WAIT
+        if self.state is ReceiverState.DALLYING:
+            return self._end(ReceiverState.DONE)
+        if self.complete:
+            return Step.WAIT  # too late: the file is whole and is being put in its place
+        self.peer_error = wire.parse_error(datagram)
+        return self._end(ReceiverState.FAILED)
+
+    def _receive_late(self, number: int, now: float) -> Step:
+        """Take a block that came while storing, or after the last one."""
+        self._heard_at = now
+        if self.state is ReceiverState.DALLYING and number == self._numbering.number(self._have):
+            self.retransmissions += 1
+            return Step.SEND
+        return Step.WAIT
+
+    def _receive_out_of_order(self, ahead: int, number: int, now: float) -> Step:
+        """Tell a gap (a block ahead) from a window that came again (a block behind)."""
+        if ahead < self._windowsize:
+            self.answered = True
+            self._heard_at = now
+            # A gap so soon after the last one is of the same window, which comes again whole.
+            if self._gap_told or now - self._gap_at < self._timing.least / 2:
+                return Step.WAIT
+            self._gap_told = True
+            self._gap_at = now
+            return self._store()
+        # A block in hand is less than a window behind the newest one.
+        reach = min(self._windowsize, self._have)
+        oldest = self._have - reach + 1
+        behind = self._numbering.ahead(number, oldest) if reach else 0
+        if behind >= reach:
+            return Step.WAIT
+        self._heard_at = now
+        block = oldest + behind
+        if not self._resent_from:
+            # The ACK was lost. The window that comes again ends a window after its first block;
+            # waiting for more than that would wait for ever.
+            self._resent_from = block
+            self._ack_at = min(self._ack_at, block + self._windowsize - 1)
+        if block == self._have and self._have >= self._ack_at:
+            return self._store()
+        return Step.WAIT
+
+    def _store(self) -> Step:
+        """Hand over what is in hand; the ACK follows in `stored`."""
+        self.state = ReceiverState.STORING
+        # A complete file is put in its place whether or not the peer is still there.
+        self.deadline = _NEVER if self.complete else self._heard_at + self._timing.patience
+        return Step.STORE
+
+    def _await_block(self, now: float) -> None:
+        self.deadline = min(now + self._timing.wait, self._heard_at + self._timing.patience)
+
+    def _send_again(self, now: float) -> Step:
+        self._clean = False
+        self.retransmissions += 1
+        return self._send(now)
+
+    def _send(self, now: float) -> Step:
+        self._sent_at = now
+        if not self.answered:
+            self._datagrams += 1
+        self._resent_from = 0
+        self._await_block(now)
+        return Step.SEND
+
+    def _fail(self, failure: TFTPError) -> Step:
+        self.failure = failure
+        return self._end(ReceiverState.FAILED)
+
+    def _end(self, state: ReceiverState) -> Step:
+        self.state = state
+        self.deadline = _NEVER
+        self._blocks.clear()
+        return Step.END

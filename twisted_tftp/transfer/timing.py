@@ -1,0 +1,66 @@
+"""Decide how long to wait: for an answer before sending again, and for a peer before giving up.
+
+The wait is the round trip's estimate of RFC 6298 (smoothed round trip plus four times its
+variation), doubled at each retransmission, within a floor and the longest wait. A doubled wait
+stays until a round trip was measured again, so that a load that slows every answer does not
+provoke a storm of retransmissions (RFC 6298 section 5.7).
+"""
+
+from __future__ import annotations
+
+#: Shortest wait in seconds: above the hiccups of a client that runs from firmware.
+FLOOR = 0.02
+
+#: A peer that has never answered gets so many datagrams in all: its address may be forged.
+UNANSWERED_DATAGRAMS = 4
+
+
+class Timing:
+    """Waits of one transfer, in seconds.
+
+    @ivar wait: how long to wait for an answer to what is sent now.
+    @ivar least: the shortest round trip seen; `FLOOR` before there was one.
+    @ivar longest: the longest wait.
+    @ivar patience: silence after which a peer is given up.
+    """
+
+    __slots__ = ("_adaptive", "_deviation", "_smoothed", "least", "longest", "patience", "wait")
+
+    def __init__(self, *, first: float, longest: float, retries: int, adaptive: bool) -> None:
+        """Set up the waits before anything was measured.
+
+        @param first: the first wait; `longest` where that is shorter.
+        @param longest: the longest wait between two retransmissions, and where not adaptive
+            each wait (RFC 2349).
+        @param retries: the peer is given up after so many times `longest` of silence.
+        """
+        self.wait = min(first, longest) if adaptive else longest
+        self.longest = longest
+        self.patience = retries * longest
+        self.least = FLOOR
+        self._smoothed = 0.0
+        self._deviation = 0.0
+        self._adaptive = adaptive
+
+    def measured(self, round_trip: float) -> None:
+        """Take in a round trip of a datagram that was sent once (Karn's rule)."""
+        if not self._smoothed:
+            self.least = round_trip
+            self._smoothed = round_trip or 1e-6
+            self._deviation = round_trip / 2
+        else:
+            if round_trip < self.least:
+                self.least = round_trip
+            error = round_trip - self._smoothed
+            self._smoothed += error / 8
+            self._deviation += ((error if error > 0 else -error) - self._deviation) / 4
+        if self._adaptive:
+            wait = self._smoothed + 4 * self._deviation
+            self.wait = FLOOR if wait < FLOOR else min(wait, self.longest)
+            if self.longest < FLOOR:
+                self.wait = self.longest
+
+    def back_off(self) -> None:
+        """Double the wait after a retransmission."""
+        if self._adaptive:
+            self.wait = min(2 * self.wait, self.longest)

@@ -1,0 +1,82 @@
+"""Keep the running transfers: the bound on them, the look-up of repeats, the wait for the last."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from twisted.internet.defer import Deferred, succeed
+
+from twisted_tftp.session import Session
+
+
+class Transfers:
+    """The sessions of all request ports of one server.
+
+    A session is kept under a key made of where its request came from and reached. It is
+    "running" until its file's part is over; after that a write may dally under its key.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: set[Session] = set()
+        self._by_key: dict[Hashable, Session] = {}
+        self._running = 0
+        self._none_runs: list[Deferred[None]] = []
+        self._none_left: list[Deferred[None]] = []
+
+    @property
+    def running(self) -> int:
+        """How many transfers run."""
+        return self._running
+
+    def __len__(self) -> int:
+        """How many sessions there are, with those that dally."""
+        return len(self._sessions)
+
+    def find(self, key: Hashable) -> Session | None:
+        """Return the newest session of `key`, if it has not ended."""
+        session = self._by_key.get(key)
+        return None if session is None or session.ended else session
+
+    def add(self, key: Hashable, session: Session) -> None:
+        """Keep a session that is about to start."""
+        self._sessions.add(session)
+        self._by_key[key] = session
+        self._running += 1
+
+    def finished(self, session: Session) -> None:
+        """Count a session out whose file's part is over."""
+        self._running -= 1
+        if not self._running:
+            _fire(self._none_runs)
+
+    def remove(self, key: Hashable, session: Session) -> None:
+        """Forget a session of which nothing is left."""
+        self._sessions.discard(session)
+        if self._by_key.get(key) is session:
+            del self._by_key[key]
+        if not self._sessions:
+            _fire(self._none_left)
+
+    def when_none_runs(self) -> Deferred[None]:
+        """Return a Deferred that fires when no transfer runs; it may be cancelled."""
+        return _wait(self._none_runs, self._running)
+
+    def cancel_all(self, message: str) -> Deferred[None]:
+        """End every session and tell the peers of those that run; fires when nothing is left."""
+        for session in list(self._sessions):
+            session.cancel(message)
+        return _wait(self._none_left, len(self._sessions))
+
+
+def _wait(waiting: list[Deferred[None]], count: int) -> Deferred[None]:
+    if not count:
+        return succeed(None)
+    deferred: Deferred[None] = Deferred(waiting.remove)
+    waiting.append(deferred)
+    return deferred
+
+
+def _fire(waiting: list[Deferred[None]]) -> None:
+    fired, waiting[:] = waiting[:], []
+    for deferred in fired:
+        deferred.callback(None)
