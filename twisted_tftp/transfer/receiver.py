@@ -67,7 +67,6 @@ class Receiver:
         "_have",
         "_heard_at",
         "_numbering",
-        "_resent_from",
         "_sent_at",
         "_timing",
         "_windowsize",
@@ -115,7 +114,6 @@ class Receiver:
         self._have = 0  # the last block received in order
         self._acked = 0  # the last block that an ACK named
         self._ack_at = windowsize  # the block whose arrival is to be acknowledged
-        self._resent_from = 0  # the first block of a window that came again, or 0
         self._gap_told = False  # the ACK that tells of the present gap was sent
         self._gap_at = -_NEVER  # when the last gap was told
         self._clean = False  # the last ACK was sent once (Karn's rule)
@@ -162,7 +160,6 @@ class Receiver:
             self._timing.measured(now - self._sent_at)
         self._have += 1
         self._gap_told = False
-        self._resent_from = 0
         self.octets += length
         self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
         if length < self._blksize:
@@ -200,7 +197,8 @@ class Receiver:
         self.state = ReceiverState.RECEIVING
         if repeated:
             self.retransmissions += 1
-        self._clean = not repeated
+        # After a gap the next block may be the one that was overtaken: no answer to this ACK.
+        self._clean = not (repeated or self._gap_told)
         return self._send(now)
 
     def expire(self, now: float) -> Step:
@@ -240,7 +238,7 @@ class Receiver:
         return Step.WAIT
 
     def _receive_out_of_order(self, ahead: int, number: int, now: float) -> Step:
-        """Tell a gap (a block ahead) from a window that came again (a block behind)."""
+        """Tell a gap (a block ahead) from a window that came again (one behind)."""
         if ahead < self._windowsize:
             self.answered = True
             self._heard_at = now
@@ -256,13 +254,13 @@ class Receiver:
         behind = self._numbering.ahead(number, oldest) if reach else 0
         if behind >= reach:
             return Step.WAIT
-        self._heard_at = now
         block = oldest + behind
-        if not self._resent_from:
-            # The ACK was lost. The window that comes again ends a window after its first block;
-            # waiting for more than that would wait for ever.
-            self._resent_from = block
+        if self._windowsize == 1 or now - self._heard_at >= self._timing.least / 2:
+            # After a pause: the ACK was lost, and the window comes again from this block on. It
+            # ends a window later; waiting for more than that would wait for ever. (Without a
+            # pause it is a block that the network has repeated.)
             self._ack_at = min(self._ack_at, block + self._windowsize - 1)
+        self._heard_at = now
         if block == self._have and self._have >= self._ack_at:
             return self._store()
         return Step.WAIT
@@ -286,7 +284,6 @@ class Receiver:
         self._sent_at = now
         if not self.answered:
             self._datagrams += 1
-        self._resent_from = 0
         self._await_block(now)
         return Step.SEND
 
