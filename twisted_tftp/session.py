@@ -126,7 +126,7 @@ class Session:
         opening = self._opening = maybeDeferred(self._open)
         opening.addCallbacks(self._on_open, self._on_open_failed)
         opening.addErrback(self._fail)
-        if not self.ended and self._machine is None:
+        if self._machine is None:
             self._arm(self._asked_at + self._patience())
 
     def repeated(self) -> None:
@@ -189,6 +189,8 @@ class Session:
 
     def _arm(self, deadline: float) -> None:
         """See to it that the timer fires at `deadline`, or before it."""
+        if self.ended:
+            return
         if self._timer is not None:
             if self._timer_at <= deadline:
                 return
@@ -219,8 +221,7 @@ class Session:
                 self._perform(self._machine.expire(now), now)
         if not self.finished:
             self._tell_progress()
-        if not self.ended:
-            self._arm(self._machine.deadline)
+        self._arm(self._machine.deadline)
 
     # -- the end --------------------------------------------------------------------------
 
@@ -385,8 +386,7 @@ class ReadSession(Session):
             self._send(data, length, now)
         else:
             self._read(now)
-        if not self.ended:
-            self._arm(self._machine.deadline)
+        self._arm(self._machine.deadline)
 
     def _on_read_failed(self, failure: Failure) -> None:
         self._reading = None
@@ -449,7 +449,7 @@ class WriteSession(Session):
             else:
                 self._end_of_machine()
             return
-        if not self.ended and (machine.deadline < self._timer_at or self._timer is None):
+        if machine.deadline < self._timer_at or self._timer is None:
             self._arm(machine.deadline)
 
     def _store(self) -> None:

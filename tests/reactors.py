@@ -1,0 +1,31 @@
+"""Turn a reactor of our own until something has happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+
+
+def spin(reactor: Any, until: Callable[[], object], seconds: float = 20.0) -> None:
+    """Turn `reactor` until `until()` is true; it is an error if that takes too long."""
+    limit = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < limit, "what was waited for has not happened"
+        reactor.iterate(0.01)
+
+
+@pytest.fixture
+def reactor() -> Iterator[Any]:
+    """Return a reactor that is not the global one; it must be left without readers."""
+    reactor = EPollReactor()
+    internal = set(reactor.getReaders())
+    yield reactor
+    left = set(reactor.getReaders()) - internal
+    for reader in reactor.removeAll():
+        reader.connectionLost(None)
+    assert not left
+    assert not reactor.getDelayedCalls()

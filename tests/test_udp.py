@@ -1,0 +1,403 @@
+"""Sockets of transfers and the request port, over loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.error import CannotListenError
+
+from tests.reactors import reactor, spin
+from twisted_tftp import wire
+from twisted_tftp.context import Endpoint
+from twisted_tftp.net.hub import make_hub
+from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.udp import (
+    RequestPort,
+    SharedLink,
+    UDPLink,
+    endpoint,
+    listen,
+    open_socket,
+)
+
+__all__ = ["reactor"]
+
+LOOPBACK = ("127.0.0.1", 1)
+
+
+class Protocol:
+    """What a request port needs of its protocol."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.got: list[tuple[bytes, Any, Any]] = []
+        self.fail = False
+
+    def makeConnection(self, port: Any) -> None:
+        self.port = port
+
+    def doStop(self) -> None:
+        pass
+
+    def received(self, datagram: bytes, peer: Any, local: Any) -> None:
+        self.got.append((datagram, peer, local))
+        if self.fail:
+            raise ZeroDivisionError
+
+
+@contextlib.contextmanager
+def listening(reactor: Any, host: str) -> Iterator[tuple[Protocol, RequestPort]]:
+    protocol = Protocol()
+    port = listen(reactor, 0, protocol, host)
+    yield protocol, port
+    stopped: list[Any] = []
+    port.stopListening().addCallback(stopped.append)
+    spin(reactor, lambda: stopped)
+
+
+@pytest.fixture
+def client() -> Iterator[socket.socket]:
+    """Return a client's socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(10)
+        yield sock
+
+
+class LinkFixture:
+    """A link to a client, in a hub."""
+
+    def __init__(self, reactor: Any, client: socket.socket) -> None:
+        self.reactor = reactor
+        self.hub = make_hub(reactor)
+        self.strangers = Strangers()
+        self.got: list[bytes] = []
+        self.sock = open_socket(client.getsockname(), ("127.0.0.1", 69))
+        self.address = self.sock.getsockname()
+        self.link = UDPLink(
+            self.sock,
+            client.getsockname(),
+            self.hub,
+            self.strangers,
+            memoryview(bytearray(65535)),
+            reactor.seconds,
+        )
+
+    def receive(self, datagram: Any, now: float) -> None:
+        self.got.append(bytes(datagram))
+
+
+@pytest.fixture
+def linked(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
+    """Return a link that receives."""
+    fixture = LinkFixture(reactor, client)
+    yield fixture
+    fixture.link.close()
+    fixture.link.close()
+    fixture.hub.close()
+
+
+def test_link_carries_bursts_and_answers(linked: LinkFixture, client: socket.socket) -> None:
+    """Each pair of header and octets is one datagram; the peer's datagrams come in."""
+    linked.link.attach(linked.receive, False)
+    linked.link.send([b"\0\3\0\1", b"one", b"\0\3\0\2", memoryview(b"two")])
+    assert client.recv(100) == b"\0\3\0\1one"
+    assert client.recv(100) == b"\0\3\0\2two"
+    linked.link.send((b"\0\4\0\1",))
+    assert client.recv(100) == b"\0\4\0\1"
+    client.sendto(b"ack", linked.address)
+    spin(linked.reactor, lambda: linked.got == [b"ack"])
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_link_reads_all_that_comes(
+    linked: LinkFixture, client: socket.socket, greedy: bool
+) -> None:
+    """Whether it reads one or many in a turn, nothing stays in the socket."""
+    linked.link.attach(linked.receive, greedy)
+    for number in range(200):
+        client.sendto(bytes([number]), linked.address)
+    spin(linked.reactor, lambda: len(linked.got) == 200)
+    assert linked.got == [bytes([number]) for number in range(200)]
+
+
+def test_drain_reads_what_waits_at_once(linked: LinkFixture, client: socket.socket) -> None:
+    """Before a timeout is acted on, the socket is emptied without the reactor."""
+    linked.link.attach(linked.receive, False)
+    for number in range(3):
+        client.sendto(bytes([number]), linked.address)
+    linked.link.drain()
+    assert len(linked.got) == 3
+
+
+def test_strangers_do_not_reach_the_transfer(linked: LinkFixture, client: socket.socket) -> None:
+    """A packet of another port, or of another address with the same port, gets ERROR 5."""
+    linked.link.attach(linked.receive, False)
+    with contextlib.ExitStack() as stack:
+        for address in (("127.0.0.1", 0), ("127.0.0.2", client.getsockname()[1])):
+            stranger = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            stranger.bind(address)
+            stranger.settimeout(10)
+            stranger.sendto(wire.ack(1), linked.address)
+            spin(linked.reactor, lambda: linked.strangers.counted)
+            assert wire.parse_error(stranger.recv(100))[0] == 5
+            linked.strangers.counted = 0
+    assert linked.got == []
+
+
+def test_link_closed_while_it_is_read_stops(linked: LinkFixture, client: socket.socket) -> None:
+    """A datagram that ends the transfer is the last one read."""
+
+    def receive(datagram: Any, now: float) -> None:
+        linked.got.append(bytes(datagram))
+        linked.link.close()
+
+    linked.link.attach(receive, True)
+    for _ in range(3):
+        client.sendto(b"x", linked.address)
+    spin(linked.reactor, lambda: linked.got)
+    assert linked.got == [b"x"]
+
+
+class Reluctant:
+    """A socket that refuses to send some times."""
+
+    def __init__(self, sock: socket.socket, *errors: int) -> None:
+        self.sock = sock
+        self.errors = list(errors)
+        self.sent: list[bytes] = []
+
+    def sendmsg(self, buffers: Any, ancillary: Any, flags: int, peer: Any) -> None:
+        if self.errors:
+            error = self.errors.pop(0)
+            if error:
+                raise OSError(error, "no")
+        self.sent.append(b"".join(bytes(buffer) for buffer in buffers))
+
+    def recvfrom_into(self, buffer: Any) -> Any:
+        if self.errors:
+            raise OSError(self.errors.pop(0), "no")
+        return self.sock.recvfrom_into(buffer)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def test_full_socket_is_waited_for_with_a_copy(linked: LinkFixture) -> None:
+    """On EAGAIN the rest of the burst is kept, copied, and sent when there is room."""
+    sock = Reluctant(linked.sock, 0, errno.EAGAIN, errno.EAGAIN)
+    linked.link._sock = sock  # type: ignore[assignment]
+    linked.link.attach(linked.receive, False)
+    octets = bytearray(b"12")
+    view = memoryview(octets)
+    linked.link.send([b"h1", view[:1], b"h2", view[1:]])
+    octets[:] = b"xx"
+    linked.link.send([b"h3", b"3"])
+    spin(linked.reactor, lambda: len(sock.sent) == 2)
+    assert sock.sent == [b"h11", b"h33"]
+    spin(linked.reactor, lambda: not linked.link._pending)
+
+
+def test_burst_that_waited_is_sent_as_it_was(linked: LinkFixture) -> None:
+    """What is reused by the reader meanwhile does not change what goes out."""
+    sock = Reluctant(linked.sock, errno.EAGAIN)
+    linked.link._sock = sock  # type: ignore[assignment]
+    linked.link.attach(linked.receive, False)
+    octets = bytearray(b"12")
+    linked.link.send([b"h1", memoryview(octets)])
+    octets[:] = b"xx"
+    spin(linked.reactor, lambda: sock.sent)
+    assert sock.sent == [b"h112"]
+
+
+@pytest.mark.parametrize(
+    "error", [errno.ENOBUFS, errno.EPERM, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EMSGSIZE]
+)
+def test_datagram_that_can_not_be_sent_counts_as_lost(linked: LinkFixture, error: int) -> None:
+    """The others of the burst go out, and nobody fails."""
+    sock = Reluctant(linked.sock, error)
+    linked.link._sock = sock  # type: ignore[assignment]
+    linked.link.send([b"h1", b"1", b"h2", b"2"])
+    assert sock.sent == [b"h22"]
+
+
+def test_socket_error_while_reading_is_no_failure(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """An ICMP error that the system reports is passed over."""
+    linked.link.attach(linked.receive, True)
+    linked.link._sock = Reluctant(linked.sock, errno.ECONNREFUSED)  # type: ignore[assignment]
+    client.sendto(b"x", linked.address)
+    spin(linked.reactor, lambda: linked.got == [b"x"])
+
+
+def test_room_for_a_window_is_asked_for(linked: LinkFixture) -> None:
+    """The receive buffer grows for windows that it could not hold, and for no others."""
+    before = linked.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    linked.link.expect(1000)
+    assert linked.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
+    linked.link.expect(before)
+    assert linked.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= before
+    assert linked.link.logPrefix() == "tftp"
+    linked.link.connectionLost(None)  # type: ignore[arg-type]
+
+
+def test_ports_come_from_the_range() -> None:
+    """Every port of the range is used before it is said to be exhausted."""
+    with open_socket(LOOPBACK, LOOPBACK) as probe:
+        base = probe.getsockname()[1]
+    socks = []
+    try:
+        with pytest.raises(OSError, match="in use") as caught:
+            for _ in range(6):
+                socks.append(open_socket(LOOPBACK, LOOPBACK, (base, base + 4)))
+        assert caught.value.errno == errno.EADDRINUSE
+        assert {sock.getsockname()[1] for sock in socks} <= set(range(base, base + 5))
+        assert socks
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def test_address_that_is_not_ours_is_an_error() -> None:
+    """A socket that can't be bound is closed and the error is told."""
+    with pytest.raises(OSError, match="assign"):
+        open_socket(LOOPBACK, ("192.0.2.1", 69), (40000, 40001))
+    with pytest.raises(OSError, match="assign"):
+        open_socket(LOOPBACK, ("192.0.2.1", 69))
+
+
+def test_without_a_local_address_any_is_bound() -> None:
+    """A plain Twisted port does not tell which address a request reached."""
+    with open_socket(LOOPBACK, None) as sock:
+        assert sock.getsockname()[0] == "0.0.0.0"
+    with open_socket(("::1", 1, 0, 0), None) as sock:
+        assert sock.getsockname()[0] == "::"
+
+
+def test_request_port_tells_the_address_that_was_asked(reactor: Any) -> None:
+    """On a wildcard socket each of the host's addresses is told from the others."""
+    with listening(reactor, "0.0.0.0") as (protocol, port):
+        number = port.getHost().port
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for host in ("127.0.0.1", "127.0.0.2"):
+                sock.sendto(b"x", (host, number))
+        spin(reactor, lambda: len(protocol.got) == 2)
+        assert [local for _, _, local in protocol.got] == [
+            ("127.0.0.1", number),
+            ("127.0.0.2", number),
+        ]
+
+
+def test_request_port_answers_from_the_address_that_was_asked(reactor: Any) -> None:
+    """In single-port mode the source of an answer is the address of the request."""
+    for wildcard, host in (("0.0.0.0", "127.0.0.3"), ("::", "::1")):
+        with listening(reactor, wildcard) as (protocol, port):
+            family = port.addressFamily
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(10)
+                sock.sendto(b"x", (host, port.getHost().port))
+                spin(reactor, lambda: protocol.got)
+                _, peer, local = protocol.got[0]
+                link = SharedLink(port, peer, local)
+                link.attach(lambda datagram, now: None, False)
+                link.expect(10)
+                link.send([b"h1", b"1", b"h2", b"2"])
+                assert sock.recvfrom(10)[0] == b"h11"
+                datagram, source = sock.recvfrom(10)
+                assert (datagram, source[0]) == (b"h22", host)
+                sock.sendto(b"y", (host, port.getHost().port))
+                link.drain()
+                assert protocol.got[-1][0] == b"y"
+                link.close()
+                SharedLink(port, peer, None).send((b"z",))
+                assert sock.recv(10) == b"z"
+
+
+def test_broadcast_and_multicast_requests_are_not_unicast(reactor: Any) -> None:
+    """A request to a broadcast address is ignored (RFC 1123 section 4.2.3.5)."""
+    with listening(reactor, "127.0.0.1") as (_, port):
+        local, everyone = socket.inet_aton("192.0.2.1"), socket.inet_aton("255.255.255.255")
+        info = [(socket.IPPROTO_IP, 8, b"\1\0\0\0" + local + everyone)]
+        assert port._arrival(info)[1] is False
+        group = socket.inet_pton(socket.AF_INET6, "ff02::1")
+        info = [(socket.IPPROTO_IPV6, 50, group + b"\1\0\0\0")]
+        assert port._arrival(info)[1] is False
+        near = socket.inet_pton(socket.AF_INET6, "fe80::1")
+        info = [(socket.IPPROTO_IPV6, 50, near + b"\3\0\0\0")]
+        assert port._arrival(info) == (("fe80::1", port.getHost().port, 0, 3), True)
+        assert port._arrival([(0, 0, b"")]) == (None, True)
+
+
+def test_request_that_breaks_the_protocol_object_does_not_stop_the_port(reactor: Any) -> None:
+    """An exception is logged, and the next datagram is read."""
+    with listening(reactor, "127.0.0.1") as (protocol, port):
+        protocol.fail = True
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _ in range(100):
+                sock.sendto(b"x", ("127.0.0.1", port.getHost().port))
+        spin(reactor, lambda: len(protocol.got) == 100)
+
+
+def test_error_of_the_request_socket_is_passed_over(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails to be read or sent is lost, and no more."""
+    with listening(reactor, "127.0.0.1") as (protocol, port):
+        real = port.socket
+        port.socket = FailingOnce(real)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"x", ("127.0.0.1", port.getHost().port))
+            spin(reactor, lambda: protocol.got)
+        port.send(b"x", ("127.0.0.1", 0), None)
+        port.socket = real
+
+
+class FailingOnce:
+    """A socket whose first read fails."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._failed = False
+
+    def recvmsg(self, *args: Any) -> Any:
+        if not self._failed:
+            self._failed = True
+            raise OSError(errno.ECONNREFUSED, "no")
+        return self._sock.recvmsg(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def test_taken_port_and_missing_address_can_not_be_bound(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in the way is a CannotListenError."""
+    with listening(reactor, "127.0.0.1") as (_, port), pytest.raises(CannotListenError):
+        listen(reactor, port.getHost().port, Protocol(), "127.0.0.1")
+    with pytest.raises(CannotListenError):
+        listen(reactor, 0, Protocol(), "192.0.2.1")
+
+    def no_family(*args: Any) -> Any:
+        raise OSError(errno.EAFNOSUPPORT, "no such family")
+
+    monkeypatch.setattr(RequestPort, "createInternetSocket", no_family)
+    with pytest.raises(CannotListenError):
+        listen(reactor, 0, Protocol(), "::1")
+
+
+def test_link_local_addresses_keep_their_scope() -> None:
+    """The interface is part of a link-local address."""
+    assert endpoint(("fe80::1", 5, 0, 3)) == Endpoint("fe80::1%3", 5)
+    assert endpoint(("::1", 5, 0, 0)) == Endpoint("::1", 5)
+    assert endpoint(("192.0.2.1", 5)) == Endpoint("192.0.2.1", 5)

@@ -1,0 +1,221 @@
+"""Drive a server and its backends in memory, without sockets and without waiting.
+
+For the tests of backends and servers, ours and yours:
+
+    network = MemoryNetwork(MyBackend())
+    assert network.fetch("pxelinux.0") == b"..."
+    with pytest.raises(FileNotFound):
+        network.fetch("missing")
+
+A backend that answers with Deferreds is waited for by turning `network.clock`, so what it waits
+for must come from there or have come already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from twisted_tftp import wire
+from twisted_tftp.context import Outcome, TransferStatistics
+from twisted_tftp.errors import (
+    AccessViolation,
+    DiskFull,
+    FileAlreadyExists,
+    FileNotFound,
+    IllegalOperation,
+    TFTPError,
+    TransferTimedOut,
+    UnknownTransferID,
+)
+from twisted_tftp.net.udp import Buffer, Receive
+from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy
+from twisted_tftp.server import TFTPServer
+
+_BY_CODE: dict[int, type[TFTPError]] = {
+    kind.code: kind
+    for kind in (
+        FileNotFound,
+        AccessViolation,
+        DiskFull,
+        IllegalOperation,
+        UnknownTransferID,
+        FileAlreadyExists,
+    )
+}
+
+
+class MemoryLink:
+    """A link that keeps what is sent, and is given what is to be received.
+
+    @ivar sent: the datagrams sent and not yet taken.
+    @ivar waiting: datagrams that wait in the socket: `drain` reads them.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.sent: list[bytes] = []
+        self.waiting: list[bytes] = []
+        self.closed = False
+        self.room = 0
+        self._clock = clock
+        self._receive: Receive | None = None
+
+    def attach(self, receive: Receive, greedy: bool) -> None:
+        """Note whom to give datagrams to."""
+        self._receive = receive
+
+    def expect(self, octets: int) -> None:
+        """Note the room that was asked for."""
+        self.room = octets
+
+    def send(self, datagrams: Sequence[Buffer]) -> None:
+        """Keep copies, as the network would."""
+        assert not self.closed, "a closed link sends nothing"
+        self.sent += [
+            b"".join(bytes(part) for part in datagrams[index : index + 2])
+            for index in range(0, len(datagrams), 2)
+        ]
+
+    def drain(self) -> None:
+        """Receive what waits."""
+        waiting, self.waiting = self.waiting, []
+        for datagram in waiting:
+            self.deliver(datagram)
+
+    def deliver(self, datagram: bytes) -> None:
+        """Receive a datagram now."""
+        if self._receive is not None and not self.closed:
+            self._receive(datagram, self._clock())
+
+    def close(self) -> None:
+        """Receive and send nothing more."""
+        self.closed = True
+
+    def take(self) -> list[bytes]:
+        """Return what was sent since the last call."""
+        sent, self.sent = self.sent, []
+        return sent
+
+
+class Recorder:
+    """An observer that keeps what it is told: (event, statistics)."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, TransferStatistics]] = []
+
+    def started(self, statistics: TransferStatistics) -> None:
+        """Keep it."""
+        self.events.append(("started", statistics))
+
+    def progressed(self, statistics: TransferStatistics) -> None:
+        """Keep it."""
+        self.events.append(("progressed", statistics))
+
+    def finished(self, statistics: TransferStatistics) -> None:
+        """Keep it."""
+        self.events.append(("finished", statistics))
+
+    @property
+    def outcomes(self) -> list[Outcome | None]:
+        """The outcomes of the finished transfers, in their order."""
+        return [statistics.outcome for event, statistics in self.events if event == "finished"]
+
+
+class MemoryNetwork:
+    """A server and the clients that talk to it.
+
+    @ivar server: the L{TFTPServer}.
+    @ivar clock: its reactor, a L{Clock}.
+    @ivar links: the link of each transfer, in the order of their requests.
+    @ivar recorder: the observer.
+    """
+
+    def __init__(
+        self,
+        backend: Any,
+        policy: Policy | None = None,
+        server: Callable[..., TFTPServer] = TFTPServer,
+    ) -> None:
+        self.clock = Clock()
+        self.links: list[MemoryLink] = []
+        self.recorder = Recorder()
+        self.server = server(
+            backend,
+            policy,
+            observer=self.recorder,
+            reactor=self.clock,
+            clock=self.clock.seconds,
+            opener=self,
+        )
+        self._port = 20000
+
+    def open(self, peer: Any, local: Any) -> MemoryLink:
+        """Open the link of a transfer; the server calls this."""
+        link = MemoryLink(self.clock.seconds)
+        self.links.append(link)
+        return link
+
+    def request(
+        self,
+        opcode: wire.Opcode,
+        filename: str | bytes,
+        options: Mapping[str, str] | None = None,
+        *,
+        mode: str = wire.OCTET,
+        port: int | None = None,
+    ) -> MemoryLink:
+        """Send a request and return the link that it opened (the last one, if it opened none).
+
+        @param port: the client's port; None for a new one.
+        """
+        if isinstance(filename, str):
+            filename = filename.encode("utf-8", "surrogateescape")
+        request = wire.Request(opcode, filename, mode, dict(options or {}))
+        if port is None:
+            self._port += 1
+            port = self._port
+        self.server.received(wire.encode_request(request), ("192.0.2.1", port), ("192.0.2.69", 69))
+        return self.links[-1]
+
+    def fetch(self, filename: str | bytes, *, mode: str = wire.OCTET) -> bytes:
+        """Read a file in lock step.
+
+        @raise TFTPError: the server's answer was an ERROR; the subclass is that of its code.
+        """
+        link = self.request(wire.Opcode.RRQ, filename, mode=mode)
+        octets = b""
+        number = 1
+        while True:
+            datagram = self._answer(link)
+            assert datagram[:4] == wire.DATA_HEADERS[number % 65536]
+            octets += datagram[4:]
+            link.deliver(wire.ack(number % 65536))
+            if len(datagram) < 4 + DEFAULT_BLKSIZE:
+                return octets
+            number += 1
+
+    def store(self, filename: str | bytes, data: bytes, *, mode: str = wire.OCTET) -> None:
+        """Write a file in lock step; returns when the last block was acknowledged.
+
+        @raise TFTPError: the server's answer was an ERROR; the subclass is that of its code.
+        """
+        link = self.request(wire.Opcode.WRQ, filename, mode=mode)
+        for number in range(len(data) // DEFAULT_BLKSIZE + 2):
+            assert self._answer(link) == wire.ack(number % 65536)
+            start = number * DEFAULT_BLKSIZE
+            if start <= len(data):
+                block = data[start : start + DEFAULT_BLKSIZE]
+                link.deliver(wire.DATA_HEADERS[(number + 1) % 65536] + block)
+
+    def _answer(self, link: MemoryLink) -> bytes:
+        for _ in range(100):
+            if link.sent:
+                datagram = link.sent.pop(0)
+                if wire.opcode_of(datagram) == wire.Opcode.ERROR:
+                    code, message = wire.parse_error(datagram)
+                    raise _BY_CODE.get(code, TFTPError)(message)
+                return datagram
+            self.clock.advance(0.1)
+        raise TransferTimedOut("the server does not answer")
