@@ -128,14 +128,16 @@ class TFTPServer(DatagramProtocol):
         if reactor is None:
             from twisted.internet import reactor
         self.backend = backend
-        self.policy = policy or Policy()
-        self.observer = observer or TransferLog()
+        self.policy = Policy() if policy is None else policy
+        self.observer = TransferLog() if observer is None else observer
         self.reactor = reactor
         self.clock = clock
         self.counters = Counters()
         self.accepting = True
-        self.transfers = transfers or Transfers()
-        self.opener = opener or LinkOpener(reactor, self.policy.port_range, clock)
+        self.transfers = Transfers() if transfers is None else transfers
+        if opener is None:
+            opener = LinkOpener(reactor, self.policy.port_range, clock)
+        self.opener = opener
         self._warned: dict[str, float] = {}
 
     def datagramReceived(self, datagram: bytes, addr: SocketAddress) -> None:

@@ -113,6 +113,7 @@ class TFTPService(Service):
         super().stopService()
         for server in self.servers:
             server.accepting = False
+        self.servers.clear()
         closed: list[Any] = []
         if not self._policy.single_port:
             closed.append(self._close_ports())

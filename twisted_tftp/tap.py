@@ -18,41 +18,41 @@ _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
     (
         "Files",
         [
-            ("root", "DIR", "serve the files beneath DIR (default: the working directory)"),
-            ("write", "MODE", "never, create (new files only) or overwrite (default: never)"),
-            ("max-upload", "SIZE", "refuse larger uploads; 100000, 64k, 20M, 4G (default: none)"),
+            ("root", "DIR", "serve the files beneath DIR [default the working directory]"),
+            ("write", "MODE", "never, create (new files only) or overwrite [default never]"),
+            ("max-upload", "SIZE", "refuse larger uploads; 100000, 64k, 20M, 4G [default none]"),
         ],
     ),
     (
         "Addresses",
         [
-            ("host", "ADDR", "listen on ADDR; repeatable (default: all of IPv4 and IPv6)"),
-            ("port", "N", "request port (default: 69)"),
-            ("port-range", "LO:HI", "local ports of transfers (default: the system's choice)"),
+            ("host", "ADDR", "listen on ADDR; repeatable [default all of IPv4 and IPv6]"),
+            ("port", "N", "request port [default 69]"),
+            ("port-range", "LO:HI", "local ports of transfers [default the system's choice]"),
             ("single-port", None, "answer from the request port: for NAT and containers"),
         ],
     ),
     (
         "Time",
         [
-            ("timeout", "S", "first and longest wait between retransmissions (default: 1)"),
-            ("retries", "N", "give a client up after N timeouts of silence (default: 10)"),
+            ("timeout", "S", "first and longest wait between retransmissions [default 1]"),
+            ("retries", "N", "give a client up after N timeouts of silence [default 10]"),
             (
                 "retransmit",
                 "MODE",
                 "adaptive (to the measured round trip) or fixed (the timeout, RFC 2349)"
-                " (default: adaptive)",
+                " [default adaptive]",
             ),
-            ("drain", "S", "seconds that transfers have to finish at a stop (default: 5)"),
+            ("drain", "S", "seconds that transfers have to finish at a stop [default 5]"),
         ],
     ),
     (
         "Limits",
         [
-            ("max-blksize", "N", "octets of a block at most (default: 65464)"),
-            ("max-windowsize", "N", "blocks of a window at most (default: 64)"),
-            ("rollover", "N", "block after 65535: 0, 1 or none (default: 0)"),
-            ("max-transfers", "N", "transfers at once; more are not answered (default: 10000)"),
+            ("max-blksize", "N", "octets of a block at most [default 65464]"),
+            ("max-windowsize", "N", "blocks of a window at most [default 64]"),
+            ("rollover", "N", "block after 65535: 0, 1 or none [default 0]"),
+            ("max-transfers", "N", "transfers at once; more are not answered [default 10000]"),
         ],
     ),
     (

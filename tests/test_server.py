@@ -1,0 +1,335 @@
+"""The request port: what is answered, what is not, and what starts a transfer."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+from twisted.internet import udp
+from twisted.internet.defer import Deferred
+
+from twisted_tftp import wire
+from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
+from twisted_tftp.policy import Policy
+from twisted_tftp.server import Session, TFTPServer
+from twisted_tftp.testing import MemoryLink, MemoryNetwork
+from twisted_tftp.wire import Opcode
+
+PEER = ("192.0.2.1", 4000)
+LOCAL = ("192.0.2.69", 69)
+
+
+def network(backend: Any = None, **policy: Any) -> MemoryNetwork:
+    files = {"f": bytes(2000), "small": b"x"}
+    return MemoryNetwork(backend or MemoryBackend(files, "create"), Policy(**policy))
+
+
+def rrq(filename: bytes = b"f", **options: str) -> bytes:
+    return wire.encode_request(wire.Request(Opcode.RRQ, filename, "octet", options))
+
+
+def wrq(filename: bytes = b"new", **options: str) -> bytes:
+    return wire.encode_request(wire.Request(Opcode.WRQ, filename, "octet", options))
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b"",
+        b"\x00",
+        b"\x00\x00",
+        wire.ack(0),
+        wire.ack(1),
+        b"\x00\x03\x00\x01data",
+        b"\x00\x05\x00\x04Illegal\x00",
+        b"\x00\x06blksize\x00512\x00",
+        b"\x00\x07\x00\x00",
+        b"\x01\x00f\x00octet\x00",
+        b"\xff" * 600,
+    ],
+)
+def test_only_requests_are_answered(datagram: bytes) -> None:
+    """Anything else gets silence and is counted: two servers can't be set to loop."""
+    net = network()
+    net.server.received(datagram, PEER, LOCAL)
+    assert net.links == []
+    assert net.server.counters.ignored == 1
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b"\x00\x01",
+        b"\x00\x01f",
+        b"\x00\x01f\x00",
+        b"\x00\x01f\x00octet",
+        b"\x00\x01\x00octet\x00",
+        b"\x00\x01f\x00mail\x00",
+        b"\x00\x02f\x00\xff\xfe\x00",
+    ],
+)
+def test_malformed_request_gets_error_4_from_a_port_of_its_own(datagram: bytes) -> None:
+    """What is a request but can't be read is told so, and nothing stays open."""
+    net = network()
+    net.server.received(datagram, PEER, LOCAL)
+    (link,) = net.links
+    assert wire.parse_error(link.take()[0])[0] == 4
+    assert link.closed
+    assert net.server.counters.malformed == 1
+    assert len(net.server.transfers) == 0
+
+
+def test_context_says_what_was_asked() -> None:
+    """A backend learns who asks, what was reached, and the name as sent and as text."""
+    seen: list[tuple[str, TransferContext]] = []
+
+    class Backend(MemoryBackend):
+        def open_reader(self, path: str, context: TransferContext) -> Any:
+            seen.append((path, context))
+            return super().open_reader("f", context)
+
+        def open_writer(self, path: str, context: TransferContext) -> Any:
+            seen.append((path, context))
+            return super().open_writer(path, context)
+
+    net = network(Backend({"f": b""}, "create"))
+    net.server.received(rrq(b"\xff/\xc3\xa9", blksize="9"), PEER, LOCAL)
+    net.server.received(wrq(b"w", tsize="12"), ("192.0.2.1", 4001), None)
+    (path, context), (_, written) = seen
+    assert path == "\udcff/é"
+    assert context.filename == b"\xff/\xc3\xa9"
+    assert (context.peer, context.local) == (Endpoint(*PEER), Endpoint(*LOCAL))
+    assert (context.direction, context.mode) == (Direction.READ, "octet")
+    assert context.options == {"blksize": "9"}
+    assert context.announced_size is None
+    assert (written.local, written.announced_size) == (None, 12)
+    assert written.direction is Direction.WRITE
+
+
+@pytest.mark.parametrize("request_", [rrq(), rrq(tsize="0"), wrq(), wrq(blksize="100")])
+def test_repeated_request_repeats_the_first_answer(request_: bytes) -> None:
+    """Raspberry Pi, EDK2, Cisco and GRUB ask again: no second transfer, one answer more."""
+    net = network()
+    net.server.received(request_, PEER, LOCAL)
+    net.clock.advance(0.5)
+    net.server.received(request_, PEER, LOCAL)
+    (link,) = net.links
+    first, second = link.take()
+    assert first == second
+    assert net.server.transfers.running == 1
+    assert net.server.counters.repeated == 1
+
+
+def test_repeated_request_is_not_answered_more_than_three_times() -> None:
+    """A forged request that is repeated draws four datagrams in all."""
+    net = network()
+    for _ in range(20):
+        net.server.received(rrq(), PEER, LOCAL)
+    (link,) = net.links
+    assert len(link.sent) == 4
+
+
+def test_repeated_request_during_a_slow_open_starts_nothing() -> None:
+    """While the backend looks for the file, the same request is the same transfer."""
+
+    class Slow(MemoryBackend):
+        opened = 0
+
+        def open_reader(self, path: str, context: TransferContext) -> Any:
+            self.opened += 1
+            return Deferred()
+
+    backend = Slow()
+    net = network(backend)
+    for _ in range(3):
+        net.server.received(rrq(), PEER, LOCAL)
+    assert backend.opened == 1
+
+
+def test_late_repeat_of_an_answered_request_is_silence() -> None:
+    """A repeat that was overtaken by its own answer changes nothing while it is young."""
+    net = network()
+    net.server.received(rrq(), PEER, LOCAL)
+    (link,) = net.links
+    link.deliver(wire.ack(1))
+    link.take()
+    net.server.received(rrq(), PEER, LOCAL)
+    assert link.take() == []
+    assert len(net.links) == 1
+
+
+def test_repeated_write_after_its_end_is_not_told_that_the_file_exists() -> None:
+    """Cisco's repeated write request comes when the file is already there."""
+    net = network()
+    net.server.received(wrq(), PEER, LOCAL)
+    (link,) = net.links
+    link.deliver(wire.DATA_HEADERS[1] + b"x")
+    net.server.received(wrq(), PEER, LOCAL)
+    assert len(net.links) == 1
+    net.clock.advance(1.5)
+    net.server.received(wrq(), PEER, LOCAL)
+    assert wire.parse_error(net.links[1].take()[0])[0] == 6
+
+
+def test_same_port_may_ask_anew_later() -> None:
+    """A client that restarts from a fixed port gets a new transfer; the old one dies alone."""
+    net = network()
+    net.server.received(rrq(), PEER, LOCAL)
+    net.links[0].deliver(wire.ack(1))
+    net.clock.advance(1.5)
+    net.server.received(rrq(), PEER, LOCAL)
+    assert net.links[1].take()[0][:4] == wire.DATA_HEADERS[1]
+    assert net.server.transfers.running == 2
+    net.clock.advance(30)
+    net.clock.advance(30)
+    assert len(net.server.transfers) == 0
+
+
+def test_other_request_from_the_same_port_is_a_new_transfer() -> None:
+    """Another file, or another address of ours, is no repeat."""
+    net = network()
+    net.server.received(rrq(), PEER, LOCAL)
+    net.server.received(rrq(b"small"), PEER, LOCAL)
+    net.server.received(rrq(b"small"), PEER, ("192.0.2.70", 69))
+    assert len(net.links) == 3
+
+
+def test_same_request_after_an_error_is_answered_again() -> None:
+    """A refusal is no transfer: asking again gets the answer again."""
+    net = network()
+    for number in (1, 2):
+        net.server.received(rrq(b"missing"), PEER, LOCAL)
+        assert len(net.links) == number
+        assert wire.parse_error(net.links[-1].take()[0])[0] == 1
+
+
+def test_requests_above_max_transfers_are_dropped_in_silence() -> None:
+    """The client asks again; when there is room it is served."""
+    net = network(max_transfers=2)
+    for port in (1, 2, 3):
+        net.server.received(rrq(b"small"), ("192.0.2.1", port), LOCAL)
+    assert len(net.links) == 2
+    assert net.server.counters.shed == 1
+    net.links[0].deliver(wire.ack(1))
+    net.server.received(rrq(), ("192.0.2.1", 3), LOCAL)
+    assert len(net.links) == 3
+
+
+def test_dallying_does_not_count_as_a_transfer() -> None:
+    """A write that is complete leaves its place to the next one."""
+    net = network(max_transfers=1)
+    net.store("a", b"x")
+    net.store("b", b"x")
+    assert len(net.server.transfers) == 2
+
+
+def test_without_a_socket_a_request_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When descriptors or ports run out the server lives, and serves when there are some."""
+    net = network()
+
+    def none_left(peer: Any, local: Any) -> MemoryLink:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(net, "open", none_left)
+        for _ in range(5):
+            net.server.received(rrq(), PEER, LOCAL)
+    assert net.server.counters.shed == 5
+    assert net.fetch("small") == b"x"
+
+
+def test_server_that_stops_takes_no_request() -> None:
+    """New requests get silence, so that they are asked of the next server."""
+    net = network()
+    net.server.accepting = False
+    net.server.received(rrq(), PEER, LOCAL)
+    assert net.links == []
+
+
+def test_build_session_is_where_a_subclass_steps_in() -> None:
+    """As buildProtocol elsewhere: the factory method makes each session."""
+    built: list[Session] = []
+
+    class Server(TFTPServer):
+        def build_session(self, context: TransferContext, **wiring: Any) -> Session:
+            built.append(super().build_session(context, **wiring))
+            return built[-1]
+
+    net = MemoryNetwork(MemoryBackend({"f": b"x"}), server=Server)
+    assert net.fetch("f") == b"x"
+    assert [session.context.filename for session in built] == [b"f"]
+
+
+class SharedPort:
+    """Stands in for a request port from which all answers are sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, Any, Any]] = []
+
+    def send(self, datagram: bytes, peer: Any, local: Any) -> None:
+        self.sent.append((datagram, peer, local))
+
+    def read_one(self) -> bool:
+        return False
+
+
+def single_port(monkeypatch: pytest.MonkeyPatch) -> tuple[MemoryNetwork, SharedPort]:
+    monkeypatch.setattr("twisted_tftp.server.RequestPort", SharedPort)
+    net = network(single_port=True)
+    port = SharedPort()
+    net.server.makeConnection(port)  # type: ignore[arg-type]
+    return net, port
+
+
+def test_single_port_answers_from_the_request_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets are told apart by their peer, and each answer leaves from where it was asked."""
+    net, port = single_port(monkeypatch)
+    other = ("192.0.2.2", 4000)
+    net.server.received(rrq(), PEER, LOCAL)
+    net.server.received(rrq(), other, LOCAL)
+    net.server.received(wire.ack(1), PEER, LOCAL)
+    assert [(sent[0][:4], *sent[1:]) for sent in port.sent] == [
+        (wire.DATA_HEADERS[1], PEER, LOCAL),
+        (wire.DATA_HEADERS[1], other, LOCAL),
+        (wire.DATA_HEADERS[2], PEER, LOCAL),
+    ]
+    net.server.received(wire.ack(1), ("192.0.2.3", 1), LOCAL)
+    assert net.server.counters.ignored == 1
+
+
+def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the first answer nothing can be an answer to it."""
+    net, port = single_port(monkeypatch)
+    net.server.backend = type("Never", (), {"open_reader": lambda *_: Deferred()})()
+    net.server.received(rrq(), PEER, LOCAL)
+    net.server.received(wire.ack(0), PEER, LOCAL)
+    assert port.sent == []
+
+
+def test_single_port_gives_a_peer_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new request of the same peer ends its old transfer, quietly."""
+    net, port = single_port(monkeypatch)
+    net.server.received(rrq(), PEER, LOCAL)
+    net.server.received(rrq(b"small"), PEER, LOCAL)
+    net.server.received(wire.ack(1), PEER, LOCAL)
+    assert net.recorder.outcomes == [Outcome.CANCELLED, Outcome.COMPLETED]
+    assert len(port.sent) == 2
+
+
+def test_single_port_needs_a_port_that_can_do_it() -> None:
+    """A plain Twisted port can't, and cuts what is longer than 8192 octets."""
+    net = network(single_port=True)
+    with pytest.raises(TypeError):
+        net.server.makeConnection(udp.Port(0, net.server))
+
+
+def test_plain_twisted_port_serves_too() -> None:
+    """`reactor.listenUDP(69, TFTPServer(backend))` works; transfers have ports of their own."""
+    net = network()
+    net.server.datagramReceived(rrq(b"small"), PEER)
+    (link,) = net.links
+    assert link.take() == [wire.DATA_HEADERS[1] + b"x"]

@@ -1,0 +1,203 @@
+"""The service: bind, serve, refuse, drain, stop."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.error import CannotListenError
+
+from tests.reactors import reactor, spin
+from twisted_tftp import service as service_module
+from twisted_tftp import wire
+from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.config import Settings
+from twisted_tftp.context import Outcome
+from twisted_tftp.policy import Policy
+from twisted_tftp.service import StartError, TFTPService, make_service
+from twisted_tftp.testing import Recorder
+from twisted_tftp.wire import Opcode
+
+__all__ = ["reactor"]
+
+
+def rrq(filename: bytes = b"f") -> bytes:
+    return wire.encode_request(wire.Request(Opcode.RRQ, filename, "octet", {}))
+
+
+class Running:
+    """A service on loopback, and a client's socket."""
+
+    def __init__(self, reactor: Any, **options: Any) -> None:
+        self.reactor = reactor
+        self.recorder = Recorder()
+        self.service = TFTPService(
+            MemoryBackend({"f": bytes(700)}),
+            port=0,
+            host=options.pop("host", ["127.0.0.1"]),
+            reactor=reactor,
+            observer=self.recorder,
+            **options,
+        )
+        self.service.startService()
+        self.address = ("127.0.0.1", self.service.ports[0].getHost().port)
+        self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.client.bind(("127.0.0.1", 0))
+        self.client.setblocking(False)
+
+    def ask(self, datagram: bytes, address: Any = None) -> tuple[bytes, Any]:
+        """Send a datagram and return the answer and where it came from."""
+        self.client.sendto(datagram, address or self.address)
+        return self.answer()
+
+    def answer(self) -> tuple[bytes, Any]:
+        got: list[tuple[bytes, Any]] = []
+
+        def receive() -> bool:
+            try:
+                got.append(self.client.recvfrom(70000))
+            except BlockingIOError:
+                return False
+            return True
+
+        spin(self.reactor, receive)
+        return got[0]
+
+    def stop(self) -> list[Any]:
+        """Stop, and return a list that is filled when the service has stopped."""
+        stopped: list[Any] = []
+        self.service.stopService().addCallback(stopped.append)
+        return stopped
+
+    def end(self) -> None:
+        stopped = self.stop()
+        spin(self.reactor, lambda: stopped)
+        self.client.close()
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_service_serves_a_file(reactor: Any, single_port: bool) -> None:
+    """A file is fetched over real sockets, from a port of its own or from the request port."""
+    running = Running(reactor, policy=Policy(single_port=single_port))
+    datagram, source = running.ask(rrq())
+    assert len(datagram) == 516
+    assert (source == running.address) is single_port
+    datagram, source = running.ask(wire.ack(1), source)
+    assert datagram == wire.DATA_HEADERS[2] + bytes(188)
+    running.client.sendto(wire.ack(2), source)
+    spin(reactor, lambda: running.recorder.outcomes == [Outcome.COMPLETED])
+    running.end()
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_stop_waits_for_running_transfers(reactor: Any, single_port: bool) -> None:
+    """What runs may finish; what is new is not answered; then the service has stopped."""
+    running = Running(reactor, policy=Policy(single_port=single_port), drain=30)
+    _, source = running.ask(rrq())
+    stopped = running.stop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.sendto(rrq(), running.address)
+    running.ask(wire.ack(1), source)
+    assert not stopped
+    running.client.sendto(wire.ack(2), source)
+    spin(reactor, lambda: stopped)
+    assert running.recorder.outcomes == [Outcome.COMPLETED]
+    running.client.close()
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_stop_ends_what_takes_longer_than_the_drain(reactor: Any, single_port: bool) -> None:
+    """A client that is cut off is told so."""
+    running = Running(reactor, policy=Policy(single_port=single_port), drain=0.05)
+    running.ask(rrq())
+    stopped = running.stop()
+    datagram = running.answer()[0]
+    assert wire.parse_error(datagram) == (0, "the server is being stopped")
+    spin(reactor, lambda: stopped)
+    assert running.recorder.outcomes == [Outcome.CANCELLED]
+    running.client.close()
+
+
+def test_service_may_start_again(reactor: Any) -> None:
+    """A stopped service can be started anew."""
+    running = Running(reactor)
+    stopped = running.stop()
+    spin(reactor, lambda: stopped)
+    assert running.service.ports == []
+    running.service.startService()
+    address = ("127.0.0.1", running.service.ports[0].getHost().port)
+    assert len(running.ask(rrq(), address)[0]) == 516
+    running.service.transfers.cancel_all("")
+    running.end()
+
+
+def test_every_address_is_bound_by_default(reactor: Any) -> None:
+    """Without a host both families are served, each by its own socket."""
+    running = Running(reactor, host=())
+    assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0", "::"]
+    running.end()
+
+
+def test_host_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing address family is no reason not to start, unless it was asked for."""
+    real = service_module.listen
+
+    def listen(reactor: Any, port: int, protocol: Any, host: str) -> Any:
+        if ":" in host:
+            raise CannotListenError(host, port, OSError(errno.EAFNOSUPPORT, "none"))
+        return real(reactor, port, protocol, host)
+
+    monkeypatch.setattr(service_module, "listen", listen)
+    running = Running(reactor, host=())
+    assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0"]
+    running.end()
+    with pytest.raises(StartError, match="can't listen on ::1 port 0"):
+        Running(reactor, host=["::1"])
+
+
+def test_taken_port_is_said_in_one_line(reactor: Any) -> None:
+    """What was bound before is closed again."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.2", 0))
+        number = taken.getsockname()[1]
+        service = TFTPService(
+            MemoryBackend(), port=number, host=["127.0.0.1", "127.0.0.2"], reactor=reactor
+        )
+        with pytest.raises(StartError) as caught:
+            service.startService()
+    assert str(caught.value) == (
+        f"tftp: can't listen on 127.0.0.2 port {number}: Address already in use"
+    )
+    spin(reactor, lambda: not service.ports)
+    reactor.iterate(0)
+
+
+def test_missing_privilege_is_explained(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line says what helps."""
+
+    def listen(reactor: Any, port: int, protocol: Any, host: str) -> Any:
+        raise CannotListenError(host, port, PermissionError(13, "Permission denied"))
+
+    monkeypatch.setattr(service_module, "listen", listen)
+    with pytest.raises(StartError, match="need root or CAP_NET_BIND_SERVICE, or use --port"):
+        TFTPService(MemoryBackend(), port=69, reactor=reactor).startService()
+
+
+def test_missing_root_is_said_before_anything_is_bound(reactor: Any, tmp_path: Path) -> None:
+    """A root that is no directory is a mistake of the operator."""
+    service = TFTPService(FilesystemBackend(str(tmp_path / "no")), port=0, reactor=reactor)
+    with pytest.raises(StartError, match="is not a directory"):
+        service.startService()
+
+
+def test_settings_become_a_service(tmp_path: Path) -> None:
+    """The command line's settings are the service's."""
+    service = make_service(
+        Settings(root=str(tmp_path), port=6969, drain=1.5, policy=Policy(retries=3))
+    )
+    assert isinstance(service, TFTPService)
+    assert service.name == "tftp"

@@ -1,0 +1,104 @@
+"""The plugin and its options, in process; the daemon itself is tested as a child."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+
+from twisted_tftp import __version__
+from twisted_tftp.policy import Policy
+from twisted_tftp.service import TFTPService
+from twisted_tftp.tap import Options, makeService
+
+
+def parse(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+def test_twistd_finds_the_plugin() -> None:
+    """There is one `tftp` command, and it makes our service."""
+    (maker,) = [plugin for plugin in getPlugins(IServiceMaker) if plugin.tapname == "tftp"]
+    assert maker.options is Options
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """Without options: the working directory, read-only, on port 69, with the usual policy."""
+    settings = parse().settings
+    assert (settings.root, settings.port, settings.write, settings.drain) == (".", 69, "never", 5)
+    assert settings.host == ()
+    assert settings.policy == Policy()
+    assert not settings.verbose
+
+
+def test_every_option_arrives(tmp_path: Path) -> None:
+    """Each option of the help is parsed to its place."""
+    settings = parse(
+        *("--root", str(tmp_path), "--host", "127.0.0.1", "--host", "::1", "--port", "6969"),
+        *("--write", "create", "--timeout", "2", "--retries", "4", "--retransmit", "fixed"),
+        *("--drain", "1", "--max-blksize", "1428", "--max-windowsize", "16"),
+        *("--port-range", "40000:40999", "--rollover", "1", "--max-upload", "20M"),
+        *("--max-transfers", "99", "--verbose"),
+    ).settings
+    assert settings.host == ("127.0.0.1", "::1")
+    assert settings.verbose
+    policy = settings.policy
+    assert (policy.timeout, policy.retries, policy.max_upload) == (2.0, 4, 20 << 20)
+    assert (policy.max_blksize, policy.max_windowsize) == (1428, 16)
+    assert policy.port_range == (40000, 40999)
+    assert policy.max_transfers == 99
+    assert parse("--single-port").settings.policy.single_port
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--port", "x"),
+        ("--port", "70000"),
+        ("--no-such-option",),
+        ("stray",),
+        ("--port-range", "5"),
+        ("--port-range", "40000:40001", "--single-port"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_status_1(arguments: tuple[str, ...]) -> None:
+    """SystemExit with a text is what Python turns into both."""
+    with pytest.raises(SystemExit) as caught:
+        parse(*arguments)
+    assert isinstance(caught.value.code, str)
+    assert "\n" not in caught.value.code
+
+
+def test_help_is_grouped() -> None:
+    """Every option has its place under a title."""
+    usage = Options().getUsage(80)
+    assert [line for line in usage.splitlines() if line.endswith(":")] == [
+        "Files:",
+        "Addresses:",
+        "Time:",
+        "Limits:",
+        "Other:",
+    ]
+    assert all(len(line) <= 80 for line in usage.splitlines())
+    known = {name.rstrip("=") for name in Options().longOpt}
+    listed = {line.split()[0][2:] for line in usage.splitlines() if line.startswith("  --")}
+    assert listed == known
+
+
+def test_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints the version and ends well."""
+    with pytest.raises(SystemExit) as caught:
+        parse("--version")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"twisted-tftp {__version__}\n"
+
+
+def test_make_service_returns_the_service(tmp_path: Path) -> None:
+    """What twistd is given is the service of the settings."""
+    made: Any = makeService(parse("--root", str(tmp_path)))
+    assert isinstance(made, TFTPService)

@@ -1,0 +1,115 @@
+"""One line for each transfer, with nothing of the network in it unescaped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import LogLevel, Logger, formatEvent
+
+from twisted_tftp.context import (
+    Direction,
+    Endpoint,
+    Outcome,
+    TransferContext,
+    TransferStatistics,
+)
+from twisted_tftp.transferlog import TransferLog, printable
+
+
+class Log:
+    """A transfer log whose events are kept."""
+
+    def __init__(self, verbose: bool = False) -> None:
+        self.events: list[Any] = []
+        self.log = TransferLog(verbose)
+        self.log._log = Logger(namespace="test", observer=self.events.append)  # type: ignore[misc]
+
+    @property
+    def lines(self) -> list[str | None]:
+        return [formatEvent(event) for event in self.events]
+
+
+def statistics(filename: bytes = b"pxelinux.0", **more: Any) -> TransferStatistics:
+    context = TransferContext(
+        Endpoint("192.0.2.7", 2070),
+        None,
+        Direction.READ,
+        filename,
+        "octet",
+        {"blksize": "1428\n"},
+    )
+    return TransferStatistics(context, started=10.0, **more)
+
+
+def test_finished_transfer_is_one_line_with_all_that_is_asked_for() -> None:
+    """Peer, direction, file, octets, seconds, rate, options, retransmissions, outcome."""
+    log = Log()
+    log.log.finished(
+        statistics(
+            granted=(("blksize", "1428"), ("windowsize", "4")),
+            octets=2_000_000,
+            retransmissions=3,
+            ended=12.0,
+            outcome=Outcome.COMPLETED,
+        )
+    )
+    assert log.lines == [
+        'read "pxelinux.0" from 192.0.2.7:2070: completed, 2000000 octets in 2.000 s'
+        " (1000 kB/s), options blksize=1428,windowsize=4, 3 retransmissions"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"),
+    [
+        (Outcome.COMPLETED, LogLevel.info),
+        (Outcome.SIZE_PROBE, LogLevel.info),
+        (Outcome.TIMED_OUT, LogLevel.warn),
+        (Outcome.ABORTED, LogLevel.warn),
+        (Outcome.FAILED, LogLevel.warn),
+        (Outcome.REFUSED, LogLevel.warn),
+    ],
+)
+def test_level_tells_failures_from_the_rest(outcome: Outcome, level: Any) -> None:
+    """A size probe is no failure."""
+    log = Log()
+    log.log.finished(statistics(outcome=outcome, ended=10.0, error="why\nnot"))
+    assert log.events[0]["log_level"] is level
+    assert "why\\x0anot" in (log.lines[0] or "")
+
+
+def test_requests_and_progress_are_logged_when_verbose_only() -> None:
+    """The default is one line at the end."""
+    quiet, verbose = Log(), Log(verbose=True)
+    for log in (quiet, verbose):
+        log.log.started(statistics())
+        log.log.progressed(statistics(octets=5))
+    assert quiet.lines == []
+    assert verbose.lines == [
+        'read "pxelinux.0" from 192.0.2.7:2070 mode octet options blksize=1428\\x0a',
+        'read "pxelinux.0" from 192.0.2.7:2070: 5 octets so far',
+    ]
+
+
+@given(st.binary())
+def test_no_octet_of_the_network_forges_a_line(name: bytes) -> None:
+    """Whatever a file is called, its name is printable ASCII in one line, without quotes."""
+    text = printable(name.decode("utf-8", "surrogateescape"))
+    assert all(" " <= character <= "~" for character in text)
+    assert '"' not in text
+
+
+def test_escapes_are_the_octets_sent() -> None:
+    """What an operator sees can be typed again."""
+    assert printable("a\nb\x1b[31m\\\udcff") == "a\\x0ab\\x1b[31m\\x5c\\xff"
+    assert printable("é") == "\\xc3\\xa9"
+
+
+def test_braces_in_a_name_are_no_format() -> None:
+    """A name is data for the log's format, and not part of it."""
+    log = Log()
+    log.log.finished(statistics(b"{octets}", outcome=Outcome.COMPLETED, ended=10.0))
+    assert '"{octets}"' in (log.lines[0] or "")

@@ -1,0 +1,69 @@
+"""The table of running transfers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted_tftp.transfers import Transfers
+
+
+class Stub:
+    """As much of a session as the table sees."""
+
+    def __init__(self, transfers: Transfers, key: str) -> None:
+        self.transfers, self.key = transfers, key
+        self.ended = False
+        self.cancelled: list[str] = []
+        transfers.add(key, self)  # type: ignore[arg-type]
+
+    def cancel(self, message: str) -> None:
+        self.cancelled.append(message)
+
+    def finish(self) -> None:
+        self.transfers.finished(self)  # type: ignore[arg-type]
+
+    def end(self) -> None:
+        self.ended = True
+        self.transfers.remove(self.key, self)  # type: ignore[arg-type]
+
+
+def fired(deferred: Any) -> bool:
+    return bool(deferred.called)
+
+
+def test_waits_fire_when_the_last_one_goes() -> None:
+    """No transfer runs, and later nothing is left: two different moments."""
+    transfers = Transfers()
+    assert fired(transfers.when_none_runs())
+    assert fired(transfers.cancel_all("x"))
+    one, two = Stub(transfers, "a"), Stub(transfers, "b")
+    idle, gone = transfers.when_none_runs(), transfers.cancel_all("stop")
+    assert one.cancelled == two.cancelled == ["stop"]
+    one.finish()
+    two.finish()
+    assert fired(idle)
+    assert not fired(gone)
+    one.end()
+    two.end()
+    assert fired(gone)
+
+
+def test_cancelled_wait_is_forgotten() -> None:
+    """A drain that runs out of time leaves nothing behind."""
+    transfers = Transfers()
+    session = Stub(transfers, "a")
+    wait = transfers.when_none_runs()
+    wait.addErrback(lambda _: None)
+    wait.cancel()
+    session.finish()
+
+
+def test_newest_session_of_a_key_is_found() -> None:
+    """An older one of the same key may go on; its end does not hide the newer."""
+    transfers = Transfers()
+    old, new = Stub(transfers, "a"), Stub(transfers, "a")
+    old.end()
+    assert transfers.find("a") is new  # type: ignore[comparison-overlap]
+    new.ended = True
+    assert transfers.find("a") is None
+    assert len(transfers) == 1
