@@ -23,6 +23,9 @@ class Path:
     repeat: float = 0.0
     jitter: float = 0.0
     delay: float = 0.001
+    #: Octets a second towards the receiver, and datagrams that the queue before it holds.
+    rate: float = float("inf")
+    queue: int = 10**9
 
 
 @dataclass
@@ -49,6 +52,8 @@ class Simulation:
         self.largest_burst = 0
         self._queue: list[tuple[float, int, bool, bytes]] = []
         self._count = 0
+        self._queued: list[float] = []
+        self.dropped = 0
         self._receiving = False
         self.sender = Sender(
             blksize=self.blksize,
@@ -141,5 +146,14 @@ class Simulation:
                 continue
             if draw() < path.loss:
                 continue
-            arrival = self.now + path.delay + path.jitter * draw()
+            departure = self.now
+            if to_receiver and path.rate < float("inf"):
+                self._queued = [at for at in self._queued if at > self.now]
+                if len(self._queued) >= path.queue:
+                    self.dropped += 1
+                    continue
+                busy_until = self._queued[-1] if self._queued else self.now
+                departure = busy_until + len(datagram) / path.rate
+                self._queued.append(departure)
+            arrival = departure + path.delay + path.jitter * draw()
             heapq.heappush(self._queue, (arrival, self._count, to_receiver, datagram))

@@ -154,3 +154,49 @@ def test_a_path_that_loses_all_ends_both() -> None:
     run = Simulation(octets(100), lose=lambda *_: True).run()
     assert run.sender.state is SenderState.FAILED
     assert run._count == 5  # four OACKs and the ERROR that a session would not send
+
+
+@pytest.mark.parametrize(
+    ("rate", "blksize", "windowsize"),
+    [
+        (125e6, 65464, 64),
+        (12.5e6, 65464, 64),
+        (12.5e6, 8192, 64),
+        (1.25e6, 1468, 64),
+        (1.25e6, 65464, 4),
+        (0.125e6, 1468, 16),
+        (0.0125e6, 512, 1),
+    ],
+)
+def test_slow_link_that_loses_nothing_is_sent_little_twice(
+    rate: float, blksize: int, windowsize: int
+) -> None:
+    """A window that takes long on the wire is not taken for lost, nor its echoes for gaps."""
+    size = int(min(20e6, rate * 4))
+    run = Simulation(octets(size), blksize, windowsize, Path(rate=rate)).run()
+    assert run.complete
+    needed = size // blksize + 1
+    assert run.sent_data <= 1.1 * needed + 2 * windowsize
+
+
+def test_short_queue_before_a_slow_link_is_not_flooded() -> None:
+    """Where a burst does not fit the queue, loss is answered by one window at a time."""
+    size = 5_000_000
+    run = Simulation(octets(size), 1468, 64, Path(rate=1.25e6, queue=40)).run()
+    assert run.complete
+    assert run.sent_data <= 3 * (size // 1468 + 1)
+
+
+def test_one_gap_is_told_once_while_the_rest_of_the_window_arrives() -> None:
+    """On a slow link too a lost block draws one ACK, not one for each wait."""
+
+    def lose(to_receiver: bool, datagram: bytes, count: int) -> bool:
+        lost = to_receiver and datagram[1] == 3 and datagram[3] == 67 and not told
+        if lost:
+            told.append(True)
+        return lost
+
+    told: list[bool] = []
+    run = Simulation(octets(1468 * 200), 1468, 64, Path(rate=1.25e6), lose=lose).run()
+    assert run.complete
+    assert run.receiver.retransmissions == 0

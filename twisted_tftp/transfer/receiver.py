@@ -19,8 +19,9 @@ from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import UNANSWERED_DATAGRAMS, Timing
 
-#: Seconds, at least, for which a repeated last block is answered: clients ask again after 5.
-DALLY = 10.0
+#: Seconds for which a repeated last block is answered: clients ask again after 5, or after what
+#: they have negotiated; but a client does not choose how long it keeps a socket of ours.
+DALLY, LONGEST_DALLY = 10.0, 60.0
 
 _NEVER = float("inf")
 
@@ -192,7 +193,7 @@ class Receiver:
         if self.complete:
             self.state = ReceiverState.DALLYING
             self._sent_at = now
-            self.deadline = now + max(DALLY, 2 * self._timing.longest)
+            self.deadline = now + min(max(DALLY, 2 * self._timing.longest), LONGEST_DALLY)
             return Step.SEND
         self.state = ReceiverState.RECEIVING
         if repeated:
@@ -242,6 +243,7 @@ class Receiver:
         if ahead < self._windowsize:
             self.answered = True
             self._heard_at = now
+            self._await_block(now)
             # A gap so soon after the last one is of the same window, which comes again whole.
             if self._gap_told or now - self._gap_at < self._timing.least / 2:
                 return Step.WAIT
@@ -261,6 +263,7 @@ class Receiver:
             # pause it is a block that the network has repeated.)
             self._ack_at = min(self._ack_at, block + self._windowsize - 1)
         self._heard_at = now
+        self._await_block(now)
         if block == self._have and self._have >= self._ack_at:
             return self._store()
         return Step.WAIT

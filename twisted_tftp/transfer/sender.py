@@ -55,16 +55,18 @@ class Sender:
         "_acked",
         "_blksize",
         "_burst_end",
+        "_burst_start",
         "_clean",
         "_datagrams",
+        "_echoes",
         "_heard_at",
         "_last",
         "_numbering",
         "_oack",
-        "_resent",
         "_sent",
         "_sent_at",
         "_size",
+        "_times_sent",
         "_timing",
         "_total",
         "_wanting",
@@ -115,7 +117,9 @@ class Sender:
         self._acked = 0  # the last block acknowledged
         self._sent = 0  # the last block ever sent
         self._burst_end = 0  # the last block of the last burst
-        self._resent = False  # the last burst repeated blocks
+        self._burst_start = 0  # and its first one
+        self._times_sent = 0  # how often the present window was sent
+        self._echoes = 0  # duplicate ACKs that the window before may still draw
         self._last: int | None = None  # the block that ends the file, once it was sent
         self._total = 0  # octets of the file, once the last block was sent
         self._clean = False  # the round trip of the last burst can be measured (Karn's rule)
@@ -161,21 +165,30 @@ class Sender:
             if ahead:
                 return Step.WAIT
             self.state = SenderState.SENDING
-        elif not ahead:
+            self.answered = True
+            self._heard_at = now
+            if self._clean:
+                self._timing.measured(now - self._sent_at)
+            step = self._want(now)
+            self._timing.first_flight(self.length)
+            return step
+        if not ahead:
             return self._duplicate(now)
-        elif ahead <= self._sent - self._acked:
-            self._acked += ahead
-        else:
+        if ahead > self._sent - self._acked:
             return Step.WAIT
+        self._acked += ahead
         self.answered = True
         self._heard_at = now
         if self._clean:
             self._clean = False
-            self._timing.measured(now - self._sent_at)
+            self._timing.measured(now - self._sent_at, alone=self._sent - self._burst_start < 1)
         if self._acked == self._last:
             return self._end(SenderState.DONE)
-        if self._acked < self._burst_end and self._resent and self._too_soon(now):
-            return Step.WAIT
+        if not self._wanting and self._acked < self._burst_end:
+            if self._times_sent > 1 and self._too_soon(now):
+                return Step.WAIT
+        else:
+            self._echoes = self._times_sent - 1
         return self._want(now)
 
     def burst(self, data: Buffer, now: float) -> Sequence[Buffer]:
@@ -186,12 +199,13 @@ class Sender:
         """
         self._wanting = False
         blksize = self._blksize
-        block = self._acked + 1
+        before = self.offset // blksize
+        block = self._burst_start = before + 1
         length = len(data)
         count = length // blksize
         if count < self._windowsize:
             count += 1
-            self._last = self._acked + count
+            self._last = before + count
             self._total = self.offset + length
         limit = self._numbering.limit
         if limit is not None and block + count - 1 > limit:
@@ -200,13 +214,15 @@ class Sender:
             if count <= 0:
                 self._fail(_too_long())
                 return ()
-        last = self._acked + count
-        again = self._sent - self._acked
-        self._resent = again > 0
-        self._clean = not self._resent
-        self._burst_end = last
-        if self._resent:
+        last = self._burst_end = before + count
+        again = self._sent - before
+        if again > 0:
             self.retransmissions += min(again, count)
+            self._times_sent += 1
+            self._clean = False
+        else:
+            self._times_sent = 1
+            self._clean = True
         if last > self._sent:
             self._sent = last
         self._mark_sent(now)
@@ -242,15 +258,20 @@ class Sender:
         return Step.WAIT
 
     def _duplicate(self, now: float) -> Step:
-        """Tell a gap from an ACK that the network repeated.
+        """Tell a gap from an echo, and from an ACK that the network repeated.
 
         In lock step a duplicate ACK never causes DATA (RFC 1123 section 4.2.3.1). In a window
-        it says that the first block was lost (RFC 7440 section 4).
+        it says that the first block was lost (RFC 7440 section 4), unless the window before was
+        sent more than once: each copy is acknowledged, and answering the echoes with windows
+        would be the Sorcerer's Apprentice in the large.
         """
         if not self.answered:
             return Step.WAIT
         self._heard_at = now
         if self._sent - self._acked < 2 or self._wanting or self._too_soon(now):
+            return Step.WAIT
+        if self._echoes > 0:
+            self._echoes -= 1
             return Step.WAIT
         return self._want(now)
 
@@ -259,7 +280,7 @@ class Sender:
 
         What it asks for is under way already; sending it once more would multiply the window.
         """
-        return now - self._sent_at < self._timing.least / 2
+        return now - self._sent_at < min(self._timing.least, self._timing.wait) / 2
 
     def _want(self, now: float) -> Step:
         """Ask for the octets of the window that follows the last acknowledged block."""
@@ -272,9 +293,9 @@ class Sender:
         return Step.READ
 
     def _again(self, now: float) -> Step:
+        self._clean = False
         if self.state is not SenderState.OFFERING:
             return self._want(now)
-        self._clean = False
         self.retransmissions += 1
         return self._send_oack(now)
 

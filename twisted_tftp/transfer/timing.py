@@ -11,6 +11,9 @@ from __future__ import annotations
 #: Shortest wait in seconds: above the hiccups of a client that runs from firmware.
 FLOOR = 0.02
 
+#: Octets a second that a first window may count on, before its round trip was measured.
+FIRST_RATE = 1_250_000
+
 #: A peer that has never answered gets so many datagrams in all: its address may be forged.
 UNANSWERED_DATAGRAMS = 4
 
@@ -19,7 +22,7 @@ class Timing:
     """Waits of one transfer, in seconds.
 
     @ivar wait: how long to wait for an answer to what is sent now.
-    @ivar least: the shortest round trip seen; `FLOOR` before there was one.
+    @ivar least: the shortest round trip of a single datagram; 0 before there was one.
     @ivar longest: the longest wait.
     @ivar patience: silence after which a peer is given up.
     """
@@ -37,20 +40,22 @@ class Timing:
         self.wait = min(first, longest) if adaptive else longest
         self.longest = longest
         self.patience = retries * longest
-        self.least = FLOOR
+        self.least = 0.0
         self._smoothed = 0.0
         self._deviation = 0.0
         self._adaptive = adaptive
 
-    def measured(self, round_trip: float) -> None:
-        """Take in a round trip of a datagram that was sent once (Karn's rule)."""
-        if not self._smoothed:
+    def measured(self, round_trip: float, alone: bool = True) -> None:
+        """Take in a round trip of what was sent once (Karn's rule).
+
+        @param alone: it was a single datagram, and not a window that takes time to send.
+        """
+        if alone and (not self.least or round_trip < self.least):
             self.least = round_trip
+        if not self._smoothed:
             self._smoothed = round_trip or 1e-6
             self._deviation = round_trip / 2
         else:
-            if round_trip < self.least:
-                self.least = round_trip
             error = round_trip - self._smoothed
             self._smoothed += error / 8
             self._deviation += ((error if error > 0 else -error) - self._deviation) / 4
@@ -59,6 +64,15 @@ class Timing:
             self.wait = FLOOR if wait < FLOOR else min(wait, self.longest)
             if self.longest < FLOOR:
                 self.wait = self.longest
+
+    def first_flight(self, octets: int) -> None:
+        """Wait longer for the first window than for the small datagram that was measured.
+
+        On a slow link the window alone takes many round trips of an OACK; sent again before its
+        answer can come, it would never be measured (Karn's rule).
+        """
+        if self._adaptive:
+            self.wait = min(self.wait + octets / FIRST_RATE, self.longest)
 
     def back_off(self) -> None:
         """Double the wait after a retransmission."""
