@@ -22,6 +22,7 @@ LAYERS = [
     # sockets
     ["net", "net.hub", "net.strangers", "translate", "transferlog"],
     ["net.udp"],
+    ["net.port"],
     ["session"],
     ["transfers"],
     ["server"],

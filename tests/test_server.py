@@ -271,6 +271,9 @@ class SharedPort:
     def send(self, datagram: bytes, peer: Any, local: Any) -> None:
         self.sent.append((datagram, peer, local))
 
+    def share(self) -> None:
+        self.shared = True
+
     def read_one(self) -> bool:
         return False
 

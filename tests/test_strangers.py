@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from twisted_tftp import wire
@@ -25,9 +23,9 @@ class Sent:
 
 
 @pytest.fixture
-def sock() -> Iterator[Sent]:
+def sock() -> Sent:
     """Return a socket."""
-    yield Sent()
+    return Sent()
 
 
 def tell(strangers: Strangers, sock: Sent, address: object, datagram: bytes, now: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import LogLevel, Logger, formatEvent
+from twisted.logger import Logger, LogLevel, formatEvent
 
 from twisted_tftp.context import (
     Direction,

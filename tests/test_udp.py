@@ -15,13 +15,11 @@ from tests.reactors import reactor, spin
 from twisted_tftp import wire
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net.hub import make_hub
+from twisted_tftp.net.port import RequestPort, SharedLink, listen
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import (
-    RequestPort,
-    SharedLink,
     UDPLink,
     endpoint,
-    listen,
     open_socket,
 )
 
@@ -257,10 +255,12 @@ def test_ports_come_from_the_range() -> None:
         base = probe.getsockname()[1]
     socks = []
     try:
-        with pytest.raises(OSError, match="in use") as caught:
-            for _ in range(6):
+        # Some of them may be another's, so it takes at most five.
+        with contextlib.suppress(OSError):
+            for _ in range(5):
                 socks.append(open_socket(LOOPBACK, LOOPBACK, (base, base + 4)))
-        assert caught.value.errno == errno.EADDRINUSE
+        with pytest.raises(OSError, match="in use"):
+            open_socket(LOOPBACK, LOOPBACK, (base, base + 4))
         assert {sock.getsockname()[1] for sock in socks} <= set(range(base, base + 5))
         assert socks
     finally:

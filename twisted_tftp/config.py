@@ -5,6 +5,7 @@ A setting has one name everywhere: on the command line, as a key here, and in th
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ def settings(raw: Mapping[str, Any]) -> Settings:
     drain = _number(raw, "drain", Settings.drain)
     if not 0 <= drain < float("inf"):
         raise ValueError("drain must be a number of seconds, 0 or more")
+    for host in raw.get("host") or ():
+        _check_address(host)
     return Settings(
         root=raw.get("root") or Settings.root,
         host=tuple(raw.get("host") or ()),
@@ -74,6 +77,13 @@ def settings(raw: Mapping[str, Any]) -> Settings:
         policy=policy,
         verbose=bool(raw.get("verbose")),
     )
+
+
+def _check_address(host: str) -> None:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"host must be an IPv4 or IPv6 address, not {host!r}") from None
 
 
 def _integer(raw: Mapping[str, Any], name: str, default: int) -> int:

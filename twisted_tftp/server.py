@@ -8,7 +8,7 @@ other for ever (CVE-2024-2169).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,8 @@ from twisted.logger import Logger
 from twisted_tftp import wire
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.net.hub import Hub, make_hub
-from twisted_tftp.net.strangers import Strangers
-from twisted_tftp.net.udp import (
-    MAX_DATAGRAM,
-    Link,
-    RequestPort,
-    SharedLink,
-    SocketAddress,
-    UDPLink,
-    endpoint,
-    open_socket,
-)
+from twisted_tftp.net.port import RequestPort, SharedLink
+from twisted_tftp.net.udp import Link, LinkOpener, SocketAddress, endpoint
 from twisted_tftp.options import announced_size
 from twisted_tftp.policy import Policy
 from twisted_tftp.session import ReadSession, Session, WriteSession
@@ -57,39 +47,6 @@ class Counters:
     repeated: int = 0
     shed: int = 0
     malformed: int = 0
-
-
-class LinkOpener:
-    """Open a socket for each transfer, all in one hub."""
-
-    def __init__(
-        self,
-        reactor: Any,
-        port_range: tuple[int, int] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.strangers = Strangers()
-        self._hub: Hub | None = None
-        self._reactor = reactor
-        self._port_range = port_range
-        self._clock = clock
-        self._buffer = memoryview(bytearray(MAX_DATAGRAM))
-
-    def open(self, peer: SocketAddress, local: SocketAddress | None) -> Link:
-        """Return a link to `peer` that leaves from the host of `local`.
-
-        @raise OSError: there is no socket or port left.
-        """
-        if self._hub is None:
-            self._hub = make_hub(self._reactor)
-        sock = open_socket(peer, local, self._port_range)
-        return UDPLink(sock, peer, self._hub, self.strangers, self._buffer, self._clock)
-
-    def close(self) -> None:
-        """Close the hub, after the links."""
-        if self._hub is not None:
-            self._hub.close()
-            self._hub = None
 
 
 class TFTPServer(DatagramProtocol):
@@ -149,8 +106,10 @@ class TFTPServer(DatagramProtocol):
 
         @raise TypeError: all transfers are to answer from a port that is no L{RequestPort}.
         """
-        if self.policy.single_port and not isinstance(self.transport, RequestPort):
-            raise TypeError("single-port needs a port of twisted_tftp.net.udp.listen")
+        if self.policy.single_port:
+            if not isinstance(self.transport, RequestPort):
+                raise TypeError("single-port needs a port of twisted_tftp.net.port.listen")
+            self.transport.share()
 
     def received(self, datagram: bytes, peer: SocketAddress, local: SocketAddress | None) -> None:
         """Take a datagram that reached the request port.
@@ -175,14 +134,16 @@ class TFTPServer(DatagramProtocol):
         if self.transfers.running >= self.policy.max_transfers:
             self._shed("max-transfers is reached")
             return
-        if running is not None and self.policy.single_port:
-            running.cancel()  # one peer, one transfer: its packets could not be told apart
         try:
             link = self._open_link(peer, local)
         except OSError as error:
             self._shed(f"no socket for a transfer: {error.strerror}")
             return
-        self._begin(datagram, peer, local, link, key)
+        try:
+            self._begin(datagram, peer, local, link, running)
+        except BaseException:
+            link.close()
+            raise
 
     def build_session(self, context: TransferContext, **wiring: Any) -> Session:
         """Return the session of a request; override this to change how transfers are made.
@@ -198,8 +159,9 @@ class TFTPServer(DatagramProtocol):
         peer: SocketAddress,
         local: SocketAddress | None,
         link: Link,
-        key: Hashable,
+        running: Session | None,
     ) -> None:
+        """Start a session, or say why not; `running` is another one of the same peer."""
         try:
             request = wire.parse_request(datagram)
         except TFTPError as failure:
@@ -217,6 +179,7 @@ class TFTPServer(DatagramProtocol):
             options=request.options,
             announced_size=None if reading else announced_size(request.options),
         )
+        key = (peer, local)
         transfers = self.transfers
         session = self.build_session(
             context,
@@ -230,6 +193,8 @@ class TFTPServer(DatagramProtocol):
             on_finished=transfers.finished,
             on_ended=lambda ended: transfers.remove(key, ended),
         )
+        if running is not None and self.policy.single_port:
+            running.cancel()  # one peer, one transfer: its packets could not be told apart
         transfers.add(key, session)
         session.start()
 
@@ -250,7 +215,14 @@ class TFTPServer(DatagramProtocol):
         if self.policy.single_port:
             assert isinstance(self.transport, RequestPort)
             return SharedLink(self.transport, peer, local)
-        link: Link = self.opener.open(peer, local)
+        link: Link
+        try:
+            link = self.opener.open(peer, local)
+        except OSError:
+            # Writes that are complete hold sockets only to answer a repeated last block.
+            if not self.transfers.end_dallying():
+                raise
+            link = self.opener.open(peer, local)
         return link
 
     def _shed(self, reason: str) -> None:

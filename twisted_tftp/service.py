@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,15 +15,23 @@ from twisted.logger import Logger
 
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.config import Settings
-from twisted_tftp.net.udp import RequestPort, listen
+from twisted_tftp.net.port import RequestPort, listen
+from twisted_tftp.net.udp import LinkOpener
 from twisted_tftp.policy import Policy
-from twisted_tftp.server import LinkOpener, TFTPServer
+from twisted_tftp.server import TFTPServer
 from twisted_tftp.transferlog import TransferLog
 from twisted_tftp.transfers import Transfers
 
 #: Where no host is given: all addresses of both families. An IPv6 socket takes IPv6 only, so
 #: that each request's local address has the family of its peer.
 EVERYWHERE = ("0.0.0.0", "::")
+
+
+#: Seconds that backends have to release their files after the last transfer was ended.
+GRACE = 10.0
+
+#: Descriptors of one transfer (a socket and a file), and those of everything else.
+DESCRIPTORS, OTHER_DESCRIPTORS = 2, 100
 
 
 class StartError(SystemExit, Exception):
@@ -89,6 +98,7 @@ class TFTPService(Service):
         """
         if isinstance(self._backend, FilesystemBackend) and not os.path.isdir(self._backend.root):
             raise StartError(f"tftp: root {self._backend.root!r} is not a directory")
+        self._raise_descriptor_limit()
         for host in self._host or EVERYWHERE:
             try:
                 self._bind(host)
@@ -122,11 +132,19 @@ class TFTPService(Service):
             self._log.info("waiting for {count} transfers", count=self.transfers.running)
             deadline = self._reactor.callLater(self._drain, running.cancel)
             running.addBoth(lambda _: deadline.active() and deadline.cancel())
-        running.addBoth(lambda _: self.transfers.cancel_all("the server is being stopped"))
+        running.addBoth(lambda _: self._cancel_all())
         running.addBoth(lambda _: closed.append(self._close_ports()))
         running.addBoth(lambda _: DeferredList(closed))
         running.addBoth(lambda _: self._opener.close())
         return running
+
+    def _cancel_all(self) -> Deferred[None]:
+        """End what still runs; fire when its files are released, or soon all the same."""
+        released = self.transfers.cancel_all("the server is being stopped")
+        if not released.called:
+            limit = self._reactor.callLater(GRACE, released.cancel)
+            released.addBoth(lambda _: limit.active() and limit.cancel())
+        return released
 
     def _bind(self, host: str) -> None:
         server = TFTPServer(
@@ -139,6 +157,22 @@ class TFTPService(Service):
         )
         self._ports.append(listen(self._reactor, self._port, server, host))
         self.servers.append(server)
+
+    def _raise_descriptor_limit(self) -> None:
+        """Let the process open as many descriptors as it was promised transfers."""
+        wanted = DESCRIPTORS * self._policy.max_transfers + OTHER_DESCRIPTORS
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, soft), hard))
+        if limit < wanted:
+            self._log.warn(
+                "max-transfers {transfers} needs {wanted} descriptors, and {limit} are allowed",
+                transfers=self._policy.max_transfers,
+                wanted=wanted,
+                limit=limit,
+            )
 
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []

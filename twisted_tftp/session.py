@@ -249,11 +249,13 @@ class Session:
         machine = self._machine
         if machine.peer_error is not None:
             code, message = machine.peer_error
-            probe = not machine.answered and code in (
-                ErrorCode.NOT_DEFINED,
-                ErrorCode.OPTION_REFUSED,
+            probe = (
+                self.context.direction is Direction.READ
+                and bool(self.statistics.granted)
+                and not machine.answered
+                and code in (ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED)
             )
-            outcome = Outcome.SIZE_PROBE if probe and self.statistics.granted else Outcome.ABORTED
+            outcome = Outcome.SIZE_PROBE if probe else Outcome.ABORTED
             self._end(outcome, TFTPError(message or f"error {code}"), tell=False)
         elif isinstance(machine.failure, TransferTimedOut):
             # An address that has never answered may be forged: it gets no more.
@@ -287,7 +289,10 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._link.close()
+        try:
+            self._link.close()
+        except Exception:
+            self._log.failure("a transfer's socket could not be closed")
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
@@ -415,6 +420,17 @@ class WriteSession(Session):
     _writer: Any = None
     _machine: Receiver
     _committing: Deferred[None] | None = None
+    _cancelled = False
+
+    def cancel(self, message: str = "") -> None:
+        """End the transfer, unless its file is whole: then once that is in its place.
+
+        The client is told what became of the file, and not that it was given up.
+        """
+        if self._committing is not None:
+            self._cancelled = True
+        else:
+            super().cancel(message)
 
     def _open(self) -> Any:
         policy, announced = self._policy, self.context.announced_size
@@ -482,26 +498,19 @@ class WriteSession(Session):
 
     def _committed(self, _: object) -> None:
         self._committing = self._writer = None
-        if not self.finished:
-            self._finish(Outcome.COMPLETED)
-            self._acknowledge()
+        self._acknowledge()
+        self._finish(Outcome.COMPLETED)
+        if self._cancelled:
+            self._close()
 
-    def _commit_failed(self, failure: Failure) -> Any:
+    def _commit_failed(self, failure: Failure) -> None:
         self._committing = None
-        if self.finished:
-            return self._release()
         self._fail(failure)
-        return None
 
     def _acknowledge(self) -> None:
         now = self._clock()
         self._perform(self._machine.stored(now), now)
 
     def _release(self) -> Any:
-        if self._committing is not None:
-            # The file is whole: it goes to its place, or the failure of that drops it.
-            done: Deferred[None] = Deferred()
-            self._committing.addBoth(lambda _: done.callback(None))
-            return done
         writer, self._writer = self._writer, None
         return writer.abort() if writer is not None else None

@@ -8,6 +8,9 @@ from twisted.internet.defer import Deferred, succeed
 
 from twisted_tftp.session import Session
 
+#: Complete writes that still answer a repeated last block; each holds a socket.
+MAX_DALLYING = 1000
+
 
 class Transfers:
     """The sessions of all request ports of one server.
@@ -20,6 +23,7 @@ class Transfers:
         self._sessions: set[Session] = set()
         self._by_key: dict[Hashable, Session] = {}
         self._running = 0
+        self._dallying: dict[Session, None] = {}
         self._none_runs: list[Deferred[None]] = []
         self._none_left: list[Deferred[None]] = []
 
@@ -44,18 +48,29 @@ class Transfers:
         self._running += 1
 
     def finished(self, session: Session) -> None:
-        """Count a session out whose file's part is over."""
+        """Count a session out whose file's part is over; it dallies, or is about to end."""
         self._running -= 1
+        self._dallying[session] = None
+        if len(self._dallying) > MAX_DALLYING:
+            self.end_dallying(1)
         if not self._running:
             _fire(self._none_runs)
 
     def remove(self, key: Hashable, session: Session) -> None:
         """Forget a session of which nothing is left."""
         self._sessions.discard(session)
+        self._dallying.pop(session, None)
         if self._by_key.get(key) is session:
             del self._by_key[key]
         if not self._sessions:
             _fire(self._none_left)
+
+    def end_dallying(self, count: int = 100) -> int:
+        """End up to `count` sessions that dally, the oldest first; return how many there were."""
+        oldest = [session for session in self._dallying if not session.ended][:count]
+        for session in oldest:
+            session.cancel()
+        return len(oldest)
 
     def when_none_runs(self) -> Deferred[None]:
         """Return a Deferred that fires when no transfer runs; it may be cancelled."""

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from twisted_tftp import netascii
+from twisted_tftp.errors import TFTPError
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 
 #: Octets of the file that are translated at a time, at least.
@@ -51,6 +52,8 @@ class NetasciiReader:
         self._reader.close()
 
     def _translate(self, piece: bytes | memoryview, wanted: int) -> None:
+        if len(piece) < wanted and self._reader.size is not None:
+            raise TFTPError("the file changed while it was read")
         self._consumed += len(piece)
         self._window += netascii.encode(bytes(piece))
         self._ended = len(piece) < wanted or self._consumed == self._reader.size

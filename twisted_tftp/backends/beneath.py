@@ -61,7 +61,7 @@ class Place:
         return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
 
     def close(self) -> None:
-        """Close the directory."""
+        """Close the directory; to be called once."""
         os.close(self.directory)
 
     def __enter__(self) -> Place:

@@ -18,6 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from twisted_tftp.backends.beneath import Place, find
@@ -39,9 +40,16 @@ CHUNK = 256 * 1024
 #: Octets that the system is asked to fetch beyond a page that was not in memory.
 READ_AHEAD = 1024 * 1024
 
+#: What a file system without hard links answers to link().
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
-#: Run a function in a thread: `deferToThreadPool` without its first two arguments.
+#: Threads that look names up and read cold pages, and threads that write and sync: a disk that
+#: is slow to sync must not keep others from being served.
+READ_THREADS, WRITE_THREADS = 16, 16
+
+#: Run a function in a thread: (function, arguments) -> Deferred of its result.
 InThread = Callable[..., Deferred[Any]]
 
 
@@ -56,18 +64,20 @@ class FilesystemBackend:
 
         @param root: a directory; it is looked up at each request, so it may be replaced.
         @param write: `never`, `create` (no file is replaced) or `overwrite`.
-        @param in_thread: how to run what may block; None for the reactor's thread pool.
+        @param in_thread: how to run what may block; None for threads of its own.
         """
         self.root = root
         self._write = WriteMode(write)
-        self._in_thread = in_thread or _in_reactor_pool
+        self._in_read_thread = in_thread or _Threads("tftp-read", READ_THREADS)
+        self._in_write_thread = in_thread or _Threads("tftp-write", WRITE_THREADS)
 
     def open_reader(self, path: str, context: TransferContext) -> Deferred[FilesystemReader]:
         """Open a regular file."""
+        in_thread = self._in_read_thread
         return _given_or_dropped(
-            self._in_thread(_open_for_reading, self.root, path),
-            lambda opened: FilesystemReader(opened[0], opened[1], self._in_thread),
-            FilesystemReader.close,
+            in_thread,
+            lambda: _OpenFile(self.root, path),
+            lambda file: FilesystemReader(file, in_thread),
         )
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
@@ -75,58 +85,85 @@ class FilesystemBackend:
         if self._write is WriteMode.NEVER:
             raise AccessViolation("this server does not accept files")
         replace = self._write is WriteMode.OVERWRITE
+        size = context.announced_size or 0
+        in_thread = self._in_write_thread
         return _given_or_dropped(
-            self._in_thread(_Upload, self.root, path, replace, context.announced_size or 0),
-            lambda upload: FilesystemWriter(upload, self._in_thread),
-            FilesystemWriter.abort,
+            in_thread,
+            lambda: _Upload(self.root, path, replace, size),
+            lambda upload: FilesystemWriter(upload, in_thread),
         )
 
 
-def _in_reactor_pool(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-    from twisted.internet import reactor
+class _Threads:
+    """A pool of threads that starts when it is first used and ends with the reactor."""
 
-    pool = reactor.getThreadPool()  # type: ignore[attr-defined]
-    return deferToThreadPool(reactor, pool, function, *args)  # type: ignore[arg-type]
+    def __init__(self, name: str, count: int) -> None:
+        self._pool = ThreadPool(0, count, name)
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        from twisted.internet import reactor
+
+        if not self._pool.started:
+            self._pool.start()
+            reactor.addSystemEventTrigger(  # type: ignore[attr-defined]
+                "during", "shutdown", self._pool.stop
+            )
+        return deferToThreadPool(reactor, self._pool, function, *args)  # type: ignore[arg-type]
 
 
 def _given_or_dropped(
-    opening: Deferred[Any], build: Callable[[Any], Any], drop: Callable[[Any], Any]
+    in_thread: InThread, open_file: Callable[[], Any], wrap: Callable[[Any], Any]
 ) -> Deferred[Any]:
-    """Return a Deferred of the file that `opening` yields; cancelled, it drops the late file.
+    """Open a file in a thread and return a Deferred of it, wrapped; cancelled, it is discarded.
 
-    A thread can't be called back, so the file that it opens must be closed when it comes.
+    A thread can't be called back, so it looks itself whether the file is still wanted. It does
+    that last: after a stop there may be no other thread to do it.
     """
     given: Deferred[Any] = Deferred()
 
-    def opened(result: Any) -> None:
-        file = build(result)
+    def open_or_discard() -> Any:
+        file = open_file()
         if given.called:
-            drop(file)
-        else:
-            given.callback(file)
+            file.discard()
+        return file
+
+    def opened(file: Any) -> None:
+        if not given.called:
+            given.callback(wrap(file))
+        elif not file.discarded:
+            in_thread(file.discard)
 
     def failed(failure: Failure) -> None:
         if not given.called:
             given.errback(failure)
 
-    opening.addCallbacks(opened, failed)
+    in_thread(open_or_discard).addCallbacks(opened, failed)
     return given
 
 
-def _open_for_reading(root: str, path: str) -> tuple[int, int]:
-    """Return the descriptor of a regular file and its size."""
-    with find(root, path) as place:
-        descriptor = place.open_regular()
-    return descriptor, os.fstat(descriptor).st_size
+class _OpenFile:
+    """A regular file, open for reading; everything here may block."""
+
+    def __init__(self, root: str, path: str) -> None:
+        with find(root, path) as place:
+            self.descriptor = place.open_regular()
+        self.size = os.fstat(self.descriptor).st_size
+        self.discarded = False
+
+    def discard(self) -> None:
+        """Close the file."""
+        self.discarded = True
+        os.close(self.descriptor)
 
 
 @implementer(IFileReader)
 class FilesystemReader:
     """Read an open file; what happens to its name does not matter any more."""
 
-    def __init__(self, descriptor: int, size: int, in_thread: InThread) -> None:
-        self.size = size
-        self._descriptor = descriptor
+    def __init__(self, file: _OpenFile, in_thread: InThread) -> None:
+        self.size = file.size
+        self._file = file
+        self._descriptor = file.descriptor
         self._in_thread = in_thread
         self._nowait = bool(_NOWAIT)
         self._view = memoryview(b"")
@@ -167,12 +204,12 @@ class FilesystemReader:
         """
         self._closed = True
         if not self._reading:
-            os.close(self._descriptor)
+            self._file.discard()
 
     def _read_done(self, result: Any, offset: int, length: int) -> Any:
         self._reading = False
         if self._closed:
-            os.close(self._descriptor)
+            self._file.discard()
         if isinstance(result, Failure):
             return result
         self._chunk, self._chunk_at = result, offset
@@ -195,7 +232,10 @@ def _read(descriptor: int, offset: int, length: int, read_ahead: bool) -> bytes:
 
 
 class _Upload:
-    """A temporary file that will take its target's place; everything here may block."""
+    """A temporary file that will take its target's place; everything here may block.
+
+    @ivar discarded: `discard` was called.
+    """
 
     def __init__(self, root: str, path: str, replace: bool, size: int) -> None:
         """Create the temporary file.
@@ -206,6 +246,7 @@ class _Upload:
         @raise AccessViolation: what has the name can't be replaced by a file.
         @raise DiskFull: there is no room for `size` octets.
         """
+        self.discarded = False
         self._replace = replace
         self._place: Place = find(root, path)
         try:
@@ -220,11 +261,13 @@ class _Upload:
                 0o666,
                 dir_fd=self._place.directory,
             )
-            if mode is not None:
-                os.fchmod(self._descriptor, mode)
         except BaseException:
             self._place.close()
             raise
+        if mode is not None:
+            # Some file systems know no modes (vfat).
+            with contextlib.suppress(OSError):
+                os.fchmod(self._descriptor, mode)
 
     def _check_target(self) -> int | None:
         """Return the mode of the file to be replaced, None where there is none."""
@@ -249,44 +292,76 @@ class _Upload:
             view = view[os.write(self._descriptor, view) :]
 
     def commit(self, rest: bytes) -> None:
-        """Append `rest`, make the file durable, and put it in its place at once."""
+        """Append `rest`, make the file durable, and put it in its place at once.
+
+        Once it is there nothing is a failure any more: the client must not be told of one.
+        """
         self.write(rest)
         os.fsync(self._descriptor)
-        directory = self._place.directory
+        self._close()  # before the rename: some file systems tell of a failed write here only
+        place, temporary = self._place, self._temporary
         if self._replace:
-            os.rename(
-                self._temporary, self._place.name, src_dir_fd=directory, dst_dir_fd=directory
-            )
+            self._rename()
         else:
-            os.link(
-                self._temporary,
-                self._place.name,
-                src_dir_fd=directory,
-                dst_dir_fd=directory,
-                follow_symlinks=False,
-            )
-            os.unlink(self._temporary, dir_fd=directory)
-        self._sync_directory()
-        self._close()
+            try:
+                os.link(
+                    temporary,
+                    place.name,
+                    src_dir_fd=place.directory,
+                    dst_dir_fd=place.directory,
+                    follow_symlinks=False,
+                )
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self._take_name()
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=place.directory)
+        with contextlib.suppress(OSError):
+            self._sync_directory()
+        with contextlib.suppress(OSError):
+            place.close()
 
     def discard(self) -> None:
-        """Remove the temporary file, if it has not taken its place."""
+        """Remove the temporary file."""
+        self.discarded = True
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._temporary, dir_fd=self._place.directory)
         finally:
-            self._close()
+            try:
+                self._close()
+            finally:
+                self._place.close()
+
+    def _rename(self) -> None:
+        directory = self._place.directory
+        os.rename(self._temporary, self._place.name, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def _take_name(self) -> None:
+        """Take a free name where there are no hard links (vfat): an empty file, then a rename.
+
+        @raise FileExistsError: the name is taken.
+        """
+        place = self._place
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(place.name, flags, 0o666, dir_fd=place.directory))
+        try:
+            self._rename()
+        except BaseException:
+            os.unlink(place.name, dir_fd=place.directory)
+            raise
 
     def _close(self) -> None:
-        os.close(self._descriptor)
-        self._place.close()
+        # Closed or not, a descriptor that close() was called for is not ours any more.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _sync_directory(self) -> None:
-        """Make the new name durable, where the directory may be opened at all."""
-        try:
-            directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._place.directory)
-        except PermissionError:
-            return
+        """Make the new name durable."""
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._place.directory)
         try:
             os.fsync(directory)
         finally:

@@ -1,31 +1,20 @@
-"""Open UDP sockets, receive with the local address, and send bursts of datagrams.
-
-`RequestPort` is the port that clients ask: it tells which local address a request reached, so
-that on a host with several addresses the answer leaves from the one asked (RFC 1123 section
-4.2.3.4 speaks of the peer's side of this). `UDPLink` is the socket of one transfer;
-`SharedLink` stands in for it where all transfers answer from the request port.
-"""
+"""Give each transfer a UDP socket of its own: open it, bind it, send bursts, receive."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import random
 import socket
-import struct
-import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from twisted.internet import udp
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReadWriteDescriptor
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_tftp.context import Endpoint
-from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.strangers import Strangers
 
 Buffer = bytes | memoryview
@@ -41,13 +30,8 @@ MAX_DATAGRAM = 65535
 #: Datagrams read from one socket before others have their turn.
 READS_PER_TURN = 64
 
-_LINUX = sys.platform == "linux"
-# Named in the socket module from Python 3.14 on.
-_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
-_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
-_IN_PKTINFO = struct.Struct("@i4s4s")
-_IN6_PKTINFO = struct.Struct("@16si")
-_ANCILLARY_SIZE = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
+#: Datagrams read from one socket before a timeout is acted on.
+READS_PER_DRAIN = 1024
 
 
 def endpoint(address: SocketAddress) -> Endpoint:
@@ -74,97 +58,6 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Release the path; nothing is received after that."""
-
-
-class RequestPort(udp.Port):
-    """A listening port that says which of its addresses each datagram reached.
-
-    Its protocol has `received(datagram, peer, local)`: the socket address it came from, and the
-    one it reached (None where the system does not tell).
-    """
-
-    _log = Logger()
-
-    def createInternetSocket(self) -> socket.socket:
-        """Return a socket of one address family that asks for packet information."""
-        sock: socket.socket = super().createInternetSocket()
-        if self.addressFamily == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if _LINUX:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        elif _LINUX:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        return sock
-
-    def doRead(self) -> None:
-        """Read some datagrams and hand them to the protocol."""
-        for _ in range(READS_PER_TURN):
-            if not self.read_one():
-                return
-
-    def read_one(self) -> bool:
-        """Read one datagram; return whether there was one."""
-        try:
-            datagram, ancillary, _, peer = self.socket.recvmsg(MAX_DATAGRAM, _ANCILLARY_SIZE)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            return True  # an ICMP error about something sent earlier
-        local, unicast = self._arrival(ancillary)
-        if unicast:
-            try:
-                self.protocol.received(datagram, peer, local)
-            except Exception:
-                self._log.failure("a request failed")
-        return bool(self.connected)
-
-    def send(self, datagram: Buffer, peer: SocketAddress, local: SocketAddress | None) -> None:
-        """Send from the address that the request reached; what can't be sent counts as lost."""
-        ancillary: list[tuple[int, int, bytes]] = []
-        if local is not None and _LINUX:
-            if self.addressFamily == socket.AF_INET6:
-                info = _IN6_PKTINFO.pack(
-                    socket.inet_pton(socket.AF_INET6, local[0]), local[3] if len(local) > 3 else 0
-                )
-                ancillary = [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)]
-            else:
-                info = _IN_PKTINFO.pack(0, socket.inet_aton(local[0]), bytes(4))
-                ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
-        with contextlib.suppress(OSError):
-            self.socket.sendmsg([datagram], ancillary, 0, peer)
-
-    def _arrival(
-        self, ancillary: list[tuple[int, int, bytes]]
-    ) -> tuple[SocketAddress | None, bool]:
-        """Return the address that a datagram reached and whether it was sent to it alone.
-
-        A request to a broadcast address is ignored (RFC 1123 section 4.2.3.5).
-        """
-        port = self._realPortNumber
-        for level, kind, data in ancillary:
-            if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-                _, local, destination = _IN_PKTINFO.unpack(data)
-                return (socket.inet_ntoa(local), port), local == destination
-            if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
-                destination, interface = _IN6_PKTINFO.unpack(data)
-                host = socket.inet_ntop(socket.AF_INET6, destination)
-                scope = interface if destination[:2] == b"\xfe\x80" else 0
-                return (host, port, 0, scope), destination[0] != 0xFF
-        return None, True
-
-
-def listen(reactor: Any, port: int, protocol: Any, interface: str) -> RequestPort:
-    """Bind a request port.
-
-    @param interface: an IPv4 or IPv6 address; `0.0.0.0` or `::` for all of its family.
-    @raise CannotListenError: the port is taken or needs privileges, or there is no such address.
-    """
-    request_port = RequestPort(port, protocol, interface, MAX_DATAGRAM, reactor)
-    try:
-        request_port.startListening()
-    except OSError as error:  # the address family itself is missing
-        raise CannotListenError(interface, port, error) from error
-    return request_port
 
 
 def open_socket(
@@ -246,17 +139,20 @@ class UDPLink:
 
     def attach(self, receive: Receive, greedy: bool) -> None:
         """Start to receive."""
-        self._receive = receive
         self._greedy = greedy
         self._hub.add(self)
+        self._receive = receive
 
     def expect(self, octets: int) -> None:
         """Make room in the socket for a window of `octets`, as far as the system allows."""
         if octets > self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 4:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * octets)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(2 * octets, 2**30))
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Send each header and its octets as one datagram."""
+        if self._pending:
+            self._wait(datagrams)
+            return
         send, peer = self._sock.sendmsg, self._peer
         for index in range(0, len(datagrams), 2):
             try:
@@ -269,9 +165,10 @@ class UDPLink:
                 continue
 
     def drain(self) -> None:
-        """Read all that waits."""
-        while self._read_one():
-            pass
+        """Read what waits, and no more than a socket's buffer may hold, whatever floods in."""
+        for _ in range(READS_PER_DRAIN):
+            if not self._read_one():
+                return
 
     def close(self) -> None:
         """Leave the hub and close the socket."""
@@ -335,36 +232,34 @@ class UDPLink:
             self._hub.watch_writable(self, True)
 
 
-class SharedLink:
-    """A transfer's share of the request port, which receives for it."""
+class LinkOpener:
+    """Open a socket for each transfer, all in one hub."""
 
     def __init__(
         self,
-        port: RequestPort,
-        peer: SocketAddress,
-        local: SocketAddress | None,
+        reactor: Any,
+        port_range: tuple[int, int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._port = port
-        self._peer = peer
-        self._local = local
+        self.strangers = Strangers()
+        self._hub: Hub | None = None
+        self._reactor = reactor
+        self._port_range = port_range
+        self._clock = clock
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM))
 
-    def attach(self, receive: Receive, greedy: bool) -> None:
-        """Do nothing: the request port's protocol knows whose each datagram is."""
+    def open(self, peer: SocketAddress, local: SocketAddress | None) -> Link:
+        """Return a link to `peer` that leaves from the host of `local`.
 
-    def expect(self, octets: int) -> None:
-        """Leave the port's buffer as it is: it belongs to all transfers."""
-
-    def send(self, datagrams: Sequence[Buffer]) -> None:
-        """Send each header and its octets as one datagram from the request port."""
-        for index in range(0, len(datagrams), 2):
-            datagram = b"".join(datagrams[index : index + 2])
-            self._port.send(datagram, self._peer, self._local)
-
-    def drain(self) -> None:
-        """Read what waits in the request port, for whomever it is."""
-        for _ in range(READS_PER_TURN):
-            if not self._port.read_one():
-                return
+        @raise OSError: there is no socket or port left.
+        """
+        if self._hub is None:
+            self._hub = make_hub(self._reactor)
+        sock = open_socket(peer, local, self._port_range)
+        return UDPLink(sock, peer, self._hub, self.strangers, self._buffer, self._clock)
 
     def close(self) -> None:
-        """Leave the request port as it is."""
+        """Close the hub, after the links."""
+        if self._hub is not None:
+            self._hub.close()
+            self._hub = None

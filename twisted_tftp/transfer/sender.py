@@ -181,7 +181,7 @@ class Sender:
         self._heard_at = now
         if self._clean:
             self._clean = False
-            self._timing.measured(now - self._sent_at, alone=self._sent - self._burst_start < 1)
+            self._timing.measured(now - self._sent_at, alone=self._burst_start == self._burst_end)
         if self._acked == self._last:
             return self._end(SenderState.DONE)
         if not self._wanting and self._acked < self._burst_end:

@@ -1,0 +1,613 @@
+"""Names are found beneath a root, and nothing outside it ever is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_tftp.backends.beneath import MAX_LINKS, find
+from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError, from_os_error
+
+SECRET = b"SECRET"
+
+LEAVING = [
+    "../secret",
+    "/../secret",
+    "./../secret",
+    "..//secret",
+    "../../secret",
+    "sub/../../secret",
+    "sub/deep/../../../secret",
+    "sub/../sub/../../secret",
+    "//sub//..//..//secret",
+    "../root2/x",
+    "../root/file",
+    "sub/../../root/file",
+    "../" * 50 + "etc/passwd",
+]
+
+#: Spelled as a way out for other systems or decoders; here they are plain names of no file.
+HARMLESS = [
+    "/etc/passwd",
+    "//etc/passwd",
+    "..\\secret",
+    "sub\\..\\..\\secret",
+    "C:\\secret",
+    "%2e%2e/secret",
+    "%2e%2e%2fsecret",
+    "..%2fsecret",
+    "..%00/secret",
+    "....//secret",
+    ".../secret",
+    ".. /secret",
+    "..;/secret",
+    "~/secret",
+    "~root/secret",
+    "\N{FULLWIDTH FULL STOP}\N{FULLWIDTH FULL STOP}/secret",
+    "..\N{DIVISION SLASH}secret",
+    b"\xc0\xae\xc0\xae/secret".decode("utf-8", "surrogateescape"),
+    b"..\xc0\xafsecret".decode("utf-8", "surrogateescape"),
+    "..\x00/secret",
+    "file\x00",
+    "file\x00.txt",
+    "",
+    "file/secret",
+    "file/../file",
+    "nothing/../file",
+    "x" * 255,
+    "x" * 256,
+    "x" * 600,
+    "x" * 5000,
+    "sub/" * 1300 + "file",
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a tree of a root, with a secret beside it."""
+    made = tmp_path / "root"
+    (made / "sub" / "deep").mkdir(parents=True)
+    (made / "file").write_bytes(b"file")
+    (made / "sub" / "inner").write_bytes(b"inner")
+    (made / "sub" / "deep" / "deepest").write_bytes(b"deepest")
+    (tmp_path / "root2").mkdir()
+    (tmp_path / "root2" / "x").write_bytes(SECRET)
+    (tmp_path / "secret").write_bytes(SECRET)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
+    """Whatever a test does, nothing beneath its directory stays open."""
+    yield
+    assert opened(tmp_path) == []
+
+
+def opened(directory: Path) -> list[str]:
+    """Return what this process has open beneath `directory`."""
+    targets = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        except FileNotFoundError:
+            continue  # the descriptor of the list itself
+    return [target for target in targets if target.startswith(str(directory))]
+
+
+def content(root: Path | str, path: str) -> bytes:
+    """Return the octets of what is found."""
+    with find(str(root), path) as place:
+        descriptor = place.open_regular()
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
+def refusal(root: Path | str, path: str) -> TFTPError:
+    """Return what the peer is told."""
+    with pytest.raises((TFTPError, OSError)) as caught:
+        content(root, path)
+    error = caught.value
+    return from_os_error(error) if isinstance(error, OSError) else error
+
+
+# -- names --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "octets"),
+    [
+        ("file", b"file"),
+        ("/file", b"file"),
+        ("//file", b"file"),
+        ("./file", b"file"),
+        ("sub/inner", b"inner"),
+        ("/sub//inner", b"inner"),
+        ("sub/./inner", b"inner"),
+        ("sub/../file", b"file"),
+        ("sub/deep/../inner", b"inner"),
+        ("sub/deep/../../file", b"file"),
+        ("sub/deep/deepest", b"deepest"),
+        ("sub/../" * 500 + "file", b"file"),
+    ],
+)
+def test_a_file_beneath_the_root_is_found(root: Path, path: str, octets: bytes) -> None:
+    """However its way is spelled, as long as it stays inside."""
+    assert content(root, path) == octets
+
+
+@pytest.mark.parametrize("path", LEAVING)
+def test_a_way_out_of_the_root_is_refused(root: Path, path: str) -> None:
+    """Even one that comes back."""
+    assert isinstance(refusal(root, path), AccessViolation)
+
+
+@pytest.mark.parametrize("path", HARMLESS)
+def test_what_is_no_way_out_is_not_found(root: Path, path: str) -> None:
+    """No spelling is decoded: these are names that no file has."""
+    assert isinstance(refusal(root, path), FileNotFound)
+
+
+@pytest.mark.parametrize("name", ["..\\secret", "%2e%2e", "...", "~", " ", "\n", "caf\udce9", "-"])
+def test_odd_names_are_names(root: Path, name: str) -> None:
+    """A file that is really called so is found."""
+    (root / name).write_bytes(b"odd")
+    assert content(root, name) == b"odd"
+
+
+def test_a_name_of_255_octets_is_found(root: Path) -> None:
+    """The longest that the file system takes."""
+    (root / ("x" * 255)).write_bytes(b"long")
+    assert content(root, "x" * 255) == b"long"
+
+
+@pytest.mark.parametrize("path", ["/", ".", "..", "sub/", "sub/.", "sub/..", "sub/deep/../.."])
+def test_a_directorys_name_is_refused(root: Path, path: str) -> None:
+    """What can't be a file is an access violation."""
+    assert isinstance(refusal(root, path), AccessViolation)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["..", ".", "", "sub", "deep", "inner", "file", "out", "in", "up", "abs", "secret"]
+        ),
+        min_size=1,
+        max_size=10,
+    )
+)
+def test_no_way_leads_to_the_secret(steps: list[str]) -> None:
+    """Steps at random through a tree with links in all directions find files of the root."""
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        base = top / "root"
+        (base / "sub" / "deep").mkdir(parents=True)
+        for directory in (top, base, base / "sub", base / "sub" / "deep"):
+            inside = directory != top
+            for file in ("file", "inner", "secret"):
+                (directory / file).write_bytes(b"good" if inside else SECRET)
+            if inside:
+                os.symlink("..", directory / "up")
+                os.symlink(top, directory / "out")
+                os.symlink(base, directory / "abs")
+                os.symlink(".", directory / "in")
+        try:
+            octets = content(base, "/".join(steps))
+        except (TFTPError, OSError):
+            return
+        assert octets == b"good"
+
+
+# -- links --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "path", "octets"),
+    [
+        ("link", "file", "link", b"file"),
+        ("link", "./sub/./inner", "link", b"inner"),
+        ("link", "sub/../file", "link", b"file"),
+        ("link", "sub/deep/../../file", "link", b"file"),
+        ("sub/up", "../file", "sub/up", b"file"),
+        ("sub/deep/up", "../../sub/inner", "sub/deep/up", b"inner"),
+        ("link", "{root}/file", "link", b"file"),
+        ("sub/deep/link", "{root}//sub/./inner", "sub/deep/link", b"inner"),
+        ("link", "{root}/sub/../file", "link", b"file"),
+        ("to", "sub", "to/inner", b"inner"),
+        ("to", "sub/", "to/deep/deepest", b"deepest"),
+        ("to", "{root}/sub", "to/inner", b"inner"),
+        ("to", "{root}", "to/to/to/file", b"file"),
+        ("sub/back", "..", "sub/back/sub/back/file", b"file"),
+        ("here", ".", "here/here/file", b"file"),
+        # `..` goes back from where the link leads, as it does in the kernel.
+        ("to", "sub/deep", "to/../inner", b"inner"),
+    ],
+)
+def test_a_link_that_stays_inside_is_followed(
+    root: Path, link: str, target: str, path: str, octets: bytes
+) -> None:
+    """Relative or absolute, at the end or on the way."""
+    os.symlink(target.format(root=root), root / link)
+    assert content(root, path) == octets
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "path"),
+    [
+        ("link", "../secret", "link"),
+        ("link", "../root2/x", "link"),
+        ("link", "../root/file", "link"),
+        ("link", "sub/../../secret", "link"),
+        ("sub/deep/link", "../../../secret", "sub/deep/link"),
+        ("link", "{top}/secret", "link"),
+        ("link", "{root}2/x", "link"),
+        ("link", "{root}/../secret", "link"),
+        ("link", "{root}/sub/../../secret", "link"),
+        ("link", "/etc/passwd", "link"),
+        ("link", "/proc/self/root{top}/secret", "link"),
+        ("out", "..", "out/secret"),
+        ("out", "..", "out/root/file"),
+        ("out", "{top}", "out/secret"),
+        ("out", "{top}", "out/root/file"),
+        ("out", "/", "out/etc/passwd"),
+        ("out", "../root2", "out/x"),
+        ("to", "sub/deep", "to/../../../secret"),
+    ],
+)
+def test_a_link_that_leaves_is_refused(root: Path, link: str, target: str, path: str) -> None:
+    """Relative or absolute, at the end or on the way, with a sibling's name or not."""
+    os.symlink(target.format(root=root, top=root.parent), root / link)
+    assert isinstance(refusal(root, path), AccessViolation)
+
+
+def test_a_chain_of_links_that_leaves_is_refused(root: Path) -> None:
+    """It is the last one that counts."""
+    os.symlink("two", root / "one")
+    os.symlink("sub/three", root / "two")
+    os.symlink("../../secret", root / "sub" / "three")
+    assert isinstance(refusal(root, "one"), AccessViolation)
+
+
+def test_a_chain_of_as_many_links_as_linux_follows_is_followed(root: Path) -> None:
+    """One more is refused."""
+    os.symlink("file", root / "link1")
+    for number in range(2, MAX_LINKS + 2):
+        os.symlink(f"link{number - 1}", root / f"link{number}")
+    assert content(root, f"link{MAX_LINKS}") == b"file"
+    assert isinstance(refusal(root, f"link{MAX_LINKS + 1}"), AccessViolation)
+
+
+@pytest.mark.parametrize(
+    ("links", "path"),
+    [
+        ({"self": "self"}, "self"),
+        ({"a": "b", "b": "a"}, "a"),
+        ({"a": "b", "b": "sub/c", "sub/c": "../a"}, "a"),
+        ({"self": "self"}, "self/file"),
+        ({"a": "a/a"}, "a"),
+        ({"here": "."}, "here/" * (MAX_LINKS + 1) + "file"),
+    ],
+)
+def test_a_loop_of_links_ends(root: Path, links: dict[str, str], path: str) -> None:
+    """After as many as Linux follows it is an access violation."""
+    for link, target in links.items():
+        os.symlink(target, root / link)
+    assert isinstance(refusal(root, path), AccessViolation)
+
+
+@pytest.mark.parametrize("target", ["nothing", "sub/nothing", "nothing/x", "{root}/nothing"])
+def test_a_dangling_link_is_not_found(root: Path, target: str) -> None:
+    """As a file that is not there."""
+    os.symlink(target.format(root=root), root / "link")
+    assert isinstance(refusal(root, "link"), FileNotFound)
+
+
+@pytest.mark.parametrize("target", ["sub", ".", "{root}", "sub/.."])
+def test_a_link_to_a_directory_is_no_file(root: Path, target: str) -> None:
+    """It is an access violation, as the directory is."""
+    os.symlink(target.format(root=root), root / "link")
+    assert isinstance(refusal(root, "link"), AccessViolation)
+
+
+# -- the root itself ----------------------------------------------------------------------
+
+
+def test_a_root_that_is_a_link_is_followed(root: Path) -> None:
+    """The operator's own links count; absolute ones inside may name the root either way."""
+    alias = root.parent / "alias"
+    os.symlink("root", alias)
+    os.symlink(f"{alias}/file", root / "by-alias")
+    os.symlink(f"{root}/file", root / "by-name")
+    assert content(alias, "file") == b"file"
+    assert content(alias, "by-alias") == b"file"
+    assert content(alias, "by-name") == b"file"
+    assert isinstance(refusal(alias, "../secret"), AccessViolation)
+
+
+def test_a_relative_root_is_taken_from_the_working_directory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Absolute links inside it are understood as well."""
+    monkeypatch.chdir(root.parent)
+    os.symlink(f"{root}/sub/inner", root / "link")
+    assert content("root", "link") == b"inner"
+    monkeypatch.chdir(root)
+    assert content(".", "link") == b"inner"
+    assert isinstance(refusal(".", "../secret"), AccessViolation)
+
+
+def test_the_whole_file_system_can_be_a_root(root: Path) -> None:
+    """Every absolute link is inside then."""
+    os.symlink(f"{root}/file", root / "link")
+    assert content("/", f"{root}/link") == b"file"
+
+
+def test_a_missing_root_is_told_as_a_missing_file(root: Path) -> None:
+    """The peer learns nothing of the root."""
+    assert isinstance(refusal(root / "nothing", "file"), FileNotFound)
+    assert isinstance(refusal(root / "file", "file"), FileNotFound)
+
+
+# -- what is no regular file --------------------------------------------------------------
+
+
+def unblocked(function: Callable[[], Any]) -> Any:
+    """Run `function` in a thread and fail if it hangs."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert results, "it blocks"
+    return results[0]
+
+
+def test_a_fifo_is_refused_and_does_not_block(root: Path) -> None:
+    """Opening a FIFO waits for a writer, which never comes."""
+    os.mkfifo(root / "fifo")
+    assert isinstance(unblocked(lambda: content(root, "fifo")), AccessViolation)
+
+
+def test_a_socket_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no regular file."""
+    monkeypatch.chdir(root)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("socket")
+        assert isinstance(refusal(root, "socket"), AccessViolation)
+
+
+def test_a_device_is_refused(root: Path) -> None:
+    """A device would give octets for ever."""
+    try:
+        os.mknod(root / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("only root can make a device")
+    assert isinstance(refusal(root, "zero"), AccessViolation)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "device"])
+def test_what_takes_a_files_place_before_it_is_opened_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What was opened counts, not what was there a moment before."""
+    monkeypatch.chdir(root)
+    with find(str(root), "file") as place:
+        status = place.stat()
+        os.unlink("file")
+        if kind == "fifo":
+            os.mkfifo("file")
+        elif kind == "socket":
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.bind("file")
+        elif kind == "device":
+            try:
+                os.mknod("file", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+            except PermissionError:
+                pytest.skip("only root can make a device")
+        else:
+            os.mkdir("file")
+        monkeypatch.setattr(place, "stat", lambda: status)
+        error = unblocked(place.open_regular)
+    if isinstance(error, OSError):
+        error = from_os_error(error)
+    assert isinstance(error, AccessViolation)
+
+
+# -- swaps --------------------------------------------------------------------------------
+
+
+def after(
+    monkeypatch: pytest.MonkeyPatch, function: str, name: bytes, change: Callable[[], None]
+) -> None:
+    """Do `change` right after the first call of os.`function` for `name`."""
+    real = getattr(os, function)
+    pending = [change]
+
+    def wrapper(path: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return real(path, *args, **kwargs)
+        finally:
+            if path == name and pending:
+                pending.pop()()
+
+    monkeypatch.setattr(os, function, wrapper)
+
+
+def test_a_directory_swapped_for_a_link_after_the_look_is_not_followed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was looked at is a directory; the link that it became is not entered."""
+
+    def swap() -> None:
+        (root / "sub").rename(root / "away")
+        os.symlink("../root2", root / "sub")
+
+    (root / "sub" / "x").write_bytes(b"good")
+    after(monkeypatch, "readlink", b"sub", swap)
+    assert isinstance(refusal(root, "sub/x"), FileNotFound)
+    assert (root / "sub").is_symlink()
+
+
+@pytest.mark.parametrize("function", ["readlink", "stat"])
+def test_a_file_swapped_for_a_link_after_the_look_is_not_followed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """Not after the walk has looked at it, and not between the check and the open."""
+
+    def swap() -> None:
+        os.unlink(root / "file")
+        os.symlink("../secret", root / "file")
+
+    after(monkeypatch, function, b"file", swap)
+    assert isinstance(refusal(root, "file"), AccessViolation)
+    assert (root / "file").is_symlink()
+
+
+def test_a_directory_moved_out_of_the_root_leads_nowhere_by_dot_dot(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`..` goes back to the directory that the walk came from, wherever it is by now."""
+
+    def move() -> None:
+        (root / "sub").rename(root.parent / "root2" / "sub")
+
+    (root.parent / "root2" / "file").write_bytes(SECRET)
+    after(monkeypatch, "open", b"sub", move)
+    assert content(root, "sub/../file") == b"file"
+    assert not (root / "sub").exists()
+
+
+def swap_directory(root: Path) -> None:
+    """Let `sub` be a link to a directory outside for a moment."""
+    os.rename(root / "sub", root / "away")
+    os.rename(root / "link", root / "sub")
+    os.rename(root / "sub", root / "link")
+    os.rename(root / "away", root / "sub")
+
+
+def swap_file(root: Path) -> None:
+    """Let `sub/x` be a link to a file outside for a moment."""
+    os.symlink("../../root2/x", root / "new")
+    os.rename(root / "new", root / "sub" / "x")
+    (root / "new").write_bytes(b"good")
+    os.rename(root / "new", root / "sub" / "x")
+
+
+@pytest.mark.parametrize("swap", [swap_directory, swap_file])
+def test_no_swap_in_a_loop_ever_shows_the_secret(root: Path, swap: Callable[[Path], None]) -> None:
+    """While a directory or a file becomes a link and back all the time, only good is read."""
+    (root / "sub" / "x").write_bytes(b"good")
+    os.symlink("../root2", root / "link")
+    stop = threading.Event()
+    swaps = 0
+
+    def swap_on() -> None:
+        nonlocal swaps
+        while not stop.is_set():
+            swap(root)
+            swaps += 1
+
+    seen: dict[bytes | type, int] = {}
+    swapper = threading.Thread(target=swap_on)
+    swapper.start()
+    try:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            result: bytes | type
+            try:
+                result = content(root, "sub/x")
+            except (TFTPError, OSError) as error:
+                result = type(error)
+            seen[result] = seen.get(result, 0) + 1
+    finally:
+        stop.set()
+        swapper.join()
+    assert swaps > 1
+    assert {octets for octets in seen if isinstance(octets, bytes)} == {b"good"}
+    assert AccessViolation in seen, "no moment of a swap was met"
+
+
+# -- permissions and descriptors ----------------------------------------------------------
+
+
+@pytest.fixture
+def open_tree() -> Iterator[Path]:
+    """Make a root that anybody may enter, and be nobody for the test."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    (directory / "closed").mkdir()
+    (directory / "closed" / "file").write_bytes(b"x")
+    (directory / "unreadable").write_bytes(b"x")
+    (directory / "closed").chmod(0)
+    (directory / "unreadable").chmod(0)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield directory
+    finally:
+        os.seteuid(was)
+        (directory / "closed").chmod(0o755)
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("path", ["unreadable", "closed/file"])
+def test_what_may_not_be_read_is_refused(open_tree: Path, path: str) -> None:
+    """The server's rights are the bound, and the peer is told code 2."""
+    assert isinstance(refusal(open_tree, path), AccessViolation)
+
+
+def test_a_place_holds_only_its_directory(root: Path) -> None:
+    """What was open on the way is closed, however long the way."""
+    os.symlink("../deep/../../sub", root / "sub" / "deep" / "link")
+    with pytest.raises(AccessViolation):
+        find(str(root), "sub/deep/../../../x")
+    assert opened(root.parent) == []
+    place = find(str(root), "sub/deep/../deep/deepest")
+    assert opened(root.parent) == [str(root / "sub" / "deep")]
+    place.close()
+    assert opened(root.parent) == []
+
+
+def test_a_place_may_be_that_of_a_missing_file(root: Path) -> None:
+    """Uploads need the directory of a file that is not there yet."""
+    with find(str(root), "sub/new") as place:
+        assert place.name == b"new"
+        with pytest.raises(FileNotFoundError):
+            place.stat()
+        with pytest.raises(FileNotFoundError):
+            place.open_regular()
+
+
+def test_no_descriptor_is_left_where_the_system_has_none_to_give(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMFILE in the middle of a walk closes what was open before."""
+    real = os.open
+
+    def starved(path: Any, *args: Any, **kwargs: Any) -> int:
+        if path == b"deep":
+            raise OSError(errno.EMFILE, "none left")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", starved)
+    assert refusal(root, "sub/deep/deepest").code == 0
+    assert opened(root.parent) == []

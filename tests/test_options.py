@@ -1,0 +1,417 @@
+"""Options are granted as asked or lowered, or dropped; the OACK is exact to the octet."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_tftp import wire
+from twisted_tftp.options import Grant, announced_size, negotiate
+from twisted_tftp.policy import Policy, Rollover
+
+DEFAULT = Policy()
+
+NAMES = ["blksize", "blksize2", "windowsize", "timeout", "utimeout", "rollover", "tsize"]
+
+VALUES = st.one_of(
+    st.integers(-10, 70_000).map(str),
+    st.integers(0, 2**70).map(str),
+    st.text(max_size=8),
+    st.sampled_from(["007", "+8", "1_000", "٣", "1e3", " 8", "8 ", "8\n", "9" * 4000]),
+)
+
+OPTIONS = st.dictionaries(
+    st.one_of(st.sampled_from(NAMES), st.text("abcz-", max_size=5)), VALUES, max_size=9
+)
+
+POLICIES = st.builds(
+    Policy,
+    max_blksize=st.integers(8, 65464),
+    max_windowsize=st.integers(1, 32767),
+    rollover=st.sampled_from(Rollover),
+)
+
+SIZES = st.none() | st.integers(0, 2**64 - 1)
+
+NOT_NUMBERS = [
+    "",
+    "abc",
+    "-5",
+    "+5",
+    "+512",
+    "-512",
+    "1_000",
+    " 512",
+    "512 ",
+    "512\n",
+    "0x200",
+    "5e2",
+    "512.0",
+    "٥١٢",
+    "５１２",  # noqa: RUF001
+    "²",
+    "\\xb2",
+    "9" * 4000,
+    "0" * 4000 + "512",
+]
+
+
+def oack_for(options: dict[str, str], policy: Policy = DEFAULT, tsize: int | None = None) -> bytes:
+    """Return the OACK, b"" where there is none."""
+    return negotiate(options, policy, tsize=tsize).oack or b""
+
+
+# -- the OACK -----------------------------------------------------------------------------
+
+
+def test_options_are_answered_in_the_order_asked() -> None:
+    """The OACK keeps the client's order: some firmware reads it by position."""
+    asked = {"tsize": "0", "windowsize": "16", "timeout": "5", "blksize": "1428"}
+    assert (
+        oack_for(asked, tsize=70000)
+        == b"\x00\x06tsize\x0070000\x00windowsize\x0016\x00timeout\x005\x00blksize\x001428\x00"
+    )
+    backwards = dict(reversed(asked.items()))
+    assert (
+        oack_for(backwards, tsize=70000)
+        == b"\x00\x06blksize\x001428\x00timeout\x005\x00windowsize\x0016\x00tsize\x0070000\x00"
+    )
+
+
+def test_names_asked_in_upper_case_are_answered_in_lower_case() -> None:
+    """A request's BLKSIZE is granted as blksize."""
+    request = wire.parse_request(b"\x00\x01f\x00octet\x00BLKSIZE\x001428\x00TSize\x000\x00")
+    assert oack_for(request.options, tsize=9) == b"\x00\x06blksize\x001428\x00tsize\x009\x00"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "answer"),
+    [
+        ("blksize", "01024", b"\x00\x06blksize\x001024\x00"),
+        ("blksize2", "00002048", b"\x00\x06blksize2\x002048\x00"),
+        ("windowsize", "0008", b"\x00\x06windowsize\x008\x00"),
+        ("timeout", "005", b"\x00\x06timeout\x005\x00"),
+        ("utimeout", "0020000", b"\x00\x06utimeout\x0020000\x00"),
+        ("rollover", "01", b"\x00\x06rollover\x001\x00"),
+        ("tsize", "000", b"\x00\x06tsize\x0077\x00"),
+    ],
+)
+def test_leading_zeros_are_not_repeated(name: str, asked: str, answer: bytes) -> None:
+    """A value is answered as a plain number, however it was spelled."""
+    assert oack_for({name: asked}, tsize=77) == answer
+
+
+@pytest.mark.parametrize("options", [{}, {"multicast": ""}, {"blksize": "abc"}, {"tsize": "0"}])
+def test_no_oack_is_sent_where_nothing_was_granted(options: dict[str, str]) -> None:
+    """An empty OACK does not exist: the transfer goes on as without options."""
+    assert negotiate(options, DEFAULT).oack is None
+
+
+def test_unknown_options_are_left_out() -> None:
+    """What the server does not know is not in the OACK (RFC 2347 section 3)."""
+    asked = {"multicast": "", "x-foo": "1", "blksize": "512", "BLKSIZE": "8", "blksize3": "8"}
+    assert oack_for(asked) == b"\x00\x06blksize\x00512\x00"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_what_is_no_decimal_number_is_dropped(name: str, value: str) -> None:
+    """Only plain ASCII digits of a sane length are a number; the other options still count."""
+    asked = {name: value, ("windowsize" if name != "windowsize" else "timeout"): "2"}
+    grant = negotiate(asked, DEFAULT, tsize=100)
+    assert [granted for granted, _ in grant.accepted] == [list(asked)[1]]
+
+
+@pytest.mark.parametrize("name", ["blksize", "windowsize", "timeout"])
+def test_twenty_digits_are_a_number_still(name: str) -> None:
+    """Leading zeros are harmless up to the longest number that TFTP can need."""
+    assert negotiate({name: "64".zfill(20)}, DEFAULT).accepted == ((name, "64"),)
+    assert negotiate({name: "64".zfill(21)}, DEFAULT).accepted == ()
+
+
+# -- one option at a time -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "blksize", "oack"),
+    [
+        ("7", 512, b""),
+        ("8", 8, b"\x00\x06blksize\x008\x00"),
+        ("511", 511, b"\x00\x06blksize\x00511\x00"),
+        ("65464", 65464, b"\x00\x06blksize\x0065464\x00"),
+        ("65465", 512, b""),
+        ("0", 512, b""),
+        ("abc", 512, b""),
+        ("-5", 512, b""),
+        ("+5", 512, b""),
+    ],
+)
+def test_blksize_is_granted_within_the_bounds_of_its_rfc(
+    asked: str, blksize: int, oack: bytes
+) -> None:
+    """From 8 to 65464 octets (RFC 2348); anything else leaves the default of 512."""
+    grant = negotiate({"blksize": asked}, DEFAULT)
+    assert (grant.blksize, grant.oack or b"") == (blksize, oack)
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [("8", 8), ("1427", 1427), ("1428", 1428), ("1429", 1428), ("65464", 1428)],
+)
+def test_blksize_is_lowered_to_the_servers_largest(asked: str, granted: int) -> None:
+    """A larger block than the server's is answered with the server's."""
+    grant = negotiate({"blksize": asked}, Policy(max_blksize=1428))
+    assert grant.blksize == granted
+    assert grant.accepted == (("blksize", str(granted)),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        ("8", 8),
+        ("9", 8),
+        ("15", 8),
+        ("16", 16),
+        ("1000", 512),
+        ("1024", 1024),
+        ("1025", 1024),
+        ("32768", 32768),
+        ("65464", 32768),
+    ],
+)
+def test_blksize2_is_granted_as_a_power_of_two(asked: str, granted: int) -> None:
+    """The largest power of two that is not above what was asked."""
+    grant = negotiate({"blksize2": asked}, DEFAULT)
+    assert grant.blksize == granted
+    assert grant.accepted == (("blksize2", str(granted)),)
+
+
+@pytest.mark.parametrize("asked", ["0", "7", "65465", "131072"])
+def test_blksize2_out_of_bounds_is_dropped(asked: str) -> None:
+    """The bounds are those of blksize."""
+    assert negotiate({"blksize2": asked}, DEFAULT) == Grant(512, 1, None, Rollover.ZERO, ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "largest", "granted"),
+    [("4096", 1428, 1024), ("1024", 1428, 1024), ("512", 8, 8), ("2048", 2047, 1024)],
+)
+def test_blksize2_stays_below_the_servers_largest(asked: str, largest: int, granted: int) -> None:
+    """It is lowered first and a power of two still."""
+    grant = negotiate({"blksize2": asked}, Policy(max_blksize=largest))
+    assert grant.blksize == granted
+    assert grant.accepted == (("blksize2", str(granted)),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "windowsize", "oack"),
+    [
+        ("0", 1, b""),
+        ("1", 1, b"\x00\x06windowsize\x001\x00"),
+        ("63", 63, b"\x00\x06windowsize\x0063\x00"),
+        ("64", 64, b"\x00\x06windowsize\x0064\x00"),
+        ("65", 64, b"\x00\x06windowsize\x0064\x00"),
+        ("65535", 64, b"\x00\x06windowsize\x0064\x00"),
+        ("65536", 1, b""),
+    ],
+)
+def test_windowsize_is_lowered_to_the_servers_largest(
+    asked: str, windowsize: int, oack: bytes
+) -> None:
+    """From 1 to 65535 blocks (RFC 7440), lowered; what is no window is dropped."""
+    grant = negotiate({"windowsize": asked}, Policy(max_windowsize=64))
+    assert (grant.windowsize, grant.oack or b"") == (windowsize, oack)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [("0", None), ("1", 1.0), ("255", 255.0), ("256", None)]
+)
+def test_timeout_is_granted_as_asked_or_not_at_all(asked: str, seconds: float | None) -> None:
+    """From 1 to 255 seconds (RFC 2349); another value must not be put in its place."""
+    grant = negotiate({"timeout": asked}, DEFAULT)
+    assert grant.timeout == seconds
+    assert grant.accepted == ((("timeout", asked),) if seconds else ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ("9999", None),
+        ("10000", 0.01),
+        ("1000000", 1.0),
+        ("255000000", 255.0),
+        ("255000001", None),
+    ],
+)
+def test_utimeout_is_in_microseconds(asked: str, seconds: float | None) -> None:
+    """From 10 milliseconds to 255 seconds."""
+    grant = negotiate({"utimeout": asked}, DEFAULT)
+    assert grant.timeout == (pytest.approx(seconds) if seconds else None)
+    assert grant.accepted == ((("utimeout", asked),) if seconds else ())
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "rollover", "accepted"),
+    [
+        (Rollover.ONE, "0", Rollover.ZERO, (("rollover", "0"),)),
+        (Rollover.ZERO, "1", Rollover.ONE, (("rollover", "1"),)),
+        (Rollover.NONE, "1", Rollover.ONE, (("rollover", "1"),)),
+        (Rollover.ONE, "2", Rollover.ONE, ()),
+        (Rollover.NONE, "none", Rollover.NONE, ()),
+    ],
+)
+def test_rollover_is_the_clients_choice_of_two(
+    default: Rollover, asked: str, rollover: Rollover, accepted: tuple[tuple[str, str], ...]
+) -> None:
+    """0 or 1 is taken; anything else leaves the server's."""
+    grant = negotiate({"rollover": asked}, Policy(rollover=default))
+    assert (grant.rollover, grant.accepted) == (rollover, accepted)
+
+
+@pytest.mark.parametrize("default", list(Rollover))
+def test_rollover_is_the_servers_where_it_is_not_asked(default: Rollover) -> None:
+    """The policy decides for clients that say nothing."""
+    assert negotiate({}, Policy(rollover=default)).rollover is default
+
+
+@pytest.mark.parametrize(
+    ("tsize", "oack"),
+    [
+        (None, b""),
+        (0, b"\x00\x06tsize\x000\x00"),
+        (70000, b"\x00\x06tsize\x0070000\x00"),
+        (2**40, b"\x00\x06tsize\x001099511627776\x00"),
+    ],
+)
+def test_tsize_is_answered_with_the_size(tsize: int | None, oack: bytes) -> None:
+    """The answer is the file's size, whatever was asked; there is none where it is unknown."""
+    assert oack_for({"tsize": "0"}, tsize=tsize) == oack
+    assert oack_for({"tsize": "123"}, tsize=tsize) == oack
+
+
+def test_the_size_is_not_told_unless_it_was_asked() -> None:
+    """An option that was not asked for never comes in an OACK."""
+    assert oack_for({"blksize": "512"}, tsize=70000) == b"\x00\x06blksize\x00512\x00"
+
+
+# -- options that exclude each other ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "blksize", "accepted"),
+    [
+        ({"blksize": "1428", "blksize2": "1024"}, 1428, (("blksize", "1428"),)),
+        ({"blksize2": "1024", "blksize": "1428"}, 1024, (("blksize2", "1024"),)),
+        ({"blksize": "x", "blksize2": "1024"}, 1024, (("blksize2", "1024"),)),
+        ({"blksize2": "7", "blksize": "1428"}, 1428, (("blksize", "1428"),)),
+    ],
+)
+def test_the_first_good_block_size_is_granted(
+    options: dict[str, str], blksize: int, accepted: tuple[tuple[str, str], ...]
+) -> None:
+    """Of blksize and blksize2 one holds; a bad one does not stand in the other's way."""
+    grant = negotiate(options, DEFAULT)
+    assert (grant.blksize, grant.accepted) == (blksize, accepted)
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds", "accepted"),
+    [
+        ({"timeout": "3", "utimeout": "500000"}, 3.0, (("timeout", "3"),)),
+        ({"utimeout": "500000", "timeout": "3"}, 0.5, (("utimeout", "500000"),)),
+        ({"timeout": "0", "utimeout": "500000"}, 0.5, (("utimeout", "500000"),)),
+        ({"utimeout": "1", "timeout": "3"}, 3.0, (("timeout", "3"),)),
+    ],
+)
+def test_the_first_good_timeout_is_granted(
+    options: dict[str, str], seconds: float, accepted: tuple[tuple[str, str], ...]
+) -> None:
+    """Of timeout and utimeout one holds, likewise."""
+    grant = negotiate(options, DEFAULT)
+    assert grant.timeout == pytest.approx(seconds)
+    assert grant.accepted == accepted
+
+
+# -- the announced size -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        ("0", 0),
+        ("0012", 12),
+        (str(2**64 - 1), 2**64 - 1),
+        (str(2**64), None),
+        ("-1", None),
+        ("", None),
+        ("many", None),
+    ],
+)
+def test_the_announced_size_is_a_number_or_none(value: str, size: int | None) -> None:
+    """A write's tsize says how much comes, if it says anything."""
+    assert announced_size({"tsize": value}) == size
+
+
+def test_no_size_is_announced_without_tsize() -> None:
+    """A write need not say how much comes."""
+    assert announced_size({"blksize": "512"}) is None
+
+
+# -- for all requests ---------------------------------------------------------------------
+
+
+@given(OPTIONS, POLICIES, SIZES)
+def test_what_is_granted_was_asked_in_that_order(
+    options: dict[str, str], policy: Policy, tsize: int | None
+) -> None:
+    """The OACK is a part of the request in its order, and never empty."""
+    grant = negotiate(options, policy, tsize=tsize)
+    granted = [name for name, _ in grant.accepted]
+    assert granted == [name for name in options if name in granted]
+    assert grant.oack != b"\x00\x06"
+    assert grant.oack == (wire.oack(grant.accepted) if granted else None)
+
+
+@given(OPTIONS, POLICIES, SIZES)
+def test_what_is_granted_is_within_what_was_asked_and_allowed(
+    options: dict[str, str], policy: Policy, tsize: int | None
+) -> None:
+    """Values are plain numbers, lowered and never raised, and what the transfer uses."""
+    grant = negotiate(options, policy, tsize=tsize)
+    accepted = dict(grant.accepted)
+    assert all(value == str(int(value)) for value in accepted.values())
+    sizes = accepted.keys() & {"blksize", "blksize2"}
+    assert len(sizes) <= 1
+    for name in sizes:
+        assert int(accepted[name]) == grant.blksize
+        assert 8 <= grant.blksize <= min(int(options[name]), policy.max_blksize)
+    if "blksize2" in sizes:
+        assert grant.blksize.bit_count() == 1
+        assert grant.blksize * 2 > min(int(options["blksize2"]), policy.max_blksize)
+    if not sizes:
+        assert grant.blksize == 512
+    if "windowsize" in accepted:
+        assert int(accepted["windowsize"]) == grant.windowsize
+        assert grant.windowsize == min(int(options["windowsize"]), policy.max_windowsize)
+    else:
+        assert grant.windowsize == 1
+    waits = accepted.keys() & {"timeout", "utimeout"}
+    assert len(waits) == (grant.timeout is not None)
+    assert all(int(accepted[name]) == int(options[name]) for name in waits)
+    assert grant.timeout is None or 0.0099 < grant.timeout < 255.1
+    if "rollover" in accepted:
+        assert accepted["rollover"] == grant.rollover.value
+    else:
+        assert grant.rollover is policy.rollover
+    if "tsize" in accepted:
+        assert accepted["tsize"] == str(tsize)
+
+
+@given(OPTIONS, POLICIES, SIZES)
+def test_asking_for_what_was_granted_grants_it_again(
+    options: dict[str, str], policy: Policy, tsize: int | None
+) -> None:
+    """A client that asks anew for what it got gets the same."""
+    grant = negotiate(options, policy, tsize=tsize)
+    assert negotiate(dict(grant.accepted), policy, tsize=tsize) == grant

@@ -1,0 +1,190 @@
+"""Be the port that clients ask: say which local address a request reached, and answer from it.
+
+On a host with several addresses the answer must leave from the one asked, or the client takes
+it for a stranger's.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet import udp
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from twisted_tftp.net.udp import MAX_DATAGRAM, READS_PER_TURN, Buffer, Receive, SocketAddress
+
+#: Octets of the socket's buffers where all transfers share them; the system may allow less.
+SHARED_BUFFER = 8 * 1024 * 1024
+
+#: Datagrams that wait for room in the socket; more are lost, as in any queue.
+MAX_WAITING = 4096
+
+_LINUX = sys.platform == "linux"
+# Named in the socket module from Python 3.14 on.
+_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+_IN_PKTINFO = struct.Struct("@i4s4s")
+_IN6_PKTINFO = struct.Struct("@16si")
+#: Control messages: (level, kind, octets).
+Ancillary = list[tuple[int, int, bytes]]
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
+
+
+class RequestPort(udp.Port):
+    """A listening port that says which of its addresses each datagram reached.
+
+    Its protocol has `received(datagram, peer, local)`: the socket address it came from, and the
+    one it reached (None where the system does not tell).
+    """
+
+    _log = Logger()
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._waiting: deque[tuple[bytes, Ancillary, SocketAddress]] = deque()
+
+    def createInternetSocket(self) -> socket.socket:
+        """Return a socket of one address family that asks for packet information."""
+        sock: socket.socket = super().createInternetSocket()
+        if self.addressFamily == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if _LINUX:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        elif _LINUX:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        return sock
+
+    def doRead(self) -> None:
+        """Read some datagrams and hand them to the protocol."""
+        for _ in range(READS_PER_TURN):
+            if not self.read_one():
+                return
+
+    def read_one(self) -> bool:
+        """Read one datagram; return whether there was one."""
+        try:
+            datagram, ancillary, _, peer = self.socket.recvmsg(MAX_DATAGRAM, _ANCILLARY_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True  # an ICMP error about something sent earlier
+        local, unicast = self._arrival(ancillary)
+        if unicast:
+            try:
+                self.protocol.received(datagram, peer, local)
+            except Exception:
+                self._log.failure("a request failed")
+        return bool(self.connected)
+
+    def send(self, datagram: Buffer, peer: SocketAddress, local: SocketAddress | None) -> None:
+        """Send from the address that the request reached; what can't be sent counts as lost."""
+        ancillary: Ancillary = []
+        if local is not None and _LINUX:
+            if self.addressFamily == socket.AF_INET6:
+                info = _IN6_PKTINFO.pack(
+                    socket.inet_pton(socket.AF_INET6, local[0]), local[3] if len(local) > 3 else 0
+                )
+                ancillary = [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)]
+            else:
+                info = _IN_PKTINFO.pack(0, socket.inet_aton(local[0]), bytes(4))
+                ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
+        if self._waiting or not self._send(datagram, ancillary, peer):
+            if len(self._waiting) < MAX_WAITING:
+                self._waiting.append((bytes(datagram), ancillary, peer))
+            self.startWriting()
+
+    def doWrite(self) -> None:
+        """Send what had to wait."""
+        waiting = self._waiting
+        while waiting:
+            if not self._send(*waiting[0]):
+                return
+            waiting.popleft()
+        self.stopWriting()
+
+    def share(self) -> None:
+        """Make room for all transfers, as far as the system allows."""
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            self.socket.setsockopt(socket.SOL_SOCKET, option, SHARED_BUFFER)
+
+    def _send(self, datagram: Buffer, ancillary: Ancillary, peer: SocketAddress) -> bool:
+        """Send; return whether there was room."""
+        try:
+            self.socket.sendmsg([datagram], ancillary, 0, peer)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # no route, a firewall: the datagram is lost, as others may be
+        return True
+
+    def _arrival(self, ancillary: Ancillary) -> tuple[SocketAddress | None, bool]:
+        """Return the address that a datagram reached and whether it was sent to it alone.
+
+        A request to a broadcast address is ignored (RFC 1123 section 4.2.3.5).
+        """
+        port = self._realPortNumber
+        for level, kind, data in ancillary:
+            if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+                _, local, destination = _IN_PKTINFO.unpack(data)
+                return (socket.inet_ntoa(local), port), local == destination
+            if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
+                destination, interface = _IN6_PKTINFO.unpack(data)
+                host = socket.inet_ntop(socket.AF_INET6, destination)
+                scope = interface if destination[:2] == b"\xfe\x80" else 0
+                return (host, port, 0, scope), destination[0] != 0xFF
+        return None, True
+
+
+def listen(reactor: Any, port: int, protocol: Any, interface: str) -> RequestPort:
+    """Bind a request port.
+
+    @param interface: an IPv4 or IPv6 address; `0.0.0.0` or `::` for all of its family.
+    @raise CannotListenError: the port is taken or needs privileges, or there is no such address.
+    """
+    request_port = RequestPort(port, protocol, interface, MAX_DATAGRAM, reactor)
+    try:
+        request_port.startListening()
+    except OSError as error:  # the address family itself is missing
+        raise CannotListenError(interface, port, error) from error
+    return request_port
+
+
+class SharedLink:
+    """A transfer's share of the request port, which receives for it."""
+
+    def __init__(
+        self,
+        port: RequestPort,
+        peer: SocketAddress,
+        local: SocketAddress | None,
+    ) -> None:
+        self._port = port
+        self._peer = peer
+        self._local = local
+
+    def attach(self, receive: Receive, greedy: bool) -> None:
+        """Do nothing: the request port's protocol knows whose each datagram is."""
+
+    def expect(self, octets: int) -> None:
+        """Leave the port's buffer as it is: it belongs to all transfers."""
+
+    def send(self, datagrams: Sequence[Buffer]) -> None:
+        """Send each header and its octets as one datagram from the request port."""
+        for index in range(0, len(datagrams), 2):
+            datagram = b"".join(datagrams[index : index + 2])
+            self._port.send(datagram, self._peer, self._local)
+
+    def drain(self) -> None:
+        """Read what waits in the request port, for whomever it is."""
+        for _ in range(READS_PER_TURN):
+            if not self._port.read_one():
+                return
+
+    def close(self) -> None:
+        """Leave the request port as it is."""
