@@ -746,8 +746,10 @@ GROWTH = 32 * 1024 * 1024
 
 def mutated(draw: random.Random) -> bytes:
     """Return a datagram: noise, or a packet in which some octets were changed, cut or added."""
-    if draw.random() < 0.3:
-        return draw.randbytes(draw.randrange(0, 600))
+    kind = draw.random()
+    if kind < 0.3:
+        opcode = b"" if kind < 0.15 else bytes([0, draw.randrange(8)])
+        return opcode + draw.randbytes(draw.randrange(600))
     packet = bytearray(
         draw.choice(
             [

@@ -196,7 +196,6 @@ def test_a_failing_read_fails_the_answer() -> None:
     assert failure.check(OSError)
 
 
-@pytest.mark.xfail(strict=True, reason="a file that shrinks is taken for a shorter one")
 @pytest.mark.parametrize("later", [False, True])
 def test_a_file_that_shrinks_while_it_is_read_does_not_end_well(later: bool) -> None:
     """A reader that knows its size and falls short of it must not look like a whole file."""

@@ -14,7 +14,8 @@ from typing import Any
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
-_SIZE = re.compile(r"([0-9]+)\s*([kmgt]?)i?b?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,20})\s*([kmgt]?)i?b?\Z", re.IGNORECASE)
+_PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
@@ -132,7 +133,7 @@ def _size(raw: Mapping[str, Any], name: str) -> int | None:
 def _port_range(value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
-    low, colon, high = value.partition(":")
-    if not (colon and low.isdecimal() and high.isdecimal()):
+    match = _PORT_RANGE.match(value)
+    if not match:
         raise ValueError(f"port-range must be LO:HI, such as 40000:40999, not {value!r}")
-    return int(low), int(high)
+    return int(match[1]), int(match[2])

@@ -129,5 +129,7 @@ def parse_error(datagram: bytes | memoryview) -> tuple[int, str]:
 
     The message is the peer's: escape it before it reaches a log or a page.
     """
+    if len(datagram) < HEADER_SIZE:
+        return 0, ""
     message = bytes(datagram[HEADER_SIZE:]).split(b"\x00", 1)[0]
     return int.from_bytes(datagram[2:HEADER_SIZE], "big"), message.decode("utf-8", "replace")

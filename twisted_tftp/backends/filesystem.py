@@ -105,9 +105,7 @@ class _Threads:
 
         if not self._pool.started:
             self._pool.start()
-            reactor.addSystemEventTrigger(  # type: ignore[attr-defined]
-                "during", "shutdown", self._pool.stop
-            )
+            reactor.addSystemEventTrigger("during", "shutdown", self._pool.stop)
         return deferToThreadPool(reactor, self._pool, function, *args)  # type: ignore[arg-type]
 
 

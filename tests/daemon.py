@@ -1,0 +1,265 @@
+"""Run the real daemon, `twistd -n tftp`, as a child process on loopback addresses."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+#: Where ports are chosen from: below what the system gives to sockets that do not ask.
+PORTS = range(20001, 32768)
+
+#: Seconds for what should take an instant; reached only where something is broken.
+TIMEOUT = 30.0
+
+#: How often another port is tried when somebody has taken the chosen one meanwhile.
+ATTEMPTS = 5
+
+#: The scripts of the environment that runs the tests.
+TWISTD = Path(sys.executable).with_name("twistd")
+TWIST = Path(sys.executable).with_name("twist")
+
+
+def can_bind(host: str, port: int) -> bool:
+    """Return whether a UDP socket can be bound there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((host, port))
+    except OSError:
+        return False
+    return True
+
+
+#: Whether this machine has the IPv6 loopback address.
+IPV6 = can_bind("::1", 0)
+
+#: The loopback addresses of this machine.
+LOOPBACK = ("127.0.0.1", "::1") if IPV6 else ("127.0.0.1",)
+
+
+def free_port(hosts: Sequence[str] = ("127.0.0.1",), ports: range = PORTS) -> int:
+    """Return a UDP port out of `ports` that is free on all `hosts`.
+
+    @raise RuntimeError: there is none.
+    """
+    for port in random.sample(ports, len(ports)):
+        if all(can_bind(host, port) for host in hosts):
+            return port
+    raise RuntimeError(f"no port is free on {hosts}")
+
+
+class StartFailed(Exception):
+    """The daemon ended, or fell silent, before it served."""
+
+
+class Daemon:
+    """A daemon that serves inside a `with` block.
+
+    A subclass may override `command` and `environment` to start it in another way.
+
+    @ivar port: its request port.
+    @ivar lines: what it has written to standard output, its log, so far.
+    @ivar errors: what it has written to standard error so far.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *options: str,
+        hosts: Sequence[str] = LOOPBACK,
+        ports: range = PORTS,
+        executable: str | Path = TWISTD,
+        twistd: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+        directory: str | Path | None = None,
+    ) -> None:
+        """Describe a daemon; `with` starts it.
+
+        @param root: the directory that it serves.
+        @param options: more options of `tftp`.
+        @param hosts: the addresses that it serves on, which are given as `--host`.
+        @param ports: where its port is chosen from.
+        @param executable: the `twistd` script.
+        @param twistd: more options of `twistd`.
+        @param prefix: a command that runs the command behind it, such as `setpriv`.
+        @param directory: its working directory; None for one that is not the checkout, so that
+            an installed package is tested where there is one.
+        """
+        self.root = Path(root)
+        self.options = list(options)
+        self.hosts = list(hosts)
+        self.executable = str(executable)
+        self.port = 0
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._ports = ports
+        self._twistd = list(twistd)
+        self._prefix = list(prefix)
+        self._directory = directory or tempfile.gettempdir()
+        self._changed = threading.Condition()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._threads: list[threading.Thread] = []
+        self._open_streams = 0
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        hosts = [word for host in self.hosts for word in ("--host", host)]
+        return [
+            *self._prefix,
+            *(self.executable, "-n", "--pidfile=", *self._twistd),
+            *("tftp", "--root", str(self.root), "--port", str(self.port), *hosts, *self.options),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """Return the child's environment variables."""
+        return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+    def __enter__(self) -> Daemon:
+        for attempt in range(ATTEMPTS):
+            self._start()
+            try:
+                self._wait_until_serving()
+            except BaseException as error:
+                self.stop(signal.SIGKILL)
+                taken = "Address already in use" in self.log + "\n".join(self.errors)
+                if isinstance(error, StartFailed) and taken and attempt < ATTEMPTS - 1:
+                    continue
+                raise
+            return self
+        raise AssertionError("not reached")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The child."""
+        assert self._process is not None, "the daemon was not started"
+        return self._process
+
+    @property
+    def log(self) -> str:
+        """All lines of the log so far."""
+        with self._changed:
+            return "\n".join(self.lines)
+
+    def mark(self) -> int:
+        """Return the number of log lines so far, for `wait_for_line`'s `start`."""
+        with self._changed:
+            return len(self.lines)
+
+    def wait_for_line(
+        self, pattern: str, timeout: float = TIMEOUT, start: int = 0
+    ) -> re.Match[str]:
+        """Wait for a line of the log in which `pattern` is found, and return the match.
+
+        @param start: the first line to look at.
+        @raise AssertionError: it did not come, and will not where the daemon has ended.
+        """
+        expression = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        looked_at = start
+        with self._changed:
+            while True:
+                while looked_at < len(self.lines):
+                    match = expression.search(self.lines[looked_at])
+                    if match:
+                        return match
+                    looked_at += 1
+                left = deadline - time.monotonic()
+                if not self._open_streams or left <= 0:
+                    why = "in time" if self._open_streams else "before the daemon ended"
+                    raise AssertionError(f"no line matched {pattern!r} {why}:\n{self._output()}")
+                self._changed.wait(left)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """Wait until the daemon has ended and all its output was read; return its status."""
+        status = self.process.wait(timeout)
+        for thread in self._threads:
+            thread.join(timeout)
+        return status
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the daemon, by force if it has not ended after 10 seconds; return its status."""
+        process = self.process
+        if process.poll() is None:
+            process.send_signal(number)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        return self.wait()
+
+    def resident(self) -> int:
+        """Return the octets of memory that the daemon has (Linux)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        assert match, status
+        return int(match[1]) * 1024
+
+    def descriptors(self) -> int:
+        """Return how many descriptors the daemon has open (Linux)."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def _start(self) -> None:
+        self.port = free_port(self.hosts, self._ports)
+        self.lines, self.errors = [], []
+        process = self._process = subprocess.Popen(
+            self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self._directory,
+            env=self.environment(),
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._open_streams = 2
+        self._threads = [
+            threading.Thread(target=self._collect, args=(stream, into), daemon=True)
+            for stream, into in ((process.stdout, self.lines), (process.stderr, self.errors))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _collect(self, stream: IO[bytes], into: list[str]) -> None:
+        # Read as octets, so that lines end with LF only and a CR in one shows.
+        with stream:
+            for line in stream:
+                with self._changed:
+                    into.append(line.decode("utf-8", "backslashreplace").removesuffix("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._open_streams -= 1
+            self._changed.notify_all()
+
+    def _wait_until_serving(self) -> None:
+        for host in self.hosts:
+            try:
+                self.wait_for_line(f"serving on {re.escape(host)} port {self.port}$")
+            except AssertionError as error:
+                raise StartFailed(str(error)) from None
+
+    def _output(self) -> str:
+        return "\n".join([*self.lines[-100:], *("stderr: " + line for line in self.errors)])
