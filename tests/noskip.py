@@ -8,7 +8,9 @@ import pytest
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was skipped."""
     for report in terminalreporter.stats.get("skipped", []):
-        terminalreporter.write_line(f"skipped, and must not be: {report.nodeid}: {report.longrepr}")
+        terminalreporter.write_line(
+            f"skipped, and must not be: {report.nodeid}: {report.longrepr}"
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

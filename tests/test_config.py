@@ -177,14 +177,13 @@ def test_a_bad_setting_is_told_by_its_name(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (name, text)
-        for name, text in [
-            ("port", "9" * 5000),
-            ("retries", "9" * 5000),
-            ("max-upload", "9" * 5000),
-            ("port-range", "1:" + "9" * 5000),
-        ]
+        ("port", "9" * 5000),
+        ("retries", "9" * 5000),
+        ("max-upload", "9" * 5000),
+        ("port-range", "1:" + "9" * 5000),
+        ("port-range", "9" * 5000 + ":1"),
     ],
+    ids=["port", "retries", "max-upload", "highest port", "lowest port"],
 )
 def test_a_number_of_thousands_of_digits_is_told_by_its_option(name: str, text: str) -> None:
     """Python's own limit on digits must not hide which option is meant."""

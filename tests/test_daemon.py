@@ -81,6 +81,7 @@ class Peer:
         self.sock = socket.socket(family, socket.SOCK_DGRAM)
         self.sock.settimeout(TIMEOUT)
         self.sock.bind((host, 0))
+        self._last: tuple[bytes, Address] | None = None
 
     def __enter__(self) -> Peer:
         return self
@@ -99,9 +100,17 @@ class Peer:
         self.sock.sendto(datagram, address)
 
     def receive(self) -> tuple[bytes, Address]:
-        """Return the next datagram and the address that it came from."""
-        datagram, address = self.sock.recvfrom(65535)
-        return datagram, address[:2]
+        """Return the next datagram and the address that it came from.
+
+        One that has just come from there is passed over: on a busy machine, where we are slow to
+        answer, the daemon sends it again.
+        """
+        last = self._last
+        while self._last == last:
+            datagram, address = self.sock.recvfrom(65535)
+            self._last = datagram, address[:2]
+        assert self._last is not None
+        return self._last
 
     def ask(self, datagram: bytes, address: Address) -> tuple[bytes, Address]:
         """Send a datagram and return the next one that comes."""
@@ -492,13 +501,9 @@ def test_a_read_that_outlasts_the_drain_is_told(
 ) -> None:
     """A client that is still there at the end of --drain gets an ERROR, and the daemon ends."""
     with Daemon(root, *mode, "--drain", drain) as daemon:
-        block, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
+        _, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
         daemon.terminate()
-        answer, address = block, transfer
-        while answer == block:  # it comes again while nothing is acknowledged
-            answer, address = peer.receive()
-        assert address == transfer
-        assert answer == error(0, b"the server is being stopped")
+        assert peer.receive() == (error(0, b"the server is being stopped"), transfer)
         daemon.wait()
     assert re.search('read "file" .*: cancelled, ', daemon.log)
     assert_ended_well(daemon)
@@ -515,18 +520,18 @@ def test_a_half_way_upload_is_dropped_at_the_end_of_the_drain(
         assert peer.ask(data(1, CONTENT[:512]), transfer)[0] == ack(1)
         assert len(temporary_files(root)) == 1
         daemon.terminate()
-        answer = ack(1)
-        while answer == ack(1):
-            answer, _ = peer.receive()
-        assert answer == error(0, b"the server is being stopped")
+        assert peer.receive() == (error(0, b"the server is being stopped"), transfer)
         daemon.wait()
     assert [path.name for path in root.iterdir()] == ["file"]
     assert_ended_well(daemon)
 
 
-def test_an_idle_daemon_ends_at_sigterm(root: Path) -> None:
+def test_an_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
     """Where no transfer runs a stop waits for nothing."""
     with Daemon(root, "--drain", "3600") as daemon:
+        # An answer shows that the reactor runs: it takes signals from then on only.
+        assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        daemon.wait_for_line("completed")
         daemon.terminate()
         daemon.wait()
     assert "waiting for" not in daemon.log
@@ -565,7 +570,7 @@ def test_a_read_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
     line = daemon.wait_for_line('#info] (read "file" from .*)$')[1]
     assert re.fullmatch(
         rf'read "file" from 127\.0\.0\.1:{peer.port}: completed, 5000 octets in \d+\.\d+ s'
-        r" \(\d+ kB/s\), options blksize=1024,tsize=5000,timeout=2, 0 retransmissions",
+        r" \(\d+ kB/s\), options blksize=1024,tsize=5000,timeout=2, \d+ retransmissions",
         line,
     )
 
@@ -580,7 +585,7 @@ def test_a_write_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
     line = daemon.wait_for_line('#info] (write "new" from .*)$')[1]
     assert re.fullmatch(
         rf'write "new" from 127\.0\.0\.1:{peer.port}: completed, 515 octets in \d+\.\d+ s'
-        r" \(\d+ kB/s\), options windowsize=2,tsize=515, 0 retransmissions",
+        r" \(\d+ kB/s\), options windowsize=2,tsize=515, \d+ retransmissions",
         line,
     )
 
@@ -789,7 +794,7 @@ class Prober(Peer):
         while time.monotonic() < deadline:
             self.send(rrq(b"missing-%d" % self._number), (LOCALHOST, daemon.port))
             try:
-                while self.receive()[0] != answer:
+                while self.sock.recv(65535) != answer:
                     pass
             except TimeoutError:
                 assert daemon.process.poll() is None, daemon.errors

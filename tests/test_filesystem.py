@@ -67,15 +67,19 @@ class Threads:
         self.calls.append((waiting, function, args))
         return waiting
 
-    def run(self) -> None:
-        """Run the oldest call."""
+    def work(self) -> Callable[[], None]:
+        """Run the oldest call, and return what tells of its result."""
         waiting, function, args = self.calls.pop(0)
         try:
             result = function(*args)
         except BaseException:
-            waiting.errback(Failure())
-        else:
-            waiting.callback(result)
+            failure = Failure()
+            return lambda: waiting.errback(failure)
+        return lambda: waiting.callback(result)
+
+    def run(self) -> None:
+        """Run the oldest call and tell of its result."""
+        self.work()()
 
     def run_all(self) -> None:
         """Run calls until there are none."""
@@ -574,9 +578,11 @@ def test_an_open_that_was_cancelled_leaves_nothing_open(root: Path, path: str) -
     results = results_of(opening := serving(root, in_thread=threads).open_reader(path, asking()))
     opening.cancel()
     assert results[0].check(CancelledError)
-    threads.run_all()
+    tell = threads.work()
+    assert opened(root) == [], "the thread itself cleans up: after a stop nobody hears of it"
+    tell()
+    assert threads.calls == []
     assert len(results) == 1
-    assert opened(root) == []
 
 
 @pytest.mark.parametrize("path", ["new", "file", "sub"])
@@ -586,10 +592,32 @@ def test_an_upload_that_was_cancelled_while_it_opens_leaves_nothing(root: Path, 
     results = results_of(opening := serving(root, in_thread=threads).open_writer(path, asking()))
     opening.cancel()
     assert results[0].check(CancelledError)
-    threads.run_all()
+    tell = threads.work()
     assert opened(root) == []
     assert sorted(os.listdir(root)) == ["file", "sub"]
+    tell()
+    assert threads.calls == []
     assert (root / "file").read_bytes() == OCTETS
+
+
+@pytest.mark.parametrize("path", ["file", "new", "nothing/new"])
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_an_open_cancelled_before_its_news_arrive_leaves_nothing(
+    root: Path, direction: str, path: str
+) -> None:
+    """The thread has done its work, and the reactor has not heard of it yet."""
+    threads = Threads()
+    backend = serving(root, in_thread=threads)
+    opening = (backend.open_reader if direction == "read" else backend.open_writer)(path, asking())
+    results = results_of(opening)
+    tell = threads.work()
+    assert results == []
+    opening.cancel()
+    tell()
+    threads.run_all()
+    assert [failure.type for failure in results] == [CancelledError]
+    assert opened(root) == []
+    assert sorted(os.listdir(root)) == ["file", "sub"]
 
 
 def test_nothing_is_looked_up_outside_a_thread(

@@ -14,7 +14,8 @@ from typing import Any
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
-_SIZE = re.compile(r"([0-9]{1,20})\s*([kmgt]?)i?b?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,20})\s*(?:([kmgt])i?)?b?\Z", re.IGNORECASE)
+_INTEGER = re.compile(r"[0-9]{1,20}\Z")
 _PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
@@ -67,10 +68,15 @@ def settings(raw: Mapping[str, Any]) -> Settings:
     drain = _number(raw, "drain", Settings.drain)
     if not 0 <= drain < float("inf"):
         raise ValueError("drain must be a number of seconds, 0 or more")
+    root = raw.get("root")
+    if root is None:
+        root = Settings.root
+    elif not root:
+        raise ValueError("root must not be empty")
     for host in raw.get("host") or ():
         _check_address(host)
     return Settings(
-        root=raw.get("root") or Settings.root,
+        root=root,
         host=tuple(raw.get("host") or ()),
         port=port,
         write=_choice(raw, "write", WriteMode, WriteMode.NEVER).value,
@@ -91,10 +97,9 @@ def _integer(raw: Mapping[str, Any], name: str, default: int) -> int:
     value = raw.get(name)
     if value is None:
         return default
-    try:
-        return int(value)
-    except ValueError:
-        raise ValueError(f"{name} must be a whole number, not {value!r}") from None
+    if not _INTEGER.match(value):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    return int(value)
 
 
 def _number(raw: Mapping[str, Any], name: str, default: float) -> float:
@@ -127,7 +132,7 @@ def _size(raw: Mapping[str, Any], name: str) -> int | None:
     if not match:
         raise ValueError(f"{name} must be a size such as 100000, 64k, 20M or 4G, not {value!r}")
     digits, unit = match.groups()
-    return int(digits) << _UNITS[unit.lower()]
+    return int(digits) << _UNITS[(unit or "").lower()]
 
 
 def _port_range(value: str | None) -> tuple[int, int] | None:

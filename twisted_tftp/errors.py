@@ -87,6 +87,8 @@ class TransferTimedOut(TFTPError):
 _BY_ERRNO: dict[int, tuple[type[TFTPError], str]] = {
     errno.ENOENT: (FileNotFound, ""),
     errno.ENOTDIR: (FileNotFound, ""),
+    errno.EINVAL: (FileNotFound, "no file can have that name"),
+    errno.EILSEQ: (FileNotFound, "no file can have that name"),
     errno.ENAMETOOLONG: (FileNotFound, "the file name is too long"),
     errno.EACCES: (AccessViolation, ""),
     errno.EPERM: (AccessViolation, ""),

@@ -121,6 +121,7 @@ def oack(options: Iterable[tuple[str, str]]) -> bytes:
 def error(failure: TFTPError) -> bytes:
     """Return the ERROR packet that tells the peer of `failure`."""
     message = failure.message.encode("utf-8", "replace").replace(b"\x00", b"")[:MAX_MESSAGE]
+    message = message.decode("utf-8", "ignore").encode()  # a character may have been cut
     return b"\x00\x05" + failure.code.to_bytes(2, "big") + message + b"\x00"
 
 

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -106,6 +106,8 @@ class _Threads:
         if not self._pool.started:
             self._pool.start()
             reactor.addSystemEventTrigger("during", "shutdown", self._pool.stop)
+        if self._pool.joined:
+            return fail(RuntimeError("the reactor has stopped"))
         return deferToThreadPool(reactor, self._pool, function, *args)  # type: ignore[arg-type]
 
 
@@ -339,6 +341,8 @@ class _Upload:
 
     def _take_name(self) -> None:
         """Take a free name where there are no hard links (vfat): an empty file, then a rename.
+
+        The empty file can be seen for a moment; a crash in that moment leaves it.
 
         @raise FileExistsError: the name is taken.
         """
