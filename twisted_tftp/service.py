@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,8 +39,14 @@ class StartError(SystemExit, Exception):
     """The service can't start, and says why in one line.
 
     It ends the process with exit status 1 and no traceback, since it is a SystemExit; twistd
-    tidies up after an Exception, since it is that too.
+    tidies up after an Exception, since it is that too. By then twistd has turned standard error
+    into its log; the line is for who started it, and goes to the real one.
     """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        if sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
+            print(text, file=sys.__stderr__, flush=True)
 
 
 class TFTPService(Service):

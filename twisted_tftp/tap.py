@@ -69,7 +69,7 @@ _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
 class Options(usage.Options):
     """Options of `twistd tftp`."""
 
-    synopsis = "Usage: twistd [twistd options] tftp [options]"
+    synopsis = "[options]"
     optFlags: ClassVar = [
         [name, None, text]
         for _, group in _GROUPS

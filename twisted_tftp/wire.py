@@ -38,8 +38,9 @@ class Opcode(IntEnum):
     OACK = 6
 
 
-#: The header of the DATA packet of each block number.
+#: The header of the DATA packet, and the ACK, of each block number.
 DATA_HEADERS: list[bytes] = [b"\x00\x03" + number.to_bytes(2, "big") for number in range(65536)]
+ACKS: list[bytes] = [b"\x00\x04" + number.to_bytes(2, "big") for number in range(65536)]
 
 OCTET = "octet"
 NETASCII = "netascii"
@@ -108,7 +109,7 @@ def encode_request(request: Request) -> bytes:
 
 def ack(number: int) -> bytes:
     """Return the ACK of the block `number` (0 to 65535)."""
-    return b"\x00\x04" + number.to_bytes(2, "big")
+    return ACKS[number]
 
 
 def oack(options: Iterable[tuple[str, str]]) -> bytes:

@@ -15,11 +15,13 @@ class Numbering:
     followed by 0.
     """
 
-    __slots__ = ("_cycle", "_first", "limit")
+    __slots__ = ("_cycle", "_first", "limit", "plain")
 
     def __init__(self, rollover: Rollover) -> None:
         #: The last block there can be, or None.
         self.limit = LAST_NUMBER if rollover is Rollover.NONE else None
+        #: Whether a number is its block's low 16 bits, and nothing else is to be looked at.
+        self.plain = rollover is Rollover.ZERO
         # Block k has the number (k - first) % cycle + first, where first is that after 65535.
         self._first = 1 if rollover is Rollover.ONE else 0
         self._cycle = 65536 - self._first

@@ -18,10 +18,13 @@ from twisted_tftp.errors import TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
-from twisted_tftp.transfer.timing import UNANSWERED_DATAGRAMS, Timing
+from twisted_tftp.transfer.timing import FLOOR, UNANSWERED_DATAGRAMS, Timing
 
 Buffer = bytes | memoryview
 _NEVER = float("inf")
+
+#: Seconds between two measured round trips where they are shorter: half the shortest wait.
+MEASURE_INTERVAL = FLOOR / 2
 
 
 class SenderState(Enum):
@@ -45,6 +48,7 @@ class Sender:
     @ivar offset: octets from the start of the file where the wanted octets begin.
     @ivar length: how many octets are wanted; 0 where the last block is an empty one.
     @ivar reply: the datagram of a `Step.SEND`.
+    @ivar datagrams: the window of a `Step.BURST`, as `burst` returns it.
     @ivar failure: what to tell the peer after a `Step.END`, or None.
     @ivar peer_error: code and message of the ERROR that ended the transfer, or None.
     @ivar answered: the peer has sent something that only a real peer can.
@@ -53,25 +57,32 @@ class Sender:
 
     __slots__ = (
         "_acked",
+        "_at_hand",
+        "_at_hand_from",
         "_blksize",
         "_burst_end",
         "_burst_start",
         "_clean",
         "_datagrams",
         "_echoes",
+        "_expected",
         "_heard_at",
         "_last",
+        "_measure_at",
         "_numbering",
         "_oack",
+        "_read_ahead",
         "_sent",
         "_sent_at",
         "_size",
+        "_span",
         "_times_sent",
         "_timing",
         "_total",
         "_wanting",
         "_windowsize",
         "answered",
+        "datagrams",
         "deadline",
         "failure",
         "length",
@@ -91,6 +102,7 @@ class Sender:
         oack: bytes | None,
         timing: Timing,
         rollover: Rollover = Rollover.ZERO,
+        read_ahead: int = 0,
     ) -> None:
         """Set up a machine that has sent nothing yet.
 
@@ -98,12 +110,15 @@ class Sender:
         @param windowsize: blocks sent for one ACK (RFC 7440).
         @param size: octets of the file, or None where only its end tells.
         @param oack: the OACK to offer first, or None.
+        @param read_ahead: octets to ask the source for at a time, and to keep, where a window
+            is smaller; 0 to keep none. They must stay as they are until more are wanted.
         """
         self.state = SenderState.SENDING if oack is None else SenderState.OFFERING
         self.deadline = _NEVER
         self.offset = 0
         self.length = 0
         self.reply = oack or b""
+        self.datagrams: Sequence[Buffer] = ()
         self.failure: TFTPError | None = None
         self.peer_error: tuple[int, str] | None = None
         self.answered = False
@@ -127,6 +142,13 @@ class Sender:
         self._wanting = False  # octets are awaited from the source
         self._sent_at = 0.0
         self._heard_at = 0.0
+        self._span = windowsize * blksize
+        # Whole windows only, so that a window is never cut by the end of what is at hand.
+        self._read_ahead = read_ahead // self._span * self._span
+        self._at_hand = memoryview(b"")  # octets of the file from `_at_hand_from` on
+        self._at_hand_from = 0
+        self._expected = b""  # the ACK that moves the window on, where nothing else is going on
+        self._measure_at = 0.0
 
     @property
     def octets(self) -> int:
@@ -155,6 +177,37 @@ class Sender:
 
     def receive(self, datagram: bytes | memoryview, now: float) -> Step:
         """Take a datagram that came from the peer's address and port."""
+        if datagram == self._expected:
+            # The hot path: the whole window was acknowledged, the next one is at hand, and
+            # neither is near the end of the file or a rollover that is not to 0.
+            block = self._burst_end
+            start = block * self._blksize - self._at_hand_from
+            stop = start + self._span
+            if stop <= len(self._at_hand):
+                self._acked = block
+                self._heard_at = now
+                if now >= self._measure_at:
+                    self._measure_at = now + MEASURE_INTERVAL
+                    self._timing.measured(
+                        now - self._sent_at, alone=self._burst_start == self._burst_end
+                    )
+                self._sent_at = now
+                self.deadline = now + self._timing.wait
+                self._burst_start = block + 1
+                self._burst_end = self._sent = end = block + self._windowsize
+                self._expected = wire.ACKS[end & 0xFFFF]
+                if end == block + 1:
+                    self.datagrams = (
+                        wire.DATA_HEADERS[end & 0xFFFF],
+                        self._at_hand[start:stop],
+                    )
+                else:
+                    self.datagrams = self._cut(self._at_hand[start:stop], block + 1)
+                return Step.BURST
+        return self._unexpected(datagram, now)
+
+    def _unexpected(self, datagram: bytes | memoryview, now: float) -> Step:
+        """Take whatever is not the expected ACK, or finds no octets at hand."""
         if len(datagram) < wire.HEADER_SIZE or datagram[0]:
             return Step.WAIT
         opcode = datagram[1]
@@ -192,12 +245,22 @@ class Sender:
         return self._want(now)
 
     def burst(self, data: Buffer, now: float) -> Sequence[Buffer]:
-        """Return the window of `data`, the octets that were wanted, as header, octets, header, ...
+        """Return a window of `data`, the octets that were wanted, as header, octets, header, ...
 
         Each header and the octets after it are one datagram. Fewer octets than wanted end the
         file. An empty answer means that the machine has ended.
         """
         self._wanting = False
+        if self._read_ahead:
+            if len(data) < self.length:
+                self._size = self.offset + len(data)
+            self._at_hand = memoryview(data)
+            self._at_hand_from = self.offset
+            data = self._at_hand[: self._span]
+        return self._window(data, now)
+
+    def _window(self, data: Buffer, now: float) -> Sequence[Buffer]:
+        """Return the window of `data`, octets from `offset` on; fewer than `_span` are the end."""
         blksize = self._blksize
         before = self.offset // blksize
         block = self._burst_start = before + 1
@@ -226,15 +289,30 @@ class Sender:
         if last > self._sent:
             self._sent = last
         self._mark_sent(now)
-        number = self._numbering.number
+        if self._numbering.plain and self._clean and self.answered and self._last is None:
+            self._expected = wire.ACKS[last & 0xFFFF]
+        else:
+            self._expected = b""
         if count == 1:
-            return (wire.DATA_HEADERS[number(block)], data)
-        view = memoryview(data)
-        datagrams: list[Buffer] = []
-        for start in range(0, count * blksize, blksize):
-            datagrams.append(wire.DATA_HEADERS[number(block)])
-            datagrams.append(view[start : start + blksize])
-            block += 1
+            return (wire.DATA_HEADERS[self._numbering.number(block)], data)
+        return self._cut(memoryview(data), block, count)
+
+    def _cut(self, view: memoryview, block: int, count: int = 0) -> Sequence[Buffer]:
+        """Return the blocks of `view` from `block` on, `count` or as many as it holds."""
+        blksize = self._blksize
+        count = count or self._windowsize
+        datagrams: list[Buffer] = [b""] * (2 * count)
+        datagrams[1::2] = [
+            view[start : start + blksize] for start in range(0, count * blksize, blksize)
+        ]
+        first, last = block & 0xFFFF, (block + count - 1) & 0xFFFF
+        if self._numbering.plain and first <= last:
+            datagrams[::2] = wire.DATA_HEADERS[first : last + 1]
+        else:
+            number = self._numbering.number
+            datagrams[::2] = [
+                wire.DATA_HEADERS[number(each)] for each in range(block, block + count)
+            ]
         return datagrams
 
     def expire(self, now: float) -> Step:
@@ -284,10 +362,17 @@ class Sender:
 
     def _want(self, now: float) -> Step:
         """Ask for the octets of the window that follows the last acknowledged block."""
-        self.offset = self._acked * self._blksize
-        self.length = self._windowsize * self._blksize
-        if self._size is not None and self._size - self.offset < self.length:
-            self.length = self._size - self.offset
+        self._expected = b""
+        self.offset = offset = self._acked * self._blksize
+        left = _NEVER if self._size is None else self._size - offset
+        if self._read_ahead:
+            start = offset - self._at_hand_from
+            window = min(self._span, left)
+            if not self._wanting and start + window <= len(self._at_hand) and self._sent:
+                stop = int(start + window)
+                self.datagrams = self._window(self._at_hand[start:stop], now)
+                return Step.BURST if self.datagrams else Step.END
+        self.length = int(min(max(self._span, self._read_ahead), left))
         self._wanting = True
         self.deadline = self._heard_at + self._timing.patience
         return Step.READ

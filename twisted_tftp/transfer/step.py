@@ -12,6 +12,8 @@ class Step(Enum):
     WAIT = "wait"
     #: Sender: give `burst` the octets from `offset`, `length` of them, and send what it returns.
     READ = "read"
+    #: Sender: send the window in `datagrams`; its octets were at hand.
+    BURST = "burst"
     #: Receiver: store what `take` returns, then call `stored`.
     STORE = "store"
     #: Send the datagram `reply`.
