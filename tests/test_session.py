@@ -25,6 +25,12 @@ def network(backend: Any = None, **policy: Any) -> MemoryNetwork:
     )
 
 
+@pytest.fixture
+def no_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each window be read by itself."""
+    monkeypatch.setattr("twisted_tftp.server.READ_AHEAD", 0)
+
+
 def error_of(link: MemoryLink) -> tuple[int, str]:
     """Return code and message of the one ERROR sent."""
     (datagram,) = link.take()
@@ -333,6 +339,7 @@ def test_error_while_dallying_closes_the_link() -> None:
     assert_nothing_is_left(net)
 
 
+@pytest.mark.usefixtures("no_read_ahead")
 def test_slow_open_and_slow_reads_delay_nothing_else() -> None:
     """A transfer whose backend is slow waits; others go on, and nothing is sent in between."""
     slow = Slow(FILE)
@@ -359,6 +366,7 @@ def test_slow_open_and_slow_reads_delay_nothing_else() -> None:
     assert_nothing_is_left(net)
 
 
+@pytest.mark.usefixtures("no_read_ahead")
 def test_ack_that_comes_during_a_slow_read_changes_what_is_read() -> None:
     """The window after the newest ACK is sent, and not the one that was being read."""
     slow = Slow(FILE * 4)
@@ -527,6 +535,7 @@ def test_bug_in_a_backend_ends_its_transfer_only(filename: str, opcode: Opcode) 
     assert_nothing_is_left(net)
 
 
+@pytest.mark.usefixtures("no_read_ahead")
 def test_file_that_shrinks_fails_and_is_not_cut_short() -> None:
     """A short read before the announced size is a failure, not an end."""
 

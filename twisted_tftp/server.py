@@ -29,6 +29,10 @@ from twisted_tftp.transfers import Transfers
 #: Seconds in which the same request from the same address and port is a repeated one.
 YOUNG = 1.0
 
+#: Octets that a read keeps at hand at most, and all reads together: with very many transfers each
+#: of them reads its blocks one by one.
+READ_AHEAD, READ_AHEAD_IN_ALL = 64 * 1024, 16 * 1024 * 1024
+
 #: Seconds between two warnings of the same kind.
 WARN_INTERVAL = 60.0
 
@@ -190,6 +194,7 @@ class TFTPServer(DatagramProtocol):
             observer=self.observer,
             reactor=self.reactor,
             clock=self.clock,
+            read_ahead=min(READ_AHEAD, READ_AHEAD_IN_ALL // (transfers.running + 1)),
             on_finished=transfers.finished,
             on_ended=lambda ended: transfers.remove(key, ended),
         )

@@ -65,6 +65,7 @@ class Session:
         observer: Any,
         reactor: Any,
         clock: Callable[[], float],
+        read_ahead: int,
         on_finished: Callable[[Session], None],
         on_ended: Callable[[Session], None],
     ) -> None:
@@ -72,6 +73,7 @@ class Session:
 
         @param reactor: an L{IReactorTime}.
         @param clock: seconds of a clock that only grows; it need not be the reactor's.
+        @param read_ahead: octets that a read may keep at hand.
         @param on_finished: called when `finished` becomes true.
         @param on_ended: called when nothing is left: the link, the timer and the file are
             released.
@@ -87,6 +89,7 @@ class Session:
         self._observer = observer
         self._reactor = reactor
         self._clock = clock
+        self._read_ahead = read_ahead
         self._on_finished = on_finished
         self._on_ended = on_ended
         self._opening: Deferred[Any] | None = None
@@ -181,11 +184,15 @@ class Session:
         """Take a datagram from the peer's address and port."""
         if self._machine is None:
             return  # nothing was sent yet, so this answers nothing
-        step = self._machine.receive(datagram, now)
-        if step is not Step.WAIT:
+        machine = self._machine
+        step = machine.receive(datagram, now)
+        if step is Step.BURST:
+            self._link.send(machine.datagrams)
+        elif step is not Step.WAIT:
             self._perform(step, now)
-        elif self._machine.deadline < self._timer_at:
-            self._arm(self._machine.deadline)
+            return
+        if machine.deadline < self._timer_at:
+            self._arm(machine.deadline)
 
     def _arm(self, deadline: float) -> None:
         """See to it that the timer fires at `deadline`, or before it."""
@@ -345,6 +352,7 @@ class ReadSession(Session):
             oack=grant.oack,
             timing=self._timing(grant),
             rollover=grant.rollover,
+            read_ahead=self._read_ahead,
         )
         return self._machine.start(self._clock())
 
@@ -352,6 +360,8 @@ class ReadSession(Session):
         machine = self._machine
         if step is Step.READ:
             self._read(now)
+        elif step is Step.BURST:
+            self._link.send(machine.datagrams)
         elif step is Step.SEND:
             self._link.send((machine.reply,))
         elif step is Step.END:

@@ -8,6 +8,7 @@ descriptor. Where there is no epoll, `ReactorHub` hands each socket to the react
 from __future__ import annotations
 
 import select
+import time
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor, IReadWriteDescriptor
@@ -15,9 +16,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Rounds of one visit, and descriptors of one round: the reactor's other work must not starve.
-ROUNDS = 8
+#: Seconds of one turn, and descriptors of one round: the reactor's other work must not starve.
+TURN = 0.002
 BATCH = 256
+
+#: Seconds for which idle sockets are asked again. After so many times in vain it is left, and
+#: tried again after so many turns.
+LINGER = 50e-6
+MOST_LUCK, REST = 8, 64
 
 
 class Hub(Protocol):
@@ -68,6 +74,8 @@ class EpollHub:
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
         self._epoll = select.epoll()
+        self._poll = self._epoll.poll
+        self._luck = MOST_LUCK
         self._links: dict[int, IReadWriteDescriptor] = {}
         reactor.addReader(self)
 
@@ -97,10 +105,18 @@ class EpollHub:
         self._epoll.close()
 
     def doRead(self) -> None:
-        """Serve all sockets that are ready, for a few rounds."""
-        links = self._links
-        for _ in range(ROUNDS):
-            ready = self._epoll.poll(0, BATCH)
+        """Serve all sockets that are ready, until none is or the turn is over.
+
+        A client in lock step on a fast network answers sooner than the reactor comes back to us,
+        so for some microseconds more the sockets are asked again; only as long as that pays.
+        """
+        poll, links = self._poll, self._links
+        clock = time.monotonic
+        now = clock()
+        turn_ends = now + TURN
+        idle_ends = 0.0
+        while True:
+            ready = poll(0, BATCH)
             for descriptor, event in ready:
                 # A link may have been closed by one served before it in this round.
                 link = links.get(descriptor)
@@ -113,7 +129,23 @@ class EpollHub:
                         link.doRead()
                 except Exception:
                     self._log.failure("a transfer's socket failed")
-            if len(ready) < BATCH or self._epoll.closed:
+            if self._epoll.closed:
+                return
+            now = clock()
+            if ready:
+                if idle_ends:
+                    self._luck = MOST_LUCK
+                    idle_ends = 0.0
+            elif not idle_ends:
+                self._luck -= 1
+                if self._luck < 0:
+                    if self._luck < -REST:
+                        self._luck = 1
+                    return
+                idle_ends = now + LINGER
+            elif now >= idle_ends:
+                return
+            if now >= turn_ends:
                 return
 
 

@@ -147,7 +147,9 @@ class Sender:
         self._read_ahead = read_ahead // self._span * self._span
         self._at_hand = memoryview(b"")  # octets of the file from `_at_hand_from` on
         self._at_hand_from = 0
-        self._expected = b""  # the ACK that moves the window on, where nothing else is going on
+        self._expected: bytes | None = (
+            None  # the ACK that moves the window on, where nothing else is going on
+        )
         self._measure_at = 0.0
 
     @property
@@ -292,7 +294,7 @@ class Sender:
         if self._numbering.plain and self._clean and self.answered and self._last is None:
             self._expected = wire.ACKS[last & 0xFFFF]
         else:
-            self._expected = b""
+            self._expected = None
         if count == 1:
             return (wire.DATA_HEADERS[self._numbering.number(block)], data)
         return self._cut(memoryview(data), block, count)
@@ -362,7 +364,7 @@ class Sender:
 
     def _want(self, now: float) -> Step:
         """Ask for the octets of the window that follows the last acknowledged block."""
-        self._expected = b""
+        self._expected = None
         self.offset = offset = self._acked * self._blksize
         left = _NEVER if self._size is None else self._size - offset
         if self._read_ahead:
@@ -404,6 +406,7 @@ class Sender:
     def _end(self, state: SenderState) -> Step:
         self.state = state
         self.deadline = _NEVER
+        self._expected = None
         return Step.END
 
 
