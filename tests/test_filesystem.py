@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from twisted_tftp.backends import filesystem
+from twisted_tftp.backends.cached import CachedOpener
 from twisted_tftp.backends.filesystem import (
     CHUNK,
     FLUSH,
@@ -127,6 +128,12 @@ def opened(directory: Path) -> list[str]:
 def leftovers(directory: Path) -> list[str]:
     """Return the temporary files beneath `directory`."""
     return [path.name for path in directory.rglob(f"{UPLOAD_PREFIX}*")]
+
+
+@pytest.fixture(autouse=True)
+def _cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a thread look for each name; `test_cached` has the names in the kernel's memory."""
+    monkeypatch.setattr(CachedOpener, "open", lambda self, path: None)
 
 
 @pytest.fixture

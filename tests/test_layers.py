@@ -29,7 +29,7 @@ LAYERS = [
     ["testing"],
     # stores
     ["backends", "backends.naming"],
-    ["backends.beneath", "backends.memory", "backends.readonly"],
+    ["backends.beneath", "backends.cached", "backends.memory", "backends.readonly"],
     ["backends.filesystem"],
     # faces
     ["config"],

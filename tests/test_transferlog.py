@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, formatEvent
 
 from twisted_tftp.context import (
@@ -24,7 +25,8 @@ class Log:
 
     def __init__(self, verbose: bool = False) -> None:
         self.events: list[Any] = []
-        self.log = TransferLog(verbose)
+        self.clock = Clock()
+        self.log = TransferLog(verbose, self.clock)
         self.log._log = Logger(namespace="test", observer=self.events.append)  # type: ignore[misc]
 
     @property
@@ -113,3 +115,40 @@ def test_braces_in_a_name_are_no_format() -> None:
     log = Log()
     log.log.finished(statistics(b"{octets}", outcome=Outcome.COMPLETED, ended=10.0))
     assert '"{octets}"' in (log.lines[0] or "")
+
+
+def test_lines_of_a_storm_are_gathered() -> None:
+    """The first line comes at once, the next ones together, and a quiet log at once again."""
+    log = Log()
+    for number in range(5):
+        name = f"f{number}".encode()
+        log.log.finished(statistics(name, outcome=Outcome.COMPLETED, ended=10.0))
+    assert len(log.lines) == 1
+    log.clock.advance(0.2)
+    assert len(log.lines) == 2
+    gathered = (log.lines[1] or "").splitlines()
+    assert [line.split('"')[1] for line in gathered] == ["f1", "f2", "f3", "f4"]
+    log.clock.advance(0.2)
+    assert log.clock.getDelayedCalls() == []
+    log.log.finished(statistics(outcome=Outcome.COMPLETED, ended=10.0))
+    assert len(log.lines) == 3
+
+
+def test_failures_are_not_gathered() -> None:
+    """What went wrong is told when it does."""
+    log = Log()
+    for _ in range(3):
+        log.log.finished(statistics(outcome=Outcome.FAILED, ended=10.0))
+    assert len(log.lines) == 3
+
+
+def test_what_was_gathered_is_told_before_the_end() -> None:
+    """A stop loses no line and leaves no timer."""
+    log = Log()
+    for _ in range(3):
+        log.log.finished(statistics(outcome=Outcome.COMPLETED, ended=10.0))
+    log.log.flush()
+    assert len(log.lines) == 2
+    assert log.clock.getDelayedCalls() == []
+    log.log.flush()
+    assert len(log.lines) == 2

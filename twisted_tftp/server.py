@@ -90,7 +90,7 @@ class TFTPServer(DatagramProtocol):
             from twisted.internet import reactor
         self.backend = backend
         self.policy = Policy() if policy is None else policy
-        self.observer = TransferLog() if observer is None else observer
+        self.observer = TransferLog(reactor=reactor) if observer is None else observer
         self.reactor = reactor
         self.clock = clock
         self.counters = Counters()

@@ -86,7 +86,7 @@ class TFTPService(Service):
         self._host = tuple(host)
         self._drain = drain
         self._policy = policy or Policy()
-        self._observer = observer
+        self._observer = TransferLog(reactor=reactor) if observer is None else observer
         self._reactor = reactor
         self._opener = LinkOpener(reactor, self._policy.port_range)
         self._ports: list[RequestPort] = []
@@ -143,6 +143,7 @@ class TFTPService(Service):
         running.addBoth(lambda _: closed.append(self._close_ports()))
         running.addBoth(lambda _: DeferredList(closed))
         running.addBoth(lambda _: self._opener.close())
+        running.addBoth(lambda _: self._flush_log())
         return running
 
     def _cancel_all(self) -> Deferred[None]:
@@ -152,6 +153,10 @@ class TFTPService(Service):
             limit = self._reactor.callLater(GRACE, released.cancel)
             released.addBoth(lambda _: limit.active() and limit.cancel())
         return released
+
+    def _flush_log(self) -> None:
+        if isinstance(self._observer, TransferLog):
+            self._observer.flush()
 
     def _bind(self, host: str) -> None:
         server = TFTPServer(

@@ -126,9 +126,17 @@ class Session:
     def start(self) -> None:
         """Ask the backend for the file."""
         self._observe("started")
-        opening = self._opening = maybeDeferred(self._open)
-        opening.addCallbacks(self._on_open, self._on_open_failed)
-        opening.addErrback(self._fail)
+        try:
+            file = self._open()
+            if not isinstance(file, Deferred):
+                self._on_open(file)
+                return
+        except Exception:
+            self._fail(Failure())
+            return
+        self._opening = file
+        file.addCallbacks(self._on_open, self._on_open_failed)
+        file.addErrback(self._fail)
         if self._machine is None:
             self._arm(self._asked_at + self._patience())
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from twisted.logger import Logger, LogLevel
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
+
+#: Seconds for which lines are gathered.
+GATHER = 0.1
+
+#: Text that needs no escapes, as most names are.
+_PLAIN = re.compile(r"[ -!#-\[\]-~]*\Z")
 
 _QUIET = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
 
@@ -17,6 +28,8 @@ def printable(text: str) -> str:
     File names and error texts come from the network: a line break in them would forge a line
     of the log, an escape sequence would reach the reader's terminal.
     """
+    if _PLAIN.match(text):
+        return text
     octets = text.encode("utf-8", "surrogateescape")
     return "".join(
         chr(octet) if 0x20 <= octet < 0x7F and octet not in b'"\\' else f"\\x{octet:02x}"
@@ -30,13 +43,19 @@ class TransferLog:
 
     _log = Logger(namespace="twisted_tftp")
 
-    def __init__(self, verbose: bool = False) -> None:
+    def __init__(self, verbose: bool = False, reactor: Any = None) -> None:
         """Make a log.
 
         @param verbose: log requests and progress too, at debug level. They are held back here
             because twistd writes every level.
+        @param reactor: an L{IReactorTime}; None for the global one.
         """
+        if reactor is None:
+            from twisted.internet import reactor
         self._verbose = verbose
+        self._reactor = reactor
+        self._lines: list[str] = []
+        self._timer: IDelayedCall | None = None
 
     def started(self, statistics: TransferStatistics) -> None:
         """Log the request at debug level."""
@@ -66,27 +85,51 @@ class TransferLog:
         )
 
     def finished(self, statistics: TransferStatistics) -> None:
-        """Log the transfer in one line: info where it went well, a warning where not."""
-        context = statistics.context
-        assert statistics.outcome is not None
-        seconds = statistics.seconds
-        level = LogLevel.info if statistics.outcome in _QUIET else LogLevel.warn
-        self._log.emit(
-            level,
-            "{direction} {file} from {peer}: {outcome}, {octets} octets in {seconds} s"
-            " ({rate} kB/s), options {granted}, {retransmissions} retransmissions{reason}",
-            direction=context.direction.value,
-            file=f'"{printable(context.path)}"',
-            peer=context.peer,
-            outcome=statistics.outcome.value,
-            octets=statistics.octets,
-            seconds=f"{seconds:.3f}",
-            rate=f"{statistics.octets / 1000 / seconds:.0f}" if seconds else "-",
-            granted=_pairs(statistics.granted),
-            retransmissions=statistics.retransmissions,
-            reason=f": {printable(statistics.error)}" if statistics.error else "",
-        )
+        """Log the transfer in one line: info where it went well, a warning where not.
+
+        An event of the log costs as much as a small transfer. So the first line goes out at
+        once, and those that come within `GATHER` seconds of it follow in one event.
+        """
+        line = _line(statistics)
+        if statistics.outcome not in _QUIET:
+            self._log.warn("{lines}", lines=line)
+        elif self._timer is None:
+            self._log.info("{lines}", lines=line)
+            self._timer = self._reactor.callLater(GATHER, self._gathered)
+        else:
+            self._lines.append(line)
+
+    def flush(self) -> None:
+        """Log what was gathered; to be called before the end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        if lines:
+            self._log.info("{lines}", lines="\n".join(lines))
+
+    def _gathered(self) -> None:
+        self._timer = None
+        if self._lines:
+            self._timer = self._reactor.callLater(GATHER, self._gathered)
+            lines, self._lines = self._lines, []
+            self._log.info("{lines}", lines="\n".join(lines))
 
 
-def _pairs(options: object) -> str:
-    return ",".join(f"{name}={value}" for name, value in options) or "none"  # type: ignore[attr-defined]
+def _line(statistics: TransferStatistics) -> str:
+    context = statistics.context
+    outcome = statistics.outcome
+    assert outcome is not None
+    seconds, octets = statistics.seconds, statistics.octets
+    rate = f"{octets / 1000 / seconds:.0f}" if seconds else "-"
+    reason = f": {printable(statistics.error)}" if statistics.error else ""
+    return (
+        f'{context.direction.value} "{printable(context.path)}" from {context.peer}:'
+        f" {outcome.value}, {octets} octets in {seconds:.3f} s ({rate} kB/s),"
+        f" options {_pairs(statistics.granted)},"
+        f" {statistics.retransmissions} retransmissions{reason}"
+    )
+
+
+def _pairs(options: Iterable[tuple[str, str]]) -> str:
+    return ",".join([f"{name}={value}" for name, value in options]) or "none"

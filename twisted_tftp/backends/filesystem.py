@@ -22,6 +22,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from twisted_tftp.backends.beneath import Place, find
+from twisted_tftp.backends.cached import CachedOpener
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
@@ -68,17 +69,28 @@ class FilesystemBackend:
         """
         self.root = root
         self._write = WriteMode(write)
+        self._cached = CachedOpener(root)
         self._in_read_thread = in_thread or _Threads("tftp-read", READ_THREADS)
         self._in_write_thread = in_thread or _Threads("tftp-write", WRITE_THREADS)
 
-    def open_reader(self, path: str, context: TransferContext) -> Deferred[FilesystemReader]:
-        """Open a regular file."""
+    def open_reader(
+        self, path: str, context: TransferContext
+    ) -> FilesystemReader | Deferred[FilesystemReader]:
+        """Open a regular file: now where nothing can block, otherwise in a thread."""
         in_thread = self._in_read_thread
+        descriptor = self._cached.open(path)
+        if descriptor is not None:
+            return FilesystemReader(_OpenFile(descriptor), in_thread)
         return _given_or_dropped(
             in_thread,
-            lambda: _OpenFile(self.root, path),
+            lambda: self._open(path),
             lambda file: FilesystemReader(file, in_thread),
         )
+
+    def _open(self, path: str) -> _OpenFile:
+        """Walk to a regular file and open it; this may block."""
+        with find(self.root, path) as place:
+            return _OpenFile(place.open_regular())
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
         """Open a temporary file beside the target."""
@@ -142,12 +154,11 @@ def _given_or_dropped(
 
 
 class _OpenFile:
-    """A regular file, open for reading; everything here may block."""
+    """A regular file, open for reading."""
 
-    def __init__(self, root: str, path: str) -> None:
-        with find(root, path) as place:
-            self.descriptor = place.open_regular()
-        self.size = os.fstat(self.descriptor).st_size
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
         self.discarded = False
 
     def discard(self) -> None:

@@ -16,6 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+EPOLLIN: int = getattr(select, "EPOLLIN", 1)
+EPOLLOUT: int = getattr(select, "EPOLLOUT", 4)
+
 #: Seconds of one turn, and descriptors of one round: the reactor's other work must not starve.
 TURN = 0.002
 BATCH = 256
@@ -90,14 +93,14 @@ class EpollHub:
 
     def add(self, link: IReadWriteDescriptor) -> None:
         self._links[link.fileno()] = link
-        self._epoll.register(link.fileno(), select.EPOLLIN)
+        self._epoll.register(link.fileno(), EPOLLIN)
 
     def remove(self, link: IReadWriteDescriptor) -> None:
         del self._links[link.fileno()]
         self._epoll.unregister(link.fileno())
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
-        events = select.EPOLLIN | select.EPOLLOUT if wanted else select.EPOLLIN
+        events = EPOLLIN | EPOLLOUT if wanted else EPOLLIN
         self._epoll.modify(link.fileno(), events)
 
     def close(self) -> None:
@@ -123,9 +126,9 @@ class EpollHub:
                 if link is None:
                     continue
                 try:
-                    if event & select.EPOLLOUT:
+                    if event != EPOLLIN and event & EPOLLOUT:
                         link.doWrite()
-                    if event & ~select.EPOLLOUT:
+                    if event != EPOLLOUT:
                         link.doRead()
                 except Exception:
                     self._log.failure("a transfer's socket failed")

@@ -1,0 +1,118 @@
+"""What the kernel has in memory is opened at once; everything else is left to a thread."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twisted_tftp.backends.cached import CachedOpener
+from twisted_tftp.errors import AccessViolation, FileNotFound
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a root, with a secret beside it."""
+    made = tmp_path / "root"
+    (made / "sub").mkdir(parents=True)
+    (made / "sub" / "file").write_bytes(b"content")
+    (made / "inside").symlink_to("sub/file")
+    (made / "absolute").symlink_to(made / "sub" / "file")
+    (made / "outside").symlink_to("../secret")
+    (tmp_path / "secret").write_bytes(b"secret")
+    os.mkfifo(made / "fifo")
+    return made
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def works() -> bool:
+    """Whether the kernel has openat2 with RESOLVE_CACHED."""
+    opener = CachedOpener("/")
+    opener.open("etc/passwd")
+    return opener._syscall is not None
+
+
+needs_openat2 = pytest.mark.skipif(not works(), reason="the kernel has no openat2")
+
+
+@needs_openat2
+@pytest.mark.parametrize(
+    "path", ["sub/file", "/sub/file", "//sub/./file", "inside", "sub/../inside"]
+)
+def test_what_is_in_memory_is_opened_at_once(root: Path, path: str) -> None:
+    """A name just used is in the kernel's memory, also through links that stay inside."""
+    os.stat(root / path.lstrip("/"))
+    descriptor = CachedOpener(str(root)).open(path)
+    assert descriptor is not None
+    assert os.read(descriptor, 100) == b"content"
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "path", ["outside", "absolute", "../secret", "sub/../../secret", "../root/sub/file"]
+)
+def test_what_may_lead_outside_is_left_to_the_walk(root: Path, path: str) -> None:
+    """Neither refused nor served: the walk can tell an absolute link that stays inside."""
+    os.stat(root / path)
+    before = descriptors()
+    assert CachedOpener(str(root)).open(path) is None
+    assert descriptors() == before
+
+
+@needs_openat2
+@pytest.mark.parametrize("path", ["fifo", "sub"])
+def test_what_is_no_file_is_refused_without_blocking(root: Path, path: str) -> None:
+    """A FIFO does not block, a directory is not served, and nothing stays open."""
+    os.stat(root / path)
+    before = descriptors()
+    with pytest.raises(AccessViolation):
+        CachedOpener(str(root)).open(path)
+    assert descriptors() == before
+
+
+@needs_openat2
+def test_a_name_known_to_be_missing_is_refused_at_once(root: Path) -> None:
+    """The kernel remembers missing names too."""
+    assert not (root / "missing").exists()
+    with pytest.raises(FileNotFound):
+        CachedOpener(str(root)).open("missing")
+
+
+def test_a_root_that_is_replaced_is_seen(root: Path) -> None:
+    """Each call starts from the root's name."""
+    opener = CachedOpener(str(root))
+    root.rename(root.parent / "old")
+    assert opener.open("sub/file") is None
+
+
+def test_without_the_system_call_everything_is_left_to_the_walk(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older kernel is asked once."""
+    opener = CachedOpener(str(root))
+    calls: list[Any] = []
+
+    def missing(*args: Any) -> int:
+        calls.append(args)
+        ctypes.set_errno(errno.ENOSYS)
+        return -1
+
+    opener._syscall = missing  # type: ignore[assignment]
+    assert opener.open("sub/file") is None
+    assert opener.open("sub/file") is None
+    assert len(calls) == 1
+
+
+def test_elsewhere_than_on_linux_there_is_no_system_call(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything works through the walk."""
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert CachedOpener(str(root)).open("sub/file") is None
