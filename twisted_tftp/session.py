@@ -38,6 +38,9 @@ from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 from twisted_tftp.translate import NetasciiReader, NetasciiWriter
 
+#: Seconds by which a retransmission may be late, so that the timer is not moved for nothing.
+SLACK = 0.005
+
 #: Octets after which an observer is told of the progress, at the next deadline.
 PROGRESS = 32 * 1024 * 1024
 
@@ -199,15 +202,15 @@ class Session:
         elif step is not Step.WAIT:
             self._perform(step, now)
             return
-        if machine.deadline < self._timer_at:
+        if machine.deadline + SLACK < self._timer_at:
             self._arm(machine.deadline)
 
     def _arm(self, deadline: float) -> None:
-        """See to it that the timer fires at `deadline`, or before it."""
+        """See to it that the timer fires at `deadline`, a little later, or before it."""
         if self.ended:
             return
         if self._timer is not None:
-            if self._timer_at <= deadline:
+            if self._timer_at <= deadline + SLACK:
                 return
             self._timer.cancel()
             self._timer = None
@@ -311,9 +314,16 @@ class Session:
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
-        released = maybeDeferred(self._release)
-        released.addErrback(self._release_failed)
-        released.addCallback(lambda _: self._on_ended(self))
+        try:
+            released = self._release()
+        except Exception:
+            self._release_failed(Failure())
+            released = None
+        if isinstance(released, Deferred):
+            released.addErrback(self._release_failed)
+            released.addCallback(lambda _: self._on_ended(self))
+        else:
+            self._on_ended(self)
 
     def _release_failed(self, failure: Failure) -> None:
         self._log.failure("a file could not be released", failure=failure)

@@ -92,12 +92,14 @@ class EpollHub:
         """The reactor has stopped; there is nothing to do."""
 
     def add(self, link: IReadWriteDescriptor) -> None:
-        self._links[link.fileno()] = link
-        self._epoll.register(link.fileno(), EPOLLIN)
+        descriptor = link.fileno()
+        self._epoll.register(descriptor, EPOLLIN)
+        self._links[descriptor] = link
 
     def remove(self, link: IReadWriteDescriptor) -> None:
-        del self._links[link.fileno()]
-        self._epoll.unregister(link.fileno())
+        descriptor = link.fileno()
+        del self._links[descriptor]
+        self._epoll.unregister(descriptor)
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         events = EPOLLIN | EPOLLOUT if wanted else EPOLLIN

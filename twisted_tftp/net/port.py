@@ -19,6 +19,9 @@ from twisted.logger import Logger
 
 from twisted_tftp.net.udp import MAX_DATAGRAM, READS_PER_TURN, Buffer, Receive, SocketAddress
 
+#: The longest request that is read; RFC 2347 has 512. Longer ones come cut short.
+MAX_REQUEST = 4096
+
 #: Octets of the socket's buffers where all transfers share them; the system may allow less.
 SHARED_BUFFER = 8 * 1024 * 1024
 
@@ -47,6 +50,7 @@ class RequestPort(udp.Port):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._longest = MAX_REQUEST
         self._waiting: deque[tuple[bytes, Ancillary, SocketAddress]] = deque()
 
     def createInternetSocket(self) -> socket.socket:
@@ -69,7 +73,7 @@ class RequestPort(udp.Port):
     def read_one(self) -> bool:
         """Read one datagram; return whether there was one."""
         try:
-            datagram, ancillary, _, peer = self.socket.recvmsg(MAX_DATAGRAM, _ANCILLARY_SIZE)
+            datagram, ancillary, _, peer = self.socket.recvmsg(self._longest, _ANCILLARY_SIZE)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
@@ -110,6 +114,7 @@ class RequestPort(udp.Port):
 
     def share(self) -> None:
         """Make room for all transfers, as far as the system allows."""
+        self._longest = MAX_DATAGRAM
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self.socket.setsockopt(socket.SOL_SOCKET, option, SHARED_BUFFER)
 

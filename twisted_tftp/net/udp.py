@@ -30,6 +30,8 @@ SocketAddress = Any
 #: The largest UDP payload, and so the largest datagram that can come.
 MAX_DATAGRAM = 65535
 
+_NONBLOCK: int = getattr(socket, "SOCK_NONBLOCK", 0)
+
 #: Datagrams read from one socket before others have their turn.
 READS_PER_TURN = 64
 
@@ -89,9 +91,10 @@ def open_socket(
     family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
     wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
     host, scope = (local[0], tuple(local[2:])) if local else (wildcard, ())
-    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock = socket.socket(family, socket.SOCK_DGRAM | _NONBLOCK)
     try:
-        sock.setblocking(False)
+        if not _NONBLOCK:
+            sock.setblocking(False)
         if port_range is None:
             sock.bind((host, 0, *scope))
             return sock
