@@ -884,3 +884,21 @@ def test_the_daemon_listens_everywhere_by_default(root: Path) -> None:
         for host in LOOPBACK:
             with Peer(host) as client:
                 assert client.fetch(b"file", (host, daemon.port)) == CONTENT
+
+
+@pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio"])
+def test_every_reactor_serves(reactor: str, root: Path, peer: Peer) -> None:
+    """Reads, writes and a stop work under each reactor that Twisted has on Linux."""
+    options = ("--write", "create")
+    with Daemon(root, *options, twistd=("--reactor", reactor)) as daemon:
+        address = (LOCALHOST, daemon.port)
+        assert peer.fetch(b"file", address) == CONTENT
+        for number, one in enumerate(([CONTENT[:512], b"end"], [b""])):
+            answer, transfer = peer.ask(wrq(b"new-%d" % number), address)
+            assert answer == ack(0)
+            for block, octets in enumerate(one, 1):
+                assert peer.ask(data(block, octets), transfer)[0] == ack(block)
+            assert (root / f"new-{number}").read_bytes() == b"".join(one)
+        assert f"reactor class: twisted.internet.{reactor}reactor" in daemon.log
+        daemon.stop()
+        assert_ended_well(daemon)

@@ -36,7 +36,7 @@ class Hub(Protocol):
         """Call `link.doRead` whenever its socket is readable."""
 
     def remove(self, link: IReadWriteDescriptor) -> None:
-        """Forget `link`; to be called before its socket is closed."""
+        """Forget `link`; its socket is closed next."""
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         """Call `link.doWrite` too while its socket is writable, or no longer."""
@@ -97,9 +97,8 @@ class EpollHub:
         self._links[descriptor] = link
 
     def remove(self, link: IReadWriteDescriptor) -> None:
-        descriptor = link.fileno()
-        del self._links[descriptor]
-        self._epoll.unregister(descriptor)
+        # The epoll forgets a socket that is closed; asking it to is a system call for nothing.
+        del self._links[link.fileno()]
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         events = EPOLLIN | EPOLLOUT if wanted else EPOLLIN
