@@ -137,6 +137,19 @@ def test_link_closed_by_another_in_the_same_round_is_left_alone(hub: Hub, reacto
             link.close()
 
 
+def test_descriptor_changes_hands(hub: Hub, reactor: Any, probe: Probe) -> None:
+    """Another link may take over the socket that a link has."""
+    other = Probe()
+    other.close()
+    other.ours = probe.ours
+    hub.add(probe)
+    hub.replace(probe, other)
+    probe.theirs.send(b"x")
+    spin(reactor, lambda: other.read)
+    assert probe.read == []
+    hub.remove(other)
+
+
 def test_link_that_fails_does_not_stop_the_others(reactor: Any) -> None:
     """An exception in one transfer is logged; the next one is served."""
     hub = EpollHub(reactor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -726,3 +727,15 @@ def test_write_ends_with_the_writer_it_was_given() -> None:
     net.store("f", b"x")
     net.clock.advance(30)
     assert calls == ["commit"]
+
+
+@pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
+def test_without_descriptors_a_request_gets_silence(opcode: Opcode) -> None:
+    """The client asks again, and is served when there are some; an ERROR would end its boot."""
+    slow = Slow(FILE)
+    net = network(slow)
+    link = net.request(opcode, "f")
+    slow.fail(OSError(errno.EMFILE, "Too many open files"))
+    assert link.take() == []
+    assert net.recorder.outcomes == [Outcome.REFUSED]
+    assert_nothing_is_left(net)

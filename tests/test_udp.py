@@ -18,6 +18,7 @@ from twisted_tftp.net.hub import make_hub
 from twisted_tftp.net.port import RequestPort, SharedLink, listen
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import (
+    CONNECT_AFTER,
     UDPLink,
     endpoint,
     open_socket,
@@ -411,3 +412,59 @@ def test_link_local_addresses_keep_their_scope() -> None:
     assert endpoint(("fe80::1", 5, 0, 3)) == Endpoint("fe80::1%3", 5)
     assert endpoint(("::1", 5, 0, 0)) == Endpoint("::1", 5)
     assert endpoint(("192.0.2.1", 5)) == Endpoint("192.0.2.1", 5)
+
+
+def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """After some packets a second socket serves the peer; a stranger still gets ERROR 5."""
+    linked.link.attach(linked.receive, False)
+    for number in range(CONNECT_AFTER + 10):
+        client.sendto(bytes([number]), linked.address)
+    spin(linked.reactor, lambda: len(linked.got) == CONNECT_AFTER + 10)
+    assert sorted(linked.got) == [bytes([number]) for number in range(CONNECT_AFTER + 10)]
+    assert linked.link._doorstep is not None
+    linked.link.send([b"h1", b"1"])
+    linked.link.send([b"h2", b"2", b"h3", b"3"])
+    assert [client.recvfrom(10) for _ in range(3)] == [
+        (datagram, linked.address) for datagram in (b"h11", b"h22", b"h33")
+    ]
+    client.sendto(b"on", linked.address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.settimeout(10)
+        stranger.sendto(wire.ack(1), linked.address)
+        spin(linked.reactor, lambda: linked.strangers.counted)
+        assert wire.parse_error(stranger.recv(100))[0] == 5
+        stranger.sendto(wire.ack(1), linked.address)
+        linked.link.drain()
+    spin(linked.reactor, lambda: linked.got[-1] == b"on")
+    assert linked.strangers.counted == 2
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(linked.address)
+
+
+def test_link_that_can_not_be_connected_goes_on(
+    linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor, or where the port can't be shared, the first socket serves on."""
+    for attribute in ("socket", "SOL_SOCKET"):
+        linked.link.attach(linked.receive, False)
+        with monkeypatch.context() as patch:
+            if attribute == "socket":
+
+                def none_left(*args: Any) -> Any:
+                    raise OSError(errno.EMFILE, "none left")
+
+                patch.setattr(socket, "socket", none_left)
+            else:
+                patch.setattr(socket, "SOL_SOCKET", 12345)
+            for _ in range(CONNECT_AFTER):
+                client.sendto(b"x", linked.address)
+                linked.link.drain()
+        assert linked.link._doorstep is None
+        linked.hub.remove(linked.link)
+        linked.hub._epoll.unregister(linked.link.fileno())  # type: ignore[attr-defined]
+        linked.link._receive = None
+    assert len(linked.got) == 2 * CONNECT_AFTER

@@ -13,6 +13,7 @@ packet costs no timer.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -254,12 +255,16 @@ class Session:
     def _fail(self, failure: Failure) -> None:
         """End the transfer with what went wrong on our side."""
         error = failure.value
+        outcome = Outcome.FAILED if self._machine is not None else Outcome.REFUSED
         if isinstance(error, OSError):
+            if self._machine is None and error.errno in (errno.EMFILE, errno.ENFILE):
+                # No descriptor is left: silence, so that the client asks again.
+                self._end(outcome, TFTPError("too many open files"), tell=False)
+                return
             error = from_os_error(error)
         if not isinstance(error, TFTPError):
             self._log.failure("a transfer broke", failure=failure)
             error = TFTPError("internal error")
-        outcome = Outcome.FAILED if self._machine is not None else Outcome.REFUSED
         self._end(outcome, error)
 
     def _end_of_machine(self) -> None:

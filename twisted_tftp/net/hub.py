@@ -38,6 +38,9 @@ class Hub(Protocol):
     def remove(self, link: IReadWriteDescriptor) -> None:
         """Forget `link`; its socket is closed next."""
 
+    def replace(self, link: IReadWriteDescriptor, other: IReadWriteDescriptor) -> None:
+        """Let `other` have the descriptor that `link` has now."""
+
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         """Call `link.doWrite` too while its socket is writable, or no longer."""
 
@@ -57,6 +60,10 @@ class ReactorHub:
     def remove(self, link: IReadWriteDescriptor) -> None:
         self._reactor.removeReader(link)
         self._reactor.removeWriter(link)
+
+    def replace(self, link: IReadWriteDescriptor, other: IReadWriteDescriptor) -> None:
+        self.remove(link)
+        self.add(other)
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         if wanted:
@@ -99,6 +106,9 @@ class EpollHub:
     def remove(self, link: IReadWriteDescriptor) -> None:
         # The epoll forgets a socket that is closed; asking it to is a system call for nothing.
         del self._links[link.fileno()]
+
+    def replace(self, link: IReadWriteDescriptor, other: IReadWriteDescriptor) -> None:
+        self._links[link.fileno()] = other
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         events = EPOLLIN | EPOLLOUT if wanted else EPOLLIN

@@ -6,6 +6,7 @@ it for a stranger's.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
@@ -22,8 +23,8 @@ from twisted_tftp.net.udp import MAX_DATAGRAM, READS_PER_TURN, Buffer, Receive, 
 #: The longest request that is read; RFC 2347 has 512. Longer ones come cut short.
 MAX_REQUEST = 4096
 
-#: Octets of the socket's buffers where all transfers share them; the system may allow less.
-SHARED_BUFFER = 8 * 1024 * 1024
+#: Octets of the socket's buffers; the system may allow less to who is not root.
+BUFFER = 8 * 1024 * 1024
 
 #: Datagrams that wait for room in the socket; more are lost, as in any queue.
 MAX_WAITING = 4096
@@ -34,6 +35,8 @@ _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
 _IN_PKTINFO = struct.Struct("@i4s4s")
 _IN6_PKTINFO = struct.Struct("@16si")
+# Linux: with CAP_NET_ADMIN, above net.core.rmem_max and wmem_max.
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 #: Control messages: (level, kind, octets).
 Ancillary = list[tuple[int, int, bytes]]
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
@@ -62,6 +65,8 @@ class RequestPort(udp.Port):
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         elif _LINUX:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        # A rack that is switched on asks all at once.
+        _enlarge(sock, socket.SO_RCVBUF, _SO_RCVBUFFORCE)
         return sock
 
     def doRead(self) -> None:
@@ -115,8 +120,7 @@ class RequestPort(udp.Port):
     def share(self) -> None:
         """Make room for all transfers, as far as the system allows."""
         self._longest = MAX_DATAGRAM
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            self.socket.setsockopt(socket.SOL_SOCKET, option, SHARED_BUFFER)
+        _enlarge(self.socket, socket.SO_SNDBUF, _SO_SNDBUFFORCE)
 
     def _send(self, datagram: Buffer, ancillary: Ancillary, peer: SocketAddress) -> bool:
         """Send; return whether there was room."""
@@ -144,6 +148,15 @@ class RequestPort(udp.Port):
                 scope = interface if destination[:2] == b"\xfe\x80" else 0
                 return (host, port, 0, scope), destination[0] != 0xFF
         return None, True
+
+
+def _enlarge(sock: socket.socket, option: int, forced: int) -> None:
+    """Ask for a large buffer: above the system's bound, and where that is refused, up to it."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, forced, BUFFER)
+    except OSError:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
 
 
 def listen(reactor: Any, port: int, protocol: Any, interface: str) -> RequestPort:
