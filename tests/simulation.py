@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from twisted_tftp import wire
 from twisted_tftp.policy import Rollover
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
-from twisted_tftp.transfer.sender import Sender, SenderState
+from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 
@@ -40,6 +40,10 @@ class Simulation:
     rollover: Rollover = Rollover.ZERO
     known_size: bool = True
     adaptive: bool = True
+    read_ahead: int = 0
+    #: Seconds that the source takes to read; 0 for at once.
+    read_time: float = 0.0
+    longest: float = 1.0
     #: Overrides the path's fate of a datagram: (to_receiver, datagram, nth) -> lost?
     lose: Callable[[bool, bytes, int], bool] | None = None
 
@@ -52,6 +56,8 @@ class Simulation:
         self.largest_burst = 0
         self._queue: list[tuple[float, int, bool, bytes]] = []
         self._count = 0
+        self._reading: tuple[float, int, int] | None = None
+        self._buffer = bytearray()
         self._queued: list[float] = []
         self.dropped = 0
         self._receiving = False
@@ -62,6 +68,7 @@ class Simulation:
             oack=wire.oack([("windowsize", str(self.windowsize))]),
             timing=self._timing(),
             rollover=self.rollover,
+            read_ahead=self.read_ahead,
         )
         self.receiver = Receiver(
             blksize=self.blksize,
@@ -72,7 +79,7 @@ class Simulation:
         )
 
     def _timing(self) -> Timing:
-        return Timing(first=1.0, longest=1.0, retries=10, adaptive=self.adaptive)
+        return Timing(first=1.0, longest=self.longest, retries=10, adaptive=self.adaptive)
 
     def run(self) -> Simulation:
         """Go on until both have ended."""
@@ -82,7 +89,13 @@ class Simulation:
             if self._receiving:
                 deadlines.append(self.receiver.deadline)
             at = min(deadlines)
-            if self._queue and self._queue[0][0] <= at:
+            if (
+                self._reading
+                and self._reading[0] <= at
+                and (not self._queue or self._reading[0] <= self._queue[0][0])
+            ):
+                self._finish_reading()
+            elif self._queue and self._queue[0][0] <= at:
                 self.now, _, to_receiver, datagram = heapq.heappop(self._queue)
                 self._deliver(to_receiver, datagram)
             elif at < float("inf"):
@@ -116,15 +129,39 @@ class Simulation:
     def _do_sender(self, step: Step) -> None:
         sender = self.sender
         if step is Step.READ:
-            burst = sender.burst(self.data[sender.offset :][: sender.length], self.now)
-            self.largest_burst = max(self.largest_burst, len(burst) // 2)
-            for header, octets in zip(burst[::2], burst[1::2], strict=True):
-                self.sent_data += 1
-                self._send(True, bytes(header) + bytes(octets))
+            if self._reading is None:
+                self._reading = (self.now + self.read_time, sender.offset, sender.length)
+            if not self.read_time:
+                self._finish_reading()
+        elif step is Step.BURST:
+            self._send_burst(sender.datagrams)
         elif step is Step.SEND:
             self._send(True, sender.reply)
         elif step is Step.END and sender.failure is not None:
             self._send(True, wire.error(sender.failure))
+
+    def _finish_reading(self) -> None:
+        """Give the octets that were read, or read again where others are wanted by now."""
+        assert self._reading is not None
+        sender = self.sender
+        self.now, offset, length = self._reading
+        self._reading = None
+        if sender.state not in (SenderState.OFFERING, SenderState.SENDING):
+            return
+        if (offset, length) != (sender.offset, sender.length):
+            self._do_sender(Step.READ)
+            return
+        # As a reader does that uses one buffer for all: the last octets are gone.
+        for position in range(len(self._buffer)):
+            self._buffer[position] = 0xEE
+        self._buffer = bytearray(self.data[offset : offset + length])
+        self._send_burst(sender.burst(memoryview(self._buffer), self.now))
+
+    def _send_burst(self, burst: Sequence[Buffer]) -> None:
+        self.largest_burst = max(self.largest_burst, len(burst) // 2)
+        for header, octets in zip(burst[::2], burst[1::2], strict=True):
+            self.sent_data += 1
+            self._send(True, bytes(header) + bytes(octets))
 
     def _do_receiver(self, step: Step) -> None:
         receiver = self.receiver

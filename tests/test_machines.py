@@ -17,7 +17,7 @@ def octets(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     size=st.integers(0, 3000),
     blksize=st.integers(8, 300),
@@ -29,6 +29,9 @@ def octets(size: int, seed: int = 1) -> bytes:
     rollover=st.sampled_from([Rollover.ZERO, Rollover.ONE]),
     known_size=st.booleans(),
     adaptive=st.booleans(),
+    read_ahead=st.sampled_from([0, 1, 500, 4096]),
+    read_time=st.sampled_from([0.0, 0.0, 0.002, 0.05, 3.0]),
+    longest=st.sampled_from([1.0, 0.01, 5.0]),
     seed=st.integers(0, 2**32),
 )
 def test_whatever_happens_the_content_is_right_or_the_failure_clean(
@@ -42,6 +45,9 @@ def test_whatever_happens_the_content_is_right_or_the_failure_clean(
     rollover: Rollover,
     known_size: bool,
     adaptive: bool,
+    read_ahead: int,
+    read_time: float,
+    longest: float,
     seed: int,
 ) -> None:
     """A file arrives whole or not at all, both ends end, and no ACK gets more than a window."""
@@ -54,6 +60,9 @@ def test_whatever_happens_the_content_is_right_or_the_failure_clean(
         rollover,
         known_size,
         adaptive,
+        read_ahead,
+        read_time,
+        longest,
     ).run()
     assert run.largest_burst <= windowsize
     assert run.data.startswith(bytes(run.stored))
@@ -62,15 +71,20 @@ def test_whatever_happens_the_content_is_right_or_the_failure_clean(
     if run.sender.state is SenderState.DONE:
         assert bytes(run.stored) == run.data
         assert run.sender.octets == size
-    if not loss:
+    if not loss and delay + jitter + read_time < longest:
         assert run.complete
 
 
+@pytest.mark.parametrize("read_ahead", [0, 65536])
 @pytest.mark.parametrize("windowsize", [1, 8, 16, 64])
 @pytest.mark.parametrize("loss", [0.005, 0.02, 0.05])
-def test_two_mebibytes_arrive_over_a_lossy_path(windowsize: int, loss: float) -> None:
+def test_two_mebibytes_arrive_over_a_lossy_path(
+    windowsize: int, loss: float, read_ahead: int
+) -> None:
     """At 5 % loss and less every transfer completes, without a second's wait at each loss."""
-    run = Simulation(octets(2 << 20), 1428, windowsize, Path(loss, delay=0.0001)).run()
+    run = Simulation(
+        octets(2 << 20), 1428, windowsize, Path(loss, delay=0.0001), read_ahead=read_ahead
+    ).run()
     assert run.complete
     assert bytes(run.stored) == run.data
     # Dallying apart. A peer with a fixed second would need hundreds.
@@ -95,7 +109,7 @@ def test_block_numbers_roll_over_under_loss(windowsize: int, rollover: Rollover)
         return (number in near or number < 70) and count % 5 == 0
 
     data = octets(8 * 66_000 + 3)
-    run = Simulation(data, 8, windowsize, Path(), 3, rollover, lose=lose).run()
+    run = Simulation(data, 8, windowsize, Path(), 3, rollover, lose=lose, read_ahead=4096).run()
     assert run.complete
     assert bytes(run.stored) == data
     assert run.sender.retransmissions > 0
@@ -104,7 +118,7 @@ def test_block_numbers_roll_over_under_loss(windowsize: int, rollover: Rollover)
 def test_two_rollovers_in_one_transfer() -> None:
     """A transfer of more than twice 65,536 blocks arrives."""
     data = octets(8 * 140_000)
-    run = Simulation(data, 8, 32).run()
+    run = Simulation(data, 8, 32, read_ahead=65536).run()
     assert bytes(run.stored) == data
 
 
