@@ -468,3 +468,111 @@ def test_link_that_can_not_be_connected_goes_on(
         linked.hub._epoll.unregister(linked.link.fileno())  # type: ignore[attr-defined]
         linked.link._receive = None
     assert len(linked.got) == 2 * CONNECT_AFTER
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT])
+def test_window_goes_out_without_offload_where_that_is_refused(
+    linked: LinkFixture, error: int
+) -> None:
+    """Once refused, each block is sent by itself, and offload is not tried again."""
+    sock = Reluctant(linked.sock, error)
+    linked.link._sock = sock  # type: ignore[assignment]
+    linked.link.send([b"h1", b"1", b"h2", b"2", b"h3", b""])
+    assert sock.sent == [b"h11", b"h22", b"h3"]
+    linked.link.send([b"h4", b"4", b"h5", b"5"])
+    assert sock.sent[3:] == [b"h44", b"h55"]
+
+
+@pytest.mark.parametrize("size", [8, 512, 1428, 8192, 60000])
+@pytest.mark.parametrize("count", [2, 44, 45, 64, 130])
+def test_windows_of_any_size_arrive_as_datagrams(
+    linked: LinkFixture, client: socket.socket, size: int, count: int
+) -> None:
+    """With segmentation offload the peer gets the same datagrams as without."""
+    client.setsockopt(socket.SOL_SOCKET, 33, 64 * 1024 * 1024)
+    if client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 2 * count * (size + 700):
+        pytest.xfail("the system allows no buffer for so large a window")
+    linked.link.attach(linked.receive, False)
+    burst: list[Any] = []
+    for number in range(count):
+        burst += [wire.DATA_HEADERS[number], bytes([number]) * size]
+    burst[-1] = b"end"
+    linked.link.send(burst)
+    spin(linked.reactor, lambda: not linked.link._pending)
+    for number in range(count):
+        octets = bytes([number]) * size if number < count - 1 else b"end"
+        assert client.recv(65535) == wire.DATA_HEADERS[number] + octets
+
+
+def test_datagrams_received_in_one_piece_are_told_apart(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """With receive offload a window comes as one, and each of its datagrams is delivered."""
+    linked.link.expect(1000)
+    linked.link.attach(linked.receive, True)
+    segments = [bytes([number]) * 100 for number in range(10)] + [b"end"]
+    size = [(socket.IPPROTO_UDP, 103, b"\x64\x00")]
+    client.sendmsg(segments, size, 0, linked.address)
+    client.sendto(b"alone", linked.address)
+    client.sendto(b"", linked.address)
+    client.sendto(b"last", linked.address)
+    spin(linked.reactor, lambda: linked.got and linked.got[-1] == b"last")
+    assert [datagram for datagram in linked.got if datagram] == [*segments, b"alone", b"last"]
+
+
+def test_window_of_a_stranger_is_not_the_peers(linked: LinkFixture, client: socket.socket) -> None:
+    """Received in one piece or not, what comes from elsewhere gets ERROR 5."""
+    linked.link.expect(1000)
+    linked.link.attach(linked.receive, True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.settimeout(10)
+        size = [(socket.IPPROTO_UDP, 103, b"\x08\x00")]
+        stranger.sendmsg([wire.DATA_HEADERS[1] + b"1234"] * 3, size, 0, linked.address)
+        spin(linked.reactor, lambda: linked.strangers.counted)
+        assert wire.parse_error(stranger.recv(100))[0] == 5
+    assert linked.got == []
+
+
+def test_transfer_that_ends_within_a_piece_gets_no_more_of_it(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """What follows the end is not delivered to a closed link."""
+
+    def receive(datagram: Any, now: float) -> None:
+        linked.got.append(bytes(datagram))
+        linked.link.close()
+
+    linked.link.expect(1000)
+    linked.link.attach(receive, True)
+    size = [(socket.IPPROTO_UDP, 103, b"\x08\x00")]
+    client.sendmsg([b"12345678"] * 3, size, 0, linked.address)
+    spin(linked.reactor, lambda: linked.got)
+    assert linked.got == [b"12345678"]
+
+
+class FullAtFirst(FailingOnce):
+    """A socket without room for the first datagrams."""
+
+    def __init__(self, sock: socket.socket, refusals: int) -> None:
+        super().__init__(sock)
+        self.refusals = refusals
+
+    def sendmsg(self, *args: Any) -> Any:
+        if self.refusals:
+            self.refusals -= 1
+            raise BlockingIOError(errno.EAGAIN, "full")
+        return self._sock.sendmsg(*args)
+
+
+def test_request_port_waits_for_room(reactor: Any, client: socket.socket) -> None:
+    """In single-port mode a burst that does not fit is sent later, in order."""
+    with listening(reactor, "127.0.0.1") as (_, port):
+        port.share()
+        real = port.socket
+        port.socket = FullAtFirst(real, 2)
+        link = SharedLink(port, client.getsockname(), ("127.0.0.1", port.getHost().port))
+        link.send([b"h1", b"1", b"h2", b"2", b"h3", b"3"])
+        assert [
+            [client.recv(10)] for _ in range(3) if spin(reactor, lambda: not port._waiting) is None
+        ] == [[b"h11"], [b"h22"], [b"h33"]]
+        port.socket = real
