@@ -32,11 +32,18 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def learnt(root: Path) -> CachedOpener:
+    """Return an opener that knows its root's file system."""
+    opener = CachedOpener(str(root))
+    opener.learn()
+    return opener
+
+
 def works() -> bool:
     """Whether the kernel has openat2 with RESOLVE_CACHED."""
-    opener = CachedOpener("/")
+    opener = learnt(Path("/"))
     opener.open("etc/passwd")
-    return opener._syscall is not None
+    return opener._device is not None
 
 
 needs_openat2 = pytest.mark.skipif(not works(), reason="the kernel has no openat2")
@@ -49,7 +56,7 @@ needs_openat2 = pytest.mark.skipif(not works(), reason="the kernel has no openat
 def test_what_is_in_memory_is_opened_at_once(root: Path, path: str) -> None:
     """A name just used is in the kernel's memory, also through links that stay inside."""
     os.stat(root / path.lstrip("/"))
-    descriptor = CachedOpener(str(root)).open(path)
+    descriptor = learnt(root).open(path)
     assert descriptor is not None
     assert os.read(descriptor, 100) == b"content"
     os.close(descriptor)
@@ -62,7 +69,7 @@ def test_what_may_lead_outside_is_left_to_the_walk(root: Path, path: str) -> Non
     """Neither refused nor served: the walk can tell an absolute link that stays inside."""
     os.stat(root / path)
     before = descriptors()
-    assert CachedOpener(str(root)).open(path) is None
+    assert learnt(root).open(path) is None
     assert descriptors() == before
 
 
@@ -73,7 +80,7 @@ def test_what_is_no_file_is_refused_without_blocking(root: Path, path: str) -> N
     os.stat(root / path)
     before = descriptors()
     with pytest.raises(AccessViolation):
-        CachedOpener(str(root)).open(path)
+        learnt(root).open(path)
     assert descriptors() == before
 
 
@@ -82,12 +89,12 @@ def test_a_name_known_to_be_missing_is_refused_at_once(root: Path) -> None:
     """The kernel remembers missing names too."""
     assert not (root / "missing").exists()
     with pytest.raises(FileNotFound):
-        CachedOpener(str(root)).open("missing")
+        learnt(root).open("missing")
 
 
 def test_a_root_that_is_replaced_is_seen(root: Path) -> None:
     """Each call starts from the root's name."""
-    opener = CachedOpener(str(root))
+    opener = learnt(root)
     root.rename(root.parent / "old")
     assert opener.open("sub/file") is None
 
@@ -96,7 +103,7 @@ def test_without_the_system_call_everything_is_left_to_the_walk(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An older kernel is asked once."""
-    opener = CachedOpener(str(root))
+    opener = learnt(root)
     calls: list[Any] = []
 
     def missing(*args: Any) -> int:
@@ -115,4 +122,52 @@ def test_elsewhere_than_on_linux_there_is_no_system_call(
 ) -> None:
     """Everything works through the walk."""
     monkeypatch.setattr("sys.platform", "darwin")
+    assert learnt(root).open("sub/file") is None
+
+
+@needs_openat2
+def test_a_fifo_is_not_even_opened(root: Path) -> None:
+    """Who waits at the other end of a FIFO is not let through by a request for it."""
+    os.stat(root / "fifo")
+    with pytest.raises(AccessViolation):
+        learnt(root).open("fifo")
+    # A FIFO that nobody reads can't be opened for writing without waiting; had the request
+    # opened it, a writer that waits would have gone through. Watch who opens it.
+    watch = ctypes.CDLL(None, use_errno=True)
+    events = watch.inotify_init1(os.O_NONBLOCK)
+    watch.inotify_add_watch(events, bytes(root / "fifo"), 0x20)  # IN_OPEN
+    try:
+        with pytest.raises(AccessViolation):
+            learnt(root).open("fifo")
+        with pytest.raises(BlockingIOError):
+            os.read(events, 4096)
+        os.close(os.open(root / "fifo", os.O_RDONLY | os.O_NONBLOCK))
+        assert os.read(events, 4096)
+    finally:
+        os.close(events)
+
+
+def test_nothing_is_opened_before_the_file_system_is_known(root: Path) -> None:
+    """The first request goes to a thread, which learns what the others may do."""
+    os.stat(root / "sub" / "file")
     assert CachedOpener(str(root)).open("sub/file") is None
+
+
+@pytest.mark.parametrize("kind", ["fuse.sshfs", "nfs4", "cifs", ""])
+def test_a_file_system_that_may_wait_is_left_to_threads(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Networks and FUSE wait in open() itself, whatever is in memory."""
+    monkeypatch.setattr("twisted_tftp.backends.cached._type_of", lambda device: kind)
+    os.stat(root / "sub" / "file")
+    assert learnt(root).open("sub/file") is None
+
+
+@needs_openat2
+def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
+    """What was learnt holds for one device only."""
+    opener = learnt(root)
+    assert opener._device is not None
+    opener._device += 1
+    assert opener.open("sub/file") is None
+    assert opener._device is None

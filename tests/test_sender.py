@@ -30,6 +30,7 @@ class Source:
         rollover: Rollover = Rollover.ZERO,
         longest: float = 1.0,
         adaptive: bool = True,
+        read_ahead: int = 0,
     ) -> None:
         self.data = data
         self.machine = Sender(
@@ -39,6 +40,7 @@ class Source:
             oack=b"\x00\x06blksize\x008\x00" if oack else None,
             timing=Timing(first=1.0, longest=longest, retries=10, adaptive=adaptive),
             rollover=rollover,
+            read_ahead=read_ahead,
         )
 
     def do(self, step: Step, now: float) -> list[bytes]:
@@ -46,6 +48,8 @@ class Source:
         machine = self.machine
         if step is Step.SEND:
             return [machine.reply]
+        if step is Step.BURST:
+            return datagrams(machine.datagrams)
         if step is not Step.READ:
             return []
         return datagrams(machine.burst(self.data[machine.offset :][: machine.length], now))
@@ -350,3 +354,18 @@ def test_without_rollover_an_unknown_size_fails_at_block_65536() -> None:
         count += len(source.ack(count, now))
     assert count == 65_535
     assert source.machine.failure is not None
+
+
+def test_echoes_are_forgotten_once_a_window_went_well() -> None:
+    """A copy sent long ago does not make a true gap look like its echo."""
+    for read_ahead in (0, 8 * 4 * 100):
+        source = Source(bytes(8 * 400), windowsize=4, oack=True, read_ahead=read_ahead)
+        source.start()
+        source.ack(0, 0.1)
+        source.expire()
+        now = 1.0
+        for number in range(4, 20, 4):
+            now += 0.1
+            assert len(source.ack(number, now)) == 4
+        sent = source.ack(16, now + 0.1)
+        assert [int.from_bytes(datagram[2:4], "big") for datagram in sent] == [17, 18, 19, 20]

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.logger import globalLogPublisher
 
 from tests.reactors import reactor, spin
 from twisted_tftp import service as service_module
@@ -36,7 +38,7 @@ class Running:
         self.reactor = reactor
         self.recorder = Recorder()
         self.service = TFTPService(
-            MemoryBackend({"f": bytes(700)}),
+            options.pop("backend", None) or MemoryBackend({"f": bytes(700)}),
             port=0,
             host=options.pop("host", ["127.0.0.1"]),
             reactor=reactor,
@@ -201,3 +203,51 @@ def test_settings_become_a_service(tmp_path: Path) -> None:
     )
     assert isinstance(service, TFTPService)
     assert service.name == "tftp"
+
+
+class SlowCommit(MemoryBackend):
+    """A store whose files take their time to be put in their place."""
+
+    def __init__(self) -> None:
+        super().__init__(write="create")
+        self.committing: list[Deferred[None]] = []
+
+    def open_writer(self, path: str, context: Any) -> Any:
+        writer: Any = super().open_writer(path, context)
+        commit = writer.commit
+
+        def later() -> Deferred[None]:
+            done: Deferred[None] = Deferred()
+            self.committing.append(done)
+            return done.addCallback(lambda _: commit())
+
+        writer.commit = later
+        return writer
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_commit_that_outlasts_the_stop_does_no_harm(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch, single_port: bool
+) -> None:
+    """The stop does not wait for ever; the file still comes to its place, and is logged."""
+    monkeypatch.setattr(service_module, "GRACE", 0.05)
+    backend = SlowCommit()
+    running = Running(reactor, backend=backend, policy=Policy(single_port=single_port), drain=0.05)
+    request = wire.encode_request(wire.Request(Opcode.WRQ, b"new", "octet", {}))
+    _, source = running.ask(request)
+    running.client.sendto(wire.DATA_HEADERS[1] + b"content", source)
+    spin(reactor, lambda: backend.committing)
+    transfers = running.service.transfers
+    stopped = running.stop()
+    spin(reactor, lambda: stopped)
+    failures: list[Any] = []
+    globalLogPublisher.addObserver(failures.append)
+    try:
+        backend.committing[0].callback(None)
+    finally:
+        globalLogPublisher.removeObserver(failures.append)
+    assert [event for event in failures if "log_failure" in event] == []
+    assert backend.files == {"new": b"content"}
+    assert running.recorder.outcomes == [Outcome.COMPLETED]
+    assert len(transfers) == 0
+    running.client.close()

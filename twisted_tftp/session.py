@@ -291,7 +291,10 @@ class Session:
             self._close()
             return
         if tell:
-            self._link.send((wire.error(error),))
+            try:
+                self._link.send((wire.error(error),))
+            except Exception:
+                self._log.failure("an ERROR could not be sent")
         self.statistics.error = error.message
         self._finish(outcome)
         self._close()
@@ -531,8 +534,10 @@ class WriteSession(Session):
 
     def _committed(self, _: object) -> None:
         self._committing = self._writer = None
-        self._acknowledge()
-        self._finish(Outcome.COMPLETED)
+        try:
+            self._acknowledge()
+        finally:
+            self._finish(Outcome.COMPLETED)
         if self._cancelled:
             self._close()
 

@@ -1,8 +1,10 @@
 """Open a file whose way there the kernel has in memory, at once or not at all.
 
-`openat2` with RESOLVE_CACHED (Linux 5.12) never waits for a disk or a network, so it may be
-called in the reactor; RESOLVE_BENEATH keeps it beneath the root, links and `..` included. What
-it can't say, for whichever reason, is left to the walk in a thread (`backends.beneath`).
+`openat2` with RESOLVE_CACHED (Linux 5.12) looks a path up without waiting for a disk, so it may
+be called in the reactor; RESOLVE_BENEATH keeps it beneath the root, links and `..` included. A
+file system may still wait in its own open(), as those of networks and FUSE do; so this is for
+local ones only. What can't be told here, for whichever reason, is left to the walk in a thread
+(`backends.beneath`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,13 @@ from twisted_tftp.errors import AccessViolation, FileNotFound
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _AT_FDCWD = -100
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH, _RESOLVE_CACHED = 0x02, 0x08, 0x20
+_RESOLVE_NO_XDEV, _RESOLVE_NO_MAGICLINKS = 0x01, 0x02
+_RESOLVE_BENEATH, _RESOLVE_CACHED = 0x08, 0x20
+
+#: File systems whose open() and fstat() wait for nothing once the name is in memory.
+LOCAL = frozenset(
+    ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "squashfs", "erofs", "iso9660")
+)
 
 
 class _How(ctypes.Structure):
@@ -34,24 +42,38 @@ _SIZE = ctypes.sizeof(_How)
 
 
 class CachedOpener:
-    """Open regular files beneath `root` without ever blocking."""
+    """Open regular files beneath `root` without ever blocking.
+
+    It opens nothing before `learn` has found the root on a local file system, and nothing on
+    another one that is mounted beneath.
+    """
 
     def __init__(self, root: str) -> None:
         self._root = os.fsencode(root)
+        self._device: int | None = None  # that of the root, where it is local
         self._syscall = None
         if sys.platform == "linux":
             self._syscall = ctypes.CDLL(None, use_errno=True).syscall
             self._syscall.restype = ctypes.c_long
-        self._for_root = ctypes.byref(
-            _How(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
-        )
+        # A file is found before it is opened: to open a device, or a FIFO that somebody waits
+        # for at the other end, can do things that nobody asked for.
+        found = os.O_PATH | os.O_CLOEXEC if sys.platform == "linux" else 0
+        self._for_root = ctypes.byref(_How(found | os.O_DIRECTORY, 0, _RESOLVE_CACHED))
         self._for_file = ctypes.byref(
             _How(
-                os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC,
+                found,
                 0,
-                _RESOLVE_NO_MAGICLINKS | _RESOLVE_BENEATH | _RESOLVE_CACHED,
+                _RESOLVE_NO_XDEV | _RESOLVE_NO_MAGICLINKS | _RESOLVE_BENEATH | _RESOLVE_CACHED,
             )
         )
+
+    def learn(self) -> None:
+        """Look at which file system the root is; this may block."""
+        self._device = None
+        if self._syscall is not None:
+            device = os.stat(self._root).st_dev
+            if _type_of(device) in LOCAL:
+                self._device = device
 
     def open(self, path: str) -> int | None:
         """Return the descriptor of a regular file, or None where only a thread can tell.
@@ -59,30 +81,49 @@ class CachedOpener:
         @raise FileNotFound: there is surely no such file.
         @raise AccessViolation: it is not a regular file.
         """
-        if self._syscall is None:
+        if self._device is None:
             return None
         name = "/".join(components(path)).encode("utf-8", "surrogateescape")
         root = self._openat2(_AT_FDCWD, self._root, self._for_root)
         if root < 0:
             return None
         try:
-            descriptor = self._openat2(root, name, self._for_file)
+            if os.fstat(root).st_dev != self._device:
+                self._device = None  # something else was mounted there
+                return None
+            place = self._openat2(root, name, self._for_file)
             number = ctypes.get_errno()
         finally:
             os.close(root)
-        if descriptor < 0:
+        if place < 0:
             if number == errno.ENOENT:
                 raise FileNotFound()
             return None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise AccessViolation("not a regular file")
-        return descriptor
+        try:
+            if not stat.S_ISREG(os.fstat(place).st_mode):
+                raise AccessViolation("not a regular file")
+            # The very file that was looked at, whatever has its name now.
+            return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None  # not readable, or no /proc: the walk says what is the matter
+        finally:
+            os.close(place)
 
     def _openat2(self, directory: int, name: bytes, how: Any) -> int:
         descriptor: int = self._syscall(  # type: ignore[misc]
             _SYS_OPENAT2, directory, name, how, _SIZE
         )
         if descriptor < 0 and ctypes.get_errno() == errno.ENOSYS:
-            self._syscall = None  # before Linux 5.6
+            self._device = self._syscall = None  # before Linux 5.6
         return descriptor
+
+
+def _type_of(device: int) -> str:
+    """Return the type of the file system with the number `device`, as mountinfo has it."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        for mount in mounts:
+            fields = mount.split()
+            if fields[2] == number:
+                return fields[fields.index("-") + 1]
+    return ""

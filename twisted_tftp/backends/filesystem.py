@@ -89,6 +89,8 @@ class FilesystemBackend:
 
     def _open(self, path: str) -> _OpenFile:
         """Walk to a regular file and open it; this may block."""
+        with contextlib.suppress(OSError):
+            self._cached.learn()
         with find(self.root, path) as place:
             return _OpenFile(place.open_regular())
 

@@ -105,12 +105,14 @@ class EpollHub:
 
     def remove(self, link: IReadWriteDescriptor) -> None:
         # The epoll forgets a socket that is closed; asking it to is a system call for nothing.
-        del self._links[link.fileno()]
+        self._links.pop(link.fileno(), None)
 
     def replace(self, link: IReadWriteDescriptor, other: IReadWriteDescriptor) -> None:
         self._links[link.fileno()] = other
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
+        if self._epoll.closed:
+            return
         events = EPOLLIN | EPOLLOUT if wanted else EPOLLIN
         self._epoll.modify(link.fileno(), events)
 

@@ -77,6 +77,8 @@ class RequestPort(udp.Port):
 
     def read_one(self) -> bool:
         """Read one datagram; return whether there was one."""
+        if not self.connected:
+            return False
         try:
             datagram, ancillary, _, peer = self.socket.recvmsg(self._longest, _ANCILLARY_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -93,6 +95,8 @@ class RequestPort(udp.Port):
 
     def send(self, datagram: Buffer, peer: SocketAddress, local: SocketAddress | None) -> None:
         """Send from the address that the request reached; what can't be sent counts as lost."""
+        if not self.connected:
+            return  # the service has stopped
         ancillary: Ancillary = []
         if local is not None and _LINUX:
             if self.addressFamily == socket.AF_INET6:

@@ -244,11 +244,13 @@ class UDPLink:
         """Leave the hub and close the socket."""
         if not self.closed:
             self.closed = True
-            if self._receive is not None:
-                self._hub.remove(self)
-            self._sock.close()
-            if self._doorstep is not None:
-                self._doorstep.close()
+            try:
+                if self._receive is not None:
+                    self._hub.remove(self)
+            finally:
+                self._sock.close()
+                if self._doorstep is not None:
+                    self._doorstep.close()
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -271,7 +273,8 @@ class UDPLink:
     def doWrite(self) -> None:
         """Send what had to wait."""
         pending, self._pending = self._pending, []
-        self.send(pending)
+        if pending:
+            self.send(pending)
         if not self._pending:
             self._hub.watch_writable(self, False)
 
@@ -402,8 +405,10 @@ class _Doorstep:
 
     def close(self) -> None:
         """Close the socket; the link has left the hub for it."""
-        self._link._hub.remove(self)
-        self._sock.close()
+        try:
+            self._link._hub.remove(self)
+        finally:
+            self._sock.close()
 
 
 def _drain(sock: socket.socket, link: UDPLink) -> None:

@@ -188,6 +188,7 @@ class Sender:
             if stop <= len(self._at_hand):
                 self._acked = block
                 self._heard_at = now
+                self._echoes = 0
                 if now >= self._measure_at:
                     self._measure_at = now + MEASURE_INTERVAL
                     self._timing.measured(
@@ -225,7 +226,7 @@ class Sender:
             if self._clean:
                 self._timing.measured(now - self._sent_at)
             step = self._want(now)
-            self._timing.first_flight(self.length)
+            self._timing.first_flight(min(self.length, self._span))
             return step
         if not ahead:
             return self._duplicate(now)
