@@ -68,6 +68,8 @@ static uint32_t granted_blksize, granted_window;
 static char first_error[128];
 static int poller = -1, single;
 static int64_t now;
+static int64_t step_began, step_ns; /* of held transfers, until the first one ends */
+static uint64_t steps;
 
 static unsigned char *input;
 static size_t stride;
@@ -278,6 +280,10 @@ static void end(struct transfer *t, int failed)
         failures++;
     else
         done++;
+    if (step_began && !step_ns) {
+        step_ns = clock_ns() - step_began;
+        steps = received;
+    }
     wrong += t->wrong;
     asking -= t->state == ASKED;
     if (holding && t->state == RUNNING)
@@ -579,7 +585,7 @@ static void run(void)
                 }
                 epoll_ctl(poller, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
                 waiting = 0;
-                began = clock_ns();
+                began = step_began = clock_ns();
                 octets = received = sent = retransmissions = duplicates = 0;
             }
             pump();
@@ -597,13 +603,17 @@ static void run(void)
     seconds = (clock_ns() - began) / 1e9;
     if (active && !first_error[0])
         strcpy(first_error, "out of time");
+    for (unsigned i = 0; i < (holding ? total : first); i++)
+        if (transfers[i].state > ASKED)
+            send(transfers[i].fd, "\0\5\0\0enough", 11, 0);
     printf("{\"seconds\": %.6f, \"octets\": %llu, \"transfers\": %u, \"failures\": %u, "
            "\"wrong\": %u, \"received\": %llu, \"sent\": %llu, \"retransmissions\": %llu, "
-           "\"duplicates\": %llu, \"blksize\": %u, \"windowsize\": %u, \"error\": \"%s\"}\n",
+           "\"duplicates\": %llu, \"blksize\": %u, \"windowsize\": %u, \"step_seconds\": %.6f, "
+           "\"steps\": %llu, \"error\": \"%s\"}\n",
            seconds, (unsigned long long)octets, done, total - done, wrong,
            (unsigned long long)received, (unsigned long long)sent,
            (unsigned long long)retransmissions, (unsigned long long)duplicates, granted_blksize,
-           granted_window, first_error);
+           granted_window, step_ns / 1e9, (unsigned long long)steps, first_error);
 }
 
 static void map_files(char **names, unsigned count, const char *local)
