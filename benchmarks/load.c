@@ -374,11 +374,12 @@ static int take_ack(struct transfer *t, unsigned block)
     uint64_t ahead = (uint16_t)(block - (uint16_t)(t->next - 1));
 
     if (ahead > 0 && ahead <= t->last - t->next + 1) {
+        size_t before = (t->next - 1) * t->blksize, after = before + ahead * t->blksize;
+        octets += (after < t->file->size ? after : t->file->size) - before;
         t->next += ahead;
         t->gap = t->tries = 0;
         arm(t);
         if (t->next > t->file->size / t->blksize + 1) {
-            octets += t->file->size;
             end(t, 0);
             return 0;
         }

@@ -197,6 +197,8 @@ def _judge(load: Load, result: dict[str, Any]) -> Sample:
         return Sample(note=f"granted blksize {result['blksize']}")
     if load.hold:
         return Sample(result["step_seconds"] / result["steps"] * 1e6)
+    if not result["octets"]:
+        return Sample(note=f"failed: {result['error']}")
     if load.unit == "files/s":
         return Sample(result["transfers"] / result["seconds"])
     return Sample(result["octets"] / result["seconds"] / 1e6)
@@ -321,7 +323,7 @@ def loads(quick: bool) -> list[Load]:
         *(
             Load(
                 f"many{count}",
-                f"{count:,} transfers open",
+                f"{count:,} transfer{'s' * (count > 1)} open",
                 ((f"steps{count}", max(4, steps // count) * 512 - 1),),
                 unit="µs a packet",
                 clients=min(count, 8),

@@ -225,7 +225,7 @@ def ratios(results: Results) -> str:
         ours = results.median(load.name, "ours")
         if load.only:
             continue
-        row = [load.title, f"{_text(ours)} {load.unit}"]
+        row = [load.title, f"{_text(ours)} {load.unit}" if ours else "none"]
         for server in others:
             other = results.median(load.name, server.name)
             if not ours or not other:
