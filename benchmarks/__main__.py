@@ -33,6 +33,9 @@ from benchmarks.servers import REPOSITORY, Running, Server, Unavailable, servers
 LOSS = "loss"
 #: A server that needed longer for its first round is not asked again under the same load.
 _SLOW_S = 4.0
+#: Time for transfers that are held: they must all come to their ends.
+_HOLD_S = 20
+_DESCRIPTORS = 32_768
 #: Crossings wait much more than they work, so that many can be on their way at once.
 _CROSSINGS = 24
 
@@ -82,8 +85,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run; return 1 if an octet was wrong."""
     arguments = _arguments()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _raise_descriptors()
     with tempfile.TemporaryDirectory(prefix="tftp-bench-") as folder:
         try:
             tools = build(Path(folder))
@@ -116,6 +118,15 @@ def main() -> int:
     if arguments.output:
         report.write(results, arguments.output)
     return _wrong(results)
+
+
+def _raise_descriptors() -> None:
+    """Let servers have a socket and a file open for each of 10,000 transfers."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # only root may go beyond
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, max(most, _DESCRIPTORS)))
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _say(text: str) -> None:
@@ -159,7 +170,8 @@ def _run(load: Load, results: Results, tools: Tools, folder: Path) -> None:
         for _ in range(results.rounds):
             for running in list(started):
                 began = time.monotonic()
-                sample = carry(load, running, store, tools, results.limit)
+                limit = _HOLD_S if load.hold else results.limit
+                sample = carry(load, running, store, tools, limit)
                 results.samples.setdefault((load.name, running.server.name), []).append(sample)
                 if sample.value is None or time.monotonic() - began > _SLOW_S:
                     started.remove(running)

@@ -75,6 +75,8 @@ class Sample:
     wrong: bool = False
     cpu_per_gb: float | None = None
     memory_per_transfer: float | None = None
+    #: Held transfers that did not come to their ends.
+    lost: int | None = None
     #: Datagrams that the server sent over those that it needed to.
     sent_over_needed: float | None = None
 
@@ -178,6 +180,7 @@ def carry(load: Load, running: Running, store: Store, tools: Tools, limit: int) 
             result = json.loads(client.stdout.readline())
     sample = _judge(load, result)
     sample.memory_per_transfer = memory
+    sample.lost = result["failures"] if load.hold else None
     if result["octets"]:
         sample.cpu_per_gb = (running.cpu() - before) / result["octets"] * 1e9
     if load.upload:

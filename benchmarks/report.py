@@ -171,8 +171,10 @@ def verdicts(results: Results) -> list[Verdict]:
             found.append(Verdict(load.title, "C yardstick", 0.6, ratio))
     found += _loss_verdicts(results)
     memory = results.memory("many10000", "ours")
-    if memory and results.median("many10000", "ours"):
+    if memory:
+        lost = max(s.lost or 0 for s in results.samples["many10000", "ours"])
         found.append(Verdict("10,000 transfers open", "KiB each", 12, memory / 1024, False))
+        found.append(Verdict("10,000 transfers open", "transfers lost", 0, lost, False))
     few, many = results.median("many10", "ours"), results.median("many1000", "ours")
     if few and many:
         found.append(Verdict("a packet, of 1,000 transfers", "of 10", 1.15, many / few, False))
@@ -416,7 +418,7 @@ def _plots(results: Results, folder: Path) -> None:
             "font.size": 9,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.titlesize": 10,
+            "axes.titlesize": 9,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
         }
@@ -486,7 +488,7 @@ def _bars(
                 fontweight="bold" if server.name == "ours" else "normal",
             )
         unit = load.unit if bar is _rate_bar else "CPU s a GB"
-        panel.set_title(f"{load.title}  ({unit})")
+        panel.set_title(f"{load.title} ({unit})")
         panel.set_yticks(range(len(servers)), [server.title for server in servers], fontsize=8)
         panel.set_xlim(0, top * 1.18)
         panel.set_xticks([])
@@ -547,6 +549,7 @@ def _plot_loss(results: Results, path: Path) -> None:
                         label=server.title,
                     )
             panel.set_yscale("log")
+            panel.yaxis.set_major_formatter("{x:g}")
             panel.set_title(f"window {size}, {trip:g} ms")
             panel.set_xticks(range(len(losses)), [f"{loss:.1%}" for loss in losses])
             panel.grid(axis="y", color="#eeeeee")
@@ -591,9 +594,12 @@ def _plot_many(results: Results, loads: list[Load], path: Path) -> None:
     for panel, title in ((cost, "µs a packet"), (memory, "KiB an open transfer")):
         panel.set_title(title)
         panel.set_xscale("log")
-        panel.set_yscale("log")
         panel.set_xlabel("transfers open")
+        panel.xaxis.set_major_formatter("{x:,g}")
         panel.grid(axis="y", color="#eeeeee")
+    cost.set_ylim(0)
+    memory.set_yscale("log")
+    memory.yaxis.set_major_formatter("{x:,g}")
     handles, labels = cost.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=9, frameon=False)
     figure.savefig(path, metadata={"Date": None})
