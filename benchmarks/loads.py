@@ -179,7 +179,8 @@ def carry(load: Load, running: Running, store: Store, tools: Tools, limit: int) 
             client.stdin.flush()
             result = json.loads(client.stdout.readline())
     sample = _judge(load, result)
-    sample.memory_per_transfer = memory
+    if memory and result["failures"] <= load.transfers / 100:
+        sample.memory_per_transfer = memory
     sample.lost = result["failures"] if load.hold else None
     if result["octets"]:
         sample.cpu_per_gb = (running.cpu() - before) / result["octets"] * 1e9
@@ -276,9 +277,9 @@ LOSS_FILE = ("two", 2 << 20)
 def loads(quick: bool) -> list[Load]:
     """Return all loads but those of the bad network; small ones if `quick`."""
     small = 500
-    part = 10 if quick else 1
+    part = 20 if quick else 1
     lock512, large, uploads = 50 * MB // part, 200 * MB // part, 50 * MB // part
-    steps = 20_000 if quick else 100_000
+    steps = 10_000 if quick else 100_000
     files = tuple((f"mega{number:02}", 1 << 20) for number in range(32))
     smalls = tuple((f"small{number:03}", 3000) for number in range(small))
     little = 1000 if quick else 5000
