@@ -149,6 +149,10 @@ static void send_request(struct transfer *t)
         at += snprintf((char *)packet + at, room - at, "windowsize") + 1;
         at += snprintf((char *)packet + at, room - at, "%u", window) + 1;
     }
+    if (holding) { /* so that the server is patient with those that are held */
+        at += snprintf((char *)packet + at, room - at, "timeout") + 1;
+        at += snprintf((char *)packet + at, room - at, "20") + 1;
+    }
     sendto(t->fd, packet, at, 0, (struct sockaddr *)&server, sizeof server);
     sent++;
 }
@@ -420,7 +424,9 @@ static int take(struct transfer *t, unsigned char *p, size_t length)
             return 1;
         }
         if (opcode == OACK) {
-            ack_is_due(t);
+            /* One that is to be held is held at its first block: until its address has answered,
+             * a server may give a client up early. */
+            send_ack(t);
             return 1;
         }
     }

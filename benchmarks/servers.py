@@ -395,6 +395,8 @@ def servers(least: Path) -> list[Server]:
             "atftpd",
             _atftpd,
             _said(lambda: [_program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
+            # Of 1,000 that are held, the daemon stops answering to most.
+            most=100,
             packages=("atftpd",),
             kind="C",
         ),
