@@ -1,0 +1,1 @@
+"""Measure this server beside its peers, under one load; see `python -m benchmarks --help`."""

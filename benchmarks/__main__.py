@@ -1,0 +1,236 @@
+"""Run the loads against the servers in turn, and report: the command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.loads import (
+    LOSS_FILE,
+    BuildError,
+    Load,
+    Sample,
+    Store,
+    Tools,
+    Way,
+    build,
+    carry,
+    cross,
+    loads,
+    ways,
+)
+from benchmarks.report import Results
+from benchmarks.servers import REPOSITORY, Running, Server, Unavailable, servers, start
+
+LOSS = "loss"
+#: A server that needed longer for its first round is not asked again under the same load.
+_SLOW_S = 4.0
+#: Time for transfers that are held: they must all come to their ends.
+_HOLD_S = 40
+_DESCRIPTORS = 32_768
+#: Crossings wait much more than they work, so that many can be on their way at once.
+_CROSSINGS = 24
+
+
+def _arguments() -> argparse.Namespace:
+    names = [load.name for load in loads(False)]
+    known = [server.name for server in servers(Path())]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small loads, one round, no page")
+    parser.add_argument(
+        "--load",
+        action="append",
+        choices=[*names, LOSS],
+        metavar="NAME",
+        help=f"only this load; repeatable: {', '.join([*names, LOSS])}",
+    )
+    parser.add_argument(
+        "--server",
+        action="append",
+        choices=known,
+        metavar="NAME",
+        help=f"only this server; repeatable: {', '.join(known)}",
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds [5, or 1 if quick]")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write the page there [docs, or none if quick or if anything was chosen]",
+    )
+    arguments = parser.parse_args()
+    if arguments.rounds is None:
+        arguments.rounds = 1 if arguments.quick else 5
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    chosen = arguments.quick or arguments.load or arguments.server
+    if arguments.output is None and not chosen:
+        arguments.output = REPOSITORY / "docs"
+    if arguments.output:
+        try:
+            import matplotlib  # noqa: F401 - better to miss it now than after the run
+        except ImportError:
+            parser.error("the plots need matplotlib; pip install -e '.[bench]'")
+    return arguments
+
+
+def main() -> int:
+    """Run; return 1 if an octet was wrong."""
+    arguments = _arguments()
+    _raise_descriptors()
+    with tempfile.TemporaryDirectory(prefix="tftp-bench-") as folder:
+        try:
+            tools = build(Path(folder))
+        except BuildError as error:
+            print(error, file=sys.stderr)
+            return 2
+        results = Results(
+            servers=[
+                server
+                for server in servers(tools.least)
+                if not arguments.server or server.name in arguments.server
+            ],
+            loads=[
+                load
+                for load in loads(arguments.quick)
+                if not arguments.load or load.name in arguments.load
+            ],
+            rounds=arguments.rounds,
+            limit=1 if arguments.quick else 8,
+            way_limit=4 if arguments.quick else 60,
+        )
+        began = time.monotonic()
+        for load in results.loads:
+            _run(load, results, tools, Path(folder))
+        if not arguments.load or LOSS in arguments.load:
+            _cross(ways(arguments.quick), results, tools, Path(folder))
+        _say(f"{time.monotonic() - began:.0f} s in all\n")
+    results.servers = [s for s in results.servers if s.name not in results.unavailable]
+    print(report.summary(results))
+    if arguments.output:
+        report.write(results, arguments.output)
+    return _wrong(results)
+
+
+def _raise_descriptors() -> None:
+    """Let servers have a socket and a file open for each of 10,000 transfers."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # only root may go beyond
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, max(most, _DESCRIPTORS)))
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _started(
+    chosen: list[Server], store: Store, results: Results, folder: Path
+) -> Iterator[list[Running]]:
+    """Start servers side by side, without those that cannot run here."""
+
+    def attempt(server: Server) -> Running | None:
+        if server.name in results.unavailable:
+            return None
+        try:
+            return start(server, store.root, folder / f"{server.name}.log")
+        except Unavailable as reason:
+            results.unavailable[server.name] = str(reason)
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        started = [each for each in pool.map(attempt, chosen) if each]
+    try:
+        yield started
+    finally:
+        for running in started:
+            running.stop()
+
+
+def _run(load: Load, results: Results, tools: Tools, folder: Path) -> None:
+    able = []
+    for server in results.servers:
+        reason = load.refused_by(server)
+        if reason:
+            results.samples[load.name, server.name] = [Sample(note=reason)]
+        else:
+            able.append(server)
+    with Store(load) as store, _started(able, store, results, folder) as started:
+        # One server after the other in each round, so that all share what else the machine does.
+        for _ in range(results.rounds):
+            for running in list(started):
+                began = time.monotonic()
+                limit = _HOLD_S if load.hold else results.limit
+                sample = carry(load, running, store, tools, limit)
+                results.samples.setdefault((load.name, running.server.name), []).append(sample)
+                if sample.value is None or time.monotonic() - began > _SLOW_S:
+                    started.remove(running)
+                    running.stop()
+    _say(f"{load.name}: " + ", ".join(_brief(load, server, results) for server in able))
+
+
+def _brief(load: Load, server: Server, results: Results) -> str:
+    median = results.median(load.name, server.name)
+    if median is not None:
+        return f"{server.name} {median:,.4g}"
+    return f"{server.name} ({results.note(load.name, server.name)})"
+
+
+def _cross(chosen: list[Way], results: Results, tools: Tools, folder: Path) -> None:
+    able = [server for server in results.servers if server.retransmits and server.name != "quiet"]
+    load = Load(LOSS, "2 MiB over a bad network", (LOSS_FILE,))
+
+    def one(job: tuple[Way, Running]) -> None:
+        way, running = job
+        sample = cross(way, running, store, tools, results.way_limit)
+        results.ways.setdefault((way, running.server.name), []).append(sample)
+
+    with Store(load) as store, _started(able, store, results, folder) as started:
+        jobs = [
+            (way, running)
+            for way in chosen
+            for running in started
+            if way.windowsize == 1 or running.server.windows
+        ]
+        # The order of the rows is that of the ways, whichever ends first.
+        for way, running in jobs:
+            results.ways[way, running.server.name] = []
+        # Without loss and nearby there is more work than waiting: one at a time.
+        brisk = [job for job in jobs if job[0].round_trip_ms < 1 and job[0].loss == 0]
+        brisk += [
+            (way, running)
+            for way, running in jobs
+            if way.round_trip_ms < 1 and way.loss and running.server.name == "ours"
+        ]
+        for job in brisk:
+            one(job)
+        with ThreadPoolExecutor(_CROSSINGS) as pool:
+            for _ in pool.map(one, [job for job in jobs if job not in brisk]):
+                pass
+    _say(f"{LOSS}: {len(jobs)} crossings")
+
+
+def _wrong(results: Results) -> int:
+    """Name who served or kept wrong octets; return 1 if that was ours or the yardstick."""
+    counts: dict[str, int] = {}
+    for measured in (results.samples, results.ways):
+        for (_, name), samples in measured.items():
+            counts[name] = counts.get(name, 0) + sum(sample.wrong for sample in samples)
+    for name, count in counts.items():
+        if count:
+            print(f"WRONG OCTETS from {name}, in {count} runs", file=sys.stderr)
+    return int(any(counts.get(name) for name in ("ours", "quiet", "least")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,362 @@
+"""Put one load on one running server, check what came, and say what was measured."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.servers import HOST, PROBE, Running, Server
+
+SOURCES = Path(__file__).resolve().parent
+_MEMORY = Path("/dev/shm")
+_PAGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Load:
+    """What clients do, and in what the outcome is counted."""
+
+    name: str
+    title: str
+    #: Names and sizes of the files that are asked for in turn; one that is the source of uploads.
+    files: tuple[tuple[str, int], ...]
+    unit: str = "MB/s"
+    clients: int = 1
+    transfers: int = 1
+    blksize: int = 1428
+    windowsize: int = 1
+    upload: bool = False
+    offload: bool = False
+    #: Open all transfers first, then step them in turn.
+    hold: bool = False
+    #: Run by these servers only.
+    only: tuple[str, ...] = ()
+
+    def refused_by(self, server: Server) -> str:
+        """Return why a server cannot do this, or nothing."""
+        if self.only and server.name not in self.only:
+            return "not asked"
+        if server.name == "quiet" and "quiet" not in self.only:
+            return "not asked"
+        if self.upload and not server.writes:
+            return "no uploads"
+        if self.windowsize > 1 and not server.windows:
+            return "no windowsize"
+        if self.hold and self.transfers > server.most:
+            return "too many"
+        return ""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way through a bad network, over which 2 MiB are fetched."""
+
+    windowsize: int
+    loss: float
+    round_trip_ms: float
+    seed: int = 1
+
+
+@dataclass
+class Sample:
+    """One run of one load against one server."""
+
+    #: In the load's unit; None if it could not be done, then `note` says why.
+    value: float | None = None
+    note: str = ""
+    wrong: bool = False
+    cpu_per_gb: float | None = None
+    memory_per_transfer: float | None = None
+    #: Held transfers that did not come to their ends.
+    lost: int | None = None
+    #: Datagrams that the server sent over those that it needed to.
+    sent_over_needed: float | None = None
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The C programs."""
+
+    load: Path
+    least: Path
+    relay: Path
+
+
+class BuildError(Exception):
+    """There is no C compiler, or it refused."""
+
+
+def build(folder: Path) -> Tools:
+    """Compile the C programs into `folder`.
+
+    @raise BuildError: that failed.
+    """
+    compiler = shutil.which("cc")
+    if not compiler:
+        raise BuildError("needs a C compiler: there is no cc")
+    made = {}
+    for name in ("load", "least", "relay"):
+        made[name] = folder / name
+        command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(made[name])]
+        done = subprocess.run([*command, str(SOURCES / f"{name}.c")], capture_output=True)
+        if done.returncode:
+            raise BuildError(done.stderr.decode())
+    return Tools(**made)
+
+
+@dataclass
+class Store:
+    """Folders with files of chance content, one to serve and one beyond the servers' reach."""
+
+    load: Load
+    _folders: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Store:
+        # Uploads go to memory: servers are compared here, not disks.
+        fast = str(_MEMORY) if self.load.upload and os.access(_MEMORY, os.W_OK) else None
+        self.root = self._folder(fast)
+        self.originals = self._folder(None) if self.load.upload else self.root
+        (self.root / PROBE[0]).write_bytes(PROBE[1])
+        for name, size in self.load.files:
+            fill(self.originals / name, size)
+        return self
+
+    def _folder(self, parent: str | None) -> Path:
+        self._folders.append(tempfile.mkdtemp(prefix="tftp-bench-", dir=parent))
+        # Some servers leave their privileges, and must still read and write here.
+        os.chmod(self._folders[-1], 0o755)
+        folder = Path(self._folders[-1], "files")
+        folder.mkdir()
+        folder.chmod(0o777)
+        return folder
+
+    def __exit__(self, *exception: object) -> None:
+        for folder in self._folders:
+            shutil.rmtree(folder)
+
+
+def fill(path: Path, size: int) -> None:
+    """Write a file whose content depends on its name only."""
+    chance = random.Random(path.name)
+    with path.open("wb") as file:
+        while size:
+            file.write(chance.randbytes(min(size, _PAGE)))
+            size -= min(size, _PAGE)
+
+
+def carry(load: Load, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
+    """Run the load once, for at most `limit` seconds.
+
+    What was done by then counts: rates need no end, only held transfers must all come to theirs.
+    """
+    before = running.cpu()
+    options = ["-c", str(load.clients), "-n", str(load.transfers), "-b", str(load.blksize)]
+    options += ["-w", str(load.windowsize), "-l", str(limit)]
+    options += ["-g"] * load.offload + ["-u"] * load.upload + ["-o"] * load.hold
+    local = store.originals / load.files[0][0] if load.upload else store.originals
+    names = ["put%"] if load.upload else [name for name, _ in load.files]
+    command = [*running.prefix, str(tools.load), *options, "-f", str(local)]
+    command += [HOST, str(running.port), *names]
+    idle = running.memory()
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        memory = None
+        result = json.loads(client.stdout.readline())
+        if "held" in result:
+            memory = (running.memory() - idle) / load.transfers
+            client.stdin.write("\n")
+            client.stdin.flush()
+            result = json.loads(client.stdout.readline())
+    sample = _judge(load, result)
+    if memory and result["failures"] <= load.transfers / 100:
+        sample.memory_per_transfer = memory
+    sample.lost = result["failures"] if load.hold else None
+    if result["octets"]:
+        sample.cpu_per_gb = (running.cpu() - before) / result["octets"] * 1e9
+    if load.upload:
+        _check_uploads(load, running, store, tools, result, sample)
+    return sample
+
+
+def _judge(load: Load, result: dict[str, Any]) -> Sample:
+    if result["wrong"]:
+        return Sample(note="wrong octets", wrong=True)
+    late = result["error"] == "out of time"
+    if (result["failures"] and not late) or (late and load.hold):
+        return Sample(note=f"failed: {result['error']} ({result['failures']} transfers)")
+    if result["windowsize"] < load.windowsize:
+        return Sample(note="no windowsize")
+    if result["blksize"] != (load.blksize or 512):
+        return Sample(note=f"granted blksize {result['blksize']}")
+    if load.hold:
+        return Sample(result["step_seconds"] / result["steps"] * 1e6)
+    if not result["octets"]:
+        return Sample(note=f"failed: {result['error']}")
+    if load.unit == "files/s":
+        return Sample(result["transfers"] / result["seconds"])
+    return Sample(result["octets"] / result["seconds"] / 1e6)
+
+
+def _check_uploads(
+    load: Load,
+    running: Running,
+    store: Store,
+    tools: Tools,
+    result: dict[str, Any],
+    sample: Sample,
+) -> None:
+    """Compare what a server holds now with what it was sent, and remove it."""
+    original = store.originals / load.files[0][0]
+    whole = not result["failures"]
+    if running.server.name == "least":
+        # It keeps uploads to itself: ask it for them.
+        names = [f"put{number}" for number in range(load.transfers)] if whole else []
+        for name in names:
+            command = [str(tools.load), "-b", "1428", "-f", str(original)]
+            command += [HOST, str(running.port), name]
+            sample.wrong |= bool(subprocess.run(command, stdout=subprocess.DEVNULL).returncode)
+    else:
+        for number in range(load.transfers):
+            path = store.root / f"put{number}"
+            if whole and not (path.exists() and filecmp.cmp(original, path, shallow=False)):
+                sample.wrong = True
+            path.unlink(missing_ok=True)
+    if sample.wrong:
+        sample.value, sample.note = None, "wrong octets"
+
+
+def cross(way: Way, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
+    """Fetch 2 MiB through a relay that behaves so."""
+    chances = ["-l", str(way.loss), "-s", str(way.seed)]
+    delay = ["-d", str(round(way.round_trip_ms * 500))]
+    relay_command = [*running.prefix, str(tools.relay), *chances, *delay]
+    # Datagrams of the blocks and of the OACK.
+    name, size = store.load.files[0]
+    needed = size // 1428 + 2
+    with subprocess.Popen(
+        [*relay_command, HOST, str(running.port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as relay:
+        assert relay.stdin is not None
+        assert relay.stdout is not None
+        port = relay.stdout.readline().strip()
+        command = [*running.prefix, str(tools.load), "-b", "1428", "-w", str(way.windowsize)]
+        command += ["-l", str(limit), "-f", str(store.root / name), HOST, port, name]
+        done = subprocess.run(command, stdout=subprocess.PIPE)
+        relay.stdin.close()
+        passed = json.loads(relay.stdout.read())
+    result = json.loads(done.stdout)
+    if result["wrong"]:
+        return Sample(note="wrong octets", wrong=True)
+    if result["error"] == "out of time":
+        return Sample(note=f">{limit}")
+    if result["failures"]:
+        return Sample(note=f"failed: {result['error']}")
+    if result["windowsize"] < way.windowsize:
+        return Sample(note="no windowsize")
+    return Sample(result["seconds"], sent_over_needed=passed["down"] / needed)
+
+
+MB = 1_000_000
+LOSS_FILE = ("two", 2 << 20)
+
+
+def loads(quick: bool) -> list[Load]:
+    """Return all loads but those of the bad network; small ones if `quick`."""
+    small = 500
+    part = 20 if quick else 1
+    lock512, large, uploads = 50 * MB // part, 200 * MB // part, 50 * MB // part
+    steps = 10_000 if quick else 100_000
+    files = tuple((f"mega{number:02}", 1 << 20) for number in range(32))
+    smalls = tuple((f"small{number:03}", 3000) for number in range(small))
+    little = 1000 if quick else 5000
+    return [
+        Load("lock512", "1 client, lock step, blksize 512", (("one", lock512),), blksize=512),
+        Load("lock1428", "1 client, lock step, blksize 1428", (("one", large),)),
+        Load(
+            "clients32",
+            "32 clients, lock step, 1 MiB each",
+            files,
+            clients=32,
+            transfers=32 if quick else 320,
+        ),
+        Load(
+            "small",
+            "3 kB files, 32 at a time",
+            smalls,
+            unit="files/s",
+            clients=32,
+            transfers=little,
+        ),
+        *(
+            Load(
+                f"window{size}{'-gro' * gro}",
+                f"1 client, window {size}{', GRO' * gro}",
+                (("one", large),),
+                windowsize=size,
+                offload=gro,
+            )
+            for size in (16, 64)
+            for gro in (False, True)
+        ),
+        Load("put", "upload, lock step", (("one", uploads),), upload=True),
+        *(
+            Load(
+                f"put{size}",
+                f"upload, window {size}",
+                (("one", large),),
+                windowsize=size,
+                upload=True,
+                offload=True,
+            )
+            for size in (16, 64)
+        ),
+        *(
+            Load(
+                f"many{count}",
+                f"{count:,} transfer{'s' * (count > 1)} open",
+                ((f"steps{count}", max(4, steps // count) * 512 - 1),),
+                unit="µs a packet",
+                clients=min(count, 8),
+                transfers=count,
+                blksize=512,
+                hold=True,
+            )
+            for count in (1, 10, 100, 1000, 10_000)
+        ),
+        Load(
+            "log",
+            "3 kB files, our log on and off",
+            smalls,
+            unit="files/s",
+            clients=32,
+            transfers=little,
+            only=("ours", "quiet"),
+        ),
+    ]
+
+
+def ways(quick: bool) -> list[Way]:
+    """Return the bad networks; a few of them if `quick`."""
+    if quick:
+        return [Way(size, loss, 0.2) for size in (1, 16) for loss in (0.0, 0.02)]
+    return [
+        Way(size, loss, round_trip, seed)
+        for round_trip in (0.2, 5, 20)
+        for size in (1, 8, 16, 64)
+        for loss in (0.0, 0.005, 0.02, 0.05)
+        for seed in ((1, 2, 3) if round_trip < 1 else (1,))
+    ]

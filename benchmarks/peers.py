@@ -1,0 +1,65 @@
+"""Run, in a process of its own, a server that comes as a library without a command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.logger import ILogObserver
+from zope.interface import provider
+
+
+@provider(ILogObserver)
+def _no_log(event: Mapping[str, Any]) -> None:
+    """Drop an event."""
+
+
+def no_log() -> object:
+    """Return an observer that drops all events: for `twistd --logger`, to see what a log costs."""
+    return _no_log
+
+
+def run_tftpy(root: str, host: str, port: int) -> None:
+    """Serve `root` with tftpy, until killed."""
+    import tftpy
+
+    tftpy.TftpServer(root).listen(host, port)
+
+
+def run_fbtftp(root: str, host: str, port: int) -> None:
+    """Serve `root` with fbtftp, until killed."""
+    from fbtftp.base_handler import BaseHandler, ResponseData
+    from fbtftp.base_server import BaseServer
+
+    class File(ResponseData):
+        def __init__(self, path: str) -> None:
+            self._file = open(path, "rb")  # noqa: SIM115 - closed by close(), as fbtftp asks
+            self._size = os.fstat(self._file.fileno()).st_size
+
+        def read(self, n: int) -> bytes:
+            return self._file.read(n)
+
+        def size(self) -> int:
+            return self._size
+
+        def close(self) -> None:
+            self._file.close()
+
+    class Handler(BaseHandler):
+        def get_response_data(self) -> ResponseData:
+            return File(os.path.join(root, self._path))
+
+    class Server(BaseServer):
+        def get_handler(
+            self, server_addr: Any, peer: Any, path: str, options: dict[str, str]
+        ) -> BaseHandler:
+            return Handler(server_addr, peer, path, options, lambda statistics: None)
+
+    Server(host, port, retries=5, timeout=1).run()
+
+
+if __name__ == "__main__":
+    _, name, folder, address, number = sys.argv
+    {"tftpy": run_tftpy, "fbtftp": run_fbtftp}[name](folder, address, int(number))

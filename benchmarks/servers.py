@@ -1,0 +1,430 @@
+"""Get each server, start it, wait for it, see what it uses, and stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HOST = "127.0.0.1"
+REPOSITORY = Path(__file__).resolve().parent.parent
+#: A file of this name and content is in every folder that is served.
+PROBE = ("probe", b"probe")
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_START_S = 15.0
+_STOP_S = 5.0
+
+
+class Unavailable(Exception):
+    """This server cannot run here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server, and what is known of it."""
+
+    name: str
+    title: str
+    #: Returns the command that serves a folder on a port, or raises Unavailable.
+    command: Callable[[Path, int], list[str]]
+    version: Callable[[], str]
+    writes: bool = True
+    windows: bool = True
+    #: As many transfers at once as it is asked for: more would need a process or a thread each.
+    most: int = 1000
+    #: Fixed by the server, which therefore runs in a network namespace of its own.
+    port: int | None = None
+    #: Where its libraries are, if they were only unpacked.
+    packages: tuple[str, ...] = ()
+    retransmits: bool = True
+    #: The language of a peer; empty for ours and for the yardstick.
+    kind: str = "Python"
+
+
+@dataclass
+class Running:
+    """A server that answers."""
+
+    server: Server
+    process: subprocess.Popen[bytes]
+    port: int
+    root: Path
+    #: What goes before the command of a client, so that it runs where the server is.
+    prefix: list[str] = field(default_factory=list)
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def cpu(self) -> float:
+        """Return the CPU seconds that it and its children, ended ones too, have used."""
+        return sum(_cpu(pid) for pid in _tree(self.process.pid))
+
+    def memory(self) -> int:
+        """Return the octets of memory that it has: of many processes, each its share."""
+        pids = _tree(self.process.pid)
+        if len(pids) == 1:
+            return _field(f"/proc/{pids[0]}/status", "VmRSS")
+        return sum(_field(f"/proc/{pid}/smaps_rollup", "Pss") for pid in pids)
+
+    def stop(self) -> None:
+        """Stop it and its children, by their own process ids."""
+        pids = _tree(self.process.pid)
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pid in pids[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._stack.close()
+
+
+def start(server: Server, root: Path, log: Path) -> Running:
+    """Start `server` on `root` and wait until it answers.
+
+    @raise Unavailable: it cannot be had, or does not answer.
+    """
+    port = server.port or _free_port()
+    command = server.command(root, port)
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
+    if server.packages:
+        libraries = _libraries()
+        if libraries:
+            environment["LD_LIBRARY_PATH"] = libraries
+    with contextlib.ExitStack() as stack:
+        prefix = stack.enter_context(_namespace()) if server.port else []
+        output = stack.enter_context(open(log, "ab"))
+        process = subprocess.Popen(
+            prefix + command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=root,
+            env=environment,
+        )
+        running = Running(server, process, port, root, prefix, stack.pop_all())
+    stop_at = time.monotonic() + _START_S
+    while not _answers(running):
+        if process.poll() is not None or time.monotonic() > stop_at:
+            running.stop()
+            said = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise Unavailable(f"did not start: {said[0] if said else process.returncode}")
+        time.sleep(0.05)
+    return running
+
+
+def _answers(running: Running) -> bool:
+    if running.prefix:
+        command = [*running.prefix, sys.executable, "-m", "benchmarks.servers"]
+        return not subprocess.call([*command, str(running.port)], cwd=REPOSITORY)
+    return probe(running.port)
+
+
+def probe(port: int) -> bool:
+    """Ask for the probe file, and tell whether it came."""
+    name, content = PROBE
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.5)
+        try:
+            client.sendto(b"\0\1" + name.encode() + b"\0octet\0", (HOST, port))
+            answer, transfer = client.recvfrom(2048)
+            client.sendto(b"\0\4\0\1", transfer)
+        except OSError:
+            return False
+        return answer == b"\0\3\0\1" + content
+
+
+def _free_port() -> int:
+    while True:
+        port = random.randrange(20001, 30000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
+            try:
+                trial.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+
+
+@contextlib.contextmanager
+def _namespace() -> Iterator[list[str]]:
+    """Make a network namespace that has only loopback; give the prefix that enters it."""
+    if not shutil.which("unshare") or not shutil.which("nsenter") or not shutil.which("ip"):
+        raise Unavailable("needs unshare, nsenter and ip")
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    keeper = subprocess.Popen(
+        ["unshare", "--net", *user, "sh", "-c", "ip link set lo up && echo up && exec cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    try:
+        if keeper.stdout.readline() != b"up\n":
+            raise Unavailable("no network namespace may be made here")
+        enter = ["--user", "--preserve-credentials"] if user else []
+        yield ["nsenter", "--target", str(keeper.pid), "--net", *enter]
+    finally:
+        keeper.stdin.close()
+        keeper.wait()
+        keeper.stdout.close()
+
+
+def _tree(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = _stat(int(name))
+            if fields:
+                children.setdefault(int(fields[1]), []).append(int(name))
+    pids = [pid]
+    for each in pids:
+        pids += children.get(each, [])
+    return pids
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process's stat from its state on, none if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _cpu(pid: int) -> float:
+    return sum(map(int, _stat(pid)[11:15])) / _TICK
+
+
+def _field(path: str, name: str) -> int:
+    try:
+        found = re.search(rf"^{name}:\s+(\d+) kB", Path(path).read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+# -- Debian packages ---------------------------------------------------------------------------
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "twisted-tftp-bench"
+
+
+def _libraries() -> str:
+    return ":".join(sorted({str(path.parent) for path in _cache().glob("*/**/lib*.so.*")}))
+
+
+def _program(name: str, package: str) -> str:
+    """Return the path of a program: an installed one, or its package unpacked in the cache.
+
+    Unpacked and not installed, because the packages of TFTP servers exclude each other.
+    """
+    installed = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if installed:
+        return installed
+    path = _cache() / package / "usr" / "sbin" / name
+    if not path.exists():
+        if not shutil.which("apt-get") or not shutil.which("dpkg"):
+            raise Unavailable(f"{name} is not installed, and there is no apt-get to get it with")
+        try:
+            _unpack(package, set())
+        except subprocess.CalledProcessError:
+            raise Unavailable(f"{package} could not be got; try apt-get update") from None
+    return str(path)
+
+
+def _unpack(package: str, done: set[str]) -> None:
+    """Unpack a package and those of the libraries that it needs and that are not installed."""
+    done.add(package)
+    folder = _cache() / package
+    if not folder.exists():
+        downloads = _cache() / "downloads"
+        downloads.mkdir(parents=True, exist_ok=True)
+        _output(["apt-get", "download", package], downloads)
+        partial = folder.with_suffix(".partial")
+        (archive,) = downloads.glob(f"{package}_*.deb")
+        _output(["dpkg", "-x", str(archive), str(partial)], downloads)
+        archive.unlink()
+        partial.rename(folder)
+    needs = _output(["apt-cache", "depends", "--important", package], _cache())
+    for name in re.findall(r"^ *(?:Pre)?Depends: (lib[^\s:]+)", needs, re.MULTILINE):
+        known = subprocess.run(["dpkg", "-s", name], capture_output=True, text=True)
+        if name not in done and "Status: install ok installed" not in known.stdout:
+            _unpack(name, done)
+
+
+def _output(command: list[str], folder: Path) -> str:
+    return subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, text=True, timeout=120
+    ).stdout
+
+
+def _said(command: Callable[[], list[str]], pattern: str) -> Callable[[], str]:
+    """Return what finds the version in a command's output."""
+
+    def version() -> str:
+        environment = dict(os.environ, LD_LIBRARY_PATH=_libraries())
+        done = subprocess.run(command(), capture_output=True, text=True, env=environment)
+        found = re.search(pattern, done.stdout + done.stderr)
+        return found[1] if found else "?"
+
+    return version
+
+
+# -- The commands ------------------------------------------------------------------------------
+
+
+def _script(name: str, module: str) -> str:
+    """Return the path of a command that a Python package installed beside this interpreter."""
+    if importlib.util.find_spec(module) is None:
+        raise Unavailable(f"{module} is not installed; pip install -e '.[bench]'")
+    return str(Path(sys.executable).with_name(name))
+
+
+def _ours(*extra: str) -> Callable[[Path, int], list[str]]:
+    def command(root: Path, port: int) -> list[str]:
+        return [
+            *(_script("twistd", "twisted"), "-n", "--pidfile=", *extra),
+            *("tftp", "--root", str(root), "--host", HOST, "--port", str(port)),
+            *("--write", "overwrite"),
+        ]
+
+    return command
+
+
+def _hpa(root: Path, port: int) -> list[str]:
+    if os.geteuid():
+        raise Unavailable("needs root")
+    return [
+        *(_program("in.tftpd", "tftpd-hpa"), "--foreground", "--listen", "--secure", "--create"),
+        *("--permissive", "--address", f"{HOST}:{port}", str(root)),
+    ]
+
+
+def _atftpd(root: Path, port: int) -> list[str]:
+    return [
+        *(_program("atftpd", "atftpd"), "--daemon", "--no-fork", "--bind-address", HOST),
+        *("--port", str(port), "--maxthread", "1100", "--logfile", "-", str(root)),
+    ]
+
+
+def _dnsmasq(root: Path, port: int) -> list[str]:
+    return [
+        *(_program("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null"),
+        *("--port=0", "--enable-tftp", f"--tftp-root={root}", "--tftp-max=1100", "--user=root"),
+        *("--log-facility=-", "--pid-file", "--listen-address=" + HOST),
+    ]
+
+
+def _pytftp(root: Path, port: int) -> list[str]:
+    return [
+        *(_script("pytftp", "tftp"), "serve", "--listen", f"{HOST}:{port}", "--write"),
+        *("--overwrite", "--max-sessions", "0", str(root)),
+    ]
+
+
+def _py3tftp(root: Path, port: int) -> list[str]:
+    return [_script("py3tftp", "py3tftp"), "--host", HOST, "--port", str(port)]
+
+
+def _library(name: str) -> Callable[[Path, int], list[str]]:
+    def command(root: Path, port: int) -> list[str]:
+        if importlib.util.find_spec(name) is None:
+            raise Unavailable(f"{name} is not installed; pip install -e '.[bench]'")
+        return [sys.executable, "-m", "benchmarks.peers", name, str(root), HOST, str(port)]
+
+    return command
+
+
+def _package(name: str) -> Callable[[], str]:
+    return lambda: importlib.metadata.version(name)
+
+
+def servers(least: Path) -> list[Server]:
+    """Return all servers; `least` is the yardstick's program."""
+    return [
+        Server(
+            "ours",
+            "twisted-tftp",
+            _ours(),
+            _package("twisted-tftp"),
+            most=10_000,
+            kind="",
+        ),
+        Server(
+            "quiet",
+            "twisted-tftp, no log",
+            _ours("--logger", "benchmarks.peers.no_log"),
+            _package("twisted-tftp"),
+            kind="",
+        ),
+        Server(
+            "least",
+            "C yardstick",
+            lambda root, port: [str(least), HOST, str(port), str(root)],
+            lambda: "-",
+            most=10_000,
+            retransmits=False,
+            kind="",
+        ),
+        Server(
+            "hpa",
+            "tftpd-hpa",
+            _hpa,
+            _said(lambda: [_program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
+            windows=False,
+            packages=("tftpd-hpa",),
+            kind="C",
+        ),
+        Server(
+            "atftpd",
+            "atftpd",
+            _atftpd,
+            _said(lambda: [_program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
+            # Of 1,000 that are held, the daemon stops answering to most.
+            most=100,
+            packages=("atftpd",),
+            kind="C",
+        ),
+        Server(
+            "dnsmasq",
+            "dnsmasq",
+            _dnsmasq,
+            _said(lambda: [_program("dnsmasq", "dnsmasq-base"), "--version"], r"ersion ([\w.]+)"),
+            writes=False,
+            windows=False,
+            port=69,
+            packages=("dnsmasq-base",),
+            kind="C",
+        ),
+        Server("pytftp", "pytftp", _pytftp, _package("tftp")),
+        Server("tftpy", "tftpy", _library("tftpy"), _package("tftpy"), windows=False, most=100),
+        Server("py3tftp", "py3tftp", _py3tftp, _package("py3tftp")),
+        Server(
+            "fbtftp",
+            "fbtftp",
+            _library("fbtftp"),
+            _package("fbtftp"),
+            writes=False,
+            windows=False,
+            most=100,
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(not probe(int(sys.argv[1])))

@@ -1,0 +1,189 @@
+"""Test the benchmark's C programs against each other, and what it makes of their figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.loads import Load, Sample, Store, Tools, Way, build, carry, cross, fill
+from benchmarks.report import Results, ratios, summary, verdicts
+from benchmarks.servers import HOST, Running, Server, servers, start
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    return build(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with Store(Load("test", "a file", (("one", 300_000), ("two", 1000)))) as made:
+        (made.root / "empty").touch()
+        fill(made.root / "even", 1428 * 20)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def least(tools: Tools, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    (server,) = [each for each in servers(tools.least) if each.name == "least"]
+    running = start(server, store.root, tmp_path_factory.mktemp("logs") / "log")
+    yield running
+    running.stop()
+
+
+def _load(tools: Tools, running: Running, *arguments: str) -> dict[str, Any]:
+    *options, name = arguments
+    command = [str(tools.load), "-l", "5", *options, HOST, str(running.port), *name.split()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=8)
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["-b", "1428"], ["-b", "1428", "-w", "16"], ["-b", "1428", "-w", "64", "-g"]],
+    ids=["plain", "blksize", "window", "offload"],
+)
+@pytest.mark.parametrize("clients", ["1", "7"])
+def test_fetches_files(
+    tools: Tools, store: Store, least: Running, options: list[str], clients: str
+) -> None:
+    """Files of all lengths arrive whole, however they are asked for."""
+    arguments = [*options, "-c", clients, "-n", "20", "-f", str(store.root)]
+    result = _load(tools, least, *arguments, "one two empty even")
+    sizes = 300_000 + 1000 + 0 + 1428 * 20
+    assert (result["transfers"], result["failures"], result["wrong"]) == (20, 0, 0)
+    assert result["octets"] == 5 * sizes
+
+
+@pytest.mark.parametrize("place", [0, 1427, 299_999])
+def test_notices_a_wrong_octet(
+    tools: Tools, store: Store, least: Running, tmp_path: Path, place: int
+) -> None:
+    """One octet that differs is noticed, wherever it is."""
+    content = bytearray((store.root / "one").read_bytes())
+    content[place] ^= 1
+    (tmp_path / "one").write_bytes(content)
+    result = _load(tools, least, "-b", "1428", "-w", "8", "-f", str(tmp_path), "one")
+    assert result["wrong"] == 1
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_notices_a_wrong_length(
+    tools: Tools, store: Store, least: Running, tmp_path: Path, change: int
+) -> None:
+    """A file that is served too long or too short is noticed."""
+    content = (store.root / "one").read_bytes() + b"more"
+    (tmp_path / "one").write_bytes(content[: 300_000 + change])
+    result = _load(tools, least, "-b", "1428", "-f", str(tmp_path), "one")
+    assert result["wrong"] == 1
+
+
+@pytest.mark.parametrize("options", [[], ["-w", "16"], ["-w", "64", "-g"]])
+def test_uploads(tools: Tools, store: Store, least: Running, options: list[str]) -> None:
+    """What was uploaded can be fetched again."""
+    source = str(store.root / "one")
+    sent = _load(tools, least, "-u", "-b", "1428", *options, "-f", source, "up%")
+    back = _load(tools, least, "-b", "1428", "-f", source, "up0")
+    assert (sent["transfers"], sent["octets"]) == (1, 300_000)
+    assert (back["transfers"], back["wrong"]) == (1, 0)
+
+
+def test_reports_an_error(tools: Tools, least: Running) -> None:
+    """A refused request is a failure that carries the server's text."""
+    result = _load(tools, least, "missing")
+    assert (result["failures"], result["error"]) == (1, "none")
+
+
+def test_holds_transfers(tools: Tools, store: Store, least: Running) -> None:
+    """Held transfers are all open at once, and then all come to their ends."""
+    load = Load("held", "", (("one", 300_000),), clients=8, transfers=50, blksize=512, hold=True)
+    sample = carry(load, least, store, tools, 5)
+    assert sample.value is not None
+    assert sample.lost == 0
+
+
+def test_relay_without_loss(tools: Tools, store: Store, least: Running) -> None:
+    """Over a relay that only delays, a file arrives with no datagram too many."""
+    sample = cross(Way(16, 0.0, 0.2), least, store, tools, 5)
+    assert sample.value is not None
+    assert sample.sent_over_needed == 1
+
+
+def test_relay_loses_its_share(tools: Tools, store: Store, least: Running) -> None:
+    """The relay drops about the share of datagrams that it is told to, and the rest arrives."""
+    relay = subprocess.Popen(
+        [str(tools.relay), "-l", "0.25", "-s", "7", HOST, str(least.port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert relay.stdout is not None
+    port = relay.stdout.readline().strip()
+    # Each of these is one datagram up, the request, and one down, the answer.
+    command = [str(tools.load), "-c", "400", "-n", "400", "-b", "1428", "-f", str(store.root)]
+    done = subprocess.run(
+        [*command, "-l", "1", HOST, port, "empty"], stdout=subprocess.PIPE, timeout=8
+    )
+    output, _ = relay.communicate(timeout=8)
+    passed = json.loads(output)
+    result = json.loads(done.stdout)
+    share = (passed["dropped_up"] + passed["dropped_down"]) / (passed["up"] + passed["down"])
+    assert 0.2 < share < 0.3
+    assert result["wrong"] == 0
+
+
+def test_relay_repeats_and_reorders(tools: Tools, store: Store, least: Running) -> None:
+    """Repeated datagrams change nothing of what arrives."""
+    relay = subprocess.Popen(
+        [str(tools.relay), "-r", "0.5", "-d", "100", HOST, str(least.port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert relay.stdout is not None
+    port = relay.stdout.readline().strip()
+    command = [str(tools.load), "-b", "0", "-f", str(store.root), "-l", "4", HOST, port, "empty"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=8)
+    output, _ = relay.communicate(timeout=8)
+    assert json.loads(done.stdout)["wrong"] == 0
+    assert json.loads(output)["up"] >= 1
+
+
+def _server(name: str, kind: str) -> Server:
+    return Server(name, name, lambda root, port: [], lambda: "1", kind=kind)
+
+
+def test_reports_ratios() -> None:
+    """Ratios are of medians, and a load that a server cannot do is none."""
+    load = Load("small", "small files", (), unit="files/s")
+    results = Results(
+        [_server("ours", ""), _server("atftpd", "C"), _server("hpa", "C")], [load], 3, 1, 1
+    )
+    results.samples["small", "ours"] = [Sample(9.0), Sample(30.0), Sample(31.0)]
+    results.samples["small", "atftpd"] = [Sample(10.0), Sample(11.0), Sample(20.0)]
+    results.samples["small", "hpa"] = [Sample(100.0), Sample(note="failed")]
+    assert ratios(results).splitlines()[-1].split("|")[2:5] == [
+        " 30 files/s ",
+        " 2.73   ",
+        " none ",
+    ]
+    (verdict,) = verdicts(results)
+    assert verdict.found == pytest.approx(30 / 11)
+    assert verdict.met
+    assert "failed" not in summary(results)
+
+
+def test_a_crossing_without_end_is_the_longest() -> None:
+    """The median of crossings counts those that did not end as longer than all that did."""
+    results = Results([_server("ours", "")], [], 1, 1, 60)
+    for seed, sample in enumerate([Sample(1.0), Sample(note=">60"), Sample(note=">60")]):
+        results.ways[Way(1, 0.02, 5, seed), "ours"] = [sample]
+    assert results.crossing((1, 0.02, 5), "ours") == (None, ">60")
