@@ -1,7 +1,7 @@
 # Run it:  twistd -noy tftp.tac
 #
 # The example of embedding: a TFTP service in an Application of your own, beside whatever else
-# that runs. It serves ./tftproot read-only on port 6969 of the loopback addresses.
+# that runs. It serves the working directory, read-only, on port 6969 of the loopback addresses.
 
 import os
 
@@ -12,7 +12,7 @@ from twisted_tftp.backends.readonly import ReadOnlyBackend
 from twisted_tftp.policy import Policy
 from twisted_tftp.service import TFTPService
 
-root = os.environ.get("TFTP_ROOT", "tftproot")
+root = os.environ.get("TFTP_ROOT", ".")
 port = int(os.environ.get("TFTP_PORT", "6969"))
 
 application = Application("tftp")  # uid=..., gid=... drop privileges after the port is bound

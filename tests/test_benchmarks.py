@@ -32,7 +32,9 @@ def store() -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def least(tools: Tools, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def least(
+    tools: Tools, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     (server,) = [each for each in servers(tools.least) if each.name == "least"]
     running = start(server, store.root, tmp_path_factory.mktemp("logs") / "log")
     yield running
