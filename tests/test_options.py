@@ -415,3 +415,15 @@ def test_asking_for_what_was_granted_grants_it_again(
     """A client that asks anew for what it got gets the same."""
     grant = negotiate(options, policy, tsize=tsize)
     assert negotiate(dict(grant.accepted), policy, tsize=tsize) == grant
+
+
+def test_a_window_that_can_not_be_received_is_lowered() -> None:
+    """What does not fit the socket's buffer would lose the end of each window."""
+    asked = {"windowsize": "64", "blksize": "8192"}
+    assert negotiate(asked, Policy(), room=100_000).accepted == (
+        ("windowsize", "12"),
+        ("blksize", "8192"),
+    )
+    assert negotiate(asked, Policy(), room=10).windowsize == 1
+    assert negotiate(asked, Policy(), room=10**9).windowsize == 64
+    assert negotiate({"blksize": "8192"}, Policy(), room=10).accepted == (("blksize", "8192"),)

@@ -251,3 +251,20 @@ def test_commit_that_outlasts_the_stop_does_no_harm(
     assert running.recorder.outcomes == [Outcome.COMPLETED]
     assert len(transfers) == 0
     running.client.close()
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_window_of_an_upload_fits_the_socket(reactor: Any, single_port: bool) -> None:
+    """However much is asked for, what is granted arrives in one piece."""
+    backend = MemoryBackend(write="create")
+    running = Running(reactor, backend=backend, policy=Policy(single_port=single_port))
+    options = {"blksize": "65464", "windowsize": "64"}
+    request = wire.encode_request(wire.Request(Opcode.WRQ, b"new", "octet", options))
+    datagram, source = running.ask(request)
+    windowsize = int(datagram.split(b"\x00")[4])
+    assert 1 <= windowsize <= 64
+    for number in range(1, windowsize + 1):
+        running.client.sendto(wire.DATA_HEADERS[number] + bytes(65464), source)
+    assert running.answer()[0] == wire.ack(windowsize)
+    running.service.transfers.cancel_all("")
+    running.end()

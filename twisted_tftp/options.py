@@ -50,11 +50,19 @@ def announced_size(options: Mapping[str, str]) -> int | None:
     return _number(options, "tsize", 0, 2**64 - 1)
 
 
-def negotiate(options: Mapping[str, str], policy: Policy, *, tsize: int | None = None) -> Grant:
+def negotiate(
+    options: Mapping[str, str],
+    policy: Policy,
+    *,
+    tsize: int | None = None,
+    room: int | None = None,
+) -> Grant:
     """Decide on the `options` of a request, name (lower case) to value, in the order asked.
 
     @param tsize: the value to answer `tsize` with: the file's size on a read, what was
         announced on a write; None leaves it out.
+    @param room: octets of datagrams that can be received at once; a window that does not fit
+        would lose its end each time. None for no bound.
     """
     blksize, windowsize = DEFAULT_BLKSIZE, 1
     timeout: float | None = None
@@ -89,6 +97,9 @@ def negotiate(options: Mapping[str, str], policy: Policy, *, tsize: int | None =
             accepted[name] = asked
         elif name == "tsize" and tsize is not None and announced_size(options) is not None:
             accepted[name] = tsize
+    if room is not None and "windowsize" in accepted:
+        fitting = max(1, room // (blksize + wire.HEADER_SIZE))
+        windowsize = accepted["windowsize"] = min(windowsize, fitting)
     return Grant(
         blksize,
         windowsize,

@@ -173,8 +173,8 @@ class Session:
             return
         self._fail(failure)
 
-    def _grant(self, tsize: int | None) -> options.Grant:
-        grant = options.negotiate(self.context.options, self._policy, tsize=tsize)
+    def _grant(self, tsize: int | None, room: int | None = None) -> options.Grant:
+        grant = options.negotiate(self.context.options, self._policy, tsize=tsize, room=room)
         self.statistics.granted = grant.accepted
         return grant
 
@@ -478,8 +478,11 @@ class WriteSession(Session):
         self._writer = NetasciiWriter(file) if self.context.mode == wire.NETASCII else file
 
     def _opened(self) -> Step:
-        grant = self._grant(self.context.announced_size)
-        self._link.expect(grant.windowsize * (grant.blksize + wire.HEADER_SIZE))
+        announced = self.context.announced_size
+        grant = self._grant(announced)
+        if grant.windowsize > 1:
+            window = grant.windowsize * (grant.blksize + wire.HEADER_SIZE)
+            grant = self._grant(announced, self._link.expect(window))
         self._machine = Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,

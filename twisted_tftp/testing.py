@@ -66,9 +66,10 @@ class MemoryLink:
         """Note whom to give datagrams to."""
         self._receive = receive
 
-    def expect(self, octets: int) -> None:
-        """Note the room that was asked for."""
+    def expect(self, octets: int) -> int:
+        """Note the room that was asked for, and have it."""
         self.room = octets
+        return octets
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Keep copies, as the network would."""

@@ -126,6 +126,11 @@ class RequestPort(udp.Port):
         self._longest = MAX_DATAGRAM
         _enlarge(self.socket, socket.SO_SNDBUF, _SO_SNDBUFFORCE)
 
+    def room(self) -> int:
+        """Return the octets of datagrams that can wait to be read."""
+        room: int = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        return room
+
     def _send(self, datagram: Buffer, ancillary: Ancillary, peer: SocketAddress) -> bool:
         """Send; return whether there was room."""
         try:
@@ -193,8 +198,9 @@ class SharedLink:
     def attach(self, receive: Receive, greedy: bool) -> None:
         """Do nothing: the request port's protocol knows whose each datagram is."""
 
-    def expect(self, octets: int) -> None:
-        """Leave the port's buffer as it is: it belongs to all transfers."""
+    def expect(self, octets: int) -> int:
+        """Return the room of the port's buffer, which belongs to all transfers."""
+        return self._port.room()
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Send each header and its octets as one datagram from the request port."""

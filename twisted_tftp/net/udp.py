@@ -67,8 +67,8 @@ class Link(Protocol):
     def attach(self, receive: Receive, greedy: bool) -> None:
         """Give each of the peer's datagrams to `receive`; read several in a turn if `greedy`."""
 
-    def expect(self, octets: int) -> None:
-        """Make room for windows of `octets`."""
+    def expect(self, octets: int) -> int:
+        """Make room for windows of `octets`; return for how much there is room."""
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Send a burst: header, octets, header, octets, ...; a lost datagram is nobody's fault."""
@@ -176,13 +176,19 @@ class UDPLink:
         self._hub.add(self)
         self._receive = receive
 
-    def expect(self, octets: int) -> None:
-        """Make room in the socket for a window of `octets`, as far as the system allows."""
-        if octets > self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 4:
+    def expect(self, octets: int) -> int:
+        """Make room in the socket for a window of `octets`, as far as the system allows.
+
+        The system counts what a datagram costs it, about twice its octets.
+        """
+        room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if octets > room // 2:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(2 * octets, 2**30))
+            room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         if OFFLOAD:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        return room
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Send each header and its octets as one datagram."""
