@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import random
+import secrets
 import socket
 import struct
 import sys
@@ -103,7 +103,7 @@ def open_socket(
             return sock
         low, high = port_range
         count = high - low + 1
-        start = random.randrange(count)
+        start = secrets.randbelow(count)
         for step in range(count):
             try:
                 sock.bind((host, low + (start + step) % count, *scope))
@@ -290,18 +290,21 @@ class UDPLink:
             return False
         try:
             if self._to is None:
-                datagram = self._sock.recv(MAX_ANSWER)
-                self._receive(datagram, self._clock())  # type: ignore[misc]
-                return True
-            datagram, address = self._sock.recvfrom(MAX_ANSWER)
+                datagram, address = self._sock.recv(MAX_ANSWER), self._peer
+            else:
+                datagram, address = self._sock.recvfrom(MAX_ANSWER)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
             return True  # an ICMP error about something sent earlier
+        if self._to is None:
+            self._receive(datagram, self._clock())  # type: ignore[misc]
+            return True
         self._deliver(self._sock, datagram, address)
         if self._answers > 0:
             self._answers -= 1
-            if not self._answers and not self.closed:
+            # What waits to be sent waits for the first socket.
+            if not self._answers and not self.closed and not self._pending:
                 self._connect()
         return True
 
