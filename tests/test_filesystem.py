@@ -1306,3 +1306,29 @@ def test_a_missing_root_serves_nothing(tmp_path: Path) -> None:
     told = refusal(lambda: backend.open_writer("f", asking()))
     assert not isinstance(told, AccessViolation)
     assert told.code is ErrorCode.FILE_NOT_FOUND
+
+
+def test_no_descriptor_is_closed_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close that fails has closed all the same: the number may be another file's by then."""
+    real, closed = os.close, []
+
+    def close(descriptor: int) -> None:
+        real(descriptor)
+        closed.append(descriptor)
+        if descriptor == writer._upload_descriptor:
+            raise OSError(errno.EIO, "a write has failed after all")
+
+    class Writer:
+        _upload_descriptor = -1
+
+    writer = Writer()
+    upload = value(maybeDeferred(serving(root, "overwrite").open_writer, "file", asking()))
+    upload.write(b"new")
+    writer._upload_descriptor = upload._upload._descriptor
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", close)
+        with pytest.raises(OSError, match="after all"):
+            value(upload.commit())
+        value(upload.abort())
+    assert closed.count(writer._upload_descriptor) == 1
+    assert (root / "file").read_bytes() == OCTETS

@@ -336,3 +336,45 @@ def test_plain_twisted_port_serves_too() -> None:
     net.server.datagramReceived(rrq(b"small"), PEER)
     (link,) = net.links
     assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
+
+
+def test_writes_that_dally_give_their_sockets_to_new_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Complete uploads hold sockets for a while; when there are none left, the oldest go."""
+    net = network(MemoryBackend({"small": b"x"}, "overwrite"))
+    for number in range(3):
+        net.store(f"f{number}", b"x")
+    real = net.open
+
+    def scarce(peer: Any, local: Any) -> MemoryLink:
+        if sum(not link.closed for link in net.links) >= 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(peer, local)
+
+    monkeypatch.setattr(net, "open", scarce)
+    assert net.fetch("small") == b"x"
+    assert net.server.counters.shed == 0
+
+
+def test_writes_that_dally_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of tiny uploads does not hold a socket each for many seconds."""
+    monkeypatch.setattr("twisted_tftp.transfers.MAX_DALLYING", 2)
+    net = network(MemoryBackend({}, "overwrite"))
+    for number in range(5):
+        net.store(f"f{number}", b"x")
+    assert [link.closed for link in net.links] == [True, True, True, False, False]
+
+
+def test_session_that_can_not_be_built_leaves_no_socket() -> None:
+    """A mistake in a subclass is told to its author, and leaks nothing."""
+
+    class Server(TFTPServer):
+        def build_session(self, context: TransferContext, **wiring: Any) -> Session:
+            raise ZeroDivisionError
+
+    net = MemoryNetwork(MemoryBackend({"f": b"x"}), server=Server)
+    with pytest.raises(ZeroDivisionError):
+        net.server.received(rrq(), PEER, LOCAL)
+    assert net.links[0].closed
+    assert len(net.server.transfers) == 0
