@@ -130,6 +130,8 @@ class Simulation:
         sender = self.sender
         if step is Step.READ:
             if self._reading is None:
+                # As a reader does that uses one buffer for all: the last octets are gone.
+                self._buffer[:] = b"\xee" * len(self._buffer)
                 self._reading = (self.now + self.read_time, sender.offset, sender.length)
             if not self.read_time:
                 self._finish_reading()
@@ -151,9 +153,6 @@ class Simulation:
         if (offset, length) != (sender.offset, sender.length):
             self._do_sender(Step.READ)
             return
-        # As a reader does that uses one buffer for all: the last octets are gone.
-        for position in range(len(self._buffer)):
-            self._buffer[position] = 0xEE
         self._buffer = bytearray(self.data[offset : offset + length])
         self._send_burst(sender.burst(memoryview(self._buffer), self.now))
 

@@ -739,3 +739,20 @@ def test_without_descriptors_a_request_gets_silence(opcode: Opcode) -> None:
     assert link.take() == []
     assert net.recorder.outcomes == [Outcome.REFUSED]
     assert_nothing_is_left(net)
+
+
+def test_last_ack_of_an_upload_is_sent_when_a_stop_waits_for_it() -> None:
+    """The end of the last transfer ends all sessions; its client must hear of its file first."""
+    slow = Slow()
+    net = network(slow)
+    transfers = net.server.transfers
+    link = net.request(Opcode.WRQ, "f")
+    slow.go(slow)
+    link.deliver(wire.DATA_HEADERS[1] + b"end")
+    slow.go()
+    transfers.when_none_runs().addCallback(lambda _: transfers.cancel_all("stopping"))
+    assert link.take() == [wire.ack(0)]
+    slow.go()
+    assert link.take() == [wire.ack(1)]
+    assert net.recorder.outcomes == [Outcome.COMPLETED]
+    assert_nothing_is_left(net)

@@ -371,7 +371,7 @@ class Sender:
         if self._read_ahead:
             start = offset - self._at_hand_from
             window = min(self._span, left)
-            if not self._wanting and start + window <= len(self._at_hand) and self._sent:
+            if start + window <= len(self._at_hand) and self._sent:
                 stop = int(start + window)
                 self.datagrams = self._window(self._at_hand[start:stop], now)
                 return Step.BURST if self.datagrams else Step.END
