@@ -106,7 +106,7 @@ def test_gap_is_told_once_with_the_last_block_in_order() -> None:
 def test_gap_at_the_first_block_of_a_window_is_told_too() -> None:
     """The ACK of the window before is repeated."""
     sink = Sink(windowsize=4)
-    assert sink.data(2, block(2), 0.1) == OACK or sink.machine.reply == wire.ack(0)
+    assert sink.data(2, block(2), 0.1) == wire.ack(0)
 
 
 def test_a_second_gap_of_the_same_window_is_not_told_at_once() -> None:
