@@ -39,10 +39,21 @@ def learnt(root: Path) -> CachedOpener:
     return opener
 
 
+def opened(opener: CachedOpener, path: str) -> int | None:
+    """Find a file and open it."""
+    found = opener.find(path)
+    if found is None:
+        return None
+    try:
+        return found.open()
+    finally:
+        found.close()
+
+
 def works() -> bool:
     """Whether the kernel has openat2 with RESOLVE_CACHED."""
     opener = learnt(Path("/"))
-    opener.open("etc/passwd")
+    opened(opener, "etc/passwd")
     return opener._device is not None
 
 
@@ -56,7 +67,7 @@ needs_openat2 = pytest.mark.skipif(not works(), reason="the kernel has no openat
 def test_what_is_in_memory_is_opened_at_once(root: Path, path: str) -> None:
     """A name just used is in the kernel's memory, also through links that stay inside."""
     os.stat(root / path.lstrip("/"))
-    descriptor = learnt(root).open(path)
+    descriptor = opened(learnt(root), path)
     assert descriptor is not None
     assert os.read(descriptor, 100) == b"content"
     os.close(descriptor)
@@ -69,7 +80,7 @@ def test_what_may_lead_outside_is_left_to_the_walk(root: Path, path: str) -> Non
     """Neither refused nor served: the walk can tell an absolute link that stays inside."""
     os.stat(root / path)
     before = descriptors()
-    assert learnt(root).open(path) is None
+    assert opened(learnt(root), path) is None
     assert descriptors() == before
 
 
@@ -80,7 +91,7 @@ def test_what_is_no_file_is_refused_without_blocking(root: Path, path: str) -> N
     os.stat(root / path)
     before = descriptors()
     with pytest.raises(AccessViolation):
-        learnt(root).open(path)
+        opened(learnt(root), path)
     assert descriptors() == before
 
 
@@ -89,14 +100,14 @@ def test_a_name_known_to_be_missing_is_refused_at_once(root: Path) -> None:
     """The kernel remembers missing names too."""
     assert not (root / "missing").exists()
     with pytest.raises(FileNotFound):
-        learnt(root).open("missing")
+        opened(learnt(root), "missing")
 
 
 def test_a_root_that_is_replaced_is_seen(root: Path) -> None:
     """Each call starts from the root's name."""
     opener = learnt(root)
     root.rename(root.parent / "old")
-    assert opener.open("sub/file") is None
+    assert opened(opener, "sub/file") is None
 
 
 def test_without_the_system_call_everything_is_left_to_the_walk(
@@ -112,8 +123,8 @@ def test_without_the_system_call_everything_is_left_to_the_walk(
         return -1
 
     opener._syscall = missing  # type: ignore[assignment]
-    assert opener.open("sub/file") is None
-    assert opener.open("sub/file") is None
+    assert opened(opener, "sub/file") is None
+    assert opened(opener, "sub/file") is None
     assert len(calls) == 1
 
 
@@ -122,7 +133,7 @@ def test_elsewhere_than_on_linux_there_is_no_system_call(
 ) -> None:
     """Everything works through the walk."""
     monkeypatch.setattr("sys.platform", "darwin")
-    assert learnt(root).open("sub/file") is None
+    assert opened(learnt(root), "sub/file") is None
 
 
 @needs_openat2
@@ -130,7 +141,7 @@ def test_a_fifo_is_not_even_opened(root: Path) -> None:
     """Who waits at the other end of a FIFO is not let through by a request for it."""
     os.stat(root / "fifo")
     with pytest.raises(AccessViolation):
-        learnt(root).open("fifo")
+        opened(learnt(root), "fifo")
     # A FIFO that nobody reads can't be opened for writing without waiting; had the request
     # opened it, a writer that waits would have gone through. Watch who opens it.
     watch = ctypes.CDLL(None, use_errno=True)
@@ -138,7 +149,7 @@ def test_a_fifo_is_not_even_opened(root: Path) -> None:
     watch.inotify_add_watch(events, bytes(root / "fifo"), 0x20)  # IN_OPEN
     try:
         with pytest.raises(AccessViolation):
-            learnt(root).open("fifo")
+            opened(learnt(root), "fifo")
         with pytest.raises(BlockingIOError):
             os.read(events, 4096)
         os.close(os.open(root / "fifo", os.O_RDONLY | os.O_NONBLOCK))
@@ -150,7 +161,7 @@ def test_a_fifo_is_not_even_opened(root: Path) -> None:
 def test_nothing_is_opened_before_the_file_system_is_known(root: Path) -> None:
     """The first request goes to a thread, which learns what the others may do."""
     os.stat(root / "sub" / "file")
-    assert CachedOpener(str(root)).open("sub/file") is None
+    assert opened(CachedOpener(str(root)), "sub/file") is None
 
 
 @pytest.mark.parametrize("kind", ["fuse.sshfs", "nfs4", "cifs", ""])
@@ -160,7 +171,7 @@ def test_a_file_system_that_may_wait_is_left_to_threads(
     """Networks and FUSE wait in open() itself, whatever is in memory."""
     monkeypatch.setattr("twisted_tftp.backends.cached._type_of", lambda device: kind)
     os.stat(root / "sub" / "file")
-    assert learnt(root).open("sub/file") is None
+    assert opened(learnt(root), "sub/file") is None
 
 
 @needs_openat2
@@ -169,5 +180,22 @@ def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
     opener = learnt(root)
     assert opener._device is not None
     opener._device += 1
-    assert opener.open("sub/file") is None
+    assert opened(opener, "sub/file") is None
     assert opener._device is None
+
+
+@needs_openat2
+def test_file_that_may_not_be_read_is_left_to_the_walk(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in the way of opening it is found out there."""
+    os.stat(root / "sub" / "file")
+    opener = learnt(root)
+
+    def refused(*args: Any) -> int:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(os, "open", refused)
+    before = descriptors()
+    assert opened(opener, "sub/file") is None
+    assert descriptors() == before

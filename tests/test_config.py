@@ -19,6 +19,7 @@ NAMES = [
     "max-windowsize",
     "rollover",
     "port-range",
+    "cache",
     "max-upload",
     "max-transfers",
     "port",
@@ -189,6 +190,15 @@ def test_a_number_of_thousands_of_digits_is_told_by_its_option(name: str, text: 
     """Python's own limit on digits must not hide which option is meant."""
     with pytest.raises(ValueError, match=name):
         settings({name: text})
+
+
+def test_the_cache_has_a_size_and_a_default() -> None:
+    """It is on unless it is turned off."""
+    assert settings({}).cache == 16 * 1024 * 1024
+    assert settings({"cache": "1M"}).cache == 1024 * 1024
+    assert settings({"cache": "0"}).cache == 0
+    with pytest.raises(ValueError, match="cache must be a size"):
+        settings({"cache": "much"})
 
 
 def test_a_choice_is_told_with_what_can_be_chosen() -> None:

@@ -133,7 +133,7 @@ def leftovers(directory: Path) -> list[str]:
 @pytest.fixture(autouse=True)
 def _cold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a thread look for each name; `test_cached` has the names in the kernel's memory."""
-    monkeypatch.setattr(CachedOpener, "open", lambda self, path: None)
+    monkeypatch.setattr(CachedOpener, "find", lambda self, path: None)
 
 
 @pytest.fixture

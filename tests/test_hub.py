@@ -137,17 +137,94 @@ def test_link_closed_by_another_in_the_same_round_is_left_alone(hub: Hub, reacto
             link.close()
 
 
-def test_descriptor_changes_hands(hub: Hub, reactor: Any, probe: Probe) -> None:
-    """Another link may take over the socket that a link has."""
-    other = Probe()
-    other.close()
-    other.ours = probe.ours
+class Sender:
+    """A link that notes what it is told to send, and fails at it if it is to."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.sent: list[bytes] = []
+        self.fails = fails
+
+    def send_now(self, datagram: bytes) -> None:
+        if self.fails:
+            raise ZeroDivisionError
+        self.sent.append(datagram)
+
+
+def test_single_datagrams_are_sent_at_the_end_of_a_round(reactor: Any) -> None:
+    """Every ready link is read before the first answer goes out; all do, in their order."""
+    hub = EpollHub(reactor)
+    links = [Probe() for _ in range(3)]
+    sender = Sender()
+    seen: list[int] = []
+    for link in links:
+
+        def answer(link: Probe = link) -> None:
+            assert hub.outbox is not None
+            hub.outbox.append((sender, link.read[-1]))
+            seen.append(len(sender.sent))
+
+        link.on_read = answer
+        hub.add(link)
+        link.theirs.send(str(len(seen)).encode())
+    spin(reactor, lambda: len(sender.sent) == 3)
+    assert seen == [0, 0, 0]
+    assert hub.outbox is None
+    for link in links:
+        hub.remove(link)
+        link.close()
+    hub.close()
+
+
+def test_outbox_can_be_sent_before_the_round_is_over(reactor: Any, probe: Probe) -> None:
+    """What must come first goes out first, and the round gathers on."""
+    hub = EpollHub(reactor)
+    sender = Sender()
+
+    def answer() -> None:
+        assert hub.outbox is not None
+        hub.outbox.append((sender, b"first"))
+        hub.send_outbox()
+        assert sender.sent == [b"first"]
+        hub.outbox.append((sender, b"second"))
+
+    probe.on_read = answer
     hub.add(probe)
-    hub.replace(probe, other)
     probe.theirs.send(b"x")
-    spin(reactor, lambda: other.read)
-    assert probe.read == []
-    hub.remove(other)
+    spin(reactor, lambda: len(sender.sent) == 2)
+    hub.send_outbox()
+    hub.remove(probe)
+    hub.close()
+    ReactorHub(reactor).send_outbox()
+
+
+def test_sending_that_fails_does_not_stop_the_hub(reactor: Any, probe: Probe) -> None:
+    """An exception is logged; the next round is served."""
+    hub = EpollHub(reactor)
+
+    def answer() -> None:
+        assert hub.outbox is not None
+        hub.outbox.append((Sender(fails=True), b""))
+
+    probe.on_read = answer
+    hub.add(probe)
+    for count in (1, 2):
+        probe.theirs.send(b"x")
+        spin(reactor, lambda count=count: len(probe.read) == count)
+    hub.remove(probe)
+    hub.close()
+
+
+def test_link_that_leaves_with_its_socket_open_is_not_asked_again(
+    reactor: Any, probe: Probe
+) -> None:
+    """The hub does not spin on a socket that nobody reads any more."""
+    hub = EpollHub(reactor)
+    hub.add(probe)
+    hub.remove(probe)
+    probe.theirs.send(b"x")
+    hub.doRead()
+    assert hub._epoll.poll(0) == []
+    hub.close()
 
 
 def test_link_that_fails_does_not_stop_the_others(reactor: Any) -> None:

@@ -20,16 +20,22 @@ LAYERS = [
     ["transfer", "transfer.step", "transfer.timing", "transfer.blocks"],
     ["transfer.sender", "transfer.receiver"],
     # sockets
-    ["net", "net.hub", "net.strangers", "translate", "transferlog"],
+    ["net", "net.hub", "net.strangers", "alarms", "translate", "transferlog"],
     ["net.udp"],
-    ["net.port"],
+    ["net.links", "net.port"],
     ["session"],
     ["transfers"],
     ["server"],
     ["testing"],
     # stores
     ["backends", "backends.naming"],
-    ["backends.beneath", "backends.cached", "backends.memory", "backends.readonly"],
+    [
+        "backends.beneath",
+        "backends.cached",
+        "backends.contents",
+        "backends.memory",
+        "backends.readonly",
+    ],
     ["backends.filesystem"],
     # faces
     ["config"],

@@ -190,7 +190,7 @@ def test_blksize2_is_granted_as_a_power_of_two(asked: str, granted: int) -> None
 @pytest.mark.parametrize("asked", ["0", "7", "65465", "131072"])
 def test_blksize2_out_of_bounds_is_dropped(asked: str) -> None:
     """The bounds are those of blksize."""
-    assert negotiate({"blksize2": asked}, DEFAULT) == Grant(512, 1, None, Rollover.ZERO, ())
+    assert negotiate({"blksize2": asked}, DEFAULT) == Grant(512, 1, None, Rollover.ZERO, (), None)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,18 @@ def test_repeated_request_repeats_the_first_answer(request_: bytes) -> None:
     assert net.server.counters.repeated == 1
 
 
+def test_request_that_overtakes_the_last_ack_is_a_new_one() -> None:
+    """A client that asks again from the same port has its ACK read first: it was sent first."""
+    net = network(MemoryBackend({"small": b"x"}))
+    link = net.request(wire.Opcode.RRQ, "small", port=4000)
+    assert link.take()
+    link.waiting.append(wire.ack(1))
+    again = net.request(wire.Opcode.RRQ, "small", port=4000)
+    assert again is not link
+    assert again.take() == [wire.DATA_HEADERS[1] + b"x"]
+    assert net.recorder.outcomes == [Outcome.COMPLETED]
+
+
 def test_repeated_request_is_not_answered_more_than_three_times() -> None:
     """A forged request that is repeated draws four datagrams in all."""
     net = network()
@@ -229,7 +241,7 @@ def test_without_a_socket_a_request_is_dropped(monkeypatch: pytest.MonkeyPatch) 
     """When descriptors or ports run out the server lives, and serves when there are some."""
     net = network()
 
-    def none_left(peer: Any, local: Any) -> MemoryLink:
+    def none_left(peer: Any, local: Any, reading: bool) -> MemoryLink:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
@@ -347,10 +359,10 @@ def test_writes_that_dally_give_their_sockets_to_new_requests(
         net.store(f"f{number}", b"x")
     real = net.open
 
-    def scarce(peer: Any, local: Any) -> MemoryLink:
+    def scarce(peer: Any, local: Any, reading: bool) -> MemoryLink:
         if sum(not link.closed for link in net.links) >= 3:
             raise OSError(errno.EMFILE, "Too many open files")
-        return real(peer, local)
+        return real(peer, local, reading)
 
     monkeypatch.setattr(net, "open", scarce)
     assert net.fetch("small") == b"x"

@@ -148,10 +148,10 @@ def test_host_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.MonkeyP
     """A missing address family is no reason not to start, unless it was asked for."""
     real = service_module.listen
 
-    def listen(reactor: Any, port: int, protocol: Any, host: str) -> Any:
+    def listen(reactor: Any, port: int, protocol: Any, host: str, hub: Any) -> Any:
         if ":" in host:
             raise CannotListenError(host, port, OSError(errno.EAFNOSUPPORT, "none"))
-        return real(reactor, port, protocol, host)
+        return real(reactor, port, protocol, host, hub)
 
     monkeypatch.setattr(service_module, "listen", listen)
     running = Running(reactor, host=())
@@ -181,7 +181,7 @@ def test_taken_port_is_said_in_one_line(reactor: Any) -> None:
 def test_missing_privilege_is_explained(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line says what helps."""
 
-    def listen(reactor: Any, port: int, protocol: Any, host: str) -> Any:
+    def listen(reactor: Any, port: int, protocol: Any, host: str, hub: Any) -> Any:
         raise CannotListenError(host, port, PermissionError(13, "Permission denied"))
 
     monkeypatch.setattr(service_module, "listen", listen)
@@ -199,8 +199,9 @@ def test_missing_root_is_said_before_anything_is_bound(reactor: Any, tmp_path: P
 def test_settings_become_a_service(tmp_path: Path) -> None:
     """The command line's settings are the service's."""
     service = make_service(
-        Settings(root=str(tmp_path), port=6969, drain=1.5, policy=Policy(retries=3))
+        Settings(root=str(tmp_path), port=6969, cache=5, drain=1.5, policy=Policy(retries=3))
     )
+    assert service._backend._contents._capacity == 5
     assert isinstance(service, TFTPService)
     assert service.name == "tftp"
 

@@ -14,7 +14,7 @@ class Stub:
         self.transfers, self.key = transfers, key
         self.ended = False
         self.cancelled: list[str] = []
-        transfers.add(key, self)  # type: ignore[arg-type]
+        transfers.add(self)  # type: ignore[arg-type]
 
     def cancel(self, message: str) -> None:
         self.cancelled.append(message)
@@ -24,7 +24,7 @@ class Stub:
 
     def end(self) -> None:
         self.ended = True
-        self.transfers.remove(self.key, self)  # type: ignore[arg-type]
+        self.transfers.remove(self)  # type: ignore[arg-type]
 
 
 def fired(deferred: Any) -> bool:

@@ -14,15 +14,10 @@ from twisted.internet.error import CannotListenError
 from tests.reactors import reactor, spin
 from twisted_tftp import wire
 from twisted_tftp.context import Endpoint
-from twisted_tftp.net.hub import make_hub
+from twisted_tftp.net import links
+from twisted_tftp.net.links import CONNECT_AFTER, IDLE, IDLE_PORTS, LIFE, LinkOpener
 from twisted_tftp.net.port import RequestPort, SharedLink, listen
-from twisted_tftp.net.strangers import Strangers
-from twisted_tftp.net.udp import (
-    CONNECT_AFTER,
-    UDPLink,
-    endpoint,
-    open_socket,
-)
+from twisted_tftp.net.udp import endpoint, open_socket
 
 __all__ = ["reactor"]
 
@@ -72,96 +67,110 @@ def client() -> Iterator[socket.socket]:
 class LinkFixture:
     """A link to a client, in a hub."""
 
-    def __init__(self, reactor: Any, client: socket.socket) -> None:
+    link: Any
+
+    def __init__(self, reactor: Any, client: socket.socket, reading: bool) -> None:
         self.reactor = reactor
-        self.hub = make_hub(reactor)
-        self.strangers = Strangers()
+        self.opener = LinkOpener(reactor, clock=reactor.seconds)
+        self.strangers = self.opener.strangers
         self.got: list[bytes] = []
-        self.sock = open_socket(client.getsockname(), ("127.0.0.1", 69))
+        self.link = self.opener.open(client.getsockname(), ("127.0.0.1", 69), reading)
+        self.sock = self.link._sock
         self.address = self.sock.getsockname()
-        self.link = UDPLink(
-            self.sock,
-            client.getsockname(),
-            self.hub,
-            self.strangers,
-            memoryview(bytearray(65535)),
-            reactor.seconds,
-        )
 
     def receive(self, datagram: Any, now: float) -> None:
         self.got.append(bytes(datagram))
 
+    def replace_socket(self, *errors: int) -> Reluctant:
+        """Let the link have a socket that refuses at times."""
+        sock = Reluctant(self.sock, *errors)
+        self.link._sock = sock
+        return sock
+
+
+def fixture(reactor: Any, client: socket.socket, reading: bool) -> Iterator[LinkFixture]:
+    linked = LinkFixture(reactor, client, reading)
+    yield linked
+    linked.link.close()
+    linked.link.close()
+    linked.opener.close()
+
 
 @pytest.fixture
 def linked(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
-    """Return a link that receives."""
-    fixture = LinkFixture(reactor, client)
-    yield fixture
-    fixture.link.close()
-    fixture.link.close()
-    fixture.hub.close()
+    """Return the link of a client that reads."""
+    yield from fixture(reactor, client, True)
 
 
-def test_link_carries_bursts_and_answers(linked: LinkFixture, client: socket.socket) -> None:
+@pytest.fixture
+def uploading(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
+    """Return the link of a client that writes."""
+    yield from fixture(reactor, client, False)
+
+
+@pytest.fixture(params=[True, False], ids=["reads", "writes"])
+def either(request: Any, reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
+    """Return each kind of link in turn."""
+    yield from fixture(reactor, client, request.param)
+
+
+def test_link_carries_bursts_and_answers(either: LinkFixture, client: socket.socket) -> None:
     """Each pair of header and octets is one datagram; the peer's datagrams come in."""
-    linked.link.attach(linked.receive, False)
-    linked.link.send([b"\0\3\0\1", b"one", b"\0\3\0\2", memoryview(b"two")])
+    either.link.attach(either.receive)
+    either.link.send([b"\0\3\0\1", b"one", b"\0\3\0\2", memoryview(b"two")])
     assert client.recv(100) == b"\0\3\0\1one"
     assert client.recv(100) == b"\0\3\0\2two"
-    linked.link.send((b"\0\4\0\1",))
+    either.link.send((b"\0\4\0\1",))
     assert client.recv(100) == b"\0\4\0\1"
-    client.sendto(b"ack", linked.address)
-    spin(linked.reactor, lambda: linked.got == [b"ack"])
+    client.sendto(b"ack", either.address)
+    spin(either.reactor, lambda: either.got == [b"ack"])
 
 
-@pytest.mark.parametrize("greedy", [True, False])
-def test_link_reads_all_that_comes(
-    linked: LinkFixture, client: socket.socket, greedy: bool
-) -> None:
+def test_link_reads_all_that_comes(either: LinkFixture, client: socket.socket) -> None:
     """Whether it reads one or many in a turn, nothing stays in the socket."""
-    linked.link.attach(linked.receive, greedy)
+    either.link.attach(either.receive)
     for number in range(200):
-        client.sendto(bytes([number]), linked.address)
-    spin(linked.reactor, lambda: len(linked.got) == 200)
-    assert linked.got == [bytes([number]) for number in range(200)]
+        client.sendto(bytes([number]), either.address)
+    spin(either.reactor, lambda: len(either.got) == 200)
+    assert sorted(either.got) == [bytes([number]) for number in range(200)]
 
 
-def test_drain_reads_what_waits_at_once(linked: LinkFixture, client: socket.socket) -> None:
+def test_drain_reads_what_waits_at_once(either: LinkFixture, client: socket.socket) -> None:
     """Before a timeout is acted on, the socket is emptied without the reactor."""
-    linked.link.attach(linked.receive, False)
+    either.link.attach(either.receive)
     for number in range(3):
-        client.sendto(bytes([number]), linked.address)
-    linked.link.drain()
-    assert len(linked.got) == 3
+        client.sendto(bytes([number]), either.address)
+    either.link.drain()
+    assert len(either.got) == 3
 
 
-def test_strangers_do_not_reach_the_transfer(linked: LinkFixture, client: socket.socket) -> None:
+def test_strangers_do_not_reach_the_transfer(either: LinkFixture, client: socket.socket) -> None:
     """A packet of another port, or of another address with the same port, gets ERROR 5."""
-    linked.link.attach(linked.receive, False)
+    either.link.attach(either.receive)
     with contextlib.ExitStack() as stack:
         for address in (("127.0.0.1", 0), ("127.0.0.2", client.getsockname()[1])):
             stranger = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             stranger.bind(address)
             stranger.settimeout(10)
-            stranger.sendto(wire.ack(1), linked.address)
-            spin(linked.reactor, lambda: linked.strangers.counted)
+            stranger.sendto(wire.ack(1), either.address)
+            spin(either.reactor, lambda: either.strangers.counted)
             assert wire.parse_error(stranger.recv(100))[0] == 5
-            linked.strangers.counted = 0
-    assert linked.got == []
+            either.strangers.counted = 0
+    assert either.got == []
 
 
-def test_link_closed_while_it_is_read_stops(linked: LinkFixture, client: socket.socket) -> None:
+def test_link_closed_while_it_is_read_stops(either: LinkFixture, client: socket.socket) -> None:
     """A datagram that ends the transfer is the last one read."""
 
     def receive(datagram: Any, now: float) -> None:
-        linked.got.append(bytes(datagram))
-        linked.link.close()
+        either.got.append(bytes(datagram))
+        either.link.close()
 
-    linked.link.attach(receive, True)
+    either.link.attach(receive)
     for _ in range(3):
-        client.sendto(b"x", linked.address)
-    spin(linked.reactor, lambda: linked.got)
-    assert linked.got == [b"x"]
+        client.sendto(b"x", either.address)
+    spin(either.reactor, lambda: either.got)
+    assert either.got == [b"x"]
 
 
 class Reluctant:
@@ -199,65 +208,62 @@ class Reluctant:
         self.sock.close()
 
 
-def test_full_socket_is_waited_for_with_a_copy(linked: LinkFixture) -> None:
+def test_full_socket_is_waited_for_with_a_copy(either: LinkFixture) -> None:
     """On EAGAIN the rest of the burst is kept, copied, and sent when there is room."""
-    sock = Reluctant(linked.sock, 0, errno.EAGAIN, errno.EAGAIN)
-    linked.link._sock = sock  # type: ignore[assignment]
-    linked.link._offload = False
-    linked.link.attach(linked.receive, False)
+    sock = either.replace_socket(0, errno.EAGAIN, errno.EAGAIN)
+    either.link._offload = False
+    either.link.attach(either.receive)
     octets = bytearray(b"12")
     view = memoryview(octets)
-    linked.link.send([b"h1", view[:1], b"h2", view[1:]])
+    either.link.send([b"h1", view[:1], b"h2", view[1:]])
     octets[:] = b"xx"
-    linked.link.send([b"h3", b"3"])
-    spin(linked.reactor, lambda: len(sock.sent) == 2)
+    either.link.send([b"h3", b"3"])
+    spin(either.reactor, lambda: len(sock.sent) == 2)
     assert sock.sent == [b"h11", b"h33"]
-    spin(linked.reactor, lambda: not linked.link._pending)
+    spin(either.reactor, lambda: not either.link._pending)
 
 
-def test_burst_that_waited_is_sent_as_it_was(linked: LinkFixture) -> None:
+def test_burst_that_waited_is_sent_as_it_was(either: LinkFixture) -> None:
     """What is reused by the reader meanwhile does not change what goes out."""
-    sock = Reluctant(linked.sock, errno.EAGAIN)
-    linked.link._sock = sock  # type: ignore[assignment]
-    linked.link.attach(linked.receive, False)
+    sock = either.replace_socket(errno.EAGAIN)
+    either.link.attach(either.receive)
     octets = bytearray(b"12")
-    linked.link.send([b"h1", memoryview(octets)])
+    either.link.send([b"h1", memoryview(octets)])
     octets[:] = b"xx"
-    spin(linked.reactor, lambda: sock.sent)
+    spin(either.reactor, lambda: sock.sent)
     assert sock.sent == [b"h112"]
 
 
 @pytest.mark.parametrize(
     "error", [errno.ENOBUFS, errno.EPERM, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EMSGSIZE]
 )
-def test_datagram_that_can_not_be_sent_counts_as_lost(linked: LinkFixture, error: int) -> None:
+def test_datagram_that_can_not_be_sent_counts_as_lost(either: LinkFixture, error: int) -> None:
     """The others of the burst go out, and nobody fails."""
-    sock = Reluctant(linked.sock, error)
-    linked.link._sock = sock  # type: ignore[assignment]
-    linked.link._offload = False
-    linked.link.send([b"h1", b"1", b"h2", b"2"])
+    sock = either.replace_socket(error)
+    either.link._offload = False
+    either.link.send([b"h1", b"1", b"h2", b"2"])
     assert sock.sent == [b"h22"]
 
 
 def test_socket_error_while_reading_is_no_failure(
-    linked: LinkFixture, client: socket.socket
+    uploading: LinkFixture, client: socket.socket
 ) -> None:
     """An ICMP error that the system reports is passed over."""
-    linked.link.attach(linked.receive, True)
-    linked.link._sock = Reluctant(linked.sock, errno.ECONNREFUSED)  # type: ignore[assignment]
-    client.sendto(b"x", linked.address)
-    spin(linked.reactor, lambda: linked.got == [b"x"])
+    uploading.link.attach(uploading.receive)
+    uploading.replace_socket(errno.ECONNREFUSED)
+    client.sendto(b"x", uploading.address)
+    spin(uploading.reactor, lambda: uploading.got == [b"x"])
 
 
-def test_room_for_a_window_is_asked_for(linked: LinkFixture) -> None:
+def test_room_for_a_window_is_asked_for(uploading: LinkFixture) -> None:
     """The receive buffer grows for windows that it could not hold, and for no others."""
-    before = linked.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    linked.link.expect(1000)
-    assert linked.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
-    linked.link.expect(before)
-    assert linked.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= before
-    assert linked.link.logPrefix() == "tftp"
-    linked.link.connectionLost(None)  # type: ignore[arg-type]
+    before = uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    uploading.link.expect(1000)
+    assert uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
+    uploading.link.expect(before)
+    assert uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= before
+    assert uploading.link.logPrefix() == "tftp"
+    uploading.link.connectionLost(None)  # type: ignore[arg-type]
 
 
 def test_ports_come_from_the_range() -> None:
@@ -320,7 +326,7 @@ def test_request_port_answers_from_the_address_that_was_asked(reactor: Any) -> N
                 spin(reactor, lambda: protocol.got)
                 _, peer, local = protocol.got[0]
                 link = SharedLink(port, peer, local)
-                link.attach(lambda datagram, now: None, False)
+                link.attach(lambda datagram, now: None)
                 link.expect(10)
                 link.send([b"h1", b"1", b"h2", b"2"])
                 assert sock.recvfrom(10)[0] == b"h11"
@@ -418,12 +424,12 @@ def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
     linked: LinkFixture, client: socket.socket
 ) -> None:
     """After some packets a second socket serves the peer; a stranger still gets ERROR 5."""
-    linked.link.attach(linked.receive, False)
+    linked.link.attach(linked.receive)
     for number in range(CONNECT_AFTER + 10):
         client.sendto(bytes([number]), linked.address)
     spin(linked.reactor, lambda: len(linked.got) == CONNECT_AFTER + 10)
     assert sorted(linked.got) == [bytes([number]) for number in range(CONNECT_AFTER + 10)]
-    assert linked.link._doorstep is not None
+    assert linked.link._sock is not linked.sock
     linked.link.send([b"h1", b"1"])
     linked.link.send([b"h2", b"2", b"h3", b"3"])
     assert [client.recvfrom(10) for _ in range(3)] == [
@@ -445,29 +451,186 @@ def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
             other.bind(linked.address)
 
 
+@pytest.mark.parametrize("cause", ["no descriptor", "few descriptors", "no shared port"])
 def test_link_that_can_not_be_connected_goes_on(
-    linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch
+    linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
-    """Without a descriptor, or where the port can't be shared, the first socket serves on."""
-    for attribute in ("socket", "SOL_SOCKET"):
-        linked.link.attach(linked.receive, False)
-        with monkeypatch.context() as patch:
-            if attribute == "socket":
+    """Without a descriptor to spare, or a port to share, the first socket serves on."""
+    linked.link.attach(linked.receive)
 
-                def none_left(*args: Any) -> Any:
-                    raise OSError(errno.EMFILE, "none left")
+    def none_left(*args: Any) -> Any:
+        raise OSError(errno.EMFILE, "none left")
 
-                patch.setattr(socket, "socket", none_left)
-            else:
-                patch.setattr(socket, "SOL_SOCKET", 12345)
-            for _ in range(CONNECT_AFTER):
-                client.sendto(b"x", linked.address)
-                linked.link.drain()
-        assert linked.link._doorstep is None
-        linked.hub.remove(linked.link)
-        linked.hub._epoll.unregister(linked.link.fileno())  # type: ignore[attr-defined]
-        linked.link._receive = None
-    assert len(linked.got) == 2 * CONNECT_AFTER
+    with monkeypatch.context() as patch:
+        if cause == "no descriptor":
+            patch.setattr(socket, "socket", none_left)
+        elif cause == "few descriptors":
+            patch.setattr(links, "_descriptors", lambda: 4)
+        else:
+            patch.setattr(socket, "SO_REUSEADDR", 12345)
+        for _ in range(CONNECT_AFTER):
+            client.sendto(b"x", linked.address)
+            linked.link.drain()
+    assert linked.link._sock is linked.sock
+    client.sendto(b"on", linked.address)
+    spin(linked.reactor, lambda: linked.got[-1] == b"on")
+    assert len(linked.got) == CONNECT_AFTER + 1
+
+
+def open_read(linked: LinkFixture, peer: Any) -> Any:
+    """Return the link of another read."""
+    return linked.opener.open(peer, ("127.0.0.1", 69), True)
+
+
+def test_transfers_at_once_have_ports_of_their_own(linked: LinkFixture) -> None:
+    """A port is kept for the next transfer only once its own is over."""
+    other = open_read(linked, ("127.0.0.1", 1))
+    assert other._port.address != linked.address
+    other.close()
+    third = open_read(linked, ("127.0.0.1", 2))
+    assert third._port is other._port
+    assert third._sock.fileno() >= 0
+    third.close()
+
+
+def test_peer_does_not_come_back_to_a_port(linked: LinkFixture, client: socket.socket) -> None:
+    """What is left of a peer's last transfer reaches no other, and is not answered."""
+    linked.link.close()
+    again = open_read(linked, client.getsockname())
+    again.attach(linked.receive)
+    assert again._port.address != linked.address
+    client.sendto(wire.ack(3), linked.address)
+    client.sendto(b"new", again._port.address)
+    spin(linked.reactor, lambda: linked.got)
+    assert linked.got == [b"new"]
+    assert linked.strangers.counted == 0
+    again.close()
+
+
+def test_client_that_always_asks_from_one_port_leaves_no_ports(linked: LinkFixture) -> None:
+    """Each of its transfers needs a port that does not know it; none of them is kept."""
+    linked.link.close()
+    asked = [("127.0.0.1", 1)] * 20
+    ports = []
+    for peer in asked:
+        link = open_read(linked, peer)
+        ports.append(link._port)
+        link.close()
+    assert len(set(ports)) == 20
+    assert [port.fileno() >= 0 for port in ports] == [True] + [False] * 19
+
+
+def test_port_that_serves_again_knows_its_new_peer_only(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """The peer before gets silence, the new one is heard, and anybody else gets ERROR 5."""
+    linked.link.close()
+    with contextlib.ExitStack() as stack:
+        new, stranger = (
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in "ab"
+        )
+        for sock in (new, stranger):
+            sock.bind(("127.0.0.1", 0))
+            sock.settimeout(10)
+        link = open_read(linked, new.getsockname())
+        link.attach(linked.receive)
+        assert link._port.address == linked.address
+        for sock in (client, stranger, new):
+            sock.sendto(wire.ack(1), linked.address)
+        spin(linked.reactor, lambda: linked.got)
+        assert linked.strangers.counted == 1
+        assert wire.parse_error(stranger.recv(100))[0] == 5
+        link.close()
+        stranger.sendto(wire.ack(2), linked.address)
+        spin(linked.reactor, lambda: linked.strangers.counted == 2)
+
+
+def test_port_is_given_up_after_some_transfers(linked: LinkFixture) -> None:
+    """Then comes another one, which nobody knows yet."""
+    linked.link.close()
+    for number in range(LIFE - 1):
+        link = open_read(linked, ("127.0.0.2", number + 1))
+        assert link._port is linked.link._port
+        link.close()
+    assert linked.sock.fileno() < 0
+    link = open_read(linked, ("127.0.0.3", 1))
+    assert link._port is not linked.link._port
+    link.close()
+
+
+def sweep(linked: LinkFixture) -> None:
+    """Let the opener's timer fire now."""
+    assert linked.opener._sweep is not None
+    linked.opener._sweep.cancel()
+    linked.opener._swept()
+
+
+def test_idle_ports_are_few_and_not_kept_for_long(linked: LinkFixture) -> None:
+    """After a storm the descriptors are back where they were."""
+    now = [0.0]
+    linked.opener._clock = lambda: now[0]
+    links_ = [open_read(linked, ("127.0.0.2", number + 1)) for number in range(IDLE_PORTS + 5)]
+    for link in links_:
+        link.close()
+    assert sum(link._port.fileno() >= 0 for link in links_) == IDLE_PORTS
+    now[0] = IDLE + 1
+    link = open_read(linked, ("127.0.0.3", 1))
+    sweep(linked)
+    link.close()
+    assert [port.fileno() >= 0 for port in linked.opener._idle] == [True]
+    assert sum(link._port.fileno() >= 0 for link in links_) == 1
+    sweep(linked)
+    now[0] = 2 * IDLE + 1
+    sweep(linked)
+    assert linked.opener._idle == []
+    assert linked.opener._sweep is None
+
+
+def test_idle_ports_make_room_for_those_that_are_needed(
+    linked: LinkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a free port or descriptor an idle one is given up."""
+    idle = open_read(linked, ("127.0.0.1", 1))
+    idle.close()
+
+    def scarce(*args: Any) -> socket.socket:
+        if idle._port.fileno() >= 0:
+            raise OSError(errno.EADDRINUSE, "none left")
+        return open_socket(*args)
+
+    monkeypatch.setattr(links, "open_socket", scarce)
+    write = linked.opener.open(("127.0.0.1", 2), ("127.0.0.1", 69), False)
+    assert idle._port.fileno() < 0
+    write.close()
+
+    def none_left(*args: Any) -> socket.socket:
+        raise OSError(errno.EADDRINUSE, "none left")
+
+    monkeypatch.setattr(links, "open_socket", none_left)
+    with pytest.raises(OSError, match="none left"):
+        linked.opener.open(("127.0.0.1", 2), ("127.0.0.1", 69), False)
+
+
+def test_idle_port_of_another_address_is_not_used(linked: LinkFixture) -> None:
+    """The answer leaves from the address that was asked."""
+    linked.link.close()
+    for local in (("127.0.0.2", 69), None):
+        link: Any = linked.opener.open(("127.0.0.1", 1), local, True)
+        assert link._port is not linked.link._port
+        link.close()
+    link = open_read(linked, ("127.0.0.1", 1))
+    assert link._port is linked.link._port
+    link.close()
+
+
+def test_link_that_is_closed_while_it_waits_for_room_is_forgotten(linked: LinkFixture) -> None:
+    """What a finished transfer had still to send is not sent any more."""
+    sock = linked.replace_socket(errno.EAGAIN)
+    linked.link.send((b"one",))
+    linked.link.close()
+    linked.reactor.iterate(0)
+    linked.reactor.iterate(0)
+    assert sock.sent == []
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT])
@@ -475,8 +638,7 @@ def test_window_goes_out_without_offload_where_that_is_refused(
     linked: LinkFixture, error: int
 ) -> None:
     """Once refused, each block is sent by itself, and offload is not tried again."""
-    sock = Reluctant(linked.sock, error)
-    linked.link._sock = sock  # type: ignore[assignment]
+    sock = linked.replace_socket(error)
     linked.link.send([b"h1", b"1", b"h2", b"2", b"h3", b""])
     assert sock.sent == [b"h11", b"h22", b"h3"]
     linked.link.send([b"h4", b"4", b"h5", b"5"])
@@ -492,7 +654,7 @@ def test_windows_of_any_size_arrive_as_datagrams(
     client.setsockopt(socket.SOL_SOCKET, 33, 64 * 1024 * 1024)
     if client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 2 * count * (size + 700):
         pytest.xfail("the system allows no buffer for so large a window")
-    linked.link.attach(linked.receive, False)
+    linked.link.attach(linked.receive)
     burst: list[Any] = []
     for number in range(count):
         burst += [wire.DATA_HEADERS[number], bytes([number]) * size]
@@ -505,49 +667,51 @@ def test_windows_of_any_size_arrive_as_datagrams(
 
 
 def test_datagrams_received_in_one_piece_are_told_apart(
-    linked: LinkFixture, client: socket.socket
+    uploading: LinkFixture, client: socket.socket
 ) -> None:
     """With receive offload a window comes as one, and each of its datagrams is delivered."""
-    linked.link.expect(1000)
-    linked.link.attach(linked.receive, True)
+    uploading.link.expect(1000)
+    uploading.link.attach(uploading.receive)
     segments = [bytes([number]) * 100 for number in range(10)] + [b"end"]
     size = [(socket.IPPROTO_UDP, 103, b"\x64\x00")]
-    client.sendmsg(segments, size, 0, linked.address)
-    client.sendto(b"alone", linked.address)
-    client.sendto(b"", linked.address)
-    client.sendto(b"last", linked.address)
-    spin(linked.reactor, lambda: linked.got and linked.got[-1] == b"last")
-    assert [datagram for datagram in linked.got if datagram] == [*segments, b"alone", b"last"]
+    client.sendmsg(segments, size, 0, uploading.address)
+    client.sendto(b"alone", uploading.address)
+    client.sendto(b"", uploading.address)
+    client.sendto(b"last", uploading.address)
+    spin(uploading.reactor, lambda: uploading.got and uploading.got[-1] == b"last")
+    assert [datagram for datagram in uploading.got if datagram] == [*segments, b"alone", b"last"]
 
 
-def test_window_of_a_stranger_is_not_the_peers(linked: LinkFixture, client: socket.socket) -> None:
+def test_window_of_a_stranger_is_not_the_peers(
+    uploading: LinkFixture, client: socket.socket
+) -> None:
     """Received in one piece or not, what comes from elsewhere gets ERROR 5."""
-    linked.link.expect(1000)
-    linked.link.attach(linked.receive, True)
+    uploading.link.expect(1000)
+    uploading.link.attach(uploading.receive)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.settimeout(10)
         size = [(socket.IPPROTO_UDP, 103, b"\x08\x00")]
-        stranger.sendmsg([wire.DATA_HEADERS[1] + b"1234"] * 3, size, 0, linked.address)
-        spin(linked.reactor, lambda: linked.strangers.counted)
+        stranger.sendmsg([wire.DATA_HEADERS[1] + b"1234"] * 3, size, 0, uploading.address)
+        spin(uploading.reactor, lambda: uploading.strangers.counted)
         assert wire.parse_error(stranger.recv(100))[0] == 5
-    assert linked.got == []
+    assert uploading.got == []
 
 
 def test_transfer_that_ends_within_a_piece_gets_no_more_of_it(
-    linked: LinkFixture, client: socket.socket
+    uploading: LinkFixture, client: socket.socket
 ) -> None:
     """What follows the end is not delivered to a closed link."""
 
     def receive(datagram: Any, now: float) -> None:
-        linked.got.append(bytes(datagram))
-        linked.link.close()
+        uploading.got.append(bytes(datagram))
+        uploading.link.close()
 
-    linked.link.expect(1000)
-    linked.link.attach(receive, True)
+    uploading.link.expect(1000)
+    uploading.link.attach(receive)
     size = [(socket.IPPROTO_UDP, 103, b"\x08\x00")]
-    client.sendmsg([b"12345678"] * 3, size, 0, linked.address)
-    spin(linked.reactor, lambda: linked.got)
-    assert linked.got == [b"12345678"]
+    client.sendmsg([b"12345678"] * 3, size, 0, uploading.address)
+    spin(uploading.reactor, lambda: uploading.got)
+    assert uploading.got == [b"12345678"]
 
 
 class FullAtFirst(FailingOnce):

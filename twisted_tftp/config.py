@@ -9,8 +9,9 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from twisted_tftp.backends.filesystem import CACHE
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
@@ -27,6 +28,7 @@ class Settings:
     @ivar root: the directory that is served.
     @ivar host: addresses to listen on; none for all of IPv4 and IPv6.
     @ivar port: the request port.
+    @ivar cache: octets of small files that are kept in memory.
     @ivar write: `never`, `create` or `overwrite`.
     @ivar drain: seconds that running transfers have to finish when the service stops.
     @ivar policy: what is granted to clients.
@@ -37,6 +39,7 @@ class Settings:
     host: tuple[str, ...] = ()
     port: int = 69
     write: str = WriteMode.NEVER.value
+    cache: int = CACHE
     drain: float = 5.0
     policy: Policy = field(default_factory=Policy)
     verbose: bool = False
@@ -59,7 +62,7 @@ def settings(raw: Mapping[str, Any]) -> Settings:
         rollover=_choice(raw, "rollover", Rollover, defaults.rollover),
         port_range=_port_range(raw.get("port-range")),
         single_port=bool(raw.get("single-port")),
-        max_upload=_size(raw, "max-upload"),
+        max_upload=_size(raw, "max-upload", None),
         max_transfers=_integer(raw, "max-transfers", defaults.max_transfers),
     )
     port = _integer(raw, "port", Settings.port)
@@ -80,6 +83,7 @@ def settings(raw: Mapping[str, Any]) -> Settings:
         host=tuple(raw.get("host") or ()),
         port=port,
         write=_choice(raw, "write", WriteMode, WriteMode.NEVER).value,
+        cache=_size(raw, "cache", Settings.cache),
         drain=drain,
         policy=policy,
         verbose=bool(raw.get("verbose")),
@@ -123,11 +127,14 @@ def _choice(raw: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
         raise ValueError(f"{name} must be one of {choices}, not {value!r}") from None
 
 
-def _size(raw: Mapping[str, Any], name: str) -> int | None:
+_T = TypeVar("_T")
+
+
+def _size(raw: Mapping[str, Any], name: str, default: _T) -> int | _T:
     """Return octets: `100000`, `64k`, `20M`, `4GiB` (powers of 1024)."""
     value = raw.get(name)
     if value is None:
-        return None
+        return default
     match = _SIZE.match(value)
     if not match:
         raise ValueError(f"{name} must be a size such as 100000, 64k, 20M or 4G, not {value!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -25,8 +25,7 @@ class Direction(Enum):
     WRITE = "write"
 
 
-@dataclass(frozen=True)
-class TransferContext:
+class TransferContext(NamedTuple):
     """What a request says, for backends, sessions and observers.
 
     @ivar peer: the client's address and port.
@@ -71,7 +70,7 @@ class Outcome(Enum):
     CANCELLED = "cancelled"
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class TransferStatistics:
     """How one transfer went; the same object from its start to its end.
 
@@ -90,7 +89,7 @@ class TransferStatistics:
     retransmissions: int = 0
     ended: float | None = None
     outcome: Outcome | None = None
-    error: str = field(default="")
+    error: str = ""
 
     @property
     def seconds(self) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from twisted_tftp import wire
 from twisted_tftp.policy import (
@@ -31,6 +32,7 @@ class Grant:
 
     @ivar timeout: seconds negotiated by the client, or None.
     @ivar accepted: the options of the OACK, (name, value), in the order asked.
+    @ivar oack: the OACK, or None where no option was granted (RFC 2347 section 3).
     """
 
     blksize: int
@@ -38,11 +40,7 @@ class Grant:
     timeout: float | None
     rollover: Rollover
     accepted: tuple[tuple[str, str], ...]
-
-    @property
-    def oack(self) -> bytes | None:
-        """The OACK, or None where no option was granted (RFC 2347 section 3)."""
-        return wire.oack(self.accepted) if self.accepted else None
+    oack: bytes | None
 
 
 def announced_size(options: Mapping[str, str]) -> int | None:
@@ -64,16 +62,36 @@ def negotiate(
     @param room: octets of datagrams that can be received at once; a window that does not fit
         would lose its end each time. None for no bound.
     """
+    # The policy's parts, and not the policy: that takes longer to hash than all the rest.
+    return _negotiate(
+        tuple(options.items()),
+        policy.max_blksize,
+        policy.max_windowsize,
+        policy.rollover,
+        tsize,
+        room,
+    )
+
+
+@lru_cache(maxsize=1024)  # machines that boot ask for the same again and again
+def _negotiate(
+    asked_options: tuple[tuple[str, str], ...],
+    max_blksize: int,
+    max_windowsize: int,
+    rollover: Rollover,
+    tsize: int | None,
+    room: int | None,
+) -> Grant:
+    options = dict(asked_options)
     blksize, windowsize = DEFAULT_BLKSIZE, 1
     timeout: float | None = None
-    rollover = policy.rollover
     accepted: dict[str, int] = {}
     for name in options:
         if name in ("blksize", "blksize2") and not accepted.keys() & {"blksize", "blksize2"}:
             asked = _number(options, name, MIN_BLKSIZE, MAX_BLKSIZE)
             if asked is None:
                 continue
-            blksize = min(asked, policy.max_blksize)
+            blksize = min(asked, max_blksize)
             if name == "blksize2":
                 blksize = 1 << (blksize.bit_length() - 1)
             accepted[name] = blksize
@@ -81,7 +99,7 @@ def negotiate(
             asked = _number(options, name, 1, 65535)
             if asked is None:
                 continue
-            windowsize = accepted[name] = min(asked, policy.max_windowsize)
+            windowsize = accepted[name] = min(asked, max_windowsize)
         elif name in ("timeout", "utimeout") and timeout is None:
             low, high, unit = (1, 255, 1.0) if name == "timeout" else (10_000, 255_000_000, 1e-6)
             asked = _number(options, name, low, high)
@@ -100,13 +118,9 @@ def negotiate(
     if room is not None and "windowsize" in accepted:
         fitting = max(1, room // (blksize + wire.HEADER_SIZE))
         windowsize = accepted["windowsize"] = min(windowsize, fitting)
-    return Grant(
-        blksize,
-        windowsize,
-        timeout,
-        rollover,
-        tuple((name, str(value)) for name, value in accepted.items()),
-    )
+    pairs = tuple((name, str(value)) for name, value in accepted.items())
+    oack = wire.oack(pairs) if pairs else None
+    return Grant(blksize, windowsize, timeout, rollover, pairs, oack)
 
 
 def _number(options: Mapping[str, str], name: str, low: int, high: int) -> int | None:

@@ -10,19 +10,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from twisted_tftp import wire
+from twisted_tftp.alarms import Alarms
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import TFTPError
+from twisted_tftp.net.links import LinkOpener
 from twisted_tftp.net.port import RequestPort, SharedLink
-from twisted_tftp.net.udp import Link, LinkOpener, SocketAddress, endpoint
+from twisted_tftp.net.udp import Link, SocketAddress, endpoint
 from twisted_tftp.options import announced_size
 from twisted_tftp.policy import Policy
-from twisted_tftp.session import ReadSession, Session, WriteSession
+from twisted_tftp.session import ReadSession, Session, Wiring, WriteSession
 from twisted_tftp.transferlog import TransferLog
 from twisted_tftp.transfers import Transfers
 
@@ -35,6 +38,13 @@ READ_AHEAD, READ_AHEAD_IN_ALL = 64 * 1024, 16 * 1024 * 1024
 
 #: Seconds between two warnings of the same kind.
 WARN_INTERVAL = 60.0
+
+
+#: Machines that boot ask for the same again and again.
+_parse = lru_cache(maxsize=1024)(wire.parse_request)
+
+#: Of the first octets of a request: whether it is to read.
+_READING = {b"\0\1": True, b"\0\2": False}
 
 
 @dataclass
@@ -75,6 +85,7 @@ class TFTPServer(DatagramProtocol):
         clock: Callable[[], float] = time.monotonic,
         transfers: Transfers | None = None,
         opener: Any = None,
+        alarms: Alarms | None = None,
     ) -> None:
         """Make a server of one request port.
 
@@ -85,10 +96,10 @@ class TFTPServer(DatagramProtocol):
         @param clock: seconds of a clock that only grows.
         @param transfers: shared with the server's other ports.
         @param opener: a `LinkOpener` or what has its `open`; shared likewise.
+        @param alarms: shared likewise.
         """
         if reactor is None:
             from twisted.internet import reactor
-        self.backend = backend
         self.policy = Policy() if policy is None else policy
         self.observer = TransferLog(reactor=reactor) if observer is None else observer
         self.reactor = reactor
@@ -99,7 +110,25 @@ class TFTPServer(DatagramProtocol):
         if opener is None:
             opener = LinkOpener(reactor, self.policy.port_range, clock)
         self.opener = opener
+        self._wiring = Wiring(
+            backend,
+            self.policy,
+            self.observer,
+            clock,
+            Alarms(reactor, clock) if alarms is None else alarms,
+            self.transfers.finished,
+            self.transfers.remove,
+        )
         self._warned: dict[str, float] = {}
+
+    @property
+    def backend(self) -> Any:
+        """The backend that new transfers ask; it may be exchanged."""
+        return self._wiring.backend
+
+    @backend.setter
+    def backend(self, backend: Any) -> None:
+        self._wiring.backend = backend
 
     def datagramReceived(self, datagram: bytes, addr: SocketAddress) -> None:
         """Take a datagram from a plain Twisted port, which can't tell which address it reached."""
@@ -123,8 +152,8 @@ class TFTPServer(DatagramProtocol):
         """
         key = (peer, local)
         running = self.transfers.find(key)
-        opcode = wire.opcode_of(datagram)
-        if opcode not in (wire.Opcode.RRQ, wire.Opcode.WRQ):
+        reading = _READING.get(datagram[:2])
+        if reading is None:
             if self.policy.single_port and running is not None:
                 running.receive(datagram, self.clock())
             else:
@@ -132,6 +161,10 @@ class TFTPServer(DatagramProtocol):
             return
         if not self.accepting:
             return
+        if running is not None and not self.policy.single_port:
+            # The peer's last ACK may wait in the transfer's socket: it was sent before this.
+            running.catch_up()
+            running = self.transfers.find(key)
         if running is not None and self._is_repeated(running, datagram):
             self.counters.repeated += 1
             return
@@ -139,7 +172,7 @@ class TFTPServer(DatagramProtocol):
             self._shed("max-transfers is reached")
             return
         try:
-            link = self._open_link(peer, local)
+            link = self._open_link(peer, local, reading)
         except OSError as error:
             self._shed(f"no socket for a transfer: {error.strerror}")
             return
@@ -167,7 +200,7 @@ class TFTPServer(DatagramProtocol):
     ) -> None:
         """Start a session, or say why not; `running` is another one of the same peer."""
         try:
-            request = wire.parse_request(datagram)
+            request = _parse(datagram)
         except TFTPError as failure:
             self.counters.malformed += 1
             link.send((wire.error(failure),))
@@ -187,20 +220,15 @@ class TFTPServer(DatagramProtocol):
         transfers = self.transfers
         session = self.build_session(
             context,
+            key=key,
             request=datagram,
             link=link,
-            backend=self.backend,
-            policy=self.policy,
-            observer=self.observer,
-            reactor=self.reactor,
-            clock=self.clock,
             read_ahead=min(READ_AHEAD, READ_AHEAD_IN_ALL // (transfers.running + 1)),
-            on_finished=transfers.finished,
-            on_ended=lambda ended: transfers.remove(key, ended),
+            wiring=self._wiring,
         )
         if running is not None and self.policy.single_port:
             running.cancel()  # one peer, one transfer: its packets could not be told apart
-        transfers.add(key, session)
+        transfers.add(session)
         session.start()
 
     def _is_repeated(self, running: Session, datagram: bytes) -> bool:
@@ -216,18 +244,18 @@ class TFTPServer(DatagramProtocol):
             return True
         return self.clock() - running.statistics.started < YOUNG
 
-    def _open_link(self, peer: SocketAddress, local: SocketAddress | None) -> Link:
+    def _open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
         if self.policy.single_port:
             assert isinstance(self.transport, RequestPort)
             return SharedLink(self.transport, peer, local)
         link: Link
         try:
-            link = self.opener.open(peer, local)
+            link = self.opener.open(peer, local, reading)
         except OSError:
             # Writes that are complete hold sockets only to answer a repeated last block.
             if not self.transfers.end_dallying():
                 raise
-            link = self.opener.open(peer, local)
+            link = self.opener.open(peer, local, reading)
         return link
 
     def _shed(self, reason: str) -> None:

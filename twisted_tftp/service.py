@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,11 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
+from twisted_tftp.alarms import Alarms
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.config import Settings
+from twisted_tftp.net.links import LinkOpener
 from twisted_tftp.net.port import RequestPort, listen
-from twisted_tftp.net.udp import LinkOpener
 from twisted_tftp.policy import Policy
 from twisted_tftp.server import TFTPServer
 from twisted_tftp.transferlog import TransferLog
@@ -89,6 +91,7 @@ class TFTPService(Service):
         self._observer = TransferLog(reactor=reactor) if observer is None else observer
         self._reactor = reactor
         self._opener = LinkOpener(reactor, self._policy.port_range)
+        self._alarms = Alarms(reactor, time.monotonic)
         self._ports: list[RequestPort] = []
         self.transfers = Transfers()
         self.servers: list[TFTPServer] = []
@@ -113,6 +116,7 @@ class TFTPService(Service):
                 if not self._host and host == "::" and _family_is_missing(error.socketError):
                     continue
                 self._close_ports()
+                self._opener.close()
                 raise StartError(f"tftp: {_explain(host, self._port, error)}") from None
         super().privilegedStartService()
 
@@ -166,8 +170,9 @@ class TFTPService(Service):
             reactor=self._reactor,
             transfers=self.transfers,
             opener=self._opener,
+            alarms=self._alarms,
         )
-        self._ports.append(listen(self._reactor, self._port, server, host))
+        self._ports.append(listen(self._reactor, self._port, server, host, self._opener.hub))
         self.servers.append(server)
 
     def _raise_descriptor_limit(self) -> None:
@@ -194,7 +199,7 @@ class TFTPService(Service):
 def make_service(settings: Settings) -> TFTPService:
     """Return the service that `settings` describe."""
     return TFTPService(
-        FilesystemBackend(settings.root, settings.write),
+        FilesystemBackend(settings.root, settings.write, cache=settings.cache),
         port=settings.port,
         host=settings.host,
         drain=settings.drain,

@@ -1,4 +1,4 @@
-"""Run one transfer: a machine, a link, a reader or a writer, and one timer of the reactor.
+"""Run one transfer: a machine, a link, a reader or a writer, and one alarm.
 
 A session is there from the moment a request comes until nothing more is expected from its
 peer. It asks the backend for the file, negotiates, and then carries datagrams to the machine
@@ -7,22 +7,23 @@ and the machine's wishes to the reader or writer and to the link.
     request --> open --> transfer --> ended
                   \\__________\\_____> (ERROR to the peer) ended
 
-The timer is armed again only when it fires, or when the machine's deadline comes before it; a
-packet costs no timer.
+The alarm is set again only when it goes off, or when the machine's deadline comes before it; a
+packet costs none.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_tftp import options, wire
+from twisted_tftp.alarms import Alarm, Alarms
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import (
     DiskFull,
@@ -39,17 +40,39 @@ from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 from twisted_tftp.translate import NetasciiReader, NetasciiWriter
 
-#: Seconds by which a retransmission may be late, so that the timer is not moved for nothing.
+#: Seconds by which a retransmission may be late, so that the alarm is not moved for nothing.
 SLACK = 0.005
 
 #: Octets after which an observer is told of the progress, at the next deadline.
 PROGRESS = 32 * 1024 * 1024
 
 
+@dataclass
+class Wiring:
+    """What all sessions of a server have in common.
+
+    @ivar backend: an L{IFileBackend}.
+    @ivar observer: an L{ITransferObserver}.
+    @ivar clock: seconds of a clock that only grows.
+    @ivar on_finished: called when a session's `finished` becomes true.
+    @ivar on_ended: called when nothing is left of it: the link, the alarm and the file are
+        released.
+    """
+
+    backend: Any
+    policy: Policy
+    observer: Any
+    clock: Callable[[], float]
+    alarms: Alarms
+    on_finished: Callable[[Session], None]
+    on_ended: Callable[[Session], None]
+
+
 class Session:
-    """What reads and writes share: opening, the timer, and an end that happens once.
+    """What reads and writes share: opening, the alarm, and an end that happens once.
 
     @ivar context: what was asked, and by whom.
+    @ivar key: where the request came from and reached.
     @ivar request: the request's octets, to tell a repeated one.
     @ivar statistics: what observers see.
     @ivar finished: the file's part is over (a write may still dally).
@@ -62,44 +85,32 @@ class Session:
         self,
         context: TransferContext,
         *,
+        key: Hashable,
         request: bytes,
         link: Link,
-        backend: Any,
-        policy: Policy,
-        observer: Any,
-        reactor: Any,
-        clock: Callable[[], float],
         read_ahead: int,
-        on_finished: Callable[[Session], None],
-        on_ended: Callable[[Session], None],
+        wiring: Wiring,
     ) -> None:
         """Prepare a transfer; `start` begins it.
 
-        @param reactor: an L{IReactorTime}.
-        @param clock: seconds of a clock that only grows; it need not be the reactor's.
         @param read_ahead: octets that a read may keep at hand.
-        @param on_finished: called when `finished` becomes true.
-        @param on_ended: called when nothing is left: the link, the timer and the file are
-            released.
         """
         self.context = context
+        self.key = key
         self.request = request
+        clock = wiring.clock
         self.statistics = TransferStatistics(context, clock())
         self.finished = False
         self.ended = False
         self._link = link
-        self._backend = backend
-        self._policy = policy
-        self._observer = observer
-        self._reactor = reactor
+        self._wiring = wiring
+        self._policy = wiring.policy
         self._clock = clock
         self._read_ahead = read_ahead
-        self._on_finished = on_finished
-        self._on_ended = on_ended
         self._opening: Deferred[Any] | None = None
         self._machine: Any = None
-        self._timer: IDelayedCall | None = None
-        self._timer_at = 0.0
+        self._alarm: Alarm | None = None
+        self._alarm_at = 0.0
         self._told_octets = 0
         # The peer shows that it waits by asking again until the file is open.
         self._asked_at = self.statistics.started
@@ -156,6 +167,11 @@ class Session:
         """Whether the peer has shown that it is there, by more than its request."""
         return self._machine is not None and self._machine.answered
 
+    def catch_up(self) -> None:
+        """Read what the peer has sent so far."""
+        if self._machine is not None:
+            self._link.drain()
+
     def _on_open(self, file: Any) -> None:
         self._opening = None
         if self.ended:  # the backend did not heed the cancellation
@@ -164,7 +180,7 @@ class Session:
             return
         self._adopt(file)
         step = self._opened()
-        self._link.attach(self.receive, self.context.direction is Direction.WRITE)
+        self._link.attach(self.receive)
         self._perform(step, self._clock())
 
     def _on_open_failed(self, failure: Failure) -> None:
@@ -203,26 +219,25 @@ class Session:
         elif step is not Step.WAIT:
             self._perform(step, now)
             return
-        if machine.deadline + SLACK < self._timer_at:
+        if machine.deadline + SLACK < self._alarm_at:
             self._arm(machine.deadline)
 
     def _arm(self, deadline: float) -> None:
-        """See to it that the timer fires at `deadline`, a little later, or before it."""
+        """See to it that the alarm goes off at `deadline`, a little later, or before it."""
         if self.ended:
             return
-        if self._timer is not None:
-            if self._timer_at <= deadline + SLACK:
+        if self._alarm is not None:
+            if self._alarm_at <= deadline + SLACK:
                 return
-            self._timer.cancel()
-            self._timer = None
+            self._wiring.alarms.cancel(self._alarm)
+            self._alarm = None
         if deadline == float("inf"):
             return
-        self._timer_at = deadline
-        delay = max(0.0, deadline - self._clock())
-        self._timer = self._reactor.callLater(delay, self._fired)
+        self._alarm_at = deadline
+        self._alarm = self._wiring.alarms.set(deadline, self._fired)
 
     def _fired(self) -> None:
-        self._timer = None
+        self._alarm = None
         if self._machine is None:
             deadline = self._asked_at + self._patience()
             if self._clock() >= deadline:
@@ -306,15 +321,15 @@ class Session:
         self.statistics.ended = self._clock()
         self._update_statistics()
         self._observe("finished")
-        self._on_finished(self)
+        self._wiring.on_finished(self)
 
     def _close(self) -> None:
         if self.ended:
             return
         self.ended = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._alarm is not None:
+            self._wiring.alarms.cancel(self._alarm)
+            self._alarm = None
         try:
             self._link.close()
         except Exception:
@@ -329,9 +344,9 @@ class Session:
             released = None
         if isinstance(released, Deferred):
             released.addErrback(self._release_failed)
-            released.addCallback(lambda _: self._on_ended(self))
+            released.addCallback(lambda _: self._wiring.on_ended(self))
         else:
-            self._on_ended(self)
+            self._wiring.on_ended(self)
 
     def _release_failed(self, failure: Failure) -> None:
         self._log.failure("a file could not be released", failure=failure)
@@ -349,7 +364,7 @@ class Session:
 
     def _observe(self, event: str) -> None:
         try:
-            getattr(self._observer, event)(self.statistics)
+            getattr(self._wiring.observer, event)(self.statistics)
         except Exception:
             self._log.failure("an observer failed")
 
@@ -362,7 +377,7 @@ class ReadSession(Session):
     _reading: Deferred[Any] | None = None
 
     def _open(self) -> Any:
-        return self._backend.open_reader(self.context.path, self.context)
+        return self._wiring.backend.open_reader(self.context.path, self.context)
 
     def _adopt(self, file: Any) -> None:
         self._reader = NetasciiReader(file) if self.context.mode == wire.NETASCII else file
@@ -397,7 +412,7 @@ class ReadSession(Session):
             else:
                 self._end_of_machine()
             return
-        if machine.deadline < self._timer_at or self._timer is None:
+        if machine.deadline < self._alarm_at or self._alarm is None:
             self._arm(machine.deadline)
 
     def _read(self, now: float) -> None:
@@ -472,7 +487,7 @@ class WriteSession(Session):
         policy, announced = self._policy, self.context.announced_size
         if policy.max_upload is not None and (announced or 0) > policy.max_upload:
             raise DiskFull("the file is larger than what is accepted here")
-        return self._backend.open_writer(self.context.path, self.context)
+        return self._wiring.backend.open_writer(self.context.path, self.context)
 
     def _adopt(self, file: Any) -> None:
         self._writer = NetasciiWriter(file) if self.context.mode == wire.NETASCII else file
@@ -504,7 +519,7 @@ class WriteSession(Session):
             else:
                 self._end_of_machine()
             return
-        if machine.deadline < self._timer_at or self._timer is None:
+        if machine.deadline < self._alarm_at or self._alarm is None:
             self._arm(machine.deadline)
 
     def _store(self) -> None:

@@ -20,6 +20,7 @@ _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
         [
             ("root", "DIR", "serve the files beneath DIR [default the working directory]"),
             ("write", "MODE", "never, create (new files only) or overwrite [default never]"),
+            ("cache", "SIZE", "small files kept in memory, SIZE in all; 0 for none [default 16M]"),
             ("max-upload", "SIZE", "refuse larger uploads; 100000, 64k, 20M, 4G [default none]"),
         ],
     ),

@@ -62,7 +62,7 @@ class MemoryLink:
         self._clock = clock
         self._receive: Receive | None = None
 
-    def attach(self, receive: Receive, greedy: bool) -> None:
+    def attach(self, receive: Receive) -> None:
         """Note whom to give datagrams to."""
         self._receive = receive
 
@@ -152,7 +152,7 @@ class MemoryNetwork:
         )
         self._port = 20000
 
-    def open(self, peer: Any, local: Any) -> MemoryLink:
+    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
         """Open the link of a transfer; the server calls this."""
         link = MemoryLink(self.clock.seconds)
         self.links.append(link)

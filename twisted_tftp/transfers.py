@@ -41,10 +41,10 @@ class Transfers:
         session = self._by_key.get(key)
         return None if session is None or session.ended else session
 
-    def add(self, key: Hashable, session: Session) -> None:
+    def add(self, session: Session) -> None:
         """Keep a session that is about to start."""
         self._sessions.add(session)
-        self._by_key[key] = session
+        self._by_key[session.key] = session
         self._running += 1
 
     def finished(self, session: Session) -> None:
@@ -56,8 +56,9 @@ class Transfers:
         if not self._running:
             _fire(self._none_runs)
 
-    def remove(self, key: Hashable, session: Session) -> None:
+    def remove(self, session: Session) -> None:
         """Forget a session of which nothing is left."""
+        key = session.key
         self._sessions.discard(session)
         self._dallying.pop(session, None)
         if self._by_key.get(key) is session:

@@ -14,9 +14,10 @@ DATA and ACK are the hot path, so nothing is built for them: a sender puts an en
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 
 from twisted_tftp.errors import IllegalOperation, TFTPError
 
@@ -58,7 +59,7 @@ class Request:
     opcode: Opcode
     filename: bytes
     mode: str
-    options: dict[str, str]
+    options: Mapping[str, str]
 
 
 def opcode_of(datagram: bytes | memoryview) -> int:
@@ -92,7 +93,7 @@ def parse_request(datagram: bytes) -> Request:
         if not name:
             break
         options.setdefault(_text(name).lower(), _text(value))
-    return Request(Opcode(opcode), filename, mode, options)
+    return Request(Opcode(opcode), filename, mode, MappingProxyType(options))
 
 
 def _text(octets: bytes) -> str:

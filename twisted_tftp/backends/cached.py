@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 import sys
+from functools import lru_cache
 from typing import Any
 
 from twisted_tftp.backends.naming import components
@@ -41,10 +42,36 @@ class _How(ctypes.Structure):
 _SIZE = ctypes.sizeof(_How)
 
 
-class CachedOpener:
-    """Open regular files beneath `root` without ever blocking.
+class Found:
+    """A regular file that was found and is not open yet. Close it, when it is open too.
 
-    It opens nothing before `learn` has found the root on a local file system, and nothing on
+    @ivar status: what it was when it was found.
+    """
+
+    __slots__ = ("_place", "status")
+
+    def __init__(self, place: int, status: os.stat_result) -> None:
+        self._place = place
+        self.status = status
+
+    def open(self) -> int | None:
+        """Return a descriptor for reading, or None where only a thread can tell what is wrong."""
+        try:
+            # The very file that was looked at, whatever has its name now.
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            return os.open(f"/proc/self/fd/{self._place}", flags)
+        except OSError:
+            return None  # not readable, or no /proc
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._place)
+
+
+class CachedOpener:
+    """Find regular files beneath `root` without ever blocking.
+
+    It finds nothing before `learn` has found the root on a local file system, and nothing on
     another one that is mounted beneath.
     """
 
@@ -75,15 +102,15 @@ class CachedOpener:
             if _type_of(device) in LOCAL:
                 self._device = device
 
-    def open(self, path: str) -> int | None:
-        """Return the descriptor of a regular file, or None where only a thread can tell.
+    def find(self, path: str) -> Found | None:
+        """Return the regular file of that name, or None where only a thread can tell.
 
         @raise FileNotFound: there is surely no such file.
         @raise AccessViolation: it is not a regular file.
         """
         if self._device is None:
             return None
-        name = "/".join(components(path)).encode("utf-8", "surrogateescape")
+        name = _relative(path)
         root = self._openat2(_AT_FDCWD, self._root, self._for_root)
         if root < 0:
             return None
@@ -99,15 +126,11 @@ class CachedOpener:
             if number == errno.ENOENT:
                 raise FileNotFound()
             return None
-        try:
-            if not stat.S_ISREG(os.fstat(place).st_mode):
-                raise AccessViolation("not a regular file")
-            # The very file that was looked at, whatever has its name now.
-            return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None  # not readable, or no /proc: the walk says what is the matter
-        finally:
-            os.close(place)
+        found = Found(place, os.fstat(place))
+        if not stat.S_ISREG(found.status.st_mode):
+            found.close()
+            raise AccessViolation("not a regular file")
+        return found
 
     def _openat2(self, directory: int, name: bytes, how: Any) -> int:
         descriptor: int = self._syscall(  # type: ignore[misc]
@@ -116,6 +139,11 @@ class CachedOpener:
         if descriptor < 0 and ctypes.get_errno() == errno.ENOSYS:
             self._device = self._syscall = None  # before Linux 5.6
         return descriptor
+
+
+@lru_cache(maxsize=1024)
+def _relative(path: str) -> bytes:
+    return "/".join(components(path)).encode("utf-8", "surrogateescape")
 
 
 def _type_of(device: int) -> str:

@@ -14,6 +14,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
@@ -22,7 +23,8 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from twisted_tftp.backends.beneath import Place, find
-from twisted_tftp.backends.cached import CachedOpener
+from twisted_tftp.backends.cached import CachedOpener, Found
+from twisted_tftp.backends.contents import Contents, Identity, identity
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
@@ -44,6 +46,9 @@ READ_AHEAD = 1024 * 1024
 #: What a file system without hard links answers to link().
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
+#: Octets of small files that are kept in memory where nothing else is said.
+CACHE = 16 * 1024 * 1024
+
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
 #: Threads that look names up and read cold pages, and threads that write and sync: a disk that
@@ -59,33 +64,70 @@ class FilesystemBackend:
     """The regular files beneath the directory `root`."""
 
     def __init__(
-        self, root: str, write: str = "never", *, in_thread: InThread | None = None
+        self,
+        root: str,
+        write: str = "never",
+        *,
+        cache: int = CACHE,
+        in_thread: InThread | None = None,
     ) -> None:
         """Serve `root`.
 
         @param root: a directory; it is looked up at each request, so it may be replaced.
         @param write: `never`, `create` (no file is replaced) or `overwrite`.
+        @param cache: octets of small files to keep in memory; 0 for none.
         @param in_thread: how to run what may block; None for threads of its own.
         """
         self.root = root
         self._write = WriteMode(write)
         self._cached = CachedOpener(root)
+        self._contents = Contents(cache)
+        self._open_files: WeakValueDictionary[Identity, _OpenFile] = WeakValueDictionary()
         self._in_read_thread = in_thread or _Threads("tftp-read", READ_THREADS)
         self._in_write_thread = in_thread or _Threads("tftp-write", WRITE_THREADS)
 
     def open_reader(
         self, path: str, context: TransferContext
-    ) -> FilesystemReader | Deferred[FilesystemReader]:
+    ) -> IFileReader | Deferred[FilesystemReader]:
         """Open a regular file: now where nothing can block, otherwise in a thread."""
         in_thread = self._in_read_thread
-        descriptor = self._cached.open(path)
-        if descriptor is not None:
-            return FilesystemReader(_OpenFile(descriptor), in_thread)
+        found = self._cached.find(path)
+        if found is not None:
+            try:
+                reader = self._contents.reader(found.status) or self._open_found(found)
+            finally:
+                found.close()
+            if reader is not None:
+                return reader
         return _given_or_dropped(
             in_thread,
             lambda: self._open(path),
             lambda file: FilesystemReader(file, in_thread),
         )
+
+    def _open_found(self, found: Found) -> IFileReader | None:
+        """Open a file that was found without a thread; keep its content if it is small.
+
+        A thousand machines boot from one file: a descriptor that is open serves all who ask
+        while the file is the same.
+        """
+        state = identity(found.status)
+        file = self._open_files.get(state)
+        if file is not None and not file.discarded:
+            file.readers += 1
+            return FilesystemReader(file, self._in_read_thread)
+        descriptor = found.open()
+        if descriptor is None:
+            return None
+        file = _OpenFile(descriptor)
+        if self._contents.wants(found.status):
+            data = _read_now(descriptor, found.status.st_size)
+            # Read between two looks at it that show the same, it is what it was at both.
+            if data is not None and identity(os.fstat(descriptor)) == state:
+                file.discard()
+                return self._contents.add(found.status, data)
+        self._open_files[state] = file
+        return FilesystemReader(file, self._in_read_thread)
 
     def _open(self, path: str) -> _OpenFile:
         """Walk to a regular file and open it; this may block."""
@@ -156,17 +198,20 @@ def _given_or_dropped(
 
 
 class _OpenFile:
-    """A regular file, open for reading."""
+    """A regular file, open for one reader or several."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
+        self.readers = 1
         self.discarded = False
 
     def discard(self) -> None:
-        """Close the file."""
-        self.discarded = True
-        os.close(self.descriptor)
+        """Close the file, if this was the last reader."""
+        self.readers -= 1
+        if not self.readers:
+            self.discarded = True
+            os.close(self.descriptor)
 
 
 @implementer(IFileReader)
@@ -227,6 +272,19 @@ class FilesystemReader:
             return result
         self._chunk, self._chunk_at = result, offset
         return memoryview(result)[:length]
+
+
+def _read_now(descriptor: int, size: int) -> bytes | None:
+    """Return the first `size` octets of a file if they are all in memory."""
+    data = bytearray(size)
+    if not _NOWAIT:
+        return None
+    try:
+        if size and os.preadv(descriptor, (data,), 0, _NOWAIT) != size:
+            return None
+    except OSError:
+        return None
+    return bytes(data)
 
 
 def _read(descriptor: int, offset: int, length: int, read_ahead: bool) -> bytes:

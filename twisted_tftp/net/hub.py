@@ -7,6 +7,7 @@ descriptor. Where there is no epoll, `ReactorHub` hands each socket to the react
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from typing import Any, Protocol
@@ -19,9 +20,10 @@ from zope.interface import implementer
 EPOLLIN: int = getattr(select, "EPOLLIN", 1)
 EPOLLOUT: int = getattr(select, "EPOLLOUT", 4)
 
-#: Seconds of one turn, and descriptors of one round: the reactor's other work must not starve.
+#: Seconds of one turn: the reactor's other work must not starve. Descriptors of one round: its
+#: answers go out when it is over.
 TURN = 0.002
-BATCH = 256
+BATCH = 32
 
 #: Seconds for which idle sockets are asked again. After so many times in vain it is left, and
 #: tried again after so many turns.
@@ -29,17 +31,35 @@ LINGER = 50e-6
 MOST_LUCK, REST = 8, 64
 
 
+class Outgoing(Protocol):
+    """What sends a datagram of the outbox."""
+
+    def send_now(self, datagram: bytes) -> None:
+        """Send it."""
+
+
+#: Single datagrams, and what sends them.
+Outbox = list[tuple[Outgoing, bytes]]
+
+
 class Hub(Protocol):
-    """Where a link waits for its socket to be readable, and for a while to be writable."""
+    """Where a link waits for its socket to be readable, and for a while to be writable.
+
+    @ivar outbox: single datagrams that are sent at the end of the present round, in their order;
+        None between rounds. Sent one by one between the reads, each would find its client asleep
+        and wake it (32 clients in lock step: 10 % slower).
+    """
+
+    outbox: Outbox | None
+
+    def send_outbox(self) -> None:
+        """Send what is in the outbox now."""
 
     def add(self, link: IReadWriteDescriptor) -> None:
         """Call `link.doRead` whenever its socket is readable."""
 
     def remove(self, link: IReadWriteDescriptor) -> None:
         """Forget `link`; its socket is closed next."""
-
-    def replace(self, link: IReadWriteDescriptor, other: IReadWriteDescriptor) -> None:
-        """Let `other` have the descriptor that `link` has now."""
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         """Call `link.doWrite` too while its socket is writable, or no longer."""
@@ -51,8 +71,13 @@ class Hub(Protocol):
 class ReactorHub:
     """Leave each link to the reactor."""
 
+    outbox: Outbox | None = None
+
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
+
+    def send_outbox(self) -> None:
+        pass
 
     def add(self, link: IReadWriteDescriptor) -> None:
         self._reactor.addReader(link)
@@ -60,10 +85,6 @@ class ReactorHub:
     def remove(self, link: IReadWriteDescriptor) -> None:
         self._reactor.removeReader(link)
         self._reactor.removeWriter(link)
-
-    def replace(self, link: IReadWriteDescriptor, other: IReadWriteDescriptor) -> None:
-        self.remove(link)
-        self.add(other)
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         if wanted:
@@ -86,6 +107,7 @@ class EpollHub:
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._luck = MOST_LUCK
+        self.outbox: Outbox | None = None
         self._links: dict[int, IReadWriteDescriptor] = {}
         reactor.addReader(self)
 
@@ -107,9 +129,6 @@ class EpollHub:
         # The epoll forgets a socket that is closed; asking it to is a system call for nothing.
         self._links.pop(link.fileno(), None)
 
-    def replace(self, link: IReadWriteDescriptor, other: IReadWriteDescriptor) -> None:
-        self._links[link.fileno()] = other
-
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
         if self._epoll.closed:
             return
@@ -119,6 +138,24 @@ class EpollHub:
     def close(self) -> None:
         self._reactor.removeReader(self)
         self._epoll.close()
+
+    def send_outbox(self) -> None:
+        if self.outbox:
+            outbox, self.outbox = self.outbox, []
+            self._send(outbox)
+
+    def _send(self, outbox: Outbox) -> None:
+        try:
+            for link, datagram in outbox:
+                link.send_now(datagram)
+        except Exception:
+            self._log.failure("datagrams could not be sent")
+
+    def _unregister(self, descriptor: int) -> None:
+        """Stop asking for a socket that has left and is still open."""
+        # Most often it was closed by a link that was served before it in this round.
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(descriptor)
 
     def doRead(self) -> None:
         """Serve all sockets that are ready, until none is or the turn is over.
@@ -133,10 +170,12 @@ class EpollHub:
         idle_ends = 0.0
         while True:
             ready = poll(0, BATCH)
+            if ready:
+                self.outbox = []
             for descriptor, event in ready:
-                # A link may have been closed by one served before it in this round.
                 link = links.get(descriptor)
                 if link is None:
+                    self._unregister(descriptor)
                     continue
                 try:
                     if event != EPOLLIN and event & EPOLLOUT:
@@ -145,6 +184,9 @@ class EpollHub:
                         link.doRead()
                 except Exception:
                     self._log.failure("a transfer's socket failed")
+            if self.outbox is not None:
+                outbox, self.outbox = self.outbox, None
+                self._send(outbox)
             if self._epoll.closed:
                 return
             now = clock()

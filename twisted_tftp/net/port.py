@@ -18,10 +18,15 @@ from twisted.internet import udp
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from twisted_tftp.net.udp import MAX_DATAGRAM, READS_PER_TURN, Buffer, Receive, SocketAddress
+from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.udp import MAX_DATAGRAM, Buffer, Receive, SocketAddress
 
 #: The longest request that is read; RFC 2347 has 512. Longer ones come cut short.
 MAX_REQUEST = 4096
+
+#: Datagrams read before others have their turn, and before a timeout is acted on. A request is
+#: twenty times the work of an ACK.
+READS_PER_TURN, READS_PER_DRAIN = 16, 1024
 
 #: Octets of the socket's buffers; the system may allow less to who is not root.
 BUFFER = 8 * 1024 * 1024
@@ -51,8 +56,10 @@ class RequestPort(udp.Port):
 
     _log = Logger()
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, hub: Hub | None = None) -> None:
+        """Make a port as Twisted does; `hub` is where to wait, the reactor if None."""
         super().__init__(*args)
+        self._hub = hub
         self._longest = MAX_REQUEST
         self._waiting: deque[tuple[bytes, Ancillary, SocketAddress]] = deque()
 
@@ -68,6 +75,20 @@ class RequestPort(udp.Port):
         # A rack that is switched on asks all at once.
         _enlarge(sock, socket.SO_RCVBUF, _SO_RCVBUFFORCE)
         return sock
+
+    def startReading(self) -> None:
+        """Wait for requests where the transfers wait, so that one loop serves them all."""
+        if self._hub is not None:
+            self._hub.add(self)
+        else:
+            super().startReading()
+
+    def stopReading(self) -> None:
+        """Wait no longer."""
+        if self._hub is not None:
+            self._hub.remove(self)
+        else:
+            super().stopReading()
 
     def doRead(self) -> None:
         """Read some datagrams and hand them to the protocol."""
@@ -168,13 +189,16 @@ def _enlarge(sock: socket.socket, option: int, forced: int) -> None:
             sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
 
 
-def listen(reactor: Any, port: int, protocol: Any, interface: str) -> RequestPort:
+def listen(
+    reactor: Any, port: int, protocol: Any, interface: str, hub: Hub | None = None
+) -> RequestPort:
     """Bind a request port.
 
     @param interface: an IPv4 or IPv6 address; `0.0.0.0` or `::` for all of its family.
+    @param hub: where to wait for requests; None for the reactor.
     @raise CannotListenError: the port is taken or needs privileges, or there is no such address.
     """
-    request_port = RequestPort(port, protocol, interface, MAX_DATAGRAM, reactor)
+    request_port = RequestPort(port, protocol, interface, MAX_DATAGRAM, reactor, hub=hub)
     try:
         request_port.startListening()
     except OSError as error:  # the address family itself is missing
@@ -195,7 +219,7 @@ class SharedLink:
         self._peer = peer
         self._local = local
 
-    def attach(self, receive: Receive, greedy: bool) -> None:
+    def attach(self, receive: Receive) -> None:
         """Do nothing: the request port's protocol knows whose each datagram is."""
 
     def expect(self, octets: int) -> int:
@@ -210,7 +234,7 @@ class SharedLink:
 
     def drain(self) -> None:
         """Read what waits in the request port, for whomever it is."""
-        for _ in range(READS_PER_TURN):
+        for _ in range(READS_PER_DRAIN):
             if not self._port.read_one():
                 return
 

@@ -1,0 +1,499 @@
+"""Give each transfer a path to its peer, from a port of its own.
+
+Opening a socket, binding it, waiting for it and closing it costs as much as three datagrams, and
+most files that a machine boots from are that small. So the `TransferPort` of a read that is over
+serves another one, of another peer; and only a read that goes on gets a second socket, connected
+to the peer, on the same port. A write has a socket that it shares with none before or after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import struct
+import time
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_tftp.net.hub import Hub, make_hub
+from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.udp import (
+    DATAGRAM,
+    MAX_DATAGRAM,
+    OFFLOAD,
+    UDP_GRO,
+    Link,
+    Receive,
+    SocketAddress,
+    UDPLink,
+    open_socket,
+)
+
+#: Datagrams of an upload read before others have their turn, and any read before a timeout is
+#: acted on.
+READS_PER_TURN = 64
+READS_PER_DRAIN = 1024
+
+#: The longest datagram that a reading client sends: an ACK, or an ERROR with its text.
+MAX_ANSWER = 516
+
+#: Packets of a peer after which it gets a connected socket: a small file is over by then.
+CONNECT_AFTER = 32
+
+#: Transfers that one port serves, in turn; ports that are kept idle, for how many seconds, and how
+#: many of them are asked whether they know a peer.
+LIFE, IDLE_PORTS, IDLE, ASKED = 64, 64, 1.0, 4
+
+_GRO_SIZE = struct.Struct("@i")
+_GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
+
+
+class _Descriptor:
+    """What the reactor asks of those that it reads from."""
+
+    __slots__ = ()
+
+    _sock: socket.socket
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "tftp"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor has stopped; the sessions close their links."""
+
+
+@implementer(IReadWriteDescriptor)
+class TransferPort(_Descriptor):
+    """A socket whose port is the TID of one read at a time; who is not its peer is a stranger.
+
+    It serves one transfer after the other, but never a second one of the same peer's address and
+    port: nothing that is left in the network of a transfer may be taken for a part of another
+    one (RFC 1350 section 4 asks that of the TIDs).
+
+    @ivar host: what it is bound to.
+    @ivar address: its socket address.
+    @ivar spare: it is not to be kept after its first transfer.
+    @ivar idle_since: when its last transfer was over.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        host: Hashable,
+        hub: Hub,
+        strangers: Strangers,
+        clock: Callable[[], float],
+        on_left: Callable[[TransferPort], None],
+    ) -> None:
+        """Take over `sock`, which is bound to `host`; `on_left` is called after each transfer."""
+        self._sock = sock
+        self.host = host
+        self._hub = hub
+        self._strangers = strangers
+        self._clock = clock
+        self._on_left = on_left
+        self._link: ReadLink | None = None
+        self._peer: SocketAddress = None
+        self._seen: set[SocketAddress] = set()
+        self.address: SocketAddress = sock.getsockname()
+        self.spare = False
+        self.idle_since = 0.0
+        hub.add(self)
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has served as many transfers as it may."""
+        return len(self._seen) >= LIFE
+
+    def knows(self, peer: SocketAddress) -> bool:
+        """Whether it has served `peer`."""
+        return peer in self._seen
+
+    def serve(self, peer: SocketAddress) -> ReadLink:
+        """Return the link of a transfer that begins."""
+        link = ReadLink(self._sock, peer, self._hub, self, self._clock)
+        self._seen.add(peer)
+        self._peer = peer
+        self._link = link
+        return link
+
+    def leave(self) -> None:
+        """Be free: the transfer is over."""
+        self._link = self._peer = None
+        self._on_left(self)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._hub.outbox:
+            self._hub.send_outbox()
+        self._hub.remove(self)
+        self._sock.close()
+
+    def doRead(self) -> None:
+        """Read one datagram: in lock step there is no more."""
+        self.read_one()
+
+    def read_one(self) -> bool:
+        """Read a datagram; return whether there may be more."""
+        try:
+            datagram, address = self._sock.recvfrom(MAX_ANSWER)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True  # an ICMP error about something sent earlier
+        now = self._clock()
+        if address == self._peer:
+            self._link.received(datagram, now)  # type: ignore[union-attr]
+        elif address not in self._seen:
+            self._strangers.received(self._sock, address, datagram, now)
+        return self._link is not None
+
+    def doWrite(self) -> None:
+        """Send what had to wait."""
+        if self._link is None or self._link.send_pending():
+            self._hub.watch_writable(self, False)
+
+
+@implementer(IReadWriteDescriptor)
+class ReadLink(UDPLink, _Descriptor):
+    """The path of a client that reads, at first through a `TransferPort`'s socket.
+
+    An address on each packet costs the kernel and Python a fifth of a packet in lock step. So a
+    read that goes on for a while gets a second socket on the same port, connected to its peer;
+    strangers, and what the peer sent before, still come to the first.
+    """
+
+    __slots__ = ("_clock", "_port", "_receive", "_until_connected")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: SocketAddress,
+        hub: Hub,
+        port: TransferPort,
+        clock: Callable[[], float],
+    ) -> None:
+        """Make the link of a transfer that `port` serves."""
+        super().__init__(sock, peer, hub)
+        self._port = port
+        self._clock = clock
+        self._receive: Receive | None = None
+        self._until_connected = CONNECT_AFTER
+
+    def attach(self, receive: Receive) -> None:
+        """Start to receive; what came before answers nothing."""
+        self._receive = receive
+
+    def expect(self, octets: int) -> int:
+        """Return what is asked for: answers are small."""
+        return octets
+
+    def received(self, datagram: bytes, now: float) -> None:
+        """Take a datagram of the peer from the port."""
+        if self._receive is None:
+            return
+        self._receive(datagram, now)
+        if self._until_connected:
+            self._until_connected -= 1
+            # What waits to be sent waits for the first socket.
+            if not self._until_connected and not self.closed and not self._pending:
+                self._connect()
+
+    def drain(self) -> None:
+        """Read what waits, and no more than a socket's buffer may hold, whatever floods in."""
+        readers = [self._port.read_one] + [self._read] * (self._to is None)
+        for read in readers:
+            for _ in range(READS_PER_DRAIN):
+                if self.closed or not read():
+                    break
+
+    def close(self) -> None:
+        """Free the port, and close the socket that is not the port's."""
+        if self.closed:
+            return
+        self.closed = True
+        self._receive = None
+        try:
+            if self._to is None:
+                if self._hub.outbox:
+                    self._hub.send_outbox()
+                self._hub.remove(self)
+                self._sock.close()
+        finally:
+            self._port.leave()
+
+    def doRead(self) -> None:
+        """Read one datagram: in lock step there is no more."""
+        try:
+            datagram = self._sock.recv(MAX_ANSWER)
+        except OSError:
+            return  # nothing there, or an ICMP error about something sent earlier
+        self._receive(datagram, self._clock())  # type: ignore[misc]
+
+    def doWrite(self) -> None:
+        """Send what had to wait."""
+        if self.send_pending():
+            self._hub.watch_writable(self, False)
+
+    def _read(self) -> bool:
+        """Read a datagram from the connected socket; return whether there may be more."""
+        try:
+            datagram = self._sock.recv(MAX_ANSWER)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        self._receive(datagram, self._clock())  # type: ignore[misc]
+        return True
+
+    def _watch_writable(self) -> None:
+        self._hub.watch_writable(self if self._to is None else self._port, True)
+
+    def _connect(self) -> None:
+        """Go on with a connected socket; where that can't be had, with the one there is."""
+        first = self._sock
+        try:
+            second = socket.socket(first.family, DATAGRAM)
+        except OSError:
+            return
+        try:
+            if second.fileno() > _descriptors() * 3 // 4:
+                raise OSError  # what is left is for files
+            # Two sockets on one port: for the moment of the bind, and not for other processes.
+            for sock in (first, second):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            second.bind(self._port.address)
+            second.connect(self._peer)
+            for sock in (first, second):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        except OSError:
+            second.close()
+            with contextlib.suppress(OSError):
+                first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            return
+        second.setblocking(False)
+        if self._hub.outbox:
+            self._hub.send_outbox()
+        self._sock, self._to = second, None
+        self._hub.add(self)
+        # What came between the bind and the connect may be anybody's.
+        for _ in range(READS_PER_TURN):
+            try:
+                datagram, address = second.recvfrom(MAX_ANSWER)
+            except OSError:
+                return
+            if address == self._peer:
+                self._receive(datagram, self._clock())  # type: ignore[misc]
+            if self.closed:
+                return
+
+
+def _descriptors() -> int:
+    """Return how many descriptors the process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 2**31
+
+
+@implementer(IReadWriteDescriptor)
+class WriteLink(UDPLink, _Descriptor):
+    """The path of a client that writes: a socket of its own, with receive offload.
+
+    It is not connected: a stranger's packet must reach us to be answered.
+    """
+
+    __slots__ = ("_buffer", "_clock", "_receive", "_strangers")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: SocketAddress,
+        hub: Hub,
+        strangers: Strangers,
+        buffer: memoryview,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take over `sock`; `buffer` is where datagrams are received, shared by all links."""
+        super().__init__(sock, peer, hub)
+        self._strangers = strangers
+        self._buffer = buffer
+        self._clock = clock
+        self._receive: Receive | None = None
+
+    def attach(self, receive: Receive) -> None:
+        """Start to receive."""
+        self._hub.add(self)
+        self._receive = receive
+
+    def expect(self, octets: int) -> int:
+        """Make room in the socket for a window of `octets`, as far as the system allows.
+
+        The system counts what a datagram costs it, about twice its octets.
+        """
+        room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if octets > room // 2:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(2 * octets, 2**30))
+            room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if OFFLOAD:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        return room
+
+    def drain(self) -> None:
+        """Read what waits, and no more than a socket's buffer may hold, whatever floods in."""
+        self._read(READS_PER_DRAIN)
+
+    def close(self) -> None:
+        """Leave the hub and close the socket."""
+        if not self.closed:
+            if self._hub.outbox:
+                self._hub.send_outbox()
+            self.closed = True
+            try:
+                if self._receive is not None:
+                    self._hub.remove(self)
+            finally:
+                self._sock.close()
+
+    def doRead(self) -> None:
+        """Read some datagrams."""
+        self._read(READS_PER_TURN)
+
+    def doWrite(self) -> None:
+        """Send what had to wait."""
+        if self.send_pending():
+            self._hub.watch_writable(self, False)
+
+    def _read(self, count: int) -> None:
+        for _ in range(count):
+            if self.closed or not self._read_one():
+                return
+
+    def _read_one(self) -> bool:
+        """Read what the system hands over in one piece; return whether there may be more.
+
+        With receive offload these are several datagrams, all of one size but for the last.
+        """
+        buffer = self._buffer
+        try:
+            size, ancillary, _, address = self._sock.recvmsg_into((buffer,), _GRO_SPACE)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True  # an ICMP error about something sent earlier
+        now = self._clock()
+        segment = _GRO_SIZE.unpack(ancillary[0][2])[0] if ancillary else size
+        if address != self._peer:
+            self._strangers.received(self._sock, address, buffer[:segment], now)
+            return True
+        receive = self._receive
+        for start in range(0, size, segment or 1):
+            receive(buffer[start : min(start + segment, size)], now)  # type: ignore[misc]
+            if self.closed:
+                return False
+        return True
+
+    def _watch_writable(self) -> None:
+        self._hub.watch_writable(self, True)
+
+
+class LinkOpener:
+    """Open the links of all transfers, in one hub."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        port_range: tuple[int, int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.strangers = Strangers()
+        self._hub: Hub | None = None
+        self._idle: list[TransferPort] = []  # the one that was used last is the last
+        self._sweep: IDelayedCall | None = None
+        self._reactor = reactor
+        self._port_range = port_range
+        self._clock = clock
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM))
+
+    @property
+    def hub(self) -> Hub:
+        """The hub; made when it is first asked for."""
+        if self._hub is None:
+            self._hub = make_hub(self._reactor)
+        return self._hub
+
+    def open(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
+        """Return a link to `peer`, a client that reads or writes, from the host of `local`.
+
+        @raise OSError: there is no socket or port left.
+        """
+        # Where the answers leave from; without a local address, the family.
+        host = (local[0], local[2:]) if local else len(peer)
+        if reading:
+            port = self._idle_port(peer, host)
+            if port is not None:
+                return port.serve(peer)
+        try:
+            sock = open_socket(peer, local, self._port_range)
+        except OSError:
+            if not self._idle:
+                raise
+            self._close_idle()
+            sock = open_socket(peer, local, self._port_range)
+        if reading:
+            port = TransferPort(sock, host, self.hub, self.strangers, self._clock, self._left)
+            # One client that always asks from the same port must not fill the store of ports.
+            port.spare = any(idle.host == host for idle in self._idle)
+            return port.serve(peer)
+        return WriteLink(sock, peer, self.hub, self.strangers, self._buffer, self._clock)
+
+    def close(self) -> None:
+        """Close everything, after the links."""
+        self._close_idle()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        if self._hub is not None:
+            self._hub.close()
+            self._hub = None
+
+    def _idle_port(self, peer: SocketAddress, host: Hashable) -> TransferPort | None:
+        """Return an idle port that may serve `peer` from `host`."""
+        idle = self._idle
+        for index in range(len(idle) - 1, max(-1, len(idle) - 1 - ASKED), -1):
+            port = idle[index]
+            if port.host == host and not port.knows(peer):
+                del idle[index]
+                return port
+        return None
+
+    def _left(self, port: TransferPort) -> None:
+        """Keep a port for another transfer, for a while."""
+        if self._hub is None or port.spent or port.spare or len(self._idle) >= IDLE_PORTS:
+            port.close()
+            return
+        port.idle_since = self._clock()
+        self._idle.append(port)
+        if self._sweep is None:
+            self._sweep = self._reactor.callLater(IDLE, self._swept)
+
+    def _swept(self) -> None:
+        """Close the ports that nobody has needed, and look again while there are others."""
+        self._sweep = None
+        idle, long_ago = self._idle, self._clock() - IDLE
+        while idle and idle[0].idle_since <= long_ago:
+            idle.pop(0).close()
+        if idle:
+            self._sweep = self._reactor.callLater(IDLE, self._swept)
+
+    def _close_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for port in idle:
+            port.close()
