@@ -77,6 +77,18 @@ def test_alarm_may_cancel_and_set_others(clock: Clock, alarms: Alarms) -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_alarm_set_by_another_does_not_delay_a_third(clock: Clock, alarms: Alarms) -> None:
+    """The reactor's timer is that of the earliest one, whichever was set last."""
+    rung: list[str] = []
+    alarms.set(1.0, lambda: alarms.set(5.0, lambda: rung.append("last")))
+    alarms.set(2.0, lambda: rung.append("second"))
+    clock.advance(1)
+    clock.advance(1)
+    assert rung == ["second"]
+    clock.advance(3)
+    assert rung == ["second", "last"]
+
+
 def test_alarm_that_fails_does_not_keep_the_others_from_going_off(
     clock: Clock, alarms: Alarms
 ) -> None:

@@ -638,14 +638,14 @@ def test_nothing_is_looked_up_outside_a_thread(
         raise AssertionError("this may block")
 
     with monkeypatch.context() as patch:
-        for name in ["open", "stat", "readlink", "fsync", "rename", "link", "write", "fstatvfs"]:
+        for name in ["open", "stat", "readlink", "fsync", "rename", "link", "writev", "fstatvfs"]:
             patch.setattr(os, name, forbidden)
         reading = backend.open_reader("file", asking())
         writing = backend.open_writer("new", asking())
     threads.run_all()
     reader, writer = value(reading), value(writing)
     with monkeypatch.context() as patch:
-        for name in ["open", "stat", "readlink", "fsync", "rename", "link", "write", "unlink"]:
+        for name in ["open", "stat", "readlink", "fsync", "rename", "link", "writev", "unlink"]:
             patch.setattr(os, name, forbidden)
         writer.write(b"x" * FLUSH)
         committing = writer.commit()
@@ -825,17 +825,18 @@ def test_a_file_is_durable_before_it_is_visible(
 
     writer = open_writer(root, write=write)
     value(writer.write(b"new"))
-    for name in ["write", "fsync", "rename", "link"]:
+    for name in ["writev", "fsync", "rename", "link"]:
         monkeypatch.setattr(os, name, noting(name))
     value(writer.commit())
     visible = "link" if write == "create" else "rename"
-    assert done == ["write", "fsync file", visible, "fsync directory"]
+    assert done == ["writev", "fsync file", visible, "fsync directory"]
 
 
 def test_a_short_write_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that takes a few octets at a time gets them all."""
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:1001]))
+    monkeypatch.setattr(os, "writev", lambda fd, pieces: real(fd, pieces[0][:999]))
     upload(serving(root), "new", OCTETS, OCTETS)
     assert (root / "new").read_bytes() == OCTETS * 2
 
@@ -886,7 +887,7 @@ def full(*args: Any) -> Any:
     raise OSError(errno.ENOSPC, "No space left on device", "/srv/tftp/secret")
 
 
-@pytest.mark.parametrize("call", ["write", "fsync"])
+@pytest.mark.parametrize("call", ["writev", "fsync"])
 @pytest.mark.parametrize("path", ["file", "new"])
 @pytest.mark.parametrize("write", ["create", "overwrite"])
 def test_a_disk_that_fills_up_fails_the_commit(
@@ -911,7 +912,7 @@ def test_a_disk_that_fills_up_fails_the_next_write(
     """What fails in a thread is told by the call after it, and by the commit."""
     threads = Threads()
     writer = open_writer(root, "file", threads)
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
     assert writer.write(b"x" * FLUSH) is None
     threads.run()
     assert isinstance(refusal(lambda: writer.write(b"x")), DiskFull)
@@ -928,7 +929,7 @@ def test_a_disk_that_fills_up_fails_the_write_that_waits(
     """A client that is held back is told, not left to wait."""
     threads = Threads()
     writer = open_writer(root, in_thread=threads)
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
     assert writer.write(b"x" * FLUSH) is None
     waiting = writer.write(b"x" * HOLD)
     assert waiting is not None
@@ -952,7 +953,7 @@ def test_a_disk_that_fills_up_under_a_thread_fails_a_commit_that_waits_for_it(
     writer.write(b"the end")
     results = results_of(writer.commit())
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
+        patch.setattr(os, "writev", full)
         threads.run()
     threads.run_all()
     assert results[0].check(OSError)
@@ -1176,7 +1177,7 @@ def test_an_abort_after_a_failed_thread_is_no_failure(
     writer.write(b"x" * FLUSH)
     results = results_of(writer.abort())
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
+        patch.setattr(os, "writev", full)
         threads.run()
     threads.run_all()
     assert results == [None]

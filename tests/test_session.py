@@ -6,6 +6,9 @@ import errno
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
@@ -756,3 +759,70 @@ def test_last_ack_of_an_upload_is_sent_when_a_stop_waits_for_it() -> None:
     assert link.take() == [wire.ack(1)]
     assert net.recorder.outcomes == [Outcome.COMPLETED]
     assert_nothing_is_left(net)
+
+
+@st.composite
+def trains(draw: st.DrawFn) -> tuple[int, int, list[tuple[int, list[int]]]]:
+    """Return the blocks of a file, a window, and trains of blocks as a bad network has them."""
+    blocks = draw(st.integers(1, 70))
+    windowsize = draw(st.sampled_from([2, 5, 16, 64]))
+    runs: list[tuple[int, list[int]]] = []
+    at = 1
+    for _ in range(draw(st.integers(1, 30))):
+        length = draw(st.integers(1, 20))
+        run = list(range(at, min(at + length, blocks + 1)))
+        if draw(st.booleans()) and run:
+            run[draw(st.integers(0, len(run) - 1))] = draw(st.integers(0, blocks))
+        if run:
+            runs.append((draw(st.sampled_from([0, 0, 0, 1])), run))
+        at = draw(st.sampled_from([at + length, at + length, at, max(1, at - 3)]))
+    return blocks, windowsize, runs
+
+
+@given(trains())
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_datagrams_in_one_piece_are_taken_as_one_by_one(
+    drawn: tuple[int, int, list[tuple[int, list[int]]]],
+) -> None:
+    """Whatever is in a train, the answers and the file are those of its datagrams."""
+    blocks, windowsize, runs = drawn
+    size = 32
+
+    def block(number: int, longer: int = 0) -> bytes:
+        octets = bytes([number]) * (size if number < blocks else 7)
+        return wire.DATA_HEADERS[number] + octets + bytes(longer)
+
+    seen = []
+    for in_one_piece in (True, False):
+        net = network(MemoryBackend(write="create"))
+        options = {"blksize": str(size), "windowsize": str(windowsize)}
+        link = net.request(Opcode.WRQ, "new", options)
+        answers = [link.take()]
+        for longer, run in [*runs, (0, list(range(1, blocks + 1)))]:
+            datagrams = [block(number, longer) for number in run]
+            # A piece has datagrams of one size but for the last.
+            if in_one_piece and len({len(each) for each in datagrams[:-1]}) <= 1:
+                link.deliver_train(b"".join(datagrams), len(datagrams[0]))
+            else:
+                for datagram in datagrams:
+                    link.deliver(datagram)
+            answers.append(link.take())
+            net.clock.advance(0.001)
+        seen.append((answers, net.server.backend.files, net.recorder.outcomes))
+    assert seen[0] == seen[1]
+
+
+def test_windows_in_one_piece_make_a_file() -> None:
+    """The octets are copied before the buffer is used again, over a rollover too."""
+    net = network(MemoryBackend(write="create"))
+    link = net.request(Opcode.WRQ, "new", {"blksize": "8", "windowsize": "64"})
+    data = bytes(number % 251 for number in range(8 * 65_600 + 3))
+    number = 0
+    for start in range(0, len(data), 8 * 64):
+        window = b""
+        for at in range(start, min(start + 8 * 64, len(data)), 8):
+            number += 1
+            window += wire.DATA_HEADERS[number % 65536] + data[at : at + 8]
+        link.deliver_train(window, 12)
+    assert net.server.backend.files["new"] == data
+    assert link.take()[-1] == wire.ack(number % 65536)

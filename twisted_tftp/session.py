@@ -32,7 +32,7 @@ from twisted_tftp.errors import (
     TransferTimedOut,
     from_os_error,
 )
-from twisted_tftp.net.udp import Buffer, Link
+from twisted_tftp.net.udp import Buffer, Link, ReceiveTrain
 from twisted_tftp.policy import Policy, Retransmit
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Sender, SenderState
@@ -80,6 +80,9 @@ class Session:
     """
 
     _log = Logger()
+
+    #: What takes datagrams that came in one piece; None to have them one by one.
+    receive_train: ReceiveTrain | None = None
 
     def __init__(
         self,
@@ -180,7 +183,7 @@ class Session:
             return
         self._adopt(file)
         step = self._opened()
-        self._link.attach(self.receive)
+        self._link.attach(self.receive, self.receive_train)
         self._perform(step, self._clock())
 
     def _on_open_failed(self, failure: Failure) -> None:
@@ -482,6 +485,16 @@ class WriteSession(Session):
             self._cancelled = True
         else:
             super().cancel(message)
+
+    def receive_train(self, train: memoryview, size: int, now: float) -> None:
+        """Take datagrams of `size` octets, the last one maybe shorter, that came in one piece."""
+        at = 0
+        while at < len(train) and not self.ended:
+            if self._machine is not None:
+                at += size * self._machine.receive_train(train[at:], size, now)
+            if at < len(train):
+                self.receive(train[at : at + size], now)
+                at += size
 
     def _open(self) -> Any:
         policy, announced = self._policy, self.context.announced_size

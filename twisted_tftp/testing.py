@@ -30,7 +30,7 @@ from twisted_tftp.errors import (
     TransferTimedOut,
     UnknownTransferID,
 )
-from twisted_tftp.net.udp import Buffer, Receive
+from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy
 from twisted_tftp.server import TFTPServer
 
@@ -61,10 +61,12 @@ class MemoryLink:
         self.room = 0
         self._clock = clock
         self._receive: Receive | None = None
+        self._receive_train: ReceiveTrain | None = None
 
-    def attach(self, receive: Receive) -> None:
+    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Note whom to give datagrams to."""
         self._receive = receive
+        self._receive_train = receive_train
 
     def expect(self, octets: int) -> int:
         """Note the room that was asked for, and have it."""
@@ -89,6 +91,14 @@ class MemoryLink:
         """Receive a datagram now."""
         if self._receive is not None and not self.closed:
             self._receive(datagram, self._clock())
+
+    def deliver_train(self, datagrams: bytes, size: int) -> None:
+        """Receive datagrams of `size` octets, the last one maybe shorter, in one piece."""
+        if self._receive_train is not None and not self.closed:
+            # What is kept of them must be copied: the buffer is used again.
+            buffer = bytearray(datagrams)
+            self._receive_train(memoryview(buffer), size, self._clock())
+            buffer[:] = bytes(len(buffer))
 
     def close(self) -> None:
         """Receive and send nothing more."""

@@ -49,6 +49,9 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 #: Octets of small files that are kept in memory where nothing else is said.
 CACHE = 16 * 1024 * 1024
 
+#: Buffers that one system call takes.
+IOV_MAX = 1024
+
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
 #: Threads that look names up and read cold pages, and threads that write and sync: a disk that
@@ -356,13 +359,17 @@ class _Upload:
             raise AccessViolation("the file is read-only")
         return status.st_mode & 0o777
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: list[bytes]) -> None:
         """Append to the temporary file."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        for first in range(0, len(pieces), IOV_MAX):
+            some = pieces[first : first + IOV_MAX]
+            written = os.writev(self._descriptor, some)
+            if written < sum(map(len, some)):  # as a signal or a full disk may have it
+                rest = memoryview(b"".join(some))[written:]
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
 
-    def commit(self, rest: bytes) -> None:
+    def commit(self, rest: list[bytes]) -> None:
         """Append `rest`, make the file durable, and put it in its place at once.
 
         Once it is there nothing is a failure any more: the client must not be told of one.
@@ -488,11 +495,10 @@ class FilesystemWriter:
             self._failure.raiseException()
         return self._in_thread(self._upload.commit, self._take())
 
-    def _take(self) -> bytes:
-        data = b"".join(self._held)
-        self._held.clear()
+    def _take(self) -> list[bytes]:
+        pieces, self._held = self._held, []
         self._held_octets = 0
-        return data
+        return pieces
 
     def _flush(self) -> None:
         self._flushing = self._in_thread(self._upload.write, self._take())

@@ -29,6 +29,7 @@ from twisted_tftp.net.udp import (
     UDP_GRO,
     Link,
     Receive,
+    ReceiveTrain,
     SocketAddress,
     UDPLink,
     open_socket,
@@ -39,8 +40,9 @@ from twisted_tftp.net.udp import (
 READS_PER_TURN = 64
 READS_PER_DRAIN = 1024
 
-#: The longest datagram that a reading client sends: an ACK, or an ERROR with its text.
-MAX_ANSWER = 516
+#: What is read of a datagram from a reading client, an ACK or an ERROR with its text: as much as
+#: Python allocates by itself.
+MAX_ANSWER = 448
 
 #: Packets of a peer after which it gets a connected socket: a small file is over by then.
 CONNECT_AFTER = 32
@@ -188,7 +190,7 @@ class ReadLink(UDPLink, _Descriptor):
         self._receive: Receive | None = None
         self._until_connected = CONNECT_AFTER
 
-    def attach(self, receive: Receive) -> None:
+    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Start to receive; what came before answers nothing."""
         self._receive = receive
 
@@ -309,7 +311,7 @@ class WriteLink(UDPLink, _Descriptor):
     It is not connected: a stranger's packet must reach us to be answered.
     """
 
-    __slots__ = ("_buffer", "_clock", "_receive", "_strangers")
+    __slots__ = ("_buffer", "_clock", "_receive", "_receive_train", "_strangers")
 
     def __init__(
         self,
@@ -326,11 +328,13 @@ class WriteLink(UDPLink, _Descriptor):
         self._buffer = buffer
         self._clock = clock
         self._receive: Receive | None = None
+        self._receive_train: ReceiveTrain | None = None
 
-    def attach(self, receive: Receive) -> None:
+    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Start to receive."""
         self._hub.add(self)
         self._receive = receive
+        self._receive_train = receive_train
 
     def expect(self, octets: int) -> int:
         """Make room in the socket for a window of `octets`, as far as the system allows.
@@ -392,6 +396,9 @@ class WriteLink(UDPLink, _Descriptor):
         segment = _GRO_SIZE.unpack(ancillary[0][2])[0] if ancillary else size
         if address != self._peer:
             self._strangers.received(self._sock, address, buffer[:segment], now)
+            return True
+        if segment < size and self._receive_train is not None:
+            self._receive_train(buffer[:size], segment, now)
             return True
         receive = self._receive
         for start in range(0, size, segment or 1):

@@ -19,7 +19,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from twisted_tftp.net.hub import Hub
-from twisted_tftp.net.udp import MAX_DATAGRAM, Buffer, Receive, SocketAddress
+from twisted_tftp.net.udp import MAX_DATAGRAM, Buffer, Receive, ReceiveTrain, SocketAddress
 
 #: The longest request that is read; RFC 2347 has 512. Longer ones come cut short.
 MAX_REQUEST = 4096
@@ -219,7 +219,7 @@ class SharedLink:
         self._peer = peer
         self._local = local
 
-    def attach(self, receive: Receive) -> None:
+    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Do nothing: the request port's protocol knows whose each datagram is."""
 
     def expect(self, octets: int) -> int:

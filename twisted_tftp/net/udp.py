@@ -17,6 +17,8 @@ Buffer = bytes | memoryview
 #: What is called for each datagram of a transfer: (datagram, now). The datagram is only valid
 #: during the call.
 Receive = Callable[[Buffer, float], None]
+#: The same for datagrams that came in one piece: (datagrams, octets of each but the last, now).
+ReceiveTrain = Callable[[memoryview, int, float], None]
 #: A socket address as Python has it: (host, port) or (host, port, flow, scope).
 SocketAddress = Any
 
@@ -44,8 +46,8 @@ def endpoint(address: SocketAddress) -> Endpoint:
 class Link(Protocol):
     """A path to the peer of one transfer."""
 
-    def attach(self, receive: Receive) -> None:
-        """Give each of the peer's datagrams to `receive`."""
+    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+        """Give each of the peer's datagrams to `receive`, or several to `receive_train`."""
 
     def expect(self, octets: int) -> int:
         """Make room for windows of `octets`; return for how much there is room."""

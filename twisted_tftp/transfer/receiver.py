@@ -161,6 +161,33 @@ class Receiver:
             return Step.WAIT
         return self._unexpected(datagram, now)
 
+    def receive_train(self, train: memoryview, size: int, now: float) -> int:
+        """Take datagrams of `size` octets each that came in one piece; return how many.
+
+        Those are taken that are the next blocks in the middle of a window, in one copy (a third
+        of the cost of one by one); what follows them is for `receive`.
+        """
+        if self._expected is None or size != self._full:
+            return 0
+        first = self._have + 1
+        most = min(len(train) // size, self._ack_at - first)
+        headers = wire.DATA_HEADERS
+        starts = range(0, most * size, size)
+        count = 0
+        for start in starts:
+            if train[start : start + wire.HEADER_SIZE] != headers[(first + count) & 0xFFFF]:
+                break
+            count += 1
+        if not count:
+            return 0
+        blocks = [train[start + wire.HEADER_SIZE : start + size] for start in starts[:count]]
+        self._blocks.append(b"".join(blocks))
+        self._have = have = self._have + count
+        self._heard_at = now
+        self._expected = headers[(have + 1) & 0xFFFF] if have < self._ack_at - 1 else None
+        self.deadline = now + self._timing.wait
+        return count
+
     def _unexpected(self, datagram: bytes | memoryview, now: float) -> Step:
         """Take whatever is not the next block in the middle of a window."""
         if len(datagram) < wire.HEADER_SIZE or datagram[0]:
