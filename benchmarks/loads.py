@@ -63,6 +63,8 @@ class Way:
     loss: float
     round_trip_ms: float
     seed: int = 1
+    #: The chance of a datagram to be repeated, and that of being overtaken by those after it.
+    muddle: float = 0.0
 
 
 @dataclass
@@ -239,6 +241,7 @@ def _check_uploads(
 def cross(way: Way, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
     """Fetch 2 MiB through a relay that behaves so."""
     chances = ["-l", str(way.loss), "-s", str(way.seed)]
+    chances += ["-r", str(way.muddle), "-o", str(way.muddle)]
     delay = ["-d", str(round(way.round_trip_ms * 500))]
     relay_command = [*running.prefix, str(tools.relay), *chances, *delay]
     # Datagrams of the blocks and of the OACK.
@@ -353,7 +356,10 @@ def ways(quick: bool) -> list[Way]:
     """Return the bad networks; a few of them if `quick`."""
     if quick:
         return [Way(size, loss, 0.2) for size in (1, 16) for loss in (0.0, 0.02)]
-    return [
+    muddled = [
+        Way(size, loss, 0.2, muddle=0.02) for size in (1, 8, 16, 64) for loss in (0.0, 0.02)
+    ]
+    return muddled + [
         Way(size, loss, round_trip, seed)
         for round_trip in (0.2, 5, 20)
         for size in (1, 8, 16, 64)

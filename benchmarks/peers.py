@@ -1,24 +1,28 @@
-"""Run, in a process of its own, a server that comes as a library without a command."""
+"""Run, in a process of its own, a server that has no command for what is wanted of it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any
 
-from twisted.logger import ILogObserver
-from zope.interface import provider
 
+def run_quiet(root: str, host: str, port: int) -> None:
+    """Serve `root` with this server and an observer that says nothing, until killed."""
+    from twisted.internet import reactor
 
-@provider(ILogObserver)
-def _no_log(event: Mapping[str, Any]) -> None:
-    """Drop an event."""
+    from twisted_tftp.backends.filesystem import FilesystemBackend
+    from twisted_tftp.service import TFTPService
 
+    class Silence:
+        def started(self, statistics: object) -> None:
+            pass
 
-def no_log() -> object:
-    """Return an observer that drops all events: for `twistd --logger`, to see what a log costs."""
-    return _no_log
+        progressed = finished = started
+
+    backend = FilesystemBackend(root, "overwrite")
+    TFTPService(backend, port=port, host=[host], observer=Silence()).startService()
+    reactor.run()  # type: ignore[attr-defined]
 
 
 def run_tftpy(root: str, host: str, port: int) -> None:
@@ -62,4 +66,5 @@ def run_fbtftp(root: str, host: str, port: int) -> None:
 
 if __name__ == "__main__":
     _, name, folder, address, number = sys.argv
-    {"tftpy": run_tftpy, "fbtftp": run_fbtftp}[name](folder, address, int(number))
+    run = {"quiet": run_quiet, "tftpy": run_tftpy, "fbtftp": run_fbtftp}[name]
+    run(folder, address, int(number))

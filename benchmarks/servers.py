@@ -295,15 +295,12 @@ def _script(name: str, module: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _ours(*extra: str) -> Callable[[Path, int], list[str]]:
-    def command(root: Path, port: int) -> list[str]:
-        return [
-            *(_script("twistd", "twisted"), "-n", "--pidfile=", *extra),
-            *("tftp", "--root", str(root), "--host", HOST, "--port", str(port)),
-            *("--write", "overwrite"),
-        ]
-
-    return command
+def _ours(root: Path, port: int) -> list[str]:
+    return [
+        *(_script("twistd", "twisted"), "-n", "--pidfile="),
+        *("tftp", "--root", str(root), "--host", HOST, "--port", str(port)),
+        *("--write", "overwrite"),
+    ]
 
 
 def _hpa(root: Path, port: int) -> list[str]:
@@ -360,7 +357,7 @@ def servers(least: Path) -> list[Server]:
         Server(
             "ours",
             "twisted-tftp",
-            _ours(),
+            _ours,
             _package("twisted-tftp"),
             most=10_000,
             kind="",
@@ -368,7 +365,9 @@ def servers(least: Path) -> list[Server]:
         Server(
             "quiet",
             "twisted-tftp, no log",
-            _ours("--logger", "benchmarks.peers.no_log"),
+            lambda root, port: [
+                *(sys.executable, "-m", "benchmarks.peers", "quiet", str(root), HOST, str(port)),
+            ],
             _package("twisted-tftp"),
             kind="",
         ),

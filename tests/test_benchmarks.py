@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.loads import Load, Sample, Store, Tools, Way, build, carry, cross, fill
-from benchmarks.report import Results, ratios, summary, verdicts
+from benchmarks.report import Key, Results, ratios, summary, verdicts
 from benchmarks.servers import HOST, Running, Server, servers, start
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
@@ -188,4 +188,4 @@ def test_a_crossing_without_end_is_the_longest() -> None:
     results = Results([_server("ours", "")], [], 1, 1, 60)
     for seed, sample in enumerate([Sample(1.0), Sample(note=">60"), Sample(note=">60")]):
         results.ways[Way(1, 0.02, 5, seed), "ours"] = [sample]
-    assert results.crossing((1, 0.02, 5), "ours") == (None, ">60")
+    assert results.crossing(Key(1, 0.02, 5, 0.0), "ours") == (None, ">60")

@@ -45,6 +45,15 @@ class Alarms:
             self._wait(deadline)
         return alarm
 
+    def again(self, alarm: Alarm, deadline: float, call: Callable[[], None]) -> None:
+        """Set an alarm that has just gone off once more."""
+        alarm[0] = deadline
+        alarm[2] = call
+        heappush(self._heap, alarm)
+        self._live += 1
+        if self._timer is not None and deadline < self._timer_at:
+            self._wait(deadline)
+
     def cancel(self, alarm: Alarm) -> None:
         """Don't call; to be called once, and not after the alarm went off."""
         alarm[2] = None
@@ -67,7 +76,7 @@ class Alarms:
     def _fired(self) -> None:
         self._timer = None
         # What is set by those that are called now is for another time.
-        due = []
+        due: list[Alarm] = []
         heap, now = self._heap, self._clock()
         while heap and heap[0][0] <= now:
             due.append(heappop(heap))

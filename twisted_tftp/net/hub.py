@@ -46,11 +46,14 @@ class Hub(Protocol):
     """Where a link waits for its socket to be readable, and for a while to be writable.
 
     @ivar outbox: single datagrams that are sent at the end of the present round, in their order;
-        None between rounds. Sent one by one between the reads, each would find its client asleep
-        and wake it (32 clients in lock step: 10 % slower).
+        None where they go out at once. Sent one by one between the reads, each would find its
+        client asleep and wake it (32 clients in lock step: 10 % slower).
     """
 
     outbox: Outbox | None
+
+    def gather(self) -> None:
+        """Let what one link sends in its turn wait in the outbox too; called in that turn."""
 
     def send_outbox(self) -> None:
         """Send what is in the outbox now."""
@@ -75,6 +78,9 @@ class ReactorHub:
 
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
+
+    def gather(self) -> None:
+        pass
 
     def send_outbox(self) -> None:
         pass
@@ -139,6 +145,10 @@ class EpollHub:
         self._reactor.removeReader(self)
         self._epoll.close()
 
+    def gather(self) -> None:
+        if self.outbox is None:
+            self.outbox = []
+
     def send_outbox(self) -> None:
         if self.outbox:
             outbox, self.outbox = self.outbox, []
@@ -170,7 +180,7 @@ class EpollHub:
         idle_ends = 0.0
         while True:
             ready = poll(0, BATCH)
-            if ready:
+            if len(ready) > 1:
                 self.outbox = []
             for descriptor, event in ready:
                 link = links.get(descriptor)

@@ -86,6 +86,21 @@ class TransferPort(_Descriptor):
     @ivar idle_since: when its last transfer was over.
     """
 
+    __slots__ = (
+        "_clock",
+        "_hub",
+        "_link",
+        "_on_left",
+        "_peer",
+        "_seen",
+        "_sock",
+        "_strangers",
+        "address",
+        "host",
+        "idle_since",
+        "spare",
+    )
+
     def __init__(
         self,
         sock: socket.socket,

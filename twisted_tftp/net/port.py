@@ -92,6 +92,8 @@ class RequestPort(udp.Port):
 
     def doRead(self) -> None:
         """Read some datagrams and hand them to the protocol."""
+        if self._hub is not None:
+            self._hub.gather()
         for _ in range(READS_PER_TURN):
             if not self.read_one():
                 return
