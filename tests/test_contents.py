@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 
 from tests.test_cached import needs_openat2
 from twisted_tftp.backends import filesystem
-from twisted_tftp.backends.contents import OVERHEAD, SETTLED, SMALL, Contents
+from twisted_tftp.backends.cached import Found
+from twisted_tftp.backends.contents import LIFE, OVERHEAD, SETTLED, SMALL, Contents
 from twisted_tftp.backends.filesystem import FilesystemBackend, FilesystemReader
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
@@ -137,6 +138,19 @@ def test_file_that_is_gone_is_not_served(served: Served, how: str) -> None:
         served.read()
 
 
+def test_content_is_read_again_after_a_while(served: Served) -> None:
+    """What no time of the file tells, a store through a mapping, is seen all the same."""
+    now = [0.0]
+    served.contents._monotonic = lambda: now[0]
+    served.read()
+    status = (served.root / "file").stat()
+    content = served.contents._by_inode[status.st_dev, status.st_ino]
+    content.data = b"notseen"  # as if the file had changed and nothing had noted it
+    assert served.read() == (b"notseen", True)
+    now[0] = LIFE
+    assert served.read() == (b"content", True)
+
+
 def test_file_that_has_just_changed_is_not_kept(served: Served) -> None:
     """A change within the same tick of the file system's clock would not show."""
     served.clock.ahead = SETTLED / 2
@@ -170,6 +184,24 @@ def test_transfer_goes_on_with_what_it_began_with(served: Served) -> None:
     assert bytes(reader.read(0, 7)) == b"content"
     reader.close()
     assert served.read() == (b"another", True)
+
+
+def test_descriptor_of_another_state_is_not_shared(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that changes between the look and the open is opened anew by the next reader."""
+    path = served.root / "large"
+    path.write_bytes(bytes(SMALL + 1))
+    real = Found.open
+
+    def change_and_open(found: Found) -> int | None:
+        path.write_bytes(bytes(SMALL + 2))
+        return real(found)
+
+    monkeypatch.setattr(Found, "open", change_and_open)
+    reader = served.open("large")
+    assert not served.backend._open_files
+    reader.close()
 
 
 def test_two_names_of_one_file_share_a_content(served: Served) -> None:

@@ -198,23 +198,55 @@ def test_outbox_can_be_sent_before_the_round_is_over(reactor: Any, probe: Probe)
     hub.remove(probe)
     hub.close()
     ReactorHub(reactor).gather()
+    ReactorHub(reactor).send_overdue()
     ReactorHub(reactor).send_outbox()
+
+
+def test_answers_do_not_wait_for_slow_links(
+    reactor: Any, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend that takes its time delays the answers of its own requests only."""
+    now = [0.0]
+    monkeypatch.setattr("twisted_tftp.net.hub.time.monotonic", lambda: now[0])
+    hub = EpollHub(reactor)
+    sender = Sender()
+    seen: list[list[bytes]] = []
+
+    def answer() -> None:
+        hub.gather()
+        for number in range(3):
+            hub.send_overdue()
+            seen.append(list(sender.sent))
+            assert hub.outbox is not None
+            hub.outbox.append((sender, bytes([number])))
+            now[0] += 0.02
+
+    probe.on_read = answer
+    hub.add(probe)
+    probe.theirs.send(b"x")
+    hub.doRead()
+    assert seen == [[], [b"\0"], [b"\0", b"\1"]]
+    assert len(sender.sent) == 3
+    hub.remove(probe)
+    hub.close()
 
 
 def test_sending_that_fails_does_not_stop_the_hub(reactor: Any, probe: Probe) -> None:
     """An exception is logged; the next round is served."""
     hub = EpollHub(reactor)
 
+    sender = Sender()
+
     def answer() -> None:
         hub.gather()
         assert hub.outbox is not None
-        hub.outbox.append((Sender(fails=True), b""))
+        hub.outbox += [(Sender(fails=True), b""), (sender, b"other")]
 
     probe.on_read = answer
     hub.add(probe)
     for count in (1, 2):
         probe.theirs.send(b"x")
-        spin(reactor, lambda count=count: len(probe.read) == count)
+        spin(reactor, lambda count=count: len(sender.sent) == count)
     hub.remove(probe)
     hub.close()
 

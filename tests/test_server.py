@@ -9,9 +9,12 @@ import pytest
 from twisted.internet import udp
 from twisted.internet.defer import Deferred
 
+from twisted_tftp import options as options_module
+from twisted_tftp import server as server_module
 from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
+from twisted_tftp.net.port import MAX_REQUEST
 from twisted_tftp.policy import Policy
 from twisted_tftp.server import Session, TFTPServer
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
@@ -390,3 +393,44 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
         net.server.received(rrq(), PEER, LOCAL)
     assert net.links[0].closed
     assert len(net.server.transfers) == 0
+
+
+def test_long_requests_are_not_remembered() -> None:
+    """What the network sends must not fill the memory: requests of firmware are short."""
+    for cache in (server_module._parse, options_module._remembered):
+        cache.cache_clear()
+    net = network(MemoryBackend({"small": b"x"}))
+    packed = b"".join(b"%d\0%d\0" % (number, number) for number in range(100, 1000))
+    for number in range(50):
+        net.server.received(rrq() + packed + b"n\0%d\0" % number, ("192.0.2.1", number + 1), LOCAL)
+    assert server_module._parse.cache_info().currsize == 0
+    assert options_module._remembered.cache_info().currsize == 0
+    net.server.received(rrq(), ("192.0.2.1", 100), LOCAL)
+    net.server.received(rrq(), ("192.0.2.1", 101), LOCAL)
+    assert server_module._parse.cache_info().hits == 1
+
+
+def test_requests_are_cut_at_the_same_length_in_each_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The shared port reads datagrams of any length, but no request has so many options."""
+    net, _ = single_port(monkeypatch)
+    net.server.received(rrq() + b"x\0y\0" * 16000, PEER, LOCAL)
+    running = net.server.transfers.find((PEER, LOCAL))
+    assert running is not None
+    assert len(running.request) == MAX_REQUEST
+
+
+def test_idle_ports_are_given_up_when_descriptors_are_short() -> None:
+    """A file that can't be opened for want of one asks for them."""
+
+    class NoneLeft:
+        def open_reader(self, path: str, context: TransferContext) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    net = network(NoneLeft())
+    asked: list[None] = []
+    net.server._wiring.on_scarcity = lambda: asked.append(None)
+    net.server.received(rrq(), PEER, LOCAL)
+    assert asked == [None]
+    assert net.links[0].sent == []

@@ -15,7 +15,8 @@ from tests.reactors import reactor, spin
 from twisted_tftp import wire
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net import links
-from twisted_tftp.net.links import CONNECT_AFTER, IDLE, IDLE_PORTS, LIFE, LinkOpener
+from twisted_tftp.net.hub import make_hub
+from twisted_tftp.net.links import CONNECT_AFTER, IDLE, IDLE_PORTS, LIFE, TRANSFERS, LinkOpener
 from twisted_tftp.net.port import RequestPort, SharedLink, listen
 from twisted_tftp.net.udp import endpoint, open_socket
 
@@ -548,7 +549,7 @@ def test_port_that_serves_again_knows_its_new_peer_only(
 def test_port_is_given_up_after_some_transfers(linked: LinkFixture) -> None:
     """Then comes another one, which nobody knows yet."""
     linked.link.close()
-    for number in range(LIFE - 1):
+    for number in range(TRANSFERS - 1):
         link = open_read(linked, ("127.0.0.2", number + 1))
         assert link._port is linked.link._port
         link.close()
@@ -563,6 +564,59 @@ def sweep(linked: LinkFixture) -> None:
     assert linked.opener._sweep is not None
     linked.opener._sweep.cancel()
     linked.opener._swept()
+
+
+def test_port_is_given_up_after_some_seconds(linked: LinkFixture) -> None:
+    """A port that somebody knows is not used for long."""
+    now = [linked.opener._clock()]
+    linked.link._port._clock = linked.opener._clock = lambda: now[0]
+    linked.link.close()
+    link = open_read(linked, ("127.0.0.1", 1))
+    assert link._port is linked.link._port
+    now[0] += LIFE
+    link.close()
+    assert linked.sock.fileno() < 0
+
+
+def test_ports_are_taken_by_chance(linked: LinkFixture) -> None:
+    """Which port a transfer gets can't be told from the one before it."""
+    first = [open_read(linked, ("127.0.0.2", number)) for number in range(1, 11)]
+    for link in first:
+        link.close()
+    second = [open_read(linked, ("127.0.0.3", number)) for number in range(1, 11)]
+    assert [link._port for link in second] != [link._port for link in first]
+    assert [link._port for link in second] != [link._port for link in reversed(first)]
+    assert {link._port for link in second} == {link._port for link in first}
+    for link in second:
+        link.close()
+
+
+def test_under_a_reactor_that_drops_what_fails_no_socket_is_connected(
+    linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ICMP error reaches connected sockets only, and poll() then gives the descriptor up."""
+    monkeypatch.setattr(linked.opener.hub, "connects", False)
+    linked.link.attach(linked.receive)
+    for _ in range(2 * CONNECT_AFTER):
+        client.sendto(b"x", linked.address)
+    spin(linked.reactor, lambda: len(linked.got) == 2 * CONNECT_AFTER)
+    assert linked.link._sock is linked.sock
+
+
+def test_paused_request_port_goes_on(reactor: Any) -> None:
+    """Twisted's ports can be paused and resumed, in a hub too."""
+    hub = make_hub(reactor)
+    protocol = Protocol()
+    port = listen(reactor, 0, protocol, "127.0.0.1", hub)
+    port.pauseProducing()
+    port.resumeProducing()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", ("127.0.0.1", port.getHost().port))
+        spin(reactor, lambda: protocol.got)
+    stopped: list[Any] = []
+    port.stopListening().addCallback(stopped.append)
+    spin(reactor, lambda: stopped)
+    hub.close()
 
 
 def test_idle_ports_are_few_and_not_kept_for_long(linked: LinkFixture) -> None:
@@ -611,8 +665,11 @@ def test_idle_ports_make_room_for_those_that_are_needed(
         linked.opener.open(("127.0.0.1", 2), ("127.0.0.1", 69), False)
 
 
-def test_idle_port_of_another_address_is_not_used(linked: LinkFixture) -> None:
+def test_idle_port_of_another_address_is_not_used(
+    linked: LinkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The answer leaves from the address that was asked."""
+    monkeypatch.setattr(links, "random", lambda: 0.0)
     linked.link.close()
     for local in (("127.0.0.2", 69), None):
         link: Any = linked.opener.open(("127.0.0.1", 1), local, True)

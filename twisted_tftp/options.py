@@ -22,6 +22,9 @@ from twisted_tftp.policy import (
     Rollover,
 )
 
+#: Options of a request that is remembered, at most: one of each kind.
+REMEMBERED_OPTIONS = 8
+
 #: Up to 20 digits: no number of TFTP needs more, and int() takes its time on long ones.
 _DECIMAL = re.compile(r"[0-9]{1,20}\Z")
 
@@ -62,8 +65,10 @@ def negotiate(
     @param room: octets of datagrams that can be received at once; a window that does not fit
         would lose its end each time. None for no bound.
     """
+    # Machines that boot ask for the same again and again; but nobody asks for many options.
+    decide = _remembered if len(options) <= REMEMBERED_OPTIONS else _negotiate
     # The policy's parts, and not the policy: that takes longer to hash than all the rest.
-    return _negotiate(
+    return decide(
         tuple(options.items()),
         policy.max_blksize,
         policy.max_windowsize,
@@ -73,7 +78,6 @@ def negotiate(
     )
 
 
-@lru_cache(maxsize=1024)  # machines that boot ask for the same again and again
 def _negotiate(
     asked_options: tuple[tuple[str, str], ...],
     max_blksize: int,
@@ -121,6 +125,9 @@ def _negotiate(
     pairs = tuple((name, str(value)) for name, value in accepted.items())
     oack = wire.oack(pairs) if pairs else None
     return Grant(blksize, windowsize, timeout, rollover, pairs, oack)
+
+
+_remembered = lru_cache(maxsize=1024)(_negotiate)
 
 
 def _number(options: Mapping[str, str], name: str, low: int, high: int) -> int | None:

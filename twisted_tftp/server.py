@@ -21,7 +21,7 @@ from twisted_tftp.alarms import Alarms
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.links import LinkOpener
-from twisted_tftp.net.port import RequestPort, SharedLink
+from twisted_tftp.net.port import MAX_REQUEST, RequestPort, SharedLink
 from twisted_tftp.net.udp import Link, SocketAddress, endpoint
 from twisted_tftp.options import announced_size
 from twisted_tftp.policy import Policy
@@ -40,7 +40,9 @@ READ_AHEAD, READ_AHEAD_IN_ALL = 64 * 1024, 16 * 1024 * 1024
 WARN_INTERVAL = 60.0
 
 
-#: Machines that boot ask for the same again and again.
+#: Machines that boot ask for the same again and again. Requests up to so many octets are
+#: remembered, as all that firmware sends are: longer ones could hold thousands of options.
+MEMORABLE = 128
 _parse = lru_cache(maxsize=1024)(wire.parse_request)
 
 #: Of the first octets of a request: whether it is to read.
@@ -95,29 +97,30 @@ class TFTPServer(DatagramProtocol):
         @param reactor: for timers and sockets; None for the global one.
         @param clock: seconds of a clock that only grows.
         @param transfers: shared with the server's other ports.
-        @param opener: a `LinkOpener` or what has its `open`; shared likewise.
+        @param opener: a `LinkOpener` or what has its `open` and `close_idle`; shared likewise.
         @param alarms: shared likewise.
         """
         if reactor is None:
             from twisted.internet import reactor
-        self.policy = Policy() if policy is None else policy
-        self.observer = TransferLog(reactor=reactor) if observer is None else observer
         self.reactor = reactor
         self.clock = clock
         self.counters = Counters()
         self.accepting = True
         self.transfers = Transfers() if transfers is None else transfers
+        if policy is None:
+            policy = Policy()
         if opener is None:
-            opener = LinkOpener(reactor, self.policy.port_range, clock)
+            opener = LinkOpener(reactor, policy.port_range, clock)
         self.opener = opener
         self._wiring = Wiring(
-            backend,
-            self.policy,
-            self.observer,
-            clock,
-            Alarms(reactor, clock) if alarms is None else alarms,
-            self.transfers.finished,
-            self.transfers.remove,
+            backend=backend,
+            policy=policy,
+            observer=TransferLog(reactor=reactor) if observer is None else observer,
+            clock=clock,
+            alarms=Alarms(reactor, clock) if alarms is None else alarms,
+            on_scarcity=opener.close_idle,
+            on_finished=self.transfers.finished,
+            on_ended=self.transfers.remove,
         )
         self._warned: dict[str, float] = {}
 
@@ -129,6 +132,20 @@ class TFTPServer(DatagramProtocol):
     @backend.setter
     def backend(self, backend: Any) -> None:
         self._wiring.backend = backend
+
+    @property
+    def policy(self) -> Policy:
+        """What is granted."""
+        return self._wiring.policy
+
+    @property
+    def observer(self) -> Any:
+        """The L{ITransferObserver} that is told of transfers; it may be exchanged."""
+        return self._wiring.observer
+
+    @observer.setter
+    def observer(self, observer: Any) -> None:
+        self._wiring.observer = observer
 
     def datagramReceived(self, datagram: bytes, addr: SocketAddress) -> None:
         """Take a datagram from a plain Twisted port, which can't tell which address it reached."""
@@ -161,6 +178,7 @@ class TFTPServer(DatagramProtocol):
             return
         if not self.accepting:
             return
+        datagram = datagram[:MAX_REQUEST]  # the shared port of single-port reads longer ones
         if running is not None and not self.policy.single_port:
             # The peer's last ACK may wait in the transfer's socket: it was sent before this.
             running.catch_up()
@@ -200,7 +218,8 @@ class TFTPServer(DatagramProtocol):
     ) -> None:
         """Start a session, or say why not; `running` is another one of the same peer."""
         try:
-            request = _parse(datagram)
+            parse = _parse if len(datagram) <= MEMORABLE else wire.parse_request
+            request = parse(datagram)
         except TFTPError as failure:
             self.counters.malformed += 1
             link.send((wire.error(failure),))

@@ -33,8 +33,9 @@ EVERYWHERE = ("0.0.0.0", "::")
 #: Seconds that backends have to release their files after the last transfer was ended.
 GRACE = 10.0
 
-#: Descriptors of one transfer (a socket and a file), and those of everything else.
-DESCRIPTORS, OTHER_DESCRIPTORS = 2, 100
+#: Descriptors that one transfer needs (a socket and a file; a second socket only where there are
+#: plenty), and those of everything else, idle ports among them.
+DESCRIPTORS, OTHER_DESCRIPTORS = 2, 200
 
 
 class StartError(SystemExit, Exception):

@@ -57,6 +57,7 @@ class Wiring:
     @ivar backend: an L{IFileBackend}.
     @ivar observer: an L{ITransferObserver}.
     @ivar clock: seconds of a clock that only grows.
+    @ivar on_scarcity: called when no descriptor is left, to free some.
     @ivar on_finished: called when a session's `finished` becomes true.
     @ivar on_ended: called when nothing is left of it: the link, the alarm and the file are
         released.
@@ -67,6 +68,7 @@ class Wiring:
     observer: Any
     clock: Callable[[], float]
     alarms: Alarms
+    on_scarcity: Callable[[], None]
     on_finished: Callable[[Session], None]
     on_ended: Callable[[Session], None]
 
@@ -285,7 +287,7 @@ class Session:
             if now >= machine.deadline:
                 self._perform(machine.expire(now), now)
             self._arm(machine.deadline)
-        else:
+        elif machine.deadline != float("inf"):
             # What a busy server does most: the deadline has moved on meanwhile.
             self._alarm, self._alarm_at = alarm, machine.deadline
             self._wiring.alarms.again(alarm, machine.deadline, self._fired)  # type: ignore[arg-type]
@@ -311,6 +313,7 @@ class Session:
         if isinstance(error, OSError):
             if self._machine is None and error.errno in (errno.EMFILE, errno.ENFILE):
                 # No descriptor is left: silence, so that the client asks again.
+                self._wiring.on_scarcity()
                 self._end(outcome, TFTPError("too many open files"), tell=False)
                 return
             error = from_os_error(error)

@@ -168,6 +168,9 @@ class MemoryNetwork:
         self.links.append(link)
         return link
 
+    def close_idle(self) -> None:
+        """Do nothing: links in memory cost no descriptors."""
+
     def request(
         self,
         opcode: wire.Opcode,

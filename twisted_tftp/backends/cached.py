@@ -110,7 +110,7 @@ class CachedOpener:
         """
         if self._device is None:
             return None
-        name = _relative(path)
+        name = (_remembered if len(path) <= REMEMBERED_PATH else _relative)(path)
         root = self._openat2(_AT_FDCWD, self._root, self._for_root)
         if root < 0:
             return None
@@ -141,9 +141,13 @@ class CachedOpener:
         return descriptor
 
 
-@lru_cache(maxsize=1024)
 def _relative(path: str) -> bytes:
     return "/".join(components(path)).encode("utf-8", "surrogateescape")
+
+
+#: Names of so many characters are remembered as the kernel takes them.
+REMEMBERED_PATH = 128
+_remembered = lru_cache(maxsize=1024)(_relative)
 
 
 def _type_of(device: int) -> str:

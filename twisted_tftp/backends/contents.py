@@ -1,11 +1,12 @@
 """Keep the contents of small, hot files in memory, each use checked against the file.
 
 A content is used only for the file that it was read from: the same device and inode, size, and
-times of change to the nanosecond. Whatever is done to a file through system calls changes its
-ctime; that nothing is done within the clock tick of the last change, which would not show, is
-made sure of by keeping a content only once it has stood for a while. What a program writes
-through a shared mapping shows when the kernel notes it, as it does to every other reader of the
-file's times.
+times of change to the nanosecond. What is done to a file through open, write, truncate, rename,
+link, unlink or chmod changes its ctime; that nothing is done within the clock tick of the last
+change, which would not show, is made sure of by keeping a content only once it has stood for a
+while. What does not change the ctime when it happens is seen after `LIFE` seconds at the latest:
+stores through a shared mapping, the rest of one write that takes seconds, another disk image
+mounted from the same device.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ OVERHEAD = 600
 #: Seconds for which a file must not have changed: more than a tick of any file system's clock.
 SETTLED = 2.5
 
+#: Seconds after which a content is read again, whatever the file's times say.
+LIFE = 5.0
+
 #: Old contents that are looked at, at most, to make room for a new one.
 LOOKS = 8
 
@@ -49,24 +53,32 @@ def identity(status: os.stat_result) -> Identity:
 class Content:
     """The octets of a file, and how many readers have them."""
 
-    __slots__ = ("data", "identity", "readers")
+    __slots__ = ("data", "identity", "readers", "until")
 
-    def __init__(self, of: Identity, data: bytes) -> None:
+    def __init__(self, of: Identity, data: bytes, until: float) -> None:
         self.identity = of
         self.data = data
+        self.until = until
         self.readers = 0
 
 
 class Contents:
     """Contents of up to `capacity` octets in all, those in use among them."""
 
-    def __init__(self, capacity: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Make an empty store.
 
         @param clock: seconds of the clock that file times are taken from.
+        @param monotonic: seconds of a clock that only grows.
         """
         self._capacity = capacity
         self._clock = clock
+        self._monotonic = monotonic
         self._octets = 0
         self._by_inode: OrderedDict[tuple[int, int], Content] = OrderedDict()
 
@@ -76,7 +88,7 @@ class Contents:
         content = self._by_inode.get(inode)
         if content is None:
             return None
-        if content.identity != identity(status):
+        if content.identity != identity(status) or self._monotonic() >= content.until:
             if not content.readers:
                 self._drop(inode)
             return None
@@ -107,7 +119,7 @@ class Contents:
 
         @param status: what the file was before and after it was read.
         """
-        content = Content(identity(status), data)
+        content = Content(identity(status), data, self._monotonic() + LIFE)
         self._by_inode[status.st_dev, status.st_ino] = content
         self._octets += len(data) + OVERHEAD
         return ContentReader(content)

@@ -129,7 +129,8 @@ class FilesystemBackend:
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
                 return self._contents.add(found.status, data)
-        self._open_files[state] = file
+        if identity(file.status) == state:
+            self._open_files[state] = file
         return FilesystemReader(file, self._in_read_thread)
 
     def _open(self, path: str) -> _OpenFile:
@@ -205,7 +206,8 @@ class _OpenFile:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        self.status = os.fstat(descriptor)
+        self.size = self.status.st_size
         self.readers = 1
         self.discarded = False
 

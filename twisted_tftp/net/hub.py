@@ -25,6 +25,9 @@ EPOLLOUT: int = getattr(select, "EPOLLOUT", 4)
 TURN = 0.002
 BATCH = 32
 
+#: Seconds for which the outbox waits at most, but for what one link does.
+OVERDUE = 0.001
+
 #: Seconds for which idle sockets are asked again. After so many times in vain it is left, and
 #: tried again after so many turns.
 LINGER = 50e-6
@@ -52,8 +55,14 @@ class Hub(Protocol):
 
     outbox: Outbox | None
 
+    #: Whether links may have connected sockets: some reactors drop what an ICMP error reaches.
+    connects: bool
+
     def gather(self) -> None:
         """Let what one link sends in its turn wait in the outbox too; called in that turn."""
+
+    def send_overdue(self) -> None:
+        """Send what is in the outbox if it has waited long; called between the parts of a turn."""
 
     def send_outbox(self) -> None:
         """Send what is in the outbox now."""
@@ -75,11 +84,15 @@ class ReactorHub:
     """Leave each link to the reactor."""
 
     outbox: Outbox | None = None
+    connects = False
 
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
 
     def gather(self) -> None:
+        pass
+
+    def send_overdue(self) -> None:
         pass
 
     def send_outbox(self) -> None:
@@ -106,10 +119,12 @@ class ReactorHub:
 class EpollHub:
     """Keep the links in one epoll, itself one reader of the reactor."""
 
+    connects = True
     _log = Logger()
 
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
+        self._overdue_at = 0.0
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._luck = MOST_LUCK
@@ -128,7 +143,10 @@ class EpollHub:
 
     def add(self, link: IReadWriteDescriptor) -> None:
         descriptor = link.fileno()
-        self._epoll.register(descriptor, EPOLLIN)
+        try:
+            self._epoll.register(descriptor, EPOLLIN)
+        except FileExistsError:
+            pass  # it has left and come back, as a port that is paused does
         self._links[descriptor] = link
 
     def remove(self, link: IReadWriteDescriptor) -> None:
@@ -148,6 +166,12 @@ class EpollHub:
     def gather(self) -> None:
         if self.outbox is None:
             self.outbox = []
+            self._overdue_at = time.monotonic() + OVERDUE
+
+    def send_overdue(self) -> None:
+        if self.outbox and time.monotonic() >= self._overdue_at:
+            self.send_outbox()
+            self._overdue_at = time.monotonic() + OVERDUE
 
     def send_outbox(self) -> None:
         if self.outbox:
@@ -155,11 +179,11 @@ class EpollHub:
             self._send(outbox)
 
     def _send(self, outbox: Outbox) -> None:
-        try:
-            for link, datagram in outbox:
+        for link, datagram in outbox:
+            try:
                 link.send_now(datagram)
-        except Exception:
-            self._log.failure("datagrams could not be sent")
+            except Exception:
+                self._log.failure("a datagram could not be sent")
 
     def _unregister(self, descriptor: int) -> None:
         """Stop asking for a socket that has left and is still open."""
@@ -181,7 +205,7 @@ class EpollHub:
         while True:
             ready = poll(0, BATCH)
             if len(ready) > 1:
-                self.outbox = []
+                self.gather()
             for descriptor, event in ready:
                 link = links.get(descriptor)
                 if link is None:
@@ -194,6 +218,7 @@ class EpollHub:
                         link.doRead()
                 except Exception:
                     self._log.failure("a transfer's socket failed")
+                self.send_overdue()
             if self.outbox is not None:
                 outbox, self.outbox = self.outbox, None
                 self._send(outbox)

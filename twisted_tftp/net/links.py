@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Hashable
+from random import random
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
@@ -47,9 +48,12 @@ MAX_ANSWER = 448
 #: Packets of a peer after which it gets a connected socket: a small file is over by then.
 CONNECT_AFTER = 32
 
-#: Transfers that one port serves, in turn; ports that are kept idle, for how many seconds, and how
-#: many of them are asked whether they know a peer.
-LIFE, IDLE_PORTS, IDLE, ASKED = 64, 64, 1.0, 4
+#: Transfers that one port serves, in turn, and seconds in which it takes new ones.
+TRANSFERS, LIFE = 64, 10.0
+
+#: Ports that are kept idle, for how many seconds at least, and how many of them are asked whether
+#: they know a peer.
+IDLE_PORTS, IDLE, ASKED = 64, 1.0, 4
 
 _GRO_SIZE = struct.Struct("@i")
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
@@ -87,6 +91,7 @@ class TransferPort(_Descriptor):
     """
 
     __slots__ = (
+        "_born",
         "_clock",
         "_hub",
         "_link",
@@ -122,13 +127,13 @@ class TransferPort(_Descriptor):
         self._seen: set[SocketAddress] = set()
         self.address: SocketAddress = sock.getsockname()
         self.spare = False
+        self._born = clock()
         self.idle_since = 0.0
         hub.add(self)
 
-    @property
-    def spent(self) -> bool:
-        """Whether it has served as many transfers as it may."""
-        return len(self._seen) >= LIFE
+    def is_spent(self, now: float) -> bool:
+        """Whether it may serve no more: it has served many, or for long."""
+        return len(self._seen) >= TRANSFERS or now - self._born >= LIFE
 
     def knows(self, peer: SocketAddress) -> bool:
         """Whether it has served `peer`."""
@@ -276,6 +281,8 @@ class ReadLink(UDPLink, _Descriptor):
 
     def _connect(self) -> None:
         """Go on with a connected socket; where that can't be had, with the one there is."""
+        if not self._hub.connects:
+            return
         first = self._sock
         try:
             second = socket.socket(first.family, DATAGRAM)
@@ -437,7 +444,7 @@ class LinkOpener:
     ) -> None:
         self.strangers = Strangers()
         self._hub: Hub | None = None
-        self._idle: list[TransferPort] = []  # the one that was used last is the last
+        self._idle: list[TransferPort] = []  # the one that was used first is the first
         self._sweep: IDelayedCall | None = None
         self._reactor = reactor
         self._port_range = port_range
@@ -467,7 +474,7 @@ class LinkOpener:
         except OSError:
             if not self._idle:
                 raise
-            self._close_idle()
+            self.close_idle()
             sock = open_socket(peer, local, self._port_range)
         if reading:
             port = TransferPort(sock, host, self.hub, self.strangers, self._clock, self._left)
@@ -478,7 +485,7 @@ class LinkOpener:
 
     def close(self) -> None:
         """Close everything, after the links."""
-        self._close_idle()
+        self.close_idle()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -487,9 +494,13 @@ class LinkOpener:
             self._hub = None
 
     def _idle_port(self, peer: SocketAddress, host: Hashable) -> TransferPort | None:
-        """Return an idle port that may serve `peer` from `host`."""
+        """Return an idle port that may serve `peer` from `host`.
+
+        By chance, since a transfer's port should not be guessed (RFC 1350 section 4).
+        """
         idle = self._idle
-        for index in range(len(idle) - 1, max(-1, len(idle) - 1 - ASKED), -1):
+        for _ in range(min(ASKED, len(idle))):
+            index = int(random() * len(idle))
             port = idle[index]
             if port.host == host and not port.knows(peer):
                 del idle[index]
@@ -498,11 +509,13 @@ class LinkOpener:
 
     def _left(self, port: TransferPort) -> None:
         """Keep a port for another transfer, for a while."""
-        if self._hub is None or port.spent or port.spare or len(self._idle) >= IDLE_PORTS:
+        now = self._clock()
+        idle = self._idle
+        if self._hub is None or port.spare or port.is_spent(now) or len(idle) >= IDLE_PORTS:
             port.close()
             return
-        port.idle_since = self._clock()
-        self._idle.append(port)
+        port.idle_since = now
+        idle.append(port)
         if self._sweep is None:
             self._sweep = self._reactor.callLater(IDLE, self._swept)
 
@@ -515,7 +528,8 @@ class LinkOpener:
         if idle:
             self._sweep = self._reactor.callLater(IDLE, self._swept)
 
-    def _close_idle(self) -> None:
+    def close_idle(self) -> None:
+        """Close the ports that wait for another transfer: their descriptors are needed."""
         idle, self._idle = self._idle, []
         for port in idle:
             port.close()

@@ -92,11 +92,14 @@ class RequestPort(udp.Port):
 
     def doRead(self) -> None:
         """Read some datagrams and hand them to the protocol."""
-        if self._hub is not None:
-            self._hub.gather()
+        hub = self._hub
+        if hub is not None:
+            hub.gather()
         for _ in range(READS_PER_TURN):
             if not self.read_one():
                 return
+            if hub is not None:
+                hub.send_overdue()
 
     def read_one(self) -> bool:
         """Read one datagram; return whether there was one."""
