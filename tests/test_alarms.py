@@ -7,7 +7,7 @@ import random
 import pytest
 from twisted.internet.task import Clock
 
-from twisted_tftp.alarms import KEPT, Alarms
+from twisted_tftp.alarms import KEPT, LATEST, MANY, Alarms
 
 
 @pytest.fixture
@@ -113,6 +113,34 @@ def test_clock_of_the_reactor_that_is_ahead_makes_no_alarm_early(clock: Clock) -
     now[0] = 10.0
     clock.advance(10)
     assert rung == [10.0]
+
+
+def test_very_many_alarms_may_be_late_a_little(clock: Clock, alarms: Alarms) -> None:
+    """A busy server is woken less often; no alarm is early, and none later than the bound."""
+    rung: list[float] = []
+    for _ in range(MANY + 1000):
+        alarms.set(1.0, lambda: rung.append(clock.seconds()))
+    clock.advance(1)
+    assert MANY < len(rung) < MANY + 1000
+    while len(rung) < MANY + 1000:
+        clock.advance(0.001)
+    assert 1.0 < max(rung) <= 1.0 + LATEST
+
+
+def test_alarm_may_be_set_again_while_it_goes_off(clock: Clock, alarms: Alarms) -> None:
+    """A deadline that has moved on costs no new alarm."""
+    rung: list[float] = []
+
+    def ring() -> None:
+        rung.append(clock.seconds())
+        if len(rung) < 3:
+            alarms.again(alarm, clock.seconds() + 1.0, ring)
+
+    alarm = alarms.set(1.0, ring)
+    for _ in range(5):
+        clock.advance(1)
+    assert rung == [1.0, 2.0, 3.0]
+    assert clock.getDelayedCalls() == []
 
 
 def test_cancelled_alarms_do_not_pile_up(clock: Clock, alarms: Alarms) -> None:

@@ -13,6 +13,11 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+#: With more alarms than so many each may be late by so much a piece, up to a bound: a server of a
+#: thousand transfers is then woken half as often for deadlines that have moved on. (Each costs
+#: 3 µs; without this, half as many go off as there are packets.)
+MANY, LATE, LATEST = 100, 20e-6, 0.1
+
 #: Cancelled alarms that are kept before they are cleared out, where they are the most.
 KEPT = 1000
 
@@ -37,6 +42,8 @@ class Alarms:
 
     def set(self, deadline: float, call: Callable[[], None]) -> Alarm:
         """Call `call` at `deadline` or a little later."""
+        if self._live > MANY:
+            deadline += min((self._live - MANY) * LATE, LATEST)
         self._number += 1
         alarm = [deadline, self._number, call]
         heappush(self._heap, alarm)
@@ -46,13 +53,13 @@ class Alarms:
         return alarm
 
     def again(self, alarm: Alarm, deadline: float, call: Callable[[], None]) -> None:
-        """Set an alarm that has just gone off once more."""
+        """Set an alarm once more; to be called while it goes off."""
+        if self._live > MANY:
+            deadline += min((self._live - MANY) * LATE, LATEST)
         alarm[0] = deadline
         alarm[2] = call
         heappush(self._heap, alarm)
         self._live += 1
-        if self._timer is not None and deadline < self._timer_at:
-            self._wait(deadline)
 
     def cancel(self, alarm: Alarm) -> None:
         """Don't call; to be called once, and not after the alarm went off."""
