@@ -35,6 +35,8 @@ LOSS = "loss"
 _SLOW_S = 4.0
 #: Time for transfers that are held: they must all come to their ends.
 _HOLD_S = 40
+#: Small files stand for a while, as those of a server do: some caches trust no others.
+_SETTLE_S = 3
 _DESCRIPTORS = 32_768
 #: Crossings wait much more than they work, so that many can be on their way at once.
 _CROSSINGS = 24
@@ -166,6 +168,8 @@ def _run(load: Load, results: Results, tools: Tools, folder: Path) -> None:
         else:
             able.append(server)
     with Store(load) as store, _started(able, store, results, folder) as started:
+        if load.unit == "files/s":
+            time.sleep(_SETTLE_S)
         # One server after the other in each round, so that all share what else the machine does.
         for _ in range(results.rounds):
             for running in list(started):

@@ -18,6 +18,9 @@ from twisted.logger import Logger
 #: 3 µs; without this, half as many go off as there are packets.)
 MANY, LATE, LATEST = 100, 20e-6, 0.1
 
+#: Seconds between two wakes of so many: each wake costs the reactor more than an alarm does.
+GRAIN = 0.005
+
 #: Cancelled alarms that are kept before they are cleared out, where they are the most.
 KEPT = 1000
 
@@ -78,7 +81,9 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = deadline
-        self._timer = self._reactor.callLater(max(0.0, deadline - self._clock()), self._fired)
+        shortest = GRAIN if self._live > MANY else 0.0
+        delay = max(shortest, deadline - self._clock())
+        self._timer = self._reactor.callLater(delay, self._fired)
 
     def _fired(self) -> None:
         self._timer = None
