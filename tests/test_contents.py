@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.test_cached import needs_openat2
 from twisted_tftp.backends import filesystem
 from twisted_tftp.backends.cached import Found
 from twisted_tftp.backends.contents import LIFE, OVERHEAD, SETTLED, SMALL, Contents
-from twisted_tftp.backends.filesystem import FilesystemBackend, FilesystemReader
+from twisted_tftp.backends.filesystem import CHUNK, FilesystemBackend, FilesystemReader
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
 
@@ -167,9 +168,9 @@ def test_file_that_changes_while_it_is_read_is_not_kept(
     """What was read between two states of a file is neither of them."""
     read_now = filesystem._read_now
 
-    def change_and_read(descriptor: int, size: int) -> bytes | None:
+    def change_and_read(descriptor: int, size: int, flags: int) -> bytes | None:
         (served.root / "file").write_bytes(b"another")
-        return read_now(descriptor, size)
+        return read_now(descriptor, size, flags)
 
     monkeypatch.setattr(filesystem, "_read_now", change_and_read)
     assert served.read() == (b"another", False)
@@ -329,3 +330,36 @@ def test_what_is_served_is_what_is_in_the_file(
         assert contents._octets == held <= 3 * (8 + OVERHEAD)
     for reader, _ in readers:
         reader.close()
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
+def test_files_on_tmpfs_are_read_at_once() -> None:
+    """They are memory: no file there needs a thread, though RWF_NOWAIT is refused."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        root = Path(folder)
+        (root / "file").write_bytes(b"content")
+        (root / "large").write_bytes(bytes(SMALL + 1))
+        served = Served(root)
+        assert served.backend._cached.in_memory
+        assert served.read() == (b"content", True)
+        reader = served.open("large")
+        assert bytes(reader.read(1, SMALL)) == bytes(SMALL)
+        reader.close()
+
+
+def test_readers_that_need_threads_share_their_memory(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand transfers from a network's file system do not read ahead 2.5 GB."""
+    (served.root / "large").write_bytes(bytes(CHUNK))
+    monkeypatch.setattr(filesystem, "_NOWAIT", 0)
+    readers = [served.open("large") for _ in range(3)]
+    monkeypatch.setattr(filesystem, "CHUNKS_IN_ALL", CHUNK)
+    held = []
+    for reader in readers:
+        now(reader.read(0, 100))
+        held.append(len(reader._chunk))
+    assert held == [CHUNK, CHUNK // 2, CHUNK // 3]
+    for reader in readers:
+        reader.close()
+    assert served.backend._chunks.readers == 0

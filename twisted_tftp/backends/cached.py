@@ -27,8 +27,15 @@ _RESOLVE_BENEATH, _RESOLVE_CACHED = 0x08, 0x20
 
 #: File systems whose open() and fstat() wait for nothing once the name is in memory.
 LOCAL = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "squashfs", "erofs", "iso9660")
+    (
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "squashfs", "erofs", "iso9660"),
+        *("tmpfs", "ramfs"),
+    )
 )
+
+
+#: Of these, those whose files are memory and nothing else.
+MEMORY = frozenset(("tmpfs", "ramfs"))
 
 
 class _How(ctypes.Structure):
@@ -73,11 +80,14 @@ class CachedOpener:
 
     It finds nothing before `learn` has found the root on a local file system, and nothing on
     another one that is mounted beneath.
+
+    @ivar in_memory: what it finds is memory, so that reading it waits for nothing.
     """
 
     def __init__(self, root: str) -> None:
         self._root = os.fsencode(root)
         self._device: int | None = None  # that of the root, where it is local
+        self.in_memory = False
         self._syscall = None
         if sys.platform == "linux":
             self._syscall = ctypes.CDLL(None, use_errno=True).syscall
@@ -99,7 +109,9 @@ class CachedOpener:
         self._device = None
         if self._syscall is not None:
             device = os.stat(self._root).st_dev
-            if _type_of(device) in LOCAL:
+            kind = _type_of(device)
+            if kind in LOCAL:
+                self.in_memory = kind in MEMORY
                 self._device = device
 
     def find(self, path: str) -> Found | None:

@@ -37,8 +37,9 @@ UPLOAD_PREFIX = ".tftp-upload-"
 #: Octets of an upload that are given to a thread at a time, and held before the client waits.
 FLUSH, HOLD = 256 * 1024, 1024 * 1024
 
-#: Octets read in one go where each read costs a thread.
-CHUNK = 256 * 1024
+#: Octets read in one go where each read costs a thread, by one reader and by all of them together:
+#: with very many transfers each reads less at a time.
+CHUNK, CHUNKS_IN_ALL = 256 * 1024, 64 * 1024 * 1024
 
 #: Octets that the system is asked to fetch beyond a page that was not in memory.
 READ_AHEAD = 1024 * 1024
@@ -85,6 +86,7 @@ class FilesystemBackend:
         self._write = WriteMode(write)
         self._cached = CachedOpener(root)
         self._contents = Contents(cache)
+        self._chunks = _Chunks()
         self._open_files: WeakValueDictionary[Identity, _OpenFile] = WeakValueDictionary()
         self._in_read_thread = in_thread or _Threads("tftp-read", READ_THREADS)
         self._in_write_thread = in_thread or _Threads("tftp-write", WRITE_THREADS)
@@ -105,7 +107,7 @@ class FilesystemBackend:
         return _given_or_dropped(
             in_thread,
             lambda: self._open(path),
-            lambda file: FilesystemReader(file, in_thread),
+            self._reader,
         )
 
     def _open_found(self, found: Found) -> IFileReader | None:
@@ -114,24 +116,29 @@ class FilesystemBackend:
         A thousand machines boot from one file: a descriptor that is open serves all who ask
         while the file is the same.
         """
+        # tmpfs refuses RWF_NOWAIT, and needs it least.
+        flags = 0 if self._cached.in_memory else _NOWAIT
         state = identity(found.status)
         file = self._open_files.get(state)
         if file is not None and not file.discarded:
             file.readers += 1
-            return FilesystemReader(file, self._in_read_thread)
+            return self._reader(file, flags)
         descriptor = found.open()
         if descriptor is None:
             return None
         file = _OpenFile(descriptor)
         if self._contents.wants(found.status):
-            data = _read_now(descriptor, found.status.st_size)
+            data = _read_now(descriptor, found.status.st_size, flags)
             # Read between two looks at it that show the same, it is what it was at both.
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
                 return self._contents.add(found.status, data)
         if identity(file.status) == state:
             self._open_files[state] = file
-        return FilesystemReader(file, self._in_read_thread)
+        return self._reader(file, flags)
+
+    def _reader(self, file: _OpenFile, flags: int = _NOWAIT) -> FilesystemReader:
+        return FilesystemReader(file, self._in_read_thread, self._chunks, flags)
 
     def _open(self, path: str) -> _OpenFile:
         """Walk to a regular file and open it; this may block."""
@@ -201,6 +208,18 @@ def _given_or_dropped(
     return given
 
 
+class _Chunks:
+    """How much each reader that needs threads may read at a time."""
+
+    def __init__(self) -> None:
+        self.readers = 0
+
+    @property
+    def size(self) -> int:
+        """Octets of one read."""
+        return min(CHUNK, CHUNKS_IN_ALL // max(1, self.readers))
+
+
 class _OpenFile:
     """A regular file, open for one reader or several."""
 
@@ -223,12 +242,21 @@ class _OpenFile:
 class FilesystemReader:
     """Read an open file; what happens to its name does not matter any more."""
 
-    def __init__(self, file: _OpenFile, in_thread: InThread) -> None:
+    def __init__(
+        self, file: _OpenFile, in_thread: InThread, chunks: _Chunks, flags: int = _NOWAIT
+    ) -> None:
+        """Read `file`.
+
+        @param flags: how to read so that nothing is waited for.
+        """
         self.size = file.size
         self._file = file
         self._descriptor = file.descriptor
         self._in_thread = in_thread
+        self._flags = flags
         self._nowait = bool(_NOWAIT)
+        self._chunks = chunks
+        self._counted = False  # among those that need threads for all that they read
         self._view = memoryview(b"")
         self._chunk = b""  # what the last thread has read, from `_chunk_at` on
         self._chunk_at = 0
@@ -245,7 +273,7 @@ class FilesystemReader:
                 self._view = memoryview(bytearray(length))
             view = self._view[:length]
             try:
-                if os.preadv(self._descriptor, (view,), offset, _NOWAIT) == length:
+                if os.preadv(self._descriptor, (view,), offset, self._flags) == length:
                     return view
             except BlockingIOError:
                 pass
@@ -256,7 +284,10 @@ class FilesystemReader:
         self._reading = True
         # Where the page cache can be asked, what comes next will be there; elsewhere each read
         # costs a thread, so it had better be a large one.
-        amount = length if self._nowait else max(length, CHUNK)
+        if not self._nowait and not self._counted:
+            self._counted = True
+            self._chunks.readers += 1
+        amount = length if self._nowait else max(length, self._chunks.size)
         reading = self._in_thread(_read, self._descriptor, offset, amount, self._nowait)
         return reading.addBoth(self._read_done, offset, length)
 
@@ -266,6 +297,8 @@ class FilesystemReader:
         Its descriptor must not be closed before: another file could get the same number.
         """
         self._closed = True
+        if self._counted:
+            self._chunks.readers -= 1
         if not self._reading:
             self._file.discard()
 
@@ -279,13 +312,13 @@ class FilesystemReader:
         return memoryview(result)[:length]
 
 
-def _read_now(descriptor: int, size: int) -> bytes | None:
+def _read_now(descriptor: int, size: int, flags: int) -> bytes | None:
     """Return the first `size` octets of a file if they are all in memory."""
     data = bytearray(size)
     if not _NOWAIT:
         return None
     try:
-        if size and os.preadv(descriptor, (data,), 0, _NOWAIT) != size:
+        if size and os.preadv(descriptor, (data,), 0, flags) != size:
             return None
     except OSError:
         return None
