@@ -18,7 +18,7 @@ LAYERS = [
     ["options"],
     # machines
     ["transfer", "transfer.step", "transfer.timing", "transfer.blocks"],
-    ["transfer.sender", "transfer.receiver"],
+    ["transfer.sender", "transfer.receiver", "transfer.asker"],
     # sockets
     ["net", "net.hub", "net.strangers", "alarms", "translate", "transferlog"],
     ["net.udp"],
@@ -37,10 +37,13 @@ LAYERS = [
         "backends.readonly",
     ],
     ["backends.filesystem"],
+    ["trace"],
+    ["client", "profiles"],
+    ["storm", "doctor"],
     # faces
-    ["config"],
-    ["service"],
-    ["tap"],
+    ["config", "progress", "stormcli", "doctorcli"],
+    ["service", "cli"],
+    ["tap", "__main__"],
 ]
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_tftp import wire
-from twisted_tftp.options import Grant, announced_size, negotiate
+from twisted_tftp.errors import ErrorCode, OptionRefused
+from twisted_tftp.options import Grant, accept, announced_size, negotiate
 from twisted_tftp.policy import Policy, Rollover
 
 DEFAULT = Policy()
@@ -427,3 +428,59 @@ def test_a_window_that_can_not_be_received_is_lowered() -> None:
     assert negotiate(asked, Policy(), room=10).windowsize == 1
     assert negotiate(asked, Policy(), room=10**9).windowsize == 64
     assert negotiate({"blksize": "8192"}, Policy(), room=10).accepted == (("blksize", "8192"),)
+
+
+ASKED = {
+    "blksize": "1428",
+    "windowsize": "16",
+    "tsize": "0",
+    "timeout": "3",
+    "utimeout": "500000",
+    "rollover": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("granted", "expected"),
+    [
+        ({}, (512, 1, None, Rollover.ZERO)),
+        ({"blksize": "1428", "windowsize": "16"}, (1428, 16, None, Rollover.ZERO)),
+        ({"blksize": "8", "windowsize": "1"}, (8, 1, None, Rollover.ZERO)),
+        ({"timeout": "3", "tsize": "99"}, (512, 1, 3.0, Rollover.ZERO)),
+        ({"utimeout": "500000", "rollover": "1"}, (512, 1, 0.5, Rollover.ONE)),
+    ],
+)
+def test_what_a_server_grants_holds(
+    granted: dict[str, str], expected: tuple[int, int, float | None, Rollover]
+) -> None:
+    """As asked, lowered, or left out."""
+    grant = accept(ASKED, granted)
+    assert (grant.blksize, grant.windowsize, grant.timeout, grant.rollover) == expected
+    assert dict(grant.accepted) == granted
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("blksize", "1429"),
+        ("blksize", "7"),
+        ("blksize", "abc"),
+        ("blksize", ""),
+        ("windowsize", "17"),
+        ("windowsize", "0"),
+        ("timeout", "4"),
+        ("timeout", "2"),
+        ("rollover", "0"),
+        ("tsize", "-1"),
+        ("tsize", "1e3"),
+        ("blksize2", "1024"),
+        ("multicast", ""),
+        ("blksize", "9" * 5000),
+    ],
+)
+def test_server_that_grants_what_was_not_asked_is_refused(name: str, value: str) -> None:
+    """A larger value, another one, or an option of its own (RFC 2347 section 2)."""
+    with pytest.raises(OptionRefused) as caught:
+        accept(ASKED, {name: value})
+    assert caught.value.code is ErrorCode.OPTION_REFUSED
+    assert len(caught.value.message) < 100

@@ -376,3 +376,21 @@ def test_reading_an_error_never_raises(datagram: bytes) -> None:
     code, message = wire.parse_error(datagram)
     assert 0 <= code <= 65535
     assert "\x00" not in message
+
+
+def test_oack_is_read_as_it_is_written() -> None:
+    """Names in lower case, values as they are."""
+    assert wire.parse_oack(b"\0\6BlkSize\x001428\0tsize\x000\0") == {
+        "blksize": "1428",
+        "tsize": "0",
+    }
+    assert wire.parse_oack(memoryview(b"\0\6")) == {}
+
+
+@pytest.mark.parametrize(
+    "octets", [b"blksize", b"blksize\0", b"blksize\x008", b"\x008\0", b"a\x001\0A\x002\0"]
+)
+def test_oack_that_is_none_is_refused(octets: bytes) -> None:
+    """Cut short, without a name, or with a name twice, it says nothing to rely on."""
+    with pytest.raises(IllegalOperation):
+        wire.parse_oack(b"\0\6" + octets)

@@ -30,6 +30,8 @@ class TFTPError(Exception):
 
     code: ClassVar[ErrorCode] = ErrorCode.NOT_DEFINED
     default_message: ClassVar[str] = "the transfer failed"
+    #: The peer has said so; the message is in its words, and may hold anything.
+    from_peer: bool = False
 
     def __init__(self, message: str = "") -> None:
         self.message = message or self.default_message
@@ -78,10 +80,52 @@ class FileAlreadyExists(TFTPError):
     default_message = "the file exists already"
 
 
+class NoSuchUser(TFTPError):
+    """A name of RFC 1350's mail mode is unknown; some servers use it for other things (code 7)."""
+
+    code = ErrorCode.NO_SUCH_USER
+    default_message = "no such user"
+
+
+class OptionRefused(TFTPError):
+    """What was negotiated is not acceptable (code 8, RFC 2347 section 4)."""
+
+    code = ErrorCode.OPTION_REFUSED
+    default_message = "the option was not asked for, or its value is out of range"
+
+
 class TransferTimedOut(TFTPError):
     """The peer fell silent for longer than the patience allows (code 0)."""
 
     default_message = "the transfer timed out"
+
+
+class NoAnswer(TransferTimedOut):
+    """A server has never answered (code 0)."""
+
+    default_message = "the server does not answer"
+
+
+_BY_CODE: dict[int, type[TFTPError]] = {
+    kind.code: kind
+    for kind in (
+        FileNotFound,
+        AccessViolation,
+        DiskFull,
+        IllegalOperation,
+        UnknownTransferID,
+        FileAlreadyExists,
+        NoSuchUser,
+        OptionRefused,
+    )
+}
+
+
+def from_wire(code: int, message: str) -> TFTPError:
+    """Return the failure that a peer's ERROR tells of; of an unknown code the plain one."""
+    failure = _BY_CODE.get(code, TFTPError)(message)
+    failure.from_peer = True
+    return failure
 
 
 _BY_ERRNO: dict[int, tuple[type[TFTPError], str]] = {

@@ -1,5 +1,7 @@
 """Negotiate: what was asked and our policy in, what is granted and the OACK out.
 
+And from the other side, `accept`: what we asked and the OACK in, what holds out.
+
 RFC 2347 (the mechanism), 2348 (blksize), 2349 (timeout, tsize), 7440 (windowsize), and
 tftp-hpa's blksize2 (a power of two), utimeout (microseconds) and rollover.
 
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from twisted_tftp import wire
+from twisted_tftp.errors import OptionRefused
 from twisted_tftp.policy import (
     DEFAULT_BLKSIZE,
     MAX_BLKSIZE,
@@ -128,6 +131,45 @@ def _negotiate(
 
 
 _remembered = lru_cache(maxsize=1024)(_negotiate)
+
+
+def accept(asked: Mapping[str, str], granted: Mapping[str, str]) -> Grant:
+    """Check what a server grants of what we `asked` (RFC 2347, 2348, 2349, 7440).
+
+    @return: what holds; `accepted` has everything granted, as it was sent, and no `oack`.
+    @raise OptionRefused: an option was not asked for, or its value is not one that may answer
+        what was asked.
+    """
+    blksize, windowsize, timeout, rollover = DEFAULT_BLKSIZE, 1, None, Rollover.ZERO
+    wanted = {name.lower(): value for name, value in asked.items()}
+    for name, value in granted.items():
+        if name not in wanted:
+            raise OptionRefused(f"the server grants {name[:20]!a}, which was not asked for")
+        if not _DECIMAL.match(wanted[name]):
+            continue  # an option that the caller knows
+        highest = int(wanted[name])
+        if name == "tsize":
+            low, highest = 0, 2**64 - 1
+        elif name in ("blksize", "blksize2"):
+            low = MIN_BLKSIZE
+        elif name == "windowsize":
+            low = 1
+        else:  # timeout, utimeout and rollover are granted as asked
+            low = highest
+        number = _number(granted, name, low, highest)
+        if number is None:
+            raise OptionRefused(f"the server answers {name}={wanted[name]} with {value[:20]!a}")
+        if name in ("blksize", "blksize2"):
+            blksize = number
+        elif name == "windowsize":
+            windowsize = number
+        elif name == "timeout":
+            timeout = float(number)
+        elif name == "utimeout":
+            timeout = number * 1e-6
+        elif name == "rollover":
+            rollover = Rollover.ONE if number else Rollover.ZERO
+    return Grant(blksize, windowsize, timeout, rollover, tuple(granted.items()), None)
 
 
 def _number(options: Mapping[str, str], name: str, low: int, high: int) -> int | None:

@@ -31,6 +31,7 @@ from twisted_tftp.errors import (
     TFTPError,
     TransferTimedOut,
     from_os_error,
+    from_wire,
 )
 from twisted_tftp.net.udp import Buffer, Link, ReceiveTrain
 from twisted_tftp.policy import Policy, Retransmit
@@ -80,6 +81,7 @@ class Session:
     @ivar key: where the request came from and reached.
     @ivar request: the request's octets, to tell a repeated one.
     @ivar statistics: what observers see.
+    @ivar failure: why it ended, where it did not complete.
     @ivar finished: the file's part is over (a write may still dally).
     @ivar ended: all is over for the peer; the link is closed.
     """
@@ -100,6 +102,7 @@ class Session:
         "_wiring",
         "context",
         "ended",
+        "failure",
         "finished",
         "key",
         "request",
@@ -130,6 +133,7 @@ class Session:
         self.request = request
         clock = wiring.clock
         self.statistics = TransferStatistics(context, clock())
+        self.failure: TFTPError | None = None
         self.finished = False
         self.ended = False
         self._link = link
@@ -334,7 +338,7 @@ class Session:
                 and code in (ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED)
             )
             outcome = Outcome.SIZE_PROBE if probe else Outcome.ABORTED
-            self._end(outcome, TFTPError(message or f"error {code}"), tell=False)
+            self._end(outcome, from_wire(code, message or f"error {code}"), tell=False)
         elif isinstance(machine.failure, TransferTimedOut):
             # An address that has never answered may be forged: it gets no more.
             self._end(Outcome.TIMED_OUT, machine.failure, tell=machine.answered)
@@ -350,6 +354,7 @@ class Session:
                 self._link.send((wire.error(error),))
             except Exception:
                 self._log.failure("an ERROR could not be sent")
+        self.failure = error
         self.statistics.error = error.message
         self._finish(outcome)
         self._close()

@@ -20,31 +20,10 @@ from twisted.internet.task import Clock
 
 from twisted_tftp import wire
 from twisted_tftp.context import Outcome, TransferStatistics
-from twisted_tftp.errors import (
-    AccessViolation,
-    DiskFull,
-    FileAlreadyExists,
-    FileNotFound,
-    IllegalOperation,
-    TFTPError,
-    TransferTimedOut,
-    UnknownTransferID,
-)
+from twisted_tftp.errors import TransferTimedOut, from_wire
 from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy
 from twisted_tftp.server import TFTPServer
-
-_BY_CODE: dict[int, type[TFTPError]] = {
-    kind.code: kind
-    for kind in (
-        FileNotFound,
-        AccessViolation,
-        DiskFull,
-        IllegalOperation,
-        UnknownTransferID,
-        FileAlreadyExists,
-    )
-}
 
 
 class MemoryLink:
@@ -229,7 +208,7 @@ class MemoryNetwork:
                 datagram = link.sent.pop(0)
                 if wire.opcode_of(datagram) == wire.Opcode.ERROR:
                     code, message = wire.parse_error(datagram)
-                    raise _BY_CODE.get(code, TFTPError)(message)
+                    raise from_wire(code, message)
                 return datagram
             self.clock.advance(0.1)
         raise TransferTimedOut("the server does not answer")

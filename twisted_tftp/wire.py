@@ -101,10 +101,15 @@ def _text(octets: bytes) -> str:
 
 
 def encode_request(request: Request) -> bytes:
-    """Return the bytes of an RRQ or a WRQ."""
+    """Return the bytes of an RRQ or a WRQ.
+
+    @raise ValueError: the name is empty, or something has a NUL in it.
+    """
     fields = [request.filename, request.mode.encode("ascii")]
     for name, value in request.options.items():
         fields += [name.encode("ascii"), value.encode("ascii")]
+    if not request.filename or any(b"\x00" in field for field in fields):
+        raise ValueError("a name of a file is needed, and no NUL in it")
     return request.opcode.to_bytes(2, "big") + b"".join(field + b"\x00" for field in fields)
 
 
@@ -118,6 +123,23 @@ def oack(options: Iterable[tuple[str, str]]) -> bytes:
     return b"\x00\x06" + b"".join(
         text.encode("ascii") + b"\x00" for option in options for text in option
     )
+
+
+def parse_oack(datagram: bytes | memoryview) -> dict[str, str]:
+    """Read an OACK: option names in lower case to values (RFC 2347 section 3).
+
+    @raise IllegalOperation: it is cut short, or names an option twice or none.
+    """
+    *fields, rest = bytes(datagram[2:]).split(b"\x00")
+    if rest or len(fields) % 2:
+        raise IllegalOperation("the OACK is cut short")
+    options: dict[str, str] = {}
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        key = _text(name).lower()
+        if not key or key in options:
+            raise IllegalOperation("the OACK names an option twice, or none")
+        options[key] = _text(value)
+    return options
 
 
 def error(failure: TFTPError) -> bytes:

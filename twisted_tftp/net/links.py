@@ -9,6 +9,7 @@ to the peer, on the same port. A write has a socket that it shares with none bef
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 import struct
@@ -56,6 +57,10 @@ TRANSFERS, LIFE = 64, 10.0
 IDLE_PORTS, IDLE, ASKED = 64, 1.0, 4
 
 _GRO_SIZE = struct.Struct("@i")
+# Linux: errors of a socket, read from a queue of their own; the errno comes first.
+_IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
+_ERRNO = struct.Struct("@I")
+_ERROR_SPACE = socket.CMSG_SPACE(128)
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
@@ -416,7 +421,7 @@ class WriteLink(UDPLink, _Descriptor):
             return True  # an ICMP error about something sent earlier
         now = self._clock()
         segment = _GRO_SIZE.unpack(ancillary[0][2])[0] if ancillary else size
-        if address != self._peer:
+        if not self._is_peer(address):
             self._strangers.received(self._sock, address, buffer[:segment], now)
             return True
         if segment < size and self._receive_train is not None:
@@ -429,8 +434,73 @@ class WriteLink(UDPLink, _Descriptor):
                 return False
         return True
 
+    def _is_peer(self, address: SocketAddress) -> bool:
+        return bool(address == self._peer)
+
     def _watch_writable(self) -> None:
         self._hub.watch_writable(self, True)
+
+
+@implementer(IReadWriteDescriptor)
+class ClientLink(WriteLink):
+    """The path of our own transfer with a server: its answer tells its port.
+
+    @ivar on_unreachable: called with the error when the system says that nobody is there; None
+        once somebody has answered.
+    """
+
+    __slots__ = ("_from", "_recverr", "locked", "on_unreachable")
+
+    def __init__(self, *args: Any) -> None:
+        """Take over a socket, as a `WriteLink`; the peer is the server's request port."""
+        super().__init__(*args)
+        self._from: SocketAddress = None
+        self.locked = False
+        self.on_unreachable: Callable[[OSError], None] | None = None
+        self._recverr = (
+            (socket.IPPROTO_IPV6, _IPV6_RECVERR)
+            if self._sock.family == socket.AF_INET6
+            else (socket.IPPROTO_IP, _IP_RECVERR)
+        )
+        if OFFLOAD:  # that is, on Linux
+            # An unconnected socket hears of ICMP errors only where it asks for them.
+            self._sock.setsockopt(*self._recverr, 1)
+
+    @property
+    def server(self) -> SocketAddress:
+        """The socket address that the transfer is with."""
+        return self._peer
+
+    def lock(self) -> None:
+        """Take who sent the datagram that is being received for the server of this transfer."""
+        self._peer = self._to = self._from
+        self.locked = True
+        self.on_unreachable = None
+        if OFFLOAD:
+            self._sock.setsockopt(*self._recverr, 0)
+
+    def doRead(self) -> None:
+        """Read some datagrams, and before the first answer what the system says of errors."""
+        super().doRead()
+        if not self.locked and not self.closed and OFFLOAD:
+            self._read_error()
+
+    def _is_peer(self, address: SocketAddress) -> bool:
+        """Whether the datagram is of this transfer: before the lock, from the server's host."""
+        if self.locked:
+            return bool(address == self._peer)
+        self._from = address
+        return bool(address[0] == self._peer[0] and address[3:] == self._peer[3:])
+
+    def _read_error(self) -> None:
+        try:
+            _, ancillary, _, _ = self._sock.recvmsg(MAX_ANSWER, _ERROR_SPACE, _MSG_ERRQUEUE)
+        except OSError:
+            return
+        for _, _, data in ancillary:
+            (number,) = _ERRNO.unpack_from(data)
+            if number and self.on_unreachable is not None:
+                self.on_unreachable(OSError(number, os.strerror(number)))
 
 
 class LinkOpener:

@@ -24,6 +24,7 @@ from twisted_tftp.transfer.timing import UNANSWERED_DATAGRAMS, Timing
 DALLY, LONGEST_DALLY = 10.0, 60.0
 
 _NEVER = float("inf")
+
 _WAIT = Step.WAIT  # ten times as fast to look up
 
 
@@ -61,9 +62,9 @@ class Receiver:
         "_blksize",
         "_blocks",
         "_clean",
+        "_dally",
         "_datagrams",
         "_expected",
-        "_first_reply",
         "_full",
         "_gap_at",
         "_gap_told",
@@ -89,19 +90,22 @@ class Receiver:
         *,
         blksize: int,
         windowsize: int,
-        first_reply: bytes,
+        first_reply: bytes | None,
         timing: Timing,
         rollover: Rollover = Rollover.ZERO,
+        dally: float = DALLY,
     ) -> None:
         """Set up a machine that has sent nothing yet.
 
         @param blksize: octets of a block; a shorter one is the last.
         @param windowsize: blocks that one ACK answers (RFC 7440).
-        @param first_reply: what `start` sends: the OACK, or the ACK 0 where there is none.
+        @param first_reply: what `start` sends: the OACK, or the ACK 0 where there is none; a
+            client that was answered with the first block has nothing to send.
+        @param dally: seconds for which a repeated last block is answered, at least.
         """
         self.state = ReceiverState.RECEIVING
         self.deadline = _NEVER
-        self.reply = first_reply
+        self.reply = first_reply or b""
         self.complete = False
         self._missing = 0  # octets by which the last block is shorter
         self._full = blksize + wire.HEADER_SIZE
@@ -113,8 +117,8 @@ class Receiver:
         self.retransmissions = 0
         self._blksize = blksize
         self._windowsize = windowsize
-        self._first_reply = first_reply
         self._timing = timing
+        self._dally = dally
         self._numbering = Numbering(rollover)
         self._blocks: list[bytes] = []  # received in order, not yet given to the store
         self._have = 0  # the last block received in order
@@ -132,9 +136,17 @@ class Receiver:
         """Octets of the file received in order."""
         return self._have * self._blksize - self._missing
 
+    @property
+    def wait(self) -> float:
+        """Seconds to wait for an answer, by the measured round trips."""
+        return self._timing.wait
+
     def start(self, now: float) -> Step:
         """Send the first reply."""
         self._heard_at = now
+        if not self.reply:
+            self._await_block(now)
+            return Step.WAIT
         self._clean = True
         return self._send(now)
 
@@ -247,7 +259,7 @@ class Receiver:
         if self.complete:
             self.state = ReceiverState.DALLYING
             self._sent_at = now
-            self.deadline = now + min(max(DALLY, 2 * self._timing.longest), LONGEST_DALLY)
+            self.deadline = now + min(max(self._dally, 2 * self._timing.longest), LONGEST_DALLY)
             return Step.SEND
         self.state = ReceiverState.RECEIVING
         if repeated:

@@ -1,0 +1,101 @@
+"""A request is sent until it is answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from twisted_tftp import wire
+from twisted_tftp.errors import TransferTimedOut
+from twisted_tftp.transfer.asker import Asker, AskerState
+from twisted_tftp.transfer.step import Step
+from twisted_tftp.transfer.timing import Timing
+
+REQUEST = b"\0\1file\0octet\0"
+
+
+def asker(reading: bool = True, retries: int = 3, longest: float = 4.0) -> Asker:
+    timing = Timing(first=1.0, longest=longest, retries=retries, adaptive=True)
+    return Asker(REQUEST, reading, timing)
+
+
+@pytest.mark.parametrize(
+    ("reading", "answer"),
+    [
+        (True, wire.DATA_HEADERS[1] + b"octets"),
+        (True, wire.DATA_HEADERS[1]),
+        (True, wire.oack([("blksize", "1428")])),
+        (False, wire.ack(0)),
+        (False, wire.oack([("blksize", "1428")])),
+    ],
+)
+def test_first_answer_is_kept(reading: bool, answer: bytes) -> None:
+    """An OACK, or what a server without options sends first, ends the asking."""
+    machine = asker(reading)
+    assert machine.start(0.0) is Step.SEND
+    assert machine.reply == REQUEST
+    assert machine.receive(memoryview(answer), 0.25) is Step.END
+    assert machine.state is AskerState.ANSWERED
+    assert machine.answer == answer
+    assert machine.round_trip == 0.25
+    assert machine.receive(answer, 0.3) is Step.WAIT
+
+
+@pytest.mark.parametrize(
+    ("reading", "datagram"),
+    [
+        (True, wire.ack(0)),
+        (True, wire.DATA_HEADERS[2] + b"octets"),
+        (False, wire.DATA_HEADERS[1] + b"octets"),
+        (False, wire.ack(1)),
+        (True, b""),
+        (True, b"\0"),
+        (True, REQUEST),
+        (True, b"\0\7"),
+    ],
+)
+def test_what_answers_no_request_is_passed_over(reading: bool, datagram: bytes) -> None:
+    """The right answer may still come."""
+    machine = asker(reading)
+    machine.start(0.0)
+    assert machine.receive(datagram, 0.1) is Step.WAIT
+    assert machine.state is AskerState.ASKING
+
+
+def test_refusal_ends_it() -> None:
+    """An ERROR is the answer."""
+    machine = asker()
+    machine.start(0.0)
+    assert machine.receive(b"\0\5\0\1no such file\0", 0.1) is Step.END
+    assert machine.state is AskerState.FAILED
+    assert machine.peer_error == (1, "no such file")
+    assert machine.deadline == float("inf")
+
+
+def test_silence_is_asked_again_ever_more_slowly_and_given_up() -> None:
+    """The waits double up to the longest one; the patience is so many of that."""
+    machine = asker()
+    machine.start(0.0)
+    asked = [0.0]
+    while True:
+        now = machine.deadline
+        assert machine.expire(now - 0.001) is Step.WAIT
+        step = machine.expire(now)
+        if step is Step.END:
+            break
+        assert step is Step.SEND
+        asked.append(now)
+    assert asked == [0.0, 1.0, 3.0, 7.0, 11.0]
+    assert now == 12.0
+    assert isinstance(machine.failure, TransferTimedOut)
+    assert machine.retransmissions == 4
+
+
+def test_round_trip_of_a_repeated_request_is_not_measured() -> None:
+    """The answer may be to either (Karn's rule)."""
+    machine = asker()
+    machine.start(0.0)
+    machine.expire(1.0)
+    machine.receive(wire.ack(0), 1.1)
+    machine.receive(wire.DATA_HEADERS[1], 1.2)
+    assert machine.state is AskerState.ANSWERED
+    assert machine.round_trip is None

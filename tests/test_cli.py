@@ -1,0 +1,304 @@
+"""The command `txtftp`, as a shell runs it, against our daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import Daemon, free_port
+from twisted_tftp import __version__
+
+HOST = "127.0.0.1"
+FILE = bytes(range(256)) * 1000
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Return a running daemon that takes new files."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "file").write_bytes(FILE)
+    (root / "sub").mkdir()
+    (root / "sub" / "other").write_bytes(b"other")
+    (root / "text").write_bytes(b"one\ntwo\n")
+    with Daemon(root, "--write", "create", hosts=[HOST]) as running:
+        yield running
+
+
+def txtftp(
+    *arguments: str, folder: Path | None = None, data: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in `folder` with `data` on its standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "twisted_tftp", *arguments],
+        cwd=folder,
+        input=data,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def get(daemon: Daemon, *arguments: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
+    return txtftp("get", "--port", str(daemon.port), *arguments, **how)
+
+
+def put(daemon: Daemon, *arguments: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
+    return txtftp("put", "--port", str(daemon.port), *arguments, **how)
+
+
+def test_file_is_fetched_under_its_name(daemon: Daemon, tmp_path: Path) -> None:
+    """Without LOCAL it is the last part of the server's name; one line says how it went."""
+    done = get(daemon, HOST, "sub/other", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.startswith(b"sub/other: 5 octets in ")
+    assert len(done.stderr.splitlines()) == 1
+    assert (tmp_path / "other").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("command", ["get", "pull"])
+def test_file_is_fetched_under_another_name(daemon: Daemon, tmp_path: Path, command: str) -> None:
+    """LOCAL is a name, or a folder."""
+    port = ["--port", str(daemon.port)]
+    for local in (str(tmp_path / "new"), str(tmp_path)):
+        done = txtftp(command, *port, "-q", HOST, "file", local)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "new").read_bytes() == (tmp_path / "file").read_bytes() == FILE
+
+
+def test_file_goes_to_standard_output(daemon: Daemon) -> None:
+    """And the words about it do not."""
+    done = get(daemon, "--json", HOST, "file", "-")
+    assert (done.returncode, done.stdout) == (0, FILE)
+    assert json.loads(done.stderr)["octets"] == len(FILE)
+
+
+def test_url_takes_the_place_of_host_and_file(daemon: Daemon, tmp_path: Path) -> None:
+    """RFC 3617, with the mode that the URL names."""
+    url = f"tftp://{HOST}:{daemon.port}"
+    assert txtftp("get", f"{url}/text;mode=netascii", folder=tmp_path).returncode == 0
+    assert (tmp_path / "text").read_bytes() == b"one\ntwo\n"
+    done = txtftp("get", "--trace", f"{url}/text;mode=netascii", "-")
+    assert b'> RRQ "text" netascii' in done.stderr
+    assert txtftp("put", str(tmp_path / "text"), f"{url}/by-url").returncode == 0
+    assert (daemon.root / "by-url").read_bytes() == b"one\ntwo\n"
+
+
+def test_several_files_are_fetched_at_once(daemon: Daemon, tmp_path: Path) -> None:
+    """With -j every NAME is a file; one that fails does not stop the others."""
+    done = get(daemon, "--json", "-j", "2", HOST, "file", "missing", "sub/other", folder=tmp_path)
+    assert done.returncode == 1
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(each["file"] for each in said) == ["file", "missing", "sub/other"]
+    assert [each["file"] for each in said if "error" in each] == ["missing"]
+    assert sorted(os.listdir(tmp_path)) == ["file", "other"]
+    url = f"tftp://{HOST}:{daemon.port}"
+    (tmp_path / "both").mkdir()
+    done = txtftp("get", "-j", "2", f"{url}/file", f"{url}/text", folder=tmp_path / "both")
+    assert done.returncode == 0
+    assert sorted(os.listdir(tmp_path / "both")) == ["file", "text"]
+
+
+def test_file_is_stored(daemon: Daemon, tmp_path: Path) -> None:
+    """Under its own name, another, or from standard input."""
+    (tmp_path / "mine").write_bytes(FILE)
+    assert put(daemon, HOST, str(tmp_path / "mine")).returncode == 0
+    assert put(daemon, HOST, str(tmp_path / "mine"), "sub/mine").returncode == 0
+    assert put(daemon, HOST, "-", "stdin", data=b"from a pipe").returncode == 0
+    assert (daemon.root / "mine").read_bytes() == FILE
+    assert (daemon.root / "sub" / "mine").read_bytes() == FILE
+    assert (daemon.root / "stdin").read_bytes() == b"from a pipe"
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    port = str(daemon.port)
+    done = txtftp("push", "--port", port, "-j", "2", HOST, "a", "b", folder=tmp_path)
+    assert done.returncode == 0
+    assert (daemon.root / "a").read_text() + (daemon.root / "b").read_text() == "ab"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--no-options"],
+        ["--blksize", "8"],
+        ["--blksize", "1428", "--windowsize", "64"],
+        ["--timeout", "3", "--retries", "2"],
+        ["--mode", "netascii"],
+    ],
+)
+def test_options_are_what_is_asked_for(daemon: Daemon, tmp_path: Path, options: list[str]) -> None:
+    """The file is the same with each of them."""
+    done = get(daemon, "--json", *options, HOST, "text", folder=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "text").read_bytes() == b"one\ntwo\n"
+    granted = json.loads(done.stdout)["options"]
+    for name in ("blksize", "windowsize", "timeout"):
+        if f"--{name}" in options:
+            assert granted[name] == options[options.index(f"--{name}") + 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["get", HOST, "missing"], "no such file"),
+        (["get", HOST, "../file"], "access denied"),
+        (["put", HOST, "local", "file"], "exists already"),
+        (["put", HOST, "not-here", "new"], "on this side: no such file"),
+        (["get", HOST, "file", "no-folder/x"], "on this side: no such file"),
+        (["get", "nobody.invalid", "file"], "is the name right?"),
+    ],
+)
+def test_failure_is_one_line_and_status_1(
+    daemon: Daemon, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    """It says what is the matter; nothing is left behind, and nothing is changed."""
+    (tmp_path / "local").write_bytes(b"mine")
+    command, *rest = arguments
+    done = txtftp(command, "--port", str(daemon.port), *rest, folder=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert os.listdir(tmp_path) == ["local"]
+    assert (daemon.root / "file").read_bytes() == FILE
+
+
+def test_host_that_does_not_answer_is_explained(tmp_path: Path) -> None:
+    """Nobody on the port, and what to look at."""
+    port = free_port()
+    done = txtftp(
+        *("get", "--port", str(port), "--timeout", "0.05", "--retries", "2", HOST, "file"),
+        folder=tmp_path,
+    )
+    assert done.returncode == 1
+    assert f"Connection refused ({HOST} port {port})" in done.stderr.decode()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fetch"],
+        ["get"],
+        ["get", HOST],
+        ["get", HOST, "a", "b", "c"],
+        ["get", HOST, "dir/"],
+        ["get", "tftp://host"],
+        ["get", "tftp://host/a", "b", "c"],
+        ["get", "--port", "0", HOST, "file"],
+        ["get", "--blksize", "7", HOST, "file"],
+        ["get", "--windowsize", "x", HOST, "file"],
+        ["get", "--timeout", "0", HOST, "file"],
+        ["get", "--mode", "mail", HOST, "file"],
+        ["get", "-j", "0", HOST, "file"],
+        ["put", HOST],
+        ["put", HOST, "-"],
+        ["put", HOST, "a", "b", "c"],
+        ["put", "a", "tftp://host"],
+        ["get", "-j", "2", HOST, "a/x", "b/x"],
+        ["put", "-j", "2", HOST, "a/x", "b/x"],
+    ],
+)
+def test_mistake_in_the_command_line_is_status_2(arguments: list[str]) -> None:
+    """With a line that says which, and nothing asked of any server."""
+    done = txtftp(*arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"error: " in done.stderr.splitlines()[-1]
+
+
+def test_help_and_version_are_told() -> None:
+    """On standard output, with status 0."""
+    assert txtftp("--version").stdout == f"txtftp {__version__}\n".encode()
+    for arguments in (["--help"], ["get", "--help"], ["put", "--help"]):
+        done = txtftp(*arguments)
+        assert done.returncode == 0
+        assert b"usage: txtftp" in done.stdout
+
+
+def test_trace_tells_each_packet(daemon: Daemon) -> None:
+    """On standard error, so that the file is not disturbed."""
+    done = get(daemon, "--trace", "-q", "--no-options", HOST, "sub/other", "-")
+    assert done.stdout == b"other"
+    assert done.stderr.decode().splitlines() == [
+        '> RRQ "sub/other" octet',
+        "< DATA 1, 5 octets",
+        "> ACK 1",
+    ]
+
+
+def test_terminal_gets_a_bar(daemon: Daemon, tmp_path: Path) -> None:
+    """The file's name, how much of how much, and how fast."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--blksize", "8", "--windowsize", "1", HOST, "file"],
+        cwd=tmp_path,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    ) as running:
+        os.close(theirs)
+        shown = b""
+        # The terminal ends with the command.
+        with contextlib.suppress(OSError):
+            while piece := os.read(ours, 65536):
+                shown += piece
+        assert running.wait() == 0
+    os.close(ours)
+    text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
+    assert re.search(r"file .*/256\.0 kB .*B/s", text), text
+    assert f"file: {len(FILE)} octets in " in text
+
+
+def test_interrupted_transfer_leaves_nothing_and_tells(daemon: Daemon, tmp_path: Path) -> None:
+    """Ctrl-C ends with the status that shells give it, and tells the server."""
+    command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--trace", "--blksize", "8", "--windowsize", "1", HOST, "file"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stderr is not None
+        while b"DATA 100," not in running.stderr.readline():
+            pass
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+    assert running.returncode == 130
+    assert b'> ERROR 0 "the transfer was cancelled"' in rest
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "answer", [b"\0\5\0\1\x1b[31mred\nline\0", b"\0\6\x1b[31mred\n\0001\0"], ids=["ERROR", "OACK"]
+)
+def test_words_of_a_server_do_not_act_on_the_terminal(answer: bytes) -> None:
+    """Neither an ERROR's text nor the name of an option is printed as it comes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        command = [sys.executable, "-m", "twisted_tftp", "get", "--timeout", "2"]
+        with subprocess.Popen(
+            [*command, "--port", str(sock.getsockname()[1]), HOST, "file", "-"],
+            stderr=subprocess.PIPE,
+        ) as running:
+            _, peer = sock.recvfrom(1000)
+            sock.sendto(answer, peer)
+            assert running.stderr is not None
+            said = running.stderr.read()
+    assert running.returncode == 1
+    assert b"\x1b" not in said
+    assert len(said.splitlines()) == 1

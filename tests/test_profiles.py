@@ -1,0 +1,72 @@
+"""Profiles of firmware, as text."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_tftp.profiles import PROFILES, BadProfile, BootStep, Machine, parse_profile
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_each_built_in_profile_boots_something(name: str) -> None:
+    """They are profiles like any other, and every name of theirs can be filled in."""
+    steps = parse_profile(PROFILES[name])
+    assert any(step.kind == "get" for step in steps)
+    for step in steps:
+        assert "{" not in Machine(7).fill(step.name)
+
+
+def test_lines_are_steps() -> None:
+    """Comments and empty lines are none; options keep their order, in small letters."""
+    text = "# first\n\n size a # the size\nget b TSIZE=0 blksize=8\ntry {mac}\nthink 0.5\n"
+    assert parse_profile(text) == [
+        BootStep("size", "a"),
+        BootStep("get", "b", {"tsize": "0", "blksize": "8"}),
+        BootStep("try", "{mac}"),
+        BootStep("think", seconds=0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "nothing to fetch"),
+        ("think 1", "nothing to fetch"),
+        ("get", "line 1: get takes a name"),
+        ("get a\nfetch b", "line 2: 'fetch' is neither"),
+        ("get a blksize", "no OPTION=NUMBER"),
+        ("get a blksize=x", "no OPTION=NUMBER"),
+        ("get a blksize=", "no OPTION=NUMBER"),
+        ("get {nobody}", "{nobody} is neither"),
+        ("think", "think takes a number"),
+        ("think 1 2", "think takes a number"),
+        ("think x", "line 1"),
+        ("think -1", "from 0 to 3600"),
+        ("think nan", "from 0 to 3600"),
+    ],
+)
+def test_what_is_no_profile_is_told_by_its_line(text: str, reason: str) -> None:
+    """With what is wrong in it."""
+    with pytest.raises(BadProfile, match=reason):
+        parse_profile(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_profile_or_not(text: str) -> None:
+    """There is no third."""
+    with contextlib.suppress(BadProfile):
+        assert parse_profile(text)
+
+
+def test_machines_have_addresses_of_their_own() -> None:
+    """The same number always has the same ones."""
+    names = {Machine(number).fill("{mac} {ip} {ipx} {uuid}") for number in range(3000)}
+    assert len(names) == 3000
+    assert Machine(0).fill("{mac}/{MAC}") == "02-00-00-00-00-00/02-00-00-00-00-00"
+    assert Machine(10).fill("{mac}/{MAC}") == "02-00-00-00-00-0a/02-00-00-00-00-0A"
+    assert Machine(0).fill("{ip} {ipx}") == "10.0.0.1 0A000001"
+    assert Machine(1).fill("{uuid}") == "00000000-0000-0000-0000-000000000001"

@@ -1,0 +1,39 @@
+"""Packets in words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_tftp import wire
+from twisted_tftp.trace import describe
+
+
+@pytest.mark.parametrize(
+    ("datagram", "words"),
+    [
+        (b"\0\1a file\0OCTET\0blksize\x001428\0", 'RRQ "a file" octet blksize=1428'),
+        (b"\0\2new\0netascii\0", 'WRQ "new" netascii'),
+        (b"\0\1bell\x07\xff\0octet\0", 'RRQ "bell\\x07\\xff" octet'),
+        (b"\0\1cut", "opcode 1, the request is cut short: 5 octets"),
+        (wire.DATA_HEADERS[65535] + b"abc", "DATA 65535, 3 octets"),
+        (wire.ack(7), "ACK 7"),
+        (b"\0\5\0\1none\n\0", 'ERROR 1 "none\\x0a"'),
+        (wire.oack([("blksize", "8"), ("tsize", "5")]), "OACK blksize=8 tsize=5"),
+        (b"\0\6blksize", "opcode 6, the OACK is cut short: 9 octets"),
+        (b"\0\x09x", "opcode 9: 3 octets"),
+        (b"\0\4\0", "opcode 4: 3 octets"),
+        (b"", "opcode 0: 0 octets"),
+    ],
+)
+def test_each_kind_of_packet_has_its_words(datagram: bytes, words: str) -> None:
+    """What is in it that matters, and nothing that a terminal would act on."""
+    assert describe(datagram) == words
+    assert describe(memoryview(datagram)) == words
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\0\1", b"\0\5\0\0", b"\0\6"]))
+def test_any_octets_have_words_on_one_line(octets: bytes, start: bytes) -> None:
+    """The network does not write to the terminal."""
+    assert describe(start + octets).isprintable()

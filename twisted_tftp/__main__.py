@@ -1,0 +1,9 @@
+"""Run the command `txtftp` as `python -m twisted_tftp`."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted_tftp.cli import main
+
+sys.exit(main())

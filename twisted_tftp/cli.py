@@ -1,0 +1,423 @@
+"""Be the command `txtftp`: fetch and store files from a shell.
+
+Exit status: 0, 1 where a transfer failed, 2 where the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import DNSLookupError
+from twisted.python.failure import Failure
+
+from twisted_tftp import __version__, doctorcli, stormcli, wire
+from twisted_tftp.client import (
+    PORT,
+    WINDOWSIZE,
+    ServerUnreachable,
+    TFTPClient,
+    TransferResult,
+    parse_url,
+)
+from twisted_tftp.errors import (
+    AccessViolation,
+    DiskFull,
+    FileAlreadyExists,
+    FileNotFound,
+    NoAnswer,
+    TFTPError,
+    TransferTimedOut,
+)
+from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE
+from twisted_tftp.progress import show_progress
+from twisted_tftp.trace import legible
+
+#: Seconds at most for which a server may still ask for the last ACK again before the command ends.
+LINGER = 0.2
+
+#: Exit status after Ctrl-C, as shells have it; seconds that transfers have to end then.
+INTERRUPTED, LONGEST_STOP = 130, 2.0
+
+#: What helps against a failure, where anything does.
+_ADVICE: list[tuple[type[BaseException], str]] = [
+    (ServerUnreachable, "is a TFTP server running there? (see --port)"),
+    (
+        NoAnswer,
+        "is a TFTP server running there, and does every firewall on the way let its answers"
+        " through? They come from another port than the one that was asked",
+    ),
+    (FileNotFound, "names are relative to the server's root, and case counts"),
+    (FileAlreadyExists, "the server does not replace files"),
+    (DNSLookupError, "is the name right?"),
+]
+
+
+@dataclass
+class Job:
+    """One transfer that is asked for."""
+
+    client: TFTPClient
+    remote: str
+    local: str
+    start: Callable[[], Deferred[TransferResult]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    from twisted.internet import reactor
+
+    try:
+        if chosen.command == "doctor":
+            return doctorcli.run(chosen)
+        if chosen.command == "storm":
+            stormcli.check(chosen)
+            return stormcli.run(chosen, reactor)
+        jobs = (_gets if chosen.command == "get" else _puts)(chosen, reactor)
+        _check_targets(chosen.command, jobs)
+    except ValueError as error:
+        parser.error(str(error))
+    return _Run(chosen, jobs, reactor).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="txtftp",
+        description="Fetch from TFTP servers, store there, and load them.",
+    )
+    parser.add_argument("--version", action="version", version=f"txtftp {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, alias, text, usage in (
+        (
+            "get",
+            "pull",
+            "fetch files",
+            "%(prog)s [options] HOST FILE [LOCAL|-]\n"
+            "       %(prog)s [options] tftp://HOST[:PORT]/FILE [LOCAL|-]\n"
+            "       %(prog)s [options] -j N HOST FILE...",
+        ),
+        (
+            "put",
+            "push",
+            "store files",
+            "%(prog)s [options] HOST LOCAL|- [FILE]\n"
+            "       %(prog)s [options] LOCAL|- tftp://HOST[:PORT]/FILE\n"
+            "       %(prog)s [options] -j N HOST LOCAL...",
+        ),
+    ):
+        command = commands.add_parser(name, aliases=[alias], help=text, usage=usage)
+        command.set_defaults(command=name)
+        command.add_argument("names", nargs="+", metavar="NAME", help=argparse.SUPPRESS)
+        _add_options(command)
+    storm = commands.add_parser("storm", help="simulate machines that boot")
+    storm.set_defaults(command="storm")
+    stormcli.add_options(storm)
+    doctor = commands.add_parser("doctor", help="examine a server")
+    doctor.set_defaults(command="doctor")
+    doctorcli.add_options(doctor)
+    return parser
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--port", type=_number(1, 65535), default=PORT, metavar="N", help="request port [69]")
+    add(
+        "--blksize",
+        type=_number(MIN_BLKSIZE, MAX_BLKSIZE),
+        metavar="N",
+        help="octets of a block [as many as the MTU takes]",
+    )
+    add(
+        "--windowsize",
+        type=_number(1, 65535),
+        default=WINDOWSIZE,
+        metavar="N",
+        help=f"blocks of a window [{WINDOWSIZE}]",
+    )
+    add(
+        "--timeout",
+        type=_seconds,
+        metavar="S",
+        help="longest wait between two tries, in seconds; the server is told [1, untold]",
+    )
+    add("--retries", type=_number(1, 1000), default=5, metavar="N", help="tries in silence [5]")
+    add("--mode", choices=(wire.OCTET, wire.NETASCII), help="[octet]")
+    add("--no-options", action="store_true", help="plain RFC 1350: 512 octets, one by one")
+    add("-j", dest="jobs", type=_number(1, 1000), metavar="N", help="several files, N at once")
+    add("--json", action="store_true", help="print one JSON object for each transfer")
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add("--trace", action="store_true", help="print each packet on standard error")
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.01 <= seconds <= 255:
+        raise argparse.ArgumentTypeError("must be seconds from 0.01 to 255")
+    return seconds
+
+
+def _client(
+    chosen: argparse.Namespace, reactor: Any, host: str, port: int, mode: str
+) -> TFTPClient:
+    def trace(words: str, received: bool) -> None:
+        print("<" if received else ">", words, file=sys.stderr)
+
+    return TFTPClient(
+        reactor,
+        host,
+        port,
+        blksize=chosen.blksize,
+        windowsize=chosen.windowsize,
+        timeout=chosen.timeout,
+        retries=chosen.retries,
+        mode=chosen.mode or mode,
+        options=not chosen.no_options,
+        trace=trace if chosen.trace else None,
+    )
+
+
+def _is_url(name: str) -> bool:
+    return name.lower().startswith("tftp://")
+
+
+def _gets(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
+    first, *rest = chosen.names
+    if _is_url(first):
+        if chosen.jobs is None and len(rest) > 1:
+            raise ValueError("one URL and one LOCAL, or -j N and URLs")
+        pairs = [(url, None) for url in chosen.names]
+        if chosen.jobs is None:
+            pairs = [(first, rest[0] if rest else None)]
+        jobs = []
+        for url, local in pairs:
+            place = parse_url(url)
+            client = _client(chosen, reactor, place.host, place.port, place.mode)
+            jobs.append(_get(client, place.filename, local))
+        return jobs
+    if not rest:
+        raise ValueError("a HOST and a FILE, or a URL, are needed")
+    client = _client(chosen, reactor, first, chosen.port, wire.OCTET)
+    if chosen.jobs is not None:
+        return [_get(client, name, None) for name in rest]
+    if len(rest) > 2:
+        raise ValueError("one FILE and one LOCAL, or -j N and FILEs")
+    return [_get(client, rest[0], rest[1] if len(rest) > 1 else None)]
+
+
+def _get(client: TFTPClient, remote: str, local: str | None) -> Job:
+    last = os.path.basename(remote.replace("\\", "/"))
+    name = local or last
+    if local is not None and os.path.isdir(local):
+        name = os.path.join(local, last) if last else ""
+    if not name:
+        raise ValueError(f"{remote!r} names no file; give LOCAL")
+    sink: Any = sys.stdout.buffer if local == "-" else os.path.join(".", name)
+    return Job(client, remote, name, lambda: client.get(remote, sink))
+
+
+def _check_targets(command: str, jobs: list[Job]) -> None:
+    """Look whether two jobs would write one file.
+
+    @raise ValueError: they would.
+    """
+    seen: set[object] = set()
+    for job in jobs:
+        target: object = (job.client.host, job.client.port, job.remote)
+        if command == "get":
+            target = os.path.realpath(job.local)
+        if target in seen:
+            raise ValueError(
+                f"two of the files would be {job.local if command == 'get' else job.remote}"
+            )
+        seen.add(target)
+
+
+def _puts(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
+    first, *rest = chosen.names
+    if rest and _is_url(rest[-1]) and len(rest) == 1:
+        place = parse_url(rest[0])
+        client = _client(chosen, reactor, place.host, place.port, place.mode)
+        return [_put(client, first, place.filename)]
+    if not rest:
+        raise ValueError("a HOST and a LOCAL file, or a LOCAL file and a URL, are needed")
+    client = _client(chosen, reactor, first, chosen.port, wire.OCTET)
+    if chosen.jobs is not None:
+        return [_put(client, local, None) for local in rest]
+    if len(rest) > 2:
+        raise ValueError("one LOCAL and one FILE, or -j N and LOCALs")
+    return [_put(client, rest[0], rest[1] if len(rest) > 1 else None)]
+
+
+def _put(client: TFTPClient, local: str, remote: str | None) -> Job:
+    if remote is None and local == "-":
+        raise ValueError("standard input needs a FILE, its name on the server")
+    name = remote or os.path.basename(local)
+    source: Any = sys.stdin.buffer if local == "-" else local
+    return Job(client, name, local, lambda: client.put(source, name))
+
+
+class _Run:
+    """Run jobs, some at a time, and tell how they went."""
+
+    def __init__(self, chosen: argparse.Namespace, jobs: list[Job], reactor: Any) -> None:
+        self._chosen = chosen
+        self._waiting = list(reversed(jobs))
+        self._clients = list(dict.fromkeys(job.client for job in jobs))
+        self._left = len(jobs)
+        self._transfers: set[Deferred[TransferResult]] = set()
+        self._reactor = reactor
+        self._status = 0
+        self._hide: Callable[[], None] = lambda: None
+
+    def run(self) -> int:
+        """Run the reactor until all is done; return the exit status."""
+        self._reactor.callWhenRunning(self._begin)
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._interrupted)
+        self._reactor.run()
+        return self._status
+
+    def _interrupted(self) -> Any:
+        """Give up what still runs, and wait until the servers are told and nothing is left."""
+        if not self._left:
+            return None
+        self._status = INTERRUPTED
+        self._waiting.clear()
+        for transfer in list(self._transfers):
+            transfer.cancel()
+        gone: Deferred[None] = Deferred()
+        until = self._reactor.seconds() + LONGEST_STOP
+
+        def look() -> None:
+            if self._reactor.seconds() >= until or not any(each.busy for each in self._clients):
+                gone.callback(None)
+            else:
+                self._reactor.callLater(0.01, look)
+
+        look()
+        return gone
+
+    def _begin(self) -> None:
+        chosen = self._chosen
+        if not (chosen.quiet or chosen.json or chosen.trace) and sys.stderr.isatty():
+            self._hide = show_progress(self._reactor, self._clients)
+        for _ in range(chosen.jobs or 1):
+            self._next()
+
+    def _next(self) -> None:
+        if not self._waiting:
+            return
+        job = self._waiting.pop()
+        transfer = maybeDeferred(job.start)
+        self._transfers.add(transfer)
+        transfer.addBoth(self._over, transfer)
+        transfer.addCallbacks(self._done, self._failed, (job,), {}, (job,), {})
+        transfer.addErrback(self._broke)
+        transfer.addBoth(self._one_less)
+
+    def _over(self, result: Any, transfer: Deferred[TransferResult]) -> Any:
+        self._transfers.discard(transfer)
+        return result
+
+    def _done(self, result: TransferResult, job: Job) -> None:
+        chosen = self._chosen
+        if chosen.json:
+            self._say(
+                {
+                    "file": job.remote,
+                    "local": job.local,
+                    "octets": result.octets,
+                    "seconds": round(result.seconds, 6),
+                    "options": dict(result.options),
+                    "retransmissions": result.retransmissions,
+                }
+            )
+        elif not chosen.quiet:
+            again = f", {result.retransmissions} sent again" if result.retransmissions else ""
+            print(
+                f"{job.remote}: {result.octets} octets in {result.seconds:.3f} s"
+                f" ({result.rate / 1e6:.1f} MB/s{again})",
+                file=sys.stderr,
+            )
+
+    def _failed(self, failure: Failure, job: Job) -> None:
+        if self._status == INTERRUPTED:
+            return
+        self._status = 1
+        assert failure.value is not None
+        text = explain(failure.value, job.client.host, job.client.port)
+        if self._chosen.json:
+            self._say({"file": job.remote, "local": job.local, "error": text})
+        print(f"error: {legible(job.remote)}: {text}", file=sys.stderr)
+
+    def _broke(self, failure: Failure) -> None:
+        """Show a mistake of ours."""
+        self._status = 1
+        if failure.check(BrokenPipeError):
+            print("error: nobody reads the output", file=sys.stderr)
+        else:
+            failure.printTraceback(sys.stderr)
+
+    def _say(self, result: dict[str, Any]) -> None:
+        # Standard output may be the file itself.
+        print(json.dumps(result), file=sys.stderr if self._writes_to_stdout() else sys.stdout)
+
+    def _writes_to_stdout(self) -> bool:
+        return bool(self._chosen.command == "get" and self._chosen.names[-1] == "-")
+
+    def _one_less(self, _: object) -> None:
+        self._left -= 1
+        if self._waiting:
+            self._reactor.callLater(0, self._next)
+        elif not self._left:
+            self._hide()
+            if self._status != INTERRUPTED:
+                self._stop_when_quiet()
+
+    def _stop_when_quiet(self) -> None:
+        """Stop once the servers have had time to miss our last ACKs."""
+        linger = min(LINGER, max(client.lingers for client in self._clients))
+        self._reactor.callLater(linger, self._reactor.stop)
+
+
+def explain(error: BaseException, host: str, port: int) -> str:
+    """Return what went wrong, and what may help."""
+    if isinstance(error, OSError) and not isinstance(error, DNSLookupError):
+        text = error.strerror or str(error)
+    elif isinstance(error, TFTPError):
+        text = error.message
+    else:
+        text = str(error) or type(error).__name__
+    text = legible(text)
+    if isinstance(error, TransferTimedOut):
+        text = f"{text} ({host} port {port})"
+    of_files = isinstance(error, FileNotFound | AccessViolation | DiskFull | FileAlreadyExists)
+    if isinstance(error, TFTPError) and of_files and not error.from_peer:
+        return f"on this side: {text}"
+    for kind, advice in _ADVICE:
+        if isinstance(error, kind):
+            return f"{text}: {advice}"
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

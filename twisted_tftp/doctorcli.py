@@ -1,0 +1,98 @@
+"""Be `txtftp doctor`: options to an examination, its findings to words, JSON or one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+
+from twisted_tftp.doctor import WATCH, Doctor, Finding, Verdict, worst
+
+#: Exit status: as monitoring plugins have it where there is only one line, else 0 or 1.
+_NAGIOS = {Verdict.GOOD: (0, "OK"), Verdict.POOR: (1, "WARNING"), Verdict.BAD: (2, "CRITICAL")}
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of `txtftp doctor`."""
+    add = command.add_argument
+    add("host", metavar="HOST")
+    add("file", metavar="FILE", nargs="?", help="a file that is there, best one of over 600 kB")
+    add("--port", type=_port, default=69, metavar="N", help="request port [69]")
+    add("--timeout", type=_seconds, default=1.0, metavar="S", help="to wait for an answer [1]")
+    add(
+        "--watch",
+        type=_seconds,
+        default=WATCH,
+        metavar="S",
+        help=f"to watch what is sent again [{WATCH:g}]",
+    )
+    add("--json", action="store_true", help="print the findings as JSON")
+    add(
+        "--check",
+        action="store_true",
+        help="print one line and exit with 0, 1 (warning) or 2 (critical), as monitoring wants",
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError("must be from 1 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.01 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("must be seconds from 0.01 to 3600")
+    return seconds
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Examine; return the exit status.
+
+    Without `--check` that is 1 where there is a problem; warnings are for people.
+    """
+    try:
+        server = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_DGRAM)[0][4]
+    except OSError as error:
+        print(f"error: {chosen.host}: {error.strerror}", file=sys.stderr)
+        return 2 if chosen.check else 1
+    doctor = Doctor(server, chosen.file, chosen.timeout, chosen.watch)
+    quiet = chosen.check or chosen.json
+    findings = doctor.examine((lambda finding: None) if quiet else _tell)
+    verdict = worst(findings)
+    if chosen.check:
+        status, word = _NAGIOS[verdict]
+        shown = [each for each in findings if each.verdict is verdict]
+        text = "; ".join(f"{each.check}: {each.text}" for each in shown)
+        if verdict is Verdict.GOOD:
+            plural = "s" if len(findings) > 1 else ""
+            text = f"{findings[0].text}, {len(findings)} check{plural}"
+        print(f"TFTP {word} - {text}")
+        return status
+    if chosen.json:
+        print(
+            json.dumps(
+                [
+                    {
+                        "check": each.check,
+                        "verdict": each.verdict.value,
+                        "text": each.text,
+                        "advice": each.advice,
+                    }
+                    for each in findings
+                ],
+                indent=2,
+            )
+        )
+    return 1 if verdict is Verdict.BAD else 0
+
+
+def _tell(finding: Finding) -> None:
+    print(f"{finding.verdict.value:>8}  {finding.check}: {finding.text}", flush=True)
+    if finding.advice:
+        print(f"{'':>10}{finding.advice}", flush=True)
