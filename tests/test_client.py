@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import DNSLookupError
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.reactors import reactor, spin
 from twisted_tftp import wire
-from twisted_tftp.backends.memory import MemoryBackend, MemoryReader
+from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client import (
     BadURL,
     Location,
@@ -676,4 +677,46 @@ def test_stream_that_does_not_block_is_an_error_and_not_the_end(served: Served) 
     with pytest.raises(TFTPError):
         outcome(served.reactor, client.get("file", Nonblocking()))
     assert "new" not in served.backend.files
+    settle(served.reactor, client)
+
+
+@pytest.mark.parametrize("name", ["", "file\0octet\0blksize"])
+def test_name_that_is_none_asks_for_nothing(served: Served, name: str) -> None:
+    """A NUL would end the name, and make options of the rest."""
+    client = served.client()
+    for transfer in (client.get(name, io.BytesIO()), client.put(io.BytesIO(), name)):
+        with pytest.raises(ValueError, match="no NUL"):
+            outcome(served.reactor, transfer)
+    assert served.recorder.events == []
+
+
+class SlowCommit(MemoryWriter):
+    """A sink that takes its time to put its file in place."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryBackend(write="create"), "new")
+        self.done: Deferred[None] = Deferred()
+        self.committing = False
+
+    def commit(self) -> Any:
+        self.committing = True
+        return self.done.addCallback(lambda _: MemoryWriter.commit(self))
+
+
+def test_transfer_cancelled_while_its_file_is_put_in_place_ends_once(served: Served) -> None:
+    """The file is whole and stays; the Deferred has fired already, and nothing breaks."""
+    client, sink = served.client(), SlowCommit()
+    transfer = client.get("file", sink)
+    spin(served.reactor, lambda: sink.committing)
+    transfer.cancel()
+    with pytest.raises(CancelledError):
+        outcome(served.reactor, transfer)
+    failures: list[Any] = []
+    globalLogPublisher.addObserver(failures.append)
+    try:
+        sink.done.callback(None)
+    finally:
+        globalLogPublisher.removeObserver(failures.append)
+    assert [event for event in failures if "log_failure" in event] == []
+    assert sink._backend.files["new"] == FILE
     settle(served.reactor, client)

@@ -394,3 +394,12 @@ def test_oack_that_is_none_is_refused(octets: bytes) -> None:
     """Cut short, without a name, or with a name twice, it says nothing to rely on."""
     with pytest.raises(IllegalOperation):
         wire.parse_oack(b"\0\6" + octets)
+
+
+@pytest.mark.parametrize(("name", "options"), [(b"", {}), (b"a\0b", {}), (b"a", {"x": "1\x00y"})])
+def test_request_that_would_be_another_one_is_not_encoded(
+    name: bytes, options: dict[str, str]
+) -> None:
+    """A NUL ends a field: what follows it would be a field of its own."""
+    with pytest.raises(ValueError, match="NUL"):
+        wire.encode_request(Request(Opcode.RRQ, name, "octet", options))

@@ -13,7 +13,7 @@ from random import random
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IResolutionReceiver
 from twisted.internet.threads import deferToThreadPool
@@ -312,9 +312,7 @@ class _Exchange(Session):
         opcode = wire.Opcode.RRQ if self._fetching else wire.Opcode.WRQ
         request = wire.Request(opcode, self.context.filename, self.context.mode, options)
         self.context = self.context._replace(options=request.options)
-        self._machine = Asker(
-            wire.encode_request(request), self._fetching, self._timing(None, None)
-        )
+        self._machine = Asker(wire.encode_request(request), self._fetching, self._timing(None))
         self._link.on_unreachable = self._unreachable
         return Step.WAIT if self.ended else self._machine.start(self._clock())
 
@@ -333,16 +331,11 @@ class _Exchange(Session):
         self.statistics.granted = grant.accepted
         return grant
 
-    def _timing(self, grant: Grant | None, round_trip: float | None) -> Timing:  # type: ignore[override]
-        policy = self._policy
-        timing = Timing(
-            first=policy.timeout,
-            longest=(grant and grant.timeout) or policy.timeout,
-            retries=policy.retries,
-            adaptive=policy.retransmit is Retransmit.ADAPTIVE,
-        )
-        if round_trip is not None:
-            timing.measured(round_trip)
+    def _timing_after(self, asker: Asker, grant: Grant) -> Timing:
+        """Return the waits after the request, whose round trip counts where it was measured."""
+        timing = self._timing(grant.timeout)
+        if asker.round_trip is not None:
+            timing.measured(asker.round_trip)
         return timing
 
     def _perform(self, step: Step, now: float) -> None:
@@ -383,7 +376,7 @@ class _Fetch(_Exchange, WriteSession):
             blksize=grant.blksize,
             windowsize=grant.windowsize,
             first_reply=None if data else wire.ack(0),
-            timing=self._timing(grant, asker.round_trip),
+            timing=self._timing_after(asker, grant),
             rollover=grant.rollover,
             dally=DALLY,
         )
@@ -430,7 +423,7 @@ class _Store(_Exchange, ReadSession):
             windowsize=grant.windowsize,
             size=self._file.size,
             oack=None,
-            timing=self._timing(grant, asker.round_trip),
+            timing=self._timing_after(asker, grant),
             rollover=grant.rollover,
             read_ahead=self._read_ahead,
         )
@@ -633,6 +626,8 @@ class TFTPClient:
         file: Any,
         options: Mapping[str, str] | None,
     ) -> Deferred[TransferResult]:
+        if not filename or "\0" in filename:
+            return fail(ValueError("a name of a file is needed, and no NUL in it"))
         result: Deferred[TransferResult] = Deferred(lambda _: stop())
         looking: Deferred[SocketAddress] = (
             maybeDeferred(resolve, self._reactor, self.host, self.port)

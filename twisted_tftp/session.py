@@ -230,11 +230,12 @@ class Session:
         self.statistics.granted = grant.accepted
         return grant
 
-    def _timing(self, grant: options.Grant) -> Timing:
+    def _timing(self, timeout: float | None) -> Timing:
+        """Return the waits where `timeout` seconds were negotiated, or None."""
         policy = self._policy
         return Timing(
             first=policy.timeout,
-            longest=grant.timeout or policy.timeout,
+            longest=timeout or policy.timeout,
             retries=policy.retries,
             adaptive=policy.retransmit is Retransmit.ADAPTIVE,
         )
@@ -430,7 +431,7 @@ class ReadSession(Session):
             windowsize=grant.windowsize,
             size=size,
             oack=grant.oack,
-            timing=self._timing(grant),
+            timing=self._timing(grant.timeout),
             rollover=grant.rollover,
             read_ahead=self._read_ahead,
         )
@@ -555,7 +556,7 @@ class WriteSession(Session):
             blksize=grant.blksize,
             windowsize=grant.windowsize,
             first_reply=grant.oack or wire.ack(0),
-            timing=self._timing(grant),
+            timing=self._timing(grant.timeout),
             rollover=grant.rollover,
         )
         return self._machine.start(self._clock())
