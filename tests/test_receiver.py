@@ -307,3 +307,16 @@ def test_without_rollover_block_65535_must_be_the_last() -> None:
     for number in range(1, 65_535):
         fits.data(number, bytes(8), number / 1000)
     assert fits.data(65_535, b"", 70.0) == wire.ack(65_535)
+
+
+def test_what_follows_block_65535_in_a_train_must_be_data() -> None:
+    """At the rollover an ACK of a block's length, whose header counts on, is not taken for one."""
+    sink = Sink(windowsize=10)
+    machine = sink.machine
+    for number in range(1, 65_535):
+        if machine.receive(wire.DATA_HEADERS[number] + bytes(8), 0.0) is Step.STORE:
+            machine.take()
+            machine.stored(0.0)
+    ack = b"\x00\x04\x00\x00" + bytes(8)
+    train = wire.DATA_HEADERS[65_535] + bytes(8) + ack
+    assert machine.receive_train(memoryview(train), 12, 0.0) == 1

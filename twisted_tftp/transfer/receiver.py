@@ -11,6 +11,8 @@ when what it brought is stored, so an ACK waits for the store.
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
+from struct import Struct
 
 from twisted_tftp import wire
 from twisted_tftp.errors import IllegalOperation, TFTPError, TransferTimedOut
@@ -26,6 +28,15 @@ DALLY, LONGEST_DALLY = 10.0, 60.0
 _NEVER = float("inf")
 
 _WAIT = Step.WAIT  # ten times as fast to look up
+
+#: The header of block 0 as a number.
+_DATA = wire.Opcode.DATA << 16
+
+
+@lru_cache(128)  # one of a transfer's two takes some kilobytes
+def _layouts(count: int, blksize: int) -> tuple[Struct, Struct]:
+    """Return what reads the headers of `count` full DATA, as numbers, and what reads the blocks."""
+    return Struct(">" + f"I{blksize}x" * count), Struct(f"4x{blksize}s" * count)
 
 
 class ReceiverState(Enum):
@@ -177,27 +188,30 @@ class Receiver:
     def receive_train(self, train: memoryview, size: int, now: float) -> int:
         """Take datagrams of `size` octets each that came in one piece; return how many.
 
-        Those are taken that are the next blocks in the middle of a window, in one copy (a third
-        of the cost of one by one); what follows them is for `receive`.
+        Those are taken that are the next blocks in the middle of a window; what follows them is
+        for `receive`. All headers are looked at in one call, and all blocks cut in another: a
+        sixth of the cost of one by one.
         """
         if self._expected is None or size != self._full:
             return 0
-        first = self._have + 1
-        most = min(len(train) // size, self._ack_at - first)
-        headers = wire.DATA_HEADERS
-        starts = range(0, most * size, size)
-        count = 0
-        for start in starts:
-            if train[start : start + wire.HEADER_SIZE] != headers[(first + count) & 0xFFFF]:
-                break
-            count += 1
+        number = (self._have + 1) & 0xFFFF
+        count = min(len(train) // size, self._ack_at - 1 - self._have)
+        count = min(count, 0x10000 - number)  # the header after 65535 is no larger number
         if not count:
             return 0
-        blocks = [train[start + wire.HEADER_SIZE : start + size] for start in starts[:count]]
-        self._blocks.append(b"".join(blocks))
+        headers, blocks = _layouts(count, self._blksize)
+        expected = range(_DATA + number, _DATA + number + count)
+        found = headers.unpack_from(train)
+        if found != tuple(expected):
+            count = next(at for at in range(count) if found[at] != expected[at])
+            if not count:
+                return 0
+            _, blocks = _layouts(count, self._blksize)
+        self._blocks += blocks.unpack_from(train)
         self._have = have = self._have + count
         self._heard_at = now
-        self._expected = headers[(have + 1) & 0xFFFF] if have < self._ack_at - 1 else None
+        follows = have < self._ack_at - 1
+        self._expected = wire.DATA_HEADERS[(have + 1) & 0xFFFF] if follows else None
         self.deadline = now + self._timing.wait
         return count
 
