@@ -283,6 +283,62 @@ def test_interrupted_transfer_leaves_nothing_and_tells(daemon: Daemon, tmp_path:
     assert os.listdir(tmp_path) == []
 
 
+def test_silent_standard_input_keeps_nobody_from_ending(daemon: Daemon) -> None:
+    """Ctrl-C is heeded while nothing comes, and the server is told and keeps nothing."""
+    command = [sys.executable, "-m", "twisted_tftp", "put", "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--trace", HOST, "-", "silent"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stderr is not None
+        while b"< OACK" not in running.stderr.readline():
+            pass
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+    assert running.returncode == 130
+    assert b'> ERROR 0 "the transfer was cancelled"' in rest
+    assert not (daemon.root / "silent").exists()
+
+
+def test_output_that_nobody_reads_keeps_nobody_from_ending(daemon: Daemon) -> None:
+    """Ctrl-C is heeded while a pipe is full."""
+    ours, theirs = os.pipe()
+    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)  # type: ignore[attr-defined]
+    command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--trace", HOST, "file", "-"], stdout=theirs, stderr=subprocess.PIPE
+    ) as running:
+        os.close(theirs)
+        assert running.stderr is not None
+        while b"< DATA 32," not in running.stderr.readline():
+            pass
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+    os.close(ours)
+    assert running.returncode == 130
+    assert b'> ERROR 0 "the transfer was cancelled"' in rest
+
+
+def test_devices_and_named_pipes_are_taken_as_they_are(daemon: Daemon, tmp_path: Path) -> None:
+    """Where a file of that name can't be made: /dev/null, or a pipe of the shell's."""
+    done = get(daemon, HOST, "file", "/dev/null")
+    assert done.returncode == 0, done.stderr
+    assert Path("/dev/null").is_char_device()
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "wb") as stream:
+        stream.write(b"from a shell's pipe")
+    name = f"/dev/fd/{ours}"
+    command = [sys.executable, "-m", "twisted_tftp", "put", "--port", str(daemon.port)]
+    assert subprocess.run([*command, HOST, name, "piped"], pass_fds=[ours]).returncode == 0
+    os.close(ours)
+    assert (daemon.root / "piped").read_bytes() == b"from a shell's pipe"
+    denied = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(denied))
+        done = get(daemon, HOST, "file", str(denied))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"error: {denied}: No such device or address".encode()
+
+
 @pytest.mark.parametrize(
     "answer", [b"\0\5\0\1\x1b[31mred\nline\0", b"\0\6\x1b[31mred\n\0001\0"], ids=["ERROR", "OACK"]
 )

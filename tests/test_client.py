@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
@@ -16,11 +17,13 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import DNSLookupError
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tests.reactors import reactor, spin
 from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client import (
+    AnswersFromElsewhere,
     BadURL,
     Location,
     ServerUnreachable,
@@ -42,6 +45,7 @@ from twisted_tftp.errors import (
     TFTPError,
     TransferTimedOut,
 )
+from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.policy import Policy
 from twisted_tftp.service import TFTPService
 from twisted_tftp.testing import Recorder
@@ -94,9 +98,10 @@ def outcome(reactor: Any, transfer: Deferred[TransferResult]) -> TransferResult:
 
 def settle(reactor: Any, client: TFTPClient) -> None:
     """Wait until the client has let go of everything."""
-    for session in list(client._lingering):
-        session.cancel()
-    spin(reactor, lambda: not client.lingers)
+    closed: list[Any] = []
+    client.close().addBoth(closed.append)
+    spin(reactor, lambda: closed)
+    assert not client.lingers
 
 
 @pytest.fixture
@@ -455,6 +460,127 @@ def test_answer_from_another_host_is_not_taken(fake: Fake) -> None:
     fake.got()
     fetching.end()
     assert fetching.sink.getvalue() == b"right"
+
+
+def test_answers_from_another_host_are_told_from_silence(fake: Fake) -> None:
+    """A server of several addresses may answer from another one: then it says which."""
+    fetching = Fetching(fake, options=False, retries=1, timeout=0.3)
+    fake.asked()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.2", 0))
+        other.sendto(wire.DATA_HEADERS[1] + b"from elsewhere", fake.peer)
+        with pytest.raises(AnswersFromElsewhere, match=r"come from 127\.0\.0\.2, which was not"):
+            fetching.end()
+
+
+class SlowSink(MemoryWriter):
+    """A sink whose first writes wait to be told that there is room."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryBackend(write="create"), "new")
+        self.room: list[Deferred[None]] = []
+        self.committed = False
+
+    def write(self, data: bytes) -> Any:
+        assert not self.committed
+        assert all(each.called for each in self.room), "one write at a time"
+        super().write(data)
+        self.room.append(Deferred())
+        return self.room[-1]
+
+    def commit(self) -> None:
+        assert all(each.called for each in self.room)
+        self.committed = True
+        super().commit()
+
+
+def test_window_is_acknowledged_before_it_is_stored_and_the_next_after(fake: Fake) -> None:
+    """The server is not kept waiting for our disk, and it is never more than a window ahead."""
+    sink = SlowSink()
+    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
+    transfer = client.get("file", sink)
+    fake.asked()
+    fake.say(wire.DATA_HEADERS[1] + bytes(512))
+    assert fake.got() == wire.ack(1)
+    fake.say(wire.DATA_HEADERS[2] + b"end")
+    (fetching,) = client._sessions
+    spin(fake.reactor, lambda: fetching._machine.octets == 515)
+    assert not select.select([fake.transfer], [], [], 0)[0]
+    sink.room[0].callback(None)
+    assert not select.select([fake.transfer], [], [], 0)[0]
+    assert not sink.committed
+    sink.room[1].callback(None)
+    assert fake.got() == wire.ack(2)
+    assert outcome(fake.reactor, transfer).octets == 515
+    assert sink._backend.files["new"] == bytes(512) + b"end"
+    settle(fake.reactor, client)
+
+
+def test_sink_that_fails_late_ends_the_transfer(fake: Fake) -> None:
+    """The server is told, though it has been answered, and what came meanwhile is dropped."""
+    sink = SlowSink()
+    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
+    transfer = client.get("file", sink)
+    fake.asked()
+    fake.say(wire.DATA_HEADERS[1] + bytes(512))
+    assert fake.got() == wire.ack(1)
+    fake.say(wire.DATA_HEADERS[2] + b"end")
+    sink.room[0].errback(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(DiskFull):
+        outcome(fake.reactor, transfer)
+    assert wire.parse_error(fake.got())[0] == 3
+    assert not sink._backend.files
+    settle(fake.reactor, client)
+
+
+def test_closed_client_holds_nothing(served: Served) -> None:
+    """What runs is cancelled, also what is being looked up, and no last ACK is waited with."""
+    client, sink = served.client(), SlowSink()
+    outcome(served.reactor, client.get("file", io.BytesIO()))
+    assert client.lingers
+    storing = client.get("file", sink)
+    spin(served.reactor, lambda: sink.room)
+    lost = TFTPClient(served.reactor, "localhost", served.port)
+    looking = lost.get("file", io.BytesIO())
+    settle(served.reactor, client)
+    settle(served.reactor, lost)
+    assert client._hub is None
+    for transfer in (storing, looking):
+        with pytest.raises(CancelledError):
+            outcome(served.reactor, transfer)
+    assert outcome(served.reactor, client.get("file", io.BytesIO())).octets == len(FILE)
+    settle(served.reactor, client)
+
+
+@implementer(IFileReader)
+class Silent:
+    """A source that never says anything."""
+
+    size = None
+
+    def read(self, offset: int, length: int) -> Any:
+        return Deferred()
+
+    def close(self) -> None:
+        pass
+
+
+def test_source_that_is_silent_for_too_long_is_blamed(fake: Fake) -> None:
+    """Not the server, though it is the server's patience that ends, or ours with it."""
+    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, retries=1, timeout=0.2)
+    transfer = client.put(Silent(), "new")
+    fake.asked()
+    fake.say(wire.ack(0))
+    with pytest.raises(TransferTimedOut, match="timed out, while nothing came from the source"):
+        outcome(fake.reactor, transfer)
+    transfer = client.put(Silent(), "new")
+    fake.asked()
+    fake.say(wire.ack(0))
+    fake.say(wire.error(AccessViolation("enough")))
+    with pytest.raises(AccessViolation, match="enough, while nothing") as raised:
+        outcome(fake.reactor, transfer)
+    assert raised.value.from_peer
+    settle(fake.reactor, client)
 
 
 def test_lost_last_ack_is_sent_again(fake: Fake) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import DNSLookupError
 from twisted.python.failure import Failure
 
@@ -21,6 +22,7 @@ from twisted_tftp import __version__, doctorcli, stormcli, wire
 from twisted_tftp.client import (
     PORT,
     WINDOWSIZE,
+    AnswersFromElsewhere,
     ServerUnreachable,
     TFTPClient,
     TransferResult,
@@ -37,6 +39,7 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE
 from twisted_tftp.progress import show_progress
+from twisted_tftp.streams import make_reader, make_writer
 from twisted_tftp.trace import legible
 
 #: Seconds at most for which a server may still ask for the last ACK again before the command ends.
@@ -48,6 +51,7 @@ INTERRUPTED, LONGEST_STOP = 130, 2.0
 #: What helps against a failure, where anything does.
 _ADVICE: list[tuple[type[BaseException], str]] = [
     (ServerUnreachable, "is a TFTP server running there? (see --port)"),
+    (AnswersFromElsewhere, "ask that address if you trust it"),
     (
         NoAnswer,
         "is a TFTP server running there, and does every firewall on the way let its answers"
@@ -85,6 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_targets(chosen.command, jobs)
     except ValueError as error:
         parser.error(str(error))
+    except OSError as error:
+        print(f"error: {error.filename or '-'}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return _Run(chosen, jobs, reactor).run()
 
 
@@ -212,27 +221,40 @@ def _gets(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
         for url, local in pairs:
             place = parse_url(url)
             client = _client(chosen, reactor, place.host, place.port, place.mode)
-            jobs.append(_get(client, place.filename, local))
+            jobs.append(_get(reactor, client, place.filename, local))
         return jobs
     if not rest:
         raise ValueError("a HOST and a FILE, or a URL, are needed")
     client = _client(chosen, reactor, first, chosen.port, wire.OCTET)
     if chosen.jobs is not None:
-        return [_get(client, name, None) for name in rest]
+        return [_get(reactor, client, name, None) for name in rest]
     if len(rest) > 2:
         raise ValueError("one FILE and one LOCAL, or -j N and FILEs")
-    return [_get(client, rest[0], rest[1] if len(rest) > 1 else None)]
+    return [_get(reactor, client, rest[0], rest[1] if len(rest) > 1 else None)]
 
 
-def _get(client: TFTPClient, remote: str, local: str | None) -> Job:
+def _get(reactor: Any, client: TFTPClient, remote: str, local: str | None) -> Job:
     last = os.path.basename(remote.replace("\\", "/"))
     name = local or last
     if local is not None and os.path.isdir(local):
         name = os.path.join(local, last) if last else ""
     if not name:
         raise ValueError(f"{remote!r} names no file; give LOCAL")
-    sink: Any = sys.stdout.buffer if local == "-" else os.path.join(".", name)
+    sink: Any = os.path.join(".", name)
+    if local == "-":
+        sink = make_writer(reactor, 1)
+    elif _is_special(name):
+        sink = make_writer(reactor, os.open(name, os.O_WRONLY | os.O_CLOEXEC))
     return Job(client, remote, name, lambda: client.get(remote, sink))
+
+
+def _is_special(path: str) -> bool:
+    """Whether a path is a pipe or a device, which is read or written as it stands."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _check_targets(command: str, jobs: list[Job]) -> None:
@@ -257,22 +279,26 @@ def _puts(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
     if rest and _is_url(rest[-1]) and len(rest) == 1:
         place = parse_url(rest[0])
         client = _client(chosen, reactor, place.host, place.port, place.mode)
-        return [_put(client, first, place.filename)]
+        return [_put(reactor, client, first, place.filename)]
     if not rest:
         raise ValueError("a HOST and a LOCAL file, or a LOCAL file and a URL, are needed")
     client = _client(chosen, reactor, first, chosen.port, wire.OCTET)
     if chosen.jobs is not None:
-        return [_put(client, local, None) for local in rest]
+        return [_put(reactor, client, local, None) for local in rest]
     if len(rest) > 2:
         raise ValueError("one LOCAL and one FILE, or -j N and LOCALs")
-    return [_put(client, rest[0], rest[1] if len(rest) > 1 else None)]
+    return [_put(reactor, client, rest[0], rest[1] if len(rest) > 1 else None)]
 
 
-def _put(client: TFTPClient, local: str, remote: str | None) -> Job:
+def _put(reactor: Any, client: TFTPClient, local: str, remote: str | None) -> Job:
     if remote is None and local == "-":
         raise ValueError("standard input needs a FILE, its name on the server")
     name = remote or os.path.basename(local)
-    source: Any = sys.stdin.buffer if local == "-" else local
+    source: Any = local
+    if local == "-":
+        source = make_reader(reactor, 0)
+    elif _is_special(local):
+        source = make_reader(reactor, os.open(local, os.O_RDONLY | os.O_CLOEXEC))
     return Job(client, name, local, lambda: client.put(source, name))
 
 
@@ -284,7 +310,6 @@ class _Run:
         self._waiting = list(reversed(jobs))
         self._clients = list(dict.fromkeys(job.client for job in jobs))
         self._left = len(jobs)
-        self._transfers: set[Deferred[TransferResult]] = set()
         self._reactor = reactor
         self._status = 0
         self._hide: Callable[[], None] = lambda: None
@@ -302,19 +327,8 @@ class _Run:
             return None
         self._status = INTERRUPTED
         self._waiting.clear()
-        for transfer in list(self._transfers):
-            transfer.cancel()
-        gone: Deferred[None] = Deferred()
-        until = self._reactor.seconds() + LONGEST_STOP
-
-        def look() -> None:
-            if self._reactor.seconds() >= until or not any(each.busy for each in self._clients):
-                gone.callback(None)
-            else:
-                self._reactor.callLater(0.01, look)
-
-        look()
-        return gone
+        gone = DeferredList([client.close() for client in self._clients], consumeErrors=True)
+        return gone.addTimeout(LONGEST_STOP, self._reactor).addErrback(lambda _: None)
 
     def _begin(self) -> None:
         chosen = self._chosen
@@ -328,15 +342,9 @@ class _Run:
             return
         job = self._waiting.pop()
         transfer = maybeDeferred(job.start)
-        self._transfers.add(transfer)
-        transfer.addBoth(self._over, transfer)
         transfer.addCallbacks(self._done, self._failed, (job,), {}, (job,), {})
         transfer.addErrback(self._broke)
         transfer.addBoth(self._one_less)
-
-    def _over(self, result: Any, transfer: Deferred[TransferResult]) -> Any:
-        self._transfers.discard(transfer)
-        return result
 
     def _done(self, result: TransferResult, job: Job) -> None:
         chosen = self._chosen

@@ -122,8 +122,9 @@ class EpollHub:
     connects = True
     _log = Logger()
 
-    def __init__(self, reactor: IReactorFDSet) -> None:
+    def __init__(self, reactor: IReactorFDSet, linger: float = LINGER) -> None:
         self._reactor = reactor
+        self._linger = linger
         self._overdue_at = 0.0
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
@@ -198,7 +199,7 @@ class EpollHub:
         so for some microseconds more the sockets are asked again; only as long as that pays.
         """
         poll, links = self._poll, self._links
-        clock = time.monotonic
+        clock, linger = time.monotonic, self._linger
         now = clock()
         turn_ends = now + TURN
         idle_ends = 0.0
@@ -235,13 +236,16 @@ class EpollHub:
                     if self._luck < -REST:
                         self._luck = 1
                     return
-                idle_ends = now + LINGER
+                idle_ends = now + linger
             elif now >= idle_ends:
                 return
             if now >= turn_ends:
                 return
 
 
-def make_hub(reactor: Any) -> Hub:
-    """Return the fastest hub that works here."""
-    return EpollHub(reactor) if hasattr(select, "epoll") else ReactorHub(reactor)
+def make_hub(reactor: Any, linger: float = LINGER) -> Hub:
+    """Return the fastest hub that works here.
+
+    @param linger: seconds for which idle sockets are asked again.
+    """
+    return EpollHub(reactor, linger) if hasattr(select, "epoll") else ReactorHub(reactor)

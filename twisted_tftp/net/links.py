@@ -445,17 +445,20 @@ class WriteLink(UDPLink, _Descriptor):
 class ClientLink(WriteLink):
     """The path of our own transfer with a server: its answer tells its port.
 
+    @ivar elsewhere: the last host that something came from before the answer, and was not asked;
+        or None.
     @ivar on_unreachable: called with the error when the system says that nobody is there; None
         once somebody has answered.
     """
 
-    __slots__ = ("_from", "_recverr", "locked", "on_unreachable")
+    __slots__ = ("_from", "_recverr", "elsewhere", "locked", "on_unreachable")
 
     def __init__(self, *args: Any) -> None:
         """Take over a socket, as a `WriteLink`; the peer is the server's request port."""
         super().__init__(*args)
         self._from: SocketAddress = None
         self.locked = False
+        self.elsewhere: str | None = None
         self.on_unreachable: Callable[[OSError], None] | None = None
         self._recverr = (
             (socket.IPPROTO_IPV6, _IPV6_RECVERR)
@@ -490,7 +493,10 @@ class ClientLink(WriteLink):
         if self.locked:
             return bool(address == self._peer)
         self._from = address
-        return bool(address[0] == self._peer[0] and address[3:] == self._peer[3:])
+        if address[0] == self._peer[0] and address[3:] == self._peer[3:]:
+            return True
+        self.elsewhere = address[0]
+        return False
 
     def _read_error(self) -> None:
         try:

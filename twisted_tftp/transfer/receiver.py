@@ -35,7 +35,7 @@ _DATA = wire.Opcode.DATA << 16
 
 @lru_cache(128)  # one of a transfer's two takes some kilobytes
 def _layouts(count: int, blksize: int) -> tuple[Struct, Struct]:
-    """Return what reads the headers of `count` full DATA, as numbers, and what reads the blocks."""
+    """Return what reads the headers of full DATA, as numbers, and what reads their blocks."""
     return Struct(">" + f"I{blksize}x" * count), Struct(f"4x{blksize}s" * count)
 
 
