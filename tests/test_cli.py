@@ -21,10 +21,13 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon, free_port
-from twisted_tftp import __version__
+from twisted_tftp import __version__, wire
 
 HOST = "127.0.0.1"
 FILE = bytes(range(256)) * 1000
+
+#: A file of three octets as the one block that it takes.
+BLOCK = wire.DATA_HEADERS[1] + b"all"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,15 @@ def get(daemon: Daemon, *arguments: str, **how: Any) -> subprocess.CompletedProc
 
 def put(daemon: Daemon, *arguments: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
     return txtftp("put", "--port", str(daemon.port), *arguments, **how)
+
+
+def await_line(running: subprocess.Popen[bytes], words: bytes) -> None:
+    """Wait until the command has said `words`."""
+    assert running.stderr is not None
+    for line in running.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} was never said")
 
 
 def test_file_is_fetched_under_its_name(daemon: Daemon, tmp_path: Path) -> None:
@@ -137,6 +149,7 @@ def test_file_is_stored(daemon: Daemon, tmp_path: Path) -> None:
         ["--blksize", "8"],
         ["--blksize", "1428", "--windowsize", "64"],
         ["--timeout", "3", "--retries", "2"],
+        ["--timeout", "0.5"],
         ["--mode", "netascii"],
     ],
 )
@@ -145,10 +158,56 @@ def test_options_are_what_is_asked_for(daemon: Daemon, tmp_path: Path, options: 
     done = get(daemon, "--json", *options, HOST, "text", folder=tmp_path)
     assert done.returncode == 0
     assert (tmp_path / "text").read_bytes() == b"one\ntwo\n"
-    granted = json.loads(done.stdout)["options"]
+    said = json.loads(done.stdout)
+    assert said["options"].items() >= said["asked"].items() - {("tsize", "0")}
     for name in ("blksize", "windowsize", "timeout"):
-        if f"--{name}" in options:
-            assert granted[name] == options[options.index(f"--{name}") + 1]
+        if f"--{name}" in options and options != ["--timeout", "0.5"]:
+            assert said["options"][name] == options[options.index(f"--{name}") + 1]
+    assert (said["asked"].get("utimeout") == "500000") == (options == ["--timeout", "0.5"])
+
+
+@pytest.mark.parametrize(
+    ("answers", "remark"),
+    [
+        ([BLOCK], "the server takes no options"),
+        (
+            [wire.oack([("tsize", "3")]), BLOCK],
+            "no blksize, no windowsize",
+        ),
+        (
+            [wire.oack([("blksize", "512"), ("windowsize", "4")]), BLOCK],
+            "blksize 512 of 1428, windowsize 4 of 16",
+        ),
+        (
+            [
+                wire.oack([("blksize", "1428"), ("windowsize", "16")]),
+                wire.DATA_HEADERS[1] + b"all",
+            ],
+            "",
+        ),
+    ],
+)
+def test_server_that_grants_less_is_told_of(
+    tmp_path: Path, answers: list[bytes], remark: str
+) -> None:
+    """The line about a transfer says what kept it from being as fast as was asked for."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        url = f"tftp://{HOST}/file"
+        port = ["--port", str(sock.getsockname()[1])]
+        with subprocess.Popen(
+            [sys.executable, "-m", "twisted_tftp", "get", *port, "--blksize", "1428", url],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+        ) as running:
+            for answer in answers:
+                _, peer = sock.recvfrom(1000)
+                sock.sendto(answer, peer)
+            assert running.stderr is not None
+            said = running.stderr.read().decode()
+    assert running.returncode == 0
+    assert re.fullmatch(r"file: 3 octets in \S+ s \(\S+ MB/s(, .*)?\)\n", said), said
+    assert said.endswith(f"MB/s, {remark})\n" if remark else "MB/s)\n")
 
 
 @pytest.mark.parametrize(
@@ -273,10 +332,9 @@ def test_interrupted_transfer_leaves_nothing_and_tells(daemon: Daemon, tmp_path:
         cwd=tmp_path,
         stderr=subprocess.PIPE,
     ) as running:
-        assert running.stderr is not None
-        while b"DATA 100," not in running.stderr.readline():
-            pass
+        await_line(running, b"DATA 100,")
         running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
         rest = running.stderr.read()
     assert running.returncode == 130
     assert b'> ERROR 0 "the transfer was cancelled"' in rest
@@ -289,10 +347,9 @@ def test_silent_standard_input_keeps_nobody_from_ending(daemon: Daemon) -> None:
     with subprocess.Popen(
         [*command, "--trace", HOST, "-", "silent"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
-        assert running.stderr is not None
-        while b"< OACK" not in running.stderr.readline():
-            pass
+        await_line(running, b"< OACK")
         running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
         rest = running.stderr.read()
     assert running.returncode == 130
     assert b'> ERROR 0 "the transfer was cancelled"' in rest
@@ -305,13 +362,14 @@ def test_output_that_nobody_reads_keeps_nobody_from_ending(daemon: Daemon) -> No
     fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)  # type: ignore[attr-defined]
     command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
     with subprocess.Popen(
-        [*command, "--trace", HOST, "file", "-"], stdout=theirs, stderr=subprocess.PIPE
+        [*command, "--trace", "--blksize", "512", HOST, "file", "-"],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
     ) as running:
         os.close(theirs)
-        assert running.stderr is not None
-        while b"< DATA 32," not in running.stderr.readline():
-            pass
+        await_line(running, b"< DATA 32,")
         running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
         rest = running.stderr.read()
     os.close(ours)
     assert running.returncode == 130

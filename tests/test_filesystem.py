@@ -25,6 +25,7 @@ from zope.interface.verify import verifyObject
 from twisted_tftp.backends import filesystem
 from twisted_tftp.backends.cached import CachedOpener
 from twisted_tftp.backends.filesystem import (
+    AT_ONCE,
     CHUNK,
     FLUSH,
     HOLD,
@@ -904,6 +905,33 @@ def test_a_disk_that_fills_up_fails_the_commit(
     assert sorted(os.listdir(root)) == ["file", "sub"]
     assert os.listdir(root / "sub") == ["inner"]
     assert (root / "file").read_bytes() == OCTETS
+
+
+def test_without_write_behind_octets_are_written_where_they_come(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread is asked but to open and to commit, and what fails does so at once."""
+    asked: list[Any] = []
+
+    def in_thread(function: Any, *args: Any) -> Deferred[Any]:
+        asked.append(function)
+        return maybeDeferred(function, *args)
+
+    backend = FilesystemBackend(str(root), "overwrite", in_thread=in_thread, write_behind=False)
+    writer = value(backend.open_writer("file", asking()))
+    (temporary,) = leftovers(root)
+    asked.clear()
+    assert writer.write(b"x" * (AT_ONCE - 1)) is None
+    assert writer.write(b"yz") is None
+    assert (asked, (root / temporary).stat().st_size) == ([], AT_ONCE + 1)
+    value(writer.write(b"end"))
+    value(writer.commit())
+    assert (root / "file").read_bytes() == b"x" * (AT_ONCE - 1) + b"yzend"
+    writer = value(backend.open_writer("file", asking()))
+    monkeypatch.setattr(os, "writev", full)
+    assert isinstance(refusal(lambda: writer.write(bytes(AT_ONCE))), DiskFull)
+    value(writer.abort())
+    assert leftovers(root) == []
 
 
 def test_a_disk_that_fills_up_fails_the_next_write(

@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,6 +202,7 @@ def _client(
         mode=chosen.mode or mode,
         options=not chosen.no_options,
         trace=trace if chosen.trace else None,
+        write_behind=False,  # nothing else waits for the reactor
     )
 
 
@@ -219,7 +220,7 @@ def _gets(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
             pairs = [(first, rest[0] if rest else None)]
         jobs = []
         for url, local in pairs:
-            place = parse_url(url)
+            place = parse_url(url, chosen.port)
             client = _client(chosen, reactor, place.host, place.port, place.mode)
             jobs.append(_get(reactor, client, place.filename, local))
         return jobs
@@ -277,7 +278,7 @@ def _check_targets(command: str, jobs: list[Job]) -> None:
 def _puts(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
     first, *rest = chosen.names
     if rest and _is_url(rest[-1]) and len(rest) == 1:
-        place = parse_url(rest[0])
+        place = parse_url(rest[0], chosen.port)
         client = _client(chosen, reactor, place.host, place.port, place.mode)
         return [_put(reactor, client, first, place.filename)]
     if not rest:
@@ -355,15 +356,15 @@ class _Run:
                     "local": job.local,
                     "octets": result.octets,
                     "seconds": round(result.seconds, 6),
+                    "asked": dict(result.asked),
                     "options": dict(result.options),
                     "retransmissions": result.retransmissions,
                 }
             )
         elif not chosen.quiet:
-            again = f", {result.retransmissions} sent again" if result.retransmissions else ""
+            how = ", ".join([f"{result.rate / 1e6:.1f} MB/s", *_remarks(result)])
             print(
-                f"{job.remote}: {result.octets} octets in {result.seconds:.3f} s"
-                f" ({result.rate / 1e6:.1f} MB/s{again})",
+                f"{job.remote}: {result.octets} octets in {result.seconds:.3f} s ({how})",
                 file=sys.stderr,
             )
 
@@ -405,6 +406,20 @@ class _Run:
         """Stop once the servers have had time to miss our last ACKs."""
         linger = min(LINGER, max(client.lingers for client in self._clients))
         self._reactor.callLater(linger, self._reactor.stop)
+
+
+def _remarks(result: TransferResult) -> Iterator[str]:
+    """Tell what made a transfer slower than it might have been."""
+    asked, granted = result.asked, result.options
+    if asked and not granted:
+        yield "the server takes no options"
+    else:
+        for name in ("blksize", "windowsize"):
+            if asked.get(name) != granted.get(name):
+                given = granted.get(name)
+                yield f"{name} {given} of {asked[name]}" if given else f"no {name}"
+    if result.retransmissions:
+        yield f"{result.retransmissions} sent again"
 
 
 def explain(error: BaseException, host: str, port: int) -> str:
