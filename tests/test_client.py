@@ -26,6 +26,7 @@ from twisted_tftp.client import (
     AnswersFromElsewhere,
     BadURL,
     Location,
+    PortUnreachable,
     ServerUnreachable,
     TFTPClient,
     TransferResult,
@@ -611,8 +612,17 @@ def test_port_that_nobody_listens_on_is_told_from_silence(reactor: Any) -> None:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     client = TFTPClient(reactor, "127.0.0.1", port, timeout=0.02, retries=2)
-    with pytest.raises(ServerUnreachable, match="refused"):
+    with pytest.raises(PortUnreachable, match="refused"):
         outcome(reactor, client.get("file", io.BytesIO()))
+    settle(reactor, client)
+
+
+def test_way_that_there_is_not_is_told_from_silence(reactor: Any) -> None:
+    """A broadcast address may not be sent to, which stands here for a network that is down."""
+    client = TFTPClient(reactor, "255.255.255.255", 20001, retries=1, timeout=0.1)
+    with pytest.raises(ServerUnreachable, match="denied|Network is unreachable") as raised:
+        outcome(reactor, client.get("file", io.BytesIO()))
+    assert not isinstance(raised.value, PortUnreachable)
     settle(reactor, client)
 
 

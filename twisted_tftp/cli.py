@@ -23,6 +23,7 @@ from twisted_tftp.client import (
     PORT,
     WINDOWSIZE,
     AnswersFromElsewhere,
+    PortUnreachable,
     ServerUnreachable,
     TFTPClient,
     TransferResult,
@@ -50,7 +51,8 @@ INTERRUPTED, LONGEST_STOP = 130, 2.0
 
 #: What helps against a failure, where anything does.
 _ADVICE: list[tuple[type[BaseException], str]] = [
-    (ServerUnreachable, "is a TFTP server running there? (see --port)"),
+    (PortUnreachable, "is a TFTP server running there? (see --port)"),
+    (ServerUnreachable, "is the address right, and the network up?"),
     (AnswersFromElsewhere, "ask that address if you trust it"),
     (
         NoAnswer,

@@ -125,7 +125,11 @@ class _Backend:
 
 
 class ServerUnreachable(TransferTimedOut):
-    """The system says that nobody is there, or that there is no way (ICMP; code 0)."""
+    """The system says that there is no way to the server (code 0)."""
+
+
+class PortUnreachable(ServerUnreachable):
+    """The system says that nobody is there on the server's port (ICMP; code 0)."""
 
 
 class AnswersFromElsewhere(NoAnswer):
@@ -813,7 +817,9 @@ class TFTPClient:
         if isinstance(failure, NoAnswer) and elsewhere is not None:
             return AnswersFromElsewhere(f"the answers come from {elsewhere}, which was not asked")
         if isinstance(failure, TransferTimedOut) and error is not None:
-            return ServerUnreachable(error.strerror or "")
+            refused = isinstance(error, ConnectionRefusedError)
+            kind = PortUnreachable if refused else ServerUnreachable
+            return kind(error.strerror or "")
         if failure is not None and isinstance(session, _Store) and session.starved:
             starved = type(failure)(f"{failure.message}, while nothing came from the source")
             starved.from_peer = failure.from_peer

@@ -447,8 +447,8 @@ class ClientLink(WriteLink):
 
     @ivar elsewhere: the last host that something came from before the answer, and was not asked;
         or None.
-    @ivar on_unreachable: called with the error when the system says that nobody is there; None
-        once somebody has answered.
+    @ivar on_unreachable: called with the error when the system says that nobody is there, or that
+        there is no way; None once somebody has answered.
     """
 
     __slots__ = ("_from", "_recverr", "elsewhere", "locked", "on_unreachable")
@@ -497,6 +497,10 @@ class ClientLink(WriteLink):
             return True
         self.elsewhere = address[0]
         return False
+
+    def _lost(self, error: OSError) -> None:
+        if self.on_unreachable is not None:
+            self.on_unreachable(error)
 
     def _read_error(self) -> None:
         try:

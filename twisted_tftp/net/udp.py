@@ -140,8 +140,11 @@ class UDPLink:
                 self._sock.sendto(datagram, self._to)
         except BlockingIOError:
             self._wait((datagram,))
-        except OSError:
-            pass  # no buffers, a firewall, no route: lost, as others may be
+        except OSError as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        """Take it that no buffers, a firewall or no route lose a datagram, as others may be."""
 
     def send_pending(self) -> bool:
         """Send what had to wait; return whether nothing waits any more."""
