@@ -620,7 +620,7 @@ def test_port_that_nobody_listens_on_is_told_from_silence(reactor: Any) -> None:
 def test_way_that_there_is_not_is_told_from_silence(reactor: Any) -> None:
     """A broadcast address may not be sent to, which stands here for a network that is down."""
     client = TFTPClient(reactor, "255.255.255.255", 20001, retries=1, timeout=0.1)
-    with pytest.raises(ServerUnreachable, match="denied|Network is unreachable") as raised:
+    with pytest.raises(ServerUnreachable, match=r"denied|Network is unreachable") as raised:
         outcome(reactor, client.get("file", io.BytesIO()))
     assert not isinstance(raised.value, PortUnreachable)
     settle(reactor, client)

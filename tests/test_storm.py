@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,27 @@ def test_machines_that_fail_are_counted_by_reason(daemon: Daemon, tmp_path: Path
     done = storm(port, "--clients", "3", "-q", "--timeout", "0.05", "--retries", "1", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["failures"] == {"Connection refused": 3}
+
+
+def test_interrupted_storm_reports_what_there_was(daemon: Daemon) -> None:
+    """Ctrl-C ends the transfers, and what was seen until then is not lost."""
+    command = [sys.executable, "-m", "twisted_tftp", "storm", HOST, "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--json", "--clients", "10000", "--arrival", "5/s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        for line in running.stderr:
+            if " 0 booted" not in line:
+                break
+        running.send_signal(signal.SIGINT)
+        said = json.loads(running.stdout.read())
+    assert running.returncode == 130
+    assert said["booted"] > 0
+    assert said["failures"] == {"not done": 10_000 - said["booted"]}
 
 
 def test_storm_is_drawn(daemon: Daemon, tmp_path: Path) -> None:

@@ -40,14 +40,12 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE
 from twisted_tftp.progress import show_progress
+from twisted_tftp.stormcli import INTERRUPTED, LONGEST_STOP
 from twisted_tftp.streams import make_reader, make_writer
 from twisted_tftp.trace import legible
 
 #: Seconds at most for which a server may still ask for the last ACK again before the command ends.
 LINGER = 0.2
-
-#: Exit status after Ctrl-C, as shells have it; seconds that transfers have to end then.
-INTERRUPTED, LONGEST_STOP = 130, 2.0
 
 #: What helps against a failure, where anything does.
 _ADVICE: list[tuple[type[BaseException], str]] = [

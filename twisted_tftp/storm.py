@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -52,7 +52,6 @@ class Report:
     """What became of a storm; times are in seconds.
 
     @ivar machines: machines that there were.
-    @ivar began: of each machine that has booted or failed, when it began.
     @ivar boots: of each machine that booted, (when it was done, how long it took).
     @ivar failures: machines that failed, by reason.
     @ivar fetched: files that came.
@@ -142,6 +141,13 @@ class Storm:
                 at += self._chance.expovariate(self._arrival)
             self._reactor.callLater(at, self._switch_on, Machine(number))
         return self._done
+
+    def so_far(self) -> Report:
+        """Return what there is to report if the storm ends now."""
+        report = self.report
+        left = report.machines - len(report.boots) - sum(report.failures.values())
+        failures = report.failures + Counter({"not done": left})
+        return replace(report, failures=failures, seconds=self._clock() - self._began)
 
     def _switch_on(self, machine: Machine) -> None:
         self.running += 1

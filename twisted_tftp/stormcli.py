@@ -17,6 +17,9 @@ from twisted_tftp.policy import Policy
 from twisted_tftp.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.storm import PERCENTILES, Report, Storm, percentiles
 
+#: Exit status after Ctrl-C, as shells have it; seconds that transfers have to end then.
+INTERRUPTED, LONGEST_STOP = 130, 2.0
+
 #: Seconds between two lines of progress.
 INTERVAL = 1.0
 
@@ -133,6 +136,15 @@ def run(chosen: argparse.Namespace, reactor: Any) -> int:
         seed=chosen.seed,
     )
     reports: list[Report] = []
+    status = 0
+
+    def interrupted() -> Any:
+        nonlocal status
+        if reports:
+            return None
+        status = INTERRUPTED
+        reports.append(storm.so_far())
+        return client.close().addTimeout(LONGEST_STOP, reactor).addErrback(lambda _: None)
 
     def begin() -> None:
         done = storm.start()
@@ -145,14 +157,13 @@ def run(chosen: argparse.Namespace, reactor: Any) -> int:
         done.addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
+    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
     reactor.run()
-    if not reports:
-        return 1  # interrupted
-    (report,) = reports
+    report = reports[0]
     print(json.dumps(as_json(report), indent=2) if chosen.json else as_text(report))
     if chosen.plot:
         plot(report, chosen.plot)
-    return 1 if report.failures else 0
+    return status or (1 if report.failures else 0)
 
 
 def _raise_descriptors(wanted: int) -> None:

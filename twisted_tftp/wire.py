@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import Struct
 from types import MappingProxyType
 
 from twisted_tftp.errors import IllegalOperation, TFTPError
@@ -40,8 +41,8 @@ class Opcode(IntEnum):
 
 
 #: The header of the DATA packet, and the ACK, of each block number.
-DATA_HEADERS: list[bytes] = [b"\x00\x03" + number.to_bytes(2, "big") for number in range(65536)]
-ACKS: list[bytes] = [b"\x00\x04" + number.to_bytes(2, "big") for number in range(65536)]
+DATA_HEADERS: list[bytes] = list(map(Struct(">I").pack, range(0x30000, 0x40000)))
+ACKS: list[bytes] = list(map(Struct(">I").pack, range(0x40000, 0x50000)))
 
 OCTET = "octet"
 NETASCII = "netascii"
