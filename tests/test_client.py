@@ -22,34 +22,27 @@ from zope.interface import implementer
 from tests.reactors import reactor, spin
 from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
-from twisted_tftp.client import (
-    AnswersFromElsewhere,
-    BadURL,
-    Location,
-    PortUnreachable,
-    ServerUnreachable,
-    TFTPClient,
-    TransferResult,
-    download,
-    largest_blksize,
-    parse_url,
-    upload,
-)
+from twisted_tftp.client import TFTPClient, TransferResult, download, upload
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
     AccessViolation,
+    AnswersFromElsewhere,
     DiskFull,
     FileAlreadyExists,
     FileNotFound,
     IllegalOperation,
     OptionRefused,
+    PortUnreachable,
+    ServerUnreachable,
     TFTPError,
     TransferTimedOut,
 )
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.policy import Policy
+from twisted_tftp.route import largest_blksize
 from twisted_tftp.service import TFTPService
 from twisted_tftp.testing import Recorder
+from twisted_tftp.urls import BadURL, Location, parse_url
 
 __all__ = ["reactor"]
 

@@ -37,8 +37,9 @@ LAYERS = [
         "backends.readonly",
     ],
     ["backends.filesystem"],
-    ["trace", "streams"],
-    ["client", "profiles"],
+    ["trace", "streams", "urls", "route"],
+    ["wiretap", "exchange", "profiles"],
+    ["client"],
     ["storm", "doctor"],
     # faces
     ["config", "progress", "stormcli", "doctorcli"],

@@ -19,22 +19,16 @@ from twisted.internet.error import DNSLookupError
 from twisted.python.failure import Failure
 
 from twisted_tftp import __version__, doctorcli, stormcli, wire
-from twisted_tftp.client import (
-    PORT,
-    WINDOWSIZE,
-    AnswersFromElsewhere,
-    PortUnreachable,
-    ServerUnreachable,
-    TFTPClient,
-    TransferResult,
-    parse_url,
-)
+from twisted_tftp.client import WINDOWSIZE, TFTPClient, TransferResult
 from twisted_tftp.errors import (
     AccessViolation,
+    AnswersFromElsewhere,
     DiskFull,
     FileAlreadyExists,
     FileNotFound,
     NoAnswer,
+    PortUnreachable,
+    ServerUnreachable,
     TFTPError,
     TransferTimedOut,
 )
@@ -43,6 +37,7 @@ from twisted_tftp.progress import show_progress
 from twisted_tftp.stormcli import INTERRUPTED, LONGEST_STOP
 from twisted_tftp.streams import make_reader, make_writer
 from twisted_tftp.trace import legible
+from twisted_tftp.urls import PORT, parse_url
 
 #: Seconds at most for which a server may still ask for the last ACK again before the command ends.
 LINGER = 0.2

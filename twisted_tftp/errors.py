@@ -106,6 +106,21 @@ class NoAnswer(TransferTimedOut):
     default_message = "the server does not answer"
 
 
+class ServerUnreachable(TransferTimedOut):
+    """The system says that there is no way to the server (code 0)."""
+
+
+class PortUnreachable(ServerUnreachable):
+    """The system says that nobody is there on the server's port (ICMP; code 0)."""
+
+
+class AnswersFromElsewhere(NoAnswer):
+    """The host that was asked does not answer, but another one does (code 0).
+
+    A host of several addresses may answer from another than was asked; anybody else may too.
+    """
+
+
 _BY_CODE: dict[int, type[TFTPError]] = {
     kind.code: kind
     for kind in (

@@ -298,7 +298,7 @@ class Session:
             self._wiring.alarms.again(alarm, machine.deadline, self._fired)  # type: ignore[arg-type]
         if machine.octets - self._told_octets >= PROGRESS and not self.finished:
             self._told_octets = machine.octets
-            self._update_statistics()
+            self.update_statistics()
             self._observe("progressed")
 
     # -- the end --------------------------------------------------------------------------
@@ -365,7 +365,7 @@ class Session:
         self.finished = True
         self.statistics.outcome = outcome
         self.statistics.ended = self._clock()
-        self._update_statistics()
+        self.update_statistics()
         self._observe("finished")
         self._wiring.on_finished(self)
 
@@ -397,7 +397,8 @@ class Session:
     def _release_failed(self, failure: Failure) -> None:
         self._log.failure("a file could not be released", failure=failure)
 
-    def _update_statistics(self) -> None:
+    def update_statistics(self) -> None:
+        """Bring `statistics` up to date."""
         if self._machine is not None:
             self.statistics.octets = self._machine.octets
             self.statistics.retransmissions = self._machine.retransmissions
