@@ -376,6 +376,22 @@ def test_output_that_nobody_reads_keeps_nobody_from_ending(daemon: Daemon) -> No
     assert b'> ERROR 0 "the transfer was cancelled"' in rest
 
 
+@pytest.mark.parametrize(
+    ("arguments", "closed"), [(["put", HOST, "-", "new"], 0), (["get", HOST, "file", "-"], 1)]
+)
+def test_standard_stream_that_is_closed_is_told(
+    daemon: Daemon, arguments: list[str], closed: int
+) -> None:
+    """What else has got its number, a socket maybe, is not read or written."""
+    command, *rest = arguments
+    line = [sys.executable, "-m", "twisted_tftp", command, "--port", str(daemon.port), *rest]
+    script = 'exec "$@" ' + ("<&-" if closed == 0 else ">&-")
+    done = subprocess.run(["sh", "-c", script, "sh", *line], stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    name = ("input", "output")[closed]
+    assert done.stderr == f"error: -: standard {name} is closed\n".encode()
+
+
 def test_devices_and_named_pipes_are_taken_as_they_are(daemon: Daemon, tmp_path: Path) -> None:
     """Where a file of that name can't be made: /dev/null, or a pipe of the shell's."""
     done = get(daemon, HOST, "file", "/dev/null")

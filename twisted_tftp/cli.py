@@ -6,6 +6,7 @@ Exit status: 0, 1 where a transfer failed, 2 where the command line is wrong.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import stat
@@ -238,10 +239,20 @@ def _get(reactor: Any, client: TFTPClient, remote: str, local: str | None) -> Jo
         raise ValueError(f"{remote!r} names no file; give LOCAL")
     sink: Any = os.path.join(".", name)
     if local == "-":
-        sink = make_writer(reactor, 1)
+        sink = make_writer(reactor, _descriptor(sys.stdout, "output"))
     elif _is_special(name):
         sink = make_writer(reactor, os.open(name, os.O_WRONLY | os.O_CLOEXEC))
     return Job(client, remote, name, lambda: client.get(remote, sink))
+
+
+def _descriptor(stream: Any, name: str) -> int:
+    """Return the descriptor of a standard stream.
+
+    @raise OSError: it is closed; its number may by now be that of a socket of ours.
+    """
+    if stream is None:
+        raise OSError(errno.EBADF, f"standard {name} is closed", "-")
+    return int(stream.fileno())
 
 
 def _is_special(path: str) -> bool:
@@ -292,7 +303,7 @@ def _put(reactor: Any, client: TFTPClient, local: str, remote: str | None) -> Jo
     name = remote or os.path.basename(local)
     source: Any = local
     if local == "-":
-        source = make_reader(reactor, 0)
+        source = make_reader(reactor, _descriptor(sys.stdin, "input"))
     elif _is_special(local):
         source = make_reader(reactor, os.open(local, os.O_RDONLY | os.O_CLOEXEC))
     return Job(client, name, local, lambda: client.put(source, name))
