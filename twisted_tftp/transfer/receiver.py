@@ -19,7 +19,7 @@ from twisted_tftp.errors import IllegalOperation, TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
-from twisted_tftp.transfer.timing import UNANSWERED_DATAGRAMS, Timing
+from twisted_tftp.transfer.timing import MEASURE_INTERVAL, UNANSWERED_DATAGRAMS, Timing
 
 #: Seconds for which a repeated last block is answered: clients ask again after 5, or after what
 #: they have negotiated; but a client does not choose how long it keeps a socket of ours.
@@ -81,6 +81,7 @@ class Receiver:
         "_gap_told",
         "_have",
         "_heard_at",
+        "_measure_at",
         "_missing",
         "_numbering",
         "_sent_at",
@@ -120,7 +121,7 @@ class Receiver:
         self.complete = False
         self._missing = 0  # octets by which the last block is shorter
         self._full = blksize + wire.HEADER_SIZE
-        #: The header of the next block, where nothing but that is awaited.
+        #: The header of the next block, where nothing else is going on.
         self._expected: bytes | None = None
         self.failure: TFTPError | None = None
         self.peer_error: tuple[int, str] | None = None
@@ -141,6 +142,7 @@ class Receiver:
         self._datagrams = 0  # sent before the peer has answered
         self._sent_at = 0.0
         self._heard_at = 0.0
+        self._measure_at = 0.0
 
     @property
     def octets(self) -> int:
@@ -173,14 +175,13 @@ class Receiver:
     def receive(self, datagram: bytes | memoryview, now: float) -> Step:
         """Take a datagram that came from the peer's address and port; its octets are copied."""
         if datagram[: wire.HEADER_SIZE] == self._expected and len(datagram) == self._full:
-            # The hot path: the next block, in the middle of a window.
+            # The hot path: the next block.
             self._have = have = self._have + 1
             self._heard_at = now
             self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
-            if have < self._ack_at - 1:
-                self._expected = wire.DATA_HEADERS[(have + 1) & 0xFFFF]
-            else:
-                self._expected = None
+            if have >= self._ack_at:
+                return self._store()
+            self._expected = wire.DATA_HEADERS[(have + 1) & 0xFFFF]
             self.deadline = now + self._timing.wait
             return _WAIT
         return self._unexpected(datagram, now)
@@ -210,8 +211,7 @@ class Receiver:
         self._blocks += blocks.unpack_from(train)
         self._have = have = self._have + count
         self._heard_at = now
-        follows = have < self._ack_at - 1
-        self._expected = wire.DATA_HEADERS[(have + 1) & 0xFFFF] if follows else None
+        self._expected = wire.DATA_HEADERS[(have + 1) & 0xFFFF]
         self.deadline = now + self._timing.wait
         return count
 
@@ -237,6 +237,7 @@ class Receiver:
         if self._clean:
             self._clean = False
             self._timing.measured(now - self._sent_at)
+            self._measure_at = now + MEASURE_INTERVAL
         self._have += 1
         self._gap_told = False
         self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
@@ -250,7 +251,7 @@ class Receiver:
             )
         if self._have >= self._ack_at:
             return self._store()
-        if self._numbering.plain and self._have < self._ack_at - 1:
+        if self._numbering.plain:
             self._expected = wire.DATA_HEADERS[(self._have + 1) & 0xFFFF]
         self._await_block(now)
         return Step.WAIT
@@ -279,8 +280,12 @@ class Receiver:
         if repeated:
             self.retransmissions += 1
         # After a gap the next block may be the one that was overtaken: no answer to this ACK.
-        self._clean = not (repeated or self._gap_told)
-        return self._send(now)
+        plain = not (repeated or self._gap_told)
+        self._clean = plain and now >= self._measure_at
+        step = self._send(now)
+        if plain and not self._clean and self.answered and self._numbering.plain:
+            self._expected = wire.DATA_HEADERS[(self._have + 1) & 0xFFFF]
+        return step
 
     def expire(self, now: float) -> Step:
         """Act on the deadline: send the ACK again, give up, or end the dallying."""

@@ -18,14 +18,11 @@ from twisted_tftp.errors import TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
-from twisted_tftp.transfer.timing import FLOOR, UNANSWERED_DATAGRAMS, Timing
+from twisted_tftp.transfer.timing import MEASURE_INTERVAL, UNANSWERED_DATAGRAMS, Timing
 
 Buffer = bytes | memoryview
 _NEVER = float("inf")
 _BURST = Step.BURST  # ten times as fast to look up
-
-#: Seconds between two measured round trips where they are shorter: half the shortest wait.
-MEASURE_INTERVAL = FLOOR / 2
 
 
 class SenderState(Enum):

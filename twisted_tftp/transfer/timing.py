@@ -11,6 +11,9 @@ from __future__ import annotations
 #: Shortest wait in seconds: above the hiccups of a client that runs from firmware.
 FLOOR = 0.02
 
+#: Seconds between two measured round trips where they are shorter.
+MEASURE_INTERVAL = FLOOR / 2
+
 #: Octets a second that a first window may count on, before its round trip was measured.
 FIRST_RATE = 1_250_000
 
