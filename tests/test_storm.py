@@ -95,11 +95,11 @@ def test_machines_that_fail_are_counted_by_reason(daemon: Daemon, tmp_path: Path
     (tmp_path / "bad").write_text("get vmlinuz\nget not-there\n")
     done = storm(daemon.port, "--clients", "3", "-q", "--profile", str(tmp_path / "bad"))
     assert done.returncode == 1
-    assert "failed: 3 x no such file" in done.stdout
+    assert "failed: 3 x not-there: no such file" in done.stdout
     port = free_port()
     done = storm(port, "--clients", "3", "-q", "--timeout", "0.05", "--retries", "1", "--json")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["failures"] == {"Connection refused": 3}
+    assert json.loads(done.stdout)["failures"] == {"pxelinux.0: Connection refused": 3}
 
 
 def test_interrupted_storm_reports_what_there_was(daemon: Daemon) -> None:

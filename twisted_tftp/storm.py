@@ -152,10 +152,10 @@ class Storm:
     def _switch_on(self, machine: Machine) -> None:
         self.running += 1
         began = self._clock()
-        self._boot(machine).addCallbacks(
-            lambda _: self._booted(began),
-            lambda failure: self.report.failures.update([_reason(failure.value)]),
-        ).addBoth(lambda _: self._off())
+        booting: Deferred[None] = self._boot(machine)
+        booting.addCallback(lambda _: self._booted(began))
+        booting.addErrback(lambda failure: self.report.failures.update([str(failure.value)]))
+        booting.addBoth(lambda _: self._off())
 
     def _booted(self, began: float) -> None:
         now = self._clock()
@@ -176,27 +176,29 @@ class Storm:
                 continue
             if self._think:
                 yield deferLater(self._reactor, self._chance.expovariate(1 / self._think))
-            name = machine.fill(step.name)
-            if step.kind == "size":
-                yield self._client.size(name, step.options)
-                continue
             try:
-                result: TransferResult = yield self._client.get(name, Discard(), step.options)
-            except FileNotFound:
+                yield self._ask(step, machine.fill(step.name))
+            except FileNotFound as error:
                 if step.kind != "try":
-                    raise
+                    raise BootFailed(step, error) from error
                 self.report.missing += 1
-                continue
-            self.report.fetched.append(
-                Fetched(
-                    step.name,
-                    self._clock() - self._began,
-                    result.seconds,
-                    result.octets,
-                    result.retransmissions,
-                )
-            )
+            except Exception as error:
+                raise BootFailed(step, error) from error
+
+    @inlineCallbacks
+    def _ask(self, step: BootStep, name: str) -> Any:
+        if step.kind == "size":
+            yield self._client.size(name, step.options)
+            return
+        result: TransferResult = yield self._client.get(name, Discard(), step.options)
+        at = self._clock() - self._began
+        self.report.fetched.append(
+            Fetched(step.name, at, result.seconds, result.octets, result.retransmissions)
+        )
 
 
-def _reason(error: BaseException) -> str:
-    return legible(str(error)) or type(error).__name__
+class BootFailed(Exception):
+    """A machine did not get what it needs; the text is the file, as in the profile, and why."""
+
+    def __init__(self, step: BootStep, error: BaseException) -> None:
+        super().__init__(f"{step.name}: {legible(str(error)) or type(error).__name__}")
