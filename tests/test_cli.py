@@ -216,9 +216,12 @@ def test_server_that_grants_less_is_told_of(
         (["get", HOST, "missing"], "no such file"),
         (["get", HOST, "../file"], "access denied"),
         (["put", HOST, "local", "file"], "exists already"),
-        (["put", HOST, "not-here", "new"], "on this side: no such file"),
-        (["get", HOST, "file", "no-folder/x"], "on this side: no such file"),
+        (["put", HOST, "not-here", "new"], "on this side: No such file"),
+        (["get", HOST, "file", "no-folder/x"], "no-folder: no such directory"),
+        (["get", HOST, "file", "no-folder/"], "no-folder: no such directory"),
         (["get", "nobody.invalid", "file"], "is the name right?"),
+        (["get", "a..b", "file"], "is the name right?"),
+        (["get", HOST, "file", "/dev/full"], "on this side: No space left on device"),
     ],
 )
 def test_failure_is_one_line_and_status_1(
@@ -353,7 +356,7 @@ def test_silent_standard_input_keeps_nobody_from_ending(daemon: Daemon) -> None:
         rest = running.stderr.read()
     assert running.returncode == 130
     assert b'> ERROR 0 "the transfer was cancelled"' in rest
-    assert not (daemon.root / "silent").exists()
+    assert [path.name for path in daemon.root.iterdir() if path.name.startswith(".")] == []
 
 
 def test_output_that_nobody_reads_keeps_nobody_from_ending(daemon: Daemon) -> None:
@@ -390,6 +393,64 @@ def test_standard_stream_that_is_closed_is_told(
     assert done.returncode == 1
     name = ("input", "output")[closed]
     assert done.stderr == f"error: -: standard {name} is closed\n".encode()
+
+
+def test_words_that_nobody_can_read_are_not_part_of_the_file(daemon: Daemon) -> None:
+    """Standard error may be closed, or full; the file on standard output is all there is there."""
+    line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), HOST]
+    for script in ('exec "$@" 2>&-', 'exec "$@" 2>/dev/full'):
+        run = ["sh", "-c", script, "sh", *line]
+        done = subprocess.run([*run, "file", "-"], stdout=subprocess.PIPE, timeout=60)
+        assert (done.returncode, done.stdout) == (0, FILE)
+    done = subprocess.run([*run, "missing", "-"], stdout=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_trace_that_nobody_reads_any_more_delays_nothing(daemon: Daemon, tmp_path: Path) -> None:
+    """As with `| head`; the transfer goes on."""
+    line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "--trace"]
+    with subprocess.Popen(
+        [*line, "--blksize", "512", HOST, "file"], cwd=tmp_path, stderr=subprocess.PIPE
+    ) as running:
+        await_line(running, b"> RRQ")
+        assert running.stderr is not None
+        running.stderr.close()
+        assert running.wait(60) == 0
+    assert (tmp_path / "file").read_bytes() == FILE
+
+
+def test_output_that_fails_is_told_in_one_line(daemon: Daemon, tmp_path: Path) -> None:
+    """Be it the file's or that of the words about it."""
+    line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "--json"]
+    script = 'exec "$@" >/dev/full'
+    for name, words in ((["file", "x"], "standard output"), (["file", "-"], "on this side")):
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", *line, HOST, *name],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        last = done.stderr.decode().splitlines()[-1]
+        assert last.startswith("error: ")
+        assert last.endswith(f"{words}: No space left on device")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run([*line, "-q", HOST, "file", "-"], stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    last = done.stderr.decode().splitlines()[-1]
+    assert last == "error: file: on this side: nobody reads the output any more"
+
+
+def test_standard_output_by_name_is_added_to(daemon: Daemon, tmp_path: Path) -> None:
+    """What the shell has opened is not replaced by a new file."""
+    log = tmp_path / "log"
+    log.write_bytes(b"before ")
+    line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "-q", HOST]
+    for name in ("/dev/stdout", "/dev/fd/1"):
+        with log.open("ab") as stream:
+            assert subprocess.run([*line, "sub/other", name], stdout=stream).returncode == 0
+    assert log.read_bytes() == b"before otherother"
 
 
 def test_devices_and_named_pipes_are_taken_as_they_are(daemon: Daemon, tmp_path: Path) -> None:

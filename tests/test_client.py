@@ -41,6 +41,7 @@ from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.policy import Policy
 from twisted_tftp.route import largest_blksize
 from twisted_tftp.service import TFTPService
+from twisted_tftp.streams import make_reader
 from twisted_tftp.testing import Recorder
 from twisted_tftp.urls import BadURL, Location, parse_url
 
@@ -527,6 +528,67 @@ def test_sink_that_fails_late_ends_the_transfer(fake: Fake) -> None:
     settle(fake.reactor, client)
 
 
+def test_sink_that_takes_nothing_is_blamed(fake: Fake) -> None:
+    """Not the server, whose patience ends."""
+    sink = SlowSink()
+    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
+    transfer = client.get("file", sink)
+    fake.asked()
+    fake.say(wire.DATA_HEADERS[1] + bytes(512))
+    assert fake.got() == wire.ack(1)
+    fake.say(wire.error(TFTPError("timed out")))
+    with pytest.raises(TFTPError, match="timed out, while the sink took nothing"):
+        outcome(fake.reactor, transfer)
+    settle(fake.reactor, client)
+
+
+def test_what_a_sink_raises_is_the_cause(served: Served) -> None:
+    """The server is told less, its owner all."""
+
+    class Broken(MemoryWriter):
+        def write(self, data: bytes) -> None:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    client = served.client()
+    with pytest.raises(TFTPError, match="input/output error") as raised:
+        outcome(served.reactor, client.get("file", Broken(MemoryBackend(), "new")))
+    assert isinstance(raised.value.__cause__, BrokenPipeError)
+    settle(served.reactor, client)
+
+
+def test_trace_that_fails_is_left_out(served: Served) -> None:
+    """The transfer goes on without it."""
+    told: list[str] = []
+
+    def trace(words: str, received: bool) -> None:
+        told.append(words)
+        raise BrokenPipeError
+
+    sink, client = io.BytesIO(), served.client(trace=trace)
+    outcome(served.reactor, client.get("file", sink))
+    assert sink.getvalue() == FILE
+    assert len(told) == 1
+    settle(served.reactor, client)
+
+
+def test_window_of_a_slow_source_is_sent_when_it_is_full(fake: Fake) -> None:
+    """What is read ahead of a file would keep a pipe's octets back."""
+    ours, theirs = os.pipe()
+    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
+    transfer = client.put(make_reader(fake.reactor, ours), "new")
+    fake.asked()
+    fake.say(wire.ack(0))
+    os.write(theirs, bytes(600))
+    assert fake.got() == wire.DATA_HEADERS[1] + bytes(512)
+    os.close(theirs)
+    fake.say(wire.ack(1))
+    assert fake.got() == wire.DATA_HEADERS[2] + bytes(88)
+    fake.say(wire.ack(2))
+    assert outcome(fake.reactor, transfer).octets == 600
+    settle(fake.reactor, client)
+    os.close(ours)
+
+
 def test_closed_client_holds_nothing(served: Served) -> None:
     """What runs is cancelled, also what is being looked up, and no last ACK is waited with."""
     client, sink = served.client(), SlowSink()
@@ -565,13 +627,13 @@ def test_source_that_is_silent_for_too_long_is_blamed(fake: Fake) -> None:
     transfer = client.put(Silent(), "new")
     fake.asked()
     fake.say(wire.ack(0))
-    with pytest.raises(TransferTimedOut, match="timed out, while nothing came from the source"):
+    with pytest.raises(TransferTimedOut, match="timed out, while too little came from the source"):
         outcome(fake.reactor, transfer)
     transfer = client.put(Silent(), "new")
     fake.asked()
     fake.say(wire.ack(0))
     fake.say(wire.error(AccessViolation("enough")))
-    with pytest.raises(AccessViolation, match="enough, while nothing") as raised:
+    with pytest.raises(AccessViolation, match="enough, while too little") as raised:
         outcome(fake.reactor, transfer)
     assert raised.value.from_peer
     settle(fake.reactor, client)

@@ -826,3 +826,18 @@ def test_windows_in_one_piece_make_a_file() -> None:
         link.deliver_train(window, 12)
     assert net.server.backend.files["new"] == data
     assert link.take()[-1] == wire.ack(number % 65536)
+
+
+def test_alarm_that_breaks_ends_its_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its alarm nothing would ever end it."""
+    net = network()
+    link = net.request(Opcode.RRQ, "f")
+    link.take()
+
+    def broken(datagrams: Any) -> None:
+        raise RuntimeError("a link of somebody else's")
+
+    monkeypatch.setattr(link, "send", broken)
+    net.clock.advance(5)
+    assert net.recorder.outcomes == [Outcome.FAILED]
+    assert_nothing_is_left(net)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,28 @@ def test_interrupted_storm_reports_what_there_was(daemon: Daemon) -> None:
     assert running.returncode == 130
     assert said["booted"] > 0
     assert said["failures"] == {"not done": 10_000 - said["booted"]}
+
+
+def test_storm_interrupted_while_all_machines_wait_ends_quietly() -> None:
+    """The last one that is stopped does not stop the reactor once more."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        command = [sys.executable, "-m", "twisted_tftp", "storm", HOST, "--json", "-q"]
+        port = ["--port", str(sock.getsockname()[1])]
+        with subprocess.Popen(
+            [*command, *port, "--clients", "2", "--retries", "50"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as running:
+            peers = set()
+            while len(peers) < 2:
+                peers.add(sock.recvfrom(1000)[1])
+            running.send_signal(signal.SIGINT)
+            said, complaint = running.communicate()
+    assert running.returncode == 130
+    assert complaint == ""
+    assert json.loads(said)["failures"] == {"not done": 2}
 
 
 def test_storm_is_drawn(daemon: Daemon, tmp_path: Path) -> None:

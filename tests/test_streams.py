@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,31 @@ def test_pipe_is_written_as_fast_as_it_is_read(reactor: Any, pipe: Pipe) -> None
     while len(taken) < len(data):
         taken += os.read(pipe.output, 65536)
     assert taken == data
+
+
+def test_terminal_is_written_as_fast_as_it_takes_it(reactor: Any) -> None:
+    """One that is stopped keeps nobody waiting, and stays as it is for its other users."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    writer = make_writer(reactor, theirs)
+    assert isinstance(writer, PipeWriter)
+    data = bytes(range(256)) * 1000
+    writing = writer.write(data)
+    assert isinstance(writing, Deferred)
+    assert os.get_blocking(theirs)
+    taken = b""
+
+    def take() -> bool:
+        nonlocal taken
+        if select.select([ours], [], [], 0)[0]:
+            taken += os.read(ours, 65536)
+        return len(taken) == len(data)
+
+    spin(reactor, take)
+    assert outcome(reactor, writing) is None
+    assert taken == data
+    for descriptor in (ours, theirs, writer.fileno()):
+        os.close(descriptor)
 
 
 def test_pipe_that_nobody_reads_is_an_error(reactor: Any, pipe: Pipe) -> None:

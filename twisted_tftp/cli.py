@@ -9,9 +9,12 @@ import argparse
 import errno
 import json
 import os
+import re
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +46,10 @@ from twisted_tftp.urls import PORT, parse_url
 #: Seconds at most for which a server may still ask for the last ACK again before the command ends.
 LINGER = 0.2
 
+#: Names of descriptors that are open already: to open the file once more would replace it.
+_OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/([0-9]+))\Z")
+_STANDARD = {"stdout": 1, "stderr": 2}
+
 #: What helps against a failure, where anything does.
 _ADVICE: list[tuple[type[BaseException], str]] = [
     (PortUnreachable, "is a TFTP server running there? (see --port)"),
@@ -71,6 +78,8 @@ class Job:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    if sys.stderr is None:  # closed; what is said must not go into the file on standard output
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     parser = _parser()
     chosen = parser.parse_args(arguments)
     from twisted.internet import reactor
@@ -237,9 +246,15 @@ def _get(reactor: Any, client: TFTPClient, remote: str, local: str | None) -> Jo
         name = os.path.join(local, last) if last else ""
     if not name:
         raise ValueError(f"{remote!r} names no file; give LOCAL")
+    folder = os.path.dirname(name)
+    if folder and not os.path.isdir(folder):
+        raise OSError(errno.ENOENT, "no such directory", folder)
     sink: Any = os.path.join(".", name)
+    own = _OWN_DESCRIPTOR.match(name)
     if local == "-":
         sink = make_writer(reactor, _descriptor(sys.stdout, "output"))
+    elif own:
+        sink = make_writer(reactor, _STANDARD.get(own[1]) or int(own[2]))
     elif _is_special(name):
         sink = make_writer(reactor, os.open(name, os.O_WRONLY | os.O_CLOEXEC))
     return Job(client, remote, name, lambda: client.get(remote, sink))
@@ -332,8 +347,10 @@ class _Run:
         """Give up what still runs, and wait until the servers are told and nothing is left."""
         if not self._left:
             return None
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already
         self._status = INTERRUPTED
         self._waiting.clear()
+        self._hide()
         gone = DeferredList([client.close() for client in self._clients], consumeErrors=True)
         return gone.addTimeout(LONGEST_STOP, self._reactor).addErrback(lambda _: None)
 
@@ -369,10 +386,11 @@ class _Run:
             )
         elif not chosen.quiet:
             how = ", ".join([f"{result.rate / 1e6:.1f} MB/s", *_remarks(result)])
-            print(
-                f"{job.remote}: {result.octets} octets in {result.seconds:.3f} s ({how})",
-                file=sys.stderr,
-            )
+            with suppress(OSError):  # a remark that can't be written fails nothing
+                print(
+                    f"{job.remote}: {result.octets} octets in {result.seconds:.3f} s ({how})",
+                    file=sys.stderr,
+                )
 
     def _failed(self, failure: Failure, job: Job) -> None:
         if self._status == INTERRUPTED:
@@ -387,14 +405,15 @@ class _Run:
     def _broke(self, failure: Failure) -> None:
         """Show a mistake of ours."""
         self._status = 1
-        if failure.check(BrokenPipeError):
-            print("error: nobody reads the output", file=sys.stderr)
+        if isinstance(failure.value, OSError):
+            print(f"error: standard output: {_local(failure.value)}", file=sys.stderr)
         else:
             failure.printTraceback(sys.stderr)
 
     def _say(self, result: dict[str, Any]) -> None:
         # Standard output may be the file itself.
-        print(json.dumps(result), file=sys.stderr if self._writes_to_stdout() else sys.stdout)
+        file = sys.stderr if self._writes_to_stdout() else sys.stdout
+        print(json.dumps(result), file=file, flush=True)
 
     def _writes_to_stdout(self) -> bool:
         return bool(self._chosen.command == "get" and self._chosen.names[-1] == "-")
@@ -428,6 +447,13 @@ def _remarks(result: TransferResult) -> Iterator[str]:
         yield f"{result.retransmissions} sent again"
 
 
+def _local(error: OSError) -> str:
+    """Return what the system said about a file or a stream of ours."""
+    if isinstance(error, BrokenPipeError):
+        return "nobody reads the output any more"
+    return error.strerror or str(error)
+
+
 def explain(error: BaseException, host: str, port: int) -> str:
     """Return what went wrong, and what may help."""
     if isinstance(error, OSError) and not isinstance(error, DNSLookupError):
@@ -437,6 +463,8 @@ def explain(error: BaseException, host: str, port: int) -> str:
     else:
         text = str(error) or type(error).__name__
     text = legible(text)
+    if isinstance(error.__cause__, OSError):
+        return f"on this side: {_local(error.__cause__)}"
     if isinstance(error, TransferTimedOut):
         text = f"{text} ({host} port {port})"
     of_files = isinstance(error, FileNotFound | AccessViolation | DiskFull | FileAlreadyExists)

@@ -237,9 +237,10 @@ class TFTPClient:
             stream, which must not keep us waiting (for pipes see L{twisted_tftp.streams}); or an
             L{IFileWriter}, which is acknowledged for before it has written, but for the end.
         @return: fires when the file is complete; fails with the L{TFTPError} of the server's
-            code, a L{TransferTimedOut}, or what the sink or the look-up of the host raises.
-            Cancelled, it tells the server, and leaves nothing in the path; but for the moment in
-            which a file that is whole is put in its place.
+            code, a L{TransferTimedOut}, what the look-up of the host raises, or a L{TFTPError}
+            whose `__cause__` is what the sink raised. Cancelled, it tells the server, and leaves
+            nothing in the path; but for the moment in which a file that is whole is put in its
+            place.
         """
         return self._transfer(Fetch, filename, sink, options)
 
@@ -272,7 +273,8 @@ class TFTPClient:
     def close(self) -> Deferred[None]:
         """Cancel what runs, and answer no server any more that misses our last ACK.
 
-        @return: fires when no socket and no file is held any more. The client can be used again.
+        @return: fires when no socket is held any more, and no file but those that a thread is
+            just opening or reading. The client can be used again.
         """
         for result in list(self._results):
             result.cancel()

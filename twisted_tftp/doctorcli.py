@@ -58,8 +58,9 @@ def run(chosen: argparse.Namespace) -> int:
     """
     try:
         server = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_DGRAM)[0][4]
-    except OSError as error:
-        print(f"error: {chosen.host}: {error.strerror}", file=sys.stderr)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", "no name of a host")
+        print(f"error: {chosen.host}: {reason}", file=sys.stderr)
         return 2 if chosen.check else 1
     doctor = Doctor(server, chosen.file, chosen.timeout, chosen.watch)
     quiet = chosen.check or chosen.json

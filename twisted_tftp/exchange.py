@@ -51,6 +51,7 @@ class Exchange(Session):
         """
         super().__init__(*args, **kwargs)
         self._choose = choose
+        self._cause: BaseException | None = None
         self._error_of_path: OSError | None = None
 
     @property
@@ -75,7 +76,23 @@ class Exchange(Session):
             refused = isinstance(error, ConnectionRefusedError)
             kind = PortUnreachable if refused else ServerUnreachable
             return kind(error.strerror or "")
-        return failure or TFTPError()
+        failure = failure or TFTPError()
+        if self._cause is not failure:
+            failure.__cause__ = self._cause
+        return failure
+
+    def _fail(self, failure: Failure) -> None:
+        if not self.ended:
+            self._cause = failure.value
+        super()._fail(failure)
+
+    def _given_up(self, reason: TFTPError, words: str) -> TFTPError:
+        """Return `reason` with `words` if it is that somebody has waited for too long."""
+        if self.statistics.outcome not in (Outcome.TIMED_OUT, Outcome.ABORTED):
+            return reason
+        given_up = type(reason)(f"{reason.message}, {words}")
+        given_up.from_peer = reason.from_peer
+        return given_up
 
     def _ask(self, size: int | None) -> Step:
         """Build the request and the machine that sends it, and return its first step."""
@@ -137,7 +154,7 @@ class Fetch(Exchange, WriteSession):
     fetching = True
 
     #: For a sink that takes its time, or None.
-    _storing: Deferred[Any] | None
+    _storing: Deferred[Any] | None = None
     #: Whether there is more to store when the sink is ready.
     _more: bool
 
@@ -145,7 +162,7 @@ class Fetch(Exchange, WriteSession):
     _announced: int
 
     def _opened(self) -> Step:
-        self._storing, self._more = None, False
+        self._more = False
         return self._ask(0)
 
     def _answered(self, answer: bytes, now: float) -> Step:
@@ -165,6 +182,14 @@ class Fetch(Exchange, WriteSession):
         )
         machine.answered = True
         return machine.start(now)
+
+    @property
+    def reason(self) -> TFTPError:
+        """Why the transfer has failed; the server may have waited too long for our sink."""
+        reason = super().reason
+        if self._storing is None:
+            return reason
+        return self._given_up(reason, "while the sink took nothing")
 
     def _store(self) -> None:
         """Acknowledge what the machine has in hand, and write it.
@@ -227,12 +252,9 @@ class Store(Exchange, ReadSession):
     def reason(self) -> TFTPError:
         """Why the transfer has failed; the server may have waited too long for our source."""
         reason = super().reason
-        ended = self.statistics.outcome in (Outcome.TIMED_OUT, Outcome.ABORTED)
-        if not ended or self._waiting is None:
+        if self._waiting is None:
             return reason
-        starved = type(reason)(f"{reason.message}, while nothing came from the source")
-        starved.from_peer = reason.from_peer
-        return starved
+        return self._given_up(reason, "while too little came from the source")
 
     def _opened(self) -> Step:
         return self._ask(self._file.size)
@@ -247,7 +269,8 @@ class Store(Exchange, ReadSession):
             oack=None,
             timing=self._timing_after(asker, grant),
             rollover=grant.rollover,
-            read_ahead=self._read_ahead,
+            # What comes from a pipe goes out when it fills a window, not later.
+            read_ahead=0 if self._file.size is None else self._read_ahead,
         )
         machine.answered = True
         return machine.start(now)

@@ -45,6 +45,8 @@ def resolve(reactor: Any, host: str, port: int) -> SocketAddress | Deferred[Sock
         return numeric_address(host, port)
     except socket.gaierror:
         pass
+    except UnicodeError:
+        raise DNSLookupError(f"{host!r} is no name of a host") from None
     found: Deferred[SocketAddress] = Deferred()
 
     @implementer(IResolutionReceiver)

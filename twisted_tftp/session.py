@@ -274,6 +274,12 @@ class Session:
         self._alarm = self._wiring.alarms.set(deadline, self._fired)
 
     def _fired(self) -> None:
+        try:
+            self._act_on_alarm()
+        except Exception:
+            self._fail(Failure())  # without its alarm it would never end
+
+    def _act_on_alarm(self) -> None:
         alarm, self._alarm = self._alarm, None
         machine = self._machine
         if machine is None:
@@ -313,6 +319,8 @@ class Session:
 
     def _fail(self, failure: Failure) -> None:
         """End the transfer with what went wrong on our side."""
+        if self.ended:
+            return  # what a file does that was given up is of no interest
         error = failure.value
         outcome = Outcome.FAILED if self._machine is not None else Outcome.REFUSED
         if isinstance(error, OSError):

@@ -6,11 +6,11 @@ import argparse
 import json
 import re
 import resource
+import signal
 import sys
 from typing import Any
 
 from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.policy import Policy
@@ -144,6 +144,7 @@ def run(chosen: argparse.Namespace, reactor: Any) -> int:
             return None
         status = INTERRUPTED
         reports.append(storm.so_far())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already
         return client.close().addTimeout(LONGEST_STOP, reactor).addErrback(lambda _: None)
 
     def begin() -> None:
@@ -152,9 +153,12 @@ def run(chosen: argparse.Namespace, reactor: Any) -> int:
             telling = LoopingCall(_tell, storm)
             telling.clock = reactor
             telling.start(INTERVAL, now=False)
-        done.addCallback(reports.append)
-        done.addErrback(Failure.printTraceback, sys.stderr)
-        done.addBoth(lambda _: reactor.stop())
+        done.addCallback(over)
+
+    def over(report: Report) -> None:
+        if not reports:
+            reports.append(report)
+            reactor.stop()
 
     reactor.callWhenRunning(begin)
     reactor.addSystemEventTrigger("before", "shutdown", interrupted)

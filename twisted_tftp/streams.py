@@ -172,7 +172,10 @@ class PipeWriter(_Pipe):
     """Write to a pipe, a socket or a terminal as fast as it is read."""
 
     def __init__(self, reactor: IReactorFDSet, descriptor: int) -> None:
-        """Write to `descriptor`, which stays the caller's and need not be non-blocking."""
+        """Write to `descriptor`, which stays the caller's and need not be non-blocking.
+
+        A terminal, which takes less than `PIPE_BUF` octets, must be (see `make_writer`).
+        """
         super().__init__(reactor, descriptor, select.POLLOUT)
         self._left = memoryview(b"")
 
@@ -216,6 +219,8 @@ class PipeWriter(_Pipe):
         try:
             while left and self._poll.poll(0):
                 left = left[os.write(self._descriptor, left[:PIPE_BUF]) :]
+        except BlockingIOError:
+            pass
         finally:
             self._left = left
         return not left
@@ -236,6 +241,10 @@ def make_writer(reactor: IReactorFDSet, descriptor: int) -> StreamWriter | PipeW
 
     @raise OSError: it is none.
     """
+    if os.isatty(descriptor):
+        # Opened once more, and for good, to be non-blocking for us and not for its other users.
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return PipeWriter(reactor, os.open(os.ttyname(descriptor), flags))
     if _waits(descriptor):
         return PipeWriter(reactor, descriptor)
     return StreamWriter(open(descriptor, "wb", buffering=0, closefd=False))

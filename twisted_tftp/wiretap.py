@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from twisted.logger import Logger
+
 from twisted_tftp.net.links import ClientLink
 from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain
 from twisted_tftp.trace import describe
@@ -13,23 +15,36 @@ Trace = Callable[[str, bool], None]
 
 
 class TracedLink(ClientLink):
-    """A link that says what goes through it."""
+    """A link that says what goes through it, for as long as somebody listens."""
 
     __slots__ = ("trace",)
 
+    _log = Logger()
+
     trace: Trace
+
+    def _tell(self, datagram: Buffer, received: bool) -> None:
+        try:
+            self.trace(describe(datagram), received)
+        except Exception:
+            self._log.failure("a trace failed, and ends")
+            self.trace = _nothing
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         for index in range(0, len(datagrams), 2):
-            self.trace(describe(b"".join(datagrams[index : index + 2])), False)
+            self._tell(b"".join(datagrams[index : index + 2]), False)
         super().send(datagrams)
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         def traced(datagram: Buffer, now: float) -> None:
-            self.trace(describe(datagram), True)
+            self._tell(datagram, True)
             receive(datagram, now)
 
         super().attach(traced)
+
+
+def _nothing(words: str, received: bool) -> None:
+    """Tell nobody."""
 
 
 class LossyLink(ClientLink):
