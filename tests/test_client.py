@@ -589,6 +589,28 @@ def test_window_of_a_slow_source_is_sent_when_it_is_full(fake: Fake) -> None:
     os.close(ours)
 
 
+def test_sink_that_gives_up_its_write_when_it_is_aborted_alarms_nobody(served: Served) -> None:
+    """As files of Twisted do: they cancel what is under way."""
+
+    class Cancels(SlowSink):
+        def abort(self) -> None:
+            self.room[0].cancel()
+
+    client, sink = served.client(), Cancels()
+    transfer = client.get("file", sink)
+    spin(served.reactor, lambda: sink.room)
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        transfer.cancel()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    with pytest.raises(CancelledError):
+        outcome(served.reactor, transfer)
+    assert [event for event in events if "log_failure" in event] == []
+    settle(served.reactor, client)
+
+
 def test_closed_client_holds_nothing(served: Served) -> None:
     """What runs is cancelled, also what is being looked up, and no last ACK is waited with."""
     client, sink = served.client(), SlowSink()
@@ -598,7 +620,7 @@ def test_closed_client_holds_nothing(served: Served) -> None:
     spin(served.reactor, lambda: sink.room)
     lost = TFTPClient(served.reactor, "localhost", served.port)
     looking = lost.get("file", io.BytesIO())
-    settle(served.reactor, client)
+    assert client.close().called  # at once: nothing here needs time
     settle(served.reactor, lost)
     assert client._hub is None
     for transfer in (storing, looking):

@@ -179,6 +179,23 @@ def test_terminal_is_written_as_fast_as_it_takes_it(reactor: Any) -> None:
         os.close(descriptor)
 
 
+def test_room_that_is_gone_again_is_waited_for(
+    reactor: Any, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a terminal with another writer."""
+    writer = PipeWriter(reactor, pipe.input)
+
+    def gone(descriptor: int, data: Any) -> int:
+        raise BlockingIOError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", gone)
+        writing = writer.write(b"octets")
+        assert isinstance(writing, Deferred)
+    assert outcome(reactor, writing) is None
+    assert os.read(pipe.output, 100) == b"octets"
+
+
 def test_pipe_that_nobody_reads_is_an_error(reactor: Any, pipe: Pipe) -> None:
     """Whether it is found out at once or while waiting."""
     writer = PipeWriter(reactor, pipe.input)
