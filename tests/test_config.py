@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 from twisted_tftp.config import Settings, settings
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
+V4, V6 = ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::1/128")
+
 NAMES = [
+    "max-per-client",
+    "rate",
+    "allow",
+    "deny",
+    "allow-write",
     "timeout",
     "retries",
     "retransmit",
@@ -78,6 +86,12 @@ def test_a_setting_of_the_service_is_taken(name: str, text: Any, value: Any) -> 
         ("single-port", 1, True),
         ("max-upload", "100000", 100000),
         ("max-transfers", "50", 50),
+        ("max-per-client", "3", 3),
+        ("rate", "20/s", 20.0),
+        ("rate", "0.5", 0.5),
+        ("allow", ["192.0.2.0/24", "2001:db8::1"], (V4, V6)),
+        ("deny", ["192.0.2.0/24"], (V4,)),
+        ("allow-write", ["192.0.2.0/24"], (V4,)),
     ],
 )
 def test_a_setting_of_the_policy_is_taken(name: str, text: Any, value: Any) -> None:
@@ -153,6 +167,14 @@ def test_a_size_has_a_unit_or_none(text: str, octets: int) -> None:
         ("max-upload", "10 M B"),
         ("max-upload", "10M\n"),
         ("max-upload", "٣"),
+        ("max-per-client", "0"),
+        ("max-per-client", "many"),
+        ("rate", "0"),
+        ("rate", "fast"),
+        ("rate", "5/m"),
+        ("allow", ["192.0.2.1/24"]),
+        ("deny", ["example.com"]),
+        ("allow-write", [""]),
         ("max-transfers", "all"),
         ("max-transfers", "0"),
         ("max-transfers", "1000001"),
@@ -169,7 +191,7 @@ def test_a_size_has_a_unit_or_none(text: str, octets: int) -> None:
         ("drain", "nan"),
     ],
 )
-def test_a_bad_setting_is_told_by_its_name(name: str, text: str) -> None:
+def test_a_bad_setting_is_told_by_its_name(name: str, text: Any) -> None:
     """The message begins with the option, so that the operator finds it."""
     with pytest.raises(ValueError, match=f"^{name} must"):
         settings({name: text})
@@ -205,6 +227,12 @@ def test_a_choice_is_told_with_what_can_be_chosen() -> None:
     """The operator need not look into the manual."""
     with pytest.raises(ValueError, match="never, create, overwrite"):
         settings({"write": "yes"})
+
+
+def test_a_network_is_not_both_allowed_and_denied() -> None:
+    """Neither would be longer than the other."""
+    with pytest.raises(ValueError, match=r"192\.0\.2\.0/24 is both allowed and denied"):
+        settings({"allow": ["192.0.2.0/24"], "deny": ["10.0.0.0/8", "192.0.2.0/24"]})
 
 
 def test_a_port_range_with_a_single_port_is_refused() -> None:

@@ -901,3 +901,21 @@ def test_every_reactor_serves(reactor: str, root: Path, peer: Peer) -> None:
         assert f"reactor class: twisted.internet.{reactor}reactor" in daemon.log
         daemon.stop()
         assert_ended_well(daemon)
+
+
+def test_denied_address_gets_silence_while_others_are_served(root: Path) -> None:
+    """What was asked first would have been answered first."""
+    with (
+        Daemon(root, "--deny", "127.0.0.2/32", hosts=[LOCALHOST]) as daemon,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as denied,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        request = b"\0\1nothing\0octet\0"
+        for sock, host in ((denied, "127.0.0.2"), (other, LOCALHOST)):
+            sock.bind((host, 0))
+            sock.sendto(request, (LOCALHOST, daemon.port))
+        other.settimeout(20)
+        assert other.recv(1000).startswith(b"\0\5\0\1")
+        denied.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            denied.recv(1000)

@@ -20,7 +20,7 @@ LAYERS = [
     ["transfer", "transfer.step", "transfer.timing", "transfer.blocks"],
     ["transfer.sender", "transfer.receiver", "transfer.asker"],
     # sockets
-    ["net", "net.hub", "net.strangers", "alarms", "translate", "transferlog"],
+    ["net", "net.hub", "net.strangers", "alarms", "translate", "transferlog", "access", "drops"],
     ["net.udp"],
     ["net.links", "net.port"],
     ["session"],

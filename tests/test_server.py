@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from twisted_tftp import server as server_module
 from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
+from twisted_tftp.errors import AccessViolation
 from twisted_tftp.net.port import MAX_REQUEST
 from twisted_tftp.policy import Policy
 from twisted_tftp.server import Session, TFTPServer
@@ -434,3 +436,52 @@ def test_idle_ports_are_given_up_when_descriptors_are_short() -> None:
     net.server.received(rrq(), PEER, LOCAL)
     assert asked == [None]
     assert net.links[0].sent == []
+
+
+def test_denied_address_gets_silence_and_is_counted() -> None:
+    """For whatever it asks, and also while others are served."""
+    net = network(deny=(ipaddress.ip_network("192.0.2.128/25"),))
+    for number in range(3):
+        net.server.received(rrq(b"small"), ("192.0.2.200", 1000 + number), LOCAL)
+    assert net.links == []
+    assert net.server.counters.denied == 3
+    assert net.fetch("small") == b"x"
+
+
+def test_requests_above_the_rate_get_silence_until_there_is_room() -> None:
+    """For each source by itself; a repeated request is no new one."""
+    net = network(rate=2.0)
+    for number in range(4):
+        net.server.received(rrq(b"small"), ("192.0.2.1", 1000 + number), LOCAL)
+    net.server.received(rrq(b"small"), ("192.0.2.1", 1000), LOCAL)
+    assert (len(net.links), net.server.counters.limited) == (2, 2)
+    net.server.received(rrq(b"small"), ("192.0.2.2", 1000), LOCAL)
+    net.clock.advance(0.5)
+    net.server.received(rrq(b"small"), ("192.0.2.1", 1002), LOCAL)
+    assert (len(net.links), net.server.counters.limited) == (4, 2)
+
+
+def test_requests_above_max_per_client_get_silence_until_one_is_over() -> None:
+    """Addresses are counted, not ports; another address has its own."""
+    net = network(max_per_client=2)
+    for number in range(3):
+        net.server.received(rrq(b"small"), ("192.0.2.1", 1000 + number), LOCAL)
+    net.server.received(rrq(b"small"), ("192.0.2.2", 1000), LOCAL)
+    assert (len(net.links), net.server.counters.crowded) == (3, 1)
+    net.links[0].deliver(wire.ack(1))
+    net.server.received(rrq(b"small"), ("192.0.2.1", 1002), LOCAL)
+    assert len(net.links) == 4
+    assert net.server.transfers.of("192.0.2.1") == 2
+    for link in net.links[1:]:
+        link.deliver(wire.ack(1))
+    assert net.server.transfers._of == {}
+
+
+def test_writes_are_taken_from_some_networks_only() -> None:
+    """Who may read and not write is told so."""
+    net = network(allow_write=(ipaddress.ip_network("192.0.2.128/25"),))
+    with pytest.raises(AccessViolation, match="your address may not write here"):
+        net.store("new", b"x")
+    assert net.fetch("small") == b"x"
+    net.server.received(wrq(b"new"), ("192.0.2.200", 1000), LOCAL)
+    assert net.links[-1].take() == [wire.ack(0)]

@@ -81,6 +81,7 @@ def test_help_is_grouped() -> None:
         "Files:",
         "Addresses:",
         "Time:",
+        "Access:",
         "Limits:",
         "Other:",
     ]

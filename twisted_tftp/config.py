@@ -13,12 +13,16 @@ from typing import Any, TypeVar
 
 from twisted_tftp.backends.filesystem import CACHE
 from twisted_tftp.backends.naming import WriteMode
-from twisted_tftp.policy import Policy, Retransmit, Rollover
+from twisted_tftp.policy import Network, Policy, Retransmit, Rollover
 
 _SIZE = re.compile(r"([0-9]{1,20})\s*(?:([kmgt])i?)?b?\Z", re.IGNORECASE)
 _INTEGER = re.compile(r"[0-9]{1,20}\Z")
 _PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
+_RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?)(?:/s)?\Z")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def settings(raw: Mapping[str, Any]) -> Settings:
     """Check and convert settings.
 
     @param raw: option name without dashes in front to its text, None where it was not given;
-        flags are true or false, `host` is a list.
+        flags are true or false; `host`, `allow`, `deny` and `allow-write` are lists.
     @raise ValueError: a value is bad; the message names the option.
     """
     defaults = Policy()
@@ -64,6 +68,11 @@ def settings(raw: Mapping[str, Any]) -> Settings:
         single_port=bool(raw.get("single-port")),
         max_upload=_size(raw, "max-upload", None),
         max_transfers=_integer(raw, "max-transfers", defaults.max_transfers),
+        max_per_client=_integer(raw, "max-per-client", None),
+        rate=_rate(raw.get("rate")),
+        allow=_networks(raw, "allow"),
+        deny=_networks(raw, "deny"),
+        allow_write=_networks(raw, "allow-write"),
     )
     port = _integer(raw, "port", Settings.port)
     if not 0 <= port <= 65535:
@@ -97,7 +106,27 @@ def _check_address(host: str) -> None:
         raise ValueError(f"host must be an IPv4 or IPv6 address, not {host!r}") from None
 
 
-def _integer(raw: Mapping[str, Any], name: str, default: int) -> int:
+def _networks(raw: Mapping[str, Any], name: str) -> tuple[Network, ...]:
+    """Return networks in CIDR notation; an address is a network of one."""
+    found = []
+    for text in raw.get(name) or ():
+        try:
+            found.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise ValueError(f"{name} must be a network such as 192.0.2.0/24: {error}") from None
+    return tuple(found)
+
+
+def _rate(value: str | None) -> float | None:
+    if value is None:
+        return None
+    match = _RATE.match(value)
+    if not match:
+        raise ValueError(f"rate must be requests a second such as 20 or 0.5/s, not {value!r}")
+    return float(match[1])
+
+
+def _integer(raw: Mapping[str, Any], name: str, default: _T) -> int | _T:
     value = raw.get(name)
     if value is None:
         return default
@@ -125,9 +154,6 @@ def _choice(raw: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
     except ValueError:
         choices = ", ".join(member.value for member in kind)
         raise ValueError(f"{name} must be one of {choices}, not {value!r}") from None
-
-
-_T = TypeVar("_T")
 
 
 def _size(raw: Mapping[str, Any], name: str, default: _T) -> int | _T:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from enum import Enum
+
+#: Addresses that have a prefix in common.
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: The block sizes that RFC 2348 knows.
 MIN_BLKSIZE, MAX_BLKSIZE = 8, 65464
@@ -48,6 +52,13 @@ class Policy:
     @ivar single_port: all transfers answer from the request port.
     @ivar max_upload: octets of a written file at most; None for no bound.
     @ivar max_transfers: transfers at once; requests above it are not answered.
+    @ivar max_per_client: transfers at once of one address; None for no bound.
+    @ivar rate: new requests a second of one source (an IPv4 address, an IPv6 /64); None for no
+        bound.
+    @ivar allow: networks that may ask; none for all.
+    @ivar deny: networks that may not. Of the networks that an address is in, the one with the
+        longest prefix decides.
+    @ivar allow_write: networks that may write; none for all that may ask.
     """
 
     timeout: float = 1.0
@@ -60,6 +71,11 @@ class Policy:
     single_port: bool = False
     max_upload: int | None = None
     max_transfers: int = 10000
+    max_per_client: int | None = None
+    rate: float | None = None
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    allow_write: tuple[Network, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -71,6 +87,13 @@ class Policy:
         _within("max-blksize", self.max_blksize, MIN_BLKSIZE, MAX_BLKSIZE)
         _within("max-windowsize", self.max_windowsize, 1, LARGEST_WINDOWSIZE)
         _within("max-transfers", self.max_transfers, 1, 1_000_000)
+        if self.max_per_client is not None:
+            _within("max-per-client", self.max_per_client, 1, 1_000_000)
+        if self.rate is not None:
+            _within("rate", self.rate, 0.001, 1_000_000)
+        both = set(self.allow) & set(self.deny)
+        if both:
+            raise ValueError(f"{min(map(str, both))} is both allowed and denied")
         if self.max_upload is not None and self.max_upload < 0:
             raise ValueError("max-upload must not be negative")
         if self.port_range is not None:

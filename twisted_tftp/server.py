@@ -17,8 +17,10 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from twisted_tftp import wire
+from twisted_tftp.access import Access
 from twisted_tftp.alarms import Alarms
 from twisted_tftp.context import Direction, TransferContext
+from twisted_tftp.drops import Drops
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.links import LinkOpener
 from twisted_tftp.net.port import MAX_REQUEST, RequestPort, SharedLink
@@ -35,9 +37,6 @@ YOUNG = 1.0
 #: Octets that a read keeps at hand at most, and all reads together: with very many transfers each
 #: of them reads its blocks one by one.
 READ_AHEAD, READ_AHEAD_IN_ALL = 64 * 1024, 16 * 1024 * 1024
-
-#: Seconds between two warnings of the same kind.
-WARN_INTERVAL = 60.0
 
 
 #: Machines that boot ask for the same again and again. Requests up to so many octets are
@@ -57,12 +56,18 @@ class Counters:
     @ivar repeated: requests that came again.
     @ivar shed: requests dropped because too many transfers ran, or no socket was left.
     @ivar malformed: requests answered with ERROR 4.
+    @ivar denied: requests from addresses that may not ask.
+    @ivar limited: requests above `rate`.
+    @ivar crowded: requests above `max-per-client`.
     """
 
     ignored: int = 0
     repeated: int = 0
     shed: int = 0
     malformed: int = 0
+    denied: int = 0
+    limited: int = 0
+    crowded: int = 0
 
 
 class TFTPServer(DatagramProtocol):
@@ -88,6 +93,8 @@ class TFTPServer(DatagramProtocol):
         transfers: Transfers | None = None,
         opener: Any = None,
         alarms: Alarms | None = None,
+        access: Access | None = None,
+        drops: Drops | None = None,
     ) -> None:
         """Make a server of one request port.
 
@@ -99,6 +106,8 @@ class TFTPServer(DatagramProtocol):
         @param transfers: shared with the server's other ports.
         @param opener: a `LinkOpener` or what has its `open` and `close_idle`; shared likewise.
         @param alarms: shared likewise.
+        @param access: shared likewise.
+        @param drops: shared likewise.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -112,6 +121,8 @@ class TFTPServer(DatagramProtocol):
         if opener is None:
             opener = LinkOpener(reactor, policy.port_range, clock)
         self.opener = opener
+        self._access = Access(policy) if access is None else access
+        self._drops = Drops(clock) if drops is None else drops
         self._wiring = Wiring(
             backend=backend,
             policy=policy,
@@ -121,8 +132,8 @@ class TFTPServer(DatagramProtocol):
             on_scarcity=opener.close_idle,
             on_finished=self.transfers.finished,
             on_ended=self.transfers.remove,
+            may_write=self._access.may_write,
         )
-        self._warned: dict[str, float] = {}
 
     @property
     def backend(self) -> Any:
@@ -178,6 +189,10 @@ class TFTPServer(DatagramProtocol):
             return
         if not self.accepting:
             return
+        if not self._access.allows(peer[0]):
+            self.counters.denied += 1
+            self._drops.add("the address is denied", peer[0])
+            return
         datagram = datagram[:MAX_REQUEST]  # the shared port of single-port reads longer ones
         if running is not None and not self.policy.single_port:
             # The peer's last ACK may wait in the transfer's socket: it was sent before this.
@@ -186,13 +201,24 @@ class TFTPServer(DatagramProtocol):
         if running is not None and self._is_repeated(running, datagram):
             self.counters.repeated += 1
             return
+        if not self._access.takes(peer[0], self.clock()):
+            self.counters.limited += 1
+            self._drops.add("rate is reached", peer[0])
+            return
+        most = self.policy.max_per_client
+        if most is not None and self.transfers.of(endpoint(peer).host) >= most:
+            self.counters.crowded += 1
+            self._drops.add("max-per-client is reached", peer[0])
+            return
         if self.transfers.running >= self.policy.max_transfers:
-            self._shed("max-transfers is reached")
+            self.counters.shed += 1
+            self._drops.add("max-transfers is reached", peer[0])
             return
         try:
             link = self._open_link(peer, local, reading)
         except OSError as error:
-            self._shed(f"no socket for a transfer: {error.strerror}")
+            self.counters.shed += 1
+            self._drops.add(f"no socket for a transfer: {error.strerror}", peer[0])
             return
         try:
             self._begin(datagram, peer, local, link, running)
@@ -276,11 +302,3 @@ class TFTPServer(DatagramProtocol):
                 raise
             link = self.opener.open(peer, local, reading)
         return link
-
-    def _shed(self, reason: str) -> None:
-        """Drop a request in silence, so that the client asks again; warn once a minute."""
-        self.counters.shed += 1
-        now = self.clock()
-        if now - self._warned.get(reason, -WARN_INTERVAL) >= WARN_INTERVAL:
-            self._warned[reason] = now
-            self._log.warn("a request was dropped: {reason}", reason=reason)

@@ -15,9 +15,11 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
+from twisted_tftp.access import Access
 from twisted_tftp.alarms import Alarms
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.config import Settings
+from twisted_tftp.drops import Drops
 from twisted_tftp.net.links import LinkOpener
 from twisted_tftp.net.port import RequestPort, listen
 from twisted_tftp.policy import Policy
@@ -93,6 +95,8 @@ class TFTPService(Service):
         self._reactor = reactor
         self._opener = LinkOpener(reactor, self._policy.port_range)
         self._alarms = Alarms(reactor, time.monotonic)
+        self._access = Access(self._policy)
+        self._drops = Drops(time.monotonic)
         self._ports: list[RequestPort] = []
         self.transfers = Transfers()
         self.servers: list[TFTPServer] = []
@@ -160,6 +164,7 @@ class TFTPService(Service):
         return released
 
     def _flush_log(self) -> None:
+        self._drops.flush()
         if isinstance(self._observer, TransferLog):
             self._observer.flush()
 
@@ -172,6 +177,8 @@ class TFTPService(Service):
             transfers=self.transfers,
             opener=self._opener,
             alarms=self._alarms,
+            access=self._access,
+            drops=self._drops,
         )
         self._ports.append(listen(self._reactor, self._port, server, host, self._opener.hub))
         self.servers.append(server)

@@ -26,6 +26,7 @@ from twisted_tftp import options, wire
 from twisted_tftp.alarms import Alarm, Alarms
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import (
+    AccessViolation,
     DiskFull,
     ErrorCode,
     TFTPError,
@@ -62,6 +63,7 @@ class Wiring:
     @ivar on_finished: called when a session's `finished` becomes true.
     @ivar on_ended: called when nothing is left of it: the link, the alarm and the file are
         released.
+    @ivar may_write: whether a peer's host may write.
     """
 
     backend: Any
@@ -72,6 +74,7 @@ class Wiring:
     on_scarcity: Callable[[], None]
     on_finished: Callable[[Session], None]
     on_ended: Callable[[Session], None]
+    may_write: Callable[[str], bool] = lambda host: True
 
 
 class Session:
@@ -547,6 +550,8 @@ class WriteSession(Session):
                 at += size
 
     def _open(self) -> Any:
+        if not self._wiring.may_write(self.context.peer.host):
+            raise AccessViolation("your address may not write here")
         policy, announced = self._policy, self.context.announced_size
         if policy.max_upload is not None and (announced or 0) > policy.max_upload:
             raise DiskFull("the file is larger than what is accepted here")

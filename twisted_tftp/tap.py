@@ -48,6 +48,16 @@ _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
         ],
     ),
     (
+        "Access",
+        [
+            ("allow", "CIDR", "answer these networks only; repeatable [default all]"),
+            ("deny", "CIDR", "be silent to these; the longest prefix decides; repeatable"),
+            ("allow-write", "CIDR", "let these only write; repeatable [default all who may ask]"),
+            ("rate", "N/s", "new requests of an IPv4 address or IPv6 /64 [default no bound]"),
+            ("max-per-client", "N", "transfers at once of one address [default no bound]"),
+        ],
+    ),
+    (
         "Limits",
         [
             ("max-blksize", "N", "octets of a block at most [default 65464]"),
@@ -67,6 +77,10 @@ _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
 ]
 
 
+#: Options that may be given several times.
+_LISTS = ("host", "allow", "deny", "allow-write")
+
+
 class Options(usage.Options):
     """Options of `twistd tftp`."""
 
@@ -81,16 +95,29 @@ class Options(usage.Options):
         [name, None, None, text]
         for _, group in _GROUPS
         for name, value, text in group
-        if value is not None and name != "host"
+        if value is not None and name not in _LISTS
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self["host"] = []
+        for name in _LISTS:
+            self[name] = []
 
     def opt_host(self, address: str) -> None:
         """Listen on this address; repeatable."""
         self["host"].append(address)
+
+    def opt_allow(self, network: str) -> None:
+        """Answer this network; repeatable."""
+        self["allow"].append(network)
+
+    def opt_deny(self, network: str) -> None:
+        """Be silent to this network; repeatable."""
+        self["deny"].append(network)
+
+    def opt_allow_write(self, network: str) -> None:
+        """Let this network write; repeatable."""
+        self["allow-write"].append(network)
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 
 from twisted.internet.defer import Deferred, succeed
@@ -23,6 +24,7 @@ class Transfers:
         self._sessions: set[Session] = set()
         self._by_key: dict[Hashable, Session] = {}
         self._running = 0
+        self._of: Counter[str] = Counter()  # host to how many run
         self._dallying: dict[Session, None] = {}
         self._none_runs: list[Deferred[None]] = []
         self._none_left: list[Deferred[None]] = []
@@ -31,6 +33,10 @@ class Transfers:
     def running(self) -> int:
         """How many transfers run."""
         return self._running
+
+    def of(self, host: str) -> int:
+        """Return how many transfers of a peer's host run."""
+        return self._of[host]
 
     def __len__(self) -> int:
         """How many sessions there are, with those that dally."""
@@ -46,10 +52,15 @@ class Transfers:
         self._sessions.add(session)
         self._by_key[session.key] = session
         self._running += 1
+        self._of[session.context.peer.host] += 1
 
     def finished(self, session: Session) -> None:
         """Count a session out whose file's part is over; it dallies, or is about to end."""
         self._running -= 1
+        host = session.context.peer.host
+        self._of[host] -= 1
+        if not self._of[host]:
+            del self._of[host]
         self._dallying[session] = None
         if len(self._dallying) > MAX_DALLYING:
             self.end_dallying(1)

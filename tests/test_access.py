@@ -1,0 +1,161 @@
+"""Who may ask: networks, rates, and what is told of those that may not."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from twisted_tftp import access
+from twisted_tftp.access import Networks, RateLimit, parse_address, source_prefix
+from twisted_tftp.drops import Drops
+
+
+def networks(*texts: str) -> list[Any]:
+    return [ipaddress.ip_network(text) for text in texts]
+
+
+def test_without_a_rule_all_are_allowed() -> None:
+    """Of both families."""
+    assert Networks().allows("192.0.2.1")
+    assert Networks().allows("2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "host", "allowed"),
+    [
+        (["192.0.2.0/24"], [], "192.0.2.255", True),
+        (["192.0.2.0/24"], [], "192.0.3.0", False),
+        (["192.0.2.0/24"], [], "2001:db8::1", False),
+        ([], ["192.0.2.0/24"], "192.0.2.1", False),
+        ([], ["192.0.2.0/24"], "198.51.100.1", True),
+        (["10.0.0.0/8"], ["10.1.0.0/16"], "10.1.2.3", False),
+        (["10.0.0.0/8", "10.1.2.0/24"], ["10.1.0.0/16"], "10.1.2.3", True),
+        (["10.0.0.0/8", "10.1.2.0/24"], ["10.1.0.0/16"], "10.2.2.3", True),
+        (["0.0.0.0/0"], ["192.0.2.1/32"], "192.0.2.1", False),
+        (["2001:db8::/32"], ["2001:db8:1::/48"], "2001:db8:1::5", False),
+        (["fe80::/10"], [], "fe80::1%eth0", True),
+        (["192.0.2.0/24"], [], "::ffff:192.0.2.7", True),
+    ],
+)
+def test_longest_prefix_decides(
+    allow: list[str], deny: list[str], host: str, allowed: bool
+) -> None:
+    """A list of those that are allowed leaves out all others; one of those that are not, none."""
+    table = Networks(networks(*allow), networks(*deny))
+    assert table.allows(host) is allowed
+    assert table.allows(host) is allowed  # as it is remembered
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 255), st.integers(24, 32), st.booleans()), max_size=8),
+    st.integers(0, 255),
+)
+def test_table_is_what_a_walk_through_the_prefixes_finds(
+    rules: list[tuple[int, int, bool]], last: int
+) -> None:
+    """From the address itself to shorter and shorter prefixes, the first rule decides."""
+    verdicts: dict[Any, bool] = {}
+    for octet, length, verdict in rules:
+        verdicts[ipaddress.ip_network((f"192.0.2.{octet}", length), strict=False)] = verdict
+    host = f"192.0.2.{last}"
+    expected = True not in verdicts.values()
+    for length in range(32, -1, -1):
+        network = ipaddress.ip_network((host, length), strict=False)
+        if network in verdicts:
+            expected = verdicts[network]
+            break
+    table = Networks(
+        [network for network, verdict in verdicts.items() if verdict],
+        [network for network, verdict in verdicts.items() if not verdict],
+    )
+    assert table.allows(host) is expected
+
+
+def test_sources_are_addresses_and_halves_of_addresses() -> None:
+    """Who has one IPv6 address mostly has 2^64 of them."""
+    assert source_prefix("192.0.2.1") == "192.0.2.1"
+    assert source_prefix("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
+    assert source_prefix("2001:db8:1:2::9") == "2001:db8:1:2::/64"
+    assert source_prefix("fe80::1%eth0") == "fe80::/64"
+    assert source_prefix("::ffff:192.0.2.1") == "192.0.2.1"
+    assert str(parse_address("::ffff:192.0.2.1")) == "192.0.2.1"
+
+
+def test_rate_is_held_for_each_source() -> None:
+    """So many at once, and as many a second after that."""
+    limit = RateLimit(3.0)
+    assert [limit.takes("a", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert limit.takes("b", 0.0)
+    assert [limit.takes("a", 0.34) for _ in range(2)] == [True, False]
+    assert [limit.takes("a", 10.0) for _ in range(5)] == [True] * 3 + [False] * 2
+
+
+def test_rate_below_one_is_one_at_a_time() -> None:
+    """After the seconds that it takes."""
+    limit = RateLimit(0.5)
+    assert [limit.takes("a", at) for at in (0.0, 1.0, 1.9, 2.1, 4.0, 4.2)] == [
+        *(True, False, False),
+        *(True, False, True),
+    ]
+
+
+@given(st.lists(st.floats(0, 1.5), max_size=60), st.sampled_from([0.5, 1.0, 4.0]))
+def test_buckets_that_are_forgotten_were_full(waits: list[float], rate: float) -> None:
+    """What is allowed is what a bucket that is kept for ever allows."""
+    limit = RateLimit(rate)
+    capacity = max(1.0, rate)
+    tokens, now = capacity, 0.0
+    for wait in waits:
+        now += wait
+        tokens = min(capacity, tokens + wait * rate)
+        limit.takes(f"other {now}", now)
+        if abs(tokens - 1) < 1e-6:
+            return  # by a rounding error either
+        allowed = tokens >= 1
+        assert limit.takes("a", now) is allowed
+        tokens -= allowed
+
+
+def test_flood_of_forged_addresses_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are; and who is over the rate stays over it while there is room."""
+    monkeypatch.setattr(access, "MOST_BUCKETS", 1000)
+    limit, chance = RateLimit(1.0), random.Random(1)
+    for number in range(20_000):
+        limit.takes(str(chance.random()), number * 1e-4)
+        assert len(limit) <= 1000
+    assert limit.takes("a", 10.0)
+    for number in range(400):
+        limit.takes(str(number), 10.0)
+    assert not limit.takes("a", 10.0)
+
+
+def test_drops_are_told_once_a_minute() -> None:
+    """The first at once, the others by their number; each reason for itself."""
+    clock = Clock()
+    drops = Drops(clock.seconds)
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        for second in range(130):
+            drops.add("flood", f"192.0.2.{second}")
+            clock.advance(1)
+        drops.add("other", "192.0.2.1")
+        drops.flush()
+        drops.flush()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    told = [event["log_format"].format(**event) for event in events]
+    assert told == [
+        "a request was dropped: flood (the last one from 192.0.2.0)",
+        "60 requests were dropped: flood (the last one from 192.0.2.60)",
+        "60 requests were dropped: flood (the last one from 192.0.2.120)",
+        "a request was dropped: other (the last one from 192.0.2.1)",
+        "9 requests were dropped: flood (the last one from 192.0.2.129)",
+    ]
