@@ -193,7 +193,7 @@ def test_help_shows_the_options_in_groups() -> None:
     done = twistd("--help")
     assert (done.returncode, done.stderr) == (0, "")
     groups = re.findall(r"^(\w+):$", done.stdout, re.MULTILINE)
-    assert groups == ["Files", "Addresses", "Time", "Limits", "Other"]
+    assert groups == ["Files", "Addresses", "Time", "Access", "Limits", "Other"]
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,21 @@ def test_window_of_an_upload_fits_the_socket(reactor: Any, single_port: bool) ->
     assert running.answer()[0] == wire.ack(windowsize)
     running.service.transfers.cancel_all("")
     running.end()
+
+
+def test_what_was_dropped_is_told_at_a_stop(reactor: Any) -> None:
+    """The ports of a service count together, and the last minute's count is not lost."""
+    running = Running(reactor, policy=Policy(deny=(ip_network("127.0.0.0/8"),)))
+    for _ in range(3):
+        running.client.sendto(rrq(), running.address)
+    spin(reactor, lambda: running.service.servers[0].counters.denied == 3)
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        stopped = running.stop()
+        spin(reactor, lambda: stopped)
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    running.client.close()
+    told = [event["count"] for event in events if event.get("reason") == "the address is denied"]
+    assert told == [2]

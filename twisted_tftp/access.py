@@ -92,8 +92,7 @@ class RateLimit:
     def takes(self, source: str, now: float) -> bool:
         """Return whether `source` may ask at `now`, and count it if so."""
         if now >= self._period_ends or len(self._recent) >= MOST_BUCKETS // 2:
-            self._older = self._recent if now < self._period_ends + self.period else {}
-            self._recent = {}
+            self._older, self._recent = self._recent, {}
             self._period_ends = now + self.period
         found = self._recent.get(source) or self._older.pop(source, None)
         tokens, at = found or (self._capacity, now)
