@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.transfers import Transfers
+
+
+def asked_by(host: str) -> TransferContext:
+    return TransferContext(Endpoint(host, 2000), None, Direction.READ, b"f", "octet", {})
 
 
 class Stub:
@@ -12,6 +17,7 @@ class Stub:
 
     def __init__(self, transfers: Transfers, key: str) -> None:
         self.transfers, self.key = transfers, key
+        self.context = asked_by("192.0.2.1")
         self.ended = False
         self.cancelled: list[str] = []
         transfers.add(self)  # type: ignore[arg-type]
