@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
 
 
 def spin(reactor: Any, until: Callable[[], object], seconds: float = 20.0) -> None:
@@ -16,6 +20,17 @@ def spin(reactor: Any, until: Callable[[], object], seconds: float = 20.0) -> No
     while not until():
         assert time.monotonic() < limit, "what was waited for has not happened"
         reactor.iterate(0.01)
+
+
+def outcome(reactor: Any, deferred: Deferred[T]) -> T:
+    """Turn `reactor` until there is a result, and return it or raise it."""
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    spin(reactor, lambda: results)
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    result: T = results[0]
+    return result
 
 
 @pytest.fixture

@@ -16,10 +16,9 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import DNSLookupError
 from twisted.logger import globalLogPublisher
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.reactors import reactor, spin
+from tests.reactors import outcome, reactor, spin
 from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client import TFTPClient, TransferResult, download, upload
@@ -78,17 +77,6 @@ class Served:
         stopped: list[Any] = []
         self.service.stopService().addBoth(stopped.append)
         spin(self.reactor, lambda: stopped)
-
-
-def outcome(reactor: Any, transfer: Deferred[TransferResult]) -> TransferResult:
-    """Wait for a transfer, and return its result or raise its failure."""
-    results: list[Any] = []
-    transfer.addBoth(results.append)
-    spin(reactor, lambda: results)
-    if isinstance(results[0], Failure):
-        results[0].raiseException()
-    result: TransferResult = results[0]
-    return result
 
 
 def settle(reactor: Any, client: TFTPClient) -> None:
@@ -489,14 +477,20 @@ class SlowSink(MemoryWriter):
         super().commit()
 
 
-def test_window_is_acknowledged_before_it_is_stored_and_the_next_after(fake: Fake) -> None:
-    """The server is not kept waiting for our disk, and it is never more than a window ahead."""
-    sink = SlowSink()
+def begin_fetching(fake: Fake, sink: SlowSink) -> tuple[TFTPClient, Deferred[TransferResult]]:
+    """Fetch until the first block is acknowledged; the sink has not stored it yet."""
     client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
     transfer = client.get("file", sink)
     fake.asked()
     fake.say(wire.DATA_HEADERS[1] + bytes(512))
     assert fake.got() == wire.ack(1)
+    return client, transfer
+
+
+def test_window_is_acknowledged_before_it_is_stored_and_the_next_after(fake: Fake) -> None:
+    """The server is not kept waiting for our disk, and it is never more than a window ahead."""
+    sink = SlowSink()
+    client, transfer = begin_fetching(fake, sink)
     fake.say(wire.DATA_HEADERS[2] + b"end")
     (fetching,) = client._sessions
     spin(fake.reactor, lambda: fetching._machine.octets == 515)
@@ -514,11 +508,7 @@ def test_window_is_acknowledged_before_it_is_stored_and_the_next_after(fake: Fak
 def test_sink_that_fails_late_ends_the_transfer(fake: Fake) -> None:
     """The server is told, though it has been answered, and what came meanwhile is dropped."""
     sink = SlowSink()
-    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
-    transfer = client.get("file", sink)
-    fake.asked()
-    fake.say(wire.DATA_HEADERS[1] + bytes(512))
-    assert fake.got() == wire.ack(1)
+    client, transfer = begin_fetching(fake, sink)
     fake.say(wire.DATA_HEADERS[2] + b"end")
     sink.room[0].errback(OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(DiskFull):
@@ -531,11 +521,7 @@ def test_sink_that_fails_late_ends_the_transfer(fake: Fake) -> None:
 def test_sink_that_takes_nothing_is_blamed(fake: Fake) -> None:
     """Not the server, whose patience ends."""
     sink = SlowSink()
-    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
-    transfer = client.get("file", sink)
-    fake.asked()
-    fake.say(wire.DATA_HEADERS[1] + bytes(512))
-    assert fake.got() == wire.ack(1)
+    client, transfer = begin_fetching(fake, sink)
     fake.say(wire.error(TFTPError("timed out")))
     with pytest.raises(TFTPError, match="timed out, while the sink took nothing"):
         outcome(fake.reactor, transfer)

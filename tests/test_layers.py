@@ -42,6 +42,7 @@ LAYERS = [
     ["client"],
     ["storm", "doctor"],
     # faces
+    ["arguments"],
     ["config", "progress", "stormcli", "doctorcli"],
     ["service", "cli"],
     ["tap", "__main__"],

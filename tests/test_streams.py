@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.python.failure import Failure
 
-from tests.reactors import reactor, spin
+from tests.reactors import outcome, reactor, spin
 from twisted_tftp.streams import (
     PipeReader,
     PipeWriter,
@@ -54,16 +53,6 @@ def pipe() -> Iterator[Pipe]:
     pipe = Pipe()
     yield pipe
     pipe.close()
-
-
-def outcome(reactor: Any, deferred: Deferred[Any]) -> Any:
-    """Wait for a result, and return it or raise it."""
-    results: list[Any] = []
-    deferred.addBoth(results.append)
-    spin(reactor, lambda: results)
-    if isinstance(results[0], Failure):
-        results[0].raiseException()
-    return results[0]
 
 
 def test_octets_that_are_there_are_read_at_once(reactor: Any, pipe: Pipe) -> None:

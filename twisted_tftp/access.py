@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from twisted_tftp.policy import Network, Policy
@@ -105,11 +105,12 @@ class RateLimit:
 class Access:
     """Who may ask, by a policy; what all request ports of a server share."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.allows = Networks(policy.allow, policy.deny).allows
         self.may_write = Networks(policy.allow_write).allows
         self._rate = RateLimit(policy.rate) if policy.rate is not None else None
 
-    def takes(self, host: str, now: float) -> bool:
-        """Return whether `host` may ask for one more transfer at `now`, and count it if so."""
-        return self._rate is None or self._rate.takes(source_prefix(host), now)
+    def takes(self, host: str) -> bool:
+        """Return whether `host` may ask for one more transfer now, and count it if so."""
+        return self._rate is None or self._rate.takes(source_prefix(host), self._clock())

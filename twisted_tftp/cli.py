@@ -23,6 +23,7 @@ from twisted.internet.error import DNSLookupError
 from twisted.python.failure import Failure
 
 from twisted_tftp import __version__, doctorcli, stormcli, wire
+from twisted_tftp.arguments import seconds, udp_port, whole_number
 from twisted_tftp.client import WINDOWSIZE, TFTPClient, TransferResult
 from twisted_tftp.errors import (
     AccessViolation,
@@ -76,12 +77,12 @@ class Job:
     start: Callable[[], Deferred[TransferResult]]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     if sys.stderr is None:  # closed; what is said must not go into the file on standard output
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     parser = _parser()
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(words)
     from twisted.internet import reactor
 
     try:
@@ -142,52 +143,41 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--port", type=_number(1, 65535), default=PORT, metavar="N", help="request port [69]")
+    add("--port", type=udp_port, default=PORT, metavar="N", help="request port [69]")
     add(
         "--blksize",
-        type=_number(MIN_BLKSIZE, MAX_BLKSIZE),
+        type=whole_number(MIN_BLKSIZE, MAX_BLKSIZE),
         metavar="N",
         help="octets of a block [as many as the MTU takes]",
     )
     add(
         "--windowsize",
-        type=_number(1, 65535),
+        type=whole_number(1, 65535),
         default=WINDOWSIZE,
         metavar="N",
         help=f"blocks of a window [{WINDOWSIZE}]",
     )
     add(
         "--timeout",
-        type=_seconds,
+        type=seconds(0.01, 255),
         metavar="S",
         help="longest wait between two tries, in seconds; the server is told [1, untold]",
     )
-    add("--retries", type=_number(1, 1000), default=5, metavar="N", help="tries in silence [5]")
+    add(
+        "--retries",
+        type=whole_number(1, 1000),
+        default=5,
+        metavar="N",
+        help="tries in silence [5]",
+    )
     add("--mode", choices=(wire.OCTET, wire.NETASCII), help="[octet]")
     add("--no-options", action="store_true", help="plain RFC 1350: 512 octets, one by one")
-    add("-j", dest="jobs", type=_number(1, 1000), metavar="N", help="several files, N at once")
+    add(
+        "-j", dest="jobs", type=whole_number(1, 1000), metavar="N", help="several files, N at once"
+    )
     add("--json", action="store_true", help="print one JSON object for each transfer")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--trace", action="store_true", help="print each packet on standard error")
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
-        return int(text)
-
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.01 <= seconds <= 255:
-        raise argparse.ArgumentTypeError("must be seconds from 0.01 to 255")
-    return seconds
 
 
 def _client(

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 
+from twisted_tftp.arguments import seconds, udp_port
 from twisted_tftp.doctor import WATCH, Doctor, Finding, Verdict, worst
 
 #: Exit status: as monitoring plugins have it where there is only one line, else 0 or 1.
@@ -18,11 +19,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("host", metavar="HOST")
     add("file", metavar="FILE", nargs="?", help="a file that is there, best one of over 600 kB")
-    add("--port", type=_port, default=69, metavar="N", help="request port [69]")
-    add("--timeout", type=_seconds, default=1.0, metavar="S", help="to wait for an answer [1]")
+    add("--port", type=udp_port, default=69, metavar="N", help="request port [69]")
+    add(
+        "--timeout",
+        type=seconds(0.01, 3600),
+        default=1.0,
+        metavar="S",
+        help="to wait for an answer [1]",
+    )
     add(
         "--watch",
-        type=_seconds,
+        type=seconds(0.01, 3600),
         default=WATCH,
         metavar="S",
         help=f"to watch what is sent again [{WATCH:g}]",
@@ -33,22 +40,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print one line and exit with 0, 1 (warning) or 2 (critical), as monitoring wants",
     )
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError("must be from 1 to 65535")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.01 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("must be seconds from 0.01 to 3600")
-    return seconds
 
 
 def run(chosen: argparse.Namespace) -> int:

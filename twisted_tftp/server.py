@@ -121,7 +121,7 @@ class TFTPServer(DatagramProtocol):
         if opener is None:
             opener = LinkOpener(reactor, policy.port_range, clock)
         self.opener = opener
-        self._access = Access(policy) if access is None else access
+        self._access = Access(policy, clock) if access is None else access
         self._drops = Drops(clock) if drops is None else drops
         self._wiring = Wiring(
             backend=backend,
@@ -201,7 +201,7 @@ class TFTPServer(DatagramProtocol):
         if running is not None and self._is_repeated(running, datagram):
             self.counters.repeated += 1
             return
-        if not self._access.takes(peer[0], self.clock()):
+        if not self._access.takes(peer[0]):
             self.counters.limited += 1
             self._drops.add("rate is reached", peer[0])
             return

@@ -95,7 +95,7 @@ class TFTPService(Service):
         self._reactor = reactor
         self._opener = LinkOpener(reactor, self._policy.port_range)
         self._alarms = Alarms(reactor, time.monotonic)
-        self._access = Access(self._policy)
+        self._access = Access(self._policy, time.monotonic)
         self._drops = Drops(time.monotonic)
         self._ports: list[RequestPort] = []
         self.transfers = Transfers()

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall
 
+from twisted_tftp.arguments import seconds, udp_port, whole_number
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.policy import Policy
 from twisted_tftp.profiles import PROFILES, BadProfile, BootStep, parse_profile
@@ -33,8 +34,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `txtftp storm`."""
     add = command.add_argument
     add("host", metavar="HOST")
-    add("--port", type=_port, default=69, metavar="N", help="request port [69]")
-    add("--clients", type=_count, default=100, metavar="N", help="machines [100]")
+    add("--port", type=udp_port, default=69, metavar="N", help="request port [69]")
+    add(
+        "--clients",
+        type=whole_number(1, 1_000_000),
+        default=100,
+        metavar="N",
+        help="machines [100]",
+    )
     add(
         "--arrival",
         type=_rate,
@@ -51,25 +58,18 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     add("--loss", type=_share, default=0.0, metavar="P", help="datagrams lost, 0 to 0.9 [0]")
     add("--think", type=_rate, default=0.0, metavar="S", help="mean seconds between files [0]")
-    add("--timeout", type=float, default=1.0, metavar="S", help="longest wait [1]")
-    add("--retries", type=_count, default=10, metavar="N", help="timeouts of silence [10]")
+    add("--timeout", type=seconds(0.01, 255), default=1.0, metavar="S", help="longest wait [1]")
+    add(
+        "--retries",
+        type=whole_number(1, 1000),
+        default=10,
+        metavar="N",
+        help="timeouts of silence [10]",
+    )
     add("--seed", type=int, default=1, metavar="N", help="of the chance [1]")
     add("--json", action="store_true", help="print the report as JSON")
     add("--plot", metavar="FILE.svg", help="draw the times and the course (needs matplotlib)")
     add("-q", "--quiet", action="store_true", help="no progress")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    port = _count(text)
-    if port > 65535:
-        raise argparse.ArgumentTypeError("must be from 1 to 65535")
-    return port
 
 
 def _rate(text: str) -> float:
