@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import DNSLookupError
+from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
@@ -503,6 +504,40 @@ def test_window_is_acknowledged_before_it_is_stored_and_the_next_after(fake: Fak
     assert outcome(fake.reactor, transfer).octets == 515
     assert sink._backend.files["new"] == bytes(512) + b"end"
     settle(fake.reactor, client)
+
+
+class LateSink(MemoryWriter):
+    """A sink that takes some turns of the reactor for each write."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(MemoryBackend(write="create"), "new")
+        self._reactor = reactor
+        self._writing = False
+
+    def write(self, data: bytes) -> Any:
+        assert not self._writing, "one write at a time"
+        self._writing = True
+        super().write(data)
+        return deferLater(self._reactor, 0.002, self._wrote)
+
+    def _wrote(self) -> None:
+        self._writing = False
+
+    def commit(self) -> None:
+        assert not self._writing
+        super().commit()
+
+
+@pytest.mark.parametrize("windowsize", [1, 4, 16, 64])
+def test_window_that_comes_again_while_its_sink_is_busy_is_stored_once(
+    served: Served, windowsize: int
+) -> None:
+    """What is lost either way is asked for and sent again, whatever was acknowledged early."""
+    client = served.client(blksize=512, windowsize=windowsize, loss=0.05, retries=50)
+    sink = LateSink(served.reactor)
+    assert outcome(served.reactor, client.get("file", sink)).octets == len(FILE)
+    assert sink._backend.files["new"] == FILE
+    settle(served.reactor, client)
 
 
 def test_sink_that_fails_late_ends_the_transfer(fake: Fake) -> None:

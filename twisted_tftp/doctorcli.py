@@ -9,6 +9,7 @@ import sys
 
 from twisted_tftp.arguments import seconds, udp_port
 from twisted_tftp.doctor import WATCH, Doctor, Finding, Verdict, worst
+from twisted_tftp.urls import PORT
 
 #: Exit status: as monitoring plugins have it where there is only one line, else 0 or 1.
 _NAGIOS = {Verdict.GOOD: (0, "OK"), Verdict.POOR: (1, "WARNING"), Verdict.BAD: (2, "CRITICAL")}
@@ -19,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("host", metavar="HOST")
     add("file", metavar="FILE", nargs="?", help="a file that is there, best one of over 600 kB")
-    add("--port", type=udp_port, default=69, metavar="N", help="request port [69]")
+    add("--port", type=udp_port, default=PORT, metavar="N", help="request port [69]")
     add(
         "--timeout",
         type=seconds(0.01, 3600),

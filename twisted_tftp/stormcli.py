@@ -17,6 +17,7 @@ from twisted_tftp.client import TFTPClient
 from twisted_tftp.policy import Policy
 from twisted_tftp.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.storm import PERCENTILES, Report, Storm, percentiles
+from twisted_tftp.urls import PORT
 
 #: Exit status after Ctrl-C, as shells have it; seconds that transfers have to end then.
 INTERRUPTED, LONGEST_STOP = 130, 2.0
@@ -34,7 +35,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `txtftp storm`."""
     add = command.add_argument
     add("host", metavar="HOST")
-    add("--port", type=udp_port, default=69, metavar="N", help="request port [69]")
+    add("--port", type=udp_port, default=PORT, metavar="N", help="request port [69]")
     add(
         "--clients",
         type=whole_number(1, 1_000_000),
