@@ -234,6 +234,77 @@ def test_requests_above_max_transfers_are_dropped_in_silence() -> None:
     assert len(net.links) == 3
 
 
+def test_transfer_that_nobody_answered_gives_way_to_a_new_request() -> None:
+    """Forged requests fill the table; who answers finds room, and keeps it."""
+    net = network(max_transfers=3)
+    honest = net.request(Opcode.RRQ, "f", port=1)
+    honest.deliver(wire.ack(1))
+    for port in (2, 3):
+        net.server.received(rrq(), ("192.0.2.66", port), LOCAL)
+    net.clock.advance(0.2)
+    for port in range(4, 54):
+        net.server.received(rrq(), ("192.0.2.66", port), LOCAL)
+        net.clock.advance(0.11)
+    assert net.server.counters.displaced == 50
+    assert net.server.transfers.running == 3
+    honest.take()
+    for number in (2, 3, 4):
+        honest.deliver(wire.ack(number))
+    assert net.recorder.outcomes.count(Outcome.COMPLETED) == 1
+    forged = net.links[1:]
+    assert [link.closed for link in forged] == [True] * 50 + [False] * 2
+    # Given way is given up in silence: nobody is told who has never answered.
+    assert {wire.opcode_of(sent) for link in forged for sent in link.sent} == {Opcode.DATA}
+
+
+def test_transfer_gives_way_after_its_peer_had_time_to_answer() -> None:
+    """A boot storm above the bound keeps those who came first, as long as they may answer."""
+    net = network(max_transfers=1)
+    net.server.received(rrq(), PEER, LOCAL)
+    net.clock.advance(0.05)
+    net.server.received(rrq(), ("192.0.2.2", 1), LOCAL)
+    assert net.server.counters.shed == 1
+    assert not net.links[0].closed
+
+
+def test_answer_that_waits_in_the_socket_keeps_its_transfer() -> None:
+    """A busy server looks for an answer before it says that there was none."""
+    net = network(max_transfers=1)
+    link = net.request(Opcode.RRQ, "f", port=1)
+    link.waiting.append(wire.ack(1))
+    net.clock.advance(0.2)
+    net.server.received(rrq(), PEER, LOCAL)
+    assert net.server.counters.shed == 1
+    assert not link.closed
+
+
+def test_last_answer_that_waits_in_the_socket_completes_its_transfer() -> None:
+    """Nobody gives way then, and there is room."""
+    net = network(max_transfers=1)
+    link = net.request(Opcode.RRQ, "small", port=1)
+    link.waiting.append(wire.ack(1))
+    net.clock.advance(0.2)
+    net.server.received(rrq(), PEER, LOCAL)
+    assert net.recorder.outcomes == [Outcome.COMPLETED]
+    assert net.server.counters.shed == net.server.counters.displaced == 0
+    assert len(net.links) == 2
+
+
+def test_transfer_whose_file_is_not_open_yet_does_not_give_way() -> None:
+    """Who waits for a slow store can't have answered; those behind it can."""
+    net = network(max_transfers=2)
+    opening = Deferred[Any]()
+    opener = net.server.backend.open_reader
+    net.server.backend.open_reader = lambda path, context: (
+        opening if path == "slow" else opener(path, context)
+    )
+    net.request(Opcode.RRQ, "slow", port=1)
+    net.request(Opcode.RRQ, "f", port=2)
+    net.clock.advance(0.2)
+    net.request(Opcode.RRQ, "f", port=3)
+    assert [link.closed for link in net.links] == [False, True, False]
+
+
 def test_dallying_does_not_count_as_a_transfer() -> None:
     """A write that is complete leaves its place to the next one."""
     net = network(max_transfers=1)
@@ -317,6 +388,16 @@ def test_single_port_answers_from_the_request_port(monkeypatch: pytest.MonkeyPat
     ]
     net.server.received(wire.ack(1), ("192.0.2.3", 1), LOCAL)
     assert net.server.counters.ignored == 1
+
+
+@pytest.mark.parametrize("port", [69, 6969])
+def test_single_port_serves_no_other_server(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request from a server's port is forged; what we answer, that server could answer."""
+    net, shared = single_port(monkeypatch)
+    for request in (rrq(), wrq()):
+        net.server.received(request, ("192.0.2.2", port), ("192.0.2.69", 6969))
+    assert shared.sent == []
+    assert net.server.counters.ignored == 2
 
 
 def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening(

@@ -142,6 +142,33 @@ def test_failures_are_not_gathered() -> None:
     assert len(log.lines) == 3
 
 
+def test_flood_of_failures_is_summarised_once_a_minute() -> None:
+    """Each of 2,000 has its line, the rest one in all; the next minute begins anew."""
+    log = Log()
+    for number in range(5000):
+        name = f"f{number}".encode()
+        log.log.finished(statistics(name, outcome=Outcome.TIMED_OUT, ended=10.0))
+    assert len(log.lines) == 2000
+    log.clock.advance(60)
+    assert len(log.lines) == 2001
+    assert (log.lines[-1] or "").startswith('3000 more failed, the last: read "f4999" from ')
+    assert log.clock.getDelayedCalls() == []
+    log.log.finished(statistics(outcome=Outcome.FAILED, ended=10.0))
+    assert len(log.lines) == 2002
+    log.clock.advance(60)
+    assert len(log.lines) == 2002
+
+
+def test_stop_tells_of_failures_that_have_no_line() -> None:
+    """The summary does not wait for its minute then."""
+    log = Log()
+    for _ in range(2001):
+        log.log.finished(statistics(outcome=Outcome.REFUSED, ended=10.0))
+    log.log.flush()
+    assert (log.lines[-1] or "").startswith("1 more failed, the last: ")
+    assert log.clock.getDelayedCalls() == []
+
+
 def test_what_was_gathered_is_told_before_the_end() -> None:
     """A stop loses no line and leaves no timer."""
     log = Log()

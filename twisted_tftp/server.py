@@ -31,6 +31,9 @@ from twisted_tftp.session import ReadSession, Session, Wiring, WriteSession
 from twisted_tftp.transferlog import TransferLog
 from twisted_tftp.transfers import Transfers
 
+#: Where servers are asked, which no client asks from (RFC 1350 section 4).
+TFTP_PORT = 69
+
 #: Seconds in which the same request from the same address and port is a repeated one.
 YOUNG = 1.0
 
@@ -52,9 +55,10 @@ _READING = {b"\0\1": True, b"\0\2": False}
 class Counters:
     """What the request port did not answer.
 
-    @ivar ignored: packets that are no request.
+    @ivar ignored: packets that are no client's request.
     @ivar repeated: requests that came again.
     @ivar shed: requests dropped because too many transfers ran, or no socket was left.
+    @ivar displaced: transfers that nobody had answered and that gave way to a request.
     @ivar malformed: requests answered with ERROR 4.
     @ivar denied: requests from addresses that may not ask.
     @ivar limited: requests above `rate`.
@@ -64,6 +68,7 @@ class Counters:
     ignored: int = 0
     repeated: int = 0
     shed: int = 0
+    displaced: int = 0
     malformed: int = 0
     denied: int = 0
     limited: int = 0
@@ -187,6 +192,10 @@ class TFTPServer(DatagramProtocol):
             else:
                 self.counters.ignored += 1
             return
+        if self.policy.single_port and local is not None and peer[1] in (TFTP_PORT, local[1]):
+            # Another server's port, forged: two servers would take each other for clients.
+            self.counters.ignored += 1
+            return
         if not self.accepting:
             return
         if not self._access.allows(peer[0]):
@@ -210,10 +219,13 @@ class TFTPServer(DatagramProtocol):
             self.counters.crowded += 1
             self._drops.add("max-per-client is reached", peer[0])
             return
-        if self.transfers.running >= self.policy.max_transfers:
-            self.counters.shed += 1
-            self._drops.add("max-transfers is reached", peer[0])
-            return
+        transfers = self.transfers
+        if transfers.running >= self.policy.max_transfers:
+            self.counters.displaced += transfers.make_room(self.clock())
+            if transfers.running >= self.policy.max_transfers:
+                self.counters.shed += 1
+                self._drops.add("max-transfers is reached", peer[0])
+                return
         try:
             link = self._open_link(peer, local, reading)
         except OSError as error:

@@ -206,6 +206,14 @@ class Session:
         """Whether the peer has shown that it is there, by more than its request."""
         return self._machine is not None and self._machine.answered
 
+    def is_unanswered(self) -> bool:
+        """Whether the peer was sent something and has not answered: its address may be forged."""
+        if self._machine is None:
+            return False
+        if not self._policy.single_port:  # there what comes is read in its order
+            self.catch_up()
+        return not self.finished and not self.answered
+
     def catch_up(self) -> None:
         """Read what the peer has sent so far."""
         if self._machine is not None:
@@ -319,6 +327,10 @@ class Session:
             self._end(Outcome.CANCELLED, failure, tell=bool(message))
         else:
             self._close()
+
+    def give_way(self) -> None:
+        """End the transfer, for another one to begin, without a word: nobody has ever answered."""
+        self._end(Outcome.TIMED_OUT, TransferTimedOut("no answer, and others wait"), tell=False)
 
     def _fail(self, failure: Failure) -> None:
         """End the transfer with what went wrong on our side."""

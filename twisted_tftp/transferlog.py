@@ -1,4 +1,8 @@
-"""Log transfers: one line at the end of each, its progress at debug level."""
+"""Log transfers: one line at the end of each, its progress at debug level.
+
+Requests from forged addresses fail, and each failure is a line: beyond a bound those are counted,
+and told once a minute.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ from twisted_tftp.interfaces import ITransferObserver
 
 #: Seconds for which lines are gathered.
 GATHER = 0.1
+
+#: Failures that have a line of their own in each `MINUTE` seconds: more than a rack that looks for
+#: its configuration causes.
+FAILURES, MINUTE = 2000, 60.0
 
 #: Text that needs no escapes, as most names are.
 _PLAIN = re.compile(r"[ -!#-\[\]-~]*\Z")
@@ -55,6 +63,9 @@ class TransferLog:
         self._verbose = verbose
         self._reactor = reactor
         self._lines: list[str] = []
+        self._failures = 0  # in this minute
+        self._untold = ""  # the last one that has no line
+        self._minute: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
 
     def started(self, statistics: TransferStatistics) -> None:
@@ -92,7 +103,7 @@ class TransferLog:
         """
         line = _line(statistics)
         if statistics.outcome not in _QUIET:
-            self._log.warn("{lines}", lines=line)
+            self._failed(line)
         elif self._timer is None:
             self._log.info("{lines}", lines=line)
             self._timer = self._reactor.callLater(GATHER, self._gathered)
@@ -107,6 +118,27 @@ class TransferLog:
         lines, self._lines = self._lines, []
         if lines:
             self._log.info("{lines}", lines="\n".join(lines))
+        if self._minute is not None:
+            self._minute.cancel()
+            self._minute_is_over()
+
+    def _failed(self, line: str) -> None:
+        if self._minute is None:
+            self._minute = self._reactor.callLater(MINUTE, self._minute_is_over)
+        self._failures += 1
+        if self._failures <= FAILURES:
+            self._log.warn("{lines}", lines=line)
+        else:
+            self._untold = line
+
+    def _minute_is_over(self) -> None:
+        self._minute = None
+        untold = self._failures - FAILURES
+        self._failures = 0
+        if untold > 0:
+            self._log.warn(
+                "{count} more failed, the last: {line}", count=untold, line=self._untold
+            )
 
     def _gathered(self) -> None:
         self._timer = None

@@ -1,9 +1,10 @@
-"""Keep the running transfers: the bound on them, the look-up of repeats, the wait for the last."""
+"""Keep the running transfers: the look-up of repeats, who gives way, the wait for the last."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
+from itertools import islice
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -11,6 +12,10 @@ from twisted_tftp.session import Session
 
 #: Complete writes that still answer a repeated last block; each holds a socket.
 MAX_DALLYING = 1000
+
+#: Seconds that a peer has to answer before its transfer gives way to another one, and transfers
+#: that are looked at each time.
+PATIENCE, LOOKED_AT = 0.1, 16
 
 
 class Transfers:
@@ -26,6 +31,8 @@ class Transfers:
         self._running = 0
         self._of: Counter[str] = Counter()  # host to how many run
         self._dallying: dict[Session, None] = {}
+        # Those that run and may never have been answered, the oldest first.
+        self._doubtful: OrderedDict[Session, None] = OrderedDict()
         self._none_runs: list[Deferred[None]] = []
         self._none_left: list[Deferred[None]] = []
 
@@ -50,6 +57,7 @@ class Transfers:
     def add(self, session: Session) -> None:
         """Keep a session that is about to start."""
         self._sessions.add(session)
+        self._doubtful[session] = None
         self._by_key[session.key] = session
         self._running += 1
         self._of[session.context.peer.host] += 1
@@ -57,6 +65,7 @@ class Transfers:
     def finished(self, session: Session) -> None:
         """Count a session out whose file's part is over; it dallies, or is about to end."""
         self._running -= 1
+        self._doubtful.pop(session, None)
         host = session.context.peer.host
         self._of[host] -= 1
         if not self._of[host]:
@@ -76,6 +85,26 @@ class Transfers:
             del self._by_key[key]
         if not self._sessions:
             _fire(self._none_left)
+
+    def make_room(self, now: float) -> bool:
+        """End the oldest transfer whose peer had time to answer and has not; say if there was one.
+
+        A flood of requests from forged addresses fills the table with these, and who answers must
+        find room all the same.
+        """
+        doubtful = self._doubtful
+        for session in list(islice(doubtful, LOOKED_AT)):
+            if now - session.statistics.started < PATIENCE:
+                break  # those behind it are younger
+            if session.is_unanswered():
+                session.give_way()
+                return True
+            if session in doubtful:
+                if session.answered:
+                    del doubtful[session]
+                else:  # its file is not open yet
+                    doubtful.move_to_end(session)
+        return False
 
     def end_dallying(self, count: int = 100) -> int:
         """End up to `count` sessions that dally, the oldest first; return how many there were."""
