@@ -1,4 +1,4 @@
-"""Requests with forged addresses: how much is sent to who never asked, and what that could cause."""
+"""Requests with forged addresses: what is sent to who never asked, and what that could cause."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_address_that_never_answers_gets_four_datagrams(forged: str, times: int)
 def test_address_whose_request_is_refused_gets_one_datagram(forged: str) -> None:
     """An ERROR is sent once for each request, and is short."""
     (sent,) = answers(FORGED[forged])
-    assert wire.opcode_of(sent) is Opcode.ERROR
+    assert wire.opcode_of(sent) == Opcode.ERROR
     assert len(sent) <= 40
 
 
@@ -95,7 +95,7 @@ def test_amplification_is_what_the_docs_say(capsys: pytest.CaptureFixture[str]) 
         print("\n\nforged request                      octets   sent  octets   ratio")
         for name, received, count, octets, ratio in rows:
             print(f"{name:<35} {received:6} {count:6} {octets:7} {ratio:7.1f}")
-    for name, received, _, octets, ratio in rows:
+    for name, received, _, octets, _ in rows:
         if ", options" in name or "largest" in name:
             assert octets <= 4 * received
         else:
@@ -131,10 +131,7 @@ def test_daemon_sends_four_datagrams_to_who_never_answers(
     ):
         victim.sendto(FORGED[forged], ("127.0.0.1", daemon.port))
         daemon.wait_for_line("timed-out")
-        victim.setblocking(False)
-        received = []
+        received = [victim.recv(65535) for _ in range(4)]
         with pytest.raises(BlockingIOError):
-            while True:
-                received.append(victim.recv(65535))
-    assert len(received) == 4
+            victim.recv(65535, socket.MSG_DONTWAIT)
     assert len(set(received)) == 1
