@@ -29,6 +29,7 @@ NAMES = [
     "port-range",
     "cache",
     "max-upload",
+    "upload-quota",
     "max-transfers",
     "port",
     "write",
@@ -120,6 +121,7 @@ def test_a_setting_of_the_policy_is_taken(name: str, text: Any, value: Any) -> N
 def test_a_size_has_a_unit_or_none(text: str, octets: int) -> None:
     """Units are powers of 1024, in any case."""
     assert settings({"max-upload": text}).policy.max_upload == octets
+    assert settings({"upload-quota": text}).upload_quota == octets
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ from twisted_tftp.backends.filesystem import (
     CHUNK,
     FLUSH,
     HOLD,
-    UPLOAD_PREFIX,
     FilesystemBackend,
     FilesystemReader,
     FilesystemWriter,
@@ -128,7 +127,7 @@ def opened(directory: Path) -> list[str]:
 
 def leftovers(directory: Path) -> list[str]:
     """Return the temporary files beneath `directory`."""
-    return [path.name for path in directory.rglob(f"{UPLOAD_PREFIX}*")]
+    return [path.name for path in directory.rglob(".tftp-upload-*")]
 
 
 @pytest.fixture(autouse=True)

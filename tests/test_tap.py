@@ -43,10 +43,12 @@ def test_every_option_arrives(tmp_path: Path) -> None:
         *("--write", "create", "--timeout", "2", "--retries", "4", "--retransmit", "fixed"),
         *("--drain", "1", "--max-blksize", "1428", "--max-windowsize", "16"),
         *("--port-range", "40000:40999", "--rollover", "1", "--max-upload", "20M"),
+        *("--upload-quota", "1G"),
         *("--max-transfers", "99", "--verbose"),
     ).settings
     assert settings.host == ("127.0.0.1", "::1")
     assert settings.verbose
+    assert settings.upload_quota == 1 << 30
     policy = settings.policy
     assert (policy.timeout, policy.retries, policy.max_upload) == (2.0, 4, 20 << 20)
     assert (policy.max_blksize, policy.max_windowsize) == (1428, 16)

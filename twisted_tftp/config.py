@@ -33,6 +33,7 @@ class Settings:
     @ivar host: addresses to listen on; none for all of IPv4 and IPv6.
     @ivar port: the request port.
     @ivar cache: octets of small files that are kept in memory.
+    @ivar upload_quota: octets of all files that uploads may lead to; None for no bound.
     @ivar write: `never`, `create` or `overwrite`.
     @ivar drain: seconds that running transfers have to finish when the service stops.
     @ivar policy: what is granted to clients.
@@ -44,6 +45,7 @@ class Settings:
     port: int = 69
     write: str = WriteMode.NEVER.value
     cache: int = CACHE
+    upload_quota: int | None = None
     drain: float = 5.0
     policy: Policy = field(default_factory=Policy)
     verbose: bool = False
@@ -93,6 +95,7 @@ def settings(raw: Mapping[str, Any]) -> Settings:
         port=port,
         write=_choice(raw, "write", WriteMode, WriteMode.NEVER).value,
         cache=_size(raw, "cache", Settings.cache),
+        upload_quota=_size(raw, "upload-quota", None),
         drain=drain,
         policy=policy,
         verbose=bool(raw.get("verbose")),

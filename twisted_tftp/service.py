@@ -133,6 +133,14 @@ class TFTPService(Service):
         for port in self._ports:
             address = port.getHost()
             self._log.info("serving on {host} port {port}", host=address.host, port=address.port)
+        if isinstance(self._backend, FilesystemBackend):
+            sweeping = self._backend.sweep()
+            sweeping.addCallback(self._swept)
+            sweeping.addErrback(lambda failure: self._log.failure("no sweep", failure=failure))
+
+    def _swept(self, count: int) -> None:
+        if count:
+            self._log.info("removed {count} uploads that a crash had cut off", count=count)
 
     def stopService(self) -> Deferred[None]:
         """Refuse new requests; fire when running transfers are done or `drain` has passed."""
@@ -207,7 +215,9 @@ class TFTPService(Service):
 def make_service(settings: Settings) -> TFTPService:
     """Return the service that `settings` describe."""
     return TFTPService(
-        FilesystemBackend(settings.root, settings.write, cache=settings.cache),
+        FilesystemBackend(
+            settings.root, settings.write, cache=settings.cache, quota=settings.upload_quota
+        ),
         port=settings.port,
         host=settings.host,
         drain=settings.drain,

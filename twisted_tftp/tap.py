@@ -22,6 +22,7 @@ _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
             ("write", "MODE", "never, create (new files only) or overwrite [default never]"),
             ("cache", "SIZE", "small files kept in memory, SIZE in all; 0 for none [default 16M]"),
             ("max-upload", "SIZE", "refuse larger uploads; 100000, 64k, 20M, 4G [default none]"),
+            ("upload-quota", "SIZE", "refuse uploads above SIZE of all files [default none]"),
         ],
     ),
     (

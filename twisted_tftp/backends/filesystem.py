@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
-import stat
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
@@ -22,17 +20,15 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from twisted_tftp.backends.beneath import Place, find
+from twisted_tftp.backends.beneath import find
 from twisted_tftp.backends.cached import CachedOpener, Found
 from twisted_tftp.backends.contents import Contents, Identity, identity
 from twisted_tftp.backends.naming import WriteMode
+from twisted_tftp.backends.quota import Quota
+from twisted_tftp.backends.upload import Upload, sweep
 from twisted_tftp.context import TransferContext
-from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
+from twisted_tftp.errors import AccessViolation
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
-
-#: Uploads are written under such a name beside their target; what remains after a crash of the
-#: machine can be told by it.
-UPLOAD_PREFIX = ".tftp-upload-"
 
 #: Octets of an upload that are given to a thread at a time, and held before the client waits.
 FLUSH, HOLD = 256 * 1024, 1024 * 1024
@@ -47,14 +43,8 @@ CHUNK, CHUNKS_IN_ALL = 256 * 1024, 64 * 1024 * 1024
 #: Octets that the system is asked to fetch beyond a page that was not in memory.
 READ_AHEAD = 1024 * 1024
 
-#: What a file system without hard links answers to link().
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-
 #: Octets of small files that are kept in memory where nothing else is said.
 CACHE = 16 * 1024 * 1024
-
-#: Buffers that one system call takes.
-IOV_MAX = 1024
 
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 
@@ -76,6 +66,7 @@ class FilesystemBackend:
         write: str = "never",
         *,
         cache: int = CACHE,
+        quota: int | None = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
     ) -> None:
@@ -84,6 +75,8 @@ class FilesystemBackend:
         @param root: a directory; it is looked up at each request, so it may be replaced.
         @param write: `never`, `create` (no file is replaced) or `overwrite`.
         @param cache: octets of small files to keep in memory; 0 for none.
+        @param quota: octets that uploads may make the files beneath `root` have in all; None for
+            no bound.
         @param in_thread: how to run what may block; None for threads of its own.
         @param write_behind: whether uploads are written in threads. If not, whoever brings the
             octets waits for each write: 1.5 times as fast for who has nothing else to do.
@@ -91,6 +84,7 @@ class FilesystemBackend:
         self.root = root
         self._write_behind = write_behind
         self._write = WriteMode(write)
+        self._quota = None if quota is None else Quota(root, quota)
         self._cached = CachedOpener(root)
         self._contents = Contents(cache)
         self._chunks = _Chunks()
@@ -163,9 +157,15 @@ class FilesystemBackend:
         in_thread = self._in_write_thread
         return _given_or_dropped(
             in_thread,
-            lambda: _Upload(self.root, path, replace, size),
+            lambda: Upload(self.root, path, replace, size, self._quota),
             lambda upload: FilesystemWriter(upload, in_thread, self._write_behind),
         )
+
+    def sweep(self) -> Deferred[int]:
+        """Remove what uploads left behind that a crash has cut off; fires with how many."""
+        if self._write is WriteMode.NEVER:
+            return succeed(0)
+        return self._in_write_thread(sweep, self.root)
 
 
 class _Threads:
@@ -347,149 +347,6 @@ def _read(descriptor: int, offset: int, length: int, read_ahead: bool) -> bytes:
     return b"".join(pieces)
 
 
-class _Upload:
-    """A temporary file that will take its target's place; everything here may block.
-
-    @ivar discarded: `discard` was called.
-    """
-
-    def __init__(self, root: str, path: str, replace: bool, size: int) -> None:
-        """Create the temporary file.
-
-        @param replace: whether a file that is there may be replaced.
-        @param size: octets that the client has announced, or 0.
-        @raise FileAlreadyExists: the file exists and may not be replaced.
-        @raise AccessViolation: what has the name can't be replaced by a file.
-        @raise DiskFull: there is no room for `size` octets.
-        """
-        self.discarded = False
-        self._replace = replace
-        self._place: Place = find(root, path)
-        try:
-            mode = self._check_target()
-            space = os.fstatvfs(self._place.directory)
-            if size > space.f_bavail * space.f_frsize:
-                raise DiskFull("there is no room for a file of that size")
-            self._temporary = UPLOAD_PREFIX + secrets.token_hex(8)
-            self._descriptor = os.open(
-                self._temporary,
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-                0o666,
-                dir_fd=self._place.directory,
-            )
-        except BaseException:
-            self._place.close()
-            raise
-        if mode is not None:
-            # Some file systems know no modes (vfat).
-            with contextlib.suppress(OSError):
-                os.fchmod(self._descriptor, mode)
-
-    def _check_target(self) -> int | None:
-        """Return the mode of the file to be replaced, None where there is none."""
-        place = self._place
-        try:
-            status = place.stat()
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            raise AccessViolation("not a regular file")
-        if not self._replace:
-            raise FileAlreadyExists()
-        # A rename asks for the directory's permission only; the file's own counts here too.
-        if not os.access(place.name, os.W_OK, dir_fd=place.directory, effective_ids=True):
-            raise AccessViolation("the file is read-only")
-        return status.st_mode & 0o777
-
-    def write(self, pieces: list[bytes]) -> None:
-        """Append to the temporary file."""
-        for first in range(0, len(pieces), IOV_MAX):
-            some = pieces[first : first + IOV_MAX]
-            written = os.writev(self._descriptor, some)
-            if written < sum(map(len, some)):  # as a signal or a full disk may have it
-                rest = memoryview(b"".join(some))[written:]
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
-
-    def commit(self, rest: list[bytes]) -> None:
-        """Append `rest`, make the file durable, and put it in its place at once.
-
-        Once it is there nothing is a failure any more: the client must not be told of one.
-        """
-        self.write(rest)
-        os.fsync(self._descriptor)
-        self._close()  # before the rename: some file systems tell of a failed write here only
-        place, temporary = self._place, self._temporary
-        if self._replace:
-            self._rename()
-        else:
-            try:
-                os.link(
-                    temporary,
-                    place.name,
-                    src_dir_fd=place.directory,
-                    dst_dir_fd=place.directory,
-                    follow_symlinks=False,
-                )
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                self._take_name()
-            else:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=place.directory)
-        with contextlib.suppress(OSError):
-            self._sync_directory()
-        with contextlib.suppress(OSError):
-            place.close()
-
-    def discard(self) -> None:
-        """Remove the temporary file."""
-        self.discarded = True
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._temporary, dir_fd=self._place.directory)
-        finally:
-            try:
-                self._close()
-            finally:
-                self._place.close()
-
-    def _rename(self) -> None:
-        directory = self._place.directory
-        os.rename(self._temporary, self._place.name, src_dir_fd=directory, dst_dir_fd=directory)
-
-    def _take_name(self) -> None:
-        """Take a free name where there are no hard links (vfat): an empty file, then a rename.
-
-        The empty file can be seen for a moment; a crash in that moment leaves it.
-
-        @raise FileExistsError: the name is taken.
-        """
-        place = self._place
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(place.name, flags, 0o666, dir_fd=place.directory))
-        try:
-            self._rename()
-        except BaseException:
-            os.unlink(place.name, dir_fd=place.directory)
-            raise
-
-    def _close(self) -> None:
-        # Closed or not, a descriptor that close() was called for is not ours any more.
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def _sync_directory(self) -> None:
-        """Make the new name durable."""
-        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._place.directory)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
 @implementer(IFileWriter)
 class FilesystemWriter:
     """Write an upload: through a thread, some blocks behind the client; or at once.
@@ -498,7 +355,7 @@ class FilesystemWriter:
     there fails the next call, at the latest the commit, before the client's last ACK.
     """
 
-    def __init__(self, upload: _Upload, in_thread: InThread, behind: bool = True) -> None:
+    def __init__(self, upload: Upload, in_thread: InThread, behind: bool = True) -> None:
         self._upload = upload
         self._in_thread = in_thread
         self._behind = behind

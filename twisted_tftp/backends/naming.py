@@ -1,10 +1,15 @@
-"""Split the name in a request into the components of a path below a root."""
+"""Say what names mean: those in requests, those of uploads that are not whole yet."""
 
 from __future__ import annotations
 
+import re
+import secrets
 from enum import Enum
 
 from twisted_tftp.errors import AccessViolation, FileNotFound
+
+_UPLOAD_PREFIX = ".tftp-upload-"
+_TEMPORARY = re.compile(re.escape(_UPLOAD_PREFIX) + r"[0-9a-f]{16}\Z")
 
 #: What Linux takes for a path; nothing longer can be there.
 MAX_PATH = 4096
@@ -31,3 +36,13 @@ def components(path: str) -> list[str]:
     if path.endswith(("/", "/.", "/..")) or path in (".", ".."):
         raise AccessViolation("not a regular file")
     return [component for component in path.split("/") if component not in ("", ".")]
+
+
+def temporary_name() -> str:
+    """Return a name for an upload while it is written; nobody can guess it."""
+    return _UPLOAD_PREFIX + secrets.token_hex(8)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of that name is an upload that is not whole yet, or never will be."""
+    return _TEMPORARY.match(name) is not None

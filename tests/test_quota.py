@@ -1,0 +1,144 @@
+"""The files of a tree grow through uploads up to a bound, and no further."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+
+from tests.test_filesystem import asking, leftovers, refusal, upload, value
+from twisted_tftp.backends import quota as quota_module
+from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.backends.quota import Quota
+from twisted_tftp.errors import DiskFull
+
+
+def serving(root: Path, quota: int, write: str = "overwrite") -> FilesystemBackend:
+    return FilesystemBackend(str(root), write, quota=quota, in_thread=maybeDeferred)
+
+
+def test_files_that_are_there_count(tmp_path: Path) -> None:
+    """What operators put there, links of one file once, and no links to elsewhere."""
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "file").write_bytes(bytes(600))
+    os.link(tmp_path / "deep" / "er" / "file", tmp_path / "link")
+    (tmp_path / "symbolic").symlink_to("/etc/passwd")
+    (tmp_path / ".tftp-upload-0123456789abcdef").write_bytes(bytes(5000))
+    backend = serving(tmp_path, 1000)
+    upload(backend, "a", bytes(400))
+    with pytest.raises(DiskFull, match="quota"):
+        upload(backend, "b", b"x")
+    (tmp_path / ".tftp-upload-0123456789abcdef").unlink()
+    assert leftovers(tmp_path) == []
+    assert not (tmp_path / "b").exists()
+
+
+def test_file_that_replaces_another_takes_its_room(tmp_path: Path) -> None:
+    """A configuration that a switch writes each night counts once."""
+    backend = serving(tmp_path, 1000)
+    for size in (600, 300, 400, 0, 500):
+        upload(backend, "config", bytes(size))
+    upload(backend, "other", bytes(500))
+    assert isinstance(refusal(lambda: upload(backend, "third", b"x")), DiskFull)
+
+
+def test_announced_size_above_the_quota_is_refused_before_an_octet_is_sent(
+    tmp_path: Path,
+) -> None:
+    """The client is told at once."""
+    backend = serving(tmp_path, 1000)
+    with pytest.raises(DiskFull):
+        value(backend.open_writer("new", asking(1001)))
+    assert list(tmp_path.iterdir()) == []
+    value(value(backend.open_writer("new", asking(1000))).abort())
+
+
+def test_uploads_under_way_share_the_quota(tmp_path: Path) -> None:
+    """Together they do not pass it; one that fails gives its part back."""
+    backend = serving(tmp_path, 1_000_000)
+    one, two = (value(backend.open_writer(name, asking())) for name in ("one", "two"))
+    value(one.write(bytes(600_000)))
+    value(two.write(bytes(600_000)))  # what fails there fails the next call
+    with pytest.raises(DiskFull):
+        value(two.commit())
+    value(two.abort())
+    value(one.abort())
+    upload(backend, "three", bytes(1_000_000))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["three"]
+
+
+def test_room_that_somebody_made_is_seen(tmp_path: Path) -> None:
+    """An upload that does not fit has the tree measured again, once a second at most."""
+    now = [0.0]
+    quota = Quota(str(tmp_path), 1000, lambda: now[0])
+    (tmp_path / "old").write_bytes(bytes(800))
+    with pytest.raises(DiskFull):
+        quota.check(500)
+    (tmp_path / "old").unlink()
+    with pytest.raises(DiskFull):
+        quota.check(500)
+    now[0] = 1.0
+    quota.check(500)
+
+
+def test_what_others_wrote_is_seen_after_a_minute(tmp_path: Path) -> None:
+    """The tree is measured at intervals, and not for each upload."""
+    now = [0.0]
+    quota = Quota(str(tmp_path), 1000, lambda: now[0])
+    quota.check(1000)
+    (tmp_path / "new").write_bytes(bytes(800))
+    now[0] = 59.0
+    quota.check(1000)
+    now[0] = 60.0
+    with pytest.raises(DiskFull):
+        quota.check(1000)
+
+
+def test_upload_that_ends_while_the_tree_is_measured_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not have been seen, so it is added."""
+    quota = Quota(str(tmp_path), 1000)
+    quota.hold(700)
+
+    def measure(root: str) -> int:
+        quota.commit(700, 0)
+        return 0
+
+    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
+    with pytest.raises(DiskFull):
+        quota.check(400)
+
+
+def test_upload_waits_for_the_first_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that come at once are both held against what is there."""
+    measuring, go_on = threading.Event(), threading.Event()
+
+    def measure(root: str) -> int:
+        measuring.set()
+        go_on.wait(30)
+        return 1000
+
+    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
+    quota = Quota(str(tmp_path), 1000)
+    refused: list[DiskFull] = []
+
+    def check() -> None:
+        try:
+            quota.check(1)
+        except DiskFull as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=check) for _ in range(2)]
+    threads[0].start()
+    measuring.wait(30)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert len(refused) == 2
