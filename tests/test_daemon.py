@@ -206,17 +206,8 @@ def test_help_begins_with_one_usage_line() -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        *(
-            "root",
-            "write",
-            "max-upload",
-            "upload-quota",
-            "host",
-            "port",
-            "port-range",
-            "single-port",
-            "timeout",
-        ),
+        *("root", "write", "max-upload", "upload-quota", "host", "port", "port-range"),
+        *("single-port", "timeout"),
         *("retries", "retransmit", "drain", "max-blksize", "max-windowsize", "rollover"),
         *("max-transfers", "verbose", "version", "help"),
     ],

@@ -118,8 +118,10 @@ def test_upload_waits_for_the_first_measurement(
 ) -> None:
     """Two that come at once are both held against what is there."""
     measuring, go_on = threading.Event(), threading.Event()
+    measured = []
 
     def measure(root: str) -> int:
+        measured.append(root)
         measuring.set()
         go_on.wait(30)
         return 1000
@@ -142,3 +144,4 @@ def test_upload_waits_for_the_first_measurement(
     for thread in threads:
         thread.join(30)
     assert len(refused) == 2
+    assert len(measured) == 1
