@@ -6,11 +6,14 @@
 import os
 
 from twisted.application.service import Application
+from twisted.internet import reactor
 
+from twisted_tftp.alarms import use_monotonic_time
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.backends.readonly import ReadOnlyBackend
 from twisted_tftp.policy import Policy
 from twisted_tftp.service import TFTPService
+from twisted_tftp.signals import signals
 
 root = os.environ.get("TFTP_ROOT", ".")
 port = int(os.environ.get("TFTP_PORT", "6969"))
@@ -24,3 +27,8 @@ service = TFTPService(
     policy=Policy(max_windowsize=16),
 )
 service.setServiceParent(application)
+
+# Where the process is for this service alone: timers that do not depend on the time of day, and
+# SIGHUP, which has the files looked at anew instead of ending the process.
+use_monotonic_time(reactor)
+signals.serve(reactor, service, foreground=True)

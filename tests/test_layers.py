@@ -47,7 +47,8 @@ LAYERS = [
     ["arguments"],
     ["config", "progress", "stormcli", "doctorcli"],
     ["service", "cli"],
-    ["tap", "__main__"],
+    ["signals", "__main__"],
+    ["tap"],
 ]
 
 

@@ -6,12 +6,14 @@ entry of a heap costs a tenth of that.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.runtime import seconds
 
 #: With more alarms than so many each may be late by so much a piece, up to a bound: a server of a
 #: thousand transfers is then woken half as often for deadlines that have moved on. (Each costs
@@ -26,6 +28,17 @@ KEPT = 1000
 
 #: A deadline, a number that makes it unique, and what to call then: None once it was cancelled.
 Alarm = list[Any]
+
+
+def use_monotonic_time(reactor: Any) -> None:
+    """Let timers of the global `reactor` go by a clock that nobody sets.
+
+    Twisted's go by the time of day: when that is set back, they are late by as much. To be called
+    by who has the process to himself, before there are timers: some parts of Twisted, such as the
+    log of its web server, take `reactor.seconds` for the time of day.
+    """
+    if reactor.seconds is seconds and not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
 
 
 class Alarms:

@@ -23,6 +23,7 @@ from twisted.internet.error import DNSLookupError
 from twisted.python.failure import Failure
 
 from twisted_tftp import __version__, doctorcli, stormcli, wire
+from twisted_tftp.alarms import use_monotonic_time
 from twisted_tftp.arguments import seconds, udp_port, whole_number
 from twisted_tftp.client import WINDOWSIZE, TFTPClient, TransferResult
 from twisted_tftp.errors import (
@@ -84,6 +85,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(words)
     from twisted.internet import reactor
+
+    use_monotonic_time(reactor)
 
     try:
         if chosen.command == "doctor":

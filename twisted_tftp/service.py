@@ -98,6 +98,7 @@ class TFTPService(Service):
         self._access = Access(self._policy, time.monotonic)
         self._drops = Drops(time.monotonic)
         self._ports: list[RequestPort] = []
+        self._awaited: Deferred[None] | None = None  # what a stop waits for
         self.transfers = Transfers()
         self.servers: list[TFTPServer] = []
 
@@ -151,7 +152,7 @@ class TFTPService(Service):
         closed: list[Any] = []
         if not self._policy.single_port:
             closed.append(self._close_ports())
-        running = self.transfers.when_none_runs()
+        running = self._awaited = self.transfers.when_none_runs()
         if self.transfers.running:
             self._log.info("waiting for {count} transfers", count=self.transfers.running)
             deadline = self._reactor.callLater(self._drain, running.cancel)
@@ -163,9 +164,19 @@ class TFTPService(Service):
         running.addBoth(lambda _: self._flush_log())
         return running
 
+    def stop_now(self) -> None:
+        """Wait no longer for transfers, where a stop does."""
+        if self._awaited is not None:
+            self._awaited.cancel()
+
+    def reload(self) -> None:
+        """Forget what is remembered of the files."""
+        if isinstance(self._backend, FilesystemBackend):
+            self._backend.forget()
+
     def _cancel_all(self) -> Deferred[None]:
         """End what still runs; fire when its files are released, or soon all the same."""
-        released = self.transfers.cancel_all("the server is being stopped")
+        released = self._awaited = self.transfers.cancel_all("the server is being stopped")
         if not released.called:
             limit = self._reactor.callLater(GRACE, released.cancel)
             released.addBoth(lambda _: limit.active() and limit.cancel())

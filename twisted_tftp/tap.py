@@ -7,11 +7,14 @@ import sys
 import textwrap
 from typing import Any, ClassVar, NoReturn
 
+from twisted.application.app import ServerOptions
 from twisted.python import usage
 
 from twisted_tftp import __version__
+from twisted_tftp.alarms import use_monotonic_time
 from twisted_tftp.config import settings
 from twisted_tftp.service import TFTPService, make_service
+from twisted_tftp.signals import signals
 
 #: Title, then (option, placeholder of its value or None for a flag, text).
 _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
@@ -77,6 +80,9 @@ _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
     ),
 ]
 
+
+#: What twistd logs to where it is told of no file and becomes a daemon.
+DEFAULT_LOG = "twistd.log"
 
 #: Options that may be given several times.
 _LISTS = ("host", "allow", "deny", "allow-write")
@@ -145,6 +151,15 @@ class Options(usage.Options):
             self.settings = settings(self)
         except ValueError as error:
             raise usage.UsageError(str(error)) from None
+        self.foreground = True
+        twistd = self.parent
+        if not isinstance(twistd, ServerOptions):
+            return  # twist's, which always logs to where it is told of for good
+        self.foreground = bool(twistd.get("nodaemon") or twistd.get("debug"))
+        path = twistd["logfile"] or ("" if self.foreground else DEFAULT_LOG)
+        if path not in ("", "-") and not twistd["logger"] and not twistd.get("syslog"):
+            signals.log_path = path
+            twistd["logger"] = "twisted_tftp.signals.open_log"
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the options in groups."""
@@ -166,4 +181,9 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> TFTPService:
     """Return the service; what twistd calls with the parsed options."""
-    return make_service(options.settings)
+    from twisted.internet import reactor
+
+    use_monotonic_time(reactor)
+    service = make_service(options.settings)
+    signals.serve(reactor, service, options.foreground)
+    return service

@@ -114,6 +114,10 @@ class CachedOpener:
                 self.in_memory = kind in MEMORY
                 self._device = device
 
+    def forget(self) -> None:
+        """Find nothing before `learn` is called again."""
+        self._device = None
+
     def find(self, path: str) -> Found | None:
         """Return the regular file of that name, or None where only a thread can tell.
 

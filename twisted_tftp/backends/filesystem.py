@@ -86,6 +86,7 @@ class FilesystemBackend:
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota)
         self._cached = CachedOpener(root)
+        self._cache = cache
         self._contents = Contents(cache)
         self._chunks = _Chunks()
         self._open_files: WeakValueDictionary[Identity, _OpenFile] = WeakValueDictionary()
@@ -160,6 +161,14 @@ class FilesystemBackend:
             lambda: Upload(self.root, path, replace, size, self._quota),
             lambda upload: FilesystemWriter(upload, in_thread, self._write_behind),
         )
+
+    def forget(self) -> None:
+        """Look at everything anew: contents, the kind of the file system, the room in the tree."""
+        self._cached.forget()
+        self._contents = Contents(self._cache)
+        self._open_files.clear()
+        if self._quota is not None:
+            self._quota.forget()
 
     def sweep(self) -> Deferred[int]:
         """Remove what uploads left behind that a crash has cut off; fires with how many."""

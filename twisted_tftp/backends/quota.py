@@ -45,6 +45,10 @@ class Quota:
             with self._lock:
                 self._refuse_unless_fits(octets)
 
+    def forget(self) -> None:
+        """Measure the tree at the next upload."""
+        self._measured_at = -OUTDATED
+
     def hold(self, octets: int) -> None:
         """Count `octets` more of a temporary file.
 

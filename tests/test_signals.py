@@ -1,0 +1,183 @@
+"""The daemon and the signals that people and their scripts send it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import TIMEOUT, TWIST, Daemon
+from tests.test_daemon import (
+    CONTENT,
+    LOCALHOST,
+    Peer,
+    TacDaemon,
+    ack,
+    assert_ended_well,
+    data,
+    error,
+    peer,
+    root,
+    rrq,
+    temporary_files,
+    wrq,
+)
+
+__all__ = ["peer", "root"]  # fixtures
+
+
+class LoggingDaemon(Daemon):
+    """A daemon that writes its log to a file.
+
+    @ivar log_path: the file.
+    """
+
+    def __init__(self, root: Path, log_path: Path, *options: str) -> None:
+        super().__init__(root, *options, hosts=[LOCALHOST], twistd=["--logfile", str(log_path)])
+        self.log_path = log_path
+
+    def _wait_until_serving(self) -> None:
+        wait_for_text(self.log_path, "serving on")
+
+
+def wait_for_text(path: Path, text: str) -> str:
+    """Wait until a file has `text`, and return all of it."""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        if path.exists() and text in (found := path.read_text()):
+            return found
+        time.sleep(0.01)  # nothing tells of a file's change everywhere
+    raise AssertionError(f"{path} has no {text!r}")
+
+
+def test_sighup_opens_the_log_anew(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """Who moves the log away has the next line in a new one, and none is lost."""
+    log, moved = tmp_path / "log", tmp_path / "log.old"
+    with LoggingDaemon(root, log) as daemon:
+        address = (LOCALHOST, daemon.port)
+        assert peer.fetch(b"file", address) == CONTENT
+        wait_for_text(log, "completed")
+        log.rename(moved)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for_text(log, "SIGHUP")
+        with Peer() as other:
+            assert other.fetch(b"file", address) == CONTENT
+        wait_for_text(log, "completed")
+        daemon.stop()
+    assert moved.read_text().count("completed") == log.read_text().count("completed") == 1
+    assert daemon.process.returncode in (0, -signal.SIGTERM)
+
+
+def test_log_that_can_not_be_opened_anew_is_kept(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """A server that has given up root may not write where root could; it says so and serves on."""
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    with LoggingDaemon(root, directory / "log") as daemon:
+        moved = tmp_path / "moved"
+        directory.rename(moved)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for_text(moved / "log", "the log can't be opened anew")
+        assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        wait_for_text(moved / "log", "completed")
+
+
+def test_sigusr1_rotates_the_log_as_twistd_does(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """What is known of twistd holds for this plugin too."""
+    log = tmp_path / "log"
+    with LoggingDaemon(root, log) as daemon:
+        assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        wait_for_text(log, "completed")
+        daemon.process.send_signal(signal.SIGUSR1)
+        assert "completed" in wait_for_text(tmp_path / "log.1", "completed")
+
+
+class TwistDaemon(Daemon):
+    """A daemon of `twist`."""
+
+    def command(self) -> list[str]:
+        command = super().command()
+        return [str(TWIST), "--log-format=text", *command[command.index("tftp") :]]
+
+
+@pytest.mark.parametrize("kind", [Daemon, TwistDaemon, TacDaemon])
+def test_sighup_does_not_end_the_daemon(
+    kind: type[Daemon], root: Path, tmp_path: Path, peer: Peer
+) -> None:
+    """Transfers go on, and a file that was kept in memory is looked at anew."""
+    with kind(root, directory=tmp_path) as daemon:
+        block, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for_line("SIGHUP")
+        assert peer.rest(block, transfer) == CONTENT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_stop_waits_for_nothing(number: int, root: Path, peer: Peer) -> None:
+    """Whoever stops the daemon twice means it: clients are told, and no half file is left."""
+    with Daemon(root, "--drain", "3600", "--write", "create", hosts=[LOCALHOST]) as daemon:
+        address = (LOCALHOST, daemon.port)
+        _, reading = peer.ask(rrq(b"file"), address)
+        with Peer() as writer:
+            _, writing = writer.ask(wrq(b"new"), address)
+            assert writer.ask(data(1, CONTENT[:512]), writing)[0] == ack(1)
+            daemon.process.send_signal(number)
+            daemon.wait_for_line("waiting for 2 transfers")
+            daemon.process.send_signal(number)
+            stopped = error(0, b"the server is being stopped")
+            assert peer.receive() == (stopped, reading)
+            assert writer.receive() == (stopped, writing)
+        daemon.wait()
+    assert temporary_files(root) == []
+    assert not (root / "new").exists()
+    if number == signal.SIGTERM:
+        assert_ended_well(daemon)
+
+
+#: `twistd` in a Python whose clock is set back by a day at SIGUSR2.
+SET_BACK = """
+import signal, sys, time
+
+right, wrong_by = time.time, [0]
+time.time = lambda: right() - wrong_by[0]
+time.real_sleep = time.sleep
+
+
+def set_back(number, frame):
+    wrong_by[0] += 86400
+    print("the clock was set back", flush=True)
+
+
+signal.signal(signal.SIGUSR2, set_back)
+sys.argv[0] = "twistd"
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+class SetBackDaemon(Daemon):
+    """A daemon whose clock can be set back."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", SET_BACK, *super().command()[1:]]
+
+
+def test_clock_that_is_set_back_delays_nothing(root: Path, peer: Peer) -> None:
+    """Lost blocks are sent again, silent clients given up and a drain ended, as at any time."""
+    options = ("--timeout", "0.2", "--retries", "3", "--drain", "0.5")
+    with SetBackDaemon(root, *options, hosts=[LOCALHOST]) as daemon, Peer() as silent:
+        address = (LOCALHOST, daemon.port)
+        first = silent.ask(rrq(b"file"), address)[0]
+        daemon.process.send_signal(signal.SIGUSR2)
+        daemon.wait_for_line("the clock was set back")
+        assert silent.sock.recv(1000) == first  # sent again
+        daemon.wait_for_line("timed-out")
+        assert peer.ask(rrq(b"file"), address)[0] == first
+        daemon.process.send_signal(signal.SIGUSR2)
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait()
+    assert re.search("read .*: (cancelled|timed-out)", daemon.log)
+    assert_ended_well(daemon)
