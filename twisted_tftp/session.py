@@ -80,6 +80,9 @@ class Wiring:
 class Session:
     """What reads and writes share: opening, the alarm, and an end that happens once.
 
+    Whatever a backend or an observer raises ends its transfer at most; SystemExit too, which some
+    libraries raise, and which would otherwise reach the reactor and cost it the hub.
+
     @ivar context: what was asked, and by whom.
     @ivar key: where the request came from and reached.
     @ivar request: the request's octets, to tell a repeated one.
@@ -185,7 +188,7 @@ class Session:
             if not isinstance(file, Deferred):
                 self._on_open(file)
                 return
-        except Exception:
+        except BaseException:  # see Session
             self._fail(Failure())
             return
         self._opening = file
@@ -408,7 +411,7 @@ class Session:
             opening.cancel()
         try:
             released = self._release()
-        except Exception:
+        except BaseException:  # see Session
             self._release_failed(Failure())
             released = None
         if isinstance(released, Deferred):
@@ -429,7 +432,7 @@ class Session:
     def _observe(self, event: str) -> None:
         try:
             getattr(self._wiring.observer, event)(self.statistics)
-        except Exception:
+        except BaseException:  # see Session
             self._log.failure("an observer failed")
 
 
@@ -487,7 +490,7 @@ class ReadSession(Session):
         offset, length = machine.offset, machine.length
         try:
             data = self._file.read(offset, length) if length else b""
-        except Exception:
+        except BaseException:  # see Session
             self._fail(Failure())
             return
         if isinstance(data, Deferred):
@@ -611,7 +614,7 @@ class WriteSession(Session):
             return
         try:
             written = self._file.write(data) if data else None
-        except Exception:
+        except BaseException:  # see Session
             self._fail(Failure())
             return
         if isinstance(written, Deferred):

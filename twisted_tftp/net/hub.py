@@ -217,7 +217,7 @@ class EpollHub:
                         link.doWrite()
                     if event != EPOLLOUT:
                         link.doRead()
-                except Exception:
+                except BaseException:  # the reactor would leave us for it, and all links with us
                     self._log.failure("a transfer's socket failed")
                 self.send_overdue()
             if self.outbox is not None:
