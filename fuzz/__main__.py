@@ -16,9 +16,9 @@ from fuzz.seeds import SEEDS
 from fuzz.targets import CORPUS, TARGETS
 
 #: Octets of an input at most; longer programs tell no more.
-LONGEST = 400
+LONGEST = 600
 
-#: Seconds for one input; the dearest one takes a tenth of one.
+#: Seconds for one input, which takes a few milliseconds: more means that something does not end.
 SLOWEST = 20
 
 #: The line of libFuzzer's that sums up: inputs, edges, the corpus.

@@ -19,20 +19,11 @@ LATE = 65_520
 #: A file whose neighbouring blocks differ, long enough for all shapes.
 FILE = bytes(at * 7 % 251 for at in range(251)) * (100 * (LATE + 80) // 251)
 
-#: Octets of a block, blocks of a window and octets of the file.
-SHAPES = [
-    (8, 1, 0),
-    (8, 1, 30),
-    (8, 2, 64),
-    (9, 3, 100),
-    (16, 4, 64),
-    (8, 7, 200),
-    (100, 1, 350),
-    (100, 64, 1000),
-    (8, 1, 7),
-    (8, 16, 640),
-    (30, 5, 149),
-]
+#: Octets of a file at most, but for what a late transfer has behind it.
+LONGEST_REST = 700
+
+#: Octets of a block and blocks of a window.
+SHAPES = [(8, 1), (8, 2), (9, 3), (16, 4), (8, 7), (30, 5), (100, 1), (8, 16), (100, 64)]
 
 #: Datagrams, or windows, for a peer that has never answered.
 UNANSWERED = 4
@@ -51,8 +42,9 @@ class Play:
         self.program = program
         first = program.byte()
         self.behind = LATE if first & 128 else 0
-        self.blksize, self.windowsize, size = SHAPES[(first & 127) % len(SHAPES)]
-        self.size = self.behind * self.blksize + size
+        self.blksize, self.windowsize = SHAPES[(first & 127) % len(SHAPES)]
+        #: Octets of the file: a few windows.
+        self.size = self.behind * self.blksize + program.number() % LONGEST_REST
         self.last = self.size // self.blksize + 1
         self.rollover = program.choice(list(Rollover))
         flags = program.byte()
@@ -89,6 +81,11 @@ class Play:
     def finish(self) -> None:
         """Let a read or a store that takes its time be done."""
         raise NotImplementedError
+
+    @property
+    def held(self) -> bool:
+        """Whether only the file can bring an end."""
+        return False
 
     def run(self) -> None:
         """Run the program, and then let the peer fall silent for ever."""
@@ -141,10 +138,11 @@ class Play:
         hangs = bool(self.flags & 32)  # a file that never answers is no reason to stay either
         limit = self.now + self.timing.patience + LONGEST_DALLY + 0.001
         for _ in range(self.retries + DOUBLINGS):
-            if not hangs or machine.deadline == _NEVER:
+            if not hangs or self.held:
                 self.finish()
             if self.ended:
                 return
+            assert machine.deadline < _NEVER or self.held, "nothing wakes it any more"
             if machine.deadline < _NEVER:
                 self.expire(0)
             assert self.now <= limit, "it is more patient than it should be"
@@ -282,6 +280,8 @@ class SenderPlay(Play):
         assert 1 <= len(headers) <= self.windowsize, "more than a window"
         first = self.sender.octets // self.blksize + 1
         last = first + len(headers) - 1
+        if first > self.behind + 1:
+            assert self.on_the_wire(first - 1) in self.acknowledged
         numbers = [wire.DATA_HEADERS[self.on_the_wire(each)] for each in range(first, last + 1)]
         assert list(headers) == numbers
         assert all(len(block) == self.blksize for block in blocks[:-1])
@@ -331,6 +331,10 @@ class ReceiverPlay(Play):
             self.receiver.complete and not self.receiver.octets % self.blksize
         )
 
+    @property
+    def held(self) -> bool:
+        return self.storing and self.receiver.complete  # a whole file is put in its place
+
     def data(self, block: int) -> bytes:
         """Return the true DATA of `block`."""
         end = min(block * self.blksize, self.size)
@@ -351,7 +355,9 @@ class ReceiverPlay(Play):
                 # No further away than block numbers can tell.
                 self.deliver(self.true_block(self.have + number % 60_000 - 30_000))
             else:
-                self.deliver(wire.DATA_HEADERS[number] + FILE[number:][: 4 * amount])
+                block = self.have + number % 16 - 3 if number & 0xFF00 else number
+                length = amount * self.blksize // 8
+                self.deliver(wire.DATA_HEADERS[block & 0xFFFF] + FILE[number : number + length])
         elif kind == 3:
             octets = self.program.octets(amount)
             if self.honest and octets[:2] == b"\0\3":

@@ -22,6 +22,7 @@ def request(data: bytes) -> None:
     else:
         assert asked.filename
         assert asked.mode in (wire.OCTET, wire.NETASCII)
+        assert all(name and name == name.lower() for name in asked.options)
         again = wire.parse_request(wire.encode_request(asked))
         assert again == asked
         assert list(again.options) == list(asked.options), "the order of the options counts"
@@ -30,6 +31,8 @@ def request(data: bytes) -> None:
     except IllegalOperation:
         pass
     else:
+        assert data[2:].endswith(b"\0") or len(data) <= 2
+        assert all(name and name == name.lower() for name in granted)
         assert wire.parse_oack(wire.oack(granted.items())) == granted
     code, message = wire.parse_error(memoryview(data))
     assert 0 <= code <= 0xFFFF

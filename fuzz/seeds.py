@@ -23,6 +23,7 @@ def _requests() -> Iterator[bytes]:
     yield b"\0\6a\0001\0A\0002\0"
     yield b"\0\5\0\1no such file\0"
     yield b"\0\5\0\10" + "é\x1b\n".encode() + b"\xff\0rest"
+    yield b"\0\5\0\0" + ("x" + "é" * 250).encode()
     yield b"\0\3\0\1octets"
     yield b"\0\4\xff\xff"
 
@@ -60,13 +61,21 @@ _FINISH, _EXPIRE, _WAKE, _TIME = _do(7), _do(5, 1), _do(5), _do(4, 3)
 def _machines() -> Iterator[bytes]:
     """Yield programs for senders and receivers: most operations are the same for both."""
     for shape in (first | late for first in range(len(machines.SHAPES)) for late in (0, 128)):
-        for flags in (4 | 8, 2 | 4 | 128, 1 | 4 | 8 | 64, 1 | 2 | 4 | 32):
-            head = bytes([shape, (shape + flags // 4) % 3, flags, 1, 0, shape % 4])
+        blksize, windowsize = machines.SHAPES[shape & 127]
+        flagses = (4 | 8, 2 | 4 | 128, 1 | 4 | 8 | 64, 1 | 2 | 4 | 32)
+        for flags, more in zip(flagses, (0, 1, blksize - 1, 3), strict=True):
+            size = min(blksize * windowsize * 4, 600 // blksize * blksize) + more
+            rollover = (shape + flags // 4) % 3
+            head = bytes([shape, size >> 8, size & 0xFF, rollover, flags, 1, 0, shape % 4])
             yield head + (_do(0) + _FINISH + _TIME) * 20
             yield head + (_do(0) + _FINISH + _EXPIRE + _do(1, 9) + _WAKE) * 5
             yield head + (_do(0) + _FINISH) * 3 + (_do(1, 8) + _TIME) * 4 + _FINISH + _do(0)
             yield head + _do(6) * 3 + _EXPIRE + _do(2) + b"\0\1" + _do(3, 5) + b"\0\4\0\0\0"
+            yield head + _do(0) + (_do(2, 9) + b"\1\4") * 2 + _do(7, 25) + b"a" + _FINISH
             yield head + (_do(7, 22) + _do(7, 23) + _FINISH + _TIME) * 4 + _do(7, 19) + b"abc"
+    for rollover in range(3):  # a window that the last number begins
+        head = bytes([128 | 1, 1, 0, rollover, 4 | 8 | 64, 1, 0, 0])
+        yield head + (_do(0) + _FINISH) * 25
 
 
 def _servers() -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +13,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from fuzz.inputs import Input
 from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
@@ -98,6 +100,26 @@ class SlowFile:
         return called
 
 
+class WatchedLink(MemoryLink):
+    """A link that notes what is sent after its end; who sends may pass over an exception."""
+
+    misused = False
+
+    def send(self, datagrams: Sequence[Buffer]) -> None:
+        self.misused |= self.closed
+        super().send(datagrams)
+
+
+class Network(MemoryNetwork):
+    """A network whose links are watched."""
+
+    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
+        """Open the link of a transfer."""
+        link = WatchedLink(self.clock.seconds)
+        self.links.append(link)
+        return link
+
+
 class Peer:
     """What has come of one transfer, as its client knows it."""
 
@@ -137,7 +159,7 @@ class ServerPlay:
         policy = program.choice(POLICIES)
         flags = program.byte()
         backend: Any = MemoryBackend(FILES, write="overwrite", capacity=6000)
-        self.network = MemoryNetwork(backend, policy)
+        self.network = Network(backend, policy)
         if flags & 1:
             self.network.server.backend = SlowFile(backend, self.network.clock)
         self.peers: list[Peer] = []
@@ -231,6 +253,10 @@ class ServerPlay:
         transfers = network.server.transfers
         assert len(transfers) == transfers.running == 0, "a transfer was forgotten"
         assert all(link.closed for link in network.links), "a socket was left open"
+        misused = [
+            link for link in network.links if isinstance(link, WatchedLink) and link.misused
+        ]
+        assert not misused, "something was sent after the end"
         events = [event for event, _ in network.recorder.events]
         assert events.count("started") == events.count("finished")
 
