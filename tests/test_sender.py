@@ -356,6 +356,15 @@ def test_without_rollover_an_unknown_size_fails_at_block_65536() -> None:
     assert source.machine.failure is not None
 
 
+def test_window_that_only_its_first_block_is_left_of_is_one_block() -> None:
+    """Where the last number is the first of a window, no more than its block goes with it."""
+    source = Source(bytes(8 * 65_600), rollover=Rollover.NONE, known_size=False, windowsize=2)
+    sent = source.start()
+    for block in range(2, 65_535, 2):
+        sent = source.ack(block, float(block))
+    assert sent == [b"\0\3\xff\xff" + bytes(8)]
+
+
 def test_echoes_are_forgotten_once_a_window_went_well() -> None:
     """A copy sent long ago does not make a true gap look like its echo."""
     for read_ahead in (0, 8 * 4 * 100):

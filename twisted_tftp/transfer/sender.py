@@ -278,6 +278,7 @@ class Sender:
             if count <= 0:
                 self._fail(_too_long())
                 return ()
+            data = data[: count * blksize]
         last = self._burst_end = before + count
         again = self._sent - before
         if again > 0:

@@ -1,0 +1,1 @@
+"""Feed the package inputs that nobody thought of: `python -m fuzz`; see README.md here."""

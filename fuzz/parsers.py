@@ -1,0 +1,169 @@
+"""Hold what reads octets from the network against what it promises: wire, options, netascii."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from fuzz.inputs import Input
+from twisted_tftp import netascii, options, wire
+from twisted_tftp.errors import IllegalOperation, OptionRefused, TFTPError, from_wire
+from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE, Policy, Rollover
+from twisted_tftp.trace import describe
+
+
+def request(data: bytes) -> None:
+    """Parse a datagram as each kind of packet; what parses is the same when sent and parsed."""
+    assert wire.opcode_of(data) == wire.opcode_of(memoryview(data))
+    try:
+        asked = wire.parse_request(data)
+    except IllegalOperation:
+        pass
+    else:
+        assert asked.filename
+        assert asked.mode in (wire.OCTET, wire.NETASCII)
+        assert all(name and name == name.lower() for name in asked.options)
+        again = wire.parse_request(wire.encode_request(asked))
+        assert again == asked
+        assert list(again.options) == list(asked.options), "the order of the options counts"
+    try:
+        granted = wire.parse_oack(memoryview(data))
+    except IllegalOperation:
+        pass
+    else:
+        assert data[2:].endswith(b"\0") or len(data) <= 2
+        assert all(name and name == name.lower() for name in granted)
+        assert wire.parse_oack(wire.oack(granted.items())) == granted
+    code, message = wire.parse_error(memoryview(data))
+    assert 0 <= code <= 0xFFFF
+    failure = from_wire(code, message)
+    told = wire.error(failure)
+    assert len(told) <= wire.HEADER_SIZE + wire.MAX_MESSAGE + 1
+    told_code, told_message = wire.parse_error(told)
+    assert told_code == failure.code
+    assert failure.message.startswith(told_message)
+    words = describe(data)
+    assert "\n" not in words
+    assert words.isprintable()
+
+
+#: What servers of all kinds may be set to.
+POLICIES = [
+    Policy(max_blksize=max_blksize, max_windowsize=max_windowsize, rollover=rollover)
+    for max_blksize, max_windowsize, rollover in (
+        (MAX_BLKSIZE, 64, Rollover.ZERO),
+        (1468, 32767, Rollover.ONE),
+        (512, 4, Rollover.NONE),
+        (1000, 1, Rollover.ONE),
+        (8, 1, Rollover.ZERO),
+    )
+]
+SIZES = (None, 1, 512, 2**32, 2**64 - 1)
+ROOMS = (None, 0, 500, 3000, 212_992)
+
+#: Options that lower a number, with the lowest one.
+_LOWERED = {"blksize": MIN_BLKSIZE, "blksize2": MIN_BLKSIZE, "windowsize": 1}
+
+
+def negotiation(data: bytes) -> None:
+    """Negotiate as a server, and read the OACK and any other one as the client that asked."""
+    source = Input(data)
+    policy = source.choice(POLICIES)
+    tsize, room = source.choice(SIZES), source.choice(ROOMS)
+    fields, _, other = source.rest().partition(b"\xff")
+    try:
+        asked = wire.parse_request(b"\0\1name\0octet\0" + fields).options
+    except TFTPError as failure:
+        raise AssertionError("a request is good, whatever its options are") from failure
+    grant = options.negotiate(asked, policy, tsize=tsize, room=room)
+    _check_grant(grant, asked, policy, tsize, room)
+    if grant.oack is not None:
+        answered = wire.parse_oack(grant.oack)
+        assert tuple(answered.items()) == grant.accepted
+        held = options.accept(asked, answered)
+        assert (held.blksize, held.windowsize) == (grant.blksize, grant.windowsize)
+        assert held.timeout == grant.timeout
+        if "rollover" in answered:
+            assert held.rollover is grant.rollover
+    try:
+        held = options.accept(asked, wire.parse_oack(b"\0\6" + other))
+    except (IllegalOperation, OptionRefused):
+        return
+    _check_held(held, asked)
+
+
+def _check_grant(
+    grant: options.Grant,
+    asked: Mapping[str, str],
+    policy: Policy,
+    tsize: int | None,
+    room: int | None,
+) -> None:
+    accepted = dict(grant.accepted)
+    assert (grant.oack is None) == (not accepted)
+    assert len(accepted) == len(grant.accepted)
+    for name, value in accepted.items():
+        given, wanted = int(value), int(asked[name])
+        if name in _LOWERED:
+            assert _LOWERED[name] <= given <= wanted, name
+        elif name == "tsize":
+            assert given == tsize
+        else:
+            assert given == wanted, name
+    if accepted.keys() & {"blksize", "blksize2"}:
+        assert grant.blksize <= policy.max_blksize
+        assert str(grant.blksize) in (accepted.get("blksize"), accepted.get("blksize2"))
+    else:
+        assert grant.blksize == 512
+    if "blksize2" in accepted:
+        assert grant.blksize.bit_count() == 1
+    if "windowsize" in accepted:
+        assert str(grant.windowsize) == accepted["windowsize"]
+        assert grant.windowsize <= policy.max_windowsize
+        window = grant.windowsize * (grant.blksize + wire.HEADER_SIZE)
+        assert room is None or grant.windowsize == 1 or window <= room
+    else:
+        assert grant.windowsize == 1
+    assert grant.timeout is None or 0.01 <= grant.timeout <= 255
+    if "rollover" not in accepted:
+        assert grant.rollover is policy.rollover
+
+
+def _check_held(held: options.Grant, asked: Mapping[str, str]) -> None:
+    """Check what an OACK that may be anything was taken for."""
+    assert {name for name, _ in held.accepted} <= asked.keys()
+    numbers = {name: int(value) for name, value in asked.items() if re.fullmatch("[0-9]+", value)}
+    sizes = [numbers[name] for name in ("blksize", "blksize2") if name in numbers]
+    assert MIN_BLKSIZE <= held.blksize <= max([512, *sizes])
+    assert 1 <= held.windowsize <= max(1, numbers.get("windowsize", 1))
+
+
+#: What a pair of netascii stands for; all else stands for itself.
+_PAIR = re.compile(rb"\r[\n\x00]")
+
+
+def translation(data: bytes) -> None:
+    """Translate a text in pieces and at once, there and back."""
+    source = Input(data)
+    cuts = [1 + source.byte() % 9 for _ in range(4)]
+    text = source.rest()
+    pieces: list[bytes] = []
+    at = 0
+    while at < len(text):
+        size = cuts[len(pieces) % len(cuts)]
+        pieces.append(text[at : at + size])
+        at += size
+    encoded = netascii.encode(text)
+    assert b"".join(map(netascii.encode, pieces)) == encoded
+    assert not re.search(rb"\r(?![\n\x00])|(?<!\r)\n", encoded), "not netascii"
+    assert _decoded([encoded]) == text
+    decoded = _PAIR.sub(lambda pair: pair[0].lstrip(b"\r").replace(b"\0", b"\r"), text)
+    assert _decoded([text]) == decoded
+    assert _decoded(pieces) == decoded
+    # The same cuts in what is sure to be netascii.
+    assert _decoded([encoded[at : at + cuts[0]] for at in range(0, len(encoded), cuts[0])]) == text
+
+
+def _decoded(pieces: list[bytes]) -> bytes:
+    decoder = netascii.Decoder()
+    return b"".join(map(decoder.decode, pieces)) + decoder.decode(b"", final=True)

@@ -1,0 +1,120 @@
+"""The fuzzer's corpus passes, and its targets see what is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fuzz.__main__
+from fuzz.seeds import SEEDS
+from fuzz.targets import CORPUS, TARGETS
+from twisted_tftp import netascii, options, wire
+from twisted_tftp.testing import MemoryLink
+from twisted_tftp.transfer import receiver, sender
+from twisted_tftp.transfer.blocks import Numbering
+from twisted_tftp.transfer.step import Step
+from twisted_tftp.translate import NetasciiReader
+
+FILES = {name: sorted((CORPUS / name).iterdir()) for name in TARGETS}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        pytest.param(name, file, id=f"{name}-{file.name[:8]}")
+        for name, files in FILES.items()
+        for file in files
+    ],
+)
+def test_input_of_the_corpus_passes(name: str, file: Path) -> None:
+    """What the fuzzer has reached so far is right."""
+    TARGETS[name](file.read_bytes())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seed_passes(name: str) -> None:
+    """Ordinary packets and transfers are right."""
+    for seed in SEEDS[name]():
+        TARGETS[name](seed)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_corpus_is_small(name: str) -> None:
+    """A corpus is some dozens of short inputs, so that all of them run with the tests."""
+    sizes = [file.stat().st_size for file in FILES[name]]
+    assert 0 < len(sizes) < 150
+    assert max(sizes) < 1000
+
+
+def without_rollover(self: Numbering, block: int) -> int:
+    return block & 0xFFFF
+
+
+def any_number(asked: Any, name: str, low: int, high: int) -> int | None:
+    return int(asked[name]) if asked.get(name, "").isdecimal() else None
+
+
+def wrong_order(octets: bytes) -> bytes:
+    return octets.replace(b"\n", b"\r\n").replace(b"\r", b"\r\x00")
+
+
+def forgetful(self: netascii.Decoder, octets: bytes, final: bool = False) -> bytes:
+    return octets.replace(b"\r\n", b"\n").replace(b"\r\x00", b"\r")
+
+
+def broken(*arguments: Any) -> Any:
+    raise ValueError("a bug")
+
+
+BUGS: list[tuple[str, Any, str, Any]] = [
+    ("request", wire, "_text", lambda octets: octets.decode("ascii")),
+    ("request", wire, "parse_error", lambda datagram: (datagram[3], "")),
+    ("options", options, "_number", any_number),
+    ("options", options, "DEFAULT_BLKSIZE", 1024),
+    ("netascii", netascii, "encode", wrong_order),
+    ("netascii", netascii.Decoder, "decode", forgetful),
+    ("sender", sender, "UNANSWERED_DATAGRAMS", 5),
+    ("sender", sender.Sender, "_fail", lambda self, failure: Step.WAIT),
+    ("sender", Numbering, "number", without_rollover),
+    ("receiver", receiver, "UNANSWERED_DATAGRAMS", 5),
+    ("receiver", receiver.Receiver, "_fail", lambda self, failure: Step.WAIT),
+    ("receiver", Numbering, "ahead", lambda self, number, block: 0),
+    ("server", NetasciiReader, "read", broken),
+    ("server", MemoryLink, "close", lambda self: None),
+    ("server", sender, "UNANSWERED_DATAGRAMS", 5),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "attribute", "bug"), BUGS, ids=[f"{bug[0]}-{bug[2]}" for bug in BUGS]
+)
+def test_planted_bug_is_found(
+    monkeypatch: pytest.MonkeyPatch, name: str, owner: Any, attribute: str, bug: Any
+) -> None:
+    """With a bug in the package, an input fails."""
+    monkeypatch.setattr(options, "_remembered", options._negotiate)  # no answers from before
+    monkeypatch.setattr(owner, attribute, bug)
+    inputs = [*SEEDS[name](), *(file.read_bytes() for file in FILES[name])]
+    assert any(fails(TARGETS[name], each) for each in inputs)
+
+
+def fails(target: Callable[[bytes], None], octets: bytes) -> bool:
+    try:
+        target(octets)
+    except Exception:
+        return True
+    return False
+
+
+def test_fuzzing_without_atheris_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is not an atheris for each Python."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["fuzz", "request"])
+    assert fuzz.__main__.main() == 2
+    assert "atheris is missing" in capsys.readouterr().err
