@@ -303,9 +303,12 @@ def test_a_taken_port_is_one_line_on_stderr(script: str, root: Path) -> None:
 @pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
 def test_a_port_that_is_taken_on_one_address_is_served_on_none(root: Path) -> None:
     """A start that fails on the second address ends the daemon too."""
-    with Peer("::1") as holder:
+    # Not one of the system's choice: another process may have that on the first address.
+    port = free_port((LOCALHOST, "::1"))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as holder:
+        holder.bind(("::1", port))
         hosts = ("--host", LOCALHOST, "--host", "::1")
-        done = twistd("--root", str(root), *hosts, "--port", holder.port)
+        done = twistd("--root", str(root), *hosts, "--port", port)
     assert_one_line(done, "can't listen on ::1 port ")
     assert "serving on" not in done.stdout
 
