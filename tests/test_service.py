@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from ipaddress import ip_network
 from pathlib import Path
@@ -30,6 +31,30 @@ __all__ = ["reactor"]
 
 def rrq(filename: bytes = b"f") -> bytes:
     return wire.encode_request(wire.Request(Opcode.RRQ, filename, "octet", {}))
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_descriptors_are_asked_for_where_that_is_allowed(
+    refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a sandbox that forbids to ask the service makes do with what there is, and says so."""
+    asked: list[int] = []
+
+    def setrlimit(kind: int, limits: tuple[int, int]) -> None:
+        if refused:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        asked.append(limits[0])
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, 1_000_000))
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        TFTPService(MemoryBackend({}))._raise_descriptor_limit()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert asked == ([] if refused else [20_200])
+    assert [event["limit"] for event in events] == ([1024] if refused else [])
 
 
 class Running:
