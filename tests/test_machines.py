@@ -94,7 +94,7 @@ def test_two_mebibytes_arrive_over_a_lossy_path(
 @pytest.mark.parametrize("delay", [0.0001, 0.01])
 @pytest.mark.parametrize("seed", range(4))
 def test_doubled_wait_is_taken_back_where_each_window_has_a_gap(seed: int, delay: float) -> None:
-    """Large windows under loss are never sent once, yet a timeout does not come to cost a second."""
+    """Large windows under loss are hardly ever sent once; timeouts stay short all the same."""
     run = Simulation(
         octets(1 << 20), 1428, 64, Path(0.1, delay=delay), seed, read_ahead=65536
     ).run()
