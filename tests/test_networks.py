@@ -67,6 +67,11 @@ class Ended:
     content: bytes
     outcome: TransferResult | Failure | None = None
 
+    @property
+    def seconds(self) -> float:
+        """How long it took, where it completed."""
+        return self.outcome.seconds if isinstance(self.outcome, TransferResult) else 0.0
+
 
 class Lab:
     """A daemon, a relay to each of its addresses for each network, and clients that ask these."""
@@ -184,7 +189,11 @@ def failures(all_ended: list[Ended], lab: Lab) -> dict[str, Counter[str]]:
         done = sum(
             (relay.done for key, relay in lab.relays.items() if key[0] == network), Counter()
         )
-        print(f"{network}: {len(ended)} transfers, failed {dict(counts)}, {dict(done)}")
+        slowest = max((each.seconds for each in ended), default=0.0)
+        print(
+            f"{network}: {len(ended)} transfers, the slowest took {slowest:.1f} s, "
+            f"failed {dict(counts)}, {dict(done)}"
+        )
     return failed
 
 
