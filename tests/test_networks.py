@@ -218,9 +218,6 @@ def test_megabyte_completes_at_five_percent_loss(
     assert not any(failures(ended, lab).values())
 
 
-#: The longest wait between two datagrams is a tenth of a second, for both ends.
-WAIT = 0.1
-
 SHAPES: list[dict[str, Any]] = [
     {"options": False},
     {"blksize": 512, "windowsize": 1},
@@ -241,25 +238,28 @@ def run_over_each(
     reactor: Any,
     tmp_path: Path,
     networks: Mapping[str, Faults],
+    wait: float,
     patience: float,
     ports: tuple[str, ...],
 ) -> tuple[list[Ended], dict[str, Counter[str]]]:
     """Do transfers of all shapes, both ways, to all addresses, over each network; check them.
 
+    @param wait: seconds between two datagrams at most, for both ends; a server gives up a client
+        whose first answer takes four times as long.
     @param patience: seconds of silence after which a peer is given up.
     @return: the transfers, and why some have failed.
     """
-    retries = round(patience / WAIT)
+    retries = round(patience / wait)
     transfers = [
         Transfer(
             *(network, host, reading, 20_000 + 1024 * (number % 32)),
-            {**shape, "timeout": WAIT, "retries": retries},
+            {**shape, "timeout": wait, "retries": retries},
         )
         for number, (network, host, reading, shape) in enumerate(
             itertools.product(networks, LOOPBACK, (True, False), SHAPES)
         )
     ]
-    options = ("--timeout", str(WAIT), "--retries", str(retries), *ports)
+    options = ("--timeout", str(wait), "--retries", str(retries), *ports)
     with laboratory(reactor, tmp_path, networks, *options) as lab:
         ended = lab.run(transfers)
     check(lab, ended)
@@ -272,7 +272,7 @@ def test_transfers_complete_whatever_is_done_to_a_fifth_of_all_datagrams(
 ) -> None:
     """Dropped, repeated, overtaken, late, or accompanied by an old one; both ways."""
     networks = {fault: Faults(**{fault: 0.2}) for fault in MILD}
-    _, failed = run_over_each(reactor, tmp_path, networks, PATIENCE, ports)
+    _, failed = run_over_each(reactor, tmp_path, networks, 0.4, PATIENCE, ports)
     assert not any(failed.values())
 
 
@@ -286,5 +286,5 @@ def test_transfers_are_right_or_fail_cleanly(
         "all 0.2": everything(0.2),
         "abort 0.005": Faults(abort=0.005),
     }
-    ended, failed = run_over_each(reactor, tmp_path, networks, 3.0, ports)
+    ended, failed = run_over_each(reactor, tmp_path, networks, 0.1, 3.0, ports)
     assert sum(sum(reasons.values()) for reasons in failed.values()) < len(ended) / 2
