@@ -407,6 +407,8 @@ def test_client_that_comes_back_after_a_refused_datagram_goes_on(root: Path) -> 
         assert content == LARGE
         daemon.wait_for_line('"large" .* completed')
         peer.sock.close()
+        daemon.stop()
+    assert "Traceback" not in daemon.log
 
 
 # -- backends --------------------------------------------------------------------------------

@@ -91,6 +91,18 @@ def test_two_mebibytes_arrive_over_a_lossy_path(
     assert run.now - 10 < 10
 
 
+@pytest.mark.parametrize("delay", [0.0001, 0.01])
+@pytest.mark.parametrize("seed", range(4))
+def test_doubled_wait_is_taken_back_where_each_window_has_a_gap(seed: int, delay: float) -> None:
+    """Large windows under loss are hardly ever sent once; timeouts stay short all the same."""
+    run = Simulation(
+        octets(1 << 20), 1428, 64, Path(0.1, delay=delay), seed, read_ahead=65536
+    ).run()
+    assert run.complete
+    assert bytes(run.stored) == run.data
+    assert run.now - 10 < 6
+
+
 @pytest.mark.parametrize("windowsize", [1, 8, 16])
 def test_losses_cost_few_datagrams(windowsize: int) -> None:
     """At 2 % loss at most 1.3 datagrams are sent for each one needed."""

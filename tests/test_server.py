@@ -421,6 +421,20 @@ def test_single_port_gives_a_peer_one_transfer(monkeypatch: pytest.MonkeyPatch) 
     assert len(port.sent) == 2
 
 
+def test_single_port_does_not_end_a_transfer_for_a_damaged_packet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An ACK whose opcode became that of a request is no request; a stranger's is answered."""
+    net, port = single_port(monkeypatch)
+    net.server.received(rrq(b"small"), PEER, LOCAL)
+    net.server.received(b"\0\1\0\1", PEER, LOCAL)
+    net.server.received(wire.ack(1), PEER, LOCAL)
+    assert net.recorder.outcomes == [Outcome.COMPLETED]
+    assert [sent[0][1] for sent in port.sent] == [wire.Opcode.DATA]
+    net.server.received(b"\0\1\0\1", ("192.0.2.3", 1), LOCAL)
+    assert port.sent[-1][0][1] == wire.Opcode.ERROR
+
+
 def test_single_port_needs_a_port_that_can_do_it() -> None:
     """A plain Twisted port can't, and cuts what is longer than 8192 octets."""
     net = network(single_port=True)

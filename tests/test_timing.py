@@ -73,6 +73,52 @@ def test_backed_off_wait_stays_until_a_round_trip_is_measured() -> None:
     assert waits.wait < 0.3
 
 
+def measured_and_backed_off() -> Timing:
+    """Return waits whose round trip is a tenth of a second and whose wait has come to one."""
+    waits = timing()
+    for _ in range(60):
+        waits.measured(0.1)
+    for _ in range(4):
+        waits.back_off()
+    assert waits.wait == 1.0
+    return waits
+
+
+def test_answer_to_a_gap_takes_the_doubling_back() -> None:
+    """Where each window has a gap there is no other round trip to measure."""
+    waits = measured_and_backed_off()
+    waits.confirmed(0.1)
+    assert waits.wait < 0.2
+
+
+def test_late_answer_to_a_gap_is_not_taken_in() -> None:
+    """It comes after the peer's own timeout, which says nothing of the path."""
+    waits = measured_and_backed_off()
+    waits.confirmed(0.6)
+    assert waits.wait == 1.0
+
+
+def test_shortest_round_trip_is_approached_by_answers_to_gaps() -> None:
+    """One that comes soon may be of a block that was overtaken; many are not."""
+    waits = timing()
+    waits.measured(0.1)
+    waits.confirmed(0.002)
+    assert 0.05 <= waits.least < 0.06
+    for _ in range(10):
+        waits.confirmed(0.002)
+    assert waits.least < 0.003
+
+
+def test_window_that_is_sooner_than_a_datagram_was_is_the_shortest_round_trip() -> None:
+    """The peer was slow to open its file; what a window takes bounds the path's share of that."""
+    waits = timing()
+    waits.measured(0.1, alone=False)
+    assert waits.least == 0.0
+    waits.measured(0.1)
+    waits.measured(0.01, alone=False)
+    assert waits.least == 0.01
+
+
 def test_fixed_wait_is_always_the_longest() -> None:
     """Fixed waits keep to RFC 2349 whatever is measured."""
     waits = timing(first=1.0, longest=3.0, adaptive=False)

@@ -260,7 +260,9 @@ class TFTPServer(DatagramProtocol):
             request = parse(datagram)
         except TFTPError as failure:
             self.counters.malformed += 1
-            link.send((wire.error(failure),))
+            # On a single port it may be a damaged packet of a transfer, which an ERROR would end.
+            if running is None or not self.policy.single_port:
+                link.send((wire.error(failure),))
             link.close()
             return
         reading = request.opcode is wire.Opcode.RRQ

@@ -238,6 +238,8 @@ class Receiver:
             self._clean = False
             self._timing.measured(now - self._sent_at)
             self._measure_at = now + MEASURE_INTERVAL
+        elif self._gap_told:
+            self._timing.confirmed(now - self._sent_at)
         self._have += 1
         self._gap_told = False
         self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))

@@ -62,6 +62,7 @@ class Sender:
         "_burst_start",
         "_clean",
         "_datagrams",
+        "_doubtful",
         "_echoes",
         "_expected",
         "_heard_at",
@@ -136,6 +137,7 @@ class Sender:
         self._last: int | None = None  # the block that ends the file, once it was sent
         self._total = 0  # octets of the file, once the last block was sent
         self._clean = False  # the round trip of the last burst can be measured (Karn's rule)
+        self._doubtful = 0  # next ACKs that may answer either copy of a window, after a timeout
         self._datagrams = 0  # sent before the peer has answered
         self._wanting = False  # octets are awaited from the source
         self._sent_at = 0.0
@@ -236,6 +238,10 @@ class Sender:
         if self._clean:
             self._clean = False
             self._timing.measured(now - self._sent_at, alone=self._burst_start == self._burst_end)
+        elif self._doubtful:
+            self._doubtful -= 1
+        elif not self._wanting:
+            self._timing.confirmed(now - self._sent_at)
         if self._acked == self._last:
             return self._end(SenderState.DONE)
         if not self._wanting and self._acked < self._burst_end:
@@ -381,6 +387,7 @@ class Sender:
 
     def _again(self, now: float) -> Step:
         self._clean = False
+        self._doubtful = 2
         if self.state is not SenderState.OFFERING:
             return self._want(now)
         self.retransmissions += 1

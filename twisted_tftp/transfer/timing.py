@@ -25,7 +25,7 @@ class Timing:
     """Waits of one transfer, in seconds.
 
     @ivar wait: how long to wait for an answer to what is sent now.
-    @ivar least: the shortest round trip of a single datagram; 0 before there was one.
+    @ivar least: the shortest round trip; 0 before there was one of a single datagram.
     @ivar longest: the longest wait.
     @ivar patience: silence after which a peer is given up.
     """
@@ -53,7 +53,7 @@ class Timing:
 
         @param alone: it was a single datagram, and not a window that takes time to send.
         """
-        if alone and (not self.least or round_trip < self.least):
+        if round_trip < self.least or (alone and not self.least):
             self.least = round_trip
         if not self._smoothed:
             self._smoothed = round_trip or 1e-6
@@ -63,10 +63,26 @@ class Timing:
             self._smoothed += error / 8
             self._deviation += ((error if error > 0 else -error) - self._deviation) / 4
         if self._adaptive:
-            wait = self._smoothed + 4 * self._deviation
-            self.wait = FLOOR if wait < FLOOR else min(wait, self.longest)
-            if self.longest < FLOOR:
-                self.wait = self.longest
+            self.wait = self._estimate()
+
+    def confirmed(self, round_trip: float) -> None:
+        """Take in a round trip from a gap to its answer, where that is likely to be one.
+
+        Large windows under loss have a gap nearly each; without this a doubled wait would never
+        be taken back. What comes late may be the work of the peer's own timeout. What comes
+        sooner than ever may be no answer, but a block that was overtaken; or `least` was measured
+        when the peer was slow: so it is approached.
+        """
+        if self._smoothed and round_trip > max(self._estimate(), self.wait / 2):
+            return
+        if round_trip < self.least:
+            round_trip = self.least = (self.least + round_trip) / 2
+        self.measured(round_trip, alone=False)
+
+    def _estimate(self) -> float:
+        wait = self._smoothed + 4 * self._deviation
+        wait = FLOOR if wait < FLOOR else wait
+        return wait if wait < self.longest else self.longest
 
     def first_flight(self, octets: int) -> None:
         """Wait longer for the first window than for the small datagram that was measured.
