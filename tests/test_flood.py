@@ -31,6 +31,9 @@ RATE, CLIENTS = 20_000, 50
 #: Seconds in which all that a flood has begun must have ended.
 SETTLE = 60.0
 
+#: Descriptors that a daemon keeps from its first transfers on.
+KEPT = 4
+
 #: Octets by which a second flood may leave the daemon larger than the first one did.
 GROWTH = 16 * 1024 * 1024
 
@@ -77,10 +80,11 @@ def test_honest_clients_are_served_beside_a_flood(tmp_path: Path) -> None:
     content = random.Random(5).randbytes(1_000_000)
     (root / "file").write_bytes(content)
     with Daemon(root, "--write", "create", hosts=[HOST]) as daemon:
-        idle = daemon.descriptors()
+        started = daemon.descriptors()
         with flooding(daemon, SECONDS):
             pass  # so that what is kept for later is there
-        assert settled(daemon, idle) <= idle
+        idle = settled(daemon, started + KEPT)
+        assert idle <= started + KEPT
         resident, lines = daemon.resident(), daemon.mark()
         began = time.monotonic()
         arguments = (daemon.port, "file", root / "file")
@@ -108,7 +112,7 @@ def test_honest_clients_are_served_beside_a_flood(tmp_path: Path) -> None:
 
 
 def test_flood_comes_at_its_rate_from_many_addresses() -> None:
-    """Each datagram from an address of its own, a quarter of an hour's worth of firmware a second."""
+    """Each datagram from an address of its own, by several ports: requests, and what is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((HOST, 0))
         server.settimeout(10)
@@ -126,7 +130,7 @@ def test_flood_comes_at_its_rate_from_many_addresses() -> None:
     assert 1000 <= int(sent[1]) <= 2000
     assert len(peers) > 950
     assert len({host for host, _ in peers}) > 950
-    assert len({port for _, port in peers}) > 40
+    assert len({port for _, port in peers}) > 5
     assert all(host.startswith("127.") for host, _ in peers)
     assert {packet[:2] for packet in packets} >= {b"\0\1", b"\0\2", b"\0\7"}
     assert b"\0\1x\0octet\0" in packets

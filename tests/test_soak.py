@@ -41,7 +41,7 @@ def complaint(watch: Watch, start: float, values: list[float], end: float) -> st
 def test_what_grows_is_told_from_what_is_flat(
     watch: Watch, start: float, values: list[float], end: float, said: str
 ) -> None:
-    """A number returns to its start, or is at most a little above its first quarter in its last."""
+    """A number returns to its start, or its last quarter is much like its first."""
     assert complaint(watch, start, values, end) == said
 
 
