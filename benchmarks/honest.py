@@ -82,13 +82,20 @@ class Comparison:
 class Crowd:
     """Clients of one server that fetch one file, and how they fared."""
 
-    def __init__(self, port: int, name: str, original: bytes, seconds: float) -> None:
+    def __init__(
+        self, port: int, name: str, original: bytes, seconds: float, retries: int
+    ) -> None:
         self.done = 0
         self.slowest = 0.0
         self.failures: Counter[str] = Counter()
         self._name, self._original, self._seconds = name, original, seconds
         self._clients = [
-            TFTPClient(reactor, "127.0.0.1", port, blksize=BLKSIZE, windowsize=windowsize)
+            TFTPClient(
+                *(reactor, "127.0.0.1", port),
+                blksize=BLKSIZE,
+                windowsize=windowsize,
+                retries=retries,
+            )
             for windowsize in WINDOWS
         ]
 
@@ -140,10 +147,10 @@ def main() -> int:
     parser.add_argument("original", type=Path, help="what it should be")
     parser.add_argument("--clients", type=int, default=50, metavar="N", help="how many [50]")
     parser.add_argument("--seconds", type=float, default=60, help="that slow ones take [60]")
+    parser.add_argument("--retries", type=int, default=5, help="seconds of silence borne [5]")
     arguments = parser.parse_args()
-    crowd = Crowd(
-        arguments.port, arguments.name, arguments.original.read_bytes(), arguments.seconds
-    )
+    original = arguments.original.read_bytes()
+    crowd = Crowd(arguments.port, arguments.name, original, arguments.seconds, arguments.retries)
     reactor.callWhenRunning(crowd.run, arguments.clients)
     reactor.run()
     report = {"done": crowd.done, "failures": crowd.failures, "slowest": round(crowd.slowest, 3)}

@@ -414,6 +414,7 @@ def test_in_a_flood_who_asks_again_is_served() -> None:
     net.links[-1].deliver(wire.ack(1))
     net.clock.advance(30)
     assert net.server.transfers.running == 0
+    assert net.server.transfers.unanswered(net.clock.seconds()) == 0
     net.server.received(rrq(), ("192.0.2.9", 4000), LOCAL)
     assert len(net.links) == served + 2
 
