@@ -74,7 +74,7 @@ class Running:
         """Return the octets of memory that it has: of many processes, each its share."""
         pids = _tree(self.process.pid)
         if len(pids) == 1:
-            return _field(f"/proc/{pids[0]}/status", "VmRSS")
+            return resident(pids[0])
         return sum(_field(f"/proc/{pid}/smaps_rollup", "Pss") for pid in pids)
 
     def stop(self) -> None:
@@ -97,7 +97,7 @@ def start(server: Server, root: Path, log: Path) -> Running:
 
     @raise Unavailable: it cannot be had, or does not answer.
     """
-    port = server.port or _free_port()
+    port = server.port or free_port()
     command = server.command(root, port)
     environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     if server.packages:
@@ -147,7 +147,8 @@ def probe(port: int) -> bool:
         return answer == b"\0\3\0\1" + content
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a UDP port that nobody has on loopback now."""
     while True:
         port = random.randrange(20001, 30000)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
@@ -202,6 +203,11 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def resident(pid: int) -> int:
+    """Return the octets of memory that a process has."""
+    return _field(f"/proc/{pid}/status", "VmRSS")
 
 
 def _cpu(pid: int) -> float:

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from twisted_tftp import access
-from twisted_tftp.access import Networks, RateLimit, parse_address, source_prefix
+from twisted_tftp.access import Askers, Networks, RateLimit, parse_address, source_prefix
 from twisted_tftp.drops import Drops
 
 
@@ -135,6 +135,27 @@ def test_flood_of_forged_addresses_fills_no_memory(monkeypatch: pytest.MonkeyPat
     for number in range(400):
         limit.takes(str(number), 10.0)
     assert not limit.takes("a", 10.0)
+
+
+@pytest.mark.parametrize("start", [0.0, 250.0, 1e6])
+def test_who_asks_again_is_known_for_a_while(start: float) -> None:
+    """However long the clock has run; and to ask makes one known anew."""
+    askers = Askers()
+    waits = [0.0, 0.0, 1.0, access.LATELY, access.LATELY + 1, 300.0, 1.0]
+    now, again = start, []
+    for wait in waits:
+        now += wait
+        again.append(askers.again("192.0.2.1", now))
+    assert again == [False, True, True, True, False, False, True]
+
+
+def test_flood_makes_few_hosts_known_and_takes_no_more_memory() -> None:
+    """Of 100,000 that ask once, nearly none seem to ask again, and nobody is forgotten."""
+    askers, chance = Askers(), random.Random(1)
+    askers.again("192.0.2.1", 0.0)
+    known = sum(askers.again(str(chance.random()), number * 5e-5) for number in range(100_000))
+    assert known < 3000
+    assert askers.again("192.0.2.1", 5.0)
 
 
 def test_drops_are_told_once_a_minute() -> None:

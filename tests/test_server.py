@@ -390,6 +390,53 @@ def test_single_port_answers_from_the_request_port(monkeypatch: pytest.MonkeyPat
     assert net.server.counters.ignored == 1
 
 
+def crowd(net: MemoryNetwork, count: int, network: int = 51) -> list[MemoryLink]:
+    """Let so many hosts ask once each, and wait until they had time to answer."""
+    before = len(net.links)
+    for number in range(count):
+        net.server.received(rrq(), (f"198.{network}.{number >> 8}.{number & 255}", 4000), LOCAL)
+    net.clock.advance(0.2)
+    return net.links[before:]
+
+
+def test_in_a_flood_who_asks_again_is_served() -> None:
+    """Forged addresses seldom come twice; clients do. When it is over all are served at once."""
+    net = network(max_transfers=2000)
+    assert len(crowd(net, 300)) == 300
+    assert len(crowd(net, 300, network=18)) == 100  # by then 200 were looked at
+    served = len(net.links)
+    net.server.received(rrq(), PEER, LOCAL)
+    assert len(net.links) == served
+    assert net.server.counters.unproven > 0
+    net.clock.advance(1)
+    net.server.received(rrq(), PEER, LOCAL)
+    assert len(net.links) == served + 1
+    net.links[-1].deliver(wire.ack(1))
+    net.clock.advance(30)
+    assert net.server.transfers.running == 0
+    assert net.server.transfers.unanswered(net.clock.seconds()) == 0
+    net.server.received(rrq(), ("192.0.2.9", 4000), LOCAL)
+    assert len(net.links) == served + 2
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_storm_of_those_who_answer_is_no_flood(late: bool) -> None:
+    """However many they are, and where they were looked at before they answered, too."""
+    net = network(max_transfers=2000)
+    links = crowd(net, 250)
+    if late:
+        for _ in range(250):
+            net.server.transfers.unanswered(net.clock.seconds())
+        assert net.server.transfers.unanswered(net.clock.seconds()) == 250
+    for link in links:
+        link.deliver(wire.ack(1))
+    for _ in range(250):
+        net.server.transfers.unanswered(net.clock.seconds())
+    net.server.received(rrq(), PEER, LOCAL)
+    assert len(net.links) == 251
+    assert net.server.counters.unproven == 0
+
+
 @pytest.mark.parametrize("port", [69, 6969])
 def test_single_port_serves_no_other_server(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request from a server's port is forged; what we answer, that server could answer."""

@@ -15,6 +15,10 @@ REMEMBERED = 4096
 #: octets.
 MOST_BUCKETS = 65536
 
+#: Octets in which it is noted who has asked, and for how many seconds: firmware asks again after
+#: one to five.
+SLOTS, LATELY = 1 << 22, 6
+
 
 class Networks:
     """Which addresses are allowed: the longest prefix that an address is in decides.
@@ -102,6 +106,25 @@ class RateLimit:
         return allowed
 
 
+class Askers:
+    """Who has asked lately, as far as some octets can tell; a flood makes them no more.
+
+    Each host has one of `SLOTS` slots, with the second in which it was last asked from there. A
+    slot is chosen by a hash that nobody else can foresee, so few hosts of a flood share one.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = bytearray()  # modulo 255, and 0 for never
+
+    def again(self, host: str, now: float) -> bool:
+        """Return whether `host` has asked in the last `LATELY` seconds, and note that it asks."""
+        if not self._seconds:
+            self._seconds = bytearray(SLOTS)
+        slot, second = hash(host) % SLOTS, int(now) % 255 + 1
+        before, self._seconds[slot] = self._seconds[slot], second
+        return before > 0 and (second - before) % 255 <= LATELY
+
+
 class Access:
     """Who may ask, by a policy; what all request ports of a server share."""
 
@@ -110,7 +133,12 @@ class Access:
         self.allows = Networks(policy.allow, policy.deny).allows
         self.may_write = Networks(policy.allow_write).allows
         self._rate = RateLimit(policy.rate) if policy.rate is not None else None
+        self._askers = Askers()
 
     def takes(self, host: str) -> bool:
         """Return whether `host` may ask for one more transfer now, and count it if so."""
         return self._rate is None or self._rate.takes(source_prefix(host), self._clock())
+
+    def asks_again(self, host: str) -> bool:
+        """Return whether `host` has been here lately, and note that it was now."""
+        return self._askers.again(host, self._clock())

@@ -34,6 +34,9 @@ from twisted_tftp.transfers import Transfers
 #: Where servers are asked, which no client asks from (RFC 1350 section 4).
 TFTP_PORT = 69
 
+#: Peers at least that do not answer in a flood of requests from forged addresses.
+MANY = 100
+
 #: Seconds in which the same request from the same address and port is a repeated one.
 YOUNG = 1.0
 
@@ -58,6 +61,7 @@ class Counters:
     @ivar ignored: packets that are no client's request.
     @ivar repeated: requests that came again.
     @ivar shed: requests dropped because too many transfers ran, or no socket was left.
+    @ivar unproven: requests dropped because many peers did not answer, and this one asked once.
     @ivar displaced: transfers that nobody had answered and that gave way to a request.
     @ivar malformed: requests answered with ERROR 4.
     @ivar denied: requests from addresses that may not ask.
@@ -68,6 +72,7 @@ class Counters:
     ignored: int = 0
     repeated: int = 0
     shed: int = 0
+    unproven: int = 0
     displaced: int = 0
     malformed: int = 0
     denied: int = 0
@@ -220,6 +225,14 @@ class TFTPServer(DatagramProtocol):
             self._drops.add("max-per-client is reached", peer[0])
             return
         transfers = self.transfers
+        if (
+            transfers.running > MANY
+            and self._is_flooded()
+            and not self._access.asks_again(peer[0])
+        ):
+            self.counters.unproven += 1
+            self._drops.add("many peers don't answer, and this one asked once", peer[0])
+            return
         if transfers.running >= self.policy.max_transfers:
             self.counters.displaced += transfers.make_room(self.clock())
             if transfers.running >= self.policy.max_transfers:
@@ -289,6 +302,15 @@ class TFTPServer(DatagramProtocol):
             running.cancel()  # one peer, one transfer: its packets could not be told apart
         transfers.add(session)
         session.start()
+
+    def _is_flooded(self) -> bool:
+        """Whether so many peers have not answered that their addresses must be forged.
+
+        Few of those that forge ask twice, and clients do: to tell them apart costs a twentieth of
+        what a transfer costs, and otherwise requests would wait longer than those who ask.
+        """
+        most = max(MANY, self.policy.max_transfers // 10)
+        return self.transfers.unanswered(self.clock()) > most
 
     def _is_repeated(self, running: Session, datagram: bytes) -> bool:
         """Whether `datagram` is the request of a young transfer again; if so, answer it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
-from itertools import islice
+from itertools import chain, islice
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -14,8 +14,8 @@ from twisted_tftp.session import Session
 MAX_DALLYING = 1000
 
 #: Seconds that a peer has to answer before its transfer gives way to another one, and transfers
-#: that are looked at each time.
-PATIENCE, LOOKED_AT = 0.1, 16
+#: that are looked at each time for one; for how many are unanswered.
+PATIENCE, LOOKED_AT, COUNTED = 0.1, 16, 2
 
 
 class Transfers:
@@ -31,7 +31,9 @@ class Transfers:
         self._running = 0
         self._of: Counter[str] = Counter()  # host to how many run
         self._dallying: dict[Session, None] = {}
-        # Those that run and may never have been answered, the oldest first.
+        # Those that run and were not looked at yet, the oldest first, and those that were and had
+        # not been answered.
+        self._young: OrderedDict[Session, None] = OrderedDict()
         self._doubtful: OrderedDict[Session, None] = OrderedDict()
         self._none_runs: list[Deferred[None]] = []
         self._none_left: list[Deferred[None]] = []
@@ -57,7 +59,7 @@ class Transfers:
     def add(self, session: Session) -> None:
         """Keep a session that is about to start."""
         self._sessions.add(session)
-        self._doubtful[session] = None
+        self._young[session] = None
         self._by_key[session.key] = session
         self._running += 1
         self._of[session.context.peer.host] += 1
@@ -65,6 +67,7 @@ class Transfers:
     def finished(self, session: Session) -> None:
         """Count a session out whose file's part is over; it dallies, or is about to end."""
         self._running -= 1
+        self._young.pop(session, None)
         self._doubtful.pop(session, None)
         host = session.context.peer.host
         self._of[host] -= 1
@@ -92,19 +95,35 @@ class Transfers:
         A flood of requests from forged addresses fills the table with these, and who answers must
         find room all the same.
         """
-        doubtful = self._doubtful
-        for session in list(islice(doubtful, LOOKED_AT)):
+        for session in list(islice(chain(self._doubtful, self._young), LOOKED_AT)):
             if now - session.statistics.started < PATIENCE:
                 break  # those behind it are younger
             if session.is_unanswered():
                 session.give_way()
                 return True
-            if session in doubtful:
-                if session.answered:
-                    del doubtful[session]
-                else:  # its file is not open yet
-                    doubtful.move_to_end(session)
+            if not session.finished:
+                self._sort(session)
         return False
+
+    def unanswered(self, now: float) -> int:
+        """Return about how many peers had time to answer and have not.
+
+        To be called at each request: it looks at a few of them each time.
+        """
+        for session in list(islice(self._young, COUNTED)):
+            if now - session.statistics.started < PATIENCE:
+                break
+            self._sort(session)
+        for session in list(islice(self._doubtful, COUNTED)):
+            self._sort(session)
+        return len(self._doubtful)
+
+    def _sort(self, session: Session) -> None:
+        """Put a running session behind the doubtful ones, if it is one of them."""
+        self._young.pop(session, None)
+        self._doubtful.pop(session, None)
+        if not session.answered:  # and where its file is not open yet
+            self._doubtful[session] = None
 
     def end_dallying(self, count: int = 100) -> int:
         """End up to `count` sessions that dally, the oldest first; return how many there were."""

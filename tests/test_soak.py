@@ -1,0 +1,67 @@
+"""A soak tells what grows from what is flat, and a short one finds our daemon well."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.flat import Sample, Watch, judge, rows
+
+RETURNS = Watch("n", returns=True, slack=1)
+STAYS = Watch("n", returns=False, factor=1.1, slack=5)
+
+
+def samples(*values: float) -> list[Sample]:
+    """Return samples of one number."""
+    return [{"n": value, "other": 0} for value in values]
+
+
+def complaint(watch: Watch, start: float, values: list[float], end: float) -> str:
+    """Judge a number's course."""
+    (first,), (last,) = samples(start), samples(end)
+    return judge(watch, first, samples(*values), last).complaint
+
+
+@pytest.mark.parametrize(
+    ("watch", "start", "values", "end", "said"),
+    [
+        (RETURNS, 10, [500, 900, 300, 200], 10, ""),
+        (RETURNS, 10, [500, 900, 300, 200], 11, ""),
+        (RETURNS, 10, [500, 900, 300, 200], 12, "does not return"),
+        (RETURNS, 10, [10, 10, 10, 10], 0, ""),
+        (STAYS, 1, [100, 100, 100, 100], 100, ""),
+        (STAYS, 1, [100, 400, 400, 115], 900, ""),
+        (STAYS, 1, [100, 105, 110, 116], 1, "grows"),
+        (STAYS, 1, [50, 100, 100, 100, 100, 100, 115, 20], 1, ""),
+        (STAYS, 1, [50, 100, 100, 100, 100, 100, 20, 116], 1, "grows"),
+        (Watch("n", returns=False, slack=100, most=9), 1, [1, 9, 9, 9], 9, ""),
+        (Watch("n", returns=False, slack=100, most=9), 1, [1, 9, 10, 9], 9, "above 9"),
+        (Watch("n", returns=False, slack=100, most=9), 1, [1, 9, 9, 9], 10, "above 9"),
+    ],
+)
+def test_what_grows_is_told_from_what_is_flat(
+    watch: Watch, start: float, values: list[float], end: float, said: str
+) -> None:
+    """A number returns to its start, or its last quarter is much like its first."""
+    assert complaint(watch, start, values, end) == said
+
+
+def test_slow_leak_is_seen_through_bursts() -> None:
+    """Octets that are never given back show beneath what comes and goes."""
+    bursts = [1000.0 * (number % 10) for number in range(400)]
+    assert complaint(Watch("n", returns=False, factor=1.1), 0, bursts, 0) == ""
+    leak = [burst + 5 * number for number, burst in enumerate(bursts)]
+    assert complaint(Watch("n", returns=False, factor=1.1), 0, leak, 0) == "grows"
+
+
+def test_too_few_samples_are_no_verdict() -> None:
+    """Three don't make four quarters."""
+    with pytest.raises(ValueError, match="four"):
+        complaint(STAYS, 1, [1, 2, 3], 1)
+
+
+def test_table_has_each_number_in_its_unit() -> None:
+    """Start, first quarter, the most, last quarter and end, then the verdict."""
+    watch = Watch("n", returns=False, unit=10)
+    (idle,) = samples(20)
+    verdict = judge(watch, idle, samples(30, 90, 40, 50), idle)
+    assert rows([verdict])[1] == ["n", "2", "3", "9", "5", "2", "grows"]
