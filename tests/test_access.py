@@ -175,9 +175,9 @@ def test_drops_are_told_once_a_minute() -> None:
         globalLogPublisher.removeObserver(events.append)
     told = [event["log_format"].format(**event) for event in events]
     assert told == [
-        "a request was dropped: flood (the last one from 192.0.2.0)",
-        "60 requests were dropped: flood (the last one from 192.0.2.60)",
-        "60 requests were dropped: flood (the last one from 192.0.2.120)",
-        "a request was dropped: other (the last one from 192.0.2.1)",
-        "9 requests were dropped: flood (the last one from 192.0.2.129)",
+        "a packet was dropped: flood (the last one from 192.0.2.0)",
+        "60 packets were dropped: flood (the last one from 192.0.2.60)",
+        "60 packets were dropped: flood (the last one from 192.0.2.120)",
+        "a packet was dropped: other (the last one from 192.0.2.1)",
+        "9 packets were dropped: flood (the last one from 192.0.2.129)",
     ]

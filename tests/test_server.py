@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet import udp
 from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
 
 from twisted_tftp import options as options_module
 from twisted_tftp import server as server_module
@@ -61,6 +62,22 @@ def test_only_requests_are_answered(datagram: bytes) -> None:
     net.server.received(datagram, PEER, LOCAL)
     assert net.links == []
     assert net.server.counters.ignored == 1
+
+
+@pytest.mark.parametrize("datagram", [b"\xff" * 100, b"\0\1\0octet\0"])
+def test_flood_of_bad_packets_is_a_line_a_minute(datagram: bytes) -> None:
+    """The first is told at once, with who sent it; the others are counted."""
+    net = network()
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        for number in range(1000):
+            net.server.received(datagram, ("192.0.2.1", 1024 + number), LOCAL)
+            net.clock.advance(0.1)
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert [event["count"] for event in events] == [1, 600]
+    assert events[0]["host"] == "192.0.2.1"
 
 
 @pytest.mark.parametrize(

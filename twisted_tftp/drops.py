@@ -1,4 +1,4 @@
-"""Tell of requests that are not answered, once a minute for each reason."""
+"""Tell of packets that are not served, once a minute for each reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Drops:
         self._last: dict[str, str] = {}  # reason to the host of the last one
 
     def add(self, reason: str, host: str) -> None:
-        """Count a request of `host`, and tell of it if that is due."""
+        """Count a packet of `host`, and tell of it if that is due."""
         now = self._clock()
         self._last[reason] = host
         self._untold[reason] = self._untold.get(reason, 0) + 1
@@ -43,8 +43,8 @@ class Drops:
         count = self._untold.pop(reason)
         self._told[reason] = now
         self._log.warn(
-            "{requests} dropped: {reason} (the last one from {host})",
-            requests="a request was" if count == 1 else f"{count} requests were",
+            "{packets} dropped: {reason} (the last one from {host})",
+            packets="a packet was" if count == 1 else f"{count} packets were",
             count=count,
             reason=reason,
             host=self._last[reason],

@@ -196,10 +196,12 @@ class TFTPServer(DatagramProtocol):
                 running.receive(datagram, self.clock())
             else:
                 self.counters.ignored += 1
+                self._drops.add("it is no request", peer[0])
             return
         if self.policy.single_port and local is not None and peer[1] in (TFTP_PORT, local[1]):
             # Another server's port, forged: two servers would take each other for clients.
             self.counters.ignored += 1
+            self._drops.add("it is from a server's port", peer[0])
             return
         if not self.accepting:
             return
@@ -273,6 +275,7 @@ class TFTPServer(DatagramProtocol):
             request = parse(datagram)
         except TFTPError as failure:
             self.counters.malformed += 1
+            self._drops.add("a malformed request", peer[0])
             # On a single port it may be a damaged packet of a transfer, which an ERROR would end.
             if running is None or not self.policy.single_port:
                 link.send((wire.error(failure),))
