@@ -23,7 +23,8 @@ from twisted.internet.defer import maybeDeferred
 from tests.daemon import TIMEOUT
 from tests.test_filesystem import asking, value
 from twisted_tftp.backends import cached
-from twisted_tftp.backends.filesystem import UPLOAD_PREFIX, FilesystemBackend
+from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import TFTPError
 
 #: Seconds of each race.
@@ -249,4 +250,4 @@ def test_nothing_outside_is_ever_written(
     names = [name for _, _, names in os.walk(race.root) for name in names]
     if mode == "create":
         assert sum(name.startswith("upload-") for name in names) == seen[True]
-    assert not [name for name in names if name.startswith(UPLOAD_PREFIX)]
+    assert not [name for name in names if is_temporary(name)]
