@@ -20,7 +20,17 @@ LAYERS = [
     ["transfer", "transfer.step", "transfer.timing", "transfer.blocks"],
     ["transfer.sender", "transfer.receiver", "transfer.asker"],
     # sockets
-    ["net", "net.hub", "net.strangers", "alarms", "translate", "transferlog", "access", "drops"],
+    [
+        "net",
+        "net.hub",
+        "net.strangers",
+        "alarms",
+        "heap",
+        "translate",
+        "transferlog",
+        "access",
+        "drops",
+    ],
     ["net.udp"],
     ["net.links", "net.port"],
     ["session"],

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from twisted_tftp import transfers as transfers_module
 from twisted_tftp.context import Direction, Endpoint, TransferContext
+from twisted_tftp.heap import give_back
 from twisted_tftp.transfers import Transfers
 
 
@@ -73,3 +77,20 @@ def test_newest_session_of_a_key_is_found() -> None:
     new.ended = True
     assert transfers.find("a") is None
     assert len(transfers) == 1
+
+
+def test_memory_is_given_back_after_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once most of the sessions have gone, and not again before the next crowd."""
+    given_back: list[int] = []
+    monkeypatch.setattr(transfers_module, "give_back", lambda: given_back.append(len(transfers)))
+    transfers = Transfers()
+    for count in (999, 2000, 1000, 50):
+        for session in [Stub(transfers, str(number)) for number in range(count)]:
+            session.finish()
+            session.end()
+    assert given_back == [199, 99]
+
+
+def test_memory_can_be_given_back_here() -> None:
+    """Whatever the system is, to ask it does no harm."""
+    give_back()

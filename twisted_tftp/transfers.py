@@ -8,6 +8,7 @@ from itertools import chain, islice
 
 from twisted.internet.defer import Deferred, succeed
 
+from twisted_tftp.heap import give_back
 from twisted_tftp.session import Session
 
 #: Complete writes that still answer a repeated last block; each holds a socket.
@@ -16,6 +17,9 @@ MAX_DALLYING = 1000
 #: Seconds that a peer has to answer before its transfer gives way to another one, and transfers
 #: that are looked at each time for one; for how many are unanswered.
 PATIENCE, LOOKED_AT, COUNTED = 0.1, 16, 2
+
+#: Where there were so many sessions, memory is given back when a tenth of them is left.
+CROWD = 1000
 
 
 class Transfers:
@@ -27,6 +31,7 @@ class Transfers:
 
     def __init__(self) -> None:
         self._sessions: set[Session] = set()
+        self._most = 0  # sessions at once since memory was given back
         self._by_key: dict[Hashable, Session] = {}
         self._running = 0
         self._of: Counter[str] = Counter()  # host to how many run
@@ -82,7 +87,13 @@ class Transfers:
     def remove(self, session: Session) -> None:
         """Forget a session of which nothing is left."""
         key = session.key
+        count = len(self._sessions)
+        if count > self._most:
+            self._most = count
         self._sessions.discard(session)
+        if self._most >= CROWD and count <= self._most // 10:
+            self._most = count
+            give_back()
         self._dallying.pop(session, None)
         if self._by_key.get(key) is session:
             del self._by_key[key]
