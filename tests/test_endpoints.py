@@ -18,8 +18,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.faults import Faults
-from tests.virtual import SERVER, Network, NetworkClient
-from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
+from tests.virtual import SERVER, Network, NetworkClient, Store, StoreReader, StoreWriter
 from twisted_tftp.client import TransferResult
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy, Retransmit
@@ -75,6 +74,7 @@ class Lab:
         *,
         seed: object = 0,
         delay: float = 0.0005,
+        disk: float = 0.0,
         single_port: bool = False,
         retransmit: Retransmit = Retransmit.ADAPTIVE,
         known_size: bool = True,
@@ -82,16 +82,20 @@ class Lab:
     ) -> None:
         """Join both ends.
 
+        @param disk: seconds that each use of a file takes, at both ends.
         @param known_size: whether what is stored has a size, or only an end.
         @param asked: settings of the client.
         """
-        self.served = MemoryBackend({}, "create" if reading else "overwrite")
-        self.local = MemoryBackend({}, "create")
         self.network = Network(
-            self.served,
             Policy(single_port=single_port, retransmit=retransmit),
-            *(up, down, seed, delay),
+            *(up, down),
+            seed=seed,
+            delay=delay,
+            disk=disk,
+            write="create" if reading else "overwrite",
         )
+        self.served = self.network.served
+        self.local = Store(self.network.clock, disk, "create")
         self.client = NetworkClient(self.network, retransmit=retransmit, retries=10, **asked)
         self.transfers: list[Transfer] = []
         self._reading = reading
@@ -106,9 +110,9 @@ class Lab:
         where = at if self._reading else name
         if self._reading:
             self.served.files[name] = content
-            begun = self.client.get(name, MemoryWriter(self.local, at))
+            begun = self.client.get(name, StoreWriter(self.local, at))
         else:
-            source = MemoryReader(content) if self._known_size else io.BytesIO(content)
+            source = StoreReader(self.local, content) if self._known_size else io.BytesIO(content)
             begun = self.client.put(source, name)
 
         def over(outcome: Any) -> None:
@@ -173,6 +177,7 @@ def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None
         retransmit=st.sampled_from(Retransmit),
         single_port=st.booleans(),
         delay=st.sampled_from([0.0, 0.0005, 0.02, 0.2]),
+        disk=st.sampled_from([0.0, 0.0, 0.01, 0.3]),
         known_size=st.booleans(),
         again=st.sampled_from([None, "another port", "the same port"]),
         seed=st.integers(0, 2**32),
@@ -190,6 +195,7 @@ def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None
         retransmit: Retransmit,
         single_port: bool,
         delay: float,
+        disk: float,
         known_size: bool,
         again: str | None,
         seed: int,
@@ -204,6 +210,7 @@ def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None
             *(reading, up, down),
             seed=seed,
             delay=delay,
+            disk=disk,
             single_port=single_port,
             retransmit=retransmit,
             known_size=known_size,

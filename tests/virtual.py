@@ -8,9 +8,10 @@ from typing import Any
 from unittest import mock
 
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock, deferLater
 
 from tests.faults import Faults, Way
-from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.net.port import RequestPort
 from twisted_tftp.net.strangers import Strangers
@@ -27,28 +28,88 @@ CLIENT = "192.0.2.1"
 LONGEST, MOMENTS = 3600.0, 500_000
 
 
+class Store(MemoryBackend):
+    """Files in memory that are as slow as on a disk: all but `abort` takes `seconds`."""
+
+    def __init__(self, clock: Clock, seconds: float, write: str) -> None:
+        super().__init__({}, write)
+        self._clock = clock
+        self._seconds = seconds
+
+    def after(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Return what `call` returns, or a Deferred of it where that takes time."""
+        if not self._seconds:
+            return call(*args)
+        return deferLater(self._clock, self._seconds, call, *args)
+
+    def open_reader(self, path: str, context: Any) -> Any:
+        def opened() -> StoreReader:
+            super(Store, self).open_reader(path, context)
+            return StoreReader(self, self.files[path])
+
+        return self.after(opened)
+
+    def open_writer(self, path: str, context: Any) -> Any:
+        def opened() -> StoreWriter:
+            super(Store, self).open_writer(path, context)
+            return StoreWriter(self, path)
+
+        return self.after(opened)
+
+
+class StoreReader(MemoryReader):
+    """Read a file of a store, or of none yet."""
+
+    def __init__(self, store: Store, data: bytes) -> None:
+        super().__init__(data)
+        self._after = store.after
+
+    def read(self, offset: int, length: int) -> Any:
+        return self._after(super().read, offset, length)
+
+
+class StoreWriter(MemoryWriter):
+    """Write a file of a store."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        super().__init__(store, name)
+        self._after = store.after
+
+    def write(self, data: bytes) -> Any:
+        return self._after(super().write, data)
+
+    def commit(self) -> Any:
+        return self._after(super().commit)
+
+
 class Network(MemoryNetwork):
     """A server, and what carries datagrams between it and its clients.
 
+    @ivar served: the server's files.
     @ivar sockets: where something receives: what to call with a datagram and its source.
     @ivar client_port: that of the next transfer of a client.
     """
 
     def __init__(
         self,
-        backend: MemoryBackend,
         policy: Policy,
         up: Faults,
         down: Faults,
+        *,
         seed: object,
         delay: float,
+        disk: float,
+        write: str,
     ) -> None:
         """Run a server.
 
         @param up: what is done to what goes to the server; `down`: to what comes from it.
         @param delay: seconds that each datagram takes.
+        @param disk: seconds that each use of the server's files takes.
+        @param write: as for a L{MemoryBackend}.
         """
-        super().__init__(backend, policy)
+        super().__init__(None, policy)
+        self.served = self.server.backend = Store(self.clock, disk, write)
         self.sockets: dict[Address, Callable[[bytes, Address], None]] = {SERVER: self._asked}
         self.client_port = 30000
         self.strangers = Strangers()
