@@ -18,7 +18,7 @@ from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
 from twisted_tftp.errors import AccessViolation
 from twisted_tftp.net.port import MAX_REQUEST
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import Policy, Retransmit
 from twisted_tftp.server import Session, TFTPServer
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 from twisted_tftp.wire import Opcode
@@ -431,7 +431,7 @@ def test_in_a_flood_who_asks_again_is_served() -> None:
     net.links[-1].deliver(wire.ack(1))
     net.clock.advance(30)
     assert net.server.transfers.running == 0
-    assert net.server.transfers.unanswered(net.clock.seconds()) == 0
+    assert net.server.transfers.unanswered(net.clock.seconds(), 0) == 0
     net.server.received(rrq(), ("192.0.2.9", 4000), LOCAL)
     assert len(net.links) == served + 2
 
@@ -443,15 +443,52 @@ def test_storm_of_those_who_answer_is_no_flood(late: bool) -> None:
     links = crowd(net, 250)
     if late:
         for _ in range(250):
-            net.server.transfers.unanswered(net.clock.seconds())
-        assert net.server.transfers.unanswered(net.clock.seconds()) == 250
+            net.server.transfers.unanswered(net.clock.seconds(), 200)
+        assert net.server.transfers.unanswered(net.clock.seconds(), 250) == 250
     for link in links:
         link.deliver(wire.ack(1))
-    for _ in range(250):
-        net.server.transfers.unanswered(net.clock.seconds())
+    # No more than a few are dropped before it is seen that they have answered.
+    for number in range(4):
+        net.server.received(rrq(), (f"203.0.113.{number}", 4000), LOCAL)
+    before = len(net.links)
+    assert before >= 250
     net.server.received(rrq(), PEER, LOCAL)
-    assert len(net.links) == 251
+    assert len(net.links) == before + 1
+    assert net.server.counters.unproven <= 4
+
+
+def test_storm_at_a_slow_disk_is_no_flood() -> None:
+    """Machines whose file is not open yet were sent nothing that they could have answered."""
+    net = network(max_transfers=2000)
+    net.server.backend = type("Slow", (), {"open_reader": lambda *_: Deferred()})()
+    assert len(crowd(net, 300)) == len(crowd(net, 300, network=18)) == 300
     assert net.server.counters.unproven == 0
+
+
+def test_peer_that_negotiated_a_long_timeout_is_not_counted_for_long() -> None:
+    """Few requests with a timeout of minutes must not look like a flood of many."""
+    net = network(max_transfers=2000, retransmit=Retransmit.FIXED, retries=100)
+    for number in range(150):
+        host = f"198.51.100.{number}"
+        net.server.received(rrq(timeout="255"), (host, 4000), LOCAL)
+    net.clock.advance(17)
+    for number in range(100):
+        net.server.received(rrq(b"missing"), (f"203.0.113.{number}", 4000), LOCAL)
+    assert net.server.transfers.running == 100  # below that nobody counts
+
+
+def test_who_asks_again_in_a_flood_still_has_its_rate() -> None:
+    """A request that a flood drops does not count."""
+    net = network(max_transfers=2000, rate=0.1)
+    crowd(net, 300)
+    crowd(net, 300, network=18)
+    before = net.server.counters.unproven
+    net.server.received(rrq(), PEER, LOCAL)
+    assert net.server.counters.unproven == before + 1
+    net.clock.advance(1)
+    served = len(net.links)
+    net.server.received(rrq(), PEER, LOCAL)
+    assert len(net.links) == served + 1
 
 
 @pytest.mark.parametrize("port", [69, 6969])

@@ -16,8 +16,8 @@ REMEMBERED = 4096
 MOST_BUCKETS = 65536
 
 #: Octets in which it is noted who has asked, and for how many seconds: firmware asks again after
-#: one to five.
-SLOTS, LATELY = 1 << 22, 6
+#: one to ten.
+SLOTS, LATELY = 1 << 23, 15
 
 
 class Networks:

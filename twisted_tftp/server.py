@@ -217,15 +217,6 @@ class TFTPServer(DatagramProtocol):
         if running is not None and self._is_repeated(running, datagram):
             self.counters.repeated += 1
             return
-        if not self._access.takes(peer[0]):
-            self.counters.limited += 1
-            self._drops.add("rate is reached", peer[0])
-            return
-        most = self.policy.max_per_client
-        if most is not None and self.transfers.of(endpoint(peer).host) >= most:
-            self.counters.crowded += 1
-            self._drops.add("max-per-client is reached", peer[0])
-            return
         transfers = self.transfers
         if (
             transfers.running > MANY
@@ -234,6 +225,15 @@ class TFTPServer(DatagramProtocol):
         ):
             self.counters.unproven += 1
             self._drops.add("many peers don't answer, and this one asked once", peer[0])
+            return
+        if not self._access.takes(peer[0]):
+            self.counters.limited += 1
+            self._drops.add("rate is reached", peer[0])
+            return
+        most = self.policy.max_per_client
+        if most is not None and self.transfers.of(endpoint(peer).host) >= most:
+            self.counters.crowded += 1
+            self._drops.add("max-per-client is reached", peer[0])
             return
         if transfers.running >= self.policy.max_transfers:
             self.counters.displaced += transfers.make_room(self.clock())
@@ -313,7 +313,7 @@ class TFTPServer(DatagramProtocol):
         what a transfer costs, and otherwise requests would wait longer than those who ask.
         """
         most = max(MANY, self.policy.max_transfers // 10)
-        return self.transfers.unanswered(self.clock()) > most
+        return self.transfers.unanswered(self.clock(), most) > most
 
     def _is_repeated(self, running: Session, datagram: bytes) -> bool:
         """Whether `datagram` is the request of a young transfer again; if so, answer it.

@@ -35,9 +35,9 @@ EVERYWHERE = ("0.0.0.0", "::")
 #: Seconds that backends have to release their files after the last transfer was ended.
 GRACE = 10.0
 
-#: Descriptors that one transfer needs (a socket and a file; a second socket only where there are
-#: plenty), and those of everything else, idle ports among them.
-DESCRIPTORS, OTHER_DESCRIPTORS = 2, 200
+#: Descriptors that one transfer needs (a socket, a file, an upload's directory; a second socket
+#: only where there are plenty), and those of everything else, idle ports among them.
+DESCRIPTORS, OTHER_DESCRIPTORS = 3, 200
 
 
 class StartError(SystemExit, Exception):
@@ -212,7 +212,10 @@ class TFTPService(Service):
         if limit > soft:
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            except OSError:  # a sandbox without the system call
+            except (
+                OSError,
+                ValueError,
+            ):  # a sandbox without the system call: Python's word for it
                 limit = soft
         if limit < wanted:
             self._log.warn(

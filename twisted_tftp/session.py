@@ -209,6 +209,11 @@ class Session:
         """Whether the peer has shown that it is there, by more than its request."""
         return self._machine is not None and self._machine.answered
 
+    @property
+    def opened(self) -> bool:
+        """Whether the file is open, so that the peer was sent something."""
+        return self._machine is not None
+
     def is_unanswered(self) -> bool:
         """Whether the peer was sent something and has not answered: its address may be forged."""
         if self._machine is None:

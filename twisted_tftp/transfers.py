@@ -15,8 +15,12 @@ from twisted_tftp.session import Session
 MAX_DALLYING = 1000
 
 #: Seconds that a peer has to answer before its transfer gives way to another one, and transfers
-#: that are looked at each time for one; for how many are unanswered.
+#: that are looked at each time for one, and for how many are unanswered.
 PATIENCE, LOOKED_AT, COUNTED = 0.1, 16, 2
+
+#: Seconds after which a peer that has not answered is not counted any more, but given up: what it
+#: has negotiated may be a timeout of minutes.
+LONG = 16.0
 
 #: Where there were so many sessions, memory is given back when a tenth of them is left.
 CROWD = 1000
@@ -116,24 +120,36 @@ class Transfers:
                 self._sort(session)
         return False
 
-    def unanswered(self, now: float) -> int:
-        """Return about how many peers had time to answer and have not.
+    def unanswered(self, now: float, most: int) -> int:
+        """Return about how many peers were sent something, had time to answer, and have not.
 
-        To be called at each request: it looks at a few of them each time.
+        To be called at each request: it looks at a few of them each time, and at some more before
+        it says that there are more than `most`.
         """
-        for session in list(islice(self._young, COUNTED)):
-            if now - session.statistics.started < PATIENCE:
-                break
-            self._sort(session)
-        for session in list(islice(self._doubtful, COUNTED)):
-            self._sort(session)
+        self._look_at(self._young, COUNTED, now)
+        self._look_at(self._doubtful, COUNTED, now)
+        if len(self._doubtful) > most:
+            self._look_at(self._doubtful, LOOKED_AT, now)
         return len(self._doubtful)
 
+    def _look_at(self, sessions: OrderedDict[Session, None], count: int, now: float) -> None:
+        """Put up to `count` of the first sessions where they belong; give up those of long ago."""
+        for session in list(islice(sessions, count)):
+            age = now - session.statistics.started
+            if age < PATIENCE:
+                break
+            if age > LONG and session.is_unanswered():
+                session.give_way()
+            elif not session.finished:
+                self._sort(session)
+
     def _sort(self, session: Session) -> None:
-        """Put a running session behind the doubtful ones, if it is one of them."""
+        """Put a running session behind those that are like it."""
         self._young.pop(session, None)
         self._doubtful.pop(session, None)
-        if not session.answered:  # and where its file is not open yet
+        if not session.opened:
+            self._young[session] = None  # it was sent nothing, and can't have answered
+        elif not session.answered:
             self._doubtful[session] = None
 
     def end_dallying(self, count: int = 100) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -199,12 +199,15 @@ def _given_or_dropped(
 ) -> Deferred[Any]:
     """Open a file in a thread and return a Deferred of it, wrapped; cancelled, it is discarded.
 
-    A thread can't be called back, so it looks itself whether the file is still wanted. It does
-    that last: after a stop there may be no other thread to do it.
+    A thread can't be called back, so it looks itself whether the file is still wanted: first, for
+    it may have waited long behind a slow disk, and last, since after a stop there may be no other
+    thread to do it.
     """
     given: Deferred[Any] = Deferred()
 
     def open_or_discard() -> Any:
+        if given.called:
+            raise CancelledError
         file = open_file()
         if given.called:
             file.discard()
