@@ -31,4 +31,4 @@ service.setServiceParent(application)
 # Where the process is for this service alone: timers that do not depend on the time of day, and
 # SIGHUP, which has the files looked at anew instead of ending the process.
 use_monotonic_time(reactor)
-signals.serve(reactor, service, foreground=True)
+signals.serve(reactor, service)

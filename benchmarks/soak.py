@@ -71,8 +71,8 @@ WATCHES = (
     Watch("temporary files", returns=True),
     Watch("transfers", returns=True),
     Watch("sessions", returns=True),
-    # One may be there to sum up the minute's failures.
-    Watch("timers", returns=True, slack=1),
+    # Two may be there to sum up the minute's failures and drops.
+    Watch("timers", returns=True, slack=2),
     Watch("objects", returns=True, factor=1.05, slack=5000),
 )
 

@@ -161,7 +161,7 @@ def test_flood_makes_few_hosts_known_and_takes_no_more_memory() -> None:
 def test_drops_are_told_once_a_minute() -> None:
     """The first at once, the others by their number; each reason for itself."""
     clock = Clock()
-    drops = Drops(clock.seconds)
+    drops = Drops(clock)
     events: list[Any] = []
     globalLogPublisher.addObserver(events.append)
     try:
@@ -169,15 +169,22 @@ def test_drops_are_told_once_a_minute() -> None:
             drops.add("flood", f"192.0.2.{second}")
             clock.advance(1)
         drops.add("other", "192.0.2.1")
+        clock.pump([60] * 5)
+        assert clock.getDelayedCalls() == []
+        drops.add("other", "192.0.2.2")
+        drops.add("other", "192.0.2.3")
         drops.flush()
         drops.flush()
+        assert clock.getDelayedCalls() == []
     finally:
         globalLogPublisher.removeObserver(events.append)
     told = [event["log_format"].format(**event) for event in events]
     assert told == [
         "a packet was dropped: flood (the last one from 192.0.2.0)",
-        "60 packets were dropped: flood (the last one from 192.0.2.60)",
-        "60 packets were dropped: flood (the last one from 192.0.2.120)",
+        "59 packets were dropped: flood (the last one from 192.0.2.59)",
+        "60 packets were dropped: flood (the last one from 192.0.2.119)",
         "a packet was dropped: other (the last one from 192.0.2.1)",
-        "9 packets were dropped: flood (the last one from 192.0.2.129)",
+        "10 packets were dropped: flood (the last one from 192.0.2.129)",
+        "a packet was dropped: other (the last one from 192.0.2.2)",
+        "a packet was dropped: other (the last one from 192.0.2.3)",
     ]

@@ -592,6 +592,23 @@ def test_an_open_that_was_cancelled_leaves_nothing_open(root: Path, path: str) -
     assert len(results) == 1
 
 
+def test_an_open_that_was_cancelled_while_it_waited_is_not_done(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a slow disk there may be thousands that nobody waits for any more."""
+    threads = Threads()
+    backend = serving(root, in_thread=threads)
+    for opening in (backend.open_reader("file", asking()), backend.open_writer("new", asking())):
+        assert isinstance(opening, Deferred)
+        opening.addErrback(lambda failure: failure.trap(CancelledError))
+        opening.cancel()
+    monkeypatch.setattr(filesystem, "find", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(filesystem, "Upload", mock.Mock(side_effect=AssertionError))
+    threads.run_all()
+    assert not filesystem.find.called  # type: ignore[attr-defined]
+    assert not filesystem.Upload.called  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("path", ["new", "file", "sub"])
 def test_an_upload_that_was_cancelled_while_it_opens_leaves_nothing(root: Path, path: str) -> None:
     """Its temporary file is removed when it comes, and the target is as it was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from twisted_tftp.backends import quota as quota_module
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.backends.quota import Quota
 from twisted_tftp.errors import DiskFull
+
+
+@pytest.fixture(autouse=True)
+def _measured_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a tree be measured as often as an upload does not fit."""
+    monkeypatch.setattr(quota_module, "SHARE", 0.0)
 
 
 def serving(root: Path, quota: int, write: str = "overwrite") -> FilesystemBackend:
@@ -70,18 +77,78 @@ def test_uploads_under_way_share_the_quota(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["three"]
 
 
-def test_room_that_somebody_made_is_seen(tmp_path: Path) -> None:
-    """An upload that does not fit has the tree measured again, once a second at most."""
+def test_room_that_somebody_made_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit has the tree measured again, unless that takes more than its share."""
     now = [0.0]
+    octets = [800]
+
+    def measure(root: str) -> int:
+        now[0] += 2.0
+        return octets[0]
+
+    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
+    monkeypatch.setattr(quota_module, "SHARE", 10.0)
     quota = Quota(str(tmp_path), 1000, lambda: now[0])
-    (tmp_path / "old").write_bytes(bytes(800))
     with pytest.raises(DiskFull):
         quota.check(500)
-    (tmp_path / "old").unlink()
+    octets[0] = 0
+    now[0] += 19.0
     with pytest.raises(DiskFull):
         quota.check(500)
-    now[0] = 1.0
+    now[0] += 1.0
     quota.check(500)
+
+
+def test_upload_without_a_size_finds_the_room_that_was_made(tmp_path: Path) -> None:
+    """When it is opened, and while its octets come."""
+    backend = serving(tmp_path, 1000)
+    (tmp_path / "old").write_bytes(bytes(1000))
+    with pytest.raises(DiskFull):
+        value(backend.open_writer("new", asking()))
+    (tmp_path / "old").unlink()
+    writer = value(backend.open_writer("new", asking()))
+    (tmp_path / "old").write_bytes(bytes(900))
+    value(writer.write(bytes(200)))
+    (tmp_path / "old").unlink()
+    value(writer.commit())
+    assert (tmp_path / "new").stat().st_size == 200
+
+
+def test_replacing_one_name_of_a_file_frees_nothing(tmp_path: Path) -> None:
+    """Its other names keep the octets; and of two that replace one file, one frees it."""
+    (tmp_path / "one").write_bytes(bytes(900))
+    os.link(tmp_path / "one", tmp_path / "two")
+    backend = serving(tmp_path, 1000)
+    upload(backend, "one", bytes(50))
+    with pytest.raises(DiskFull):
+        upload(backend, "three", bytes(100))
+
+
+def test_uploads_of_many_threads_pass_no_quota(tmp_path: Path) -> None:
+    """What one thread has been given no other one gets."""
+    quota = Quota(str(tmp_path), 10_000)
+    quota.check(1)
+    held: list[int] = []
+
+    def hold() -> None:
+        for _ in range(1000):
+            try:
+                quota.hold(7)
+            except DiskFull:
+                return
+            held.append(7)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=hold) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sum(held) == 10_000 // 7 * 7
 
 
 def test_what_others_wrote_is_seen_after_a_minute(tmp_path: Path) -> None:
@@ -101,14 +168,20 @@ def test_upload_that_ends_while_the_tree_is_measured_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may not have been seen, so it is added."""
-    quota = Quota(str(tmp_path), 1000)
+    now = [0.0]
+    quota = Quota(str(tmp_path), 1000, lambda: now[0])
     quota.hold(700)
+    committed: list[bool] = []
 
     def measure(root: str) -> int:
-        quota.commit(700, 0)
+        if not committed:
+            committed.append(True)
+            quota.commit(700)
+            now[0] += 1.0
         return 0
 
     monkeypatch.setattr(quota_module, "_octets_beneath", measure)
+    monkeypatch.setattr(quota_module, "SHARE", 10.0)
     with pytest.raises(DiskFull):
         quota.check(400)
 
@@ -127,6 +200,7 @@ def test_upload_waits_for_the_first_measurement(
         return 1000
 
     monkeypatch.setattr(quota_module, "_octets_beneath", measure)
+    monkeypatch.setattr(quota_module, "SHARE", 1e9)
     quota = Quota(str(tmp_path), 1000)
     refused: list[DiskFull] = []
 

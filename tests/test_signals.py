@@ -63,7 +63,7 @@ def test_sighup_opens_the_log_anew(root: Path, tmp_path: Path, peer: Peer) -> No
         wait_for_text(log, "completed")
         log.rename(moved)
         daemon.process.send_signal(signal.SIGHUP)
-        wait_for_text(log, "SIGHUP")
+        wait_for_text(log, "the log is opened anew")
         with Peer() as other:
             assert other.fetch(b"file", address) == CONTENT
         wait_for_text(log, "completed")
@@ -81,6 +81,8 @@ def test_log_that_can_not_be_opened_anew_is_kept(root: Path, tmp_path: Path, pee
         directory.rename(moved)
         daemon.process.send_signal(signal.SIGHUP)
         wait_for_text(moved / "log", "the log can't be opened anew")
+        # As often as it is asked for.
+        daemon.process.send_signal(signal.SIGHUP)
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
         wait_for_text(moved / "log", "completed")
 
@@ -111,7 +113,7 @@ def test_sighup_does_not_end_the_daemon(
     with kind(root, directory=tmp_path) as daemon:
         block, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_for_line("SIGHUP")
+        daemon.wait_for_line("SIGHUP: the files are looked at anew")
         assert peer.rest(block, transfer) == CONTENT
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 #: Seconds between two lines for the same reason.
@@ -13,35 +14,51 @@ INTERVAL = 60.0
 class Drops:
     """What was dropped and not told yet: a flood must not fill the log.
 
-    The first of a kind is told at once; those that follow are counted, and told with the first one
-    after a minute, or by `flush`.
+    The first of a kind is told at once; those that follow are counted, and told when a minute is
+    over, or by `flush`.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._told: dict[str, float] = {}  # reason to when it was told
-        self._untold: dict[str, int] = {}  # reason to how many came since
+    def __init__(self, reactor: Any) -> None:
+        """Wait with L{IReactorTime} `reactor`."""
+        self._reactor = reactor
+        self._minute: IDelayedCall | None = None
+        self._untold: dict[str, int] = {}  # reason to how many came since it was told
         self._last: dict[str, str] = {}  # reason to the host of the last one
 
     def add(self, reason: str, host: str) -> None:
-        """Count a packet of `host`, and tell of it if that is due."""
-        now = self._clock()
+        """Count a packet of `host`, and tell of it if it is the first in a while."""
         self._last[reason] = host
-        self._untold[reason] = self._untold.get(reason, 0) + 1
-        if now - self._told.get(reason, -INTERVAL) >= INTERVAL:
-            self._tell(reason, now)
+        if reason in self._untold:
+            self._untold[reason] += 1
+            return
+        self._untold[reason] = 0
+        self._tell(reason, 1)
+        if self._minute is None:
+            self._minute = self._reactor.callLater(INTERVAL, self._minute_is_over)
 
     def flush(self) -> None:
-        """Tell what is untold."""
-        now = self._clock()
-        for reason in list(self._untold):
-            self._tell(reason, now)
+        """Tell what is untold; to be called before the end."""
+        if self._minute is not None:
+            self._minute.cancel()
+            self._minute = None
+        untold, self._untold = self._untold, {}
+        for reason, count in untold.items():
+            if count:
+                self._tell(reason, count)
 
-    def _tell(self, reason: str, now: float) -> None:
-        count = self._untold.pop(reason)
-        self._told[reason] = now
+    def _minute_is_over(self) -> None:
+        self._minute = None
+        untold = self._untold
+        # What came in this minute is counted in the next one too, and the rest is forgotten.
+        self._untold = {reason: 0 for reason, count in untold.items() if count}
+        for reason in self._untold:
+            self._tell(reason, untold[reason])
+        if self._untold:
+            self._minute = self._reactor.callLater(INTERVAL, self._minute_is_over)
+
+    def _tell(self, reason: str, count: int) -> None:
         self._log.warn(
             "{packets} dropped: {reason} (the last one from {host})",
             packets="a packet was" if count == 1 else f"{count} packets were",

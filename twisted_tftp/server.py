@@ -132,7 +132,7 @@ class TFTPServer(DatagramProtocol):
             opener = LinkOpener(reactor, policy.port_range, clock)
         self.opener = opener
         self._access = Access(policy, clock) if access is None else access
-        self._drops = Drops(clock) if drops is None else drops
+        self._drops = Drops(reactor) if drops is None else drops
         self._wiring = Wiring(
             backend=backend,
             policy=policy,

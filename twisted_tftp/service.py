@@ -96,7 +96,7 @@ class TFTPService(Service):
         self._opener = LinkOpener(reactor, self._policy.port_range)
         self._alarms = Alarms(reactor, time.monotonic)
         self._access = Access(self._policy, time.monotonic)
-        self._drops = Drops(time.monotonic)
+        self._drops = Drops(reactor)
         self._ports: list[RequestPort] = []
         self._awaited: Deferred[None] | None = None  # what a stop waits for
         self.transfers = Transfers()
@@ -170,9 +170,10 @@ class TFTPService(Service):
             self._awaited.cancel()
 
     def reload(self) -> None:
-        """Forget what is remembered of the files."""
-        if isinstance(self._backend, FilesystemBackend):
-            self._backend.forget()
+        """Have the backend forget what it remembers of the files, if it has a `forget`."""
+        forget = getattr(self._backend, "forget", None)
+        if forget is not None:
+            forget()
 
     def _cancel_all(self) -> Deferred[None]:
         """End what still runs; fire when its files are released, or soon all the same."""

@@ -19,6 +19,32 @@ from twisted_tftp.service import TFTPService
 Handler = Callable[[int, FrameType | None], Any]
 
 
+class _LogFile:
+    """A log that goes on in the old file where the new one can't be opened."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = LogFile.fromFullPath(path)
+
+    def write(self, text: str) -> None:
+        self._file.write(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def rotate(self) -> None:
+        self._file.rotate()
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now.
+
+        @raise OSError: it can't be opened.
+        """
+        opened = LogFile.fromFullPath(self._path)
+        before, self._file = self._file, opened
+        before.close()
+
+
 class Signals:
     """SIGHUP opens the log anew and looks at the files anew; a second stop waits for nothing.
 
@@ -34,32 +60,29 @@ class Signals:
         """Take no signals before `serve` is called."""
         self.log_path = ""
         self._reactor: Any = None
-        self._log_file: LogFile | None = None
+        self._log_file: _LogFile | None = None
         self._service: TFTPService | None = None
         self._stopping = False
 
     def open_log(self) -> ILogObserver:
         """Log to a file as twistd does, SIGUSR1 included, which rotates it."""
-        log_file = self._log_file = LogFile.fromFullPath(os.path.abspath(self.log_path))
+        log_file = self._log_file = _LogFile(os.path.abspath(self.log_path))
         if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             signal.signal(signal.SIGUSR1, self._rotate)
-        observer: ILogObserver = textFileLogObserver(log_file)
+        observer: ILogObserver = textFileLogObserver(log_file)  # type: ignore[arg-type]
         return observer
 
-    def serve(self, reactor: Any, service: TFTPService, foreground: bool) -> None:
-        """Take the signals for `service`, in the loop of `reactor`.
-
-        @param foreground: whether the process stays with its terminal, if it has one. Then SIGHUP
-            means that the terminal is gone, and ends the process.
-        """
+    def serve(self, reactor: Any, service: TFTPService) -> None:
+        """Take the signals for `service`, in the loop of `reactor`."""
         self._reactor = reactor
         self._service = service
-        if not (foreground and _has_terminal()):
-            signal.signal(signal.SIGHUP, self._hang_up)
-        self._reactor.callWhenRunning(self._take_stops)
+        # By then a daemon has left its terminal, and the reactor has its handlers.
+        reactor.callWhenRunning(self._begin)
 
-    def _take_stops(self) -> None:
-        """Come before the reactor's handlers, which are there by now."""
+    def _begin(self) -> None:
+        """Take SIGHUP, which at a terminal means that it is gone; come before other handlers."""
+        if not _has_terminal():
+            signal.signal(signal.SIGHUP, self._hang_up)
         for number in (signal.SIGTERM, signal.SIGINT):
             first = signal.getsignal(number)
             if callable(first):
@@ -73,18 +96,16 @@ class Signals:
         self._reactor.callFromThread(self._reload)
 
     def _reload(self) -> None:
-        log_file = self._log_file
-        if log_file is not None:
+        if self._log_file is not None:
             try:
-                with open(log_file.path, "ab"):
-                    pass
+                self._log_file.reopen()
             except OSError as error:
                 self._log.warn("the log can't be opened anew: {error}", error=error)
             else:
-                log_file.reopen()
+                self._log.info("SIGHUP: the log is opened anew")
         if self._service is not None:
             self._service.reload()
-        self._log.info("SIGHUP: opened the log and looked at the files anew")
+            self._log.info("SIGHUP: the files are looked at anew")
 
     def _stop(self, first: Handler, number: int, frame: FrameType | None) -> None:
         if not self._stopping:

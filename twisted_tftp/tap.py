@@ -151,12 +151,11 @@ class Options(usage.Options):
             self.settings = settings(self)
         except ValueError as error:
             raise usage.UsageError(str(error)) from None
-        self.foreground = True
         twistd = self.parent
         if not isinstance(twistd, ServerOptions):
-            return  # twist's, which always logs to where it is told of for good
-        self.foreground = bool(twistd.get("nodaemon") or twistd.get("debug"))
-        path = twistd["logfile"] or ("" if self.foreground else DEFAULT_LOG)
+            return  # twist's, which has no log file
+        foreground = twistd.get("nodaemon") or twistd.get("debug")
+        path = twistd["logfile"] or ("" if foreground else DEFAULT_LOG)
         if path not in ("", "-") and not twistd["logger"] and not twistd.get("syslog"):
             signals.log_path = path
             twistd["logger"] = "twisted_tftp.signals.open_log"
@@ -185,5 +184,5 @@ def makeService(options: Options) -> TFTPService:
 
     use_monotonic_time(reactor)
     service = make_service(options.settings)
-    signals.serve(reactor, service, options.foreground)
+    signals.serve(reactor, service)
     return service

@@ -12,8 +12,9 @@ from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import DiskFull
 
 #: Seconds after which the tree is measured anew: others may write to it and remove from it. Where
-#: an upload does not fit it is measured sooner, since somebody may have made room.
-OUTDATED, SOON = 60.0, 1.0
+#: an upload does not fit it is measured sooner, for somebody may have made room, and files that
+#: were replaced count until then; but not for more than a tenth of the time.
+OUTDATED, SHARE = 60.0, 10.0
 
 
 class Quota:
@@ -32,62 +33,73 @@ class Quota:
         self._used = 0  # by files that are in their places
         self._held = 0  # by temporary ones
         self._committed = 0  # since the present measurement began
-        self._measured_at = -OUTDATED
+        self._measured_at = float("-inf")
+        self._took = 0.0  # seconds to measure it
 
     def check(self, octets: int) -> None:
         """Look whether a file of `octets` would fit now.
 
         @raise DiskFull: it would not.
         """
-        self._measure_if_older(OUTDATED)
-        if not self._fits(octets):
-            self._measure_if_older(SOON)
-            with self._lock:
-                self._refuse_unless_fits(octets)
+        if self._clock() - self._measured_at >= OUTDATED:
+            self._measure()
+        self._require(max(1, octets), 0)
 
     def forget(self) -> None:
         """Measure the tree at the next upload."""
-        self._measured_at = -OUTDATED
+        self._measured_at = float("-inf")
 
     def hold(self, octets: int) -> None:
         """Count `octets` more of a temporary file.
 
         @raise DiskFull: they do not fit; none is counted.
         """
-        with self._lock:
-            self._refuse_unless_fits(octets)
-            self._held += octets
+        self._require(octets, octets)
 
     def release(self, octets: int) -> None:
         """Count a temporary file of `octets` out: it was removed."""
         with self._lock:
             self._held -= octets
 
-    def commit(self, octets: int, replaced: int) -> None:
-        """Count a temporary file as one that took the place of another of `replaced` octets."""
+    def commit(self, octets: int) -> None:
+        """Count a temporary file as one that is in its place."""
         with self._lock:
             self._held -= octets
-            self._used += octets - replaced
+            self._used += octets
             self._committed += octets
 
-    def _fits(self, octets: int) -> bool:
-        return self._used + self._held + octets <= self._limit
+    def _require(self, octets: int, held: int) -> None:
+        """Hold `held` octets where there is room for `octets`; measure before that is denied."""
+        if self._hold_if_fits(octets, held):
+            return
+        if self._clock() - self._measured_at >= SHARE * self._took:
+            self._measure()
+            if self._hold_if_fits(octets, held):
+                return
+        raise DiskFull("the quota of uploads is used up")
 
-    def _refuse_unless_fits(self, octets: int) -> None:
-        if not self._fits(octets):
-            raise DiskFull("the quota of uploads is used up")
+    def _hold_if_fits(self, octets: int, held: int) -> bool:
+        with self._lock:
+            if self._used + self._held + octets > self._limit:
+                return False
+            self._held += held
+            return True
 
-    def _measure_if_older(self, age: float) -> None:
-        with self._measuring:  # who comes meanwhile waits for what this finds
-            if self._clock() - self._measured_at < age:
+    def _measure(self) -> None:
+        """Measure the tree; who comes meanwhile waits for what this finds."""
+        asked_at = self._clock()
+        with self._measuring:
+            if self._measured_at > asked_at:
                 return
             with self._lock:
                 self._committed = 0
+            began = self._clock()
             octets = _octets_beneath(self._root)
             with self._lock:
                 # What was committed meanwhile may have been seen or not; rather twice than never.
                 self._used = octets + self._committed
             self._measured_at = self._clock()
+            self._took = self._measured_at - began
 
 
 def _octets_beneath(root: str) -> int:

@@ -23,6 +23,12 @@ class ReadOnlyBackend:
         """Ask the backend."""
         return self.backend.open_reader(path, context)
 
+    def forget(self) -> None:
+        """Have the backend forget what it remembers, if it can."""
+        forget = getattr(self.backend, "forget", None)
+        if forget is not None:
+            forget()
+
     def open_writer(self, path: str, context: TransferContext) -> NoReturn:
         """Refuse.
 

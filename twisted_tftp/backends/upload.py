@@ -52,7 +52,6 @@ class Upload:
         self._replace = replace
         self._quota = quota
         self._size = 0
-        self._replaced = 0
         self._place: Place = find(root, path)
         try:
             if is_temporary(os.fsdecode(self._place.name)):
@@ -130,14 +129,20 @@ class Upload:
         """
         self.write(rest)
         os.fsync(self._descriptor)
-        with self._still_locked():
-            # Before the rename: some file systems tell of a failed write here only.
-            self._close()
-            self._take_place()
-        if self._quota is not None:
-            self._quota.commit(self._size, self._replaced)
-        with contextlib.suppress(OSError):
-            self._sync_directory()
+        directory = self._open_directory()
+        try:
+            with self._still_locked():
+                # Before the rename: some file systems tell of a failed write here only.
+                self._close()
+                self._take_place()
+            if self._quota is not None:
+                self._quota.commit(self._size)
+            with contextlib.suppress(OSError):
+                if directory >= 0:
+                    os.fsync(directory)  # makes the new name durable
+        finally:
+            if directory >= 0:
+                os.close(directory)
         with contextlib.suppress(OSError):
             self._place.close()
 
@@ -152,15 +157,13 @@ class Upload:
             yield
         finally:
             if lock >= 0:
-                os.close(lock)
+                with contextlib.suppress(OSError):  # the file is closed, and well
+                    os.close(lock)
 
     def _take_place(self) -> None:
         """Put the file in its place."""
         place, temporary = self._place, self._temporary
         if self._replace:
-            if self._quota is not None:
-                with contextlib.suppress(OSError):
-                    self._replaced = place.stat().st_size
             self._rename()
         else:
             try:
@@ -219,13 +222,17 @@ class Upload:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _sync_directory(self) -> None:
-        """Make the new name durable."""
-        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._place.directory)
+    def _open_directory(self) -> int:
+        """Open the directory, to sync it; return -1 where it may be written and not be read.
+
+        Before the file has its name: without a descriptor for this an upload would not be durable,
+        and it can still fail.
+        """
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            return os.open(".", flags, dir_fd=self._place.directory)
+        except PermissionError:
+            return -1
 
 
 def sweep(root: str) -> int:
