@@ -25,6 +25,7 @@ LAYERS = [
         "net.hub",
         "net.strangers",
         "alarms",
+        "budget",
         "heap",
         "translate",
         "transferlog",

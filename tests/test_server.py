@@ -16,7 +16,7 @@ from twisted_tftp import server as server_module
 from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
-from twisted_tftp.errors import AccessViolation
+from twisted_tftp.errors import AccessViolation, TFTPError
 from twisted_tftp.net.port import MAX_REQUEST
 from twisted_tftp.policy import Policy, Retransmit
 from twisted_tftp.server import Session, TFTPServer
@@ -320,6 +320,26 @@ def test_transfer_whose_file_is_not_open_yet_does_not_give_way() -> None:
     net.clock.advance(0.2)
     net.request(Opcode.RRQ, "f", port=3)
     assert [link.closed for link in net.links] == [False, True, False]
+
+
+def test_windows_of_many_transfers_share_their_memory() -> None:
+    """Who asks for the most gets less and less, and all again when the others have gone."""
+    net = network(MemoryBackend({"f": bytes(10)}, "create"))
+    asked = {"blksize": "65464", "windowsize": "64"}
+    granted: list[int] = []
+    for number in range(300):
+        opcode = Opcode.WRQ if number % 2 else Opcode.RRQ
+        link = net.request(opcode, f"{number}" if number % 2 else "f", asked)
+        options = wire.parse_oack(link.take()[0])
+        granted.append(int(options["windowsize"]) * int(options["blksize"]))
+    assert granted[:30] == [64 * 65464] * 30
+    assert granted == sorted(granted, reverse=True)
+    assert granted[-1] == 65464
+    assert sum(granted) < (256 << 20) + 300 * (64 << 10)
+    for link in net.links:
+        link.deliver(wire.error(TFTPError()))
+    assert net.server.transfers.running == 0
+    assert net.server.transfers.windows.room == 64 << 20
 
 
 def test_dallying_does_not_count_as_a_transfer() -> None:

@@ -143,6 +143,7 @@ class TFTPServer(DatagramProtocol):
             on_finished=self.transfers.finished,
             on_ended=self.transfers.remove,
             may_write=self._access.may_write,
+            windows=self.transfers.windows,
         )
 
     @property

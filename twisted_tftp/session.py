@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from twisted_tftp import options, wire
 from twisted_tftp.alarms import Alarm, Alarms
+from twisted_tftp.budget import WindowBudget
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import (
     AccessViolation,
@@ -64,6 +65,7 @@ class Wiring:
     @ivar on_ended: called when nothing is left of it: the link, the alarm and the file are
         released.
     @ivar may_write: whether a peer's host may write.
+    @ivar windows: the memory of all windows.
     """
 
     backend: Any
@@ -75,6 +77,7 @@ class Wiring:
     on_finished: Callable[[Session], None]
     on_ended: Callable[[Session], None]
     may_write: Callable[[str], bool] = lambda host: True
+    windows: WindowBudget = field(default_factory=WindowBudget)
 
 
 class Session:
@@ -105,6 +108,7 @@ class Session:
         "_read_ahead",
         "_told_octets",
         "_waiting",
+        "_window",
         "_wiring",
         "context",
         "ended",
@@ -154,6 +158,7 @@ class Session:
         self._alarm: Alarm | None = None
         self._alarm_at = 0.0
         self._told_octets = 0
+        self._window = 0  # octets of a window, once that is negotiated
         # The peer shows that it waits by asking again until the file is open.
         self._asked_at = self.statistics.started
 
@@ -245,7 +250,13 @@ class Session:
         self._fail(failure)
 
     def _grant(self, tsize: int | None, room: int | None = None) -> options.Grant:
+        """Negotiate; a window has the memory that is left for it, and `room` in the socket."""
+        windows = self._wiring.windows
+        windows.give_back(self._window)
+        room = windows.room if room is None else min(room, windows.room)
         grant = options.negotiate(self.context.options, self._policy, tsize=tsize, room=room)
+        self._window = grant.windowsize * grant.blksize
+        windows.take(self._window)
         self.statistics.granted = grant.accepted
         return grant
 
@@ -404,6 +415,7 @@ class Session:
         if self.ended:
             return
         self.ended = True
+        self._wiring.windows.give_back(self._window)
         if self._alarm is not None:
             self._wiring.alarms.cancel(self._alarm)
             self._alarm = None

@@ -8,6 +8,7 @@ from itertools import chain, islice
 
 from twisted.internet.defer import Deferred, succeed
 
+from twisted_tftp.budget import WindowBudget
 from twisted_tftp.heap import give_back
 from twisted_tftp.session import Session
 
@@ -29,11 +30,14 @@ CROWD = 1000
 class Transfers:
     """The sessions of all request ports of one server.
 
+    @ivar windows: the memory of their windows.
+
     A session is kept under a key made of where its request came from and reached. It is
     "running" until its file's part is over; after that a write may dally under its key.
     """
 
     def __init__(self) -> None:
+        self.windows = WindowBudget()
         self._sessions: set[Session] = set()
         self._most = 0  # sessions at once since memory was given back
         self._by_key: dict[Hashable, Session] = {}
