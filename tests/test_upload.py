@@ -132,3 +132,45 @@ def test_read_only_server_sweeps_nothing(tmp_path: Path) -> None:
     (tmp_path / STRAY).write_bytes(b"x")
     assert value(serving(tmp_path, "never").sweep()) == 0
     assert value(serving(tmp_path, "create").sweep()) == 1
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+def test_upload_that_could_not_be_made_durable_fails(
+    write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor for the directory its new name can't be synced; so it gets none."""
+    really = os.open
+
+    def opening(path: Any, *args: Any, **kwargs: Any) -> int:
+        if path == ".":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return really(path, *args, **kwargs)
+
+    backend = serving(tmp_path, write)
+    monkeypatch.setattr(os, "open", opening)
+    assert refusal(lambda: upload(backend, "new", b"octets")).code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_upload_that_is_in_its_place_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a file system says when the lock's descriptor is closed comes too late to count."""
+    really, duplicates = os.close, []
+    duplicate = os.dup
+
+    def duplicating(descriptor: int) -> int:
+        duplicates.append(duplicate(descriptor))
+        return duplicates[-1]
+
+    def closing(descriptor: int) -> None:
+        really(descriptor)
+        if descriptor in duplicates:
+            duplicates.remove(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "dup", duplicating)
+    monkeypatch.setattr(os, "close", closing)
+    upload(serving(tmp_path), "new", b"octets")
+    assert (tmp_path / "new").read_bytes() == b"octets"
+    assert duplicates == []
