@@ -142,7 +142,8 @@ class Upload:
                     os.fsync(directory)  # makes the new name durable
         finally:
             if directory >= 0:
-                os.close(directory)
+                with contextlib.suppress(OSError):
+                    os.close(directory)
         with contextlib.suppress(OSError):
             self._place.close()
 
