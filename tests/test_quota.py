@@ -124,6 +124,44 @@ def test_replacing_one_name_of_a_file_frees_nothing(tmp_path: Path) -> None:
         upload(backend, "three", bytes(100))
 
 
+def test_file_that_is_replaced_again_and_again_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what was replaced would make the room, a slow measurement is made all the same."""
+    now = [0.0]
+
+    def measure(root: str) -> int:
+        now[0] += 5.0
+        return 40
+
+    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
+    monkeypatch.setattr(quota_module, "SHARE", 10.0)
+    quota = Quota(str(tmp_path), 100, lambda: now[0])
+    for _ in range(6):
+        quota.check(40)
+        quota.hold(40)
+        quota.commit(40, 40)
+        now[0] += 2.0
+    with pytest.raises(DiskFull):
+        quota.check(61)
+
+
+def test_upload_that_was_given_its_room_is_not_refused_it(tmp_path: Path) -> None:
+    """Somebody else has filled the tree before the commit, which asks for no more."""
+    backend = serving(tmp_path, 1000)
+    writer = value(backend.open_writer("new", asking()))
+    value(writer.write(bytes(300_000)[:900]))
+    value(writer.write(b""))
+    writer._flush()
+    (tmp_path / "other").write_bytes(bytes(5000))
+    assert backend._quota is not None
+    backend._quota.forget()
+    with pytest.raises(DiskFull):
+        backend._quota.check(1)
+    value(writer.commit())
+    assert (tmp_path / "new").stat().st_size == 900
+
+
 def test_uploads_of_many_threads_pass_no_quota(tmp_path: Path) -> None:
     """What one thread has been given no other one gets."""
     quota = Quota(str(tmp_path), 10_000)
@@ -176,7 +214,7 @@ def test_upload_that_ends_while_the_tree_is_measured_counts(
     def measure(root: str) -> int:
         if not committed:
             committed.append(True)
-            quota.commit(700)
+            quota.commit(700, 0)
             now[0] += 1.0
         return 0
 

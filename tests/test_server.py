@@ -451,7 +451,7 @@ def test_in_a_flood_who_asks_again_is_served() -> None:
     net.links[-1].deliver(wire.ack(1))
     net.clock.advance(30)
     assert net.server.transfers.running == 0
-    assert net.server.transfers.unanswered(net.clock.seconds(), 0) == 0
+    assert net.server.transfers.unanswered(net.clock.seconds(), 0, 1.0) == 0
     net.server.received(rrq(), ("192.0.2.9", 4000), LOCAL)
     assert len(net.links) == served + 2
 
@@ -463,8 +463,8 @@ def test_storm_of_those_who_answer_is_no_flood(late: bool) -> None:
     links = crowd(net, 250)
     if late:
         for _ in range(250):
-            net.server.transfers.unanswered(net.clock.seconds(), 200)
-        assert net.server.transfers.unanswered(net.clock.seconds(), 250) == 250
+            net.server.transfers.unanswered(net.clock.seconds(), 200, 1.0)
+        assert net.server.transfers.unanswered(net.clock.seconds(), 250, 1.0) == 250
     for link in links:
         link.deliver(wire.ack(1))
     # No more than a few are dropped before it is seen that they have answered.
@@ -483,6 +483,48 @@ def test_storm_at_a_slow_disk_is_no_flood() -> None:
     net.server.backend = type("Slow", (), {"open_reader": lambda *_: Deferred()})()
     assert len(crowd(net, 300)) == len(crowd(net, 300, network=18)) == 300
     assert net.server.counters.unproven == 0
+
+
+def test_peer_has_its_time_from_the_first_answer_on() -> None:
+    """However long its file was in opening, it is not given up before it could answer."""
+    net = network(max_transfers=200)
+    waiting: list[Deferred[Any]] = []
+
+    def open_reader(path: str, context: TransferContext) -> Deferred[Any]:
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    opener = net.server.backend.open_reader
+    net.server.backend.open_reader = open_reader
+    links = []
+    for second in range(20):  # they ask again, so that they are waited for
+        for number in range(200):
+            net.server.received(rrq(), (f"198.51.100.{number}", 4000), LOCAL)
+        links = net.links[:200]
+        net.clock.advance(1 if second < 19 else 0)
+    net.server.backend.open_reader = opener
+    context = TransferContext(Endpoint(*PEER), None, Direction.READ, b"f", "octet", {})
+    for each in waiting[:200]:
+        each.callback(opener("f", context))
+    for number in range(100):
+        net.server.received(rrq(), (f"203.0.113.{number}", 4000), LOCAL)
+    assert [link.closed for link in links] == [False] * 200
+    assert net.server.counters.displaced == 0
+
+
+def test_drops_are_told_when_a_port_closes() -> None:
+    """Who embeds one port has no service that does, and no timer is left."""
+    net = network()
+    for _ in range(3):
+        net.server.received(b"\xff", PEER, LOCAL)
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        net.server.stopProtocol()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert [event["count"] for event in events] == [2]
+    assert net.clock.getDelayedCalls() == []
 
 
 def test_peer_that_negotiated_a_long_timeout_is_not_counted_for_long() -> None:

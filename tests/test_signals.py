@@ -55,8 +55,9 @@ def wait_for_text(path: Path, text: str) -> str:
 
 
 def test_sighup_opens_the_log_anew(root: Path, tmp_path: Path, peer: Peer) -> None:
-    """Who moves the log away has the next line in a new one, and none is lost."""
+    """Who moves the log away has the next line in a new one like it, and none is lost."""
     log, moved = tmp_path / "log", tmp_path / "log.old"
+    log.touch(0o600)
     with LoggingDaemon(root, log) as daemon:
         address = (LOCALHOST, daemon.port)
         assert peer.fetch(b"file", address) == CONTENT
@@ -68,6 +69,7 @@ def test_sighup_opens_the_log_anew(root: Path, tmp_path: Path, peer: Peer) -> No
             assert other.fetch(b"file", address) == CONTENT
         wait_for_text(log, "completed")
         daemon.stop()
+    assert log.stat().st_mode & 0o777 == 0o600
     assert moved.read_text().count("completed") == log.read_text().count("completed") == 1
     assert daemon.process.returncode in (0, -signal.SIGTERM)
 

@@ -18,8 +18,11 @@ class WindowBudget:
 
     @property
     def room(self) -> int:
-        """Octets that the next window may have: a quarter of what is left."""
-        return max(LEAST, self._left // 4)
+        """Octets that the next window may have: about a quarter of what is left.
+
+        A power of two, so that negotiations have few different answers to remember.
+        """
+        return max(LEAST, 1 << (max(1, self._left // 4).bit_length() - 1))
 
     def take(self, octets: int) -> None:
         """Count a window of `octets`."""

@@ -132,6 +132,7 @@ class TFTPServer(DatagramProtocol):
             opener = LinkOpener(reactor, policy.port_range, clock)
         self.opener = opener
         self._access = Access(policy, clock) if access is None else access
+        self._owns_drops = drops is None
         self._drops = Drops(reactor) if drops is None else drops
         self._wiring = Wiring(
             backend=backend,
@@ -182,6 +183,11 @@ class TFTPServer(DatagramProtocol):
             if not isinstance(self.transport, RequestPort):
                 raise TypeError("single-port needs a port of twisted_tftp.net.port.listen")
             self.transport.share()
+
+    def stopProtocol(self) -> None:
+        """Tell what was dropped, where nobody else does."""
+        if self._owns_drops:
+            self._drops.flush()
 
     def received(self, datagram: bytes, peer: SocketAddress, local: SocketAddress | None) -> None:
         """Take a datagram that reached the request port.
@@ -314,7 +320,7 @@ class TFTPServer(DatagramProtocol):
         what a transfer costs, and otherwise requests would wait longer than those who ask.
         """
         most = max(MANY, self.policy.max_transfers // 10)
-        return self.transfers.unanswered(self.clock(), most) > most
+        return self.transfers.unanswered(self.clock(), most, self.policy.timeout) > most
 
     def _is_repeated(self, running: Session, datagram: bytes) -> bool:
         """Whether `datagram` is the request of a young transfer again; if so, answer it.

@@ -90,6 +90,7 @@ class Session:
     @ivar key: where the request came from and reached.
     @ivar request: the request's octets, to tell a repeated one.
     @ivar statistics: what observers see.
+    @ivar offered_at: when the peer was sent something first; infinite before.
     @ivar failure: why it ended, where it did not complete.
     @ivar finished: the file's part is over (a write may still dally).
     @ivar ended: all is over for the peer; the link is closed.
@@ -115,6 +116,7 @@ class Session:
         "failure",
         "finished",
         "key",
+        "offered_at",
         "request",
         "statistics",
     )
@@ -144,6 +146,7 @@ class Session:
         clock = wiring.clock
         self.statistics = TransferStatistics(context, clock())
         self.failure: TFTPError | None = None
+        self.offered_at = float("inf")
         self.finished = False
         self.ended = False
         self._link = link
@@ -214,11 +217,6 @@ class Session:
         """Whether the peer has shown that it is there, by more than its request."""
         return self._machine is not None and self._machine.answered
 
-    @property
-    def opened(self) -> bool:
-        """Whether the file is open, so that the peer was sent something."""
-        return self._machine is not None
-
     def is_unanswered(self) -> bool:
         """Whether the peer was sent something and has not answered: its address may be forged."""
         if self._machine is None:
@@ -241,7 +239,8 @@ class Session:
         self._adopt(file)
         step = self._opened()
         self._link.attach(self.receive, self.receive_train)
-        self._perform(step, self._clock())
+        self.offered_at = now = self._clock()
+        self._perform(step, now)
 
     def _on_open_failed(self, failure: Failure) -> None:
         self._opening = None
@@ -252,13 +251,18 @@ class Session:
     def _grant(self, tsize: int | None, room: int | None = None) -> options.Grant:
         """Negotiate; a window has the memory that is left for it, and `room` in the socket."""
         windows = self._wiring.windows
-        windows.give_back(self._window)
-        room = windows.room if room is None else min(room, windows.room)
+        self._give_window_back()
+        if "windowsize" in self.context.options:
+            room = windows.room if room is None else min(room, windows.room)
         grant = options.negotiate(self.context.options, self._policy, tsize=tsize, room=room)
         self._window = grant.windowsize * grant.blksize
         windows.take(self._window)
         self.statistics.granted = grant.accepted
         return grant
+
+    def _give_window_back(self) -> None:
+        octets, self._window = self._window, 0
+        self._wiring.windows.give_back(octets)
 
     def _timing(self, timeout: float | None) -> Timing:
         """Return the waits where `timeout` seconds were negotiated, or None."""
@@ -405,6 +409,7 @@ class Session:
     def _finish(self, outcome: Outcome) -> None:
         """Tell the observer; the file's part is over."""
         self.finished = True
+        self._give_window_back()
         self.statistics.outcome = outcome
         self.statistics.ended = self._clock()
         self.update_statistics()
@@ -415,7 +420,6 @@ class Session:
         if self.ended:
             return
         self.ended = True
-        self._wiring.windows.give_back(self._window)
         if self._alarm is not None:
             self._wiring.alarms.cancel(self._alarm)
             self._alarm = None

@@ -40,7 +40,7 @@ class _LogFile:
 
         @raise OSError: it can't be opened.
         """
-        opened = LogFile.fromFullPath(self._path)
+        opened = LogFile.fromFullPath(self._path, defaultMode=self._file.defaultMode)
         before, self._file = self._file, opened
         before.close()
 
@@ -76,6 +76,8 @@ class Signals:
         """Take the signals for `service`, in the loop of `reactor`."""
         self._reactor = reactor
         self._service = service
+        if not _has_terminal():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is open yet
         # By then a daemon has left its terminal, and the reactor has its handlers.
         reactor.callWhenRunning(self._begin)
 

@@ -19,8 +19,8 @@ MAX_DALLYING = 1000
 #: that are looked at each time for one, and for how many are unanswered.
 PATIENCE, LOOKED_AT, COUNTED = 0.1, 16, 2
 
-#: Seconds after which a peer that has not answered is not counted any more, but given up: what it
-#: has negotiated may be a timeout of minutes.
+#: Timeouts after which a peer that has not answered is not counted any more, but given up: by then
+#: it was sent four datagrams, unless it has negotiated a timeout of minutes.
 LONG = 16.0
 
 #: Where there were so many sessions, memory is given back when a tenth of them is left.
@@ -44,8 +44,8 @@ class Transfers:
         self._running = 0
         self._of: Counter[str] = Counter()  # host to how many run
         self._dallying: dict[Session, None] = {}
-        # Those that run and were not looked at yet, the oldest first, and those that were and had
-        # not been answered.
+        # Those that run and had no time to answer when they were looked at last, and those that
+        # had and did not.
         self._young: OrderedDict[Session, None] = OrderedDict()
         self._doubtful: OrderedDict[Session, None] = OrderedDict()
         self._none_runs: list[Deferred[None]] = []
@@ -115,44 +115,42 @@ class Transfers:
         find room all the same.
         """
         for session in list(islice(chain(self._doubtful, self._young), LOOKED_AT)):
-            if now - session.statistics.started < PATIENCE:
-                break  # those behind it are younger
-            if session.is_unanswered():
+            if now - session.offered_at >= PATIENCE and session.is_unanswered():
                 session.give_way()
                 return True
             if not session.finished:
-                self._sort(session)
+                self._sort(session, now)
         return False
 
-    def unanswered(self, now: float, most: int) -> int:
+    def unanswered(self, now: float, most: int, timeout: float) -> int:
         """Return about how many peers were sent something, had time to answer, and have not.
 
         To be called at each request: it looks at a few of them each time, and at some more before
-        it says that there are more than `most`.
+        it says that there are more than `most`. It gives up those of `LONG` timeouts ago.
         """
-        self._look_at(self._young, COUNTED, now)
-        self._look_at(self._doubtful, COUNTED, now)
+        long_ago = now - LONG * timeout
+        self._look_at(self._young, COUNTED, now, long_ago)
+        self._look_at(self._doubtful, COUNTED, now, long_ago)
         if len(self._doubtful) > most:
-            self._look_at(self._doubtful, LOOKED_AT, now)
+            self._look_at(self._doubtful, LOOKED_AT, now, long_ago)
         return len(self._doubtful)
 
-    def _look_at(self, sessions: OrderedDict[Session, None], count: int, now: float) -> None:
+    def _look_at(
+        self, sessions: OrderedDict[Session, None], count: int, now: float, long_ago: float
+    ) -> None:
         """Put up to `count` of the first sessions where they belong; give up those of long ago."""
         for session in list(islice(sessions, count)):
-            age = now - session.statistics.started
-            if age < PATIENCE:
-                break
-            if age > LONG and session.is_unanswered():
+            if session.offered_at < long_ago and session.is_unanswered():
                 session.give_way()
             elif not session.finished:
-                self._sort(session)
+                self._sort(session, now)
 
-    def _sort(self, session: Session) -> None:
+    def _sort(self, session: Session, now: float) -> None:
         """Put a running session behind those that are like it."""
         self._young.pop(session, None)
         self._doubtful.pop(session, None)
-        if not session.opened:
-            self._young[session] = None  # it was sent nothing, and can't have answered
+        if now - session.offered_at < PATIENCE:
+            self._young[session] = None  # it can't have answered yet
         elif not session.answered:
             self._doubtful[session] = None
 

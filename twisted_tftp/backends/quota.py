@@ -32,7 +32,8 @@ class Quota:
         self._measuring = threading.Lock()
         self._used = 0  # by files that are in their places
         self._held = 0  # by temporary ones
-        self._committed = 0  # since the present measurement began
+        self._committed = 0  # since the last measurement began
+        self._replaced = 0  # of those, what was there before them
         self._measured_at = float("-inf")
         self._took = 0.0  # seconds to measure it
 
@@ -54,6 +55,8 @@ class Quota:
 
         @raise DiskFull: they do not fit; none is counted.
         """
+        if not octets:
+            return
         self._require(octets, octets)
 
     def release(self, octets: int) -> None:
@@ -61,18 +64,25 @@ class Quota:
         with self._lock:
             self._held -= octets
 
-    def commit(self, octets: int) -> None:
-        """Count a temporary file as one that is in its place."""
+    def commit(self, octets: int, replaced: int) -> None:
+        """Count a temporary file as one in its place, where another one may have had `replaced`.
+
+        Those are not taken off, since two uploads may have replaced one file, or one of its names:
+        only a measurement can tell.
+        """
         with self._lock:
             self._held -= octets
             self._used += octets
             self._committed += octets
+            self._replaced += replaced
 
     def _require(self, octets: int, held: int) -> None:
         """Hold `held` octets where there is room for `octets`; measure before that is denied."""
         if self._hold_if_fits(octets, held):
             return
-        if self._clock() - self._measured_at >= SHARE * self._took:
+        with self._lock:
+            may_fit = self._used + self._held - self._replaced + octets <= self._limit
+        if may_fit or self._clock() - self._measured_at >= SHARE * self._took:
             self._measure()
             if self._hold_if_fits(octets, held):
                 return
@@ -92,7 +102,7 @@ class Quota:
             if self._measured_at > asked_at:
                 return
             with self._lock:
-                self._committed = 0
+                self._committed = self._replaced = 0
             began = self._clock()
             octets = _octets_beneath(self._root)
             with self._lock:

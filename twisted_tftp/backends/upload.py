@@ -134,9 +134,11 @@ class Upload:
             with self._still_locked():
                 # Before the rename: some file systems tell of a failed write here only.
                 self._close()
+                replaced = self._size_of_target()
                 self._take_place()
             if self._quota is not None:
-                self._quota.commit(self._size)
+                self._quota.commit(self._size, replaced)
+                self._size = 0
             with contextlib.suppress(OSError):
                 if directory >= 0:
                     os.fsync(directory)  # makes the new name durable
@@ -160,6 +162,12 @@ class Upload:
             if lock >= 0:
                 with contextlib.suppress(OSError):  # the file is closed, and well
                     os.close(lock)
+
+    def _size_of_target(self) -> int:
+        try:
+            return self._place.stat().st_size
+        except OSError:
+            return 0
 
     def _take_place(self) -> None:
         """Put the file in its place."""
