@@ -141,6 +141,42 @@ def test_second_stop_waits_for_nothing(number: int, root: Path, peer: Peer) -> N
         assert_ended_well(daemon)
 
 
+#: `twistd` in a Python whose disk takes an hour to sync a file.
+HANGING = """
+import os, sys, time
+
+os.fsync = lambda descriptor: time.sleep(3600)
+sys.argv[0] = "twistd"
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+class HangingDaemon(Daemon):
+    """A daemon whose disk does not answer."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", HANGING, *super().command()[1:]]
+
+
+def test_second_stop_does_not_wait_for_a_disk(root: Path, peer: Peer) -> None:
+    """The upload is not acknowledged, and what is left of it is what the next start sweeps."""
+    with HangingDaemon(root, "--drain", "3600", "--write", "create", hosts=[LOCALHOST]) as daemon:
+        _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, daemon.port))
+        peer.send(data(1, b"octets"), transfer)
+        with Peer() as other:
+            assert other.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for_line("waiting for 1 transfers")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait()
+    assert "a disk does not answer" in daemon.log
+    assert not (root / "new").exists()
+    assert len(temporary_files(root)) == 1
+    with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as daemon:
+        daemon.wait_for_line("removed 1 uploads")
+
+
 #: `twistd` in a Python whose clock is set back by a day at SIGUSR2.
 SET_BACK = """
 import signal, sys, time

@@ -32,8 +32,9 @@ from twisted_tftp.transfers import Transfers
 EVERYWHERE = ("0.0.0.0", "::")
 
 
-#: Seconds that backends have to release their files after the last transfer was ended.
-GRACE = 10.0
+#: Seconds that backends have to release their files after the last transfer was ended, and where a
+#: stop is to wait for nothing.
+GRACE, NO_GRACE = 10.0, 1.0
 
 #: Descriptors that one transfer needs (a socket, a file, an upload's directory; a second socket
 #: only where there are plenty), and those of everything else, idle ports among them.
@@ -99,6 +100,7 @@ class TFTPService(Service):
         self._drops = Drops(reactor)
         self._ports: list[RequestPort] = []
         self._awaited: Deferred[None] | None = None  # what a stop waits for
+        self._grace = GRACE
         self.transfers = Transfers()
         self.servers: list[TFTPServer] = []
 
@@ -166,6 +168,7 @@ class TFTPService(Service):
 
     def stop_now(self) -> None:
         """Wait no longer for transfers, where a stop does."""
+        self._grace = NO_GRACE
         if self._awaited is not None:
             self._awaited.cancel()
 
@@ -179,7 +182,7 @@ class TFTPService(Service):
         """End what still runs; fire when its files are released, or soon all the same."""
         released = self._awaited = self.transfers.cancel_all("the server is being stopped")
         if not released.called:
-            limit = self._reactor.callLater(GRACE, released.cancel)
+            limit = self._reactor.callLater(self._grace, released.cancel)
             released.addBoth(lambda _: limit.active() and limit.cancel())
         return released
 
@@ -213,10 +216,7 @@ class TFTPService(Service):
         if limit > soft:
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            except (
-                OSError,
-                ValueError,
-            ):  # a sandbox without the system call: Python's word for it
+            except (OSError, ValueError):  # a sandbox without the system call
                 limit = soft
         if limit < wanted:
             self._log.warn(

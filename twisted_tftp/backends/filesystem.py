@@ -11,11 +11,14 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
+from threading import Thread
 from typing import Any
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
@@ -51,6 +54,9 @@ _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 #: Threads that look names up and read cold pages, and threads that write and sync: a disk that
 #: is slow to sync must not keep others from being served.
 READ_THREADS, WRITE_THREADS = 16, 16
+
+#: Seconds at the end of the process in which threads may finish what they do.
+LAST_WAIT = 2.0
 
 #: Run a function in a thread: (function, arguments) -> Deferred of its result.
 InThread = Callable[..., Deferred[Any]]
@@ -180,18 +186,30 @@ class FilesystemBackend:
 class _Threads:
     """A pool of threads that starts when it is first used and ends with the reactor."""
 
+    _log = Logger()
+
     def __init__(self, name: str, count: int) -> None:
         self._pool = ThreadPool(0, count, name)
+        # Python waits for other threads before it ends.
+        self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         from twisted.internet import reactor
 
         if not self._pool.started:
             self._pool.start()
-            reactor.addSystemEventTrigger("during", "shutdown", self._pool.stop)
+            reactor.addSystemEventTrigger("during", "shutdown", self._end)
         if self._pool.joined:
             return fail(RuntimeError("the reactor has stopped"))
         return deferToThreadPool(reactor, self._pool, function, *args)  # type: ignore[arg-type]
+
+    def _end(self) -> None:
+        """End the threads; leave those alone that a disk holds, or the process would not end."""
+        ending = Thread(target=self._pool.stop, daemon=True)
+        ending.start()
+        ending.join(LAST_WAIT)
+        if ending.is_alive():
+            self._log.warn("a disk does not answer: what was asked of it is given up")
 
 
 def _given_or_dropped(
