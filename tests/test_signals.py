@@ -141,14 +141,13 @@ def test_second_stop_waits_for_nothing(number: int, root: Path, peer: Peer) -> N
         assert_ended_well(daemon)
 
 
-#: `twistd` in a Python whose disk takes an hour to sync a file.
+#: A script in a Python whose disk takes an hour to sync a file.
 HANGING = """
-import os, sys, time
+import os, runpy, sys, time
 
 os.fsync = lambda descriptor: time.sleep(3600)
-sys.argv[0] = "twistd"
-from twisted.scripts.twistd import run
-run()
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -156,12 +155,17 @@ class HangingDaemon(Daemon):
     """A daemon whose disk does not answer."""
 
     def command(self) -> list[str]:
-        return [sys.executable, "-c", HANGING, *super().command()[1:]]
+        return [sys.executable, "-c", HANGING, *super().command()]
 
 
-def test_second_stop_does_not_wait_for_a_disk(root: Path, peer: Peer) -> None:
+class HangingTwistDaemon(HangingDaemon, TwistDaemon):
+    """The same, by `twist`, which ends as Python does, and not by the signal."""
+
+
+@pytest.mark.parametrize("kind", [HangingDaemon, HangingTwistDaemon])
+def test_second_stop_does_not_wait_for_a_disk(kind: type[Daemon], root: Path, peer: Peer) -> None:
     """The upload is not acknowledged, and what is left of it is what the next start sweeps."""
-    with HangingDaemon(root, "--drain", "3600", "--write", "create", hosts=[LOCALHOST]) as daemon:
+    with kind(root, "--drain", "3600", "--write", "create", hosts=[LOCALHOST]) as daemon:
         _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, daemon.port))
         peer.send(data(1, b"octets"), transfer)
         with Peer() as other:
