@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -179,6 +180,32 @@ def test_second_stop_does_not_wait_for_a_disk(kind: type[Daemon], root: Path, pe
     assert len(temporary_files(root)) == 1
     with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as daemon:
         daemon.wait_for_line("removed 1 uploads")
+
+
+#: A process of somebody's that stops its reactor while an upload is synced by such a disk.
+EMBEDDED = """
+import os, sys, time
+from twisted.internet import reactor
+from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.context import Direction, Endpoint, TransferContext
+
+def hang(descriptor):
+    reactor.callFromThread(reactor.stop)
+    time.sleep(3600)
+
+os.fsync = hang
+peer = Endpoint("192.0.2.1", 4000)
+context = TransferContext(peer, None, Direction.WRITE, b"new", "octet", {})
+opening = FilesystemBackend(sys.argv[1], "create").open_writer("new", context)
+opening.addCallback(lambda writer: writer.commit())
+reactor.run()
+"""
+
+
+def test_process_that_stops_its_reactor_does_not_wait_for_a_disk(root: Path) -> None:
+    """No signal ends it, and Python waits for threads that are not daemons."""
+    command = [sys.executable, "-c", EMBEDDED, str(root)]
+    assert subprocess.run(command, timeout=TIMEOUT).returncode == 0
 
 
 #: `twistd` in a Python whose clock is set back by a day at SIGUSR2.
