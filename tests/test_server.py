@@ -144,6 +144,34 @@ def test_repeated_request_repeats_the_first_answer(request_: bytes) -> None:
     assert net.server.counters.repeated == 1
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_new_request_ends_what_its_port_has_not_answered(slow: bool) -> None:
+    """A port is used again sooner than we give up: nothing old is sent to its new transfer."""
+    net = network()
+    if slow:
+        opener = net.server.backend.open_reader
+        net.server.backend.open_reader = lambda path, context: (
+            Deferred() if path == "f" else opener(path, context)
+        )
+    old = net.request(Opcode.RRQ, "f", {"tsize": "0"}, port=4000)
+    old.take()
+    new = net.request(Opcode.RRQ, "small", {"tsize": "0"}, port=4000)
+    net.clock.advance(20)
+    assert old.closed
+    assert old.take() == []
+    assert set(new.take()) == {wire.oack([("tsize", "1")])}
+    assert Outcome.CANCELLED in net.recorder.outcomes
+
+
+def test_new_request_leaves_what_its_port_has_answered() -> None:
+    """A transfer that goes on is the client's, whatever else it asks for."""
+    net = network()
+    old = net.request(Opcode.RRQ, "f", port=4000)
+    old.deliver(wire.ack(1))
+    net.request(Opcode.RRQ, "small", port=4000)
+    assert not old.closed
+
+
 def test_request_that_overtakes_the_last_ack_is_a_new_one() -> None:
     """A client that asks again from the same port has its ACK read first: it was sent first."""
     net = network(MemoryBackend({"small": b"x"}))

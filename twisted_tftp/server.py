@@ -308,8 +308,10 @@ class TFTPServer(DatagramProtocol):
             read_ahead=min(READ_AHEAD, READ_AHEAD_IN_ALL // (transfers.running + 1)),
             wiring=self._wiring,
         )
-        if running is not None and self.policy.single_port:
-            running.cancel()  # one peer, one transfer: its packets could not be told apart
+        if running is not None and (self.policy.single_port or not running.answered):
+            # On a single port the packets of two could not be told apart; elsewhere what is sent
+            # again of the old one could be taken for an answer to the new request.
+            running.cancel()
         transfers.add(session)
         session.start()
 
