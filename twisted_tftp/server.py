@@ -29,7 +29,7 @@ from twisted_tftp.options import announced_size
 from twisted_tftp.policy import Policy
 from twisted_tftp.session import ReadSession, Session, Wiring, WriteSession
 from twisted_tftp.transferlog import TransferLog
-from twisted_tftp.transfers import Transfers
+from twisted_tftp.transfers import PATIENCE, Transfers
 
 #: Where servers are asked, which no client asks from (RFC 1350 section 4).
 TFTP_PORT = 69
@@ -308,12 +308,17 @@ class TFTPServer(DatagramProtocol):
             read_ahead=min(READ_AHEAD, READ_AHEAD_IN_ALL // (transfers.running + 1)),
             wiring=self._wiring,
         )
-        if running is not None and (self.policy.single_port or not running.answered):
+        if running is not None and (self.policy.single_port or self._is_abandoned(running)):
             # On a single port the packets of two could not be told apart; elsewhere what is sent
             # again of the old one could be taken for an answer to the new request.
             running.cancel()
         transfers.add(session)
         session.start()
+
+    def _is_abandoned(self, running: Session) -> bool:
+        """Whether a peer that asks for something else had time to answer, and has not."""
+        age = self.clock() - running.statistics.started
+        return not running.answered and age >= PATIENCE
 
     def _is_flooded(self) -> bool:
         """Whether so many peers have not answered that their addresses must be forged.
