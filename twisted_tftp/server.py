@@ -202,19 +202,16 @@ class TFTPServer(DatagramProtocol):
             if self.policy.single_port and running is not None:
                 running.receive(datagram, self.clock())
             else:
-                self.counters.ignored += 1
-                self._drops.add("it is no request", peer[0])
+                self._drop("ignored", "it is no request", peer)
             return
         if self.policy.single_port and local is not None and peer[1] in (TFTP_PORT, local[1]):
             # Another server's port, forged: two servers would take each other for clients.
-            self.counters.ignored += 1
-            self._drops.add("it is from a server's port", peer[0])
+            self._drop("ignored", "it is from a server's port", peer)
             return
         if not self.accepting:
             return
         if not self._access.allows(peer[0]):
-            self.counters.denied += 1
-            self._drops.add("the address is denied", peer[0])
+            self._drop("denied", "the address is denied", peer)
             return
         datagram = datagram[:MAX_REQUEST]  # the shared port of single-port reads longer ones
         if running is not None and not self.policy.single_port:
@@ -230,29 +227,24 @@ class TFTPServer(DatagramProtocol):
             and self._is_flooded()
             and not self._access.asks_again(peer[0])
         ):
-            self.counters.unproven += 1
-            self._drops.add("many peers don't answer, and this one asked once", peer[0])
+            self._drop("unproven", "many peers don't answer, and this one asked once", peer)
             return
         if not self._access.takes(peer[0]):
-            self.counters.limited += 1
-            self._drops.add("rate is reached", peer[0])
+            self._drop("limited", "rate is reached", peer)
             return
         most = self.policy.max_per_client
-        if most is not None and self.transfers.of(endpoint(peer).host) >= most:
-            self.counters.crowded += 1
-            self._drops.add("max-per-client is reached", peer[0])
+        if most is not None and transfers.of(endpoint(peer).host) >= most:
+            self._drop("crowded", "max-per-client is reached", peer)
             return
         if transfers.running >= self.policy.max_transfers:
             self.counters.displaced += transfers.make_room(self.clock())
             if transfers.running >= self.policy.max_transfers:
-                self.counters.shed += 1
-                self._drops.add("max-transfers is reached", peer[0])
+                self._drop("shed", "max-transfers is reached", peer)
                 return
         try:
             link = self._open_link(peer, local, reading)
         except OSError as error:
-            self.counters.shed += 1
-            self._drops.add(f"no socket for a transfer: {error.strerror}", peer[0])
+            self._drop("shed", f"no socket for a transfer: {error.strerror}", peer)
             return
         try:
             self._begin(datagram, peer, local, link, running)
@@ -281,8 +273,7 @@ class TFTPServer(DatagramProtocol):
             parse = _parse if len(datagram) <= MEMORABLE else wire.parse_request
             request = parse(datagram)
         except TFTPError as failure:
-            self.counters.malformed += 1
-            self._drops.add("a malformed request", peer[0])
+            self._drop("malformed", "a malformed request", peer)
             # On a single port it may be a damaged packet of a transfer, which an ERROR would end.
             if running is None or not self.policy.single_port:
                 link.send((wire.error(failure),))
@@ -314,6 +305,11 @@ class TFTPServer(DatagramProtocol):
             running.cancel()
         transfers.add(session)
         session.start()
+
+    def _drop(self, counter: str, reason: str, peer: SocketAddress) -> None:
+        """Count a packet in one of `counters`, and see to it that it is told of."""
+        setattr(self.counters, counter, getattr(self.counters, counter) + 1)
+        self._drops.add(reason, peer[0])
 
     def _is_abandoned(self, running: Session) -> bool:
         """Whether a peer that asks for something else had time to answer, and has not."""

@@ -34,7 +34,7 @@ EVERYWHERE = ("0.0.0.0", "::")
 
 #: Seconds that backends have to release their files after the last transfer was ended, and where a
 #: stop is to wait for nothing.
-GRACE, NO_GRACE = 10.0, 1.0
+GRACE, LEAST_GRACE = 10.0, 1.0
 
 #: Descriptors that one transfer needs (a socket, a file, an upload's directory; a second socket
 #: only where there are plenty), and those of everything else, idle ports among them.
@@ -168,7 +168,7 @@ class TFTPService(Service):
 
     def stop_now(self) -> None:
         """Wait no longer for transfers, where a stop does."""
-        self._grace = NO_GRACE
+        self._grace = LEAST_GRACE
         if self._awaited is not None:
             self._awaited.cancel()
 

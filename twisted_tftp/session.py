@@ -353,7 +353,7 @@ class Session:
 
     def give_way(self) -> None:
         """End the transfer, for another one to begin, without a word: nobody has ever answered."""
-        self._end(Outcome.TIMED_OUT, TransferTimedOut("no answer, and others wait"), tell=False)
+        self._end(Outcome.TIMED_OUT, TransferTimedOut("no answer in a crowd"), tell=False)
 
     def _fail(self, failure: Failure) -> None:
         """End the transfer with what went wrong on our side."""
