@@ -33,7 +33,7 @@ LAYERS = [
         "drops",
     ],
     ["net.udp"],
-    ["net.links", "net.port"],
+    ["net.links", "net.port", "net.client_ports"],
     ["session"],
     ["transfers"],
     ["server"],

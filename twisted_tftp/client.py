@@ -19,12 +19,13 @@ from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
 from twisted_tftp.exchange import Exchange, Fetch, Probe, Store
 from twisted_tftp.interfaces import IFileReader, IFileWriter
+from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.links import ClientLink
 from twisted_tftp.net.strangers import Strangers
-from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress, endpoint, open_socket
+from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress, endpoint
 from twisted_tftp.policy import Policy, Retransmit
-from twisted_tftp.route import largest_blksize, resolve
+from twisted_tftp.route import largest_blksize, numeric_address, resolve
 from twisted_tftp.session import Wiring
 from twisted_tftp.streams import StreamReader, StreamWriter
 from twisted_tftp.urls import PORT, Location, parse_url
@@ -126,6 +127,17 @@ def _client(location: Location, reactor: Any, settings: dict[str, Any]) -> TFTPC
     return TFTPClient(reactor, location.host, location.port, **settings)
 
 
+def _ports(bind: str | None, port: int) -> ClientPorts:
+    if bind is None:
+        if port:
+            raise ValueError("bind_port needs bind, the local address")
+        return ClientPorts()
+    try:
+        return ClientPorts(numeric_address(bind, port))
+    except (OSError, UnicodeError):
+        raise ValueError(f"{bind!r} is no address to bind to") from None
+
+
 class Silent:
     """An observer of transfers that does nothing: override what is of interest."""
 
@@ -163,6 +175,9 @@ class TFTPClient:
         loss: float = 0.0,
         in_thread: Callable[..., Deferred[Any]] | None = None,
         write_behind: bool = True,
+        bind: str | None = None,
+        bind_port: int = 0,
+        ports: ClientPorts | None = None,
     ) -> None:
         """Name the server; nothing is sent before a transfer.
 
@@ -183,6 +198,11 @@ class TFTPClient:
             Deferred; None for the reactor's threads.
         @param write_behind: whether files that are fetched are written in threads. If not, the
             reactor waits for each write, which is up to 1.5 times as fast.
+        @param bind: the local address to send from; None for that of the route to the server.
+        @param bind_port: the local port to send from, for one transfer at a time; 0 for any. It
+            needs `bind`.
+        @param ports: what opens the sockets; None for a L{ClientPorts} of `bind` and `bind_port`.
+        @raise ValueError: `bind` is no address.
         """
         self.host = host
         self.port = port
@@ -202,6 +222,7 @@ class TFTPClient:
         self._in_thread = self._in_reactor_thread if in_thread is None else in_thread
         self._write_behind = write_behind
         self._alarms = Alarms(reactor, time.monotonic)
+        self._ports = _ports(bind, bind_port) if ports is None else ports
         self._hub: Hub | None = None
         self._links = 0
         self._lingering: set[Exchange] = set()  # those whose last ACK may have been lost
@@ -375,19 +396,29 @@ class TFTPClient:
         return session
 
     def _open_link(self, address: SocketAddress) -> ClientLink:
-        sock = open_socket(address, None)
+        sock = self._ports.open(address)
         if self._hub is None:
             self._hub = make_hub(self._reactor, LINGER)
-        rest = (address, self._hub, self._strangers, self._buffer, time.monotonic)
+        link = self.build_link(
+            sock, address, self._hub, self._strangers, self._buffer, time.monotonic
+        )
+        link.on_closed = self._ports.release
+        return link
+
+    def build_link(self, *parts: Any) -> ClientLink:
+        """Return the link of a transfer; override this to watch its datagrams.
+
+        @param parts: what every `ClientLink` takes; pass them on.
+        """
         if self._loss:
-            lossy = LossyLink(sock, *rest)
+            lossy = LossyLink(*parts)
             lossy.loss, lossy.chance = self._loss, random
             return lossy
         if self._trace is not None:
-            traced = TracedLink(sock, *rest)
+            traced = TracedLink(*parts)
             traced.trace = self._trace
             return traced
-        return ClientLink(sock, *rest)
+        return ClientLink(*parts)
 
     def _choose(
         self, context: TransferContext, size: int | None, link: ClientLink

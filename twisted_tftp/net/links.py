@@ -449,9 +449,19 @@ class ClientLink(WriteLink):
         or None.
     @ivar on_unreachable: called with the error when the system says that nobody is there, or that
         there is no way; None once somebody has answered.
+    @ivar on_closed: called with the local port when the socket is closed, or None.
+    @ivar local: the local socket address.
     """
 
-    __slots__ = ("_from", "_recverr", "elsewhere", "locked", "on_unreachable")
+    __slots__ = (
+        "_from",
+        "_recverr",
+        "elsewhere",
+        "local",
+        "locked",
+        "on_closed",
+        "on_unreachable",
+    )
 
     def __init__(self, *args: Any) -> None:
         """Take over a socket, as a `WriteLink`; the peer is the server's request port."""
@@ -460,6 +470,8 @@ class ClientLink(WriteLink):
         self.locked = False
         self.elsewhere: str | None = None
         self.on_unreachable: Callable[[OSError], None] | None = None
+        self.on_closed: Callable[[int], None] | None = None
+        self.local: SocketAddress = self._sock.getsockname()
         self._recverr = (
             (socket.IPPROTO_IPV6, _IPV6_RECVERR)
             if self._sock.family == socket.AF_INET6
@@ -481,6 +493,13 @@ class ClientLink(WriteLink):
         self.on_unreachable = None
         if OFFLOAD:
             self._sock.setsockopt(*self._recverr, 0)
+
+    def close(self) -> None:
+        """Leave the hub and close the socket; its port rests then."""
+        was_open = not self.closed
+        super().close()
+        if was_open and self.on_closed is not None:
+            self.on_closed(self.local[1])
 
     def doRead(self) -> None:
         """Read some datagrams, and before the first answer what the system says of errors."""
