@@ -23,6 +23,7 @@ LAYERS = [
     [
         "net",
         "net.hub",
+        "net.icmp_errors",
         "net.strangers",
         "alarms",
         "budget",

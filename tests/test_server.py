@@ -14,7 +14,7 @@ from twisted.logger import globalLogPublisher
 from twisted_tftp import options as options_module
 from twisted_tftp import server as server_module
 from twisted_tftp import wire
-from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.backends.memory import MemoryBackend, MemoryReader
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
 from twisted_tftp.errors import AccessViolation, TFTPError
 from twisted_tftp.net.port import MAX_REQUEST
@@ -161,19 +161,116 @@ def test_new_request_ends_what_its_port_has_not_answered(slow: bool) -> None:
     assert old.closed
     assert old.take() == []
     assert set(new.take()) == {wire.oack([("tsize", "1")])}
-    assert Outcome.CANCELLED in net.recorder.outcomes
+    assert Outcome.REPLACED in net.recorder.outcomes
+    assert net.server.counters.replaced == 1
 
 
-@pytest.mark.parametrize("answered", [False, True])
-def test_new_request_leaves_a_transfer_that_goes_on(answered: bool) -> None:
-    """Whoever asks for several files from one port gets them, as RFC 1350 does not mean it."""
+@pytest.mark.parametrize("single_port", [False, True])
+@pytest.mark.parametrize("other", [LOCAL, ("192.0.2.70", 69)])
+@pytest.mark.parametrize("options", [{}, {"tsize": "0"}])
+def test_port_has_one_unanswered_transfer_whatever_it_asks(
+    monkeypatch: pytest.MonkeyPatch, single_port: bool, other: Any, options: dict[str, str]
+) -> None:
+    """A client that pipelines requests gets the last one; nobody is told of the others."""
+    net, _ = single_port_network(monkeypatch) if single_port else (network(), None)
+    requests = [rrq(b"f", **options), wrq(b"new", **options), rrq(b"f", timeout="9")]
+    for number, request in enumerate([*requests, rrq(b"small", **options)]):
+        net.server.received(request, PEER, other if number % 2 else LOCAL)
+        assert net.server.transfers.running == 1
+    assert net.recorder.outcomes == [Outcome.REPLACED] * 3
+    assert net.server.counters.replaced == 3
+    for link in net.links[:-1]:
+        assert len(link.take()) == 1
+    net.clock.advance(1.5)
+    assert [bool(link.sent) for link in net.links[:-1]] == [False] * len(net.links[:-1])
+
+
+def test_new_request_leaves_a_transfer_that_goes_on() -> None:
+    """What it sends again is no first block, and can't pass for the answer to the request."""
     net = network()
     old = net.request(Opcode.RRQ, "f", port=4000)
-    if answered:
-        old.deliver(wire.ack(1))
-        net.clock.advance(0.5)
+    old.deliver(wire.ack(1))
     net.request(Opcode.RRQ, "small", port=4000)
     assert not old.closed
+    assert net.server.counters.replaced == 0
+
+
+def test_new_request_ends_a_transfer_whose_first_block_is_awaited() -> None:
+    """Its OACK was acknowledged, but the block 1 that it repeats may pass for an answer."""
+    net = network()
+    old = net.request(Opcode.RRQ, "f", {"tsize": "0"}, port=4000)
+    old.deliver(wire.ack(0))
+    net.request(Opcode.RRQ, "small", port=4000)
+    assert old.closed
+    assert net.recorder.outcomes == [Outcome.REPLACED]
+
+
+def test_request_that_was_overtaken_is_not_answered() -> None:
+    """The client has asked for something else since; a second later it may ask for it again."""
+    net = network()
+    net.server.received(rrq(), PEER, LOCAL)
+    net.server.received(rrq(b"small"), PEER, LOCAL)
+    for _ in range(3):
+        net.server.received(rrq(), PEER, LOCAL)
+    assert [link.closed for link in net.links] == [True, False]
+    assert net.server.counters.repeated == 3
+    net.clock.advance(1.1)
+    net.server.received(rrq(), PEER, LOCAL)
+    assert [link.closed for link in net.links] == [True, True, False]
+
+
+def test_malformed_request_ends_nothing() -> None:
+    """It may be a damaged packet of the transfer."""
+    net = network()
+    link = net.request(Opcode.RRQ, "f", port=4000)
+    net.server.received(b"\0\1\0\1", ("192.0.2.1", 4000), LOCAL)
+    assert not link.closed
+
+
+@pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
+@pytest.mark.parametrize("options", [{}, {"blksize": "1000"}])
+def test_closed_port_ends_a_transfer_at_the_second_refusal(
+    opcode: Opcode, options: dict[str, str]
+) -> None:
+    """At the first one the answer is sent once more, in case that it was a mistake."""
+    net = network()
+    link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new", options)
+    first = link.take()
+    link.refuse()
+    assert link.take() == first
+    assert not link.closed
+    link.refuse()
+    assert link.closed
+    assert link.take() == []
+    assert net.recorder.outcomes == [Outcome.UNREACHABLE]
+
+
+@pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
+def test_refusals_end_no_transfer_that_was_answered(opcode: Opcode) -> None:
+    """They are lost datagrams then: somebody was there, and may be again."""
+    net = network()
+    link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new")
+    link.refuse()
+    link.deliver(wire.ack(1) if opcode is Opcode.RRQ else wire.DATA_HEADERS[1] + bytes(512))
+    link.take()
+    for _ in range(5):
+        link.refuse()
+    assert not link.closed
+    assert link.take() == []
+
+
+def test_refusal_before_there_is_an_answer_is_passed_over() -> None:
+    """The backend takes its time, so it can't be about this transfer."""
+    waiting: Deferred[Any] = Deferred()
+    backend = MemoryBackend({})
+    backend.open_reader = lambda path, context: waiting  # type: ignore[method-assign]
+    net = network(backend)
+    link = net.request(Opcode.RRQ, "f")
+    link.refuse()
+    link.refuse()
+    assert not link.closed
+    waiting.callback(MemoryReader(b"x"))
+    assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
 
 
 def test_request_that_overtakes_the_last_ack_is_a_new_one() -> None:
@@ -435,7 +532,7 @@ class SharedPort:
         return False
 
 
-def single_port(monkeypatch: pytest.MonkeyPatch) -> tuple[MemoryNetwork, SharedPort]:
+def single_port_network(monkeypatch: pytest.MonkeyPatch) -> tuple[MemoryNetwork, SharedPort]:
     monkeypatch.setattr("twisted_tftp.server.RequestPort", SharedPort)
     net = network(single_port=True)
     port = SharedPort()
@@ -445,7 +542,7 @@ def single_port(monkeypatch: pytest.MonkeyPatch) -> tuple[MemoryNetwork, SharedP
 
 def test_single_port_answers_from_the_request_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packets are told apart by their peer, and each answer leaves from where it was asked."""
-    net, port = single_port(monkeypatch)
+    net, port = single_port_network(monkeypatch)
     other = ("192.0.2.2", 4000)
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(), other, LOCAL)
@@ -588,7 +685,7 @@ def test_who_asks_again_in_a_flood_still_has_its_rate() -> None:
 @pytest.mark.parametrize("port", [69, 6969])
 def test_single_port_serves_no_other_server(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request from a server's port is forged; what we answer, that server could answer."""
-    net, shared = single_port(monkeypatch)
+    net, shared = single_port_network(monkeypatch)
     for request in (rrq(), wrq()):
         net.server.received(request, ("192.0.2.2", port), ("192.0.2.69", 6969))
     assert shared.sent == []
@@ -599,7 +696,7 @@ def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before the first answer nothing can be an answer to it."""
-    net, port = single_port(monkeypatch)
+    net, port = single_port_network(monkeypatch)
     net.server.backend = type("Never", (), {"open_reader": lambda *_: Deferred()})()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(wire.ack(0), PEER, LOCAL)
@@ -608,19 +705,43 @@ def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening(
 
 def test_single_port_gives_a_peer_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new request of the same peer ends its old transfer, quietly."""
-    net, port = single_port(monkeypatch)
+    net, port = single_port_network(monkeypatch)
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(b"small"), PEER, LOCAL)
     net.server.received(wire.ack(1), PEER, LOCAL)
-    assert net.recorder.outcomes == [Outcome.CANCELLED, Outcome.COMPLETED]
+    assert net.recorder.outcomes == [Outcome.REPLACED, Outcome.COMPLETED]
     assert len(port.sent) == 2
+
+
+def test_single_port_ends_an_answered_transfer_for_a_new_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The packets of the two could not be told apart."""
+    net, _ = single_port_network(monkeypatch)
+    net.server.received(rrq(), PEER, LOCAL)
+    net.server.received(wire.ack(1), PEER, LOCAL)
+    net.server.received(rrq(b"small"), PEER, LOCAL)
+    assert net.recorder.outcomes == [Outcome.CANCELLED]
+
+
+def test_single_port_hears_of_closed_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal is that of the peer and of the address that it was answered from."""
+    net, port = single_port_network(monkeypatch)
+    net.server.received(rrq(), PEER, LOCAL)
+    for peer, local in ((PEER, ("192.0.2.70", 69)), (("192.0.2.1", 4001), LOCAL)) * 2:
+        net.server.refused(peer, local)
+    assert len(port.sent) == 1
+    net.server.refused(PEER, LOCAL)
+    assert len(port.sent) == 2
+    net.server.refused(PEER, LOCAL)
+    assert net.recorder.outcomes == [Outcome.UNREACHABLE]
 
 
 def test_single_port_does_not_end_a_transfer_for_a_damaged_packet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An ACK whose opcode became that of a request is no request; a stranger's is answered."""
-    net, port = single_port(monkeypatch)
+    net, port = single_port_network(monkeypatch)
     net.server.received(rrq(b"small"), PEER, LOCAL)
     net.server.received(b"\0\1\0\1", PEER, LOCAL)
     net.server.received(wire.ack(1), PEER, LOCAL)
@@ -689,24 +810,24 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
 
 def test_long_requests_are_not_remembered() -> None:
     """What the network sends must not fill the memory: requests of firmware are short."""
-    for cache in (server_module._parse, options_module._remembered):
+    for cache in (server_module._remembered, options_module._remembered):
         cache.cache_clear()
     net = network(MemoryBackend({"small": b"x"}))
     packed = b"".join(b"%d\0%d\0" % (number, number) for number in range(100, 1000))
     for number in range(50):
         net.server.received(rrq() + packed + b"n\0%d\0" % number, ("192.0.2.1", number + 1), LOCAL)
-    assert server_module._parse.cache_info().currsize == 0
+    assert server_module._remembered.cache_info().currsize == 0
     assert options_module._remembered.cache_info().currsize == 0
     net.server.received(rrq(), ("192.0.2.1", 100), LOCAL)
     net.server.received(rrq(), ("192.0.2.1", 101), LOCAL)
-    assert server_module._parse.cache_info().hits == 1
+    assert server_module._remembered.cache_info().hits == 1
 
 
 def test_requests_are_cut_at_the_same_length_in_each_mode(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The shared port reads datagrams of any length, but no request has so many options."""
-    net, _ = single_port(monkeypatch)
+    net, _ = single_port_network(monkeypatch)
     net.server.received(rrq() + b"x\0y\0" * 16000, PEER, LOCAL)
     running = net.server.transfers.find((PEER, LOCAL))
     assert running is not None

@@ -240,10 +240,22 @@ def test_burst_that_waited_is_sent_as_it_was(either: LinkFixture) -> None:
 )
 def test_datagram_that_can_not_be_sent_counts_as_lost(either: LinkFixture, error: int) -> None:
     """The others of the burst go out, and nobody fails."""
-    sock = either.replace_socket(error)
+    sock = either.replace_socket(error, error)
     either.link._offload = False
     either.link.send([b"h1", b"1", b"h2", b"2"])
     assert sock.sent == [b"h22"]
+
+
+@pytest.mark.parametrize("error", [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EMSGSIZE])
+@pytest.mark.parametrize("burst", [[b"h1", b"1"], [b"h1", b"1", b"h2", b"2"]])
+def test_error_of_an_earlier_datagram_loses_none(
+    either: LinkFixture, error: int, burst: list[bytes]
+) -> None:
+    """The system reports what ICMP has said instead of sending; offload stays on."""
+    sock = either.replace_socket(error)
+    either.link.send(burst)
+    assert b"".join(sock.sent) == b"".join(burst)
+    assert either.link._offload
 
 
 def test_socket_error_while_reading_is_no_failure(
@@ -695,7 +707,7 @@ def test_window_goes_out_without_offload_where_that_is_refused(
     linked: LinkFixture, error: int
 ) -> None:
     """Once refused, each block is sent by itself, and offload is not tried again."""
-    sock = linked.replace_socket(error)
+    sock = linked.replace_socket(error, error)
     linked.link.send([b"h1", b"1", b"h2", b"2", b"h3", b""])
     assert sock.sent == [b"h11", b"h22", b"h3"]
     linked.link.send([b"h4", b"4", b"h5", b"5"])

@@ -377,7 +377,7 @@ class TFTPClient:
         session = kind(
             self._choose if options is None else lambda *_: options,
             context,
-            key=None,
+            key=(address, None),
             request=b"",
             link=link,
             read_ahead=READ_AHEAD,

@@ -64,6 +64,10 @@ class Outcome(Enum):
     REFUSED = "refused"
     #: The client fell silent.
     TIMED_OUT = "timed-out"
+    #: The client's host said that its port is closed, before the client had answered.
+    UNREACHABLE = "unreachable"
+    #: The client had not answered, and asked for something else from the same port.
+    REPLACED = "replaced"
     #: It broke on our side.
     FAILED = "failed"
     #: The server was stopped, or the client began anew from the same port.

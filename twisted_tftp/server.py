@@ -29,7 +29,7 @@ from twisted_tftp.options import announced_size
 from twisted_tftp.policy import Policy
 from twisted_tftp.session import ReadSession, Session, Wiring, WriteSession
 from twisted_tftp.transferlog import TransferLog
-from twisted_tftp.transfers import PATIENCE, Transfers
+from twisted_tftp.transfers import Transfers
 
 #: Where servers are asked, which no client asks from (RFC 1350 section 4).
 TFTP_PORT = 69
@@ -40,6 +40,9 @@ MANY = 100
 #: Seconds in which the same request from the same address and port is a repeated one.
 YOUNG = 1.0
 
+#: Requests of one port that are known to be replaced, at most.
+REPLACED_REQUESTS = 4
+
 #: Octets that a read keeps at hand at most, and all reads together: with very many transfers each
 #: of them reads its blocks one by one.
 READ_AHEAD, READ_AHEAD_IN_ALL = 64 * 1024, 16 * 1024 * 1024
@@ -48,10 +51,27 @@ READ_AHEAD, READ_AHEAD_IN_ALL = 64 * 1024, 16 * 1024 * 1024
 #: Machines that boot ask for the same again and again. Requests up to so many octets are
 #: remembered, as all that firmware sends are: longer ones could hold thousands of options.
 MEMORABLE = 128
-_parse = lru_cache(maxsize=1024)(wire.parse_request)
+_remembered = lru_cache(maxsize=1024)(wire.parse_request)
 
 #: Of the first octets of a request: whether it is to read.
 _READING = {b"\0\1": True, b"\0\2": False}
+
+
+def _parse(datagram: bytes) -> wire.Request:
+    """Return what a request says.
+
+    @raise TFTPError: it is malformed.
+    """
+    return (_remembered if len(datagram) <= MEMORABLE else wire.parse_request)(datagram)
+
+
+def _is_request(datagram: bytes) -> bool:
+    """Whether `datagram` is a request, and not a damaged packet of a transfer."""
+    try:
+        _parse(datagram)
+    except TFTPError:
+        return False
+    return True
 
 
 @dataclass
@@ -60,6 +80,8 @@ class Counters:
 
     @ivar ignored: packets that are no client's request.
     @ivar repeated: requests that came again.
+    @ivar replaced: transfers that ended unanswered, since their peer's port asked for something
+        else.
     @ivar shed: requests dropped because too many transfers ran, or no socket was left.
     @ivar unproven: requests dropped because many peers did not answer, and this one asked once.
     @ivar displaced: transfers that nobody had answered and that gave way to a request.
@@ -71,6 +93,7 @@ class Counters:
 
     ignored: int = 0
     repeated: int = 0
+    replaced: int = 0
     shed: int = 0
     unproven: int = 0
     displaced: int = 0
@@ -195,11 +218,10 @@ class TFTPServer(DatagramProtocol):
         @param peer: the socket address that it came from.
         @param local: the socket address that it reached, or None.
         """
-        key = (peer, local)
-        running = self.transfers.find(key)
         reading = _READING.get(datagram[:2])
         if reading is None:
-            if self.policy.single_port and running is not None:
+            running = self.transfers.find((peer, local)) if self.policy.single_port else None
+            if running is not None:
                 running.receive(datagram, self.clock())
             else:
                 self._drop("ignored", "it is no request", peer)
@@ -214,13 +236,14 @@ class TFTPServer(DatagramProtocol):
             self._drop("denied", "the address is denied", peer)
             return
         datagram = datagram[:MAX_REQUEST]  # the shared port of single-port reads longer ones
-        if running is not None and not self.policy.single_port:
-            # The peer's last ACK may wait in the transfer's socket: it was sent before this.
-            running.catch_up()
-            running = self.transfers.find(key)
-        if running is not None and self._is_repeated(running, datagram):
-            self.counters.repeated += 1
-            return
+        replaced: tuple[bytes, ...] = ()
+        earlier = self.transfers.of_peer(peer)
+        if earlier:
+            if self._is_repeated(earlier, datagram, local):
+                self.counters.repeated += 1
+                return
+            if _is_request(datagram):
+                replaced = self._replace(earlier)
         transfers = self.transfers
         if (
             transfers.running > MANY
@@ -247,10 +270,16 @@ class TFTPServer(DatagramProtocol):
             self._drop("shed", f"no socket for a transfer: {error.strerror}", peer)
             return
         try:
-            self._begin(datagram, peer, local, link, running)
+            self._begin(datagram, peer, local, link, replaced)
         except BaseException:
             link.close()
             raise
+
+    def refused(self, peer: SocketAddress, local: SocketAddress | None) -> None:
+        """Take ICMP's word that a datagram from `local` met a closed port at `peer`."""
+        session = self.transfers.find((peer, local))
+        if session is not None:
+            session.refused(self.clock())
 
     def build_session(self, context: TransferContext, **wiring: Any) -> Session:
         """Return the session of a request; override this to change how transfers are made.
@@ -266,16 +295,16 @@ class TFTPServer(DatagramProtocol):
         peer: SocketAddress,
         local: SocketAddress | None,
         link: Link,
-        running: Session | None,
+        replaced: tuple[bytes, ...],
     ) -> None:
-        """Start a session, or say why not; `running` is another one of the same peer."""
+        """Start a session, or say why not; `replaced` are the requests whose place it takes."""
+        running = self.transfers.find((peer, local)) if self.policy.single_port else None
         try:
-            parse = _parse if len(datagram) <= MEMORABLE else wire.parse_request
-            request = parse(datagram)
+            request = _parse(datagram)
         except TFTPError as failure:
             self._drop("malformed", "a malformed request", peer)
             # On a single port it may be a damaged packet of a transfer, which an ERROR would end.
-            if running is None or not self.policy.single_port:
+            if running is None:
                 link.send((wire.error(failure),))
             link.close()
             return
@@ -289,20 +318,18 @@ class TFTPServer(DatagramProtocol):
             options=request.options,
             announced_size=None if reading else announced_size(request.options),
         )
-        key = (peer, local)
         transfers = self.transfers
         session = self.build_session(
             context,
-            key=key,
+            key=(peer, local),
             request=datagram,
             link=link,
             read_ahead=min(READ_AHEAD, READ_AHEAD_IN_ALL // (transfers.running + 1)),
             wiring=self._wiring,
         )
-        if running is not None and (self.policy.single_port or self._is_abandoned(running)):
-            # On a single port the packets of two could not be told apart; elsewhere what is sent
-            # again of the old one could be taken for an answer to the new request.
-            running.cancel()
+        session.replaced_requests = replaced
+        if running is not None:
+            running.cancel()  # on a single port the packets of two could not be told apart
         transfers.add(session)
         session.start()
 
@@ -311,10 +338,18 @@ class TFTPServer(DatagramProtocol):
         setattr(self.counters, counter, getattr(self.counters, counter) + 1)
         self._drops.add(reason, peer[0])
 
-    def _is_abandoned(self, running: Session) -> bool:
-        """Whether a peer that asks for something else had time to answer, and has not."""
-        age = self.clock() - running.statistics.started
-        return not running.answered and age >= PATIENCE
+    def _replace(self, earlier: list[Session]) -> tuple[bytes, ...]:
+        """End those of a peer's port that were not answered; return the requests that are over.
+
+        What they would send next may pass for the first answer to the new request.
+        """
+        requests: list[bytes] = []
+        for session in earlier:
+            if session.repeats_first_answer:
+                requests += (session.request, *session.replaced_requests)
+                session.replace()
+                self.counters.replaced += 1
+        return tuple(requests[:REPLACED_REQUESTS])
 
     def _is_flooded(self) -> bool:
         """Whether so many peers have not answered that their addresses must be forged.
@@ -325,18 +360,34 @@ class TFTPServer(DatagramProtocol):
         most = max(MANY, self.policy.max_transfers // 10)
         return self.transfers.unanswered(self.clock(), most, self.policy.timeout) > most
 
-    def _is_repeated(self, running: Session, datagram: bytes) -> bool:
+    def _is_repeated(
+        self, earlier: list[Session], datagram: bytes, local: SocketAddress | None
+    ) -> bool:
         """Whether `datagram` is the request of a young transfer again; if so, answer it.
 
         Clients whose clock is shorter than the way to us ask again and then take the first
         answer. Starting a second transfer would send them everything twice.
+
+        @param earlier: the sessions of the peer's port; those that end here leave the list.
         """
-        if running.request != datagram:
-            return False
-        if not running.answered and not running.finished:
-            running.repeated()
-            return True
-        return self.clock() - running.statistics.started < YOUNG
+        for session in list(earlier):
+            if not self.policy.single_port:
+                # The peer's last ACK may wait in the transfer's socket: it was sent before this.
+                session.catch_up()
+                if session.ended:
+                    earlier.remove(session)
+                    continue
+            is_young = self.clock() - session.statistics.started < YOUNG
+            if datagram in session.replaced_requests and is_young:
+                return True  # the request that has replaced it has overtaken it
+            if session.request != datagram or session.key[1] != local:
+                continue
+            if not session.answered and not session.finished:
+                session.repeated()
+                return True
+            if is_young:
+                return True
+        return False
 
     def _open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
         if self.policy.single_port:

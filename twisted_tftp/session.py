@@ -14,7 +14,7 @@ packet costs none.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,13 +35,16 @@ from twisted_tftp.errors import (
     from_os_error,
     from_wire,
 )
-from twisted_tftp.net.udp import Buffer, Link, ReceiveTrain
+from twisted_tftp.net.udp import Buffer, Link, ReceiveTrain, SocketAddress
 from twisted_tftp.policy import Policy, Retransmit
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Sender, SenderState
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 from twisted_tftp.translate import NetasciiReader, NetasciiWriter
+
+#: Where a request came from, and which local address it reached (None where that is not known).
+Key = tuple[SocketAddress, SocketAddress | None]
 
 #: Seconds by which a retransmission may be late, so that the alarm is not moved for nothing.
 SLACK = 0.005
@@ -89,6 +92,8 @@ class Session:
     @ivar context: what was asked, and by whom.
     @ivar key: where the request came from and reached.
     @ivar request: the request's octets, to tell a repeated one.
+    @ivar replaced_requests: requests of the same peer's port that it has replaced: when one of
+        them comes again, it was overtaken.
     @ivar statistics: what observers see.
     @ivar offered_at: when the peer was sent something first; infinite before.
     @ivar failure: why it ended, where it did not complete.
@@ -107,6 +112,7 @@ class Session:
         "_opening",
         "_policy",
         "_read_ahead",
+        "_refusals",
         "_told_octets",
         "_waiting",
         "_window",
@@ -117,6 +123,7 @@ class Session:
         "finished",
         "key",
         "offered_at",
+        "replaced_requests",
         "request",
         "statistics",
     )
@@ -130,7 +137,7 @@ class Session:
         self,
         context: TransferContext,
         *,
-        key: Hashable,
+        key: Key,
         request: bytes,
         link: Link,
         read_ahead: int,
@@ -143,6 +150,7 @@ class Session:
         self.context = context
         self.key = key
         self.request = request
+        self.replaced_requests: tuple[bytes, ...] = ()
         clock = wiring.clock
         self.statistics = TransferStatistics(context, clock())
         self.failure: TFTPError | None = None
@@ -162,6 +170,7 @@ class Session:
         self._alarm_at = 0.0
         self._told_octets = 0
         self._window = 0  # octets of a window, once that is negotiated
+        self._refusals = 0  # how often ICMP has said that the peer's port is closed
         # The peer shows that it waits by asking again until the file is open.
         self._asked_at = self.statistics.started
 
@@ -217,6 +226,32 @@ class Session:
         """Whether the peer has shown that it is there, by more than its request."""
         return self._machine is not None and self._machine.answered
 
+    @property
+    def repeats_first_answer(self) -> bool:
+        """Whether what it sends next may pass for the first answer to another request."""
+        if self.finished:
+            return False
+        return self._machine is None or bool(self._machine.repeats_first_answer)
+
+    def refused(self, now: float) -> None:
+        """Take ICMP's word that the peer's port is closed.
+
+        The first time the answer is sent once more at once: one message may be forged, or be a
+        firewall's mistake. The second one ends a transfer that was never answered. So a closed
+        port is known after two round trips, and is sent no repeats that its next owner could
+        take for the answer to a request of its own. A transfer that was answered goes on: such
+        messages are lost datagrams then.
+        """
+        machine = self._machine
+        if machine is None or machine.answered or self.finished:
+            return
+        self._refusals += 1
+        if self._refusals == 1:
+            self._perform(machine.repeat(now), now)
+        else:
+            reason = TransferTimedOut("the client's port is closed")
+            self._end(Outcome.UNREACHABLE, reason, tell=False)
+
     def is_unanswered(self) -> bool:
         """Whether the peer was sent something and has not answered: its address may be forged."""
         if self._machine is None:
@@ -238,9 +273,14 @@ class Session:
             return
         self._adopt(file)
         step = self._opened()
-        self._link.attach(self.receive, self.receive_train)
+        self._attach()
         self.offered_at = now = self._clock()
         self._perform(step, now)
+
+    def _attach(self) -> None:
+        """Start to receive."""
+        self._link.attach(self.receive, self.receive_train)
+        self._link.watch_refusals(self.refused)
 
     def _on_open_failed(self, failure: Failure) -> None:
         self._opening = None
@@ -354,6 +394,14 @@ class Session:
     def give_way(self) -> None:
         """End the transfer, for another one to begin, without a word: nobody has ever answered."""
         self._end(Outcome.TIMED_OUT, TransferTimedOut("no answer in a crowd"), tell=False)
+
+    def replace(self) -> None:
+        """End the transfer, which was not answered: the peer's port asks for something else.
+
+        The peer is not told: it could take an ERROR for the answer to its new request.
+        """
+        reason = TransferTimedOut("the client asked for something else")
+        self._end(Outcome.REPLACED, reason, tell=False)
 
     def _fail(self, failure: Failure) -> None:
         """End the transfer with what went wrong on our side."""

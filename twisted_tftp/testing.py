@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 from twisted_tftp import wire
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.errors import TransferTimedOut, from_wire
-from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain
+from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, Refused
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy
 from twisted_tftp.server import TFTPServer
 
@@ -41,11 +41,21 @@ class MemoryLink:
         self._clock = clock
         self._receive: Receive | None = None
         self._receive_train: ReceiveTrain | None = None
+        self._refused: Refused | None = None
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Note whom to give datagrams to."""
         self._receive = receive
         self._receive_train = receive_train
+
+    def watch_refusals(self, refused: Refused) -> None:
+        """Note whom to tell that the peer's port is closed."""
+        self._refused = refused
+
+    def refuse(self) -> None:
+        """Say that the peer's port is closed, as ICMP does."""
+        if self._refused is not None and not self.closed:
+            self._refused(self._clock())
 
     def expect(self, octets: int) -> int:
         """Note the room that was asked for, and have it."""

@@ -1,16 +1,16 @@
-"""Keep the running transfers: the look-up of repeats, who gives way, the wait for the last."""
+"""Keep the running transfers: those of a peer's port, who gives way, the wait for the last."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
 from itertools import chain, islice
 
 from twisted.internet.defer import Deferred, succeed
 
 from twisted_tftp.budget import WindowBudget
 from twisted_tftp.heap import give_back
-from twisted_tftp.session import Session
+from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.session import Key, Session
 
 #: Complete writes that still answer a repeated last block; each holds a socket.
 MAX_DALLYING = 1000
@@ -32,15 +32,17 @@ class Transfers:
 
     @ivar windows: the memory of their windows.
 
-    A session is kept under a key made of where its request came from and reached. It is
-    "running" until its file's part is over; after that a write may dally under its key.
+    A session is kept under the peer's socket address, and found by its key too: that address and
+    the local one that the request reached. It is "running" until its file's part is over; after
+    that a write may dally.
     """
 
     def __init__(self) -> None:
         self.windows = WindowBudget()
         self._sessions: set[Session] = set()
         self._most = 0  # sessions at once since memory was given back
-        self._by_key: dict[Hashable, Session] = {}
+        # Of each peer's port, the oldest first; mostly there is one.
+        self._of_peer: dict[SocketAddress, list[Session]] = {}
         self._running = 0
         self._of: Counter[str] = Counter()  # host to how many run
         self._dallying: dict[Session, None] = {}
@@ -64,16 +66,28 @@ class Transfers:
         """How many sessions there are, with those that dally."""
         return len(self._sessions)
 
-    def find(self, key: Hashable) -> Session | None:
-        """Return the newest session of `key`, if it has not ended."""
-        session = self._by_key.get(key)
-        return None if session is None or session.ended else session
+    def find(self, key: Key) -> Session | None:
+        """Return the newest session of `key` that has not ended, or None.
+
+        @param key: (peer, local).
+        """
+        for session in reversed(self._of_peer.get(key[0], ())):
+            if session.key == key and not session.ended:
+                return session
+        return None
+
+    def of_peer(self, peer: SocketAddress) -> list[Session]:
+        """Return the sessions of a peer's port that have not ended, the newest first."""
+        sessions = self._of_peer.get(peer)
+        if sessions is None:
+            return []
+        return [session for session in reversed(sessions) if not session.ended]
 
     def add(self, session: Session) -> None:
         """Keep a session that is about to start."""
         self._sessions.add(session)
         self._young[session] = None
-        self._by_key[session.key] = session
+        self._of_peer.setdefault(session.key[0], []).append(session)
         self._running += 1
         self._of[session.context.peer.host] += 1
 
@@ -94,7 +108,6 @@ class Transfers:
 
     def remove(self, session: Session) -> None:
         """Forget a session of which nothing is left."""
-        key = session.key
         count = len(self._sessions)
         if count > self._most:
             self._most = count
@@ -103,8 +116,12 @@ class Transfers:
             self._most = count
             give_back()
         self._dallying.pop(session, None)
-        if self._by_key.get(key) is session:
-            del self._by_key[key]
+        peer = session.key[0]
+        others = self._of_peer[peer]
+        if len(others) == 1:
+            del self._of_peer[peer]
+        else:
+            others.remove(session)
         if not self._sessions:
             _fire(self._none_left)
 

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import (
@@ -32,6 +33,7 @@ from twisted_tftp.net.udp import (
     Link,
     Receive,
     ReceiveTrain,
+    Refused,
     SocketAddress,
     UDPLink,
     open_socket,
@@ -57,10 +59,6 @@ TRANSFERS, LIFE = 64, 10.0
 IDLE_PORTS, IDLE, ASKED = 64, 1.0, 4
 
 _GRO_SIZE = struct.Struct("@i")
-# Linux: errors of a socket, read from a queue of their own; the errno comes first.
-_IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
-_ERRNO = struct.Struct("@I")
-_ERROR_SPACE = socket.CMSG_SPACE(128)
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
@@ -134,6 +132,8 @@ class TransferPort(_Descriptor):
         self.spare = False
         self._born = clock()
         self.idle_since = 0.0
+        if hub.connects:
+            icmp_errors.ask_for_errors(sock)
         hub.add(self)
 
     def is_spent(self, now: float) -> bool:
@@ -173,15 +173,26 @@ class TransferPort(_Descriptor):
         try:
             datagram, address = self._sock.recvfrom(MAX_ANSWER)
         except (BlockingIOError, InterruptedError):
+            self._read_errors()
             return False
-        except OSError:
-            return True  # an ICMP error about something sent earlier
+        except OSError:  # an ICMP error about something sent earlier
+            self._read_errors()
+            return True
         now = self._clock()
         if address == self._peer:
             self._link.received(datagram, now)  # type: ignore[union-attr]
         elif address not in self._seen:
             self._strangers.received(self._sock, address, datagram, now)
         return self._link is not None
+
+    def _read_errors(self) -> None:
+        """Tell the transfer that its peer's port is closed, where ICMP says so."""
+        if not self._hub.connects:
+            return
+        for error in icmp_errors.read_errors(self._sock):
+            # What was sent to an earlier peer concerns nobody any more.
+            if error.is_refusal and error.peer == self._peer:
+                self._link.refused(self._clock())  # type: ignore[union-attr]
 
     def doWrite(self) -> None:
         """Send what had to wait."""
@@ -198,7 +209,7 @@ class ReadLink(UDPLink, _Descriptor):
     strangers, and what the peer sent before, still come to the first.
     """
 
-    __slots__ = ("_clock", "_port", "_receive", "_until_connected")
+    __slots__ = ("_clock", "_port", "_receive", "_refused", "_until_connected")
 
     def __init__(
         self,
@@ -213,6 +224,7 @@ class ReadLink(UDPLink, _Descriptor):
         self._port = port
         self._clock = clock
         self._receive: Receive | None = None
+        self._refused: Refused | None = None
         self._until_connected = CONNECT_AFTER
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
@@ -222,6 +234,15 @@ class ReadLink(UDPLink, _Descriptor):
     def expect(self, octets: int) -> int:
         """Return what is asked for: answers are small."""
         return octets
+
+    def watch_refusals(self, refused: Refused) -> None:
+        """Call `refused` when ICMP says that the peer's port is closed."""
+        self._refused = refused
+
+    def refused(self, now: float) -> None:
+        """Take it from the port that the peer's port is closed."""
+        if self._refused is not None:
+            self._refused(now)
 
     def received(self, datagram: bytes, now: float) -> None:
         """Take a datagram of the peer from the port."""
@@ -247,7 +268,7 @@ class ReadLink(UDPLink, _Descriptor):
         if self.closed:
             return
         self.closed = True
-        self._receive = None
+        self._receive = self._refused = None
         try:
             if self._to is None:
                 if self._hub.outbox:
@@ -338,7 +359,7 @@ class WriteLink(UDPLink, _Descriptor):
     It is not connected: a stranger's packet must reach us to be answered.
     """
 
-    __slots__ = ("_buffer", "_clock", "_receive", "_receive_train", "_strangers")
+    __slots__ = ("_buffer", "_clock", "_receive", "_receive_train", "_refused", "_strangers")
 
     def __init__(
         self,
@@ -356,6 +377,13 @@ class WriteLink(UDPLink, _Descriptor):
         self._clock = clock
         self._receive: Receive | None = None
         self._receive_train: ReceiveTrain | None = None
+        self._refused: Refused | None = None
+
+    def watch_refusals(self, refused: Refused) -> None:
+        """Call `refused` when ICMP says that the peer's port is closed."""
+        if self._hub.connects:
+            icmp_errors.ask_for_errors(self._sock)
+            self._refused = refused
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Start to receive."""
@@ -416,9 +444,11 @@ class WriteLink(UDPLink, _Descriptor):
         try:
             size, ancillary, _, address = self._sock.recvmsg_into((buffer,), _GRO_SPACE)
         except (BlockingIOError, InterruptedError):
+            self._read_errors()
             return False
-        except OSError:
-            return True  # an ICMP error about something sent earlier
+        except OSError:  # an ICMP error about something sent earlier
+            self._read_errors()
+            return not self.closed
         now = self._clock()
         segment = _GRO_SIZE.unpack(ancillary[0][2])[0] if ancillary else size
         if not self._is_peer(address):
@@ -433,6 +463,16 @@ class WriteLink(UDPLink, _Descriptor):
             if self.closed:
                 return False
         return True
+
+    def _read_errors(self) -> None:
+        """Tell the transfer that its peer's port is closed, where ICMP says so."""
+        if self._refused is None:
+            return
+        for error in icmp_errors.read_errors(self._sock):
+            if error.is_refusal and error.peer == self._peer:
+                self._refused(self._clock())
+            if self.closed:
+                return
 
     def _is_peer(self, address: SocketAddress) -> bool:
         return bool(address == self._peer)
@@ -455,7 +495,6 @@ class ClientLink(WriteLink):
 
     __slots__ = (
         "_from",
-        "_recverr",
         "elsewhere",
         "local",
         "locked",
@@ -472,14 +511,8 @@ class ClientLink(WriteLink):
         self.on_unreachable: Callable[[OSError], None] | None = None
         self.on_closed: Callable[[int], None] | None = None
         self.local: SocketAddress = self._sock.getsockname()
-        self._recverr = (
-            (socket.IPPROTO_IPV6, _IPV6_RECVERR)
-            if self._sock.family == socket.AF_INET6
-            else (socket.IPPROTO_IP, _IP_RECVERR)
-        )
-        if OFFLOAD:  # that is, on Linux
-            # An unconnected socket hears of ICMP errors only where it asks for them.
-            self._sock.setsockopt(*self._recverr, 1)
+        if icmp_errors.AVAILABLE:
+            icmp_errors.ask_for_errors(self._sock)
 
     @property
     def server(self) -> SocketAddress:
@@ -491,8 +524,8 @@ class ClientLink(WriteLink):
         self._peer = self._to = self._from
         self.locked = True
         self.on_unreachable = None
-        if OFFLOAD:
-            self._sock.setsockopt(*self._recverr, 0)
+        if icmp_errors.AVAILABLE:
+            icmp_errors.ask_for_errors(self._sock, False)  # this empties the queue too
 
     def close(self) -> None:
         """Leave the hub and close the socket; its port rests then."""
@@ -500,12 +533,6 @@ class ClientLink(WriteLink):
         super().close()
         if was_open and self.on_closed is not None:
             self.on_closed(self.local[1])
-
-    def doRead(self) -> None:
-        """Read some datagrams, and before the first answer what the system says of errors."""
-        super().doRead()
-        if not self.locked and not self.closed and OFFLOAD:
-            self._read_error()
 
     def _is_peer(self, address: SocketAddress) -> bool:
         """Whether the datagram is of this transfer: before the lock, from the server's host."""
@@ -521,15 +548,13 @@ class ClientLink(WriteLink):
         if self.on_unreachable is not None:
             self.on_unreachable(error)
 
-    def _read_error(self) -> None:
-        try:
-            _, ancillary, _, _ = self._sock.recvmsg(MAX_ANSWER, _ERROR_SPACE, _MSG_ERRQUEUE)
-        except OSError:
+    def _read_errors(self) -> None:
+        """Note what ICMP says before the first answer."""
+        if self.locked or not icmp_errors.AVAILABLE:
             return
-        for _, _, data in ancillary:
-            (number,) = _ERRNO.unpack_from(data)
-            if number and self.on_unreachable is not None:
-                self.on_unreachable(OSError(number, os.strerror(number)))
+        for error in icmp_errors.read_errors(self._sock):
+            if self.on_unreachable is not None:
+                self.on_unreachable(OSError(error.number, os.strerror(error.number)))
 
 
 class LinkOpener:

@@ -18,8 +18,16 @@ from twisted.internet import udp
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
+from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
-from twisted_tftp.net.udp import MAX_DATAGRAM, Buffer, Receive, ReceiveTrain, SocketAddress
+from twisted_tftp.net.udp import (
+    MAX_DATAGRAM,
+    Buffer,
+    Receive,
+    ReceiveTrain,
+    Refused,
+    SocketAddress,
+)
 
 #: The longest request that is read; RFC 2347 has 512. Longer ones come cut short.
 MAX_REQUEST = 4096
@@ -39,6 +47,7 @@ _LINUX = sys.platform == "linux"
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
 _IN_PKTINFO = struct.Struct("@i4s4s")
+_UNSPECIFIED = bytes(4)
 _IN6_PKTINFO = struct.Struct("@16si")
 # Linux: with CAP_NET_ADMIN, above net.core.rmem_max and wmem_max.
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -51,7 +60,8 @@ class RequestPort(udp.Port):
     """A listening port that says which of its addresses each datagram reached.
 
     Its protocol has `received(datagram, peer, local)`: the socket address it came from, and the
-    one it reached (None where the system does not tell).
+    one it reached (None where the system does not tell). Where transfers share the port it has
+    `refused(peer, local)` too: ICMP says that the port of `peer` is closed.
     """
 
     _log = Logger()
@@ -61,6 +71,7 @@ class RequestPort(udp.Port):
         super().__init__(*args)
         self._hub = hub
         self._longest = MAX_REQUEST
+        self._reads_errors = False
         self._waiting: deque[tuple[bytes, Ancillary, SocketAddress]] = deque()
 
     def createInternetSocket(self) -> socket.socket:
@@ -108,9 +119,11 @@ class RequestPort(udp.Port):
         try:
             datagram, ancillary, _, peer = self.socket.recvmsg(self._longest, _ANCILLARY_SIZE)
         except (BlockingIOError, InterruptedError):
+            self._read_errors()
             return False
-        except OSError:
-            return True  # an ICMP error about something sent earlier
+        except OSError:  # an ICMP error about something sent earlier
+            self._read_errors()
+            return bool(self.connected)
         local, unicast = self._arrival(ancillary)
         if unicast:
             try:
@@ -148,9 +161,23 @@ class RequestPort(udp.Port):
         self.stopWriting()
 
     def share(self) -> None:
-        """Make room for all transfers, as far as the system allows."""
+        """Make room for all transfers, as far as the system allows; hear of closed ports."""
         self._longest = MAX_DATAGRAM
         _enlarge(self.socket, socket.SO_SNDBUF, _SO_SNDBUFFORCE)
+        if self._hub is not None and self._hub.connects:
+            icmp_errors.ask_for_errors(self.socket)
+            self._reads_errors = True
+
+    def _read_errors(self) -> None:
+        """Tell the protocol which peers' ports are closed, where ICMP says so."""
+        if not self._reads_errors:
+            return
+        for error in icmp_errors.read_errors(self.socket):
+            if error.is_refusal:
+                local, _ = self._arrival(error.ancillary)
+                self.protocol.refused(error.peer, local)
+            if not self.connected:
+                return
 
     def room(self) -> int:
         """Return the octets of datagrams that can wait to be read."""
@@ -159,13 +186,15 @@ class RequestPort(udp.Port):
 
     def _send(self, datagram: Buffer, ancillary: Ancillary, peer: SocketAddress) -> bool:
         """Send; return whether there was room."""
-        try:
-            self.socket.sendmsg([datagram], ancillary, 0, peer)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # no route, a firewall: the datagram is lost, as others may be
-        return True
+        for _ in range(2):
+            try:
+                self.socket.sendmsg([datagram], ancillary, 0, peer)
+                return True
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass  # the first one may be ICMP's word on an earlier datagram
+        return True  # no route, a firewall: the datagram is lost, as others may be
 
     def _arrival(self, ancillary: Ancillary) -> tuple[SocketAddress | None, bool]:
         """Return the address that a datagram reached and whether it was sent to it alone.
@@ -176,6 +205,8 @@ class RequestPort(udp.Port):
         for level, kind, data in ancillary:
             if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
                 _, local, destination = _IN_PKTINFO.unpack(data)
+                if local == _UNSPECIFIED:  # it is an ICMP error that has come
+                    local = destination
                 return (socket.inet_ntoa(local), port), local == destination
             if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
                 destination, interface = _IN6_PKTINFO.unpack(data)
@@ -226,6 +257,9 @@ class SharedLink:
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Do nothing: the request port's protocol knows whose each datagram is."""
+
+    def watch_refusals(self, refused: Refused) -> None:
+        """Do nothing: the request port's protocol is told."""
 
     def expect(self, octets: int) -> int:
         """Return the room of the port's buffer, which belongs to all transfers."""

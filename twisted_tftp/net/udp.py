@@ -19,6 +19,8 @@ Buffer = bytes | memoryview
 Receive = Callable[[Buffer, float], None]
 #: The same for datagrams that came in one piece: (datagrams, octets of each but the last, now).
 ReceiveTrain = Callable[[memoryview, int, float], None]
+#: What is called when ICMP says that the peer's port is closed: (now).
+Refused = Callable[[float], None]
 #: A socket address as Python has it: (host, port) or (host, port, flow, scope).
 SocketAddress = Any
 
@@ -48,6 +50,9 @@ class Link(Protocol):
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Give each of the peer's datagrams to `receive`, or several to `receive_train`."""
+
+    def watch_refusals(self, refused: Refused) -> None:
+        """Call `refused` when ICMP says that the peer's port is closed, where that can be told."""
 
     def expect(self, octets: int) -> int:
         """Make room for windows of `octets`; return for how much there is room."""
@@ -142,6 +147,19 @@ class UDPLink:
             self._wait((datagram,))
         except OSError as error:
             self._lost(error)
+            self._send_once_more(datagram)
+
+    def _send_once_more(self, datagram: bytes) -> None:
+        """Send what the system has refused: the error may be ICMP's word on an earlier one."""
+        try:
+            if self._to is None:
+                self._sock.send(datagram)
+            else:
+                self._sock.sendto(datagram, self._to)
+        except BlockingIOError:
+            self._wait((datagram,))
+        except OSError as error:
+            self._lost(error)
 
     def _lost(self, error: OSError) -> None:
         """Take it that no buffers, a firewall or no route lose a datagram, as others may be."""
@@ -169,6 +187,7 @@ class UDPLink:
             step = 2 * max(1, min(MAX_SEGMENTS, MAX_OFFLOAD // size))
         ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
         index = 0
+        failed_at = -1
         while index < len(datagrams):
             piece = datagrams[index : index + step]
             try:
@@ -178,6 +197,9 @@ class UDPLink:
                 self._wait(datagrams[index:])
                 return
             except OSError as error:
+                if failed_at != index:
+                    failed_at = index  # the error may be ICMP's word on an earlier datagram
+                    continue
                 if step > 2 and error.errno in _NO_OFFLOAD:
                     # Once and for good: the way to this peer, or this system, can't do it.
                     self._offload = False

@@ -150,6 +150,11 @@ class Receiver:
         return self._have * self._blksize - self._missing
 
     @property
+    def repeats_first_answer(self) -> bool:
+        """Whether what it sends next may pass for the first answer to a request."""
+        return self._have == 0
+
+    @property
     def wait(self) -> float:
         """Seconds to wait for an answer, by the measured round trips."""
         return self._timing.wait

@@ -157,6 +157,14 @@ class Sender:
         """Octets of the file that were acknowledged."""
         return self._total if self._acked == self._last else self._acked * self._blksize
 
+    @property
+    def repeats_first_answer(self) -> bool:
+        """Whether what it sends next may pass for the first answer to a request.
+
+        That is an OACK, or a window that begins with block 1.
+        """
+        return self._acked == 0
+
     def start(self, now: float) -> Step:
         """Send the OACK or, where there is none, the first block."""
         self._heard_at = now
