@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import random
+import socket
 import time
 from collections import Counter, deque
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import TimeoutError as NotHeard
 from twisted.internet.task import deferLater
 
 from benchmarks.dead_sockets import DeadSocket, TakenPorts
@@ -30,11 +31,13 @@ from twisted_tftp.errors import FileNotFound
 BLKSIZE, WINDOWSIZE = 1428, 4
 OPTIONS = {"blksize": str(BLKSIZE), "windowsize": str(WINDOWSIZE), "tsize": "0"}
 #: Timeouts of silence that an honest client bears.
-RETRIES = 10
+RETRIES = 5
 #: Seconds from a first answer to its repeat before one was measured; how many are remembered.
 REPEAT, MEASURED = 1.0, 50
 #: Seconds by which a prompt client asks before the repeat is due: the way to the server is short.
 PROMPT = (-0.001, 0.004)
+#: Requests of a crowd, and seconds that the server needs at least to read them.
+CROWD, CROWDED = 60, (0.0, 0.02)
 #: Octets of an upload.
 UPLOADED = 3000
 #: What is wanted under a name of its own each time.
@@ -77,6 +80,7 @@ class Case(NamedTuple):
     @ivar wanted: what the other one wants: a file that is missing, one that is there, or to store.
     @ivar slow_server: the server opens the file late.
     @ivar slow_disk: the client opens its own file late, with its socket open.
+    @ivar crowd: others ask before it, so that its request waits at the server.
     """
 
     dead: str
@@ -84,6 +88,7 @@ class Case(NamedTuple):
     wanted: str
     slow_server: bool
     slow_disk: bool
+    crowd: bool
 
     @property
     def kind(self) -> str:
@@ -98,7 +103,8 @@ def some_case(chance: random.Random) -> Case:
         chance.choice(HEARD),
         chance.choice(["missing", "read-3000", "upload"]),
         chance.random() < 0.5,
-        chance.random() < 0.5,
+        chance.random() < 0.25,
+        chance.random() < 0.25,
     )
 
 
@@ -122,6 +128,8 @@ class DeadClients:
         self.failures: Counter[str] = Counter()
         self.wrong = WrongAnswers()
         folder.mkdir()
+        self._crowd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._crowd.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
         self._reactor, self._port = reactor, port
         self._root, self._folder = root, folder
         self._chance = random.Random(69)
@@ -148,7 +156,7 @@ class DeadClients:
                 if case.heard > 1 and len(asked) == 1:
                     self._repeats.append(dead.heard_at[1] - dead.heard_at[0])
                 await self._repeat_is_near(dead.heard_at[-1], case)
-        except TimeoutError:
+        except NotHeard:
             self.missed += 1
             return
         finally:
@@ -159,23 +167,27 @@ class DeadClients:
 
     async def _repeat_is_near(self, last: float, case: Case) -> None:
         """Wait until the repeat of what was sent at `last` finds the port taken again."""
-        before = self._chance.uniform(*(DELAY if case.slow_disk else PROMPT))
+        bounds = DELAY if case.slow_disk else CROWDED if case.crowd else PROMPT
+        before = self._chance.uniform(*bounds)
         due = last + median(self._repeats) - before
         await deferLater(self._reactor, max(0.0, due - time.monotonic()))
 
     async def _take(self, port: int, case: Case, number: int) -> None:
-        settings = {"in_thread": slow_threads(self._reactor)} if case.slow_disk else {}
         client = RingClient(
             *(self._reactor, HOST, self._port),
             blksize=BLKSIZE,
             windowsize=WINDOWSIZE,
             retries=RETRIES,
             ports=TakenPorts(port),
-            **settings,
+            in_thread=slow_threads(self._reactor) if case.slow_disk else None,
         )
         name = f"{case.wanted}-{number}" if case.wanted in NUMBERED else case.wanted
         asked = SLOW + name if case.slow_server else name
         client.begin(case.kind, number, asked)
+        if case.crowd:
+            for index in range(CROWD):
+                request = _request(wire.Opcode.RRQ, f"missing-{number}-{index}", {})
+                self._crowd.sendto(request, (HOST, self._port))
         try:
             if case.wanted == "upload":
                 await self._store(client, case, asked, self._root / name)
@@ -235,6 +247,10 @@ class DeadClients:
         finally:
             source.unlink(missing_ok=True)
             stored.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._crowd.close()
 
     def summary(self) -> str:
         """Return what happened, in a line."""

@@ -162,9 +162,9 @@ class RingClient(TFTPClient):
         return "\n".join(self._ring.lines())
 
 
-def is_wrong(error: BaseException) -> bool:
+def is_wrong(error: BaseException | None) -> bool:
     """Return whether somebody got what he has not asked for, or stored what is not there."""
-    return isinstance(error, WrongOctets) or isinstance(error.__cause__, WrongOctets)
+    return isinstance(error, WrongOctets) or isinstance(error and error.__cause__, WrongOctets)
 
 
 class WrongAnswers:

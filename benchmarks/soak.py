@@ -38,7 +38,7 @@ reactor: Any = installed
 #: Those that do one thing after the other.
 WORKERS = 12
 #: Dead clients at once.
-DEAD_CLIENTS = 60
+DEAD_CLIENTS = 40
 #: Samples of a run, and seconds between two at most.
 SAMPLES, LONGEST = 60, 5.0
 #: Seconds in which a daemon that is idle has let go of everything.
@@ -157,6 +157,7 @@ async def soak(
     sampling.stop()
     await sampled
     await traffic.close()
+    dead.close()
     end = await daemon.settled()
     return rows([judge(watch, start, samples, end) for watch in WATCHES])
 
