@@ -12,7 +12,7 @@ from twisted.application.internet import TimerService
 from twisted.application.service import Application
 from twisted.internet import reactor
 
-from twisted_tftp.backends.filesystem import FilesystemBackend
+from benchmarks.slow import SlowBackend
 from twisted_tftp.policy import Policy
 from twisted_tftp.service import TFTPService
 
@@ -35,7 +35,7 @@ def write_down():
 
 application = Application("soak")
 service = TFTPService(
-    FilesystemBackend(os.environ["SOAK_ROOT"], "overwrite", cache=1024 * 1024),
+    SlowBackend(reactor, os.environ["SOAK_ROOT"], "overwrite", cache=1024 * 1024),
     port=int(os.environ["SOAK_PORT"]),
     host=["127.0.0.1"],
     policy=Policy(retries=4, max_transfers=2000),
