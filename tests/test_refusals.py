@@ -129,13 +129,13 @@ def test_refusal_of_one_client_loses_nothing_of_another(served: Served) -> None:
             gone.sendto(b"\0\1file\0octet\0", served.address)
             gone.close()
             sock.sendto(b"\0\1file\0octet\0", served.address)
-            spin(served.reactor, lambda: select.select([sock], [], [], 0)[0])  # noqa: B023
+            spin(served.reactor, lambda: select.select([sock], [], [], 0)[0])
             block, transfer = sock.recvfrom(2000)
             for number in range(1, 7):
                 assert block[:4] == wire.DATA_HEADERS[number]
                 sock.sendto(wire.ack(number), transfer)
                 if number == 6:
                     break
-                spin(served.reactor, lambda: select.select([sock], [], [], 0)[0])  # noqa: B023
+                spin(served.reactor, lambda: select.select([sock], [], [], 0)[0])
                 block, _ = sock.recvfrom(2000)
         spin(served.reactor, lambda: not served.service.transfers.running)

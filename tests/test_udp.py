@@ -298,6 +298,26 @@ def test_ports_come_from_the_range() -> None:
             sock.close()
 
 
+def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> None:
+    """Datagrams of the last transfer may still be on their way; it is better than none, though."""
+    now = [0.0]
+    with open_socket(("127.0.0.1", 1), None) as sock:
+        low = sock.getsockname()[1]
+    opener = LinkOpener(reactor, (low, low + 2), lambda: now[0])
+    peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
+    for reading in (False, True):
+        for _ in range(5):
+            ports = []
+            for _ in range(3):
+                link: Any = opener.open(peer, local, reading)
+                ports.append(link._sock.getsockname()[1])
+                link.close()
+                opener.close_idle()
+            assert sorted(ports) == [low, low + 1, low + 2]
+            now[0] += 1
+    opener.close()
+
+
 def test_address_that_is_not_ours_is_an_error() -> None:
     """A socket that can't be bound is closed and the error is told."""
     with pytest.raises(OSError, match="assign"):

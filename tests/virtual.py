@@ -217,8 +217,27 @@ class ClientNetworkLink(NetworkLink):
     """A socket of a client in a network: what `ClientLink` is to real ones."""
 
     elsewhere = None
+    is_unbound = False
     locked = False
+    on_rival: Any = None
     on_unreachable: Any = None
+
+    @property
+    def local(self) -> Address:
+        return self._address
+
+    def refuse(self, datagram: bytes, now: float) -> None:
+        strangers: Any = self._network.strangers
+        strangers.received(self, self._from, datagram, now)
+
+    def discard(self) -> None:
+        """Nothing waits: what arrives is given to the transfer at once."""
+
+    def _arrived(self, datagram: bytes, source: Address) -> None:
+        super()._arrived(datagram, source)
+        rival = self.locked and source != self._peer and source[0] == self._peer[0]
+        if rival and self.on_rival is not None and not self.closed:
+            self.on_rival(datagram, self._clock())
 
     def lock(self) -> None:
         self._peer = self._from
@@ -245,5 +264,8 @@ class NetworkClient(TFTPClient):
             return super()._session(*args)
 
     def _open_link(self, address: Any) -> Any:
-        own = (CLIENT, self._network.client_port)
+        port = self._network.client_port
+        while (CLIENT, port) in self._network.sockets:
+            port += 1  # it asks again from another one
+        own = (CLIENT, port)
         return ClientNetworkLink(self._network, own, address)

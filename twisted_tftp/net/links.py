@@ -14,6 +14,7 @@ import resource
 import socket
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from random import random
 from typing import Any
@@ -30,6 +31,7 @@ from twisted_tftp.net.udp import (
     MAX_DATAGRAM,
     OFFLOAD,
     UDP_GRO,
+    Buffer,
     Link,
     Receive,
     ReceiveTrain,
@@ -57,6 +59,13 @@ TRANSFERS, LIFE = 64, 10.0
 #: Ports that are kept idle, for how many seconds at least, and how many of them are asked whether
 #: they know a peer.
 IDLE_PORTS, IDLE, ASKED = 64, 1.0, 4
+
+#: Seconds for which a port of a range does not serve the same peer again.
+PAIR_REST = 60.0
+
+#: Ports of a peer, and peers, that are remembered for that.
+PAIR_PORTS = 64
+PAIR_PEERS = 4096
 
 _GRO_SIZE = struct.Struct("@i")
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
@@ -452,8 +461,8 @@ class WriteLink(UDPLink, _Descriptor):
         now = self._clock()
         segment = _GRO_SIZE.unpack(ancillary[0][2])[0] if ancillary else size
         if not self._is_peer(address):
-            self._strangers.received(self._sock, address, buffer[:segment], now)
-            return True
+            self._received_from_elsewhere(address, buffer[:segment], now)
+            return not self.closed
         if segment < size and self._receive_train is not None:
             self._receive_train(buffer[:size], segment, now)
             return True
@@ -474,6 +483,11 @@ class WriteLink(UDPLink, _Descriptor):
             if self.closed:
                 return
 
+    def _received_from_elsewhere(
+        self, address: SocketAddress, datagram: memoryview, now: float
+    ) -> None:
+        self._strangers.received(self._sock, address, datagram, now)
+
     def _is_peer(self, address: SocketAddress) -> bool:
         return bool(address == self._peer)
 
@@ -489,6 +503,8 @@ class ClientLink(WriteLink):
         or None.
     @ivar on_unreachable: called with the error when the system says that nobody is there, or that
         there is no way; None once somebody has answered.
+    @ivar on_rival: called with each datagram (and the time) that the server's host sends from
+        another port than the transfer's, once that is known; None where nobody cares.
     @ivar on_closed: called with the local port when the socket is closed, or None.
     @ivar local: the local socket address.
     """
@@ -499,6 +515,7 @@ class ClientLink(WriteLink):
         "local",
         "locked",
         "on_closed",
+        "on_rival",
         "on_unreachable",
     )
 
@@ -510,9 +527,15 @@ class ClientLink(WriteLink):
         self.elsewhere: str | None = None
         self.on_unreachable: Callable[[OSError], None] | None = None
         self.on_closed: Callable[[int], None] | None = None
+        self.on_rival: Callable[[Buffer, float], None] | None = None
         self.local: SocketAddress = self._sock.getsockname()
         if icmp_errors.AVAILABLE:
             icmp_errors.ask_for_errors(self._sock)
+
+    @property
+    def is_unbound(self) -> bool:
+        """Whether it receives at any local address, since there was no route to the server."""
+        return self.local[0] in ("0.0.0.0", "::")
 
     @property
     def server(self) -> SocketAddress:
@@ -539,10 +562,34 @@ class ClientLink(WriteLink):
         if self.locked:
             return bool(address == self._peer)
         self._from = address
-        if address[0] == self._peer[0] and address[3:] == self._peer[3:]:
+        if self._is_of_server(address):
             return True
         self.elsewhere = address[0]
         return False
+
+    def _is_of_server(self, address: SocketAddress) -> bool:
+        return bool(address[0] == self._peer[0] and address[3:] == self._peer[3:])
+
+    def _received_from_elsewhere(
+        self, address: SocketAddress, datagram: memoryview, now: float
+    ) -> None:
+        super()._received_from_elsewhere(address, datagram, now)
+        if self.locked and self.on_rival is not None and self._is_of_server(address):
+            self.on_rival(datagram, now)
+
+    def refuse(self, datagram: Buffer, now: float) -> None:
+        """Tell who sent `datagram`, which is being received, that it is not for this transfer."""
+        self._strangers.received(self._sock, self._from, datagram, now)
+
+    def discard(self) -> None:
+        """Drop what waits in the socket: it came before the request, so it answers nothing."""
+        for _ in range(READS_PER_DRAIN):
+            try:
+                self._sock.recv(1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                pass  # an ICMP error, of another socket that had this port
 
     def _lost(self, error: OSError) -> None:
         if self.on_unreachable is not None:
@@ -555,6 +602,39 @@ class ClientLink(WriteLink):
         for error in icmp_errors.read_errors(self._sock):
             if self.on_unreachable is not None:
                 self.on_unreachable(OSError(error.number, os.strerror(error.number)))
+
+
+class RecentPairs:
+    """Which local ports have served each peer lately, where there are few to choose from.
+
+    What is left in the network of a transfer must not reach another one between the same two
+    ports. The system chooses from some 28,000 ports by chance; a range may have ten.
+    """
+
+    def __init__(self, clock: Callable[[], float], wanted: bool) -> None:
+        """Remember pairs of ports if that is `wanted`."""
+        self._clock = clock
+        self._wanted = wanted
+        self._ports: OrderedDict[SocketAddress, dict[int, float]] = OrderedDict()
+
+    def ports_of(self, peer: SocketAddress) -> list[int]:
+        """Return the ports that have served `peer`, the one of longest ago first."""
+        long_ago = self._clock() - PAIR_REST
+        ports = self._ports.get(peer, {})
+        return [port for port, at in ports.items() if at > long_ago]
+
+    def add(self, peer: SocketAddress, port: int) -> None:
+        """Note that `port` serves `peer` now."""
+        if not self._wanted:
+            return
+        ports = self._ports.pop(peer, {})
+        ports.pop(port, None)
+        ports[port] = self._clock()
+        if len(ports) > PAIR_PORTS:
+            del ports[next(iter(ports))]
+        self._ports[peer] = ports
+        if len(self._ports) > PAIR_PEERS:
+            self._ports.popitem(last=False)
 
 
 class LinkOpener:
@@ -572,6 +652,7 @@ class LinkOpener:
         self._sweep: IDelayedCall | None = None
         self._reactor = reactor
         self._port_range = port_range
+        self._pairs = RecentPairs(clock, port_range is not None)
         self._clock = clock
         self._buffer = memoryview(bytearray(MAX_DATAGRAM))
 
@@ -592,14 +673,17 @@ class LinkOpener:
         if reading:
             port = self._idle_port(peer, host)
             if port is not None:
+                self._pairs.add(peer, port.address[1])
                 return port.serve(peer)
+        avoid = self._pairs.ports_of(peer)
         try:
-            sock = open_socket(peer, local, self._port_range)
+            sock = open_socket(peer, local, self._port_range, avoid)
         except OSError:
             if not self._idle:
                 raise
             self.close_idle()
-            sock = open_socket(peer, local, self._port_range)
+            sock = open_socket(peer, local, self._port_range, avoid)
+        self._pairs.add(peer, sock.getsockname()[1])
         if reading:
             port = TransferPort(sock, host, self.hub, self.strangers, self._clock, self._left)
             # One client that always asks from the same port must not fill the store of ports.

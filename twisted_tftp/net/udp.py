@@ -7,7 +7,7 @@ import secrets
 import socket
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from twisted_tftp.context import Endpoint
@@ -71,11 +71,13 @@ def open_socket(
     peer: SocketAddress,
     local: SocketAddress | None,
     port_range: tuple[int, int] | None = None,
+    avoid: Collection[int] = (),
 ) -> socket.socket:
     """Return a non-blocking socket for a transfer with `peer`, bound to the host of `local`.
 
     @param port_range: lowest and highest port to bind to; tried from a random one on, since a
         transfer's port should not be guessed (RFC 1350 section 4).
+    @param avoid: ports of the range that are taken only where no other is free.
     @raise OSError: there is no port or no descriptor left, or `local` is no address of ours.
     """
     family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
@@ -90,9 +92,9 @@ def open_socket(
         low, high = port_range
         count = high - low + 1
         start = secrets.randbelow(count)
-        for step in range(count):
+        for port in _in_turn(low, start, count, avoid):
             try:
-                sock.bind((host, low + (start + step) % count, *scope))
+                sock.bind((host, port, *scope))
                 return sock
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
@@ -101,6 +103,15 @@ def open_socket(
     except BaseException:
         sock.close()
         raise
+
+
+def _in_turn(low: int, start: int, count: int, avoid: Collection[int]) -> Iterator[int]:
+    """Return the ports of a range from a random one on, and those to avoid after them."""
+    for step in range(count):
+        port = low + (start + step) % count
+        if port not in avoid:
+            yield port
+    yield from (port for port in avoid if low <= port < low + count)
 
 
 class UDPLink:
