@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twisted_tftp import options as options_module
 from twisted_tftp import wire
 from twisted_tftp.errors import ErrorCode, OptionRefused
 from twisted_tftp.options import Grant, accept, announced_size, negotiate
@@ -484,3 +485,25 @@ def test_server_that_grants_what_was_not_asked_is_refused(name: str, value: str)
         accept(ASKED, {name: value})
     assert caught.value.code is ErrorCode.OPTION_REFUSED
     assert len(caught.value.message) < 100
+
+
+def test_xid_is_granted_as_it_is_at_the_end_of_the_oack() -> None:
+    """It is no part of what was negotiated, and each request has another one."""
+    options_module._remembered.cache_clear()
+    for number in range(50):
+        xid = f"{number:08x}"
+        grant = negotiate({"xid": xid, "blksize": "1000"}, Policy())
+        assert grant.oack == wire.oack([("blksize", "1000"), ("xid", xid)])
+        assert grant.accepted == (("blksize", "1000"),)
+    assert options_module._remembered.cache_info().currsize == 1
+    alone = negotiate({"xid": "1"}, Policy())
+    assert (alone.oack, alone.accepted) == (wire.oack([("xid", "1")]), ())
+
+
+@pytest.mark.parametrize("value", ["", "12345678901234567", "ABCD", "12g4", "-1", " 1"])
+def test_xid_that_is_none_is_not_granted(value: str) -> None:
+    """What is sent back is bounded."""
+    assert negotiate({"xid": value}, Policy()).oack is None
+    assert negotiate({"xid": value, "blksize": "1000"}, Policy()).oack == wire.oack(
+        [("blksize", "1000")]
+    )

@@ -121,6 +121,12 @@ class AnswersFromElsewhere(NoAnswer):
     """
 
 
+class AnswersContradict(TFTPError):
+    """Different answers came to one request, so none can be relied on (code 0)."""
+
+    default_message = "different answers came to one request"
+
+
 _BY_CODE: dict[int, type[TFTPError]] = {
     kind.code: kind
     for kind in (

@@ -5,6 +5,9 @@ And from the other side, `accept`: what we asked and the OACK in, what holds out
 RFC 2347 (the mechanism), 2348 (blksize), 2349 (timeout, tsize), 7440 (windowsize), and
 tftp-hpa's blksize2 (a power of two), utimeout (microseconds) and rollover.
 
+One option is ours: `xid`, a number in hexadecimal digits that a client chooses by chance. It is
+granted as it is, so that the client knows the OACK for an answer to its own request.
+
 An option is granted as asked or lowered, or it is dropped: it never fails a transfer.
 """
 
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from twisted_tftp import wire
@@ -24,6 +27,10 @@ from twisted_tftp.policy import (
     Policy,
     Rollover,
 )
+
+#: The option by which a client knows the answer to its request, and the values that it may have.
+XID = "xid"
+_XID_VALUE = re.compile(r"[0-9a-f]{1,16}\Z")
 
 #: Options of a request that is remembered, at most: one of each kind.
 REMEMBERED_OPTIONS = 8
@@ -37,7 +44,7 @@ class Grant:
     """What holds for one transfer.
 
     @ivar timeout: seconds negotiated by the client, or None.
-    @ivar accepted: the options of the OACK, (name, value), in the order asked.
+    @ivar accepted: the options of the OACK but `xid`, (name, value), in the order asked.
     @ivar oack: the OACK, or None where no option was granted (RFC 2347 section 3).
     """
 
@@ -68,6 +75,8 @@ def negotiate(
     @param room: octets of datagrams that can be received at once; a window that does not fit
         would lose its end each time. None for no bound.
     """
+    if XID in options:
+        return _with_xid(options, policy, tsize, room)
     # Machines that boot ask for the same again and again; but nobody asks for many options.
     decide = _remembered if len(options) <= REMEMBERED_OPTIONS else _negotiate
     # The policy's parts, and not the policy: that takes longer to hash than all the rest.
@@ -79,6 +88,17 @@ def negotiate(
         tsize,
         room,
     )
+
+
+def _with_xid(
+    options: Mapping[str, str], policy: Policy, tsize: int | None, room: int | None
+) -> Grant:
+    """Negotiate as if there were no xid, and add it to the OACK: each request has another one."""
+    others = {name: value for name, value in options.items() if name != XID}
+    grant = negotiate(others, policy, tsize=tsize, room=room)
+    if not _XID_VALUE.match(options[XID]):
+        return grant
+    return replace(grant, oack=wire.oack((*grant.accepted, (XID, options[XID]))))
 
 
 def _negotiate(

@@ -11,11 +11,15 @@ from __future__ import annotations
 from enum import Enum
 
 from twisted_tftp import wire
-from twisted_tftp.errors import NoAnswer, TFTPError
+from twisted_tftp.errors import ErrorCode, NoAnswer, TFTPError
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 
 _NEVER = float("inf")
+
+#: Errors that a request like ours is hardly answered with, but that of a client which had the port
+#: before may be. The request is sent again at once, and the second one is believed.
+UNLIKELY_ERRORS = frozenset((ErrorCode.ILLEGAL_OPERATION, ErrorCode.UNKNOWN_TRANSFER_ID))
 
 
 class AskerState(Enum):
@@ -35,6 +39,7 @@ class Asker:
     @ivar state: an `AskerState`.
     @ivar deadline: when to call `expire`; infinite where nothing is awaited.
     @ivar reply: the request, the datagram of a `Step.SEND`.
+    @ivar began_at: when the request was sent first.
     @ivar answer: the OACK, DATA or ACK that came, or None.
     @ivar failure: why it ended, or None.
     @ivar peer_error: code and message of the ERROR that refused the request, or None.
@@ -45,10 +50,11 @@ class Asker:
 
     __slots__ = (
         "_asked_at",
-        "_began_at",
         "_first",
+        "_has_unlikely_error",
         "_timing",
         "answer",
+        "began_at",
         "deadline",
         "failure",
         "peer_error",
@@ -61,6 +67,7 @@ class Asker:
     #: Of the file nothing has gone either way yet.
     octets = 0
     answered = False
+    repeats_first_answer = False
 
     def __init__(self, request: bytes, reading: bool, timing: Timing) -> None:
         """Set up a machine that has sent nothing yet.
@@ -79,12 +86,13 @@ class Asker:
         self.round_trip: float | None = None
         self._first = wire.DATA_HEADERS[1] if reading else wire.ACKS[0]
         self._timing = timing
+        self._has_unlikely_error = False
         self._asked_at = 0.0
-        self._began_at = 0.0
+        self.began_at = 0.0
 
     def start(self, now: float) -> Step:
         """Send the request."""
-        self._began_at = now
+        self.began_at = now
         return self._ask(now)
 
     def receive(self, datagram: bytes | memoryview, now: float) -> Step:
@@ -93,7 +101,12 @@ class Asker:
             return Step.WAIT
         opcode = wire.opcode_of(datagram)
         if opcode == wire.Opcode.ERROR:
-            self.peer_error = wire.parse_error(datagram)
+            error = wire.parse_error(datagram)
+            if error[0] in UNLIKELY_ERRORS and not self._has_unlikely_error:
+                self._has_unlikely_error = True
+                self.retransmissions += 1
+                return self._ask(now)
+            self.peer_error = error
             return self._end(AskerState.FAILED)
         if opcode == wire.Opcode.OACK or datagram[: wire.HEADER_SIZE] == self._first:
             self.answer = bytes(datagram)
@@ -110,7 +123,7 @@ class Asker:
         """Act on the deadline: ask again, or give up."""
         if now < self.deadline:
             return Step.WAIT
-        if now >= self._began_at + self._timing.patience:
+        if now >= self.began_at + self._timing.patience:
             self.failure = NoAnswer()
             return self._end(AskerState.FAILED)
         self._timing.back_off()
@@ -119,7 +132,7 @@ class Asker:
 
     def _ask(self, now: float) -> Step:
         self._asked_at = now
-        self.deadline = min(now + self._timing.wait, self._began_at + self._timing.patience)
+        self.deadline = min(now + self._timing.wait, self.began_at + self._timing.patience)
         return Step.SEND
 
     def _end(self, state: AskerState) -> Step:

@@ -1,0 +1,143 @@
+"""Which answer to a request was made for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from twisted_tftp import wire
+from twisted_tftp.transfer.first_answer import (
+    DOUBT_WITHOUT_ROUND_TRIP,
+    LEAST_DOUBT,
+    LONGEST_DOUBT,
+    FirstAnswer,
+    Standing,
+)
+
+XID = "0123abcd"
+OURS = wire.oack([("blksize", "1000"), ("xid", XID)])
+FOREIGN = wire.oack([("blksize", "1000"), ("xid", "ffffffff")])
+WITHOUT = wire.oack([("blksize", "1000")])
+BLOCK = wire.DATA_HEADERS[1] + b"x"
+OTHER_BLOCK = wire.DATA_HEADERS[1] + b"y"
+ERROR = b"\0\5\0\1no\0"
+EXISTS = b"\0\5\0\6no\0"
+
+
+def answer(xid: str | None = XID, reading: bool = True, has_options: bool = True) -> FirstAnswer:
+    return FirstAnswer(reading=reading, has_options=has_options, xid=xid)
+
+
+@pytest.mark.parametrize(
+    ("datagram", "known", "unknown"),
+    [
+        (OURS, False, False),
+        (FOREIGN, True, True),
+        (WITHOUT, True, False),
+        (BLOCK, True, False),
+        (ERROR, False, False),
+        (b"\0\6broken", True, False),
+        (b"", False, False),
+    ],
+)
+def test_foreign_answer_is_told_by_its_xid(datagram: bytes, known: bool, unknown: bool) -> None:
+    """And by the lack of it, where the server is known to grant one."""
+    assert answer().is_foreign(datagram, knows_xid=True) == known
+    assert answer().is_foreign(datagram, knows_xid=False) == unknown
+    assert answer().is_foreign(memoryview(datagram), knows_xid=True) == known
+
+
+def test_request_without_xid_expects_none() -> None:
+    """Only an OACK with one is foreign: it answers somebody else."""
+    plain = answer(xid=None)
+    assert plain.is_foreign(FOREIGN, knows_xid=True)
+    for datagram in (WITHOUT, BLOCK):
+        assert not plain.is_foreign(datagram, knows_xid=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "datagram", "lacks_xid", "standing"),
+    [
+        (answer(), OURS, False, Standing.PROVEN),
+        (answer(), WITHOUT, False, Standing.UNPROVEN),
+        (answer(), WITHOUT, True, Standing.PLAUSIBLE),
+        (answer(), BLOCK, True, Standing.DOUBTFUL),
+        (answer(xid=None), WITHOUT, False, Standing.PLAUSIBLE),
+        (answer(xid=None), BLOCK, False, Standing.DOUBTFUL),
+        (answer(xid=None, has_options=False), BLOCK, False, Standing.PLAUSIBLE),
+        (answer(reading=False), wire.ack(0), False, Standing.DOUBTFUL),
+    ],
+)
+def test_standing_is_what_speaks_for_the_answer(
+    first: FirstAnswer, datagram: bytes, lacks_xid: bool, standing: Standing
+) -> None:
+    """What was asked for, and what the server is known to grant."""
+    first.take(datagram, 1.0, None, lacks_xid)
+    assert first.standing is standing
+    first.settle()
+    assert first.standing is (Standing.PROVEN if datagram is OURS else Standing.PLAUSIBLE)
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "doubt"),
+    [(None, DOUBT_WITHOUT_ROUND_TRIP), (0.001, LEAST_DOUBT), (0.1, 0.2), (9.0, LONGEST_DOUBT)],
+)
+def test_doubt_follows_the_round_trip(round_trip: float | None, doubt: float) -> None:
+    """Within its bounds."""
+    first = answer()
+    first.take(BLOCK, 10.0, round_trip)
+    assert first.settled_at == 10.0 + doubt
+
+
+def contradicts(first: FirstAnswer, datagram: bytes, now: float = 0.0, **how: Any) -> bool:
+    how = {"same_port": False, "asked_twice": False, **how}
+    return first.is_contradicted(memoryview(datagram), now, **how)
+
+
+def test_nothing_contradicts_what_is_proven() -> None:
+    """And nothing is contradicted before it was taken."""
+    first = answer()
+    assert not contradicts(first, BLOCK)
+    first.take(OURS, 0.0, None)
+    for datagram in (FOREIGN, WITHOUT, BLOCK, ERROR):
+        assert not contradicts(first, datagram)
+
+
+def test_another_answer_contradicts_one_that_is_not_proven() -> None:
+    """The same octets, and what is foreign anyway, do not."""
+    first = answer()
+    first.take(BLOCK, 0.0, None)
+    for datagram in (OURS, WITHOUT, OTHER_BLOCK, ERROR):
+        assert contradicts(first, datagram)
+    for datagram in (BLOCK, FOREIGN, wire.ack(1), wire.DATA_HEADERS[2] + b"x", b""):
+        assert not contradicts(first, datagram)
+    assert not contradicts(first, ERROR, now=first.settled_at)
+    first.settle()
+    assert contradicts(first, OURS, now=100.0)
+
+
+def test_transfer_itself_is_no_contradiction() -> None:
+    """What follows an OACK from its port, or an ERROR from there."""
+    first = answer()
+    first.take(WITHOUT, 0.0, None)
+    assert not contradicts(first, BLOCK, same_port=True)
+    assert not contradicts(first, ERROR, same_port=True)
+    assert contradicts(first, OURS, same_port=True)
+    blocks = answer()
+    blocks.take(BLOCK, 0.0, None)
+    assert contradicts(blocks, OTHER_BLOCK, same_port=True)
+
+
+def test_second_copy_of_a_write_request_may_find_the_file() -> None:
+    """Where it was sent twice; a read never does."""
+    first = answer(reading=False)
+    first.take(wire.ack(0), 0.0, None)
+    assert contradicts(first, EXISTS)
+    assert not contradicts(first, EXISTS, asked_twice=True)
+    assert contradicts(first, ERROR, asked_twice=True)
+    assert not contradicts(first, wire.ack(0))
+    other = answer(reading=False)
+    other.take(WITHOUT, 0.0, None)
+    assert contradicts(other, wire.ack(0))
+    assert not contradicts(other, wire.ack(0), same_port=True)

@@ -1,0 +1,141 @@
+"""What is written while an answer is in doubt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from twisted_tftp import held_writer
+from twisted_tftp.held_writer import HeldWriter
+
+
+class Sink:
+    """A writer that notes what is done to it, and takes its time if it is told to."""
+
+    def __init__(self, slow: bool = False) -> None:
+        self.done: list[Any] = []
+        self.waiting: list[Deferred[None]] = []
+        self.slow = slow
+
+    def _do(self, what: Any) -> Any:
+        self.done.append(what)
+        if not self.slow:
+            return None
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def write(self, data: bytes) -> Any:
+        return self._do(data)
+
+    def commit(self) -> Any:
+        return self._do("commit")
+
+    def abort(self) -> None:
+        self.done.append("abort")
+
+
+STRICT = pytest.mark.parametrize("strict", [True, False])
+
+
+@STRICT
+def test_octets_reach_the_other_writer_once_and_in_order(strict: bool) -> None:
+    """Those that were held in one piece; then as they come."""
+    sink = Sink()
+    held = HeldWriter(sink, strict)
+    assert held.write(b"one") is None
+    assert held.write(b"two") is None
+    assert sink.done == []
+    held.let_through()
+    held.let_through()
+    held.write(b"three")
+    held.commit()
+    assert sink.done == [b"onetwo", b"three", "commit"]
+    assert held.committing
+
+
+@STRICT
+@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize("octets", [b"all", b""])
+def test_commit_waits_until_nothing_is_in_doubt(strict: bool, slow: bool, octets: bytes) -> None:
+    """And until the octets before it are written."""
+    sink = Sink(slow)
+    held = HeldWriter(sink, strict)
+    if octets:
+        held.write(octets)
+    committed: list[Any] = []
+    held.commit().addBoth(committed.append)
+    assert sink.done == []
+    assert not held.committing
+    held.let_through()
+    while sink.waiting:
+        assert not committed
+        sink.waiting.pop(0).callback(None)
+    assert sink.done == [*[octets][: len(octets)], "commit"]
+    assert committed == [None]
+
+
+def test_more_than_it_may_hold_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes is told when to go on."""
+    monkeypatch.setattr(held_writer, "MOST_HELD", 3)
+    sink = Sink()
+    held = HeldWriter(sink, strict=True)
+    assert held.write(b"one") is None
+    waits: list[Any] = []
+    held.write(b"two").addBoth(waits.append)
+    assert (sink.done, waits) == ([], [])
+    held.let_through()
+    assert (sink.done, waits) == ([b"onetwo"], [None])
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_more_than_it_may_hold_is_written_if_only_the_end_waits(
+    monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    """The commit waits all the same."""
+    monkeypatch.setattr(held_writer, "MOST_HELD", 3)
+    sink = Sink(slow)
+    held = HeldWriter(sink, strict=False)
+    held.write(b"one")
+    written: list[Any] = []
+    maybeDeferred(held.write, b"two").addBoth(written.append)
+    assert sink.done == [b"onetwo"]
+    assert not held.untouched
+    if slow:
+        assert not written
+        sink.waiting.pop().callback(None)
+    assert written == [None]
+    committed: list[Any] = []
+    held.commit().addBoth(committed.append)
+    assert sink.done == [b"onetwo"]
+    held.let_through()
+    assert sink.done == [b"onetwo", "commit"]
+
+
+@STRICT
+def test_abort_drops_what_is_held(strict: bool) -> None:
+    """Nothing of it is written, also if it is let through later."""
+    sink = Sink()
+    held = HeldWriter(sink, strict)
+    held.write(b"one")
+    held.commit()
+    held.abort()
+    held.let_through()
+    assert sink.done == ["abort"]
+
+
+@pytest.mark.parametrize("call", ["write", "commit"])
+def test_failure_of_held_octets_reaches_the_next_call(call: str) -> None:
+    """They were taken, so that there is nobody else to tell."""
+    sink = Sink(slow=True)
+    held = HeldWriter(sink, strict=True)
+    held.write(b"one")
+    held.let_through()
+    failures: list[Any] = []
+    (held.commit() if call == "commit" else held.write(b"two")).addErrback(failures.append)
+    sink.waiting.pop().errback(OSError("full"))
+    assert failures[0].check(OSError)
+    assert sink.done == [b"one"]
+    with pytest.raises(OSError, match="full"):
+        held.write(b"three")
