@@ -360,7 +360,7 @@ class Fetching:
 def test_server_that_ignores_options_is_understood(fake: Fake) -> None:
     """It answers with the first block of 512 octets."""
     fetching = Fetching(fake, blksize=1428, windowsize=16)
-    assert list(fake.asked().options) == ["blksize", "windowsize", "tsize"]
+    assert list(fake.asked().options) == ["blksize", "windowsize", "tsize", "xid"]
     fake.say(wire.DATA_HEADERS[1] + bytes(512))
     assert fake.got() == wire.ack(1)
     fake.say(wire.DATA_HEADERS[2] + b"end")
@@ -422,7 +422,7 @@ def test_second_answer_from_another_port_is_a_strangers(fake: Fake) -> None:
     fake.asked()
     fake.say(wire.DATA_HEADERS[1] + bytes(512))
     fake.got()
-    fake.request.sendto(wire.DATA_HEADERS[1] + b"other", fake.peer)
+    fake.request.sendto(wire.DATA_HEADERS[1] + bytes(512), fake.peer)
     spin(fake.reactor, lambda: select.select([fake.request], [], [], 0)[0])
     assert wire.parse_error(fake.request.recv(100))[0] == 5
     fake.say(wire.DATA_HEADERS[2] + b"end")
@@ -815,9 +815,10 @@ def test_packets_are_traced_in_words(served: Served) -> None:
         windowsize=1,
         trace=lambda words, received: lines.append((words, received)),
     )
+    xid = lines[0][0].rpartition(" xid=")[2]
     assert lines == [
-        ('RRQ "empty" octet blksize=512 tsize=0', False),
-        ("OACK blksize=512", True),
+        (f'RRQ "empty" octet blksize=512 tsize=0 xid={xid}', False),
+        (f"OACK blksize=512 xid={xid}", True),
         ("ACK 0", False),
         ("DATA 1, 0 octets", True),
         ("ACK 1", False),

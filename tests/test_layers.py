@@ -18,7 +18,7 @@ LAYERS = [
     ["options"],
     # machines
     ["transfer", "transfer.step", "transfer.timing", "transfer.blocks"],
-    ["transfer.sender", "transfer.receiver", "transfer.asker"],
+    ["transfer.sender", "transfer.receiver", "transfer.asker", "transfer.first_answer"],
     # sockets
     [
         "net",
@@ -51,7 +51,7 @@ LAYERS = [
     ],
     ["backends.upload"],
     ["backends.filesystem"],
-    ["trace", "streams", "urls", "route"],
+    ["trace", "streams", "urls", "route", "held_writer"],
     ["wiretap", "exchange", "profiles"],
     ["client"],
     ["storm", "doctor"],

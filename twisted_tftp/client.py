@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,22 +13,25 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 from twisted_tftp import wire
 from twisted_tftp.alarms import Alarms
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
-from twisted_tftp.exchange import Exchange, Fetch, Probe, Store
+from twisted_tftp.exchange import Exchange, Fetch, KnownServer, Probe, Store, Surroundings
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.links import ClientLink
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress, endpoint
+from twisted_tftp.options import XID
 from twisted_tftp.policy import Policy, Retransmit
 from twisted_tftp.route import largest_blksize, numeric_address, resolve
 from twisted_tftp.session import Wiring
 from twisted_tftp.streams import StreamReader, StreamWriter
+from twisted_tftp.transferlog import printable
 from twisted_tftp.urls import PORT, Location, parse_url
 from twisted_tftp.wiretap import LossyLink, Trace, TracedLink
 
@@ -37,6 +41,9 @@ READ_AHEAD = 64 * 1024
 #: Seconds for which idle sockets are asked again: a server makes a window of 64 blocks in them,
 #: and a client has little else to do (1.4 to 2 times as fast as with the server's `LINGER`).
 LINGER = 150e-6
+
+#: Octets of chance by which the answer to a request is known.
+XID_OCTETS = 4
 
 #: Blocks of a window asked for where nothing else is said.
 WINDOWSIZE = 16
@@ -68,23 +75,27 @@ class TransferResult:
 
 
 class _Backend:
-    """The one local file of a transfer, as a backend for its session."""
+    """The one local file of a transfer, as a backend for its session.
+
+    @ivar has_path: it is a path, so its octets can be read again.
+    """
 
     def __init__(
         self, file: Any, in_thread: Callable[..., Deferred[Any]], write_behind: bool
     ) -> None:
         self._file = file
+        self.has_path = isinstance(file, str | os.PathLike)
         self._in_thread = in_thread
         self._write_behind = write_behind
 
     def open_reader(self, path: str, context: TransferContext) -> Any:
-        if isinstance(self._file, str | os.PathLike):
+        if self.has_path:
             backend, name = self._place("never")
             return backend.open_reader(name, context)
         return self._file if IFileReader.providedBy(self._file) else StreamReader(self._file)
 
     def open_writer(self, path: str, context: TransferContext) -> Any:
-        if isinstance(self._file, str | os.PathLike):
+        if self.has_path:
             backend, name = self._place("overwrite")
             return backend.open_writer(name, context)
         return self._file if IFileWriter.providedBy(self._file) else StreamWriter(self._file)
@@ -157,6 +168,8 @@ class TFTPClient:
     @ivar address: the server's socket address, once it is known: its name is looked up once.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         reactor: Any,
@@ -178,6 +191,7 @@ class TFTPClient:
         bind: str | None = None,
         bind_port: int = 0,
         ports: ClientPorts | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         """Name the server; nothing is sent before a transfer.
 
@@ -202,6 +216,9 @@ class TFTPClient:
         @param bind_port: the local port to send from, for one transfer at a time; 0 for any. It
             needs `bind`.
         @param ports: what opens the sockets; None for a L{ClientPorts} of `bind` and `bind_port`.
+        @param tell: called with a line for people when a request is sent again from another
+            port, since different answers came to it; None for the log. The line has no end, and
+            names a file: escape it before it reaches a terminal.
         @raise ValueError: `bind` is no address.
         """
         self.host = host
@@ -225,6 +242,8 @@ class TFTPClient:
         self._ports = _ports(bind, bind_port) if ports is None else ports
         self._hub: Hub | None = None
         self._links = 0
+        self._known = KnownServer()
+        self._tell = self._log_line if tell is None else tell
         self._lingering: set[Exchange] = set()  # those whose last ACK may have been lost
         self._sessions: dict[Exchange, Deferred[TransferResult]] = {}
         self._results: set[Deferred[TransferResult]] = set()  # those that have not fired
@@ -374,8 +393,14 @@ class TFTPClient:
             options={},
         )
         link = self._open_link(address)
+        surroundings = Surroundings(
+            choose=self._choose if options is None else lambda *_: options,
+            known=self._known,
+            open_link=lambda: None if self._ports.is_fixed else self._open_link(address),
+            tell=self._tell,
+        )
         session = kind(
-            self._choose if options is None else lambda *_: options,
+            surroundings,
             context,
             key=(address, None),
             request=b"",
@@ -442,7 +467,11 @@ class TFTPClient:
                 options["utimeout"] = str(round(self._timeout * 1e6))
         if size is not None and context.mode == wire.OCTET:
             options["tsize"] = str(size)
+        options[XID] = secrets.token_hex(XID_OCTETS)
         return options
+
+    def _log_line(self, line: str) -> None:
+        self._log.warn("{line}", line=printable(line))
 
     def _ended(self, session: Any) -> None:
         self._lingering.discard(session)

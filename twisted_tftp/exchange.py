@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from twisted_tftp import wire
+from twisted_tftp.alarms import Alarm
 from twisted_tftp.context import Outcome, TransferContext
 from twisted_tftp.errors import (
+    AnswersContradict,
     AnswersFromElsewhere,
     NoAnswer,
     OptionRefused,
@@ -18,11 +22,15 @@ from twisted_tftp.errors import (
     ServerUnreachable,
     TFTPError,
     TransferTimedOut,
+    from_wire,
 )
+from twisted_tftp.held_writer import HeldWriter
 from twisted_tftp.net.links import ClientLink
-from twisted_tftp.options import Grant, accept
+from twisted_tftp.net.udp import Buffer
+from twisted_tftp.options import XID, Grant, accept
 from twisted_tftp.session import ReadSession, Session, WriteSession
 from twisted_tftp.transfer.asker import Asker
+from twisted_tftp.transfer.first_answer import IN_DOUBT, FirstAnswer, Standing
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.step import Step
@@ -31,9 +39,57 @@ from twisted_tftp.transfer.timing import Timing
 #: Seconds for which the last block is acknowledged again, should the ACK have been lost.
 DALLY = 2.0
 
+#: How often a request is sent from another port, after answers that contradict each other.
+MOST_PORTS = 3
+
+#: Requests without an answer after which a server that granted an xid need not do so any more:
+#: another program may serve there now.
+INSISTING = 2
+
 #: Returns the options of a request, in the order to ask for them, from its context, the octets of
 #: the file (0 for a fetch, None where they are not known) and the link.
 ChooseOptions = Callable[[TransferContext, int | None, ClientLink], Mapping[str, str]]
+
+
+class Rewind(Enum):
+    """What became of going back to the beginning of a file."""
+
+    #: The file is as it was before the request.
+    DONE = "done"
+    #: The path can be opened again.
+    REOPEN = "reopen"
+    #: Octets of another file were written, or ours were read and are gone.
+    IMPOSSIBLE = "impossible"
+
+
+@dataclass
+class KnownServer:
+    """What earlier transfers have shown of a server.
+
+    @ivar grants_xid: it answers with the xid of the request.
+    @ivar lacks_xid: it grants options and no xid.
+    @ivar round_trip: seconds from a request to its answer; None where that is not known.
+    """
+
+    grants_xid: bool = False
+    lacks_xid: bool = False
+    round_trip: float | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a transfer needs of its client.
+
+    @ivar choose: returns the options to ask for.
+    @ivar known: what is known of the server.
+    @ivar open_link: returns a link from another port; None where the user has chosen the port.
+    @ivar tell: called with a line for people.
+    """
+
+    choose: ChooseOptions
+    known: KnownServer
+    open_link: Callable[[], ClientLink | None]
+    tell: Callable[[str], None]
 
 
 class Exchange(Session):
@@ -43,14 +99,18 @@ class Exchange(Session):
     _machine: Any
     #: Whether the file comes to us.
     fetching: bool
+    #: What is known of the answers to the request.
+    _first: FirstAnswer
 
-    def __init__(self, choose: ChooseOptions, *args: Any, **kwargs: Any) -> None:
-        """Prepare a transfer, as every session.
-
-        @param choose: what returns the options to ask for.
-        """
+    def __init__(self, surroundings: Surroundings, *args: Any, **kwargs: Any) -> None:
+        """Prepare a transfer, as every session."""
         super().__init__(*args, **kwargs)
-        self._choose = choose
+        self._surroundings = surroundings
+        self._known = surroundings.known
+        self._settling: Alarm | None = None
+        self._asked_twice = False
+        self._round_trip: float | None = None  # of the request and its answer
+        self._ports_used = 1
         self._cause: BaseException | None = None
         self._error_of_path: OSError | None = None
 
@@ -96,10 +156,15 @@ class Exchange(Session):
 
     def _ask(self, size: int | None) -> Step:
         """Build the request and the machine that sends it, and return its first step."""
-        options = self._choose(self.context, size, self._link)
+        options = self._surroundings.choose(self.context, size, self._link)
         opcode = wire.Opcode.RRQ if self.fetching else wire.Opcode.WRQ
         request = wire.Request(opcode, self.context.filename, self.context.mode, options)
-        self.context = self.context._replace(options=request.options)
+        asked = {name: value for name, value in options.items() if name != XID}
+        self.context = self.context._replace(options=asked)
+        self._first = FirstAnswer(
+            reading=self.fetching, has_options=bool(options), xid=options.get(XID)
+        )
+        self._link.discard()
         self._machine = Asker(wire.encode_request(request), self.fetching, self._timing(None))
         self._link.on_unreachable = self._unreachable
         return Step.WAIT if self.ended else self._machine.start(self._clock())
@@ -115,7 +180,8 @@ class Exchange(Session):
     def _granted(self, answer: bytes) -> Grant:
         """Return what holds after `answer`."""
         oack = wire.parse_oack(answer) if wire.opcode_of(answer) == wire.Opcode.OACK else {}
-        grant = accept(self.context.options, oack)
+        granted = {name: value for name, value in oack.items() if name != XID}
+        grant = accept(self.context.options, granted)
         self.statistics.granted = grant.accepted
         return grant
 
@@ -128,12 +194,43 @@ class Exchange(Session):
 
     def _perform(self, step: Step, now: float) -> None:
         machine = self._machine
-        if step is not Step.END or not isinstance(machine, Asker) or machine.answer is None:
-            super()._perform(step, now)
-            return
-        answer = machine.answer
+        if isinstance(machine, Asker):
+            if step is Step.END and machine.answer is not None:
+                self._take(machine, machine.answer, now)
+                return
+            if step is Step.SEND and machine.retransmissions and self._link.is_unbound:
+                self._bind_to_route()
+            if isinstance(machine.failure, NoAnswer):
+                self._known.grants_xid = False
+        super()._perform(step, now)
+
+    def _bind_to_route(self) -> None:
+        """Go on with another socket: there may be a route to the server now."""
+        link = self._surroundings.open_link()
+        if link is not None:
+            self._change_link(link)
+            self._attach()
+
+    def _change_link(self, link: ClientLink) -> None:
+        link.on_unreachable = self._unreachable
+        self._link.close()
+        self._link = link
+
+    def _take(self, asker: Asker, answer: bytes, now: float) -> None:
+        """Go on from the server's answer."""
+        first, known = self._first, self._known
         self._link.lock()
         self._error_of_path = None
+        self._asked_twice = asker.retransmissions > 0
+        self._round_trip = asker.round_trip
+        first.take(answer, now, known.round_trip, known.lacks_xid)
+        if first.standing is Standing.PROVEN:
+            known.grants_xid, known.lacks_xid = True, False
+            known.round_trip = asker.round_trip or known.round_trip
+            self._link.attach(self.receive, self.receive_train)
+        else:
+            self._link.on_rival = self._rival
+            self._settling = self._wiring.alarms.set(first.settled_at, self._time_is_up)
         try:
             step = self._answered(answer, now)
         except Exception:
@@ -142,6 +239,118 @@ class Exchange(Session):
         super()._perform(step, now)
         if wire.opcode_of(answer) == wire.Opcode.DATA:
             self.receive(answer, now)
+
+    # -- answers that are not for this request ---------------------------------------------
+
+    def _attach(self) -> None:
+        self._link.attach(self._receive_guarded)
+
+    def _receive_guarded(self, datagram: Buffer, now: float) -> None:
+        """Take a datagram while it is not sure that the server answers this request."""
+        first, machine = self._first, self._machine
+        if first.standing is Standing.NONE:
+            insists = self._known.grants_xid and machine.retransmissions < INSISTING
+            if first.is_foreign(datagram, insists):
+                self._link.refuse(datagram, now)
+                return
+        elif first.is_contradicted(datagram, now, same_port=True, asked_twice=self._asked_twice):
+            self._contradicted()
+            return
+        elif first.standing in IN_DOUBT and wire.opcode_of(datagram) == wire.Opcode.ERROR:
+            # Of a server with a single port it may be the true answer, also where all octets of
+            # the doubtful one have come: a machine that is complete would ignore it.
+            self._refused_in_doubt(datagram)
+            return
+        self.receive(datagram, now)
+
+    def _refused_in_doubt(self, datagram: Buffer) -> None:
+        code, message = wire.parse_error(datagram)
+        if not self._is_committing():
+            error = from_wire(code, message or f"error {code}")
+            self._end(Outcome.ABORTED, error, tell=False)
+
+    def _rival(self, datagram: Buffer, now: float) -> None:
+        """Take a datagram that the server's host has sent from another port."""
+        if self._first.is_contradicted(
+            datagram, now, same_port=False, asked_twice=self._asked_twice
+        ):
+            self._contradicted()
+
+    def _time_is_up(self) -> None:
+        self._settling = None
+        try:
+            self._settled()
+        except Exception:
+            self._fail(Failure())  # otherwise what is held would wait for ever
+
+    def _settled(self) -> None:
+        """Rely on the answer: nothing has contradicted it in time."""
+        known = self._known
+        known.round_trip = self._round_trip or known.round_trip
+        if self._first.standing is Standing.UNPROVEN:
+            known.grants_xid, known.lacks_xid = False, True
+        self._first.settle()
+        self._link.attach(self.receive, self.receive_train)
+
+    def _contradicted(self) -> None:
+        """Give up both answers, and ask from another port if that can be done."""
+        if self.finished or self._is_committing():
+            return
+        self._stop_settling()
+        link = None
+        rewind = self._rewind()
+        if self._ports_used <= MOST_PORTS and rewind is not Rewind.IMPOSSIBLE:
+            try:
+                link = self._surroundings.open_link()
+            except OSError:
+                self._fail(Failure())
+                return
+        reason = AnswersContradict()
+        if link is None:
+            self._end(Outcome.FAILED, reason)
+            return
+        self._surroundings.tell(
+            f"{self.context.path}: {reason.message} from port {self._link.local[1]}: "
+            f"asking from port {link.local[1]}"
+        )
+        self._link.send((wire.error(reason),))
+        self._change_link(link)
+        self._ports_used += 1
+        self.statistics.granted = ()
+        if rewind is Rewind.DONE:
+            step = self._opened()
+            self._attach()
+            self._perform(step, self._clock())
+            return
+        self._machine = None
+        self._asked_at = self._clock()
+        released = maybeDeferred(self._release)
+        released.addCallback(lambda _: self._open_again())
+        released.addErrback(self._fail)
+
+    def _open_again(self) -> None:
+        """Open the path once more: what was done to it belongs to another file."""
+        if not self.ended:
+            opening = self._opening = maybeDeferred(self._open)
+            opening.addCallbacks(self._on_open, self._on_open_failed)
+            opening.addErrback(self._fail)
+
+    def _is_committing(self) -> bool:
+        """Whether it is too late: the file is being put in its place."""
+        return False
+
+    def _rewind(self) -> Rewind:
+        """Go back to the file's beginning, if that can be done."""
+        raise NotImplementedError
+
+    def _stop_settling(self) -> None:
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            self._wiring.alarms.cancel(settling)
+
+    def _close(self) -> None:
+        self._stop_settling()
+        super()._close()
 
     def _end(self, outcome: Outcome, error: TFTPError, tell: bool = True) -> None:
         # Before its answer there is nobody to tell: an ERROR to the request port is ignored.
@@ -172,6 +381,8 @@ class Fetch(Exchange, WriteSession):
         octet = self.context.mode == wire.OCTET
         self._announced = int(dict(grant.accepted).get("tsize", "0")) if octet else 0
         data = wire.opcode_of(answer) == wire.Opcode.DATA
+        if self._first.standing in IN_DOUBT:
+            self._file = HeldWriter(self._file, self._first.standing is Standing.DOUBTFUL)
         machine = self._machine = Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
@@ -182,6 +393,36 @@ class Fetch(Exchange, WriteSession):
         )
         machine.answered = True
         return machine.start(now)
+
+    def _settled(self) -> None:
+        super()._settled()
+        if isinstance(self._file, HeldWriter):
+            self._file.let_through()
+
+    def cancel(self, message: str = "") -> None:
+        """End the transfer, also one that only waits until its answer is not in doubt."""
+        if not self._is_committing():
+            self._waiting = None
+        super().cancel(message)
+
+    def _is_committing(self) -> bool:
+        if isinstance(self._file, HeldWriter):
+            return self._file.committing
+        return self._waiting is not None
+
+    def _rewind(self) -> Rewind:
+        if self._cancelled:
+            return Rewind.IMPOSSIBLE
+        if isinstance(self._file, HeldWriter) and self._file.untouched:
+            self._file = self._file.writer
+            self._storing = self._waiting = None
+            return Rewind.DONE
+        if not self._machine.octets:
+            return Rewind.DONE  # nothing was written
+        if self._wiring.backend.has_path and self._storing is None:
+            self._waiting = None
+            return Rewind.REOPEN
+        return Rewind.IMPOSSIBLE
 
     @property
     def reason(self) -> TFTPError:
@@ -237,16 +478,58 @@ class Probe(Fetch):
 
     def _answered(self, answer: bytes, now: float) -> Step:
         self._granted(answer)
+        if self._first.standing not in IN_DOUBT:
+            self._conclude()
+        return Step.WAIT
+
+    def _settled(self) -> None:
+        super()._settled()
+        self._conclude()
+
+    def _rewind(self) -> Rewind:
+        return Rewind.DONE
+
+    def _conclude(self) -> None:
         self._link.send((wire.error(OptionRefused("only the size was wanted")),))
         self._finish(Outcome.COMPLETED)
         self._close()
-        return Step.WAIT
 
 
 class Store(Exchange, ReadSession):
     """Send a file to a server: a WRQ, and then what a server does for an RRQ."""
 
     fetching = False
+
+    #: The last block and its octets' place while the answer is in doubt: (data, offset, length).
+    _held: tuple[Buffer, int, int] | None = None
+    #: The offset that was read last.
+    _offset = 0
+
+    def _send(self, data: Buffer, length: int, now: float) -> None:
+        """Send a window; but the file's end waits until the answer is not in doubt any more."""
+        offset = self._offset = self._machine.offset
+        size = self._file.size
+        ends = len(data) < length or (size is not None and offset + length >= size)
+        if ends and self._first.standing in IN_DOUBT:
+            self._held = data, offset, length
+            self._waiting = Deferred()
+        else:
+            super()._send(data, length, now)
+
+    def _settled(self) -> None:
+        super()._settled()
+        held, self._held = self._held, None
+        if held is not None:
+            self._on_read(*held)
+
+    def _rewind(self) -> Rewind:
+        if self._held is None and self._waiting is not None:
+            return Rewind.IMPOSSIBLE  # a read is under way
+        self._held = self._waiting = None
+        offset, self._offset = self._offset, 0
+        if not offset:
+            return Rewind.DONE  # the octets from the last offset on can be read again
+        return Rewind.REOPEN if self._wiring.backend.has_path else Rewind.IMPOSSIBLE
 
     @property
     def reason(self) -> TFTPError:
@@ -262,6 +545,7 @@ class Store(Exchange, ReadSession):
     def _answered(self, answer: bytes, now: float) -> Step:
         asker: Asker = self._machine
         grant = self._granted(answer)
+        doubtful = self._first.standing is Standing.DOUBTFUL
         machine = self._machine = Sender(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
@@ -269,8 +553,9 @@ class Store(Exchange, ReadSession):
             oack=None,
             timing=self._timing_after(asker, grant),
             rollover=grant.rollover,
-            # What comes from a pipe goes out when it fills a window, not later.
-            read_ahead=0 if self._file.size is None else self._read_ahead,
+            # What comes from a pipe goes out when it fills a window, not later; and the end of
+            # the file, which may have to wait, is the last window and no more.
+            read_ahead=0 if self._file.size is None or doubtful else self._read_ahead,
         )
         machine.answered = True
         return machine.start(now)

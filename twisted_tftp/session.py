@@ -366,7 +366,8 @@ class Session:
         # If the loop was late, the answer may be waiting: read it before acting on its absence.
         if self._clock() >= machine.deadline:
             self._link.drain()
-            if self.ended:
+            machine = self._machine  # what was read may have put another one in its place
+            if self.ended or machine is None:
                 return
             now = self._clock()
             if now >= machine.deadline:

@@ -1,0 +1,483 @@
+"""The client where answers that are not for it come beside the true one, over loopback."""
+
+from __future__ import annotations
+
+import io
+import select
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, maybeDeferred
+
+from tests.reactors import outcome, reactor, spin
+from twisted_tftp import wire
+from twisted_tftp.client import TFTPClient
+from twisted_tftp.errors import (
+    AnswersContradict,
+    FileAlreadyExists,
+    FileNotFound,
+    IllegalOperation,
+)
+from twisted_tftp.transfer import first_answer
+
+__all__ = ["reactor"]
+
+STALE = wire.DATA_HEADERS[1] + b"Z"
+
+
+def error(code: int) -> bytes:
+    """Return an ERROR."""
+    return b"\0\5" + code.to_bytes(2, "big") + b"no\0"
+
+
+class Host:
+    """A server's host: a request port, and ports that say what a test wants."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.sockets: list[socket.socket] = []
+        self.request = self.open()
+        self.port: int = self.request.getsockname()[1]
+        self.told: list[str] = []
+        self.clients: list[TFTPClient] = []
+
+    def open(self) -> socket.socket:
+        """Open a port."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        self.sockets.append(sock)
+        return sock
+
+    def client(self, **settings: Any) -> TFTPClient:
+        """Return a client that asks here."""
+        client = TFTPClient(
+            self.reactor,
+            "127.0.0.1",
+            self.port,
+            tell=self.told.append,
+            in_thread=maybeDeferred,
+            **settings,
+        )
+        self.clients.append(client)
+        return client
+
+    def receive(self, sock: socket.socket) -> tuple[bytes, Any]:
+        """Wait for a datagram; return it and where it is from."""
+        spin(self.reactor, lambda: select.select([sock], [], [], 0)[0])
+        return sock.recvfrom(70000)
+
+    def asked(self) -> tuple[Any, str]:
+        """Wait for a request; return the client's address and the xid."""
+        datagram, peer = self.receive(self.request)
+        return peer, wire.parse_request(datagram).options.get("xid", "")
+
+    def serve(self, peer: Any, xid: str, content: bytes) -> None:
+        """Send a small file with options, as our server does."""
+        sock = self.open()
+        sock.sendto(oack(xid), peer)
+        assert self.receive(sock)[0] == wire.ack(0)
+        sock.sendto(wire.DATA_HEADERS[1] + content, peer)
+        assert self.receive(sock)[0] == wire.ack(1)
+
+    def close(self) -> None:
+        for client in self.clients:
+            closed: list[Any] = []
+            client.close().addBoth(closed.append)
+            spin(self.reactor, lambda closed=closed: closed)
+        for sock in self.sockets:
+            sock.close()
+
+
+def oack(xid: str = "", blksize: str = "1000") -> bytes:
+    """Return an OACK, with an xid where there is one."""
+    return wire.oack([("blksize", blksize), *([("xid", xid)] if xid else [])])
+
+
+@pytest.fixture
+def host(reactor: Any) -> Iterator[Host]:
+    """Return a host."""
+    host = Host(reactor)
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def long_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doubt for longer than a test lasts, so that nothing depends on the machine's speed."""
+    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 100.0)
+    monkeypatch.setattr(first_answer, "LONGEST_DOUBT", 100.0)
+
+
+def test_datagram_to_another_local_address_is_no_answer(host: Host) -> None:
+    """It was sent to the client's port, at an address that the route does not use."""
+    sink = io.BytesIO()
+    fetching = host.client(options=False).get("want", sink)
+    peer, _ = host.asked()
+    host.open().sendto(STALE, ("127.9.9.9", peer[1]))
+    sock = host.open()
+    sock.sendto(wire.DATA_HEADERS[1] + b"true", peer)
+    assert outcome(host.reactor, fetching).octets == 4
+    assert sink.getvalue() == b"true"
+
+
+@pytest.mark.usefixtures("long_doubt")
+@pytest.mark.parametrize("true", ["options", "no xid", "data", "error"])
+def test_stale_block_is_not_taken_for_the_answer(host: Host, true: str) -> None:
+    """The true answer contradicts it; the client tells both and asks from another port."""
+    sink = io.BytesIO()
+    fetching = host.client().get("want", sink)
+    peer, xid = host.asked()
+    old, new = host.open(), host.open()
+    old.sendto(STALE, peer)
+    answers = {
+        "options": oack(xid),
+        "no xid": oack(),
+        "data": wire.DATA_HEADERS[1] + b"true",
+        "error": error(1),
+    }
+    new.sendto(answers[true], peer)
+    assert wire.opcode_of(host.receive(old)[0]) == wire.Opcode.ERROR
+    if true != "error":
+        assert wire.parse_error(host.receive(new)[0])[0] == 5
+    again, xid_again = host.asked()
+    assert again[1] != peer[1]
+    assert xid_again != xid
+    host.serve(again, xid_again, b"true")
+    assert outcome(host.reactor, fetching).octets == 4
+    assert sink.getvalue() == b"true"
+    (line,) = host.told
+    assert str(peer[1]) in line
+    assert str(again[1]) in line
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_missing_file_stays_missing_after_a_stale_block(host: Host) -> None:
+    """The server says so twice."""
+    fetching = host.client().get("missing", io.BytesIO())
+    for number in range(2):
+        peer, _ = host.asked()
+        if not number:
+            host.open().sendto(STALE, peer)
+        host.open().sendto(error(1), peer)
+    with pytest.raises(FileNotFound):
+        outcome(host.reactor, fetching)
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_nothing_is_written_while_the_answer_is_in_doubt(host: Host) -> None:
+    """Blocks are acknowledged, and kept; the last one is not."""
+    sink = io.BytesIO()
+    client = host.client()
+    client.get("want", sink).addErrback(lambda _: None)
+    peer, _ = host.asked()
+    old = host.open()
+    old.sendto(wire.DATA_HEADERS[1] + bytes(512), peer)
+    assert host.receive(old)[0] == wire.ack(1)
+    old.sendto(wire.DATA_HEADERS[2] + b"end", peer)
+    spin(host.reactor, lambda: [each.octets for each in client.running] == [515])
+    assert not select.select([old], [], [], 0)[0]
+    assert sink.getvalue() == b""
+
+
+def test_answer_that_nothing_contradicts_is_taken(host: Host) -> None:
+    """A server that knows no options is waited for some tenths of a second, and then served."""
+    sink = io.BytesIO()
+    fetching = host.client().get("want", sink)
+    peer, _ = host.asked()
+    old = host.open()
+    old.sendto(wire.DATA_HEADERS[1] + bytes(512), peer)
+    assert host.receive(old)[0] == wire.ack(1)
+    # Equal octets from a second port are the answer to a request that came twice.
+    second = host.open()
+    second.sendto(wire.DATA_HEADERS[1] + bytes(512), peer)
+    assert wire.parse_error(host.receive(second)[0])[0] == 5
+    old.sendto(wire.DATA_HEADERS[2] + b"end", peer)
+    assert host.receive(old)[0] == wire.ack(2)
+    assert outcome(host.reactor, fetching).octets == 515
+    assert sink.getvalue() == bytes(512) + b"end"
+    assert host.told == []
+
+
+def test_oack_of_another_request_is_refused(host: Host) -> None:
+    """Its xid is not ours; the true answer may come at any time after it."""
+    sink = io.BytesIO()
+    fetching = host.client().get("want", sink)
+    peer, xid = host.asked()
+    old = host.open()
+    old.sendto(oack("0badf00d"), peer)
+    assert wire.parse_error(host.receive(old)[0])[0] == 5
+    host.serve(peer, xid, b"true")
+    outcome(host.reactor, fetching)
+    assert sink.getvalue() == b"true"
+    assert host.told == []
+
+
+def test_answer_that_is_proven_is_not_contradicted(host: Host) -> None:
+    """Whatever else comes from the server's host is a stranger's."""
+    sink = io.BytesIO()
+    fetching = host.client().get("want", sink)
+    peer, xid = host.asked()
+    sock, old = host.open(), host.open()
+    sock.sendto(oack(xid), peer)
+    assert host.receive(sock)[0] == wire.ack(0)
+    for datagram in (STALE, oack(), oack("0badf00d"), error(1)):
+        old.sendto(datagram, peer)
+    sock.sendto(wire.DATA_HEADERS[1] + b"true", peer)
+    assert host.receive(sock)[0] == wire.ack(1)
+    outcome(host.reactor, fetching)
+    assert sink.getvalue() == b"true"
+
+
+def test_server_that_has_granted_an_xid_is_expected_to(host: Host) -> None:
+    """Its answers without one are refused, until two requests had no other answer."""
+    client, sink = host.client(timeout=0.05, retries=100), io.BytesIO()
+    first = client.get("want", io.BytesIO())
+    peer, xid = host.asked()
+    host.serve(peer, xid, b"true")
+    outcome(host.reactor, first)
+    second = client.get("want", sink)
+    peer, _ = host.asked()
+    old = host.open()
+    for datagram in (STALE, oack()):
+        sock = host.open()
+        sock.sendto(datagram, peer)
+        assert wire.parse_error(host.receive(sock)[0])[0] == 5
+    for _ in range(2):
+        assert host.asked()[0] == peer
+    old.sendto(oack(), peer)
+    assert host.receive(old)[0] == wire.ack(0)
+    old.sendto(wire.DATA_HEADERS[1] + b"true", peer)
+    outcome(host.reactor, second)
+    assert sink.getvalue() == b"true"
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_port_that_the_user_has_fixed_fails_at_once(host: Host) -> None:
+    """There is no other one to ask from."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    fetching = host.client(bind="127.0.0.1", bind_port=port).get("want", io.BytesIO())
+    peer, _ = host.asked()
+    assert peer == ("127.0.0.1", port)
+    host.open().sendto(STALE, peer)
+    host.open().sendto(oack(), peer)
+    with pytest.raises(AnswersContradict):
+        outcome(host.reactor, fetching)
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_client_asks_from_three_more_ports_at_most(host: Host) -> None:
+    """Then it fails: something is wrong with the server, or with who else answers."""
+    fetching = host.client().get("want", io.BytesIO())
+    ports = set()
+    for _ in range(4):
+        peer, _ = host.asked()
+        ports.add(peer[1])
+        host.open().sendto(STALE, peer)
+        host.open().sendto(oack(), peer)
+    with pytest.raises(AnswersContradict):
+        outcome(host.reactor, fetching)
+    assert len(ports) == 4
+    assert len(host.told) == 3
+
+
+def test_path_is_opened_again_after_octets_of_another_file(host: Host, tmp_path: Path) -> None:
+    """An OACK that may be ours is believed; what was written is dropped when another follows."""
+    fetching = host.client().get("want", tmp_path / "local", {"blksize": "1000"})
+    peer, _ = host.asked()
+    old = host.open()
+    old.sendto(oack(), peer)
+    assert host.receive(old)[0] == wire.ack(0)
+    old.sendto(wire.DATA_HEADERS[1] + bytes(1000), peer)
+    assert host.receive(old)[0] == wire.ack(1)
+    host.open().sendto(oack(blksize="999"), peer)
+    again, _ = host.asked()
+    host.serve(again, "", b"true")
+    outcome(host.reactor, fetching)
+    assert [path.name for path in tmp_path.iterdir()] == ["local"]
+    assert (tmp_path / "local").read_bytes() == b"true"
+
+
+def test_stream_with_octets_of_another_file_fails(host: Host) -> None:
+    """They can't be taken back. (A client that asks for no xid has no doubt of an OACK.)"""
+    fetching = host.client().get("want", io.BytesIO(), {"blksize": "1000"})
+    peer, _ = host.asked()
+    old = host.open()
+    old.sendto(oack(), peer)
+    assert host.receive(old)[0] == wire.ack(0)
+    old.sendto(wire.DATA_HEADERS[1] + bytes(1000), peer)
+    assert host.receive(old)[0] == wire.ack(1)
+    host.open().sendto(oack(blksize="999"), peer)
+    with pytest.raises(AnswersContradict):
+        outcome(host.reactor, fetching)
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_first_oack_without_an_xid_is_in_doubt(host: Host) -> None:
+    """The OACK with the xid may come after a whole small file."""
+    sink = io.BytesIO()
+    fetching = host.client().get("want", sink)
+    peer, xid = host.asked()
+    old = host.open()
+    old.sendto(oack(), peer)
+    assert host.receive(old)[0] == wire.ack(0)
+    old.sendto(STALE, peer)
+    spin(host.reactor, lambda: [each.octets for each in host.clients[0].running] == [1])
+    host.open().sendto(oack(xid), peer)
+    host.serve(*host.asked(), b"true")
+    outcome(host.reactor, fetching)
+    assert sink.getvalue() == b"true"
+
+
+def test_server_without_an_xid_is_believed_once_nothing_has_contradicted_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first transfer with it waits."""
+    client = host.client()
+    for doubt in (0.05, 100.0):
+        monkeypatch.setattr(first_answer, "LEAST_DOUBT", doubt)
+        monkeypatch.setattr(first_answer, "LONGEST_DOUBT", doubt)
+        fetching = client.get("want", io.BytesIO())
+        peer, _ = host.asked()
+        host.serve(peer, "", b"true")
+        assert outcome(host.reactor, fetching).octets == 4
+
+
+def test_error_that_is_hardly_the_answer_is_believed_the_second_time(host: Host) -> None:
+    """It may be the answer to a malformed request of the port's last owner."""
+    sink = io.BytesIO()
+    client = host.client()
+    fetching = client.get("want", sink)
+    peer, xid = host.asked()
+    host.open().sendto(error(4), peer)
+    assert host.asked() == (peer, xid)
+    host.serve(peer, xid, b"true")
+    outcome(host.reactor, fetching)
+    assert sink.getvalue() == b"true"
+    fetching = client.get("want", sink)
+    for _ in range(2):
+        host.open().sendto(error(4), host.asked()[0])
+    with pytest.raises(IllegalOperation):
+        outcome(host.reactor, fetching)
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_transfer_in_doubt_can_be_cancelled(host: Host) -> None:
+    """Though its file is whole and only waits."""
+    client = host.client()
+    fetching = client.get("want", io.BytesIO())
+    peer, _ = host.asked()
+    old = host.open()
+    old.sendto(STALE, peer)
+    spin(host.reactor, lambda: [each.octets for each in client.running] == [1])
+    fetching.cancel()
+    with pytest.raises(CancelledError):
+        outcome(host.reactor, fetching)
+    assert wire.opcode_of(host.receive(old)[0]) == wire.Opcode.ERROR
+
+
+@pytest.mark.usefixtures("long_doubt")
+@pytest.mark.parametrize("kind", ["stream", "path"])
+def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
+    host: Host, kind: str, tmp_path: Path
+) -> None:
+    """The server of an earlier upload does not get a whole file; the true one does."""
+    content = b"x" * 512 * (1 if kind == "path" else 0) + b"end"
+    (tmp_path / "local").write_bytes(content)
+    source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(content)
+    storing = host.client(windowsize=1, blksize=1000).put(source, "new")
+    peer, _ = host.asked()
+    old = host.open()
+    old.sendto(wire.ack(0), peer)
+    if kind == "path":
+        assert host.receive(old)[0] == wire.DATA_HEADERS[1] + b"x" * 512
+        old.sendto(wire.ack(1), peer)
+    spin(host.reactor, lambda: any(each._held for each in host.clients[0]._sessions))  # type: ignore[attr-defined]
+    assert not select.select([old], [], [], 0)[0]
+    host.open().sendto(oack(), peer)
+    assert wire.opcode_of(host.receive(old)[0]) == wire.Opcode.ERROR
+    again, xid = host.asked()
+    sock = host.open()
+    sock.sendto(oack(xid), again)
+    assert host.receive(sock)[0] == wire.DATA_HEADERS[1] + content
+    sock.sendto(wire.ack(1), again)
+    assert outcome(host.reactor, storing).octets == len(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"end", bytes(512), bytes(700)])
+def test_upload_to_a_server_without_options_completes(host: Host, content: bytes) -> None:
+    """Its last block waits for some tenths of a second."""
+    storing = host.client().put(io.BytesIO(content), "new")
+    peer, _ = host.asked()
+    sock = host.open()
+    sock.sendto(wire.ack(0), peer)
+    got = b""
+    for number in range(1, len(content) // 512 + 2):
+        datagram, _ = host.receive(sock)
+        assert datagram[:4] == wire.DATA_HEADERS[number]
+        got += datagram[4:]
+        sock.sendto(wire.ack(number), peer)
+    assert outcome(host.reactor, storing).octets == len(content)
+    assert got == content
+
+
+def test_second_copy_of_a_write_request_may_find_the_file(host: Host) -> None:
+    """A server that answers both copies says that the file exists: no contradiction."""
+    storing = host.client(timeout=0.05, retries=100).put(io.BytesIO(b"x"), "new")
+    peer, _ = host.asked()
+    host.asked()
+    sock = host.open()
+    sock.sendto(oack(), peer)
+    assert host.receive(sock)[0] == wire.DATA_HEADERS[1] + b"x"
+    host.open().sendto(error(FileAlreadyExists.code), peer)
+    sock.sendto(wire.ack(1), peer)
+    assert outcome(host.reactor, storing).octets == 1
+    assert host.told == []
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_size_is_not_told_while_the_answer_is_in_doubt(host: Host) -> None:
+    """The OACK that follows has it."""
+    asking = host.client().size("want")
+    peer, _ = host.asked()
+    host.open().sendto(STALE, peer)
+    host.open().sendto(wire.oack([("tsize", "5")]), peer)
+    again, _ = host.asked()
+    host.open().sendto(wire.oack([("tsize", "5")]), again)
+    assert outcome(host.reactor, asking) == 5
+
+
+def test_what_came_before_the_request_is_no_answer(host: Host) -> None:
+    """It waits in the socket, which is open before the file is."""
+    client = host.client(options=False)
+    open_link = client._open_link
+    sink = io.BytesIO()
+
+    def open_early(address: Any) -> Any:
+        link = open_link(address)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(STALE, link.local)
+        return link
+
+    client._open_link = open_early  # type: ignore[method-assign]
+    fetching = client.get("want", sink)
+    peer, _ = host.asked()
+    host.open().sendto(wire.DATA_HEADERS[1] + b"true", peer)
+    outcome(host.reactor, fetching)
+    assert sink.getvalue() == b"true"
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_error_from_the_same_port_ends_what_is_in_doubt(host: Host) -> None:
+    """A server with a single port answers from there, also after a stale block."""
+    fetching = host.client().get("missing", io.BytesIO())
+    peer, _ = host.asked()
+    host.request.sendto(STALE, peer)
+    host.request.sendto(error(1), peer)
+    with pytest.raises(FileNotFound):
+        outcome(host.reactor, fetching)
+    assert host.told == []
