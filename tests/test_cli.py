@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import pytest
 
 from tests.daemon import Daemon, free_port
 from twisted_tftp import __version__, wire
+from twisted_tftp.arguments import local_address
 
 HOST = "127.0.0.1"
 FILE = bytes(range(256)) * 1000
@@ -497,3 +499,27 @@ def test_words_of_a_server_do_not_act_on_the_terminal(answer: bytes) -> None:
     assert running.returncode == 1
     assert b"\x1b" not in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 0)),
+        ("127.0.0.1:4000", ("127.0.0.1", 4000)),
+        ("::1", ("::1", 0)),
+        ("[::1]", ("::1", 0)),
+        ("[::1]:4000", ("::1", 4000)),
+    ],
+)
+def test_local_address_may_have_a_port(text: str, found: tuple[str, int]) -> None:
+    """An IPv6 address is in brackets then."""
+    assert local_address(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "127.0.0.1:x", "127.0.0.1:70000", "[::1", "::1]"]
+)
+def test_what_is_no_local_address_is_refused(text: str) -> None:
+    """A name may have several addresses."""
+    with pytest.raises(ArgumentTypeError):
+        local_address(text)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+
+from twisted_tftp.route import numeric_address
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -34,3 +37,19 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
         return found
 
     return number
+
+
+def local_address(text: str) -> tuple[str, int]:
+    """Return the address and the port of ADDR, ADDR:PORT or [ADDR]:PORT; port 0 without one."""
+    bracketed = re.fullmatch(r"\[(.*)\](?::(.*))?", text)
+    if bracketed:
+        host, port = bracketed[1], bracketed[2]
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, None
+    try:
+        numeric_address(host, 0)
+    except (OSError, ValueError):
+        raise ArgumentTypeError(f"{text!r} is not ADDR, ADDR:PORT or [ADDR]:PORT") from None
+    return host, 0 if port is None else udp_port(port)

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from twisted_tftp import __version__, doctorcli, stormcli, wire
 from twisted_tftp.alarms import use_monotonic_time
-from twisted_tftp.arguments import seconds, udp_port, whole_number
+from twisted_tftp.arguments import local_address, seconds, udp_port, whole_number
 from twisted_tftp.client import WINDOWSIZE, TFTPClient, TransferResult
 from twisted_tftp.errors import (
     AccessViolation,
@@ -174,6 +174,13 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         help="tries in silence [5]",
     )
     add("--mode", choices=(wire.OCTET, wire.NETASCII), help="[octet]")
+    add(
+        "--bind",
+        type=local_address,
+        default=(None, 0),
+        metavar="ADDR[:PORT]",
+        help="send from this address, and port [the address of the route, any port]",
+    )
     add("--no-options", action="store_true", help="plain RFC 1350: 512 octets, one by one")
     add(
         "-j", dest="jobs", type=whole_number(1, 1000), metavar="N", help="several files, N at once"
@@ -189,6 +196,10 @@ def _client(
     def trace(words: str, received: bool) -> None:
         print("<" if received else ">", words, file=sys.stderr)
 
+    def tell(line: str) -> None:
+        if not chosen.quiet:
+            print(legible(line), file=sys.stderr)
+
     return TFTPClient(
         reactor,
         host,
@@ -199,6 +210,9 @@ def _client(
         retries=chosen.retries,
         mode=chosen.mode or mode,
         options=not chosen.no_options,
+        bind=chosen.bind[0],
+        bind_port=chosen.bind[1],
+        tell=tell,
         trace=trace if chosen.trace else None,
         write_behind=False,  # nothing else waits for the reactor
     )
