@@ -26,6 +26,7 @@ from benchmarks.servers import HOST
 from benchmarks.slow import DELAY, SLOW, slow_threads
 from twisted_tftp import wire
 from twisted_tftp.errors import FileNotFound
+from twisted_tftp.exchange import KnownServer
 
 #: What the honest clients ask for, and so do some of the dead ones.
 BLKSIZE, WINDOWSIZE = 1428, 4
@@ -117,13 +118,18 @@ class DeadClients:
     @ivar wrong: wrong answers to them.
     """
 
-    def __init__(self, reactor: Any, port: int, root: Path, folder: Path) -> None:
+    def __init__(
+        self, reactor: Any, port: int, root: Path, folder: Path, *, first_contact: bool = True
+    ) -> None:
         """Prepare.
 
         @param port: of the daemon on loopback.
         @param root: the daemon's folder.
         @param folder: for the files of the clients; it is made.
+        @param first_contact: each honest client knows nothing of the daemon yet; then there is
+            little but time that tells answers apart. Otherwise it knows that xids are granted.
         """
+        self._first_contact = first_contact
         self.taken = self.missed = 0
         self.failures: Counter[str] = Counter()
         self.wrong = WrongAnswers()
@@ -179,6 +185,7 @@ class DeadClients:
             windowsize=WINDOWSIZE,
             retries=RETRIES,
             ports=TakenPorts(port),
+            known=KnownServer(grants_xid=not self._first_contact),
             in_thread=slow_threads(self._reactor) if case.slow_disk else None,
         )
         name = f"{case.wanted}-{number}" if case.wanted in NUMBERED else case.wanted

@@ -170,12 +170,14 @@ def complaints_of_daemon(status: int, log: str) -> list[str]:
     return complaints
 
 
-def run(folder: Path, minutes: float, count: int) -> list[str]:
+def run(folder: Path, minutes: float, count: int, first_contact: bool) -> list[str]:
     """Soak a daemon, print what was done and what was held, and return what is not well."""
     daemon = Daemon(folder)
     try:
         traffic = Traffic(daemon.root, daemon.port)
-        dead = DeadClients(reactor, daemon.port, daemon.root, folder / "clients")
+        dead = DeadClients(
+            *(reactor, daemon.port, daemon.root, folder / "clients"), first_contact=first_contact
+        )
         outcome: list[Any] = []
 
         def begin() -> None:
@@ -212,9 +214,16 @@ def main() -> int:
         metavar="N",
         help=f"clients that die, at once; 0 for none [{DEAD_CLIENTS}]",
     )
+    parser.add_argument(
+        "--first-contact",
+        action="store_true",
+        help="those who take a dead client's port know nothing of the daemon yet",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tftp-soak-") as folder:
-        complaints = run(Path(folder), arguments.minutes, arguments.dead_clients)
+        complaints = run(
+            Path(folder), arguments.minutes, arguments.dead_clients, arguments.first_contact
+        )
     for complaint in complaints:
         print(f"NOT WELL: {complaint}", file=sys.stderr)
     return int(bool(complaints))

@@ -171,6 +171,7 @@ def test_second_stop_does_not_wait_for_a_disk(kind: type[Daemon], root: Path, pe
         peer.send(data(1, b"octets"), transfer)
         with Peer() as other:
             assert other.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        daemon.wait_for_line('read "file".*completed')  # its last ACK may be read late
         daemon.process.send_signal(signal.SIGTERM)
         daemon.wait_for_line("waiting for 1 transfers")
         daemon.process.send_signal(signal.SIGTERM)

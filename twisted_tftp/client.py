@@ -192,6 +192,7 @@ class TFTPClient:
         bind_port: int = 0,
         ports: ClientPorts | None = None,
         tell: Callable[[str], None] | None = None,
+        known: KnownServer | None = None,
     ) -> None:
         """Name the server; nothing is sent before a transfer.
 
@@ -219,6 +220,8 @@ class TFTPClient:
         @param tell: called with a line for people when a request is sent again from another
             port, since different answers came to it; None for the log. The line has no end, and
             names a file: escape it before it reaches a terminal.
+        @param known: what is known of the server; clients of one server may share it. None for
+            nothing yet.
         @raise ValueError: `bind` is no address.
         """
         self.host = host
@@ -242,7 +245,7 @@ class TFTPClient:
         self._ports = _ports(bind, bind_port) if ports is None else ports
         self._hub: Hub | None = None
         self._links = 0
-        self._known = KnownServer()
+        self._known = KnownServer() if known is None else known
         self._tell = self._log_line if tell is None else tell
         self._lingering: set[Exchange] = set()  # those whose last ACK may have been lost
         self._sessions: dict[Exchange, Deferred[TransferResult]] = {}
