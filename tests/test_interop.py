@@ -89,7 +89,7 @@ def put(reactor: Any, server: Running, data: bytes, name: str, **settings: Any) 
     settle(reactor, client)
     path = server.root / name
     # The last ACK may come before the last octets are in the file.
-    spin(reactor, lambda: path.stat().st_size == len(data))
+    spin(reactor, lambda: path.read_bytes() == data)
     return path.read_bytes()
 
 
