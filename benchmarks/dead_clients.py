@@ -26,7 +26,7 @@ from benchmarks.servers import HOST
 from benchmarks.slow import DELAY, SLOW, slow_threads
 from twisted_tftp import wire
 from twisted_tftp.errors import FileNotFound
-from twisted_tftp.exchange import KnownServer
+from twisted_tftp.transfer.first_answer import KnownServer, XidSupport
 
 #: What the honest clients ask for, and so do some of the dead ones.
 BLKSIZE, WINDOWSIZE = 1428, 4
@@ -185,7 +185,7 @@ class DeadClients:
             windowsize=WINDOWSIZE,
             retries=RETRIES,
             ports=TakenPorts(port),
-            known=KnownServer(grants_xid=not self._first_contact),
+            known=KnownServer(XidSupport.UNKNOWN if self._first_contact else XidSupport.GRANTED),
             in_thread=slow_threads(self._reactor) if case.slow_disk else None,
         )
         name = f"{case.wanted}-{number}" if case.wanted in NUMBERED else case.wanted

@@ -323,6 +323,15 @@ class Fake:
         """Send from the transfer's port."""
         self.transfer.sendto(datagram, self.peer)
 
+    def confirm(self, answer: bytes) -> None:
+        """Give the same answer to the second request, which is from another port."""
+        first = self.peer
+        self.asked()
+        assert self.peer != first
+        with self._socket() as sock:
+            sock.sendto(answer, self.peer)
+            assert wire.opcode_of(self._receive(sock)) == wire.Opcode.ERROR
+
     def _receive(self, sock: socket.socket) -> bytes:
         spin(self.reactor, lambda: select.select([sock], [], [], 0)[0])
         datagram, self.peer = sock.recvfrom(70000)
@@ -365,6 +374,7 @@ def test_server_that_ignores_options_is_understood(fake: Fake) -> None:
     assert fake.got() == wire.ack(1)
     fake.say(wire.DATA_HEADERS[2] + b"end")
     assert fake.got() == wire.ack(2)
+    fake.confirm(wire.DATA_HEADERS[1] + bytes(512))
     result = fetching.end()
     assert fetching.sink.getvalue() == bytes(512) + b"end"
     assert result.options == {}
@@ -381,6 +391,7 @@ def test_server_that_grants_less_is_understood(fake: Fake) -> None:
     assert fake.got() == wire.ack(2)
     fake.say(wire.DATA_HEADERS[3])
     assert fake.got() == wire.ack(3)
+    fake.confirm(wire.oack([("blksize", "8"), ("windowsize", "2")]))
     assert fetching.end().octets == 16
 
 
@@ -833,6 +844,7 @@ def test_first_block_may_take_its_time_after_the_oack(fake: Fake) -> None:
     seen = [fake.got() for _ in range(6)]  # more than an address that never answered would get
     assert set(seen) == {wire.ack(0)}
     fake.say(wire.DATA_HEADERS[1] + b"late")
+    fake.confirm(wire.oack([("blksize", "512")]))
     fetching.end()
     assert fetching.sink.getvalue() == b"late"
 
@@ -846,6 +858,7 @@ def test_answer_that_comes_twice_in_one_piece_is_one(fake: Fake) -> None:
     fake.transfer.sendmsg([oack, oack], size, 0, fake.peer)
     assert fake.got() == wire.ack(0)
     fake.say(wire.DATA_HEADERS[1] + b"end")
+    fake.confirm(oack)
     fetching.end()
     assert fetching.sink.getvalue() == b"end"
 
@@ -859,6 +872,7 @@ def test_size_that_is_not_known_is_no_size(fake: Fake, tsize: str, right: bool) 
     fake.got()
     fake.say(wire.DATA_HEADERS[1] + b"12345")
     if right:
+        fake.confirm(wire.oack([("tsize", tsize)]))
         assert fetching.end().octets == 5
     else:
         with pytest.raises(TFTPError, match="announced 4"):

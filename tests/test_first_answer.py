@@ -12,7 +12,9 @@ from twisted_tftp.transfer.first_answer import (
     LEAST_DOUBT,
     LONGEST_DOUBT,
     FirstAnswer,
+    KnownServer,
     Standing,
+    XidSupport,
 )
 
 XID = "0123abcd"
@@ -22,6 +24,8 @@ WITHOUT = wire.oack([("blksize", "1000")])
 BLOCK = wire.DATA_HEADERS[1] + b"x"
 OTHER_BLOCK = wire.DATA_HEADERS[1] + b"y"
 ERROR = b"\0\5\0\1no\0"
+UNKNOWN = KnownServer()
+LACKING = KnownServer(XidSupport.LACKING)
 EXISTS = b"\0\5\0\6no\0"
 
 
@@ -73,10 +77,10 @@ def test_standing_is_what_speaks_for_the_answer(
     first: FirstAnswer, datagram: bytes, lacks_xid: bool, standing: Standing
 ) -> None:
     """What was asked for, and what the server is known to grant."""
-    first.take(datagram, 1.0, None, lacks_xid)
+    first.take(datagram, 1.0, LACKING if lacks_xid else UNKNOWN)
     assert first.standing is standing
     first.settle()
-    assert first.standing is (Standing.PROVEN if datagram is OURS else Standing.PLAUSIBLE)
+    assert first.standing is (Standing.PROVEN if datagram is OURS else Standing.SETTLED)
 
 
 @pytest.mark.parametrize(
@@ -86,20 +90,20 @@ def test_standing_is_what_speaks_for_the_answer(
 def test_doubt_follows_the_round_trip(round_trip: float | None, doubt: float) -> None:
     """Within its bounds."""
     first = answer()
-    first.take(BLOCK, 10.0, round_trip)
+    first.take(BLOCK, 10.0, KnownServer(round_trip=round_trip))
     assert first.settled_at == 10.0 + doubt
 
 
-def contradicts(first: FirstAnswer, datagram: bytes, now: float = 0.0, **how: Any) -> bool:
+def contradicts(first: FirstAnswer, datagram: bytes, **how: Any) -> bool:
     how = {"same_port": False, "asked_twice": False, **how}
-    return first.is_contradicted(memoryview(datagram), now, **how)
+    return first.is_contradicted(memoryview(datagram), **how)
 
 
 def test_nothing_contradicts_what_is_proven() -> None:
     """And nothing is contradicted before it was taken."""
     first = answer()
     assert not contradicts(first, BLOCK)
-    first.take(OURS, 0.0, None)
+    first.take(OURS, 0.0, UNKNOWN)
     for datagram in (FOREIGN, WITHOUT, BLOCK, ERROR):
         assert not contradicts(first, datagram)
 
@@ -107,37 +111,45 @@ def test_nothing_contradicts_what_is_proven() -> None:
 def test_another_answer_contradicts_one_that_is_not_proven() -> None:
     """The same octets, and what is foreign anyway, do not."""
     first = answer()
-    first.take(BLOCK, 0.0, None)
+    first.take(BLOCK, 0.0, UNKNOWN)
     for datagram in (OURS, WITHOUT, OTHER_BLOCK, ERROR):
         assert contradicts(first, datagram)
     for datagram in (BLOCK, FOREIGN, wire.ack(1), wire.DATA_HEADERS[2] + b"x", b""):
         assert not contradicts(first, datagram)
-    assert not contradicts(first, ERROR, now=first.settled_at)
     first.settle()
-    assert contradicts(first, OURS, now=100.0)
+    for datagram in (OURS, WITHOUT, OTHER_BLOCK, ERROR):
+        assert not contradicts(first, datagram)
+
+
+def test_only_an_oack_with_the_xid_is_proof() -> None:
+    """Of a request that asks for none there is no proof."""
+    assert answer().is_proof(OURS)
+    for datagram in (FOREIGN, WITHOUT, BLOCK, ERROR, b"\0\6broken"):
+        assert not answer().is_proof(datagram)
+    assert not answer(xid=None).is_proof(OURS)
 
 
 def test_transfer_itself_is_no_contradiction() -> None:
     """What follows an OACK from its port, or an ERROR from there."""
     first = answer()
-    first.take(WITHOUT, 0.0, None)
+    first.take(WITHOUT, 0.0, UNKNOWN)
     assert not contradicts(first, BLOCK, same_port=True)
     assert not contradicts(first, ERROR, same_port=True)
     assert contradicts(first, OURS, same_port=True)
     blocks = answer()
-    blocks.take(BLOCK, 0.0, None)
+    blocks.take(BLOCK, 0.0, UNKNOWN)
     assert contradicts(blocks, OTHER_BLOCK, same_port=True)
 
 
 def test_second_copy_of_a_write_request_may_find_the_file() -> None:
     """Where it was sent twice; a read never does."""
     first = answer(reading=False)
-    first.take(wire.ack(0), 0.0, None)
+    first.take(wire.ack(0), 0.0, UNKNOWN)
     assert contradicts(first, EXISTS)
     assert not contradicts(first, EXISTS, asked_twice=True)
     assert contradicts(first, ERROR, asked_twice=True)
     assert not contradicts(first, wire.ack(0))
     other = answer(reading=False)
-    other.take(WITHOUT, 0.0, None)
+    other.take(WITHOUT, 0.0, UNKNOWN)
     assert contradicts(other, wire.ack(0))
     assert not contradicts(other, wire.ack(0), same_port=True)

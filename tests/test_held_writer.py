@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from twisted_tftp import held_writer
-from twisted_tftp.held_writer import HeldWriter
+from twisted_tftp.held_writer import HeldWriter, Hold
 
 
 class Sink:
@@ -36,14 +36,18 @@ class Sink:
         self.done.append("abort")
 
 
-STRICT = pytest.mark.parametrize("strict", [True, False])
+EACH_HOLD = pytest.mark.parametrize("hold", list(Hold))
 
 
-@STRICT
-def test_octets_reach_the_other_writer_once_and_in_order(strict: bool) -> None:
+def nothing() -> None:
+    """Nobody cares for who waits."""
+
+
+@EACH_HOLD
+def test_octets_reach_the_other_writer_once_and_in_order(hold: Hold) -> None:
     """Those that were held in one piece; then as they come."""
     sink = Sink()
-    held = HeldWriter(sink, strict)
+    held = HeldWriter(sink, hold, nothing)
     assert held.write(b"one") is None
     assert held.write(b"two") is None
     assert sink.done == []
@@ -55,13 +59,13 @@ def test_octets_reach_the_other_writer_once_and_in_order(strict: bool) -> None:
     assert held.committing
 
 
-@STRICT
+@EACH_HOLD
 @pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize("octets", [b"all", b""])
-def test_commit_waits_until_nothing_is_in_doubt(strict: bool, slow: bool, octets: bytes) -> None:
+def test_commit_waits_until_nothing_is_in_doubt(hold: Hold, slow: bool, octets: bytes) -> None:
     """And until the octets before it are written."""
     sink = Sink(slow)
-    held = HeldWriter(sink, strict)
+    held = HeldWriter(sink, hold, nothing)
     if octets:
         held.write(octets)
     committed: list[Any] = []
@@ -80,7 +84,7 @@ def test_more_than_it_may_hold_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes is told when to go on."""
     monkeypatch.setattr(held_writer, "MOST_HELD", 3)
     sink = Sink()
-    held = HeldWriter(sink, strict=True)
+    held = HeldWriter(sink, Hold.FILE, nothing)
     assert held.write(b"one") is None
     waits: list[Any] = []
     held.write(b"two").addBoth(waits.append)
@@ -96,7 +100,7 @@ def test_more_than_it_may_hold_is_written_if_only_the_end_waits(
     """The commit waits all the same."""
     monkeypatch.setattr(held_writer, "MOST_HELD", 3)
     sink = Sink(slow)
-    held = HeldWriter(sink, strict=False)
+    held = HeldWriter(sink, Hold.END, nothing)
     held.write(b"one")
     written: list[Any] = []
     maybeDeferred(held.write, b"two").addBoth(written.append)
@@ -113,11 +117,11 @@ def test_more_than_it_may_hold_is_written_if_only_the_end_waits(
     assert sink.done == [b"onetwo", "commit"]
 
 
-@STRICT
-def test_abort_drops_what_is_held(strict: bool) -> None:
+@EACH_HOLD
+def test_abort_drops_what_is_held(hold: Hold) -> None:
     """Nothing of it is written, also if it is let through later."""
     sink = Sink()
-    held = HeldWriter(sink, strict)
+    held = HeldWriter(sink, hold, nothing)
     held.write(b"one")
     held.commit()
     held.abort()
@@ -129,7 +133,7 @@ def test_abort_drops_what_is_held(strict: bool) -> None:
 def test_failure_of_held_octets_reaches_the_next_call(call: str) -> None:
     """They were taken, so that there is nobody else to tell."""
     sink = Sink(slow=True)
-    held = HeldWriter(sink, strict=True)
+    held = HeldWriter(sink, Hold.FILE, nothing)
     held.write(b"one")
     held.let_through()
     failures: list[Any] = []
@@ -139,3 +143,19 @@ def test_failure_of_held_octets_reaches_the_next_call(call: str) -> None:
     assert sink.done == [b"one"]
     with pytest.raises(OSError, match="full"):
         held.write(b"three")
+
+
+def test_whoever_makes_it_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that are held do not wait; a commit does, and so do too many octets of a file."""
+    monkeypatch.setattr(held_writer, "MOST_HELD", 3)
+    for hold, waits_by_then in ((Hold.END, [0, 0, 1]), (Hold.FILE, [0, 1, 2])):
+        told: list[None] = []
+        held = HeldWriter(Sink(), hold, lambda told=told: told.append(None))  # type: ignore[misc]
+        waits = []
+        for call in (lambda: held.write(b"one"), lambda: held.write(b"two"), held.commit):  # noqa: B023
+            call()
+            waits.append(len(told))
+        assert waits == waits_by_then
+        held.let_through()
+        held.commit()
+        assert len(told) == waits_by_then[-1]

@@ -52,7 +52,8 @@ LAYERS = [
     ["backends.upload"],
     ["backends.filesystem"],
     ["trace", "streams", "urls", "route", "held_writer"],
-    ["wiretap", "exchange", "profiles"],
+    ["wiretap", "second_opinion", "profiles"],
+    ["exchange"],
     ["client"],
     ["storm", "doctor"],
     # faces
@@ -65,7 +66,15 @@ LAYERS = [
 
 
 #: What the machines may import: nothing that sends, waits or tells the time.
-MACHINES_IMPORT = {"__future__", "collections", "enum", "functools", "struct", "twisted_tftp"}
+MACHINES_IMPORT = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "struct",
+    "twisted_tftp",
+}
 
 
 def module_name(path: Path) -> str:

@@ -116,7 +116,7 @@ def test_strangers_are_kept_before_and_after_the_answer(
 ) -> None:
     """What came from the server's host before the answer, and from other ports after it."""
     server, transfer, stranger = peers
-    client = ring_client(reactor, server.getsockname()[1])
+    client = ring_client(reactor, server.getsockname()[1], options=False)
     client.begin("read", 3, "file")
     got: list[Any] = []
     client.get("file", Comparison(b"x" * 512)).addBoth(got.append)

@@ -227,8 +227,9 @@ class ClientNetworkLink(NetworkLink):
         return self._address
 
     def refuse(self, datagram: bytes, now: float) -> None:
-        strangers: Any = self._network.strangers
-        strangers.received(self, self._from, datagram, now)
+        if self._from != self._peer:
+            strangers: Any = self._network.strangers
+            strangers.received(self, self._from, datagram, now)
 
     def discard(self) -> None:
         """Nothing waits: what arrives is given to the transfer at once."""

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from random import random
 from typing import Any
 
@@ -19,7 +20,7 @@ from twisted_tftp import wire
 from twisted_tftp.alarms import Alarms
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
-from twisted_tftp.exchange import Exchange, Fetch, KnownServer, Probe, Store, Surroundings
+from twisted_tftp.exchange import Exchange, Fetch, Probe, Store, Surroundings
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.hub import Hub, make_hub
@@ -31,6 +32,7 @@ from twisted_tftp.policy import Policy, Retransmit
 from twisted_tftp.route import largest_blksize, numeric_address, resolve
 from twisted_tftp.session import Wiring
 from twisted_tftp.streams import StreamReader, StreamWriter
+from twisted_tftp.transfer.first_answer import KnownServer
 from twisted_tftp.transferlog import printable
 from twisted_tftp.urls import PORT, Location, parse_url
 from twisted_tftp.wiretap import LossyLink, Trace, TracedLink
@@ -136,6 +138,10 @@ def _client(location: Location, reactor: Any, settings: dict[str, Any]) -> TFTPC
         from twisted.internet import reactor
     settings.setdefault("mode", location.mode)
     return TFTPClient(reactor, location.host, location.port, **settings)
+
+
+def _new_xid() -> dict[str, str]:
+    return {XID: secrets.token_hex(XID_OCTETS)}
 
 
 def _ports(bind: str | None, port: int) -> ClientPorts:
@@ -292,10 +298,11 @@ class TFTPClient:
     ) -> Deferred[int | None]:
         """Ask for the size of a file, as firmware does: take the OACK, and answer ERROR 8.
 
-        @param options: what to ask for beside `tsize`.
+        @param options: what to ask for beside `tsize`; None for what tells the answer from that
+            to another client.
         @return: fires with the octets, or with None where the server does not tell.
         """
-        asked = {"tsize": "0", **(options or {})}
+        asked = {"tsize": "0", **(_new_xid() if options is None else options)}
         transfer = self._transfer(Probe, filename, StreamWriter(io.BytesIO()), asked)
         return transfer.addCallback(
             lambda result: int(result.options["tsize"]) if "tsize" in result.options else None
@@ -399,7 +406,7 @@ class TFTPClient:
         surroundings = Surroundings(
             choose=self._choose if options is None else lambda *_: options,
             known=self._known,
-            open_link=lambda: None if self._ports.is_fixed else self._open_link(address),
+            open_link=None if self._ports.is_fixed else partial(self._open_link, address),
             tell=self._tell,
         )
         session = kind(
@@ -470,8 +477,7 @@ class TFTPClient:
                 options["utimeout"] = str(round(self._timeout * 1e6))
         if size is not None and context.mode == wire.OCTET:
             options["tsize"] = str(size)
-        options[XID] = secrets.token_hex(XID_OCTETS)
-        return options
+        return options | _new_xid()
 
     def _log_line(self, line: str) -> None:
         self._log.warn("{line}", line=printable(line))

@@ -127,6 +127,15 @@ class AnswersContradict(TFTPError):
     default_message = "different answers came to one request"
 
 
+class AnswerNotConfirmed(TransferTimedOut):
+    """A server did not repeat an answer that may be another transfer's (code 0)."""
+
+    default_message = (
+        "the server did not answer a second request, so its first answer may be for another "
+        "client; without options this is not checked"
+    )
+
+
 _BY_CODE: dict[int, type[TFTPError]] = {
     kind.code: kind
     for kind in (

@@ -14,6 +14,7 @@ from twisted_tftp import wire
 from twisted_tftp.alarms import Alarm
 from twisted_tftp.context import Outcome, TransferContext
 from twisted_tftp.errors import (
+    AnswerNotConfirmed,
     AnswersContradict,
     AnswersFromElsewhere,
     NoAnswer,
@@ -24,13 +25,20 @@ from twisted_tftp.errors import (
     TransferTimedOut,
     from_wire,
 )
-from twisted_tftp.held_writer import HeldWriter
+from twisted_tftp.held_writer import HeldWriter, Hold
 from twisted_tftp.net.links import ClientLink
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.options import XID, Grant, accept
+from twisted_tftp.second_opinion import Opinion, SecondOpinion
 from twisted_tftp.session import ReadSession, Session, WriteSession
 from twisted_tftp.transfer.asker import Asker
-from twisted_tftp.transfer.first_answer import IN_DOUBT, FirstAnswer, Standing
+from twisted_tftp.transfer.first_answer import (
+    IN_DOUBT,
+    FirstAnswer,
+    KnownServer,
+    Standing,
+    XidSupport,
+)
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.step import Step
@@ -62,33 +70,20 @@ class Rewind(Enum):
     IMPOSSIBLE = "impossible"
 
 
-@dataclass
-class KnownServer:
-    """What earlier transfers have shown of a server.
-
-    @ivar grants_xid: it answers with the xid of the request.
-    @ivar lacks_xid: it grants options and no xid.
-    @ivar round_trip: seconds from a request to its answer; None where that is not known.
-    """
-
-    grants_xid: bool = False
-    lacks_xid: bool = False
-    round_trip: float | None = None
-
-
 @dataclass(frozen=True)
 class Surroundings:
     """What a transfer needs of its client.
 
     @ivar choose: returns the options to ask for.
     @ivar known: what is known of the server.
-    @ivar open_link: returns a link from another port; None where the user has chosen the port.
+    @ivar open_link: returns a link from another port; None where the user has chosen the port, so
+        that there is no other one.
     @ivar tell: called with a line for people.
     """
 
     choose: ChooseOptions
     known: KnownServer
-    open_link: Callable[[], ClientLink | None]
+    open_link: Callable[[], ClientLink] | None
     tell: Callable[[str], None]
 
 
@@ -107,7 +102,10 @@ class Exchange(Session):
         super().__init__(*args, **kwargs)
         self._surroundings = surroundings
         self._known = surroundings.known
-        self._settling: Alarm | None = None
+        self._settling: Alarm | None = None  # set while the answer waits to be settled
+        self._opinion: SecondOpinion | None = None
+        self._request = b""
+        self._answers: set[bytes] = set()  # those that have come to other ports
         self._asked_twice = False
         self._round_trip: float | None = None  # of the request and its answer
         self._ports_used = 1
@@ -165,7 +163,8 @@ class Exchange(Session):
             reading=self.fetching, has_options=bool(options), xid=options.get(XID)
         )
         self._link.discard()
-        self._machine = Asker(wire.encode_request(request), self.fetching, self._timing(None))
+        self._request = wire.encode_request(request)
+        self._machine = Asker(self._request, self.fetching, self._timing(None))
         self._link.on_unreachable = self._unreachable
         return Step.WAIT if self.ended else self._machine.start(self._clock())
 
@@ -201,18 +200,23 @@ class Exchange(Session):
             if step is Step.SEND and machine.retransmissions and self._link.is_unbound:
                 self._bind_to_route()
             if isinstance(machine.failure, NoAnswer):
-                self._known.grants_xid = False
+                self._known.xid = XidSupport.UNKNOWN
         super()._perform(step, now)
 
     def _bind_to_route(self) -> None:
-        """Go on with another socket: there may be a route to the server now."""
+        """Go on with another socket, if there is a route to the server now."""
+        if self._surroundings.open_link is None:
+            return
         link = self._surroundings.open_link()
-        if link is not None:
+        if link.is_unbound:
+            link.close()
+        else:
             self._change_link(link)
             self._attach()
 
     def _change_link(self, link: ClientLink) -> None:
         link.on_unreachable = self._unreachable
+        link.elsewhere = self._link.elsewhere
         self._link.close()
         self._link = link
 
@@ -223,14 +227,18 @@ class Exchange(Session):
         self._error_of_path = None
         self._asked_twice = asker.retransmissions > 0
         self._round_trip = asker.round_trip
-        first.take(answer, now, known.round_trip, known.lacks_xid)
+        first.take(answer, now, known)
+        if first.standing in IN_DOUBT and self.fetching and answer in self._answers:
+            self._confirm()  # another port has had the same answer
         if first.standing is Standing.PROVEN:
-            known.grants_xid, known.lacks_xid = True, False
+            known.xid = XidSupport.GRANTED
             known.round_trip = asker.round_trip or known.round_trip
+        if first.standing in (Standing.PROVEN, Standing.SETTLED):
             self._link.attach(self.receive, self.receive_train)
         else:
             self._link.on_rival = self._rival
-            self._settling = self._wiring.alarms.set(first.settled_at, self._time_is_up)
+            if not (first.standing in IN_DOUBT and self._can_compare):
+                self._settle_at(first.settled_at, self._settled)
         try:
             step = self._answered(answer, now)
         except Exception:
@@ -249,11 +257,12 @@ class Exchange(Session):
         """Take a datagram while it is not sure that the server answers this request."""
         first, machine = self._first, self._machine
         if first.standing is Standing.NONE:
-            insists = self._known.grants_xid and machine.retransmissions < INSISTING
+            grants_xid = self._known.xid is XidSupport.GRANTED
+            insists = grants_xid and machine.retransmissions < INSISTING
             if first.is_foreign(datagram, insists):
                 self._link.refuse(datagram, now)
                 return
-        elif first.is_contradicted(datagram, now, same_port=True, asked_twice=self._asked_twice):
+        elif first.is_contradicted(datagram, same_port=True, asked_twice=self._asked_twice):
             self._contradicted()
             return
         elif first.standing in IN_DOUBT and wire.opcode_of(datagram) == wire.Opcode.ERROR:
@@ -271,24 +280,79 @@ class Exchange(Session):
 
     def _rival(self, datagram: Buffer, now: float) -> None:
         """Take a datagram that the server's host has sent from another port."""
-        if self._first.is_contradicted(
-            datagram, now, same_port=False, asked_twice=self._asked_twice
-        ):
+        if self._first.is_contradicted(datagram, same_port=False, asked_twice=self._asked_twice):
             self._contradicted()
 
-    def _time_is_up(self) -> None:
-        self._settling = None
+    # -- how a doubt ends ------------------------------------------------------------------
+
+    @property
+    def _can_compare(self) -> bool:
+        """Whether the request can be sent from a second port, to compare the answers.
+
+        A second write request could make a second file, or spoil the first one.
+        """
+        return self.fetching and self._surroundings.open_link is not None
+
+    def _compare(self) -> None:
+        """Ask once more from a second port, unless that is under way: the file can't go on."""
+        if self._can_compare and self._settling is None and self._opinion is None:
+            # Not at once: what calls this may be in the middle of something.
+            self._settle_at(self._clock(), self._ask_once_more)
+
+    def _ask_once_more(self) -> None:
+        assert self._surroundings.open_link is not None
+        self._opinion = SecondOpinion(
+            self._surroundings.open_link(),
+            self._request,
+            self._first,
+            self._timing(None),
+            alarms=self._wiring.alarms,
+            clock=self._clock,
+            on_opinion=self._judge,
+        )
+        self._opinion.start()
+
+    def _judge(self, opinion: Opinion) -> None:
         try:
-            self._settled()
+            self._act_on(opinion)
         except Exception:
             self._fail(Failure())  # otherwise what is held would wait for ever
 
+    def _act_on(self, opinion: Opinion) -> None:
+        second, self._opinion = self._opinion, None
+        if opinion is Opinion.SAME:
+            self._confirm()
+            self._settled()
+        elif opinion is Opinion.NONE:
+            self._end(Outcome.FAILED, AnswerNotConfirmed())
+        else:
+            if opinion is Opinion.PROOF:
+                self._known.xid = XidSupport.GRANTED
+            if second is not None and second.answer is not None:
+                self._answers.add(second.answer)
+            self._contradicted()
+
+    def _confirm(self) -> None:
+        """Note that two ports had the same answer, though an xid was asked for."""
+        self._known.xid = XidSupport.LACKING
+        self._first.settle()
+
+    def _settle_at(self, at: float, act: Callable[[], None]) -> None:
+        def acted() -> None:
+            self._settling = None
+            try:
+                act()
+            except Exception:
+                self._fail(Failure())  # otherwise what is held would wait for ever
+
+        self._settling = self._wiring.alarms.set(at, acted)
+
     def _settled(self) -> None:
-        """Rely on the answer: nothing has contradicted it in time."""
+        """Rely on the answer: it was confirmed, or nothing has contradicted it in time."""
         known = self._known
         known.round_trip = self._round_trip or known.round_trip
         if self._first.standing is Standing.UNPROVEN:
-            known.grants_xid, known.lacks_xid = False, True
+            known.xid = XidSupport.LACKING
         self._first.settle()
         self._link.attach(self.receive, self.receive_train)
 
@@ -297,18 +361,18 @@ class Exchange(Session):
         if self.finished or self._is_committing():
             return
         self._stop_settling()
-        link = None
-        rewind = self._rewind()
-        if self._ports_used <= MOST_PORTS and rewind is not Rewind.IMPOSSIBLE:
-            try:
-                link = self._surroundings.open_link()
-            except OSError:
-                self._fail(Failure())
-                return
         reason = AnswersContradict()
-        if link is None:
+        open_link = self._surroundings.open_link
+        rewind = self._rewind()
+        if open_link is None or self._ports_used > MOST_PORTS or rewind is Rewind.IMPOSSIBLE:
             self._end(Outcome.FAILED, reason)
             return
+        try:
+            link = open_link()
+        except OSError:
+            self._fail(Failure())
+            return
+        self._answers.add(self._first.taken)
         self._surroundings.tell(
             f"{self.context.path}: {reason.message} from port {self._link.local[1]}: "
             f"asking from port {link.local[1]}"
@@ -324,6 +388,7 @@ class Exchange(Session):
             return
         self._machine = None
         self._asked_at = self._clock()
+        self._arm(self._asked_at + self._patience())
         released = maybeDeferred(self._release)
         released.addCallback(lambda _: self._open_again())
         released.addErrback(self._fail)
@@ -347,6 +412,9 @@ class Exchange(Session):
         settling, self._settling = self._settling, None
         if settling is not None:
             self._wiring.alarms.cancel(settling)
+        opinion, self._opinion = self._opinion, None
+        if opinion is not None:
+            opinion.cancel()
 
     def _close(self) -> None:
         self._stop_settling()
@@ -382,7 +450,10 @@ class Fetch(Exchange, WriteSession):
         self._announced = int(dict(grant.accepted).get("tsize", "0")) if octet else 0
         data = wire.opcode_of(answer) == wire.Opcode.DATA
         if self._first.standing in IN_DOUBT:
-            self._file = HeldWriter(self._file, self._first.standing is Standing.DOUBTFUL)
+            # A path can be opened again, and an OACK has no octets of a file.
+            doubtful = self._first.standing is Standing.DOUBTFUL
+            hold = Hold.FILE if doubtful and not self._wiring.backend.has_path else Hold.END
+            self._file = HeldWriter(self._file, hold, self._compare)
         machine = self._machine = Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
@@ -398,6 +469,13 @@ class Fetch(Exchange, WriteSession):
         super()._settled()
         if isinstance(self._file, HeldWriter):
             self._file.let_through()
+
+    def _compare(self) -> None:
+        # Many servers serve one client at a time: they read the second request when they have the
+        # last ACK. Until the two answers are compared, nothing is committed here all the same.
+        if self._can_compare and self._machine.complete:
+            self._link.send((self._machine.ack,))
+        super()._compare()
 
     def cancel(self, message: str = "") -> None:
         """End the transfer, also one that only waits until its answer is not in doubt."""
@@ -478,19 +556,30 @@ class Probe(Fetch):
 
     def _answered(self, answer: bytes, now: float) -> Step:
         self._granted(answer)
-        if self._first.standing not in IN_DOUBT:
+        in_doubt = self._first.standing in IN_DOUBT
+        if in_doubt and not self._can_compare:
+            return Step.WAIT  # for `_settled`
+        # Before the second request: a server may serve one client at a time.
+        self._tell_enough()
+        if in_doubt:
+            self._settle_at(now, self._ask_once_more)
+        else:
             self._conclude()
         return Step.WAIT
 
     def _settled(self) -> None:
         super()._settled()
+        if not self._can_compare:
+            self._tell_enough()
         self._conclude()
 
     def _rewind(self) -> Rewind:
         return Rewind.DONE
 
-    def _conclude(self) -> None:
+    def _tell_enough(self) -> None:
         self._link.send((wire.error(OptionRefused("only the size was wanted")),))
+
+    def _conclude(self) -> None:
         self._finish(Outcome.COMPLETED)
         self._close()
 
@@ -504,6 +593,8 @@ class Store(Exchange, ReadSession):
     _held: tuple[Buffer, int, int] | None = None
     #: The offset that was read last.
     _offset = 0
+    #: Whether the end of the file was sent: what was sent before may be stored by now.
+    _has_sent_end = False
 
     def _send(self, data: Buffer, length: int, now: float) -> None:
         """Send a window; but the file's end waits until the answer is not in doubt any more."""
@@ -514,6 +605,7 @@ class Store(Exchange, ReadSession):
             self._held = data, offset, length
             self._waiting = Deferred()
         else:
+            self._has_sent_end = self._has_sent_end or ends
             super()._send(data, length, now)
 
     def _settled(self) -> None:
@@ -523,8 +615,9 @@ class Store(Exchange, ReadSession):
             self._on_read(*held)
 
     def _rewind(self) -> Rewind:
-        if self._held is None and self._waiting is not None:
-            return Rewind.IMPOSSIBLE  # a read is under way
+        is_reading = self._held is None and self._waiting is not None
+        if is_reading or self._has_sent_end:
+            return Rewind.IMPOSSIBLE
         self._held = self._waiting = None
         offset, self._offset = self._offset, 0
         if not offset:

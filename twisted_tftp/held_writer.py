@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -11,8 +12,17 @@ from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileWriter
 
-#: Octets that are held back at most; whoever writes more has to wait.
+#: Octets that are held back at most.
 MOST_HELD = 4 * 1024 * 1024
+
+
+class Hold(Enum):
+    """What is held back of a file."""
+
+    #: All of it: whoever writes more than `MOST_HELD` octets has to wait.
+    FILE = "file"
+    #: Its end: octets beyond `MOST_HELD` are written, and only the commit waits.
+    END = "end"
 
 
 @implementer(IFileWriter)
@@ -24,16 +34,16 @@ class HeldWriter:
     @ivar committing: the other writer puts the file in its place, or has done so.
     """
 
-    def __init__(self, writer: Any, strict: bool) -> None:
+    def __init__(self, writer: Any, hold: Hold, on_waiting: Callable[[], None]) -> None:
         """Hold back what is meant for `writer`, an L{IFileWriter}.
 
-        @param strict: whoever writes more than `MOST_HELD` octets has to wait; otherwise they are
-            written, and only the end of the file waits.
+        @param on_waiting: called whenever a call begins to wait for `let_through`.
         """
         self.writer = writer
         self.untouched = True
         self.committing = False
-        self._strict = strict
+        self._hold = hold
+        self._on_waiting = on_waiting
         self._settled = False
         self._held: list[bytes] = []
         self._octets = 0
@@ -49,14 +59,17 @@ class HeldWriter:
         self._octets += len(data)
         if self._octets <= MOST_HELD:
             return None
-        if not self._strict:
+        if self._hold is Hold.END:
             self._write_held()
+        else:
+            self._on_waiting()
         return self._after_held(_nothing)
 
     def commit(self) -> Any:
         """Commit once nothing is in doubt any more."""
         if self._settled:
             return self._after_held(self._commit)
+        self._on_waiting()
         return self._wait(self._commit)  # all writes are done, so the queue is empty
 
     def abort(self) -> Any:

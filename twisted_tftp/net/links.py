@@ -578,8 +578,13 @@ class ClientLink(WriteLink):
             self.on_rival(datagram, now)
 
     def refuse(self, datagram: Buffer, now: float) -> None:
-        """Tell who sent `datagram`, which is being received, that it is not for this transfer."""
-        self._strangers.received(self._sock, self._from, datagram, now)
+        """Tell who sent `datagram`, which is being received, that it is not for this transfer.
+
+        Not the port that was asked: a server that answers from there would end the transfer that
+        it is about to begin for us.
+        """
+        if self._from != self._peer:
+            self._strangers.received(self._sock, self._from, datagram, now)
 
     def discard(self) -> None:
         """Drop what waits in the socket: it came before the request, so it answers nothing."""
@@ -600,7 +605,7 @@ class ClientLink(WriteLink):
         if self.locked or not icmp_errors.AVAILABLE:
             return
         for error in icmp_errors.read_errors(self._sock):
-            if self.on_unreachable is not None:
+            if self.on_unreachable is not None and error.peer == self._peer:
                 self.on_unreachable(OSError(error.number, os.strerror(error.number)))
 
 

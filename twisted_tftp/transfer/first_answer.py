@@ -3,54 +3,85 @@
 A server may still repeat its answer to an earlier request from the same address and port, and
 another server may send to it. What tells them apart is the `xid`: a number of chance that the
 request asks for as an option and that our server grants as it is. Other servers don't know it.
-Where an xid was asked for, or any option, and the answer has none, the answer is in doubt for a
-while: another one that says something else may follow, and one of the two is not for us. A server
-that has answered so before, and was not contradicted, is believed at once.
+Where an xid was asked for, or any option, and the answer has none, the answer is in doubt: another
+one that says something else may follow, and one of the two is not for us. A server that is known
+to grant options without an xid is believed at once.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from twisted_tftp import wire
 from twisted_tftp.errors import ErrorCode, TFTPError
 from twisted_tftp.options import XID
 
-#: Seconds for which an answer is in doubt at least.
+#: Seconds for which a contradiction is waited for at least.
 LEAST_DOUBT = 0.05
 
-#: Seconds for which it is in doubt where no round trip to the server is known.
+#: Seconds for which it is waited for where no round trip to the server is known.
 DOUBT_WITHOUT_ROUND_TRIP = 0.4
 
-#: Seconds for which it is in doubt at most.
+#: Seconds for which it is waited for at most.
 LONGEST_DOUBT = 0.4
 
 
 class Standing(Enum):
-    """What speaks for the answer that was taken."""
+    """How far the answer that was taken can be relied on."""
 
-    #: Nothing was taken yet.
+    #: No answer was taken yet.
     NONE = "none"
     #: It has the request's xid: only a server that has read the request could make it.
     PROVEN = "proven"
-    #: It is what such a request is answered with by such a server.
+    #: It is what such a server answers to such a request: it is believed, but a contradiction
+    #: within the time of the doubt counts.
     PLAUSIBLE = "plausible"
-    #: An xid was asked for, and it is an OACK without one.
+    #: An xid was asked for, and it is an OACK without one: nothing is to be committed.
     UNPROVEN = "unproven"
-    #: Options were asked for, and it has none.
+    #: Options were asked for, and it has none: nothing is to be committed.
     DOUBTFUL = "doubtful"
+    #: Nothing has contradicted it, and nothing is expected to.
+    SETTLED = "settled"
 
 
-#: What another answer may contradict, so that nothing is to be committed for a while.
+#: Where nothing is to be committed.
 IN_DOUBT = frozenset((Standing.UNPROVEN, Standing.DOUBTFUL))
+
+#: Where another answer may contradict the one that was taken.
+OPEN_TO_CONTRADICTION = IN_DOUBT | {Standing.PLAUSIBLE}
+
+
+class XidSupport(Enum):
+    """Whether a server knows the option `xid`."""
+
+    #: It was not seen yet.
+    UNKNOWN = "unknown"
+    #: It answers with the xid of the request.
+    GRANTED = "granted"
+    #: It answers without one.
+    LACKING = "lacking"
+
+
+@dataclass
+class KnownServer:
+    """What earlier transfers have shown of a server.
+
+    @ivar xid: whether it knows the option.
+    @ivar round_trip: seconds from a request to its answer; None where that is not known.
+    """
+
+    xid: XidSupport = XidSupport.UNKNOWN
+    round_trip: float | None = None
 
 
 class FirstAnswer:
     """What is known of the answers to one request; it judges, and sends nothing.
 
     @ivar standing: a `Standing`.
-    @ivar settled_at: until when another answer may contradict the one that was taken: before that
-        nothing is to be committed if it is in doubt.
+    @ivar taken: the answer that the transfer goes on from; empty before there is one.
+    @ivar settled_at: until when a contradiction is to be waited for, where nothing but time can
+        settle the doubt.
     """
 
     def __init__(self, *, reading: bool, has_options: bool, xid: str | None) -> None:
@@ -66,7 +97,7 @@ class FirstAnswer:
         self._reading = reading
         self._has_options = has_options
         self._xid = xid
-        self._taken = b""
+        self.taken = b""
 
     def is_foreign(self, datagram: bytes | memoryview, knows_xid: bool) -> bool:
         """Return whether `datagram` can't be the answer to this request.
@@ -79,32 +110,32 @@ class FirstAnswer:
             return xid != self._xid if xid is not None else knows_xid and self._xid is not None
         return knows_xid and self._xid is not None and self._is_plain(datagram)
 
-    def take(
-        self, answer: bytes, now: float, round_trip: float | None, lacks_xid: bool = False
-    ) -> None:
+    def take(self, answer: bytes, now: float, known: KnownServer) -> None:
         """Note the answer that the transfer goes on from.
 
-        @param round_trip: seconds that a request of this server takes to be answered, as far as
-            it is known; None where it is not.
+        @param known: what is known of the server.
         """
-        self._taken = answer
+        self.taken = answer
         if wire.opcode_of(answer) != wire.Opcode.OACK:
             self.standing = Standing.DOUBTFUL if self._has_options else Standing.PLAUSIBLE
-        elif self._xid is None or lacks_xid:
+        elif self._xid is None:
             self.standing = Standing.PLAUSIBLE
+        elif _xid_of(answer) == self._xid:
+            self.standing = Standing.PROVEN
         else:
-            proven = _xid_of(answer) == self._xid
-            self.standing = Standing.PROVEN if proven else Standing.UNPROVEN
+            lacks_xid = known.xid is XidSupport.LACKING
+            self.standing = Standing.PLAUSIBLE if lacks_xid else Standing.UNPROVEN
+        round_trip = known.round_trip
         wait = DOUBT_WITHOUT_ROUND_TRIP if round_trip is None else 2 * round_trip
         self.settled_at = now + min(max(wait, LEAST_DOUBT), LONGEST_DOUBT)
 
     def settle(self) -> None:
-        """Take an answer in doubt for good: nothing has contradicted it."""
-        if self.standing in IN_DOUBT:
-            self.standing = Standing.PLAUSIBLE
+        """Take the answer for good."""
+        if self.standing is not Standing.PROVEN:
+            self.standing = Standing.SETTLED
 
     def is_contradicted(
-        self, datagram: bytes | memoryview, now: float, *, same_port: bool, asked_twice: bool
+        self, datagram: bytes | memoryview, *, same_port: bool, asked_twice: bool
     ) -> bool:
         """Return whether `datagram`, from the server's host, says something else.
 
@@ -115,20 +146,26 @@ class FirstAnswer:
             there belongs to the transfer.
         @param asked_twice: the request was sent more than once.
         """
-        if self.standing in (Standing.NONE, Standing.PROVEN) or datagram == self._taken:
+        if self.standing not in OPEN_TO_CONTRADICTION or datagram == self.taken:
             return False
         opcode = wire.opcode_of(datagram)
         if opcode == wire.Opcode.OACK:
             return not self.is_foreign(datagram, knows_xid=False)
         if opcode == wire.Opcode.ERROR:
-            if same_port or now >= self.settled_at:
+            if same_port:
                 return False
             # A second copy of a WRQ finds the file that the first one has made.
             made = wire.parse_error(datagram)[0] == ErrorCode.FILE_EXISTS
             return self._reading or not (asked_twice and made)
         if not self._is_plain(datagram):
             return False
-        return not same_port or (self._reading and self._is_plain(self._taken))
+        return not same_port or (self._reading and self._is_plain(self.taken))
+
+    def is_proof(self, datagram: bytes | memoryview) -> bool:
+        """Return whether `datagram` is an OACK with the xid of this request."""
+        if self._xid is None or wire.opcode_of(datagram) != wire.Opcode.OACK:
+            return False
+        return _xid_of(datagram) == self._xid
 
     def _is_plain(self, datagram: bytes | memoryview) -> bool:
         """Whether it is the answer to a request without options: DATA 1, or ACK 0."""

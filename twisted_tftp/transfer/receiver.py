@@ -150,6 +150,11 @@ class Receiver:
         return self._have * self._blksize - self._missing
 
     @property
+    def ack(self) -> bytes:
+        """The ACK of all that was received in order."""
+        return wire.ack(self._numbering.number(self._have))
+
+    @property
     def repeats_first_answer(self) -> bool:
         """Whether what it sends next may pass for the first answer to a request."""
         return self._have == 0
@@ -277,7 +282,7 @@ class Receiver:
         repeated = self._acked == self._have
         self._acked = self._have
         self._ack_at = self._have + self._windowsize
-        self.reply = wire.ack(self._numbering.number(self._have))
+        self.reply = self.ack
         if self.complete:
             self.state = ReceiverState.DALLYING
             self._sent_at = now
