@@ -45,6 +45,8 @@ UPLOADED = 3000
 NUMBERED = ("missing", "upload")
 #: The share of clean failures that is no complaint.
 CLEAN = 0.05
+#: Kinds of clean failures that are shown.
+COMMONEST = 5
 
 
 def _request(opcode: wire.Opcode, name: str, options: dict[str, str]) -> bytes:
@@ -260,17 +262,21 @@ class DeadClients:
         self._crowd.close()
 
     def summary(self) -> str:
-        """Return what happened, in a line."""
+        """Return what happened, in a line, and the commonest clean failures."""
         wrong, failed = self.wrong.counts.total(), self.failures.total()
-        return (
+        line = (
             f"dead clients: {self.taken:,} ports taken again, {wrong:,} wrong answers, "
             f"{failed:,} failed cleanly"
         )
+        return "\n".join([line, *self._commonest()])
 
     def complaints(self) -> list[str]:
         """Return what is not well."""
         failed = self.failures.total()
         if failed <= CLEAN * self.taken:
             return self.wrong.complaints()
-        few = [f"{count} x {failure}" for failure, count in self.failures.most_common(3)]
-        return [*self.wrong.complaints(), f"dead clients: {failed} failed cleanly", *few]
+        return [*self.wrong.complaints(), f"dead clients: {failed} failed cleanly"]
+
+    def _commonest(self) -> list[str]:
+        common = self.failures.most_common(COMMONEST)
+        return [f"  {count} x {failure}" for failure, count in common]
