@@ -408,9 +408,10 @@ def test_server_that_grants_what_was_not_asked_is_told(
 ) -> None:
     """The transfer ends with ERROR 8 (RFC 2347 section 4)."""
     fetching = Fetching(fake, blksize=1428)
-    fake.asked()
-    fake.say(answer)
-    assert wire.parse_error(fake.got())[0] == code
+    for _ in range(2):  # the first one may be for another client
+        fake.asked()
+        fake.say(answer)
+        assert wire.parse_error(fake.got())[0] == code
     with pytest.raises(kind):
         fetching.end()
 

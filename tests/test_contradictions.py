@@ -23,6 +23,7 @@ from twisted_tftp.errors import (
     FileNotFound,
     IllegalOperation,
     NoAnswer,
+    OptionRefused,
     TransferTimedOut,
 )
 from twisted_tftp.net.client_ports import ClientPorts
@@ -460,6 +461,35 @@ def test_answer_that_is_proven_is_not_contradicted(host: Host) -> None:
     assert sink.getvalue() == b"true"
 
 
+@pytest.mark.parametrize("act", ["get", "put"])
+def test_oack_that_does_not_fit_the_request_may_be_for_another(host: Host, act: str) -> None:
+    """The request is sent from another port; the same answer there is the server's own."""
+    for is_stale in (True, False):
+        client = host.client()
+        file = io.BytesIO()
+        acting = client.get("want", file) if act == "get" else client.put(file, "want")
+        peer, _ = host.asked()
+        unasked = wire.oack([("multicast", "")])
+        old = host.open()
+        old.sendto(unasked, peer)
+        assert host.error_at(old) == 8
+        again, xid = host.asked()
+        assert again[1] != peer[1]
+        if not is_stale:
+            host.open().sendto(unasked, again)
+            with pytest.raises(OptionRefused):
+                outcome(host.reactor, acting)
+        elif act == "get":
+            host.serve(again, xid, b"true")
+            assert outcome(host.reactor, acting).octets == 4
+        else:
+            sock = host.open()
+            sock.sendto(oack(xid), again)
+            assert host.receive(sock)[0] == wire.DATA_HEADERS[1]
+            sock.sendto(wire.ack(1), again)
+            assert outcome(host.reactor, acting).octets == 0
+
+
 def test_server_that_has_granted_an_xid_is_expected_to(host: Host) -> None:
     """Its answers without one are refused, until two requests had no other answer."""
     client, sink = host.client(timeout=0.05, retries=100), io.BytesIO()
@@ -636,22 +666,22 @@ def test_transfer_in_doubt_can_be_cancelled(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("long_doubt")
-@pytest.mark.parametrize("kind", ["stream", "path"])
+@pytest.mark.parametrize("kind", ["stream", "forward stream", "path"])
 def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     host: Host, kind: str, tmp_path: Path
 ) -> None:
     """The server of an earlier upload does not get a whole file; the true one does."""
-    content = b"x" * 512 * (1 if kind == "path" else 0) + b"end"
+    content = b"x" * 512 * (kind != "stream") + b"end"
     (tmp_path / "local").write_bytes(content)
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(content)
     storing = host.client(windowsize=1, blksize=1000).put(source, "new")
     peer, _ = host.asked()
     old = host.open()
     old.sendto(wire.ack(0), peer)
-    if kind == "path":
+    if kind != "stream":
         assert host.receive(old)[0] == wire.DATA_HEADERS[1] + b"x" * 512
         old.sendto(wire.ack(1), peer)
-    spin(host.reactor, lambda: any(each._held for each in host.clients[0]._sessions))  # type: ignore[attr-defined]
+    spin(host.reactor, lambda: any(each._go_on for each in host.clients[0]._sessions))  # type: ignore[attr-defined]
     assert not select.select([old], [], [], 0)[0]
     host.open().sendto(oack(), peer)
     assert wire.opcode_of(host.receive(old)[0]) == wire.Opcode.ERROR
@@ -663,7 +693,7 @@ def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     assert outcome(host.reactor, storing).octets == len(content)
 
 
-@pytest.mark.parametrize("content", [b"", b"end", bytes(512), bytes(700)])
+@pytest.mark.parametrize("content", [b"", b"end", bytes(512), bytes(700), bytes(3000)])
 def test_upload_to_a_server_without_options_completes(host: Host, content: bytes) -> None:
     """Its last block waits for some tenths of a second."""
     storing = host.client().put(io.BytesIO(content), "new")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -241,6 +242,12 @@ class Exchange(Session):
                 self._settle_at(first.settled_at, self._settled)
         try:
             step = self._answered(answer, now)
+        except TFTPError as error:
+            if first.standing is Standing.UNPROVEN and answer not in self._answers:
+                self._ask_elsewhere(error)  # it may fit the request of the port's last owner
+            else:
+                self._fail(Failure())
+            return
         except Exception:
             self._fail(Failure())
             return
@@ -358,10 +365,12 @@ class Exchange(Session):
 
     def _contradicted(self) -> None:
         """Give up both answers, and ask from another port if that can be done."""
-        if self.finished or self._is_committing():
-            return
+        if not self.finished and not self._is_committing():
+            self._ask_elsewhere(AnswersContradict())
+
+    def _ask_elsewhere(self, reason: TFTPError) -> None:
+        """Give up the answer for `reason`, and ask from another port; or fail with it."""
         self._stop_settling()
-        reason = AnswersContradict()
         open_link = self._surroundings.open_link
         rewind = self._rewind()
         if open_link is None or self._ports_used > MOST_PORTS or rewind is Rewind.IMPOSSIBLE:
@@ -374,8 +383,8 @@ class Exchange(Session):
             return
         self._answers.add(self._first.taken)
         self._surroundings.tell(
-            f"{self.context.path}: {reason.message} from port {self._link.local[1]}: "
-            f"asking from port {link.local[1]}"
+            f"{self.context.path}: {reason.message}; asking from port {link.local[1]} "
+            f"instead of {self._link.local[1]}"
         )
         self._link.send((wire.error(reason),))
         self._change_link(link)
@@ -589,36 +598,52 @@ class Store(Exchange, ReadSession):
 
     fetching = False
 
-    #: The last block and its octets' place while the answer is in doubt: (data, offset, length).
-    _held: tuple[Buffer, int, int] | None = None
+    #: Goes on with what waits while the answer is in doubt.
+    _go_on: Callable[[], None] | None = None
     #: The offset that was read last.
     _offset = 0
     #: Whether the end of the file was sent: what was sent before may be stored by now.
     _has_sent_end = False
 
+    def _read(self, now: float) -> None:
+        """Read a window; but what could not be read again waits while the answer is in doubt."""
+        is_lost = bool(self._machine.offset) and not self._wiring.backend.has_path
+        if is_lost and self._first.standing in IN_DOUBT and self._waiting is None:
+            self._wait_to(self._read_on)
+        else:
+            super()._read(now)
+
+    def _read_on(self) -> None:
+        self._waiting = None
+        self._read(self._clock())
+        self._arm(self._machine.deadline)
+
+    def _wait_to(self, go_on: Callable[[], None]) -> None:
+        self._go_on = go_on
+        self._waiting = Deferred()
+
     def _send(self, data: Buffer, length: int, now: float) -> None:
-        """Send a window; but the file's end waits until the answer is not in doubt any more."""
+        """Send a window; but the file's end waits while the answer is in doubt."""
         offset = self._offset = self._machine.offset
         size = self._file.size
         ends = len(data) < length or (size is not None and offset + length >= size)
         if ends and self._first.standing in IN_DOUBT:
-            self._held = data, offset, length
-            self._waiting = Deferred()
+            self._wait_to(partial(self._on_read, data, offset, length))
         else:
             self._has_sent_end = self._has_sent_end or ends
             super()._send(data, length, now)
 
     def _settled(self) -> None:
         super()._settled()
-        held, self._held = self._held, None
-        if held is not None:
-            self._on_read(*held)
+        go_on, self._go_on = self._go_on, None
+        if go_on is not None:
+            go_on()
 
     def _rewind(self) -> Rewind:
-        is_reading = self._held is None and self._waiting is not None
+        is_reading = self._go_on is None and self._waiting is not None
         if is_reading or self._has_sent_end:
             return Rewind.IMPOSSIBLE
-        self._held = self._waiting = None
+        self._go_on = self._waiting = None
         offset, self._offset = self._offset, 0
         if not offset:
             return Rewind.DONE  # the octets from the last offset on can be read again
