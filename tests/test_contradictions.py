@@ -397,6 +397,37 @@ def test_answer_is_not_contradicted_after_the_time_for_it(
     assert host.told == []
 
 
+@pytest.mark.parametrize("kind", ["stream", "path"])
+def test_proof_that_comes_after_the_time_for_it_counts(
+    host: Host, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An upload is begun again, or fails: it went to the server of another one."""
+    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
+    monkeypatch.setattr(first_answer, "LEAST_DOUBT", 0.0)
+    (tmp_path / "local").write_bytes(bytes(700))
+    source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(bytes(700))
+    storing = host.client(windowsize=1).put(source, "new")
+    peer, xid = host.asked()
+    old = host.open()
+    old.sendto(wire.ack(0), peer)
+    host.receive(old)
+    if kind == "stream":  # whose end is sent too
+        old.sendto(wire.ack(1), peer)
+        host.receive(old)
+    host.open().sendto(oack(xid), peer)
+    host.error_at(old)
+    if kind == "stream":
+        with pytest.raises(AnswersContradict):
+            outcome(host.reactor, storing)
+        return
+    again, xid = host.asked()
+    sock = host.open()
+    sock.sendto(oack(xid), again)
+    assert host.receive(sock)[0] == wire.DATA_HEADERS[1] + bytes(700)
+    sock.sendto(wire.ack(1), again)
+    assert outcome(host.reactor, storing).octets == 700
+
+
 def test_upload_whose_end_was_sent_is_not_begun_again(host: Host) -> None:
     """The first one may be stored by now, so a second one would find its file."""
     storing = host.client().put(io.BytesIO(b"x"), "new", {"blksize": "1000"})

@@ -117,8 +117,9 @@ def test_another_answer_contradicts_one_that_is_not_proven() -> None:
     for datagram in (BLOCK, FOREIGN, wire.ack(1), wire.DATA_HEADERS[2] + b"x", b""):
         assert not contradicts(first, datagram)
     first.settle()
-    for datagram in (OURS, WITHOUT, OTHER_BLOCK, ERROR):
+    for datagram in (WITHOUT, OTHER_BLOCK, ERROR):
         assert not contradicts(first, datagram)
+    assert contradicts(first, OURS), "a proof is never late"
 
 
 def test_only_an_oack_with_the_xid_is_proof() -> None:

@@ -269,7 +269,7 @@ class Exchange(Session):
             if first.is_foreign(datagram, insists):
                 self._link.refuse(datagram, now)
                 return
-        elif first.is_contradicted(datagram, same_port=True, asked_twice=self._asked_twice):
+        elif self._is_contradicted(datagram, same_port=True):
             self._contradicted()
             return
         elif first.standing in IN_DOUBT and wire.opcode_of(datagram) == wire.Opcode.ERROR:
@@ -287,8 +287,15 @@ class Exchange(Session):
 
     def _rival(self, datagram: Buffer, now: float) -> None:
         """Take a datagram that the server's host has sent from another port."""
-        if self._first.is_contradicted(datagram, same_port=False, asked_twice=self._asked_twice):
+        if self._is_contradicted(datagram, same_port=False):
+            if self._first.is_proof(datagram):
+                self._known.xid = XidSupport.GRANTED
             self._contradicted()
+
+    def _is_contradicted(self, datagram: Buffer, *, same_port: bool) -> bool:
+        return self._first.is_contradicted(
+            datagram, same_port=same_port, asked_twice=self._asked_twice
+        )
 
     # -- how a doubt ends ------------------------------------------------------------------
 

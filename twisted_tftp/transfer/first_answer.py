@@ -41,15 +41,12 @@ class Standing(Enum):
     UNPROVEN = "unproven"
     #: Options were asked for, and it has none: nothing is to be committed.
     DOUBTFUL = "doubtful"
-    #: Nothing has contradicted it, and nothing is expected to.
+    #: It was confirmed, or nothing has contradicted it in time; only proof against it counts.
     SETTLED = "settled"
 
 
 #: Where nothing is to be committed.
 IN_DOUBT = frozenset((Standing.UNPROVEN, Standing.DOUBTFUL))
-
-#: Where another answer may contradict the one that was taken.
-OPEN_TO_CONTRADICTION = IN_DOUBT | {Standing.PLAUSIBLE}
 
 
 class XidSupport(Enum):
@@ -146,7 +143,11 @@ class FirstAnswer:
             there belongs to the transfer.
         @param asked_twice: the request was sent more than once.
         """
-        if self.standing not in OPEN_TO_CONTRADICTION or datagram == self.taken:
+        if self.standing in (Standing.NONE, Standing.PROVEN) or datagram == self.taken:
+            return False
+        if self.is_proof(datagram):
+            return True  # however late it is, only a server that has read this request made it
+        if self.standing is Standing.SETTLED:
             return False
         opcode = wire.opcode_of(datagram)
         if opcode == wire.Opcode.OACK:
