@@ -34,6 +34,7 @@ LAYERS = [
         "drops",
     ],
     ["net.udp"],
+    ["overtaken"],
     ["net.links", "net.port", "net.client_ports"],
     ["session"],
     ["transfers"],

@@ -16,6 +16,7 @@ from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.context import Outcome
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.policy import Policy
+from twisted_tftp.server import TFTPServer
 from twisted_tftp.service import TFTPService
 from twisted_tftp.testing import Recorder
 
@@ -99,6 +100,30 @@ def test_errors_are_read_so_that_nothing_turns_idly(served: Served) -> None:
     served.reactor.iterate(0)
     served.reactor.iterate(0)
     assert select.select([served.service._opener.hub], [], [], 0)[0] == []
+
+
+def test_mistake_in_dealing_with_a_refusal_harms_nobody_else(
+    reactor: Any, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another transfer may be reading the port that all of them share."""
+    refused: list[None] = []
+
+    def fail(*args: Any) -> None:
+        refused.append(None)
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(TFTPServer, "refused", fail)
+    served = Served(reactor, host, single_port=True)
+    with served.socket() as sock:
+        sock.sendto(REQUESTS["read"], served.address)
+    (port,) = served.service.ports
+    assert select.select([port.socket], [], [], 20)[0]
+    for _ in range(1000):
+        port.read_one()
+        if refused:
+            break
+    assert refused
+    served.stop()
 
 
 def test_transfer_that_was_answered_outlives_its_port(served: Served) -> None:

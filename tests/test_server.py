@@ -219,6 +219,30 @@ def test_request_that_was_overtaken_is_not_answered() -> None:
     assert [link.closed for link in net.links] == [True, True, False]
 
 
+def test_overtaken_request_is_known_when_its_successor_is_over() -> None:
+    """A small file is served within a round trip."""
+    net = network()
+    net.server.received(rrq(), PEER, LOCAL)
+    link = net.request(Opcode.RRQ, "small", port=PEER[1])
+    link.deliver(wire.ack(1))
+    assert link.closed
+    net.server.received(rrq(), PEER, LOCAL)
+    assert len(net.links) == 2
+    assert net.server.counters.repeated == 1
+
+
+def test_transfer_is_replaced_by_a_request_that_is_not_admitted() -> None:
+    """The port has a new owner, which must not be sent the answer to the old one."""
+    net = network(rate=1.0)
+    while not net.server.counters.limited:
+        net.server.received(rrq(), ("192.0.2.1", 5000 + len(net.links)), LOCAL)
+    *_, last = net.links
+    net.server.received(rrq(b"small"), ("192.0.2.1", 5000 + len(net.links) - 1), LOCAL)
+    assert net.server.counters.limited == 2
+    assert last.closed
+    assert net.recorder.outcomes == [Outcome.REPLACED]
+
+
 def test_malformed_request_ends_nothing() -> None:
     """It may be a damaged packet of the transfer."""
     net = network()

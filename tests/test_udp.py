@@ -16,7 +16,15 @@ from twisted_tftp import wire
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net import links
 from twisted_tftp.net.hub import make_hub
-from twisted_tftp.net.links import CONNECT_AFTER, IDLE, IDLE_PORTS, LIFE, TRANSFERS, LinkOpener
+from twisted_tftp.net.links import (
+    CONNECT_AFTER,
+    IDLE,
+    IDLE_PORTS,
+    LIFE,
+    PAIR_REST,
+    TRANSFERS,
+    LinkOpener,
+)
 from twisted_tftp.net.port import RequestPort, SharedLink, listen
 from twisted_tftp.net.udp import endpoint, open_socket
 
@@ -316,6 +324,54 @@ def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> Non
             assert sorted(ports) == [low, low + 1, low + 2]
             now[0] += 1
     opener.close()
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_port_of_a_range_rests_from_the_end_of_its_transfer(reactor: Any, reading: bool) -> None:
+    """A transfer may take longer than the rest of a port."""
+    now = [0.0]
+    with open_socket(("127.0.0.1", 1), None) as sock:
+        low = sock.getsockname()[1]
+    opener = LinkOpener(reactor, (low, low + 1), lambda: now[0])
+    peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
+    for _ in range(10):
+        ports = []
+        for _ in range(2):
+            link: Any = opener.open(peer, local, reading)
+            ports.append(link._sock.getsockname()[1])
+            now[0] += PAIR_REST + 1
+            link.close()
+            opener.close_idle()
+        assert sorted(ports) == [low, low + 1]
+    opener.close()
+
+
+def test_idle_port_of_a_range_does_not_serve_an_earlier_peer_again(reactor: Any) -> None:
+    """Its number was that of another socket, which is closed by now."""
+    with open_socket(("127.0.0.1", 1), None) as sock:
+        low = sock.getsockname()[1]
+    local = ("127.0.0.1", 69)
+    for _ in range(10):
+        opener = LinkOpener(reactor, (low, low + 1), lambda: 0.0)
+
+        def opened(number: int, opener: LinkOpener = opener) -> Any:
+            return opener.open(("127.0.0.1", number), local, True)
+
+        first = opened(1)
+        port = first._sock.getsockname()[1]
+        first.close()
+        opener.close_idle()
+        for number in range(2, 100):
+            other = opened(number)
+            is_same = other._sock.getsockname()[1] == port
+            other.close()
+            if is_same:
+                break
+            opener.close_idle()
+        second = opened(1)
+        assert second._sock.getsockname()[1] != port
+        second.close()
+        opener.close()
 
 
 def test_address_that_is_not_ours_is_an_error() -> None:

@@ -40,9 +40,6 @@ MANY = 100
 #: Seconds in which the same request from the same address and port is a repeated one.
 YOUNG = 1.0
 
-#: Requests of one port that are known to be replaced, at most.
-REPLACED_REQUESTS = 4
-
 #: Octets that a read keeps at hand at most, and all reads together: with very many transfers each
 #: of them reads its blocks one by one.
 READ_AHEAD, READ_AHEAD_IN_ALL = 64 * 1024, 16 * 1024 * 1024
@@ -236,15 +233,19 @@ class TFTPServer(DatagramProtocol):
             self._drop("denied", "the address is denied", peer)
             return
         datagram = datagram[:MAX_REQUEST]  # the shared port of single-port reads longer ones
-        replaced: tuple[bytes, ...] = ()
-        earlier = self.transfers.of_peer(peer)
+        transfers = self.transfers
+        if transfers.overtaken.has(peer, datagram, self.clock()):
+            self.counters.repeated += 1
+            return
+        earlier = transfers.of_peer(peer)
         if earlier:
             if self._is_repeated(earlier, datagram, local):
                 self.counters.repeated += 1
                 return
             if _is_request(datagram):
-                replaced = self._replace(earlier)
-        transfers = self.transfers
+                # Before the request is admitted or not: it shows that the port has a new owner,
+                # who would take what the earlier transfers repeat for the answer.
+                self._replace(earlier)
         if (
             transfers.running > MANY
             and self._is_flooded()
@@ -270,7 +271,7 @@ class TFTPServer(DatagramProtocol):
             self._drop("shed", f"no socket for a transfer: {error.strerror}", peer)
             return
         try:
-            self._begin(datagram, peer, local, link, replaced)
+            self._begin(datagram, peer, local, link)
         except BaseException:
             link.close()
             raise
@@ -295,9 +296,8 @@ class TFTPServer(DatagramProtocol):
         peer: SocketAddress,
         local: SocketAddress | None,
         link: Link,
-        replaced: tuple[bytes, ...],
     ) -> None:
-        """Start a session, or say why not; `replaced` are the requests whose place it takes."""
+        """Start a session, or say why not."""
         running = self.transfers.find((peer, local)) if self.policy.single_port else None
         try:
             request = _parse(datagram)
@@ -327,7 +327,6 @@ class TFTPServer(DatagramProtocol):
             read_ahead=min(READ_AHEAD, READ_AHEAD_IN_ALL // (transfers.running + 1)),
             wiring=self._wiring,
         )
-        session.replaced_requests = replaced
         if running is not None:
             running.cancel()  # on a single port the packets of two could not be told apart
         transfers.add(session)
@@ -338,18 +337,16 @@ class TFTPServer(DatagramProtocol):
         setattr(self.counters, counter, getattr(self.counters, counter) + 1)
         self._drops.add(reason, peer[0])
 
-    def _replace(self, earlier: list[Session]) -> tuple[bytes, ...]:
-        """End those of a peer's port that were not answered; return the requests that are over.
+    def _replace(self, earlier: list[Session]) -> None:
+        """End those transfers of a peer's port that were not answered.
 
         What they would send next may pass for the first answer to the new request.
         """
-        requests: list[bytes] = []
         for session in earlier:
             if session.repeats_first_answer:
-                requests += (session.request, *session.replaced_requests)
+                self.transfers.overtaken.add(session.key[0], session.request, self.clock())
                 session.replace()
                 self.counters.replaced += 1
-        return tuple(requests[:REPLACED_REQUESTS])
 
     def _is_flooded(self) -> bool:
         """Whether so many peers have not answered that their addresses must be forged.
@@ -377,15 +374,12 @@ class TFTPServer(DatagramProtocol):
                 if session.ended:
                     earlier.remove(session)
                     continue
-            is_young = self.clock() - session.statistics.started < YOUNG
-            if datagram in session.replaced_requests and is_young:
-                return True  # the request that has replaced it has overtaken it
             if session.request != datagram or session.key[1] != local:
                 continue
             if not session.answered and not session.finished:
                 session.repeated()
                 return True
-            if is_young:
+            if self.clock() - session.statistics.started < YOUNG:
                 return True
         return False
 

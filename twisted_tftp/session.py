@@ -92,8 +92,6 @@ class Session:
     @ivar context: what was asked, and by whom.
     @ivar key: where the request came from and reached.
     @ivar request: the request's octets, to tell a repeated one.
-    @ivar replaced_requests: requests of the same peer's port that it has replaced: when one of
-        them comes again, it was overtaken.
     @ivar statistics: what observers see.
     @ivar offered_at: when the peer was sent something first; infinite before.
     @ivar failure: why it ended, where it did not complete.
@@ -123,7 +121,6 @@ class Session:
         "finished",
         "key",
         "offered_at",
-        "replaced_requests",
         "request",
         "statistics",
     )
@@ -150,7 +147,6 @@ class Session:
         self.context = context
         self.key = key
         self.request = request
-        self.replaced_requests: tuple[bytes, ...] = ()
         clock = wiring.clock
         self.statistics = TransferStatistics(context, clock())
         self.failure: TFTPError | None = None
@@ -237,10 +233,11 @@ class Session:
         """Take ICMP's word that the peer's port is closed.
 
         The first time the answer is sent once more at once: one message may be forged, or be a
-        firewall's mistake. The second one ends a transfer that was never answered. So a closed
-        port is known after two round trips, and is sent no repeats that its next owner could
-        take for the answer to a request of its own. A transfer that was answered goes on: such
-        messages are lost datagrams then.
+        firewall's mistake. The second one ends a transfer that was never answered. It is mostly
+        about the repeat, so a closed port is known after two round trips; it may be about a
+        repeat of earlier. The next owner of the port is sent nothing then that it could take for
+        the answer to a request of its own. A transfer that was answered goes on: such messages
+        are lost datagrams then.
         """
         machine = self._machine
         if machine is None or machine.answered or self.finished:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted_tftp.budget import WindowBudget
 from twisted_tftp.heap import give_back
 from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.overtaken import OvertakenRequests
 from twisted_tftp.session import Key, Session
 
 #: Complete writes that still answer a repeated last block; each holds a socket.
@@ -31,6 +32,7 @@ class Transfers:
     """The sessions of all request ports of one server.
 
     @ivar windows: the memory of their windows.
+    @ivar overtaken: requests that newer ones have replaced.
 
     A session is kept under the peer's socket address, and found by its key too: that address and
     the local one that the request reached. It is "running" until its file's part is over; after
@@ -39,6 +41,7 @@ class Transfers:
 
     def __init__(self) -> None:
         self.windows = WindowBudget()
+        self.overtaken = OvertakenRequests()
         self._sessions: set[Session] = set()
         self._most = 0  # sessions at once since memory was given back
         # Of each peer's port, the oldest first; mostly there is one.

@@ -16,6 +16,7 @@ import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import partial
 from random import random
 from typing import Any
 
@@ -125,9 +126,12 @@ class TransferPort(_Descriptor):
         hub: Hub,
         strangers: Strangers,
         clock: Callable[[], float],
-        on_left: Callable[[TransferPort], None],
+        on_left: Callable[[TransferPort, SocketAddress], None],
     ) -> None:
-        """Take over `sock`, which is bound to `host`; `on_left` is called after each transfer."""
+        """Take over `sock`, which is bound to `host`.
+
+        @param on_left: called after each transfer with the port, and the peer that it has served.
+        """
         self._sock = sock
         self.host = host
         self._hub = hub
@@ -163,8 +167,9 @@ class TransferPort(_Descriptor):
 
     def leave(self) -> None:
         """Be free: the transfer is over."""
+        peer = self._peer
         self._link = self._peer = None
-        self._on_left(self)
+        self._on_left(self, peer)
 
     def close(self) -> None:
         """Close the socket."""
@@ -366,9 +371,19 @@ class WriteLink(UDPLink, _Descriptor):
     """The path of a client that writes: a socket of its own, with receive offload.
 
     It is not connected: a stranger's packet must reach us to be answered.
+
+    @ivar on_closed: called with the local port when the socket is closed, or None.
     """
 
-    __slots__ = ("_buffer", "_clock", "_receive", "_receive_train", "_refused", "_strangers")
+    __slots__ = (
+        "_buffer",
+        "_clock",
+        "_receive",
+        "_receive_train",
+        "_refused",
+        "_strangers",
+        "on_closed",
+    )
 
     def __init__(
         self,
@@ -387,6 +402,7 @@ class WriteLink(UDPLink, _Descriptor):
         self._receive: Receive | None = None
         self._receive_train: ReceiveTrain | None = None
         self._refused: Refused | None = None
+        self.on_closed: Callable[[int], None] | None = None
 
     def watch_refusals(self, refused: Refused) -> None:
         """Call `refused` when ICMP says that the peer's port is closed."""
@@ -427,6 +443,8 @@ class WriteLink(UDPLink, _Descriptor):
             try:
                 if self._receive is not None:
                     self._hub.remove(self)
+                if self.on_closed is not None:
+                    self.on_closed(self._sock.getsockname()[1])
             finally:
                 self._sock.close()
 
@@ -505,7 +523,6 @@ class ClientLink(WriteLink):
         there is no way; None once somebody has answered.
     @ivar on_rival: called with each datagram (and the time) that the server's host sends from
         another port than the transfer's, once that is known; None where nobody cares.
-    @ivar on_closed: called with the local port when the socket is closed, or None.
     @ivar local: the local socket address.
     """
 
@@ -514,7 +531,6 @@ class ClientLink(WriteLink):
         "elsewhere",
         "local",
         "locked",
-        "on_closed",
         "on_rival",
         "on_unreachable",
     )
@@ -526,7 +542,6 @@ class ClientLink(WriteLink):
         self.locked = False
         self.elsewhere: str | None = None
         self.on_unreachable: Callable[[OSError], None] | None = None
-        self.on_closed: Callable[[int], None] | None = None
         self.on_rival: Callable[[Buffer, float], None] | None = None
         self.local: SocketAddress = self._sock.getsockname()
         if icmp_errors.AVAILABLE:
@@ -549,13 +564,6 @@ class ClientLink(WriteLink):
         self.on_unreachable = None
         if icmp_errors.AVAILABLE:
             icmp_errors.ask_for_errors(self._sock, False)  # this empties the queue too
-
-    def close(self) -> None:
-        """Leave the hub and close the socket; its port rests then."""
-        was_open = not self.closed
-        super().close()
-        if was_open and self.on_closed is not None:
-            self.on_closed(self.local[1])
 
     def _is_peer(self, address: SocketAddress) -> bool:
         """Whether the datagram is of this transfer: before the lock, from the server's host."""
@@ -613,7 +621,9 @@ class RecentPairs:
     """Which local ports have served each peer lately, where there are few to choose from.
 
     What is left in the network of a transfer must not reach another one between the same two
-    ports. The system chooses from some 28,000 ports by chance; a range may have ten.
+    ports. The system chooses from some 28,000 ports by chance; a range may have ten. Of a peer
+    the last `PAIR_PORTS` ports are remembered, and of all peers the last `PAIR_PEERS`: with more
+    than these the one of longest ago may come again before `PAIR_REST`.
     """
 
     def __init__(self, clock: Callable[[], float], wanted: bool) -> None:
@@ -624,12 +634,14 @@ class RecentPairs:
 
     def ports_of(self, peer: SocketAddress) -> list[int]:
         """Return the ports that have served `peer`, the one of longest ago first."""
+        if not self._wanted:
+            return []
         long_ago = self._clock() - PAIR_REST
         ports = self._ports.get(peer, {})
         return [port for port, at in ports.items() if at > long_ago]
 
     def add(self, peer: SocketAddress, port: int) -> None:
-        """Note that `port` serves `peer` now."""
+        """Note that `port` serves `peer` now, or has done so until now."""
         if not self._wanted:
             return
         ports = self._ports.pop(peer, {})
@@ -675,12 +687,12 @@ class LinkOpener:
         """
         # Where the answers leave from; without a local address, the family.
         host = (local[0], local[2:]) if local else len(peer)
+        avoid = self._pairs.ports_of(peer)
         if reading:
-            port = self._idle_port(peer, host)
+            port = self._idle_port(peer, host, avoid)
             if port is not None:
                 self._pairs.add(peer, port.address[1])
                 return port.serve(peer)
-        avoid = self._pairs.ports_of(peer)
         try:
             sock = open_socket(peer, local, self._port_range, avoid)
         except OSError:
@@ -694,7 +706,10 @@ class LinkOpener:
             # One client that always asks from the same port must not fill the store of ports.
             port.spare = any(idle.host == host for idle in self._idle)
             return port.serve(peer)
-        return WriteLink(sock, peer, self.hub, self.strangers, self._buffer, self._clock)
+        link = WriteLink(sock, peer, self.hub, self.strangers, self._buffer, self._clock)
+        if self._port_range is not None:
+            link.on_closed = partial(self._pairs.add, peer)
+        return link
 
     def close(self) -> None:
         """Close everything, after the links."""
@@ -706,8 +721,10 @@ class LinkOpener:
             self._hub.close()
             self._hub = None
 
-    def _idle_port(self, peer: SocketAddress, host: Hashable) -> TransferPort | None:
-        """Return an idle port that may serve `peer` from `host`.
+    def _idle_port(
+        self, peer: SocketAddress, host: Hashable, avoid: list[int]
+    ) -> TransferPort | None:
+        """Return an idle port that may serve `peer` from `host`, and is none to `avoid`.
 
         By chance, since a transfer's port should not be guessed (RFC 1350 section 4).
         """
@@ -715,13 +732,14 @@ class LinkOpener:
         for _ in range(min(ASKED, len(idle))):
             index = int(random() * len(idle))
             port = idle[index]
-            if port.host == host and not port.knows(peer):
+            if port.host == host and not port.knows(peer) and port.address[1] not in avoid:
                 del idle[index]
                 return port
         return None
 
-    def _left(self, port: TransferPort) -> None:
-        """Keep a port for another transfer, for a while."""
+    def _left(self, port: TransferPort, peer: SocketAddress) -> None:
+        """Keep a port that has served `peer` for another transfer, for a while."""
+        self._pairs.add(peer, port.address[1])
         now = self._clock()
         idle = self._idle
         if self._hub is None or port.spare or port.is_spent(now) or len(idle) >= IDLE_PORTS:

@@ -175,7 +175,10 @@ class RequestPort(udp.Port):
         for error in icmp_errors.read_errors(self.socket):
             if error.is_refusal:
                 local, _ = self._arrival(error.ancillary)
-                self.protocol.refused(error.peer, local)
+                try:
+                    self.protocol.refused(error.peer, local)
+                except Exception:
+                    self._log.failure("a refused answer could not be dealt with")
             if not self.connected:
                 return
 

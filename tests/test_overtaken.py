@@ -1,0 +1,31 @@
+"""Requests that a newer one of the same port has replaced."""
+
+from __future__ import annotations
+
+from twisted_tftp.overtaken import MOST_PEERS, MOST_REQUESTS, REMEMBERED_FOR, OvertakenRequests
+
+PEER = ("192.0.2.1", 4000)
+
+
+def test_request_is_remembered_for_a_while() -> None:
+    """Of the peer's port that sent it, and from the last time that it was replaced."""
+    overtaken = OvertakenRequests()
+    overtaken.add(PEER, b"a", 0.0)
+    overtaken.add(PEER, b"a", 5.0)
+    assert overtaken.has(PEER, b"a", 5.0 + REMEMBERED_FOR / 2)
+    assert not overtaken.has(PEER, b"a", 5.0 + REMEMBERED_FOR)
+    assert not overtaken.has(PEER, b"b", 5.0)
+    assert not overtaken.has(("192.0.2.1", 4001), b"a", 5.0)
+
+
+def test_memory_is_bounded() -> None:
+    """The oldest are forgotten, of one port and of all of them."""
+    overtaken = OvertakenRequests()
+    for number in range(MOST_REQUESTS + 1):
+        overtaken.add(PEER, b"%d" % number, 0.0)
+    known = [overtaken.has(PEER, b"%d" % number, 0.1) for number in range(MOST_REQUESTS + 1)]
+    assert known == [False] + [True] * MOST_REQUESTS
+    for number in range(MOST_PEERS):
+        overtaken.add(("192.0.2.2", number), b"a", 0.0)
+    assert not overtaken.has(PEER, b"1", 0.1)
+    assert overtaken.has(("192.0.2.2", 0), b"a", 0.1)
