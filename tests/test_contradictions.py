@@ -770,6 +770,25 @@ def test_size_is_not_told_while_the_answer_is_in_doubt(host: Host, stale: bytes)
     assert outcome(host.reactor, asking) == 5
 
 
+def test_request_without_an_xid_tells_nothing_of_the_server(host: Host) -> None:
+    """Ours answers without options too, where it knows none of those that were asked for."""
+    client = host.client()
+    fetching = client.get("want", io.BytesIO(), {"blocksize": "1000"})
+    peer, _ = host.asked()
+    host.open().sendto(STALE, peer)
+    host.confirm(peer, STALE)
+    outcome(host.reactor, fetching)
+    fetching = client.get("want", io.BytesIO())
+    peer, xid = host.asked()
+    old = host.open()
+    old.sendto(oack(), peer)
+    assert host.receive(old)[0] == wire.ack(0)
+    old.sendto(STALE, peer)
+    host.open().sendto(oack(xid), host.asked_again(peer, xid))
+    host.serve(*host.asked(), b"true")
+    assert outcome(host.reactor, fetching).octets == 4
+
+
 def test_size_of_a_server_without_an_xid_is_asked_twice(host: Host) -> None:
     """The same answer to another port confirms it."""
     asking = host.client().size("want")

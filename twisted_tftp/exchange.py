@@ -347,8 +347,9 @@ class Exchange(Session):
             self._contradicted()
 
     def _confirm(self) -> None:
-        """Note that two ports had the same answer, though an xid was asked for."""
-        self._known.xid = XidSupport.LACKING
+        """Note that two ports had the same answer."""
+        if self._first.asks_for_xid:
+            self._known.xid = XidSupport.LACKING
         self._first.settle()
 
     def _settle_at(self, at: float, act: Callable[[], None]) -> None:

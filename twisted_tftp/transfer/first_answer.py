@@ -96,6 +96,11 @@ class FirstAnswer:
         self._xid = xid
         self.taken = b""
 
+    @property
+    def asks_for_xid(self) -> bool:
+        """Whether the request asks for an xid."""
+        return self._xid is not None
+
     def is_foreign(self, datagram: bytes | memoryview, knows_xid: bool) -> bool:
         """Return whether `datagram` can't be the answer to this request.
 
