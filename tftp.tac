@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from twisted_tftp.alarms import use_monotonic_time
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.backends.readonly import ReadOnlyBackend
+from twisted_tftp.heap import limit_arenas
 from twisted_tftp.policy import Policy
 from twisted_tftp.service import TFTPService
 from twisted_tftp.signals import signals
@@ -28,7 +29,8 @@ service = TFTPService(
 )
 service.setServiceParent(application)
 
-# Where the process is for this service alone: timers that do not depend on the time of day, and
-# SIGHUP, which has the files looked at anew instead of ending the process.
+# Where the process is for this service alone: timers that do not depend on the time of day, less
+# memory for threads, and SIGHUP, which reads the files again instead of ending the process.
 use_monotonic_time(reactor)
+limit_arenas()
 signals.serve(reactor, service)

@@ -13,6 +13,7 @@ from twisted.application.service import Application
 from twisted.internet import reactor
 
 from benchmarks.slow import SlowBackend
+from twisted_tftp.heap import limit_arenas
 from twisted_tftp.policy import Policy
 from twisted_tftp.service import TFTPService
 
@@ -33,6 +34,7 @@ def write_down():
     os.replace(state + ".new", state)
 
 
+limit_arenas()
 application = Application("soak")
 service = TFTPService(
     SlowBackend(reactor, os.environ["SOAK_ROOT"], "overwrite", cache=1024 * 1024),

@@ -13,6 +13,7 @@ from twisted.python import usage
 from twisted_tftp import __version__
 from twisted_tftp.alarms import use_monotonic_time
 from twisted_tftp.config import settings
+from twisted_tftp.heap import limit_arenas
 from twisted_tftp.service import TFTPService, make_service
 from twisted_tftp.signals import signals
 
@@ -183,6 +184,7 @@ def makeService(options: Options) -> TFTPService:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+    limit_arenas()
     service = make_service(options.settings)
     signals.serve(reactor, service)
     return service
