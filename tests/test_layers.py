@@ -13,7 +13,7 @@ PACKAGE = Path(twisted_tftp.__file__).parent
 LAYERS = [
     ["twisted_tftp"],
     # words
-    ["errors", "netascii", "policy", "interfaces", "context"],
+    ["errors", "netascii", "policy", "interfaces", "context", "printable"],
     ["wire"],
     ["options"],
     # machines

@@ -17,7 +17,8 @@ from twisted_tftp.context import (
     TransferContext,
     TransferStatistics,
 )
-from twisted_tftp.transferlog import TransferLog, printable
+from twisted_tftp.printable import printable
+from twisted_tftp.transferlog import TransferLog
 
 
 class Log:

@@ -39,10 +39,10 @@ from twisted_tftp.errors import (
     TransferTimedOut,
 )
 from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE
+from twisted_tftp.printable import legible
 from twisted_tftp.progress import show_progress
 from twisted_tftp.stormcli import INTERRUPTED, LONGEST_STOP
 from twisted_tftp.streams import make_reader, make_writer
-from twisted_tftp.trace import legible
 from twisted_tftp.urls import PORT, parse_url
 
 #: Seconds at most for which a server may still ask for the last ACK again before the command ends.

@@ -29,11 +29,11 @@ from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress, endpoint
 from twisted_tftp.options import XID
 from twisted_tftp.policy import Policy, Retransmit
+from twisted_tftp.printable import printable
 from twisted_tftp.route import largest_blksize, numeric_address, resolve
 from twisted_tftp.session import Wiring
 from twisted_tftp.streams import StreamReader, StreamWriter
 from twisted_tftp.transfer.first_answer import KnownServer
-from twisted_tftp.transferlog import printable
 from twisted_tftp.urls import PORT, Location, parse_url
 from twisted_tftp.wiretap import LossyLink, Trace, TracedLink
 

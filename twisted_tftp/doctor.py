@@ -20,7 +20,7 @@ from twisted_tftp import netascii, wire
 from twisted_tftp.errors import IllegalOperation, TFTPError
 from twisted_tftp.net.udp import MAX_DATAGRAM
 from twisted_tftp.options import accept
-from twisted_tftp.trace import legible
+from twisted_tftp.printable import legible
 
 #: Sizes of blocks that are tried, and the window.
 BLKSIZES = (65464, 8192, 1468, 1428, 1024, 512)

@@ -9,7 +9,7 @@ from twisted.internet.task import LoopingCall
 
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.context import TransferStatistics
-from twisted_tftp.trace import legible
+from twisted_tftp.printable import legible
 
 #: Seconds between two looks.
 INTERVAL = 0.1

@@ -14,8 +14,8 @@ from twisted.internet.task import deferLater
 
 from twisted_tftp.client import TFTPClient, TransferResult
 from twisted_tftp.errors import FileNotFound
+from twisted_tftp.printable import legible
 from twisted_tftp.profiles import BootStep, Machine
-from twisted_tftp.trace import legible
 
 #: Of whom the slowest is told: half of all, 19 of 20, 99 of 100, all.
 PERCENTILES = (50, 95, 99, 100)

@@ -6,18 +6,7 @@ from collections.abc import Mapping
 
 from twisted_tftp import wire
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.transferlog import printable
-
-#: Characters of a text of a peer's that are shown.
-LONGEST = 300
-
-
-def legible(text: str) -> str:
-    """Return a text that may be a peer's in one line that no terminal acts on."""
-    shown = "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
-    return shown if len(shown) <= LONGEST else shown[:LONGEST] + "..."
+from twisted_tftp.printable import printable
 
 
 def describe(datagram: bytes | memoryview) -> str:

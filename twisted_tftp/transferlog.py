@@ -6,7 +6,6 @@ and told once a minute.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +15,7 @@ from zope.interface import implementer
 
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
+from twisted_tftp.printable import printable
 
 #: Seconds for which lines are gathered.
 GATHER = 0.1
@@ -24,25 +24,7 @@ GATHER = 0.1
 #: its configuration causes.
 FAILURES, MINUTE = 2000, 60.0
 
-#: Text that needs no escapes, as most names are.
-_PLAIN = re.compile(r"[ -!#-\[\]-~]*\Z")
-
 _QUIET = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
-
-
-def printable(text: str) -> str:
-    """Return `text` in one line of printable ASCII, everything else escaped.
-
-    File names and error texts come from the network: a line break in them would forge a line
-    of the log, an escape sequence would reach the reader's terminal.
-    """
-    if _PLAIN.match(text):
-        return text
-    octets = text.encode("utf-8", "surrogateescape")
-    return "".join(
-        chr(octet) if 0x20 <= octet < 0x7F and octet not in b'"\\' else f"\\x{octet:02x}"
-        for octet in octets
-    )
 
 
 @implementer(ITransferObserver)
