@@ -37,11 +37,11 @@ LAYERS = [
     ["overtaken"],
     ["net.links", "net.port", "net.client_ports"],
     ["session"],
-    ["transfers"],
+    ["transfers", "backends", "backends.lifecycle"],
     ["server"],
     ["testing"],
     # stores
-    ["backends", "backends.naming"],
+    ["backends.naming"],
     [
         "backends.beneath",
         "backends.cached",
@@ -61,6 +61,7 @@ LAYERS = [
     ["arguments"],
     ["config", "progress", "stormcli", "doctorcli"],
     ["service", "cli"],
+    ["make_service"],
     ["signals", "__main__"],
     ["tap"],
 ]

@@ -10,7 +10,7 @@ from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.backends.readonly import ReadOnlyBackend
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import AccessViolation, FileNotFound
-from twisted_tftp.interfaces import IFileBackend
+from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend
 
 CONTEXT = TransferContext(Endpoint("::1", 2000), None, Direction.READ, b"f", "octet", {})
 
@@ -49,3 +49,4 @@ def test_every_write_is_refused(name: str) -> None:
 def test_the_contract_is_kept() -> None:
     """It is a backend itself."""
     verifyObject(IFileBackend, ReadOnlyBackend(MemoryBackend()))
+    verifyObject(IBackendLifecycle, ReadOnlyBackend(MemoryBackend()))

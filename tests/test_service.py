@@ -13,16 +13,20 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import globalLogPublisher
+from zope.interface import implementer
 
 from tests.reactors import reactor, spin
 from twisted_tftp import service as service_module
 from twisted_tftp import wire
 from twisted_tftp.backends.filesystem import FilesystemBackend
 from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.backends.readonly import ReadOnlyBackend
 from twisted_tftp.config import Settings
 from twisted_tftp.context import Outcome
+from twisted_tftp.interfaces import IBackendLifecycle
+from twisted_tftp.make_service import make_service
 from twisted_tftp.policy import Policy
-from twisted_tftp.service import StartError, TFTPService, make_service
+from twisted_tftp.service import StartError, TFTPService
 from twisted_tftp.testing import Recorder
 from twisted_tftp.wire import Opcode
 
@@ -217,9 +221,54 @@ def test_missing_privilege_is_explained(reactor: Any, monkeypatch: pytest.Monkey
 
 def test_missing_root_is_said_before_anything_is_bound(reactor: Any, tmp_path: Path) -> None:
     """A root that is no directory is a mistake of the operator."""
-    service = TFTPService(FilesystemBackend(str(tmp_path / "no")), port=0, reactor=reactor)
-    with pytest.raises(StartError, match="is not a directory"):
-        service.startService()
+    backend = FilesystemBackend(str(tmp_path / "no"))
+    for each in (backend, ReadOnlyBackend(backend)):
+        service = TFTPService(each, port=0, reactor=reactor)
+        with pytest.raises(StartError, match="is not a directory"):
+            service.startService()
+
+
+@implementer(IBackendLifecycle)
+class Lively(MemoryBackend):
+    """A backend that notes what it is told, and fails at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self.stopping: Deferred[None] = Deferred()
+
+    def check(self) -> None:
+        self.told.append("check")
+
+    def start(self) -> None:
+        self.told.append("start")
+        raise OSError("a mistake")
+
+    def forget(self) -> None:
+        self.told.append("forget")
+
+    def stop(self) -> Deferred[None]:
+        self.told.append("stop")
+        return self.stopping
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_backend_is_told_when_its_service_starts_reloads_and_stops(
+    reactor: Any, is_wrapped: bool
+) -> None:
+    """The stop waits for it; a failure of the start is logged and stops nothing."""
+    backend = Lively()
+    wrapped = ReadOnlyBackend(backend) if is_wrapped else backend
+    service = TFTPService(wrapped, port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    service.reload()
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: "stop" in backend.told)
+    assert backend.told == ["check", "start", "forget", "stop"]
+    assert not stopped
+    backend.stopping.callback(None)
+    spin(reactor, lambda: stopped)
 
 
 def test_settings_become_a_service(tmp_path: Path) -> None:

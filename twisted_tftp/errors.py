@@ -25,6 +25,10 @@ class ErrorCode(IntEnum):
     OPTION_REFUSED = 8
 
 
+class BackendUnavailable(Exception):
+    """A backend can't serve files; the text says why in one line, for the operator."""
+
+
 class TFTPError(Exception):
     """A transfer failed; `code` and `message` are what the peer is told (code 0)."""
 

@@ -43,6 +43,37 @@ class IFileBackend(Interface):
         """
 
 
+class IBackendLifecycle(Interface):
+    """What a backend may do when its service starts, reloads and stops.
+
+    A backend need not provide it. One that wraps another backend provides it, and hands each call
+    on (L{twisted_tftp.backends.lifecycle.lifecycle_of}).
+    """
+
+    def check():  # type: ignore[no-untyped-def]
+        """Find out whether files can be served; called before the ports are bound.
+
+        @raise BackendUnavailable: they can't; its text is for the operator, in one line. The
+            service does not start then.
+        """
+
+    def start():  # type: ignore[no-untyped-def]
+        """Begin, such as with removing what a crash has left behind; the ports are bound.
+
+        @return: None, or a Deferred. Requests are served meanwhile. A failure is logged, and the
+            service goes on.
+        """
+
+    def forget():  # type: ignore[no-untyped-def]
+        """Forget what is remembered of the files: the operator has changed them (SIGHUP)."""
+
+    def stop():  # type: ignore[no-untyped-def]
+        """End; the last transfer is over.
+
+        @return: None, or a Deferred; the stop of the service waits for it. A failure is logged.
+        """
+
+
 class IFileReader(Interface):
     """An open file. A name that is replaced meanwhile does not change what is read."""
 

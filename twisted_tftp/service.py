@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import sys
 import time
@@ -14,12 +13,13 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_tftp.access import Access
 from twisted_tftp.alarms import Alarms
-from twisted_tftp.backends.filesystem import FilesystemBackend
-from twisted_tftp.config import Settings
+from twisted_tftp.backends.lifecycle import lifecycle_of
 from twisted_tftp.drops import Drops
+from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.net.links import LinkOpener
 from twisted_tftp.net.port import RequestPort, listen
 from twisted_tftp.policy import Policy
@@ -78,7 +78,7 @@ class TFTPService(Service):
     ) -> None:
         """Make a service; nothing is bound before it starts.
 
-        @param backend: an L{IFileBackend}.
+        @param backend: an L{IFileBackend}, and an L{IBackendLifecycle} where it wants to be one.
         @param port: the request port; 0 lets the system choose, see `ports`.
         @param host: addresses to listen on; none for all of IPv4 and IPv6.
         @param drain: seconds that running transfers have to finish when the service stops.
@@ -88,6 +88,7 @@ class TFTPService(Service):
         if reactor is None:
             from twisted.internet import reactor
         self._backend = backend
+        self._lifecycle = lifecycle_of(backend)
         self._port = port
         self._host = tuple(host)
         self._drain = drain
@@ -112,10 +113,12 @@ class TFTPService(Service):
     def privilegedStartService(self) -> None:
         """Bind, while there may still be the privilege to.
 
-        @raise StartError: the root is missing, or a port can't be bound.
+        @raise StartError: the backend can't serve, or a port can't be bound.
         """
-        if isinstance(self._backend, FilesystemBackend) and not os.path.isdir(self._backend.root):
-            raise StartError(f"tftp: root {self._backend.root!r} is not a directory")
+        try:
+            self._lifecycle.check()
+        except BackendUnavailable as error:
+            raise StartError(f"tftp: {error}") from None
         self._raise_descriptor_limit()
         for host in self._host or EVERYWHERE:
             try:
@@ -136,14 +139,8 @@ class TFTPService(Service):
         for port in self._ports:
             address = port.getHost()
             self._log.info("serving on {host} port {port}", host=address.host, port=address.port)
-        if isinstance(self._backend, FilesystemBackend):
-            sweeping = self._backend.sweep()
-            sweeping.addCallback(self._swept)
-            sweeping.addErrback(lambda failure: self._log.failure("no sweep", failure=failure))
-
-    def _swept(self, count: int) -> None:
-        if count:
-            self._log.info("removed {count} uploads that a crash had cut off", count=count)
+        started = maybeDeferred(self._lifecycle.start)
+        started.addErrback(self._log_failure, "the backend's start failed")
 
     def stopService(self) -> Deferred[None]:
         """Refuse new requests; fire when running transfers are done or `drain` has passed."""
@@ -162,6 +159,8 @@ class TFTPService(Service):
         running.addBoth(lambda _: self._cancel_all())
         running.addBoth(lambda _: closed.append(self._close_ports()))
         running.addBoth(lambda _: DeferredList(closed))
+        running.addBoth(lambda _: maybeDeferred(self._lifecycle.stop))
+        running.addErrback(self._log_failure, "the backend's stop failed")
         running.addBoth(lambda _: self._opener.close())
         running.addBoth(lambda _: self._flush_log())
         return running
@@ -173,10 +172,8 @@ class TFTPService(Service):
             self._awaited.cancel()
 
     def reload(self) -> None:
-        """Have the backend forget what it remembers of the files, if it has a `forget`."""
-        forget = getattr(self._backend, "forget", None)
-        if forget is not None:
-            forget()
+        """Have the backend forget what it remembers of the files."""
+        self._lifecycle.forget()
 
     def _cancel_all(self) -> Deferred[None]:
         """End what still runs; fire when its files are released, or soon all the same."""
@@ -185,6 +182,9 @@ class TFTPService(Service):
             limit = self._reactor.callLater(self._grace, released.cancel)
             released.addBoth(lambda _: limit.active() and limit.cancel())
         return released
+
+    def _log_failure(self, failure: Failure, text: str) -> None:
+        self._log.failure(text, failure=failure)
 
     def _flush_log(self) -> None:
         self._drops.flush()
@@ -229,20 +229,6 @@ class TFTPService(Service):
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
-
-
-def make_service(settings: Settings) -> TFTPService:
-    """Return the service that `settings` describe."""
-    return TFTPService(
-        FilesystemBackend(
-            settings.root, settings.write, cache=settings.cache, quota=settings.upload_quota
-        ),
-        port=settings.port,
-        host=settings.host,
-        drain=settings.drain,
-        policy=settings.policy,
-        observer=TransferLog(settings.verbose),
-    )
 
 
 def _family_is_missing(error: Any) -> bool:

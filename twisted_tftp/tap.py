@@ -14,7 +14,8 @@ from twisted_tftp import __version__
 from twisted_tftp.alarms import use_monotonic_time
 from twisted_tftp.config import settings
 from twisted_tftp.heap import limit_arenas
-from twisted_tftp.service import TFTPService, make_service
+from twisted_tftp.make_service import make_service
+from twisted_tftp.service import TFTPService
 from twisted_tftp.signals import signals
 
 #: Title, then (option, placeholder of its value or None for a flag, text).

@@ -30,8 +30,13 @@ from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.backends.quota import Quota
 from twisted_tftp.backends.upload import Upload, sweep
 from twisted_tftp.context import TransferContext
-from twisted_tftp.errors import AccessViolation
-from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
+from twisted_tftp.errors import AccessViolation, BackendUnavailable
+from twisted_tftp.interfaces import (
+    IBackendLifecycle,
+    IFileBackend,
+    IFileReader,
+    IFileWriter,
+)
 
 #: Octets of an upload that are given to a thread at a time, and held before the client waits.
 FLUSH, HOLD = 256 * 1024, 1024 * 1024
@@ -62,9 +67,11 @@ LAST_WAIT = 2.0
 InThread = Callable[..., Deferred[Any]]
 
 
-@implementer(IFileBackend)
+@implementer(IFileBackend, IBackendLifecycle)
 class FilesystemBackend:
     """The regular files beneath the directory `root`."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -168,8 +175,27 @@ class FilesystemBackend:
             lambda upload: FilesystemWriter(upload, in_thread, self._write_behind),
         )
 
+    def check(self) -> None:
+        """Find out whether the root is there.
+
+        @raise BackendUnavailable: it is no directory.
+        """
+        if not os.path.isdir(self.root):
+            raise BackendUnavailable(f"root {self.root!r} is not a directory")
+
+    def start(self) -> Deferred[None]:
+        """Remove what a crash has left of uploads."""
+        return self.sweep().addCallback(self._swept)
+
+    def _swept(self, count: int) -> None:
+        if count:
+            self._log.info("removed {count} uploads that a crash had cut off", count=count)
+
+    def stop(self) -> None:
+        """Do nothing: the threads end with the process."""
+
     def forget(self) -> None:
-        """Look at everything anew: contents, the kind of the file system, the room in the tree."""
+        """Forget contents, the kind of the file system, and the room in the tree."""
         self._cached.forget()
         self._contents = Contents(self._cache)
         self._open_files.clear()

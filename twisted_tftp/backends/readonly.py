@@ -6,28 +6,24 @@ from typing import Any, NoReturn
 
 from zope.interface import implementer
 
+from twisted_tftp.backends.lifecycle import lifecycle_of
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation
-from twisted_tftp.interfaces import IFileBackend
+from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend
 
 
-@implementer(IFileBackend)
+@implementer(IFileBackend, IBackendLifecycle)
 class ReadOnlyBackend:
     """Serve the reads of `backend`."""
 
     def __init__(self, backend: Any) -> None:
         """Wrap an L{IFileBackend}."""
         self.backend = backend
+        self._lifecycle = lifecycle_of(backend)
 
     def open_reader(self, path: str, context: TransferContext) -> Any:
         """Ask the backend."""
         return self.backend.open_reader(path, context)
-
-    def forget(self) -> None:
-        """Have the backend forget what it remembers, if it can."""
-        forget = getattr(self.backend, "forget", None)
-        if forget is not None:
-            forget()
 
     def open_writer(self, path: str, context: TransferContext) -> NoReturn:
         """Refuse.
@@ -35,3 +31,22 @@ class ReadOnlyBackend:
         @raise AccessViolation: always.
         """
         raise AccessViolation("this server does not accept files")
+
+    def check(self) -> None:
+        """Have the backend find out whether it can serve.
+
+        @raise BackendUnavailable: it can't.
+        """
+        self._lifecycle.check()
+
+    def start(self) -> Any:
+        """Have the backend begin."""
+        return self._lifecycle.start()
+
+    def forget(self) -> None:
+        """Have the backend forget what it remembers."""
+        self._lifecycle.forget()
+
+    def stop(self) -> Any:
+        """Have the backend end."""
+        return self._lifecycle.stop()
