@@ -401,6 +401,23 @@ def test_the_example_application_serves_read_only(root: Path, tmp_path: Path, pe
     assert not daemon.errors
 
 
+def test_the_example_application_does_not_start_without_its_root(tmp_path: Path) -> None:
+    """It wraps its backend, and says what is wrong all the same."""
+    environment = dict(os.environ, TFTP_ROOT=str(tmp_path / "no"), PYTHONPATH=str(CHECKOUT))
+    environment["TFTP_PORT"] = str(free_port())
+    done = subprocess.run(
+        [str(TWISTD), "-noy", str(CHECKOUT / "tftp.tac"), "--pidfile="],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 1
+    assert f"root {str(tmp_path / 'no')!r} is not a directory" in done.stderr
+    assert "serving" not in done.stdout
+
+
 class CheckoutDaemon(Daemon):
     """A daemon that is started in a checkout of the repository."""
 
