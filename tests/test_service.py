@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tests.reactors import reactor, spin
@@ -59,6 +59,46 @@ def test_descriptors_are_asked_for_where_that_is_allowed(
         globalLogPublisher.removeObserver(events.append)
     assert asked == ([] if refused else [30_200])
     assert [event["limit"] for event in events] == ([1024] if refused else [])
+
+
+@pytest.mark.parametrize(("limit", "level"), [(1024, LogLevel.warn), (4096, LogLevel.info)])
+def test_few_descriptors_are_a_warning_below_a_thousand_transfers(
+    limit: int, level: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line says how many transfers are possible, and what to do."""
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        TFTPService(MemoryBackend({}))._raise_descriptor_limit()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    (event,) = events
+    assert event["log_level"] is level
+    assert event["possible"] == (limit - 200) // 3
+    text = formatEvent(event)
+    assert text is not None
+    assert "ulimit -n" in text
+
+
+def test_each_address_is_announced_once(reactor: Any) -> None:
+    """By the service, with its port."""
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    service = TFTPService(
+        MemoryBackend({}), port=0, host=["127.0.0.1", "127.0.0.2"], reactor=reactor
+    )
+    try:
+        service.startService()
+        ports = [port.getHost().port for port in service.ports]
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    lines = [formatEvent(event) or "" for event in events]
+    for port in ports:
+        assert sum(str(port) in line for line in lines) == 1
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: stopped)
 
 
 class Running:

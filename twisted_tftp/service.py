@@ -41,6 +41,10 @@ GRACE, LEAST_GRACE = 10.0, 1.0
 DESCRIPTORS, OTHER_DESCRIPTORS = 3, 200
 
 
+#: Transfers at once that are enough for most farms.
+PLENTY_OF_TRANSFERS = 1000
+
+
 class StartError(SystemExit, Exception):
     """The service can't start, and says why in one line.
 
@@ -219,11 +223,15 @@ class TFTPService(Service):
             except (OSError, ValueError):  # a sandbox without the system call
                 limit = soft
         if limit < wanted:
-            self._log.warn(
-                "max-transfers {transfers} needs {wanted} descriptors, and {limit} are allowed",
-                transfers=self._policy.max_transfers,
-                wanted=wanted,
+            possible = max(0, limit - OTHER_DESCRIPTORS) // DESCRIPTORS
+            tell = self._log.info if possible >= PLENTY_OF_TRANSFERS else self._log.warn
+            tell(
+                "{limit} descriptors are enough for {possible} transfers; for {wanted_transfers} "
+                "(max-transfers) allow {wanted}: ulimit -n, or LimitNOFILE= in a systemd unit",
                 limit=limit,
+                possible=possible,
+                wanted_transfers=self._policy.max_transfers,
+                wanted=wanted,
             )
 
     def _close_ports(self) -> Deferred[Any]:

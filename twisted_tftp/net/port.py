@@ -87,6 +87,24 @@ class RequestPort(udp.Port):
         _enlarge(sock, socket.SO_RCVBUF, _SO_RCVBUFFORCE)
         return sock
 
+    def startListening(self) -> None:
+        """Bind, and begin to read.
+
+        Twisted's own method writes a line to the log too, beside the one of the service.
+
+        @raise CannotListenError: the port can't be bound.
+        """
+        try:
+            sock = self.createInternetSocket()
+            sock.bind((self.interface, self.port))
+        except OSError as error:
+            raise CannotListenError(self.interface, self.port, error) from error
+        self._realPortNumber = sock.getsockname()[1]
+        self.connected = 1
+        self.socket = sock
+        self.fileno = sock.fileno  # type: ignore[method-assign]
+        self._connectToProtocol()
+
     def startReading(self) -> None:
         """Wait for requests where the transfers wait, so that one loop serves them all."""
         if self._hub is not None:
