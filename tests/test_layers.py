@@ -37,11 +37,11 @@ LAYERS = [
     ["overtaken"],
     ["net.links", "net.port", "net.client_ports"],
     ["session"],
-    ["transfers", "backends", "backends.lifecycle"],
+    ["transfers"],
     ["server"],
     ["testing"],
     # stores
-    ["backends.naming"],
+    ["backends", "backends.naming"],
     [
         "backends.beneath",
         "backends.cached",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from zope.interface import Attribute, Interface
+from typing import Any
+
+from zope.interface import Attribute, Interface, implementer
 
 # Zope's interfaces are called without self.
 
@@ -47,7 +49,7 @@ class IBackendLifecycle(Interface):
     """What a backend may do when its service starts, reloads and stops.
 
     A backend need not provide it. One that wraps another backend provides it, and hands each call
-    on (L{twisted_tftp.backends.lifecycle.lifecycle_of}).
+    on (L{lifecycle_of}).
     """
 
     def check():  # type: ignore[no-untyped-def]
@@ -72,6 +74,28 @@ class IBackendLifecycle(Interface):
 
         @return: None, or a Deferred; the stop of the service waits for it. A failure is logged.
         """
+
+
+@implementer(IBackendLifecycle)
+class NoLifecycle:
+    """The lifecycle of a backend that has nothing to do at any of these moments."""
+
+    def check(self) -> None:
+        """Find nothing wrong."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def forget(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+
+def lifecycle_of(backend: Any) -> Any:
+    """Return what has the methods of L{IBackendLifecycle} for `backend`: itself, or a stand-in."""
+    return backend if IBackendLifecycle.providedBy(backend) else NoLifecycle()
 
 
 class IFileReader(Interface):

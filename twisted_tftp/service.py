@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.access import Access
 from twisted_tftp.alarms import Alarms
-from twisted_tftp.backends.lifecycle import lifecycle_of
 from twisted_tftp.drops import Drops
 from twisted_tftp.errors import BackendUnavailable
+from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.links import LinkOpener
 from twisted_tftp.net.port import RequestPort, listen
 from twisted_tftp.policy import Policy

@@ -6,10 +6,9 @@ from typing import Any, NoReturn
 
 from zope.interface import implementer
 
-from twisted_tftp.backends.lifecycle import lifecycle_of
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation
-from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend
+from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, lifecycle_of
 
 
 @implementer(IFileBackend, IBackendLifecycle)
