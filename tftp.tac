@@ -8,13 +8,12 @@ import os
 from twisted.application.service import Application
 from twisted.internet import reactor
 
-from twisted_tftp.alarms import use_monotonic_time
-from twisted_tftp.backends.filesystem import FilesystemBackend
-from twisted_tftp.backends.readonly import ReadOnlyBackend
-from twisted_tftp.heap import limit_arenas
+from twisted_tftp.backends import FilesystemBackend, ReadOnlyBackend
 from twisted_tftp.policy import Policy
-from twisted_tftp.service import TFTPService
-from twisted_tftp.signals import signals
+from twisted_tftp.server import TFTPService
+from twisted_tftp.server.process_memory import limit_arenas
+from twisted_tftp.server.signals import signals
+from twisted_tftp.session.deadlines import use_monotonic_time
 
 root = os.environ.get("TFTP_ROOT", ".")
 port = int(os.environ.get("TFTP_PORT", "6969"))

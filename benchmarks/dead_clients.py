@@ -24,8 +24,8 @@ from benchmarks.honest import Comparison, WrongOctets
 from benchmarks.ring import RingClient, WrongAnswers, is_wrong
 from benchmarks.servers import HOST
 from benchmarks.slow import DELAY, SLOW, slow_threads
-from twisted_tftp import wire
 from twisted_tftp.errors import FileNotFound
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.first_answer import KnownServer, XidSupport
 
 #: What the honest clients ask for, and so do some of the dead ones.

@@ -11,8 +11,8 @@ def run_quiet(root: str, host: str, port: int) -> None:
     """Serve `root` with this server and an observer that says nothing, until killed."""
     from twisted.internet import reactor
 
-    from twisted_tftp.backends.filesystem import FilesystemBackend
-    from twisted_tftp.service import TFTPService
+    from twisted_tftp.backends import FilesystemBackend
+    from twisted_tftp.server import TFTPService
 
     class Silence:
         def started(self, statistics: object) -> None:

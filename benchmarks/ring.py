@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.honest import WrongOctets
-from twisted_tftp import wire
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.net.links import ClientLink
 from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, SocketAddress
-from twisted_tftp.trace import describe
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.describe import describe
 
 #: Datagrams of a transfer that are kept.
 KEPT = 10

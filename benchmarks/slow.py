@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 
-from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.context import TransferContext
 
 #: What a name begins with whose file takes its time to open; the rest is the file's name.

@@ -13,9 +13,9 @@ from twisted.application.service import Application
 from twisted.internet import reactor
 
 from benchmarks.slow import SlowBackend
-from twisted_tftp.heap import limit_arenas
 from twisted_tftp.policy import Policy
-from twisted_tftp.service import TFTPService
+from twisted_tftp.server import TFTPService
+from twisted_tftp.server.process_memory import limit_arenas
 
 state = os.environ["SOAK_STATE"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fuzz.inputs import Input
-from twisted_tftp import wire
 from twisted_tftp.policy import Rollover
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.receiver import LONGEST_DALLY, Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
 from twisted_tftp.transfer.step import Step

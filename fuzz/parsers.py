@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 
 from fuzz.inputs import Input
-from twisted_tftp import netascii, options, wire
 from twisted_tftp.errors import IllegalOperation, OptionRefused, TFTPError, from_wire
 from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE, Policy, Rollover
-from twisted_tftp.trace import describe
+from twisted_tftp.protocol import netascii, options, wire
+from twisted_tftp.protocol.describe import describe
 
 
 def request(data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuzz import machines, server
-from twisted_tftp import wire
+from twisted_tftp.protocol import wire
 
 
 def _requests() -> Iterator[bytes]:

@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 
 from fuzz.inputs import Input
-from twisted_tftp import wire
-from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import Policy, Retransmit, Rollover
+from twisted_tftp.protocol import wire
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
 FILES = {

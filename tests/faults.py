@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted_tftp import wire
+from twisted_tftp.protocol import wire
 
 #: Takes a datagram to where it goes.
 Deliver = Callable[[bytes], None]

@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import DatagramProtocol
 
 from tests.faults import Deliver, Faults, Way
-from twisted_tftp import wire
 from twisted_tftp.net.udp import MAX_DATAGRAM
+from twisted_tftp.protocol import wire
 
 Address = tuple[str, int]
 

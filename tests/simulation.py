@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from twisted_tftp import wire
 from twisted_tftp.policy import Rollover
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
 from twisted_tftp.transfer.step import Step

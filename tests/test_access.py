@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from twisted_tftp import access
-from twisted_tftp.access import Askers, Networks, RateLimit, parse_address, source_prefix
-from twisted_tftp.drops import Drops
+from twisted_tftp.server import access
+from twisted_tftp.server.access import Askers, Networks, RateLimit, parse_address, source_prefix
+from twisted_tftp.server.drop_log import Drops
 
 
 def networks(*texts: str) -> list[Any]:

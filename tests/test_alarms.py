@@ -7,7 +7,7 @@ import random
 import pytest
 from twisted.internet.task import Clock
 
-from twisted_tftp.alarms import KEPT, LATEST, MANY, Alarms
+from twisted_tftp.session.deadlines import KEPT, LATEST, MANY, Alarms
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon
-from twisted_tftp import wire
-from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.policy import Policy
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.wire import Opcode
 from twisted_tftp.testing import MemoryNetwork
-from twisted_tftp.wire import Opcode
 
 FILES = {"file": bytes(100_000), "small": b"x", "empty": b""}
 
@@ -108,7 +108,7 @@ def test_reply_to_another_server_is_not_answered_by_it(
     forged: str, single: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What we send to a server whose address was forged, a server like us takes in silence."""
-    monkeypatch.setattr("twisted_tftp.server.RequestPort", object)
+    monkeypatch.setattr("twisted_tftp.server.protocol.RequestPort", object)
     other = MemoryNetwork(MemoryBackend(FILES, "create"), Policy(single_port=single))
     for datagram in answers(FORGED[forged]):
         other.server.received(datagram, ("192.0.2.68", 69 if single else 30000), LOCAL)

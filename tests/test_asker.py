@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from twisted_tftp import wire
 from twisted_tftp.errors import TransferTimedOut
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.asker import Asker, AskerState
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.backends.beneath import MAX_LINKS, find
+from twisted_tftp.backends.filesystem.path_walk import MAX_LINKS, find
 from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError, from_os_error
 
 SECRET = b"SECRET"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from twisted_tftp.backends.cached import CachedOpener
+from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
 
@@ -169,7 +169,9 @@ def test_a_file_system_that_may_wait_is_left_to_threads(
     root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Networks and FUSE wait in open() itself, whatever is in memory."""
-    monkeypatch.setattr("twisted_tftp.backends.cached._type_of", lambda device: kind)
+    monkeypatch.setattr(
+        "twisted_tftp.backends.filesystem.kernel_lookup._type_of", lambda device: kind
+    )
     os.stat(root / "sub" / "file")
     assert opened(learnt(root), "sub/file") is None
 

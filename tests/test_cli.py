@@ -23,8 +23,9 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon, free_port
-from twisted_tftp import __version__, wire
-from twisted_tftp.arguments import local_address
+from twisted_tftp import __version__
+from twisted_tftp.cli.arguments import local_address
+from twisted_tftp.protocol import wire
 
 HOST = "127.0.0.1"
 FILE = bytes(range(256)) * 1000

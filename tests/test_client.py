@@ -20,9 +20,11 @@ from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from tests.reactors import outcome, reactor, spin
-from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
-from twisted_tftp.client import TFTPClient, TransferResult, download, upload
+from twisted_tftp.client.client import TFTPClient, TransferResult, download, upload
+from twisted_tftp.client.resolve import largest_blksize
+from twisted_tftp.client.streams import make_reader
+from twisted_tftp.client.urls import BadURL, Location, parse_url
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
     AccessViolation,
@@ -39,11 +41,9 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.policy import Policy
-from twisted_tftp.route import largest_blksize
-from twisted_tftp.service import TFTPService
-from twisted_tftp.streams import make_reader
+from twisted_tftp.protocol import wire
+from twisted_tftp.server import TFTPService
 from twisted_tftp.testing import Recorder
-from twisted_tftp.urls import BadURL, Location, parse_url
 
 __all__ = ["reactor"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.config import Settings, settings
+from twisted_tftp.config.settings import Settings, settings
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
 V4, V6 = ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::1/128")

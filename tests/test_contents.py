@@ -18,10 +18,10 @@ from twisted.internet.defer import Deferred, execute
 from twisted.python.failure import Failure
 
 from tests.test_cached import needs_openat2
-from twisted_tftp.backends import filesystem
-from twisted_tftp.backends.cached import Found
-from twisted_tftp.backends.contents import LIFE, OVERHEAD, SETTLED, SMALL, Contents
-from twisted_tftp.backends.filesystem import CHUNK, FilesystemBackend, FilesystemReader
+from twisted_tftp.backends.filesystem import backend as filesystem
+from twisted_tftp.backends.filesystem.backend import CHUNK, FilesystemBackend, FilesystemReader
+from twisted_tftp.backends.filesystem.content_cache import LIFE, OVERHEAD, SETTLED, SMALL, Contents
+from twisted_tftp.backends.filesystem.kernel_lookup import Found
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
 

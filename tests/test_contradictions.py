@@ -13,8 +13,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 
 from tests.reactors import outcome, reactor, spin
-from twisted_tftp import held_writer, wire
-from twisted_tftp.client import TFTPClient
+from twisted_tftp.client import TFTPClient, held_writer
 from twisted_tftp.errors import (
     AnswerNotConfirmed,
     AnswersContradict,
@@ -28,6 +27,7 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.udp import open_socket
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer import first_answer
 
 __all__ = ["reactor"]

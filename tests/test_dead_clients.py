@@ -19,7 +19,7 @@ from benchmarks.dead_clients import DEAD, Case, DeadClients, requests
 from benchmarks.dead_sockets import DeadSocket, TakenPorts
 from benchmarks.slow import DELAY, SLOW, SlowBackend, slow_threads
 from tests.reactors import outcome, reactor
-from twisted_tftp import wire
+from twisted_tftp.protocol import wire
 from twisted_tftp.testing import MemoryNetwork
 
 __all__ = ["reactor"]

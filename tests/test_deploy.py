@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from twisted_tftp.policy import Policy
-from twisted_tftp.service import DESCRIPTORS, GRACE, OTHER_DESCRIPTORS
+from twisted_tftp.server.service import DESCRIPTORS, GRACE, OTHER_DESCRIPTORS
 from twisted_tftp.tap import Options
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "systemd"

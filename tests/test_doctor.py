@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon, free_port
-from twisted_tftp import wire
-from twisted_tftp.doctor import Doctor, Finding, Verdict, worst
+from twisted_tftp.protocol import wire
+from twisted_tftp.tools.doctor import Doctor, Finding, Verdict, worst
 
 HOST = "127.0.0.1"
 

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from tests.faults import Faults
 from tests.virtual import SERVER, Network, NetworkClient, Store, StoreReader, StoreWriter
-from twisted_tftp.client import TransferResult
+from twisted_tftp.client.client import TransferResult
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy, Retransmit
 

@@ -426,7 +426,7 @@ from zope.interface import implementer
 from twisted_tftp.backends.memory import MemoryReader
 from twisted_tftp.interfaces import IFileBackend
 from twisted_tftp.policy import Policy
-from twisted_tftp.service import TFTPService
+from twisted_tftp.server import TFTPService
 
 class Bug(Exception):
     pass

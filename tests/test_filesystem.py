@@ -22,9 +22,8 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from twisted_tftp.backends import filesystem
-from twisted_tftp.backends.cached import CachedOpener
-from twisted_tftp.backends.filesystem import (
+from twisted_tftp.backends.filesystem import backend as filesystem
+from twisted_tftp.backends.filesystem.backend import (
     AT_ONCE,
     CHUNK,
     FLUSH,
@@ -33,6 +32,7 @@ from twisted_tftp.backends.filesystem import (
     FilesystemReader,
     FilesystemWriter,
 )
+from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import (
     AccessViolation,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from twisted_tftp import wire
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.first_answer import (
     DOUBT_WITHOUT_ROUND_TRIP,
     LEAST_DOUBT,

@@ -12,12 +12,12 @@ import pytest
 import fuzz.__main__
 from fuzz.seeds import SEEDS
 from fuzz.targets import CORPUS, TARGETS
-from twisted_tftp import netascii, options, wire
+from twisted_tftp.protocol import netascii, options, wire
+from twisted_tftp.session.netascii_files import NetasciiReader
 from twisted_tftp.testing import MemoryLink
 from twisted_tftp.transfer import receiver, sender
 from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
-from twisted_tftp.translate import NetasciiReader
 
 FILES = {name: sorted((CORPUS / name).iterdir()) for name in TARGETS}
 

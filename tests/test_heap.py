@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from twisted_tftp.heap import ARENAS
+from twisted_tftp.server.process_memory import ARENAS
 
 #: Allocates in many threads at once, and prints how many arenas there are then. Those of threads
 #: begin at multiples of 64 MiB.
 PROGRAM = """
 import re, threading
-from twisted_tftp.heap import limit_arenas
+from twisted_tftp.server.process_memory import limit_arenas
 if {limited}:
     limit_arenas()
 together = threading.Barrier(16)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from twisted_tftp import held_writer
-from twisted_tftp.held_writer import HeldWriter, Hold
+from twisted_tftp.client import held_writer
+from twisted_tftp.client.held_writer import HeldWriter, Hold
 
 
 class Sink:

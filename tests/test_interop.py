@@ -21,7 +21,7 @@ from benchmarks.servers import Running, Unavailable, servers, start
 from tests.daemon import free_port
 from tests.reactors import reactor, spin
 from tests.test_client import outcome, settle
-from twisted_tftp.client import TFTPClient, TransferResult
+from twisted_tftp.client.client import TFTPClient, TransferResult
 from twisted_tftp.errors import FileNotFound, TFTPError
 
 __all__ = ["reactor"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
-from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists, FileNotFound
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.netascii import Decoder, encode
+from twisted_tftp.protocol.netascii import Decoder, encode
 
 #: Octets in which line ends and NULs are frequent.
 TEXTS = st.lists(

@@ -22,7 +22,7 @@ from tests.daemon import LOOPBACK, Daemon
 from tests.faults import Faults
 from tests.reactors import reactor, spin
 from tests.relay import Relay
-from twisted_tftp.client import TFTPClient, TransferResult
+from twisted_tftp.client.client import TFTPClient, TransferResult
 from twisted_tftp.errors import TFTPError
 
 __all__ = ["reactor"]

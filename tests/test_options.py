@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp import options as options_module
-from twisted_tftp import wire
 from twisted_tftp.errors import ErrorCode, OptionRefused
-from twisted_tftp.options import Grant, accept, announced_size, negotiate
 from twisted_tftp.policy import Policy, Rollover
+from twisted_tftp.protocol import options as options_module
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.options import Grant, accept, announced_size, negotiate
 
 DEFAULT = Policy()
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from twisted_tftp.overtaken import MOST_PEERS, MOST_REQUESTS, REMEMBERED_FOR, OvertakenRequests
+from twisted_tftp.server.overtaken import (
+    MOST_PEERS,
+    MOST_REQUESTS,
+    REMEMBERED_FOR,
+    OvertakenRequests,
+)
 
 PEER = ("192.0.2.1", 4000)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.profiles import PROFILES, BadProfile, BootStep, Machine, parse_profile
+from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, Machine, parse_profile
 
 
 @pytest.mark.parametrize("name", PROFILES)

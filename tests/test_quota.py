@@ -11,9 +11,9 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 
 from tests.test_filesystem import asking, leftovers, refusal, upload, value
-from twisted_tftp.backends import quota as quota_module
-from twisted_tftp.backends.filesystem import FilesystemBackend
-from twisted_tftp.backends.quota import Quota
+from twisted_tftp.backends import FilesystemBackend
+from twisted_tftp.backends.filesystem import quota as quota_module
+from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.errors import DiskFull
 
 

@@ -22,8 +22,8 @@ from twisted.internet.defer import maybeDeferred
 
 from tests.daemon import TIMEOUT
 from tests.test_filesystem import asking, value
-from twisted_tftp.backends import cached
-from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.backends import FilesystemBackend
+from twisted_tftp.backends.filesystem import kernel_lookup as cached
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import TFTPError
 

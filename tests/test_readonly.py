@@ -6,8 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from twisted_tftp.backends.memory import MemoryBackend
-from twisted_tftp.backends.readonly import ReadOnlyBackend
+from twisted_tftp.backends import MemoryBackend, ReadOnlyBackend
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import AccessViolation, FileNotFound
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend

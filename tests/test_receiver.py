@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from twisted_tftp import wire
 from twisted_tftp.errors import ErrorCode, TransferTimedOut
 from twisted_tftp.policy import Rollover
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing

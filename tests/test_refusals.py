@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from tests.reactors import reactor, spin
-from twisted_tftp import wire
-from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.context import Outcome
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.policy import Policy
-from twisted_tftp.server import TFTPServer
-from twisted_tftp.service import TFTPService
+from twisted_tftp.protocol import wire
+from twisted_tftp.server import TFTPServer, TFTPService
 from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]

@@ -15,10 +15,10 @@ from twisted.internet.defer import maybeDeferred
 from benchmarks.honest import Comparison, WrongOctets
 from benchmarks.ring import DESCRIBED, KEPT, RingClient, WrongAnswers, is_wrong
 from tests.reactors import outcome, reactor, spin
-from twisted_tftp.backends.memory import MemoryBackend
+from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.service import TFTPService
-from twisted_tftp.wire import DATA_HEADERS
+from twisted_tftp.protocol.wire import DATA_HEADERS
+from twisted_tftp.server import TFTPService
 
 __all__ = ["reactor"]
 

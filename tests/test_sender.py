@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from twisted_tftp import wire
 from twisted_tftp.errors import TransferTimedOut
 from twisted_tftp.policy import Rollover
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing

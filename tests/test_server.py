@@ -11,17 +11,17 @@ from twisted.internet import udp
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
-from twisted_tftp import options as options_module
-from twisted_tftp import server as server_module
-from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
 from twisted_tftp.errors import AccessViolation, TFTPError
-from twisted_tftp.net.port import MAX_REQUEST
+from twisted_tftp.net.request_port import MAX_REQUEST
 from twisted_tftp.policy import Policy, Retransmit
-from twisted_tftp.server import Session, TFTPServer
+from twisted_tftp.protocol import options as options_module
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.wire import Opcode
+from twisted_tftp.server import protocol as server_module
+from twisted_tftp.server.protocol import Session, TFTPServer
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
-from twisted_tftp.wire import Opcode
 
 PEER = ("192.0.2.1", 4000)
 LOCAL = ("192.0.2.69", 69)
@@ -557,7 +557,7 @@ class SharedPort:
 
 
 def single_port_network(monkeypatch: pytest.MonkeyPatch) -> tuple[MemoryNetwork, SharedPort]:
-    monkeypatch.setattr("twisted_tftp.server.RequestPort", SharedPort)
+    monkeypatch.setattr("twisted_tftp.server.protocol.RequestPort", SharedPort)
     net = network(single_port=True)
     port = SharedPort()
     net.server.makeConnection(port)  # type: ignore[arg-type]
@@ -811,7 +811,7 @@ def test_writes_that_dally_give_their_sockets_to_new_requests(
 
 def test_writes_that_dally_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of tiny uploads does not hold a socket each for many seconds."""
-    monkeypatch.setattr("twisted_tftp.transfers.MAX_DALLYING", 2)
+    monkeypatch.setattr("twisted_tftp.server.transfers.MAX_DALLYING", 2)
     net = network(MemoryBackend({}, "overwrite"))
     for number in range(5):
         net.store(f"f{number}", b"x")

@@ -16,19 +16,17 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tests.reactors import reactor, spin
-from twisted_tftp import service as service_module
-from twisted_tftp import wire
-from twisted_tftp.backends.filesystem import FilesystemBackend
-from twisted_tftp.backends.memory import MemoryBackend
-from twisted_tftp.backends.readonly import ReadOnlyBackend
-from twisted_tftp.config import Settings
+from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
+from twisted_tftp.config.service import make_service
+from twisted_tftp.config.settings import Settings
 from twisted_tftp.context import Outcome
 from twisted_tftp.interfaces import IBackendLifecycle
-from twisted_tftp.make_service import make_service
 from twisted_tftp.policy import Policy
-from twisted_tftp.service import StartError, TFTPService
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.wire import Opcode
+from twisted_tftp.server import service as service_module
+from twisted_tftp.server.service import StartError, TFTPService
 from twisted_tftp.testing import Recorder
-from twisted_tftp.wire import Opcode
 
 __all__ = ["reactor"]
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
-from twisted_tftp import wire
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.context import Outcome, TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull
 from twisted_tftp.policy import Policy, Retransmit, Rollover
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.wire import Opcode
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
-from twisted_tftp.wire import Opcode
 
 FILE = bytes(range(256)) * 8
 
@@ -32,7 +32,7 @@ def network(backend: Any = None, **policy: Any) -> MemoryNetwork:
 @pytest.fixture
 def no_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each window be read by itself."""
-    monkeypatch.setattr("twisted_tftp.server.READ_AHEAD", 0)
+    monkeypatch.setattr("twisted_tftp.server.protocol.READ_AHEAD", 0)
 
 
 def error_of(link: MemoryLink) -> tuple[int, str]:

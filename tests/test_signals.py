@@ -187,7 +187,7 @@ def test_second_stop_does_not_wait_for_a_disk(kind: type[Daemon], root: Path, pe
 EMBEDDED = """
 import os, sys, time
 from twisted.internet import reactor
-from twisted_tftp.backends.filesystem import FilesystemBackend
+from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 
 def hang(descriptor):

@@ -18,10 +18,10 @@ from tests.faults import Faults, Way
 from tests.test_endpoints import nothing_logged, octets
 from tests.virtual import CLIENT, SERVER, Address, Network, NetworkClient, Store, StoreReader
 from tests.virtual import StoreWriter as LocalWriter
-from twisted_tftp import wire
 from twisted_tftp.errors import FileNotFound, TFTPError
 from twisted_tftp.policy import Policy
-from twisted_tftp.wire import Opcode
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.wire import Opcode
 
 #: The port that all of them have.
 PORT = 30000

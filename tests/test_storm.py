@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.daemon import Daemon, free_port
-from twisted_tftp.storm import percentiles
+from twisted_tftp.tools.storm import percentiles
 
 HOST = "127.0.0.1"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from twisted_tftp import wire
 from twisted_tftp.errors import ErrorCode
 from twisted_tftp.net.strangers import REMEMBERED, Strangers
+from twisted_tftp.protocol import wire
 
 
 class Sent:

@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from tests.reactors import outcome, reactor, spin
-from twisted_tftp.streams import (
+from twisted_tftp.client.streams import (
     PipeReader,
     PipeWriter,
     StreamReader,

@@ -11,7 +11,7 @@ from twisted.plugin import getPlugins
 
 from twisted_tftp import __version__
 from twisted_tftp.policy import Policy
-from twisted_tftp.service import TFTPService
+from twisted_tftp.server import TFTPService
 from twisted_tftp.tap import Options, makeService
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp import wire
-from twisted_tftp.trace import describe
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.describe import describe
 
 
 @pytest.mark.parametrize(

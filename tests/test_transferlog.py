@@ -17,8 +17,8 @@ from twisted_tftp.context import (
     TransferContext,
     TransferStatistics,
 )
-from twisted_tftp.printable import printable
-from twisted_tftp.transferlog import TransferLog
+from twisted_tftp.protocol.printable import printable
+from twisted_tftp.server.transfer_log import TransferLog
 
 
 class Log:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from twisted_tftp import transfers as transfers_module
 from twisted_tftp.context import Direction, Endpoint, TransferContext
-from twisted_tftp.heap import give_back
-from twisted_tftp.transfers import Transfers
+from twisted_tftp.server import transfers as transfers_module
+from twisted_tftp.server.process_memory import give_back
+from twisted_tftp.server.transfers import Transfers
 
 
 def asked_by(host: str) -> TransferContext:

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from twisted_tftp import netascii
 from twisted_tftp.errors import DiskFull, TFTPError
 from twisted_tftp.interfaces import IFileReader, IFileWriter
-from twisted_tftp.translate import PIECE, NetasciiReader, NetasciiWriter
+from twisted_tftp.protocol import netascii
+from twisted_tftp.session.netascii_files import PIECE, NetasciiReader, NetasciiWriter
 
 TEXTS = st.lists(
     st.sampled_from([b"\r", b"\n", b"\x00", b"\r\n", b"\r\x00", b"line", b"\xff"]), max_size=60

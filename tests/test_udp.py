@@ -12,7 +12,6 @@ import pytest
 from twisted.internet.error import CannotListenError
 
 from tests.reactors import reactor, spin
-from twisted_tftp import wire
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net import links
 from twisted_tftp.net.hub import make_hub
@@ -25,8 +24,9 @@ from twisted_tftp.net.links import (
     TRANSFERS,
     LinkOpener,
 )
-from twisted_tftp.net.port import RequestPort, SharedLink, listen
+from twisted_tftp.net.request_port import RequestPort, SharedLink, listen
 from twisted_tftp.net.udp import endpoint, open_socket
+from twisted_tftp.protocol import wire
 
 __all__ = ["reactor"]
 

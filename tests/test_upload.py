@@ -12,8 +12,8 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 
 from tests.test_filesystem import asking, leftovers, refusal, upload, value
-from twisted_tftp.backends.filesystem import FilesystemBackend
-from twisted_tftp.backends.upload import FORGOTTEN, sweep
+from twisted_tftp.backends import FilesystemBackend
+from twisted_tftp.backends.filesystem.upload import FORGOTTEN, sweep
 from twisted_tftp.errors import AccessViolation
 
 STRAY = ".tftp-upload-0123456789abcdef"

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp import wire
 from twisted_tftp.errors import (
     AccessViolation,
     ErrorCode,
@@ -14,7 +13,8 @@ from twisted_tftp.errors import (
     IllegalOperation,
     TFTPError,
 )
-from twisted_tftp.wire import Opcode, Request
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.wire import Opcode, Request
 
 WORDS = st.text(
     st.characters(min_codepoint=1, max_codepoint=127), max_size=20

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock, deferLater
 from tests.faults import Faults, Way
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client import TFTPClient
-from twisted_tftp.net.port import RequestPort
+from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import Policy
@@ -257,11 +257,11 @@ class NetworkClient(TFTPClient):
     def __init__(self, network: Network, **settings: Any) -> None:
         self._network = network
         self._time = SimpleNamespace(monotonic=network.clock.seconds)
-        with mock.patch("twisted_tftp.client.time", self._time):
+        with mock.patch("twisted_tftp.client.client.time", self._time):
             super().__init__(network.clock, *SERVER, in_thread=maybeDeferred, **settings)
 
     def _session(self, *args: Any) -> Any:
-        with mock.patch("twisted_tftp.client.time", self._time):
+        with mock.patch("twisted_tftp.client.client.time", self._time):
             return super()._session(*args)
 
     def _open_link(self, address: Any) -> Any:

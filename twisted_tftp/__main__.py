@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from twisted_tftp.cli import main
+from twisted_tftp.cli.main import main
 
 sys.exit(main())

@@ -11,12 +11,12 @@ from twisted.application.app import ServerOptions
 from twisted.python import usage
 
 from twisted_tftp import __version__
-from twisted_tftp.alarms import use_monotonic_time
-from twisted_tftp.config import settings
-from twisted_tftp.heap import limit_arenas
-from twisted_tftp.make_service import make_service
-from twisted_tftp.service import TFTPService
-from twisted_tftp.signals import signals
+from twisted_tftp.config.service import make_service
+from twisted_tftp.config.settings import settings
+from twisted_tftp.server.process_memory import limit_arenas
+from twisted_tftp.server.service import TFTPService
+from twisted_tftp.server.signals import signals
+from twisted_tftp.session.deadlines import use_monotonic_time
 
 #: Title, then (option, placeholder of its value or None for a flag, text).
 _GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
@@ -160,7 +160,7 @@ class Options(usage.Options):
         path = twistd["logfile"] or ("" if foreground else DEFAULT_LOG)
         if path not in ("", "-") and not twistd["logger"] and not twistd.get("syslog"):
             signals.log_path = path
-            twistd["logger"] = "twisted_tftp.signals.open_log"
+            twistd["logger"] = "twisted_tftp.server.signals.open_log"
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the options in groups."""

@@ -18,12 +18,12 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from twisted_tftp import wire
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.errors import TransferTimedOut, from_wire
 from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, Refused
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy
-from twisted_tftp.server import TFTPServer
+from twisted_tftp.protocol import wire
+from twisted_tftp.server.protocol import TFTPServer
 
 
 class MemoryLink:

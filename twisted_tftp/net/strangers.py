@@ -10,8 +10,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted_tftp import wire
 from twisted_tftp.errors import UnknownTransferID
+from twisted_tftp.protocol import wire
 
 #: Seconds between two answers to one stranger, and strangers remembered.
 INTERVAL = 1.0

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from twisted_tftp import wire
 from twisted_tftp.errors import ErrorCode, NoAnswer, TFTPError
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from twisted_tftp import wire
 from twisted_tftp.errors import ErrorCode, TFTPError
-from twisted_tftp.options import XID
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.options import XID
 
 #: Seconds for which a contradiction is waited for at least.
 LEAST_DOUBT = 0.05

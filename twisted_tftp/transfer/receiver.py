@@ -14,9 +14,9 @@ from enum import Enum
 from functools import lru_cache
 from struct import Struct
 
-from twisted_tftp import wire
 from twisted_tftp.errors import IllegalOperation, TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import MEASURE_INTERVAL, UNANSWERED_DATAGRAMS, Timing

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from twisted_tftp import wire
 from twisted_tftp.errors import TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
+from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import MEASURE_INTERVAL, UNANSWERED_DATAGRAMS, Timing

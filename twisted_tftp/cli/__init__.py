@@ -1,0 +1,4 @@
+"""The command `txtftp`.
+
+Modules here import anything but `tap` and `testing`.
+"""

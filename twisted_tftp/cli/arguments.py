@@ -1,0 +1,55 @@
+"""Turn the words of the command line of `txtftp` into checked values."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+
+from twisted_tftp.client.resolve import numeric_address
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads a whole number from `low` to `high`."""
+
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ArgumentTypeError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return number
+
+
+#: Reads a UDP port.
+udp_port = whole_number(1, 65535)
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """Return what reads seconds from `low` to `high`."""
+
+    def number(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = float("nan")
+        if not low <= found <= high:
+            raise ArgumentTypeError(f"must be seconds from {low:g} to {high:g}")
+        return found
+
+    return number
+
+
+def local_address(text: str) -> tuple[str, int]:
+    """Return the address and the port of ADDR, ADDR:PORT or [ADDR]:PORT; port 0 without one."""
+    bracketed = re.fullmatch(r"\[(.*)\](?::(.*))?", text)
+    if bracketed:
+        host, port = bracketed[1], bracketed[2]
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, None
+    try:
+        numeric_address(host, 0)
+    except (OSError, ValueError):
+        raise ArgumentTypeError(f"{text!r} is not ADDR, ADDR:PORT or [ADDR]:PORT") from None
+    return host, 0 if port is None else udp_port(port)

@@ -1,0 +1,91 @@
+"""Be `txtftp doctor`: options to an examination, its findings to words, JSON or one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+
+from twisted_tftp.cli.arguments import seconds, udp_port
+from twisted_tftp.client.urls import PORT
+from twisted_tftp.tools.doctor import WATCH, Doctor, Finding, Verdict, worst
+
+#: Exit status: as monitoring plugins have it where there is only one line, else 0 or 1.
+_NAGIOS = {Verdict.GOOD: (0, "OK"), Verdict.POOR: (1, "WARNING"), Verdict.BAD: (2, "CRITICAL")}
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of `txtftp doctor`."""
+    add = command.add_argument
+    add("host", metavar="HOST")
+    add("file", metavar="FILE", nargs="?", help="a file that is there, best one of over 600 kB")
+    add("--port", type=udp_port, default=PORT, metavar="N", help="request port [69]")
+    add(
+        "--timeout",
+        type=seconds(0.01, 3600),
+        default=1.0,
+        metavar="S",
+        help="to wait for an answer [1]",
+    )
+    add(
+        "--watch",
+        type=seconds(0.01, 3600),
+        default=WATCH,
+        metavar="S",
+        help=f"to watch what is sent again [{WATCH:g}]",
+    )
+    add("--json", action="store_true", help="print the findings as JSON")
+    add(
+        "--check",
+        action="store_true",
+        help="print one line and exit with 0, 1 (warning) or 2 (critical), as monitoring wants",
+    )
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Examine; return the exit status.
+
+    Without `--check` that is 1 where there is a problem; warnings are for people.
+    """
+    try:
+        server = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_DGRAM)[0][4]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", "no name of a host")
+        print(f"error: {chosen.host}: {reason}", file=sys.stderr)
+        return 2 if chosen.check else 1
+    doctor = Doctor(server, chosen.file, chosen.timeout, chosen.watch)
+    quiet = chosen.check or chosen.json
+    findings = doctor.examine((lambda finding: None) if quiet else _tell)
+    verdict = worst(findings)
+    if chosen.check:
+        status, word = _NAGIOS[verdict]
+        shown = [each for each in findings if each.verdict is verdict]
+        text = "; ".join(f"{each.check}: {each.text}" for each in shown)
+        if verdict is Verdict.GOOD:
+            plural = "s" if len(findings) > 1 else ""
+            text = f"{findings[0].text}, {len(findings)} check{plural}"
+        print(f"TFTP {word} - {text}")
+        return status
+    if chosen.json:
+        print(
+            json.dumps(
+                [
+                    {
+                        "check": each.check,
+                        "verdict": each.verdict.value,
+                        "text": each.text,
+                        "advice": each.advice,
+                    }
+                    for each in findings
+                ],
+                indent=2,
+            )
+        )
+    return 1 if verdict is Verdict.BAD else 0
+
+
+def _tell(finding: Finding) -> None:
+    print(f"{finding.verdict.value:>8}  {finding.check}: {finding.text}", flush=True)
+    if finding.advice:
+        print(f"{'':>10}{finding.advice}", flush=True)

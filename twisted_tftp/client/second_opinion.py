@@ -1,0 +1,123 @@
+"""Send a read request once more, from another port, to compare the server's two answers.
+
+The first answer may have been made for an earlier owner of the client's port. That earlier owner
+did not have the second port, so what comes there is an answer to this request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from twisted_tftp.errors import TFTPError
+from twisted_tftp.net.links import ClientLink
+from twisted_tftp.net.udp import Buffer
+from twisted_tftp.protocol import wire
+from twisted_tftp.session.deadlines import Alarm, Alarms
+from twisted_tftp.transfer.asker import Asker
+from twisted_tftp.transfer.first_answer import FirstAnswer
+from twisted_tftp.transfer.step import Step
+from twisted_tftp.transfer.timing import Timing
+
+
+class Opinion(Enum):
+    """What the second answer says of the first one."""
+
+    #: It has the same octets.
+    SAME = "same"
+    #: It has the request's xid, which the first one has not: that was made for another request.
+    PROOF = "proof"
+    #: It says something else.
+    DIFFERENT = "different"
+    #: There is none: the server is silent.
+    NONE = "none"
+
+
+class SecondOpinion:
+    """One request from a port of its own; the transfer that the server begins for it is ended.
+
+    @ivar answer: the second answer; None where there is none, or an ERROR.
+    """
+
+    def __init__(
+        self,
+        link: ClientLink,
+        request: bytes,
+        first: FirstAnswer,
+        timing: Timing,
+        *,
+        alarms: Alarms,
+        clock: Callable[[], float],
+        on_opinion: Callable[[Opinion], None],
+    ) -> None:
+        """Prepare; `start` sends the request.
+
+        @param link: from the other port; it is closed when the opinion is there.
+        @param request: the octets of the first request.
+        @param first: what is known of the first answer.
+        @param timing: the waits; their patience is that for the second answer.
+        @param on_opinion: called once, unless `cancel` is called before.
+        """
+        self._link = link
+        self._first = first
+        self._asker = Asker(request, reading=True, timing=timing)
+        self._alarms = alarms
+        self._alarm: Alarm | None = None
+        self._clock = clock
+        self._on_opinion = on_opinion
+
+    @property
+    def answer(self) -> bytes | None:
+        """The second answer; None before it has come, and where it is an ERROR."""
+        return self._asker.answer
+
+    def start(self) -> None:
+        """Send the request."""
+        self._link.discard()
+        self._link.attach(self._receive)
+        self._perform(self._asker.start(self._clock()))
+
+    def cancel(self) -> None:
+        """Close the port, and give no opinion any more."""
+        self._disarm()
+        self._link.close()
+
+    def _receive(self, datagram: Buffer, now: float) -> None:
+        if self._first.is_foreign(datagram, knows_xid=False):
+            self._link.refuse(datagram, now)
+        else:
+            self._perform(self._asker.receive(datagram, now))
+
+    def _perform(self, step: Step) -> None:
+        if step is Step.SEND:
+            self._link.send((self._asker.reply,))
+        if step is Step.END:
+            self._conclude()
+        elif step is Step.SEND or self._alarm is None:
+            self._disarm()
+            self._alarm = self._alarms.set(self._asker.deadline, self._expired)
+
+    def _expired(self) -> None:
+        self._alarm = None
+        self._link.drain()  # where the loop was late, the answer may wait in the socket
+        if not self._link.closed:
+            self._perform(self._asker.expire(self._clock()))
+
+    def _conclude(self) -> None:
+        if self.answer is not None:
+            self._link.lock()
+            self._link.send((wire.error(TFTPError("only the first answer was wanted")),))
+        self.cancel()
+        self._on_opinion(self._opinion())
+
+    def _opinion(self) -> Opinion:
+        if self.answer is None:
+            return Opinion.DIFFERENT if self._asker.peer_error is not None else Opinion.NONE
+        if self._first.is_proof(self.answer):
+            return Opinion.PROOF
+        return Opinion.SAME if self.answer == self._first.taken else Opinion.DIFFERENT
+
+    def _disarm(self) -> None:
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            self._alarms.cancel(alarm)

@@ -1,0 +1,49 @@
+"""Read `tftp://` URLs (RFC 3617)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from twisted_tftp.protocol import wire
+
+#: The port that TFTP servers are asked on (RFC 1350 section 4).
+PORT = 69
+
+
+class BadURL(ValueError):
+    """A URL is not `tftp://host[:port]/file[;mode=octet|netascii]` (RFC 3617)."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """What a TFTP URL names."""
+
+    host: str
+    port: int
+    filename: str
+    mode: str = wire.OCTET
+
+
+def parse_url(url: str, port: int = PORT) -> Location:
+    """Read a `tftp://` URL (RFC 3617 section 3).
+
+    @param port: of the server, where the URL has none.
+    @raise BadURL: it is none.
+    """
+    try:
+        parts = urlsplit(url.replace("?", "%3F").replace("#", "%23"))  # of no meaning in TFTP
+        host, port = unquote(parts.hostname or ""), parts.port or port
+    except ValueError as error:
+        raise BadURL(f"{url}: {error}") from None
+    path, _, mode = parts.path.partition(";mode=")
+    filename = unquote(path[1:], errors="surrogateescape")
+    if (
+        parts.scheme != "tftp"
+        or not host
+        or not filename
+        or "\0" in filename
+        or mode not in ("", "octet", "netascii")
+    ):
+        raise BadURL(f"{url}: a TFTP URL is tftp://host[:port]/file[;mode=octet|netascii]")
+    return Location(host, port, filename, mode or wire.OCTET)

@@ -1,0 +1,22 @@
+"""Make the service that the settings describe."""
+
+from __future__ import annotations
+
+from twisted_tftp.backends.filesystem.backend import FilesystemBackend
+from twisted_tftp.config.settings import Settings
+from twisted_tftp.server.service import TFTPService
+from twisted_tftp.server.transfer_log import TransferLog
+
+
+def make_service(settings: Settings) -> TFTPService:
+    """Return the service that `settings` describe."""
+    return TFTPService(
+        FilesystemBackend(
+            settings.root, settings.write, cache=settings.cache, quota=settings.upload_quota
+        ),
+        port=settings.port,
+        host=settings.host,
+        drain=settings.drain,
+        policy=settings.policy,
+        observer=TransferLog(settings.verbose),
+    )

@@ -1,0 +1,5 @@
+"""TFTP packets: bytes to packets and back, options, netascii, packets as text.
+
+Modules here import rank 0 (`errors`, `interfaces`, `policy`, `context`), and nothing
+that sends, waits or tells the time.
+"""

@@ -1,0 +1,206 @@
+"""Keep the running transfers: those of a peer's port, who gives way, the wait for the last."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from itertools import chain, islice
+
+from twisted.internet.defer import Deferred, succeed
+
+from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.server.overtaken import OvertakenRequests
+from twisted_tftp.server.process_memory import give_back
+from twisted_tftp.session.base import Key, Session
+from twisted_tftp.session.window_budget import WindowBudget
+
+#: Complete writes that still answer a repeated last block; each holds a socket.
+MAX_DALLYING = 1000
+
+#: Seconds that a peer has to answer before its transfer gives way to another one, and transfers
+#: that are looked at each time for one, and for how many are unanswered.
+PATIENCE, LOOKED_AT, COUNTED = 0.1, 16, 2
+
+#: Timeouts after which a peer that has not answered is not counted any more, but given up: by then
+#: it was sent four datagrams, unless it has negotiated a timeout of minutes.
+LONG = 16.0
+
+#: Where there were so many sessions, memory is given back when a tenth of them is left.
+CROWD = 1000
+
+
+class Transfers:
+    """The sessions of all request ports of one server.
+
+    @ivar windows: the memory of their windows.
+    @ivar overtaken: requests that newer ones have replaced.
+
+    A session is kept under the peer's socket address, and found by its key too: that address and
+    the local one that the request reached. It is "running" until its file's part is over; after
+    that a write may dally.
+    """
+
+    def __init__(self) -> None:
+        self.windows = WindowBudget()
+        self.overtaken = OvertakenRequests()
+        self._sessions: set[Session] = set()
+        self._most = 0  # sessions at once since memory was given back
+        # Of each peer's port, the oldest first; mostly there is one.
+        self._of_peer: dict[SocketAddress, list[Session]] = {}
+        self._running = 0
+        self._of: Counter[str] = Counter()  # host to how many run
+        self._dallying: dict[Session, None] = {}
+        # Those that run and had no time to answer when they were looked at last, and those that
+        # had and did not.
+        self._young: OrderedDict[Session, None] = OrderedDict()
+        self._doubtful: OrderedDict[Session, None] = OrderedDict()
+        self._none_runs: list[Deferred[None]] = []
+        self._none_left: list[Deferred[None]] = []
+
+    @property
+    def running(self) -> int:
+        """How many transfers run."""
+        return self._running
+
+    def of(self, host: str) -> int:
+        """Return how many transfers of a peer's host run."""
+        return self._of[host]
+
+    def __len__(self) -> int:
+        """How many sessions there are, with those that dally."""
+        return len(self._sessions)
+
+    def find(self, key: Key) -> Session | None:
+        """Return the newest session of `key` that has not ended, or None.
+
+        @param key: (peer, local).
+        """
+        for session in reversed(self._of_peer.get(key[0], ())):
+            if session.key == key and not session.ended:
+                return session
+        return None
+
+    def of_peer(self, peer: SocketAddress) -> list[Session]:
+        """Return the sessions of a peer's port that have not ended, the newest first."""
+        sessions = self._of_peer.get(peer)
+        if sessions is None:
+            return []
+        return [session for session in reversed(sessions) if not session.ended]
+
+    def add(self, session: Session) -> None:
+        """Keep a session that is about to start."""
+        self._sessions.add(session)
+        self._young[session] = None
+        self._of_peer.setdefault(session.key[0], []).append(session)
+        self._running += 1
+        self._of[session.context.peer.host] += 1
+
+    def finished(self, session: Session) -> None:
+        """Count a session out whose file's part is over; it dallies, or is about to end."""
+        self._running -= 1
+        self._young.pop(session, None)
+        self._doubtful.pop(session, None)
+        host = session.context.peer.host
+        self._of[host] -= 1
+        if not self._of[host]:
+            del self._of[host]
+        self._dallying[session] = None
+        if len(self._dallying) > MAX_DALLYING:
+            self.end_dallying(1)
+        if not self._running:
+            _fire(self._none_runs)
+
+    def remove(self, session: Session) -> None:
+        """Forget a session of which nothing is left."""
+        count = len(self._sessions)
+        if count > self._most:
+            self._most = count
+        self._sessions.discard(session)
+        if self._most >= CROWD and count <= self._most // 10:
+            self._most = count
+            give_back()
+        self._dallying.pop(session, None)
+        peer = session.key[0]
+        others = self._of_peer[peer]
+        if len(others) == 1:
+            del self._of_peer[peer]
+        else:
+            others.remove(session)
+        if not self._sessions:
+            _fire(self._none_left)
+
+    def make_room(self, now: float) -> bool:
+        """End the oldest transfer whose peer had time to answer and has not; say if there was one.
+
+        A flood of requests from forged addresses fills the table with these, and who answers must
+        find room all the same.
+        """
+        for session in list(islice(chain(self._doubtful, self._young), LOOKED_AT)):
+            if now - session.offered_at >= PATIENCE and session.is_unanswered():
+                session.give_way()
+                return True
+            if not session.finished:
+                self._sort(session, now)
+        return False
+
+    def unanswered(self, now: float, most: int, timeout: float) -> int:
+        """Return about how many peers were sent something, had time to answer, and have not.
+
+        To be called at each request: it looks at a few of them each time, and at some more before
+        it says that there are more than `most`. It gives up those of `LONG` timeouts ago.
+        """
+        long_ago = now - LONG * timeout
+        self._look_at(self._young, COUNTED, now, long_ago)
+        self._look_at(self._doubtful, COUNTED, now, long_ago)
+        if len(self._doubtful) > most:
+            self._look_at(self._doubtful, LOOKED_AT, now, long_ago)
+        return len(self._doubtful)
+
+    def _look_at(
+        self, sessions: OrderedDict[Session, None], count: int, now: float, long_ago: float
+    ) -> None:
+        """Put up to `count` of the first sessions where they belong; give up those of long ago."""
+        for session in list(islice(sessions, count)):
+            if session.offered_at < long_ago and session.is_unanswered():
+                session.give_way()
+            elif not session.finished:
+                self._sort(session, now)
+
+    def _sort(self, session: Session, now: float) -> None:
+        """Put a running session behind those that are like it."""
+        self._young.pop(session, None)
+        self._doubtful.pop(session, None)
+        if now - session.offered_at < PATIENCE:
+            self._young[session] = None  # it can't have answered yet
+        elif not session.answered:
+            self._doubtful[session] = None
+
+    def end_dallying(self, count: int = 100) -> int:
+        """End up to `count` sessions that dally, the oldest first; return how many there were."""
+        oldest = [session for session in self._dallying if not session.ended][:count]
+        for session in oldest:
+            session.cancel()
+        return len(oldest)
+
+    def when_none_runs(self) -> Deferred[None]:
+        """Return a Deferred that fires when no transfer runs; it may be cancelled."""
+        return _wait(self._none_runs, self._running)
+
+    def cancel_all(self, message: str) -> Deferred[None]:
+        """End every session and tell the peers of those that run; fires when nothing is left."""
+        for session in list(self._sessions):
+            session.cancel(message)
+        return _wait(self._none_left, len(self._sessions))
+
+
+def _wait(waiting: list[Deferred[None]], count: int) -> Deferred[None]:
+    if not count:
+        return succeed(None)
+    deferred: Deferred[None] = Deferred(waiting.remove)
+    waiting.append(deferred)
+    return deferred
+
+
+def _fire(waiting: list[Deferred[None]]) -> None:
+    fired, waiting[:] = waiting[:], []
+    for deferred in fired:
+        deferred.callback(None)
