@@ -73,9 +73,6 @@ PURE_IMPORT = {
     "twisted_tftp",
 }
 
-#: Imports that break a rule: (importer, imported). Each goes when its code does; none is added.
-KNOWN: set[tuple[str, str]] = {}
-
 
 def module_name(path: Path) -> str:
     """Return the name of a module beneath the package; that of the package for itself."""
@@ -141,12 +138,7 @@ def test_each_folder_has_a_rank() -> None:
 
 def test_imports_go_to_lower_ranks() -> None:
     """No module imports from a higher rank, or what its folder never imports."""
-    assert violations() - KNOWN == set()
-
-
-def test_known_violations_are_there() -> None:
-    """What was mended is no longer in the table of known violations."""
-    assert KNOWN - violations() == set()
+    assert violations() == set()
 
 
 def test_folders_import_each_other_one_way() -> None:
@@ -154,7 +146,7 @@ def test_folders_import_each_other_one_way() -> None:
     graph: dict[str, set[str]] = {}
     for module in MODULES:
         for other in imports(module):
-            if folder(other) != folder(module) and (module, other) not in KNOWN:
+            if folder(other) != folder(module):
                 graph.setdefault(folder(module), set()).add(folder(other))
     TopologicalSorter(graph).prepare()  # raises CycleError
 
