@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.honest import WrongOctets
 from twisted_tftp.client import TFTPClient
-from twisted_tftp.net.links import ClientLink
+from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, SocketAddress
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.describe import describe

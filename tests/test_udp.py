@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -13,17 +15,9 @@ from twisted.internet.error import CannotListenError
 
 from tests.reactors import reactor, spin
 from twisted_tftp.context import Endpoint
-from twisted_tftp.net import links
+from twisted_tftp.net.download_links import CONNECT_AFTER, PORT_LIFE, TRANSFERS_PER_PORT
 from twisted_tftp.net.hub import make_hub
-from twisted_tftp.net.links import (
-    CONNECT_AFTER,
-    IDLE,
-    IDLE_PORTS,
-    LIFE,
-    PAIR_REST,
-    TRANSFERS,
-    LinkOpener,
-)
+from twisted_tftp.net.link_opener import IDLE_LIFE, IDLE_PORTS, PAIR_REST, LinkOpener
 from twisted_tftp.net.request_port import RequestPort, SharedLink, listen
 from twisted_tftp.net.udp import endpoint, open_socket
 from twisted_tftp.protocol import wire
@@ -540,23 +534,32 @@ def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
             other.bind(linked.address)
 
 
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Let this process open `count` more descriptors, and no others."""
+    with open(os.devnull) as probe:
+        first_free = probe.fileno()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.parametrize("cause", ["no descriptor", "few descriptors", "no shared port"])
 def test_link_that_can_not_be_connected_goes_on(
     linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
     """Without a descriptor to spare, or a port to share, the first socket serves on."""
     linked.link.attach(linked.receive)
-
-    def none_left(*args: Any) -> Any:
-        raise OSError(errno.EMFILE, "none left")
-
-    with monkeypatch.context() as patch:
+    with contextlib.ExitStack() as stack:
         if cause == "no descriptor":
-            patch.setattr(socket, "socket", none_left)
+            stack.enter_context(descriptors_left(0))
         elif cause == "few descriptors":
-            patch.setattr(links, "_descriptors", lambda: 4)
+            stack.enter_context(descriptors_left(1))
         else:
-            patch.setattr(socket, "SO_REUSEADDR", 12345)
+            stack.enter_context(monkeypatch.context()).setattr(socket, "SO_REUSEADDR", 12345)
         for _ in range(CONNECT_AFTER):
             client.sendto(b"x", linked.address)
             linked.link.drain()
@@ -637,7 +640,7 @@ def test_port_that_serves_again_knows_its_new_peer_only(
 def test_port_is_given_up_after_some_transfers(linked: LinkFixture) -> None:
     """Then comes another one, which nobody knows yet."""
     linked.link.close()
-    for number in range(TRANSFERS - 1):
+    for number in range(TRANSFERS_PER_PORT - 1):
         link = open_read(linked, ("127.0.0.2", number + 1))
         assert link._port is linked.link._port
         link.close()
@@ -661,7 +664,7 @@ def test_port_is_given_up_after_some_seconds(linked: LinkFixture) -> None:
     linked.link.close()
     link = open_read(linked, ("127.0.0.1", 1))
     assert link._port is linked.link._port
-    now[0] += LIFE
+    now[0] += PORT_LIFE
     link.close()
     assert linked.sock.fileno() < 0
 
@@ -715,57 +718,54 @@ def test_idle_ports_are_few_and_not_kept_for_long(linked: LinkFixture) -> None:
     for link in links_:
         link.close()
     assert sum(link._port.fileno() >= 0 for link in links_) == IDLE_PORTS
-    now[0] = IDLE + 1
+    now[0] = IDLE_LIFE + 1
     link = open_read(linked, ("127.0.0.3", 1))
     sweep(linked)
     link.close()
     assert [port.fileno() >= 0 for port in linked.opener._idle] == [True]
     assert sum(link._port.fileno() >= 0 for link in links_) == 1
     sweep(linked)
-    now[0] = 2 * IDLE + 1
+    now[0] = 2 * IDLE_LIFE + 1
     sweep(linked)
     assert linked.opener._idle == []
     assert linked.opener._sweep is None
 
 
-def test_idle_ports_make_room_for_those_that_are_needed(
-    linked: LinkFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_idle_ports_make_room_for_those_that_are_needed(reactor: Any) -> None:
     """Without a free port or descriptor an idle one is given up."""
-    idle = open_read(linked, ("127.0.0.1", 1))
-    idle.close()
+    sockets: list[socket.socket] = []
 
-    def scarce(*args: Any) -> socket.socket:
-        if idle._port.fileno() >= 0:
+    def open_one(*args: Any) -> socket.socket:
+        if any(sock.fileno() >= 0 for sock in sockets):
             raise OSError(errno.EADDRINUSE, "none left")
-        return open_socket(*args)
+        sockets.append(open_socket(*args))
+        return sockets[-1]
 
-    monkeypatch.setattr(links, "open_socket", scarce)
-    write = linked.opener.open(("127.0.0.1", 2), ("127.0.0.1", 69), False)
-    assert idle._port.fileno() < 0
-    write.close()
-
-    def none_left(*args: Any) -> socket.socket:
-        raise OSError(errno.EADDRINUSE, "none left")
-
-    monkeypatch.setattr(links, "open_socket", none_left)
+    opener = LinkOpener(reactor, open_socket=open_one)
+    opener.open(("127.0.0.1", 1), ("127.0.0.1", 69), True).close()
+    assert sockets[0].fileno() >= 0
+    write = opener.open(("127.0.0.1", 2), ("127.0.0.1", 69), False)
+    assert sockets[0].fileno() < 0
     with pytest.raises(OSError, match="none left"):
-        linked.opener.open(("127.0.0.1", 2), ("127.0.0.1", 69), False)
+        opener.open(("127.0.0.1", 3), ("127.0.0.1", 69), False)
+    write.close()
+    opener.close()
 
 
-def test_idle_port_of_another_address_is_not_used(
-    linked: LinkFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_idle_port_of_another_address_is_not_used(reactor: Any) -> None:
     """The answer leaves from the address that was asked."""
-    monkeypatch.setattr(links, "random", lambda: 0.0)
-    linked.link.close()
+    opener = LinkOpener(reactor, chance=lambda: 0.0)
+    asked = ("127.0.0.1", 69)
+    first: Any = opener.open(("127.0.0.1", 1), asked, True)
+    first.close()
     for local in (("127.0.0.2", 69), None):
-        link: Any = linked.opener.open(("127.0.0.1", 1), local, True)
-        assert link._port is not linked.link._port
+        link: Any = opener.open(("127.0.0.1", 2), local, True)
+        assert link._port is not first._port
         link.close()
-    link = open_read(linked, ("127.0.0.1", 1))
-    assert link._port is linked.link._port
+    link = opener.open(("127.0.0.1", 2), asked, True)
+    assert link._port is first._port
     link.close()
+    opener.close()
 
 
 def test_link_that_is_closed_while_it_waits_for_room_is_forgotten(linked: LinkFixture) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import resource
 import signal
 import sys
 from typing import Any
@@ -15,6 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted_tftp.cli.arguments import seconds, udp_port, whole_number
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.urls import PORT
+from twisted_tftp.net.descriptors import raise_descriptor_limit
 from twisted_tftp.policy import Policy
 from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.tools.storm import PERCENTILES, Report, Storm, percentiles
@@ -118,7 +118,7 @@ def check(chosen: argparse.Namespace) -> None:
 
 def run(chosen: argparse.Namespace, reactor: Any) -> int:
     """Run a storm; return the exit status: 1 if a machine has not booted."""
-    _raise_descriptors(chosen.clients + OTHER_DESCRIPTORS)
+    raise_descriptor_limit(chosen.clients + OTHER_DESCRIPTORS)
     client = TFTPClient(
         reactor,
         chosen.host,
@@ -169,13 +169,6 @@ def run(chosen: argparse.Namespace, reactor: Any) -> int:
     if chosen.plot:
         plot(report, chosen.plot)
     return status or (1 if report.failures else 0)
-
-
-def _raise_descriptors(wanted: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _tell(storm: Storm) -> None:

@@ -24,9 +24,9 @@ from twisted_tftp.client.streams import StreamReader, StreamWriter
 from twisted_tftp.client.urls import PORT, Location, parse_url
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
 from twisted_tftp.interfaces import IFileReader, IFileWriter
+from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.hub import Hub, make_hub
-from twisted_tftp.net.links import ClientLink
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress, endpoint
 from twisted_tftp.policy import Policy, Retransmit

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 
-from twisted_tftp.net.links import ClientLink
+from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain
 from twisted_tftp.protocol.describe import describe
 

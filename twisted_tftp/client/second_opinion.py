@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.net.links import ClientLink
+from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.deadlines import Alarm, Alarms

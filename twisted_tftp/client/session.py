@@ -26,7 +26,7 @@ from twisted_tftp.errors import (
     TransferTimedOut,
     from_wire,
 )
-from twisted_tftp.net.links import ClientLink
+from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID, Grant, accept

@@ -22,6 +22,7 @@ from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
 from twisted_tftp.net.udp import (
     MAX_DATAGRAM,
+    READS_PER_DRAIN,
     Buffer,
     Receive,
     ReceiveTrain,
@@ -32,9 +33,9 @@ from twisted_tftp.net.udp import (
 #: The longest request that is read; RFC 2347 has 512. Longer ones come cut short.
 MAX_REQUEST = 4096
 
-#: Datagrams read before others have their turn, and before a timeout is acted on. A request is
-#: twenty times the work of an ACK.
-READS_PER_TURN, READS_PER_DRAIN = 16, 1024
+#: Datagrams that are read before other sockets have their turn. A request is twenty times the work
+#: of an ACK.
+READS_PER_TURN = 16
 
 #: Octets of the socket's buffers; the system may allow less to who is not root.
 BUFFER = 8 * 1024 * 1024

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
+from twisted.python.failure import Failure
+
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net.hub import Hub
 
@@ -29,6 +31,9 @@ MAX_DATAGRAM = 65535
 
 #: The kind of every socket.
 DATAGRAM = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
+
+#: Datagrams that are read at most from a socket before a timeout is acted on.
+READS_PER_DRAIN = 1024
 
 #: Whether the system has UDP offloads (Linux), their socket options, and how much they take.
 OFFLOAD = sys.platform == "linux"
@@ -114,10 +119,27 @@ def _in_turn(low: int, start: int, count: int, avoid: Collection[int]) -> Iterat
     yield from (port for port in avoid if low <= port < low + count)
 
 
-class UDPLink:
+class SocketDescriptor:
+    """The part of a reactor's file descriptor object that is the same for all our sockets."""
+
+    __slots__ = ("_sock",)
+
+    _sock: socket.socket
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "tftp"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Do nothing: the reactor has stopped, and the sessions close their links."""
+
+
+class UDPLink(SocketDescriptor):
     """What links have in common: a socket that bursts are sent through."""
 
-    __slots__ = ("_hub", "_offload", "_peer", "_pending", "_sock", "_to", "closed")
+    __slots__ = ("_hub", "_offload", "_peer", "_pending", "_to", "closed")
 
     def __init__(self, sock: socket.socket, peer: SocketAddress, hub: Hub) -> None:
         self._sock = sock

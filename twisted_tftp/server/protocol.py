@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.net.links import LinkOpener
+from twisted_tftp.net.link_opener import LinkOpener
 from twisted_tftp.net.request_port import MAX_REQUEST, RequestPort, SharedLink
 from twisted_tftp.net.udp import Link, SocketAddress, endpoint
 from twisted_tftp.policy import Policy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.interfaces import lifecycle_of
-from twisted_tftp.net.links import LinkOpener
+from twisted_tftp.net.descriptors import raise_descriptor_limit
+from twisted_tftp.net.link_opener import LinkOpener
 from twisted_tftp.net.request_port import RequestPort, listen
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.access import Access
@@ -213,15 +213,7 @@ class TFTPService(Service):
     def _raise_descriptor_limit(self) -> None:
         """Let the process open as many descriptors as it was promised transfers."""
         wanted = DESCRIPTORS * self._policy.max_transfers + OTHER_DESCRIPTORS
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY or soft >= wanted:
-            return
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        if limit > soft:
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            except (OSError, ValueError):  # a sandbox without the system call
-                limit = soft
+        limit = raise_descriptor_limit(wanted)
         if limit < wanted:
             possible = max(0, limit - OTHER_DESCRIPTORS) // DESCRIPTORS
             tell = self._log.info if possible >= PLENTY_OF_TRANSFERS else self._log.warn

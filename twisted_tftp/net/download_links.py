@@ -1,0 +1,325 @@
+"""Give each download of a server a link: a socket that earlier downloads used, or its own later.
+
+To open a socket, bind it, wait for it and close it costs as much as three datagrams, and most of
+the files that a machine boots from are that small. So the socket of a download that is over, a
+`TransferPort`, serves the next download, of another client. Only a download that goes on for a
+while gets a second socket on the same port, connected to its client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Hashable
+
+from twisted.internet.interfaces import IReadWriteDescriptor
+from zope.interface import implementer
+
+from twisted_tftp.net import icmp_errors
+from twisted_tftp.net.descriptors import descriptor_limit
+from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.udp import (
+    DATAGRAM,
+    READS_PER_DRAIN,
+    Receive,
+    ReceiveTrain,
+    Refused,
+    SocketAddress,
+    SocketDescriptor,
+    UDPLink,
+)
+
+#: Octets that are read of a datagram from a client that downloads: an ACK, or an ERROR with its
+#: text. Python allocates as much by itself.
+MAX_ANSWER = 448
+
+#: Packets of a client after which its download gets a connected socket. A small file is over by
+#: then.
+CONNECT_AFTER = 32
+
+#: Datagrams that are read at most from a socket that was just connected.
+READS_AFTER_CONNECT = 64
+
+#: Downloads that one port serves, one after the other.
+TRANSFERS_PER_PORT = 64
+
+#: Seconds after its opening in which a port takes new downloads.
+PORT_LIFE = 10.0
+
+
+@implementer(IReadWriteDescriptor)
+class TransferPort(SocketDescriptor):
+    """A socket of the server that serves downloads, one after the other.
+
+    Its port is the TID of the present download (RFC 1350 section 4). Packets of anybody but its
+    peer are a stranger's. It never serves the same address and port of a client twice: packets of
+    the first download may still be in the network, and must not pass for a part of the second.
+
+    @ivar host: the local address that it is bound to.
+    @ivar address: its local socket address.
+    @ivar is_single_use: whether it is closed after its first download.
+    @ivar idle_since: when its last download was over.
+    """
+
+    __slots__ = (
+        "_born",
+        "_clock",
+        "_hub",
+        "_link",
+        "_on_left",
+        "_peer",
+        "_seen",
+        "_strangers",
+        "address",
+        "host",
+        "idle_since",
+        "is_single_use",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        host: Hashable,
+        hub: Hub,
+        strangers: Strangers,
+        clock: Callable[[], float],
+        on_left: Callable[[TransferPort, SocketAddress], None],
+    ) -> None:
+        """Take over `sock`, which is bound to `host`.
+
+        @param on_left: called after each download with the port and the peer that it served.
+        """
+        self._sock = sock
+        self.host = host
+        self._hub = hub
+        self._strangers = strangers
+        self._clock = clock
+        self._on_left = on_left
+        self._link: ReadLink | None = None
+        self._peer: SocketAddress = None
+        self._seen: set[SocketAddress] = set()
+        self.address: SocketAddress = sock.getsockname()
+        self.is_single_use = False
+        self._born = clock()
+        self.idle_since = 0.0
+        if hub.connects:
+            icmp_errors.ask_for_errors(sock)
+        hub.add(self)
+
+    def is_spent(self, now: float) -> bool:
+        """Whether it has served so many downloads, or is so old, that it takes no more."""
+        return len(self._seen) >= TRANSFERS_PER_PORT or now - self._born >= PORT_LIFE
+
+    def knows(self, peer: SocketAddress) -> bool:
+        """Whether it has served `peer`."""
+        return peer in self._seen
+
+    def serve(self, peer: SocketAddress) -> ReadLink:
+        """Return the link of a new download by `peer`."""
+        link = ReadLink(self._sock, peer, self._hub, self, self._clock)
+        self._seen.add(peer)
+        self._peer = peer
+        self._link = link
+        return link
+
+    def leave(self) -> None:
+        """Note that the present download is over; its link calls this."""
+        peer = self._peer
+        self._link = self._peer = None
+        self._on_left(self, peer)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._hub.outbox:
+            self._hub.send_outbox()
+        self._hub.remove(self)
+        self._sock.close()
+
+    def doRead(self) -> None:
+        """Read one datagram: in lock step there is no more."""
+        self.read_one()
+
+    def read_one(self) -> bool:
+        """Read a datagram; return whether there may be more."""
+        try:
+            datagram, address = self._sock.recvfrom(MAX_ANSWER)
+        except (BlockingIOError, InterruptedError):
+            self._read_errors()
+            return False
+        except OSError:  # an ICMP error about something sent earlier
+            self._read_errors()
+            return True
+        now = self._clock()
+        if address == self._peer:
+            self._link.received(datagram, now)  # type: ignore[union-attr]
+        elif address not in self._seen:
+            self._strangers.received(self._sock, address, datagram, now)
+        return self._link is not None
+
+    def _read_errors(self) -> None:
+        """Tell the transfer that its peer's port is closed, where ICMP says so."""
+        if not self._hub.connects:
+            return
+        for error in icmp_errors.read_errors(self._sock):
+            # An error about what was sent to an earlier peer is of no use any more.
+            if error.is_refusal and error.peer == self._peer:
+                self._link.refused(self._clock())  # type: ignore[union-attr]
+
+    def doWrite(self) -> None:
+        """Send what had to wait for room in the socket."""
+        if self._link is None or self._link.send_pending():
+            self._hub.watch_writable(self, False)
+
+
+@implementer(IReadWriteDescriptor)
+class ReadLink(UDPLink):
+    """The link of one download: at first it uses the socket of a `TransferPort`.
+
+    An address on each packet costs the kernel and Python a fifth of a packet in lock step. So a
+    download that goes on for a while gets a second socket on the same port, connected to its
+    peer. Packets of strangers, and earlier ones of the peer, still come to the first socket.
+    """
+
+    __slots__ = ("_clock", "_port", "_receive", "_refused", "_until_connected")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: SocketAddress,
+        hub: Hub,
+        port: TransferPort,
+        clock: Callable[[], float],
+    ) -> None:
+        """Make the link of a download that `port` serves; `sock` is the socket of `port`."""
+        super().__init__(sock, peer, hub)
+        self._port = port
+        self._clock = clock
+        self._receive: Receive | None = None
+        self._refused: Refused | None = None
+        self._until_connected = CONNECT_AFTER
+
+    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+        """Start to receive; a datagram that came before this call answers nothing."""
+        self._receive = receive
+
+    def expect(self, octets: int) -> int:
+        """Return `octets`: what a client sends in a download is small, so there is room."""
+        return octets
+
+    def watch_refusals(self, refused: Refused) -> None:
+        """Call `refused` when ICMP says that the peer's port is closed."""
+        self._refused = refused
+
+    def refused(self, now: float) -> None:
+        """Note that the peer's port is closed; the `TransferPort` calls this."""
+        if self._refused is not None:
+            self._refused(now)
+
+    def received(self, datagram: bytes, now: float) -> None:
+        """Take a datagram of the peer from the `TransferPort`."""
+        if self._receive is None:
+            return
+        self._receive(datagram, now)
+        if self._until_connected:
+            self._until_connected -= 1
+            # Datagrams that wait to be sent wait for the first socket.
+            if not self._until_connected and not self.closed and not self._pending:
+                self._connect()
+
+    def drain(self) -> None:
+        """Read what waits in the sockets; stop after `READS_PER_DRAIN` datagrams in a flood."""
+        readers = [self._port.read_one] + [self._read] * (self._to is None)
+        for read in readers:
+            for _ in range(READS_PER_DRAIN):
+                if self.closed or not read():
+                    break
+
+    def close(self) -> None:
+        """Close the second socket if there is one, and leave the port to another download."""
+        if self.closed:
+            return
+        self.closed = True
+        self._receive = self._refused = None
+        try:
+            if self._to is None:
+                if self._hub.outbox:
+                    self._hub.send_outbox()
+                self._hub.remove(self)
+                self._sock.close()
+        finally:
+            self._port.leave()
+
+    def doRead(self) -> None:
+        """Read one datagram: in lock step there is no more."""
+        try:
+            datagram = self._sock.recv(MAX_ANSWER)
+        except OSError:
+            return  # nothing there, or an ICMP error about something sent earlier
+        self._receive(datagram, self._clock())  # type: ignore[misc]
+
+    def doWrite(self) -> None:
+        """Send what had to wait for room in the socket."""
+        if self.send_pending():
+            self._hub.watch_writable(self, False)
+
+    def _read(self) -> bool:
+        """Read a datagram from the connected socket; return whether there may be more."""
+        try:
+            datagram = self._sock.recv(MAX_ANSWER)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        self._receive(datagram, self._clock())  # type: ignore[misc]
+        return True
+
+    def _watch_writable(self) -> None:
+        self._hub.watch_writable(self if self._to is None else self._port, True)
+
+    def _connect(self) -> None:
+        """Go on with a second, connected socket; where there can be none, with the first one."""
+        if not self._hub.connects:
+            return
+        second = self._open_connected()
+        if second is None:
+            return
+        second.setblocking(False)
+        if self._hub.outbox:
+            self._hub.send_outbox()
+        self._sock, self._to = second, None
+        self._hub.add(self)
+        # What came between the bind and the connect may be from anybody.
+        for _ in range(READS_AFTER_CONNECT):
+            try:
+                datagram, address = second.recvfrom(MAX_ANSWER)
+            except OSError:
+                return
+            if address == self._peer:
+                self._receive(datagram, self._clock())  # type: ignore[misc]
+            if self.closed:
+                return
+
+    def _open_connected(self) -> socket.socket | None:
+        """Return a socket on the same port that is connected to the peer, if there can be one."""
+        first = self._sock
+        try:
+            second = socket.socket(first.family, DATAGRAM)
+        except OSError:
+            return None
+        try:
+            if second.fileno() > descriptor_limit() * 3 // 4:
+                raise OSError  # the other descriptors are for files
+            # Two sockets on one port: for the moment of the bind, and not for other processes.
+            for sock in (first, second):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            second.bind(self._port.address)
+            second.connect(self._peer)
+            for sock in (first, second):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        except OSError:
+            second.close()
+            with contextlib.suppress(OSError):
+                first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            return None
+        return second

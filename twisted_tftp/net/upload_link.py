@@ -1,0 +1,182 @@
+"""Give each upload a socket of its own, which receives several datagrams in one system call."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReadWriteDescriptor
+from zope.interface import implementer
+
+from twisted_tftp.net import icmp_errors
+from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.udp import (
+    OFFLOAD,
+    READS_PER_DRAIN,
+    UDP_GRO,
+    Receive,
+    ReceiveTrain,
+    Refused,
+    SocketAddress,
+    UDPLink,
+)
+
+#: Times that the socket of an upload is read before other sockets have their turn.
+READS_PER_TURN = 64
+
+_GRO_SIZE = struct.Struct("@i")
+_GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
+
+
+@implementer(IReadWriteDescriptor)
+class WriteLink(UDPLink):
+    """The link of one upload: a socket of its own, with receive offload (`UDP_GRO`).
+
+    The socket is not connected: a stranger's packet must reach us to be answered.
+
+    @ivar on_closed: called with the local port when the socket is closed, or None.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_clock",
+        "_receive",
+        "_receive_train",
+        "_refused",
+        "_strangers",
+        "on_closed",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: SocketAddress,
+        hub: Hub,
+        strangers: Strangers,
+        buffer: memoryview,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take over `sock`.
+
+        @param buffer: where datagrams are received; all links share it.
+        """
+        super().__init__(sock, peer, hub)
+        self._strangers = strangers
+        self._buffer = buffer
+        self._clock = clock
+        self._receive: Receive | None = None
+        self._receive_train: ReceiveTrain | None = None
+        self._refused: Refused | None = None
+        self.on_closed: Callable[[int], None] | None = None
+
+    def watch_refusals(self, refused: Refused) -> None:
+        """Call `refused` when ICMP says that the peer's port is closed."""
+        if self._hub.connects:
+            icmp_errors.ask_for_errors(self._sock)
+            self._refused = refused
+
+    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+        """Start to receive."""
+        self._hub.add(self)
+        self._receive = receive
+        self._receive_train = receive_train
+
+    def expect(self, octets: int) -> int:
+        """Make room in the socket for a window of `octets`, as far as the system allows.
+
+        The system counts its own memory for a datagram, which is about twice its octets.
+        """
+        room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if octets > room // 2:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(2 * octets, 2**30))
+            room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if OFFLOAD:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        return room
+
+    def drain(self) -> None:
+        """Read what waits in the socket; stop after `READS_PER_DRAIN` datagrams in a flood."""
+        self._read(READS_PER_DRAIN)
+
+    def close(self) -> None:
+        """Leave the hub and close the socket."""
+        if not self.closed:
+            if self._hub.outbox:
+                self._hub.send_outbox()
+            self.closed = True
+            try:
+                if self._receive is not None:
+                    self._hub.remove(self)
+                if self.on_closed is not None:
+                    self.on_closed(self._sock.getsockname()[1])
+            finally:
+                self._sock.close()
+
+    def doRead(self) -> None:
+        """Read some datagrams."""
+        self._read(READS_PER_TURN)
+
+    def doWrite(self) -> None:
+        """Send what had to wait for room in the socket."""
+        if self.send_pending():
+            self._hub.watch_writable(self, False)
+
+    def _read(self, count: int) -> None:
+        for _ in range(count):
+            if self.closed or not self._read_one():
+                return
+
+    def _read_one(self) -> bool:
+        """Read once from the socket; return whether there may be more.
+
+        With receive offload, one read returns several datagrams. All have the same size, but the
+        last one may be shorter.
+        """
+        buffer = self._buffer
+        try:
+            size, ancillary, _, address = self._sock.recvmsg_into((buffer,), _GRO_SPACE)
+        except (BlockingIOError, InterruptedError):
+            self._read_errors()
+            return False
+        except OSError:  # an ICMP error about something sent earlier
+            self._read_errors()
+            return not self.closed
+        now = self._clock()
+        segment = _GRO_SIZE.unpack(ancillary[0][2])[0] if ancillary else size
+        if not self._is_peer(address):
+            self._received_from_elsewhere(address, buffer[:segment], now)
+            return not self.closed
+        if segment < size and self._receive_train is not None:
+            self._receive_train(buffer[:size], segment, now)
+            return True
+        receive = self._receive
+        for start in range(0, size, segment or 1):
+            receive(buffer[start : min(start + segment, size)], now)  # type: ignore[misc]
+            if self.closed:
+                return False
+        return True
+
+    def _read_errors(self) -> None:
+        """Tell the transfer that its peer's port is closed, where ICMP says so."""
+        if self._refused is None:
+            return
+        for error in icmp_errors.read_errors(self._sock):
+            if error.is_refusal and error.peer == self._peer:
+                self._refused(self._clock())
+            if self.closed:
+                return
+
+    def _received_from_elsewhere(
+        self, address: SocketAddress, datagram: memoryview, now: float
+    ) -> None:
+        self._strangers.received(self._sock, address, datagram, now)
+
+    def _is_peer(self, address: SocketAddress) -> bool:
+        return bool(address == self._peer)
+
+    def _watch_writable(self) -> None:
+        self._hub.watch_writable(self, True)
