@@ -22,6 +22,7 @@ from zope.interface import implementer
 from tests.reactors import outcome, reactor, spin
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client.client import TFTPClient, TransferResult, download, upload
+from twisted_tftp.client.debug_links import FilteredLink, LossFilter, TraceFilter
 from twisted_tftp.client.resolve import largest_blksize
 from twisted_tftp.client.streams import make_reader
 from twisted_tftp.client.urls import BadURL, Location, parse_url
@@ -40,6 +41,7 @@ from twisted_tftp.errors import (
     TransferTimedOut,
 )
 from twisted_tftp.interfaces import IFileReader
+from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server import TFTPService
@@ -835,6 +837,63 @@ def test_packets_are_traced_in_words(served: Served) -> None:
         ("DATA 1, 0 octets", True),
         ("ACK 1", False),
     ]
+
+
+def test_lost_packets_are_traced_too(fake: Fake) -> None:
+    """What the client sends is in the trace, also where the loss then keeps it from the server."""
+    lines: list[tuple[str, bool]] = []
+    client = TFTPClient(
+        fake.reactor,
+        "127.0.0.1",
+        fake.port,
+        options=False,
+        timeout=0.05,
+        retries=2,
+        loss=1.0,
+        trace=lambda words, received: lines.append((words, received)),
+    )
+    with pytest.raises(TransferTimedOut):
+        outcome(fake.reactor, client.get("file", io.BytesIO()))
+    assert len(lines) > 1
+    assert set(lines) == {('RRQ "file" octet', False)}
+    assert select.select([fake.request], [], [], 0)[0] == []
+    settle(fake.reactor, client)
+
+
+class Unlucky(TFTPClient):
+    """A client that loses the datagrams that the test names, and traces what goes on."""
+
+    def prepare(self, lost: list[bool]) -> list[tuple[str, bool]]:
+        """Set which datagrams are lost, in their order; return where the trace will be."""
+        self._chances = iter([0.0 if each else 1.0 for each in lost])
+        self._lines: list[tuple[str, bool]] = []
+        return self._lines
+
+    def build_link(self, *parts: Any) -> ClientLink:
+        trace = TraceFilter(lambda words, received: self._lines.append((words, received)))
+        return FilteredLink([trace, LossFilter(0.5, lambda: next(self._chances))], *parts)
+
+
+def test_lost_packet_is_not_delivered_and_the_trace_has_both_ends(fake: Fake) -> None:
+    """A filter of loss and one of traces: the trace has what is sent and what is received."""
+    client = Unlucky(fake.reactor, "127.0.0.1", fake.port, options=False)
+    # WRQ, ACK 0 (lost), ACK 0, DATA 1 (lost), DATA 1 again, ACK 1
+    lines = client.prepare([False, True, False, True, False, False])
+    transfer = client.put(io.BytesIO(b"abc"), "new")
+    fake.asked()
+    fake.say(wire.ack(0))
+    fake.say(wire.ack(0))
+    assert fake.got() == wire.DATA_HEADERS[1] + b"abc"
+    fake.say(wire.ack(1))
+    assert outcome(fake.reactor, transfer).retransmissions == 1
+    assert lines == [
+        ('WRQ "new" octet', False),
+        ("ACK 0", True),
+        ("DATA 1, 3 octets", False),
+        ("DATA 1, 3 octets", False),
+        ("ACK 1", True),
+    ]
+    settle(fake.reactor, client)
 
 
 def test_first_block_may_take_its_time_after_the_oack(fake: Fake) -> None:

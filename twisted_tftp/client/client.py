@@ -17,7 +17,13 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
-from twisted_tftp.client.debug_links import LossyLink, Trace, TracedLink
+from twisted_tftp.client.debug_links import (
+    DatagramFilter,
+    FilteredLink,
+    LossFilter,
+    Trace,
+    TraceFilter,
+)
 from twisted_tftp.client.resolve import largest_blksize, numeric_address, resolve
 from twisted_tftp.client.session import Exchange, Fetch, Probe, Store, Surroundings
 from twisted_tftp.client.streams import StreamReader, StreamWriter
@@ -445,15 +451,13 @@ class TFTPClient:
 
         @param parts: what every `ClientLink` takes; pass them on.
         """
-        if self._loss:
-            lossy = LossyLink(*parts)
-            lossy.loss, lossy.chance = self._loss, random
-            return lossy
+        # The trace is on our side of the loss: it has what we send, and what reaches us.
+        filters: list[DatagramFilter] = []
         if self._trace is not None:
-            traced = TracedLink(*parts)
-            traced.trace = self._trace
-            return traced
-        return ClientLink(*parts)
+            filters.append(TraceFilter(self._trace))
+        if self._loss:
+            filters.append(LossFilter(self._loss, random))
+        return FilteredLink(filters, *parts) if filters else ClientLink(*parts)
 
     def _choose(
         self, context: TransferContext, size: int | None, link: ClientLink

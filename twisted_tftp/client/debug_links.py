@@ -1,8 +1,13 @@
-"""Links that tell what goes through them, or lose some of it: to see what a server makes of it."""
+"""Describe or drop the datagrams of a client's transfers, to see how a server behaves.
+
+A `FilteredLink` is the link of one transfer that has a list of filters. Each filter sees each
+datagram and says whether it goes on to the next one; so filters can be combined.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -14,58 +19,79 @@ from twisted_tftp.protocol.describe import describe
 Trace = Callable[[str, bool], None]
 
 
-class TracedLink(ClientLink):
-    """A link that says what goes through it, for as long as somebody listens."""
+class DatagramFilter(Protocol):
+    """One step on the way of each datagram between a client and the network."""
 
-    __slots__ = ("trace",)
+    def take(self, datagram: Buffer, received: bool) -> bool:
+        """Take a datagram; return whether it goes on.
+
+        @param received: whether it comes from the network; otherwise the client sends it.
+        """
+
+
+class TraceFilter:
+    """Describe each datagram to a function, and let it go on; end where the function fails."""
 
     _log = Logger()
 
-    trace: Trace
+    def __init__(self, trace: Trace) -> None:
+        self._trace: Trace | None = trace
 
-    def _tell(self, datagram: Buffer, received: bool) -> None:
-        try:
-            self.trace(describe(datagram), received)
-        except Exception:
-            self._log.failure("a trace failed, and ends")
-            self.trace = _nothing
-
-    def send(self, datagrams: Sequence[Buffer]) -> None:
-        for index in range(0, len(datagrams), 2):
-            self._tell(b"".join(datagrams[index : index + 2]), False)
-        super().send(datagrams)
-
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
-        def traced(datagram: Buffer, now: float) -> None:
-            self._tell(datagram, True)
-            receive(datagram, now)
-
-        super().attach(traced)
+    def take(self, datagram: Buffer, received: bool) -> bool:
+        if self._trace is not None:
+            try:
+                self._trace(describe(datagram), received)
+            except Exception:
+                self._log.failure("a trace failed, and ends")
+                self._trace = None
+        return True
 
 
-def _nothing(words: str, received: bool) -> None:
-    """Tell nobody."""
+class LossFilter:
+    """Drop datagrams at random, in both directions, as a bad network does."""
+
+    def __init__(self, loss: float, chance: Callable[[], float]) -> None:
+        """Set up.
+
+        @param loss: the share of datagrams to drop, from 0 to 1.
+        @param chance: returns a random number from 0 to less than 1.
+        """
+        self._loss = loss
+        self._chance = chance
+
+    def take(self, datagram: Buffer, received: bool) -> bool:
+        return self._chance() >= self._loss
 
 
-class LossyLink(ClientLink):
-    """A link that loses datagrams by chance, both ways, as a bad network does."""
+class FilteredLink(ClientLink):
+    """A client's link whose datagrams go through filters, one by one."""
 
-    __slots__ = ("chance", "loss")
+    __slots__ = ("_inwards", "_outwards")
 
-    loss: float
-    chance: Callable[[], float]
+    def __init__(self, filters: Sequence[DatagramFilter], *parts: Any) -> None:
+        """Make a link.
+
+        @param filters: from the client's side to the network's: the last one sees first what is
+            received.
+        @param parts: what every `ClientLink` takes.
+        """
+        super().__init__(*parts)
+        self._outwards = tuple(filters)
+        self._inwards = tuple(reversed(filters))
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         kept: list[Buffer] = []
         for index in range(0, len(datagrams), 2):
-            if self.chance() >= self.loss:
-                kept += datagrams[index : index + 2]
+            pieces = datagrams[index : index + 2]  # a header and its octets
+            datagram = b"".join(pieces)
+            if all(each.take(datagram, False) for each in self._outwards):
+                kept += pieces
         if kept:
             super().send(kept)
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
-        def by_chance(datagram: Buffer, now: float) -> None:
-            if self.chance() >= self.loss:
+        def receive_filtered(datagram: Buffer, now: float) -> None:
+            if all(each.take(datagram, True) for each in self._inwards):
                 receive(datagram, now)
 
-        super().attach(by_chance)
+        super().attach(receive_filtered)
