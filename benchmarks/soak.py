@@ -30,7 +30,7 @@ from benchmarks.loads import fill
 from benchmarks.report import table
 from benchmarks.servers import REPOSITORY, free_port, probe, resident
 from benchmarks.traffic import SIZES, TEXT, Traffic
-from twisted_tftp.backends.filesystem.backend import READ_THREADS, WRITE_THREADS
+from twisted_tftp.backends.filesystem.threads import READ_THREADS, WRITE_THREADS
 from twisted_tftp.backends.naming import is_temporary
 
 reactor: Any = installed

@@ -18,10 +18,10 @@ from twisted.internet.defer import Deferred, execute
 from twisted.python.failure import Failure
 
 from tests.test_cached import needs_openat2
-from twisted_tftp.backends.filesystem import backend as filesystem
-from twisted_tftp.backends.filesystem.backend import CHUNK, FilesystemBackend, FilesystemReader
+from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.content_cache import LIFE, OVERHEAD, SETTLED, SMALL, Contents
 from twisted_tftp.backends.filesystem.kernel_lookup import Found
+from twisted_tftp.backends.filesystem.reader import CHUNK_SIZE, FilesystemReader, SharedChunks
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
 
@@ -95,7 +95,7 @@ pytestmark = needs_openat2
 def test_small_file_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second use opens and reads nothing."""
     assert served.read() == (b"content", True)
-    monkeypatch.setattr(filesystem, "_read_now", None)
+    monkeypatch.setattr(os, "preadv", None)
     assert served.read() == (b"content", True)
 
 
@@ -166,13 +166,13 @@ def test_file_that_changes_while_it_is_read_is_not_kept(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read between two states of a file is neither of them."""
-    read_now = filesystem._read_now
+    preadv = os.preadv
 
-    def change_and_read(descriptor: int, size: int, flags: int) -> bytes | None:
+    def change_and_read(*args: Any) -> int:
         (served.root / "file").write_bytes(b"another")
-        return read_now(descriptor, size, flags)
+        return preadv(*args)
 
-    monkeypatch.setattr(filesystem, "_read_now", change_and_read)
+    monkeypatch.setattr(os, "preadv", change_and_read)
     assert served.read() == (b"another", False)
     assert not served.contents._by_inode
 
@@ -260,8 +260,8 @@ def test_file_that_is_not_in_memory_is_read_in_a_thread(
         reader = served.open()
         assert isinstance(reader, FilesystemReader)
         reader.close()
-    monkeypatch.setattr(filesystem, "_NOWAIT", 0)
-    assert served.read() == (b"content", False)
+    monkeypatch.delattr(os, "RWF_NOWAIT")
+    assert Served(served.root).read() == (b"content", False)
 
 
 def test_without_capacity_nothing_is_kept(served: Served) -> None:
@@ -351,15 +351,16 @@ def test_readers_that_need_threads_share_their_memory(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten thousand transfers from a network's file system do not read ahead 2.5 GB."""
-    (served.root / "large").write_bytes(bytes(CHUNK))
-    monkeypatch.setattr(filesystem, "_NOWAIT", 0)
+    (served.root / "large").write_bytes(bytes(CHUNK_SIZE))
+    monkeypatch.delattr(os, "RWF_NOWAIT")
+    served = Served(served.root)
+    chunks = served.backend._chunks = SharedChunks(CHUNK_SIZE, CHUNK_SIZE)
     readers = [served.open("large") for _ in range(3)]
-    monkeypatch.setattr(filesystem, "CHUNKS_IN_ALL", CHUNK)
     held = []
     for reader in readers:
         now(reader.read(0, 100))
         held.append(len(reader._chunk))
-    assert held == [CHUNK, CHUNK // 2, CHUNK // 3]
+    assert held == [CHUNK_SIZE, CHUNK_SIZE // 2, CHUNK_SIZE // 3]
     for reader in readers:
         reader.close()
-    assert served.backend._chunks.readers == 0
+    assert chunks.readers == 0

@@ -22,17 +22,22 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from twisted_tftp.backends.filesystem import backend as filesystem
-from twisted_tftp.backends.filesystem.backend import (
-    AT_ONCE,
-    CHUNK,
-    FLUSH,
-    HOLD,
-    FilesystemBackend,
+from twisted_tftp.backends.filesystem import writer as writer_module
+from twisted_tftp.backends.filesystem.backend import FilesystemBackend
+from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
+from twisted_tftp.backends.filesystem.reader import (
+    CHUNK_SIZE,
     FilesystemReader,
+    OpenFile,
+    SharedChunks,
+    nowait_flags,
+)
+from twisted_tftp.backends.filesystem.writer import (
+    HELD_SIZE,
+    INLINE_WRITE_SIZE,
+    WRITE_SIZE,
     FilesystemWriter,
 )
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import (
     AccessViolation,
@@ -378,7 +383,7 @@ def test_the_octets_are_right_whatever_the_page_cache_has(
     st.sampled_from(sorted(CACHES)),
     st.binary(max_size=60).map(lambda octets: octets * 20),
     st.lists(st.tuples(st.integers(0, 200), st.integers(1, 700)), max_size=15),
-    st.sampled_from([1, 100, CHUNK]),
+    st.sampled_from([1, 100, CHUNK_SIZE]),
 )
 def test_reads_at_growing_offsets_are_exact(
     cache: str, octets: bytes, steps: list[tuple[int, int]], chunk: int
@@ -386,11 +391,9 @@ def test_reads_at_growing_offsets_are_exact(
     """Each read has what the file has there, again and again, up to the end and past it."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "file").write_bytes(octets)
-        with (
-            mock.patch.object(os, "preadv", CACHES[cache]),
-            mock.patch.object(filesystem, "CHUNK", chunk),
-        ):
-            reader = open_reader(Path(name))
+        with mock.patch.object(os, "preadv", CACHES[cache]):
+            file = OpenFile(os.open(Path(name) / "file", os.O_RDONLY))
+            reader = FilesystemReader(file, maybeDeferred, SharedChunks(chunk), nowait_flags())
             offset = 0
             for step, length in steps:
                 offset += step
@@ -441,7 +444,7 @@ def test_a_file_system_without_nowait_is_asked_once(
         got += bytes(value(answer))
     assert got == octets
     assert len(asked) == 1
-    assert runs <= len(octets) // (CHUNK - 1428) + 1
+    assert runs <= len(octets) // (CHUNK_SIZE - 1428) + 1
     reader.close()
 
 
@@ -449,7 +452,7 @@ def test_a_system_without_nowait_reads_in_threads(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there is no flag the page cache is not asked at all."""
-    monkeypatch.setattr(filesystem, "_NOWAIT", 0)
+    monkeypatch.delattr(os, "RWF_NOWAIT")
     monkeypatch.delattr(os, "preadv")
     assert content(open_reader(root)) == OCTETS
 
@@ -602,11 +605,10 @@ def test_an_open_that_was_cancelled_while_it_waited_is_not_done(
         assert isinstance(opening, Deferred)
         opening.addErrback(lambda failure: failure.trap(CancelledError))
         opening.cancel()
-    monkeypatch.setattr(filesystem, "find", mock.Mock(side_effect=AssertionError))
-    monkeypatch.setattr(filesystem, "Upload", mock.Mock(side_effect=AssertionError))
+    open_now = mock.Mock(side_effect=AssertionError)
+    monkeypatch.setattr(os, "open", open_now)
     threads.run_all()
-    assert not filesystem.find.called  # type: ignore[attr-defined]
-    assert not filesystem.Upload.called  # type: ignore[attr-defined]
+    assert not open_now.called
 
 
 @pytest.mark.parametrize("path", ["new", "file", "sub"])
@@ -664,12 +666,12 @@ def test_nothing_is_looked_up_outside_a_thread(
     with monkeypatch.context() as patch:
         for name in ["open", "stat", "readlink", "fsync", "rename", "link", "writev", "unlink"]:
             patch.setattr(os, name, forbidden)
-        writer.write(b"x" * FLUSH)
+        writer.write(b"x" * WRITE_SIZE)
         committing = writer.commit()
     threads.run_all()
     value(committing)
     reader.close()
-    assert (root / "new").read_bytes() == b"x" * FLUSH
+    assert (root / "new").read_bytes() == b"x" * WRITE_SIZE
 
 
 # -- uploads ------------------------------------------------------------------------------
@@ -711,7 +713,9 @@ def test_an_empty_upload_is_an_empty_file(root: Path) -> None:
     assert (root / "new").read_bytes() == b""
 
 
-@pytest.mark.parametrize("octets", [FLUSH - 1, FLUSH, FLUSH + 1, HOLD, HOLD + 1, 3 * HOLD])
+@pytest.mark.parametrize(
+    "octets", [WRITE_SIZE - 1, WRITE_SIZE, WRITE_SIZE + 1, HELD_SIZE, HELD_SIZE + 1, 3 * HELD_SIZE]
+)
 def test_uploads_of_any_size_are_whole(root: Path, octets: int) -> None:
     """Around every threshold."""
     expected = (OCTETS * (octets // len(OCTETS) + 1))[:octets]
@@ -937,15 +941,15 @@ def test_without_write_behind_octets_are_written_where_they_come(
     writer = value(backend.open_writer("file", asking()))
     (temporary,) = leftovers(root)
     asked.clear()
-    assert writer.write(b"x" * (AT_ONCE - 1)) is None
+    assert writer.write(b"x" * (INLINE_WRITE_SIZE - 1)) is None
     assert writer.write(b"yz") is None
-    assert (asked, (root / temporary).stat().st_size) == ([], AT_ONCE + 1)
+    assert (asked, (root / temporary).stat().st_size) == ([], INLINE_WRITE_SIZE + 1)
     value(writer.write(b"end"))
     value(writer.commit())
-    assert (root / "file").read_bytes() == b"x" * (AT_ONCE - 1) + b"yzend"
+    assert (root / "file").read_bytes() == b"x" * (INLINE_WRITE_SIZE - 1) + b"yzend"
     writer = value(backend.open_writer("file", asking()))
     monkeypatch.setattr(os, "writev", full)
-    assert isinstance(refusal(lambda: writer.write(bytes(AT_ONCE))), DiskFull)
+    assert isinstance(refusal(lambda: writer.write(bytes(INLINE_WRITE_SIZE))), DiskFull)
     value(writer.abort())
     assert leftovers(root) == []
 
@@ -957,7 +961,7 @@ def test_a_disk_that_fills_up_fails_the_next_write(
     threads = Threads()
     writer = open_writer(root, "file", threads)
     monkeypatch.setattr(os, "writev", full)
-    assert writer.write(b"x" * FLUSH) is None
+    assert writer.write(b"x" * WRITE_SIZE) is None
     threads.run()
     assert isinstance(refusal(lambda: writer.write(b"x")), DiskFull)
     assert isinstance(refusal(writer.commit), DiskFull)
@@ -974,8 +978,8 @@ def test_a_disk_that_fills_up_fails_the_write_that_waits(
     threads = Threads()
     writer = open_writer(root, in_thread=threads)
     monkeypatch.setattr(os, "writev", full)
-    assert writer.write(b"x" * FLUSH) is None
-    waiting = writer.write(b"x" * HOLD)
+    assert writer.write(b"x" * WRITE_SIZE) is None
+    waiting = writer.write(b"x" * HELD_SIZE)
     assert waiting is not None
     results = results_of(waiting)
     assert results == []
@@ -993,7 +997,7 @@ def test_a_disk_that_fills_up_under_a_thread_fails_a_commit_that_waits_for_it(
     """The last octets must not be committed without those before them."""
     threads = Threads()
     writer = open_writer(root, in_thread=threads)
-    writer.write(b"x" * FLUSH)
+    writer.write(b"x" * WRITE_SIZE)
     writer.write(b"the end")
     results = results_of(writer.commit())
     with monkeypatch.context() as patch:
@@ -1180,7 +1184,7 @@ def test_a_failed_rename_gives_the_name_back(root: Path, monkeypatch: pytest.Mon
 # -- aborts -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("octets", [0, 1, FLUSH, 3 * HOLD])
+@pytest.mark.parametrize("octets", [0, 1, WRITE_SIZE, 3 * HELD_SIZE])
 @pytest.mark.parametrize("path", ["file", "new", "sub/new"])
 def test_an_abort_leaves_nothing(root: Path, path: str, octets: int) -> None:
     """The old file is neither truncated nor removed, and a new one never appears."""
@@ -1197,8 +1201,8 @@ def test_an_abort_while_a_thread_writes_waits_for_it(root: Path) -> None:
     """The descriptor is the thread's until then; what is held is dropped."""
     threads = Threads()
     writer = open_writer(root, "file", threads)
-    writer.write(b"x" * FLUSH)
-    writer.write(b"y" * FLUSH)
+    writer.write(b"x" * WRITE_SIZE)
+    writer.write(b"y" * WRITE_SIZE)
     results = results_of(writer.abort())
     assert len(threads.calls) == 1
     assert len(opened(root)) == 2, "the upload and its directory"
@@ -1218,7 +1222,7 @@ def test_an_abort_after_a_failed_thread_is_no_failure(
     """The session knows already; the abort cleans up."""
     threads = Threads()
     writer = open_writer(root, in_thread=threads)
-    writer.write(b"x" * FLUSH)
+    writer.write(b"x" * WRITE_SIZE)
     results = results_of(writer.abort())
     with monkeypatch.context() as patch:
         patch.setattr(os, "writev", full)
@@ -1243,7 +1247,7 @@ def test_octets_are_held_until_they_are_worth_a_thread(root: Path) -> None:
     """Small blocks cost nothing but memory."""
     threads = Threads()
     writer = open_writer(root, in_thread=threads)
-    for _ in range(FLUSH // 1024 - 1):
+    for _ in range(WRITE_SIZE // 1024 - 1):
         assert writer.write(b"x" * 1024) is None
     assert threads.calls == []
     assert writer.write(b"x" * 1024) is None
@@ -1258,10 +1262,10 @@ def test_a_client_is_held_back_while_too_much_is_held(root: Path) -> None:
     threads = Threads()
     writer = open_writer(root, in_thread=threads)
     block = b"x" * 65536
-    for _ in range(FLUSH // len(block)):
+    for _ in range(WRITE_SIZE // len(block)):
         assert writer.write(block) is None
     assert len(threads.calls) == 1
-    for _ in range(HOLD // len(block) - 1):
+    for _ in range(HELD_SIZE // len(block) - 1):
         assert writer.write(block) is None
     waiting = writer.write(block)
     assert waiting is not None
@@ -1275,15 +1279,15 @@ def test_a_client_is_held_back_while_too_much_is_held(root: Path) -> None:
     committing = writer.commit()
     threads.run_all()
     value(committing)
-    assert (root / "new").read_bytes() == b"x" * (FLUSH + HOLD) + b"the end"
+    assert (root / "new").read_bytes() == b"x" * (WRITE_SIZE + HELD_SIZE) + b"the end"
 
 
 def test_a_commit_waits_for_the_thread_that_writes(root: Path) -> None:
     """Octets stay in order, and the file appears with the last of them."""
     threads = Threads()
     writer = open_writer(root, in_thread=threads)
-    writer.write(b"a" * FLUSH)
-    writer.write(b"b" * FLUSH)
+    writer.write(b"a" * WRITE_SIZE)
+    writer.write(b"b" * WRITE_SIZE)
     writer.write(b"c")
     results = results_of(writer.commit())
     while threads.calls:
@@ -1292,7 +1296,7 @@ def test_a_commit_waits_for_the_thread_that_writes(root: Path) -> None:
         assert results == []
         threads.run()
     assert results == [None]
-    assert (root / "new").read_bytes() == b"a" * FLUSH + b"b" * FLUSH + b"c"
+    assert (root / "new").read_bytes() == b"a" * WRITE_SIZE + b"b" * WRITE_SIZE + b"c"
 
 
 @settings(max_examples=150)
@@ -1305,8 +1309,8 @@ def test_octets_are_in_order_whenever_threads_run(steps: list[bytes | None], com
     threads = Threads()
     with (
         tempfile.TemporaryDirectory() as name,
-        mock.patch.object(filesystem, "FLUSH", 16),
-        mock.patch.object(filesystem, "HOLD", 40),
+        mock.patch.object(writer_module, "WRITE_SIZE", 16),
+        mock.patch.object(writer_module, "HELD_SIZE", 40),
     ):
         writer = open_writer(Path(name), in_thread=threads)
         sent = b""

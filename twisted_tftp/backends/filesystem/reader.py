@@ -1,0 +1,209 @@
+"""Read an open file: at once what is in memory, in a thread what a disk has to bring.
+
+Linux reads with `RWF_NOWAIT` what is in its page cache, or nothing. So each read is tried that
+way first, and only a page that is not there costs a thread. Where there is no such flag, all
+reads are done in threads, in large pieces.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_tftp.backends.filesystem.threads import InThread
+from twisted_tftp.interfaces import IFileReader
+
+#: Octets that one reader reads at most in a thread, where each of its reads needs one.
+CHUNK_SIZE = 256 * 1024
+
+#: Octets that all these readers together have in memory: with very many of them, each reads less
+#: at a time.
+ALL_CHUNKS_SIZE = 64 * 1024 * 1024
+
+#: Octets that the system is asked to fetch beyond a page that was not in memory.
+PREFETCH_SIZE = 1024 * 1024
+
+
+def nowait_flags() -> int | None:
+    """Return the flags of `preadv` for a read that waits for no disk, if the system has them."""
+    flags: int | None = getattr(os, "RWF_NOWAIT", None)
+    return flags
+
+
+class SharedChunks:
+    """How much each reader that needs a thread for each read may read at a time.
+
+    @ivar readers: how many such readers there are.
+    """
+
+    def __init__(
+        self, chunk_size: int = CHUNK_SIZE, all_chunks_size: int = ALL_CHUNKS_SIZE
+    ) -> None:
+        """Start without readers.
+
+        @param chunk_size: octets for one reader at most.
+        @param all_chunks_size: octets for all of them.
+        """
+        self._chunk_size = chunk_size
+        self._all_chunks_size = all_chunks_size
+        self.readers = 0
+
+    @property
+    def size(self) -> int:
+        """Octets of one read."""
+        return min(self._chunk_size, self._all_chunks_size // max(1, self.readers))
+
+    def add_reader(self) -> None:
+        """Count one reader more."""
+        self.readers += 1
+
+    def remove_reader(self) -> None:
+        """Count one reader less."""
+        self.readers -= 1
+
+
+class OpenFile:
+    """A regular file that is open for one reader or several.
+
+    @ivar descriptor: its file descriptor.
+    @ivar status: what `fstat` told when it was opened.
+    @ivar size: its octets then.
+    @ivar discarded: whether it is closed.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Take over `descriptor`, for one reader."""
+        self.descriptor = descriptor
+        self.status = os.fstat(descriptor)
+        self.size = self.status.st_size
+        self.discarded = False
+        self._readers = 1
+
+    def share(self) -> None:
+        """Count one reader more."""
+        self._readers += 1
+
+    def discard(self) -> None:
+        """Count one reader less; close the file after the last one."""
+        self._readers -= 1
+        if not self._readers:
+            self.discarded = True
+            os.close(self.descriptor)
+
+
+@implementer(IFileReader)
+class FilesystemReader:
+    """The reader of an open file; the file may be renamed or deleted meanwhile."""
+
+    def __init__(
+        self, file: OpenFile, in_thread: InThread, chunks: SharedChunks, flags: int | None
+    ) -> None:
+        """Read `file`, which is discarded when the reader is closed.
+
+        @param in_thread: how to run a read that may wait.
+        @param chunks: how much to read at a time where each read needs a thread.
+        @param flags: of `preadv`, for a read that waits for nothing; None where there is none.
+        """
+        self.size = file.size
+        self._file = file
+        self._descriptor = file.descriptor
+        self._in_thread = in_thread
+        self._flags = flags or 0
+        self._nowait = flags is not None
+        self._chunks = chunks
+        self._counted = False  # among those that need threads for all that they read
+        self._view = memoryview(b"")
+        self._chunk = b""  # what the last thread has read, from `_chunk_at` on
+        self._chunk_at = 0
+        self._reading = False
+        self._closed = False
+
+    def read(self, offset: int, length: int) -> memoryview | Deferred[memoryview]:
+        """Read from the page cache now, or from the disk in a thread."""
+        start = offset - self._chunk_at
+        if start >= 0 and start + length <= len(self._chunk):
+            return memoryview(self._chunk)[start : start + length]
+        if self._nowait:
+            if len(self._view) < length:
+                self._view = memoryview(bytearray(length))
+            view = self._view[:length]
+            try:
+                if os.preadv(self._descriptor, (view,), offset, self._flags) == length:
+                    return view
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise
+                self._nowait = False
+        return self._read_in_thread(offset, length)
+
+    def close(self) -> None:
+        """Close the file; while a thread reads it, as soon as that is done.
+
+        Its descriptor must not be closed before: another file could get the same number.
+        """
+        self._closed = True
+        if self._counted:
+            self._chunks.remove_reader()
+        if not self._reading:
+            self._file.discard()
+
+    def _read_in_thread(self, offset: int, length: int) -> Deferred[memoryview]:
+        """Read from the disk.
+
+        Where the page cache can be asked, the next octets will be there. Elsewhere the next read
+        costs a thread too, so this one reads more than it was asked for.
+        """
+        self._reading = True
+        if not self._nowait and not self._counted:
+            self._counted = True
+            self._chunks.add_reader()
+        amount = length if self._nowait else max(length, self._chunks.size)
+        reading = self._in_thread(_read, self._descriptor, offset, amount, self._nowait)
+        return reading.addBoth(self._read_done, offset, length)
+
+    def _read_done(self, result: Any, offset: int, length: int) -> Any:
+        self._reading = False
+        if self._closed:
+            self._file.discard()
+        if isinstance(result, Failure):
+            return result
+        self._chunk, self._chunk_at = result, offset
+        return memoryview(result)[:length]
+
+
+def read_cached(descriptor: int, size: int, flags: int | None) -> bytes | None:
+    """Return the first `size` octets of a file if all of them are in memory, otherwise None.
+
+    @param flags: as for a `FilesystemReader`.
+    """
+    if flags is None:
+        return None
+    data = bytearray(size)
+    try:
+        if size and os.preadv(descriptor, (data,), 0, flags) != size:
+            return None
+    except OSError:
+        return None
+    return bytes(data)
+
+
+def _read(descriptor: int, offset: int, length: int, prefetch: bool) -> bytes:
+    """Read `length` octets, fewer only at the end of the file; this may block."""
+    if prefetch:
+        os.posix_fadvise(descriptor, offset, PREFETCH_SIZE, os.POSIX_FADV_WILLNEED)
+    pieces = []
+    while length > 0:
+        piece = os.pread(descriptor, length, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return b"".join(pieces)

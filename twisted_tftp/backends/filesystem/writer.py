@@ -1,0 +1,119 @@
+"""Write an upload to its temporary file: in a thread, behind the client, or at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_tftp.backends.filesystem.threads import InThread
+from twisted_tftp.backends.filesystem.upload import Upload
+from twisted_tftp.interfaces import IFileWriter
+
+#: Octets of an upload from which on they are given to a thread.
+WRITE_SIZE = 256 * 1024
+
+#: Octets of an upload that are held in memory, at most, before the client has to wait.
+HELD_SIZE = 1024 * 1024
+
+#: Octets that are written at a time where no thread is asked.
+INLINE_WRITE_SIZE = 64 * 1024
+
+
+@implementer(IFileWriter)
+class FilesystemWriter:
+    """Write an upload: in a thread, some blocks behind the client; or at once.
+
+    Octets are held in memory until there are enough of them to be worth a thread. If a thread
+    fails to write them, the next call fails; at the latest the commit, before the client's last
+    ACK.
+    """
+
+    def __init__(self, upload: Upload, in_thread: InThread, behind: bool = True) -> None:
+        """Write `upload`.
+
+        @param in_thread: how to run what may block.
+        @param behind: whether octets are written in threads; otherwise `write` waits for it.
+        """
+        self._upload = upload
+        self._in_thread = in_thread
+        self._behind = behind
+        self._held: list[bytes] = []
+        self._held_octets = 0
+        self._flushing: Deferred[None] | None = None
+        self._room: Deferred[None] | None = None  # fires when more can be taken
+        self._failure: Failure | None = None
+
+    def write(self, data: bytes) -> Deferred[None] | None:
+        """Take octets; where too many are held, return a Deferred that fires once there is room.
+
+        @raise Exception: octets of an earlier call could not be written.
+        """
+        if self._failure is not None:
+            self._failure.raiseException()
+        self._held.append(data)
+        self._held_octets += len(data)
+        if not self._behind:
+            if self._held_octets >= INLINE_WRITE_SIZE:
+                self._upload.write(self._take())
+            return None
+        if self._held_octets < WRITE_SIZE:
+            return None
+        if self._flushing is None:
+            self._flush()
+        if self._held_octets < HELD_SIZE:
+            return None
+        self._room = Deferred()
+        return self._room
+
+    def commit(self) -> Deferred[None]:
+        """Write what is held, and put the file in its place."""
+        return self._when_idle().addCallback(self._commit)
+
+    def abort(self) -> Deferred[None]:
+        """Remove the temporary file."""
+        self._held.clear()
+        self._held_octets = 0
+        return self._when_idle().addCallback(lambda _: self._in_thread(self._upload.discard))
+
+    def _commit(self, _: object) -> Deferred[None]:
+        if self._failure is not None:
+            self._failure.raiseException()
+        return self._in_thread(self._upload.commit, self._take())
+
+    def _take(self) -> list[bytes]:
+        pieces, self._held = self._held, []
+        self._held_octets = 0
+        return pieces
+
+    def _flush(self) -> None:
+        self._flushing = self._in_thread(self._upload.write, self._take())
+        self._flushing.addBoth(self._flushed)
+
+    def _flushed(self, result: Any) -> None:
+        self._flushing = None
+        if isinstance(result, Failure):
+            self._failure = result
+        elif self._held_octets >= WRITE_SIZE:
+            self._flush()
+        room, self._room = self._room, None
+        if room is None:
+            return
+        if self._failure is not None:
+            room.errback(self._failure)
+        else:
+            room.callback(None)
+
+    def _when_idle(self) -> Deferred[None]:
+        """Return a Deferred that fires when no thread writes."""
+        if self._flushing is None:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+
+        def look(_: object) -> None:
+            self._when_idle().chainDeferred(idle)
+
+        self._flushing.addCallback(look)
+        return idle
