@@ -718,7 +718,7 @@ class LinkOpener:
     def _idle_port(
         self, peer: SocketAddress, host: Hashable, avoid: list[int]
     ) -> TransferPort | None:
-        """Return an idle port that may serve `peer` from `host`, and is none to `avoid`.
+        """Return an idle port that may serve `peer` from `host`, and whose port is not in `avoid`.
 
         By chance, since a transfer's port should not be guessed (RFC 1350 section 4).
         """
