@@ -212,8 +212,10 @@ def test_nothing_is_written_while_the_answer_is_in_doubt(host: Host) -> None:
     assert host.receive(sock)[0] == wire.ack(1)
     sock.sendto(wire.DATA_HEADERS[2] + b"end", peer)
     second = host.asked_again(peer, xid)
-    # A server that serves one client at a time would not read the second request before.
+    # A server that serves one client at a time would not read the second request before; and one
+    # that has forgotten the transfer answers a second ACK with an ERROR.
     assert host.receive(sock)[0] == wire.ack(2)
+    assert not select.select([sock], [], [], 0)[0]
     assert sink.getvalue() == b""
     host.request.sendto(STALE_BEGINNING, second)
     assert outcome(host.reactor, fetching).octets == 515

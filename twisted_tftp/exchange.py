@@ -528,8 +528,9 @@ class Fetch(Exchange, WriteSession):
             self._link.send((machine.ack,))
 
     def _receive_guarded(self, datagram: Buffer, now: float) -> None:
+        was_complete = isinstance(self._machine, Receiver) and self._machine.complete
         super()._receive_guarded(datagram, now)
-        if not self.ended and self._will_compare and wire.opcode_of(datagram) == wire.Opcode.DATA:
+        if was_complete and not self.ended and wire.opcode_of(datagram) == wire.Opcode.DATA:
             self._release_server()  # the last ACK was lost
 
     def cancel(self, message: str = "") -> None:
