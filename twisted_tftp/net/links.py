@@ -693,13 +693,7 @@ class LinkOpener:
             if port is not None:
                 self._pairs.add(peer, port.address[1])
                 return port.serve(peer)
-        try:
-            sock = open_socket(peer, local, self._port_range, avoid)
-        except OSError:
-            if not self._idle:
-                raise
-            self.close_idle()
-            sock = open_socket(peer, local, self._port_range, avoid)
+        sock = self._open_socket(peer, local, avoid)
         self._pairs.add(peer, sock.getsockname()[1])
         if reading:
             port = TransferPort(sock, host, self.hub, self.strangers, self._clock, self._left)
@@ -724,7 +718,7 @@ class LinkOpener:
     def _idle_port(
         self, peer: SocketAddress, host: Hashable, avoid: list[int]
     ) -> TransferPort | None:
-        """Return an idle port that may serve `peer` from `host`, and is none to `avoid`.
+        """Return an idle port that may serve `peer` from `host`, and whose port is not in `avoid`.
 
         By chance, since a transfer's port should not be guessed (RFC 1350 section 4).
         """
@@ -736,6 +730,26 @@ class LinkOpener:
                 del idle[index]
                 return port
         return None
+
+    def _open_socket(
+        self, peer: SocketAddress, local: SocketAddress | None, avoid: list[int]
+    ) -> socket.socket:
+        """Return a socket on none of the ports to `avoid`, if possible; idle ones give way to it.
+
+        @raise OSError: there is no socket or port left.
+        """
+        try:
+            sock = open_socket(peer, local, self._port_range, avoid)
+            if not avoid or sock.getsockname()[1] not in avoid:
+                return sock
+            if all(port.address[1] in avoid for port in self._idle):
+                return sock  # to close them would give no better port
+            sock.close()
+        except OSError:
+            if not self._idle:
+                raise
+        self.close_idle()
+        return open_socket(peer, local, self._port_range, avoid)
 
     def _left(self, port: TransferPort, peer: SocketAddress) -> None:
         """Keep a port that has served `peer` for another transfer, for a while."""
