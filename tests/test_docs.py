@@ -48,6 +48,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 FILE_NAME = re.compile(r"[\w-][\w./-]*\.(?:py|md|sh|c|tac|profile|service|conf)\Z")
 TEST_MODULE = re.compile(r"test_\w+\Z")
+CLASS = re.compile(r"[A-Z]\w*[a-z]\w*(?:\.\w+)?(?=\Z|\()")
 
 CONTEXT = TransferContext(Endpoint("192.0.2.1", 2000), None, Direction.READ, b"f", "octet", {})
 
@@ -84,6 +85,14 @@ def files() -> frozenset[str]:
     return frozenset(found)
 
 
+@lru_cache
+def words_of_the_code() -> frozenset[str]:
+    """Return all words of Python files, and of the examples in documents."""
+    texts = [(ROOT / path).read_text() for path in files() if path.endswith(".py")]
+    texts += ["\n".join(blocks(name, "python")) for name in WITH_EXAMPLES]
+    return frozenset(re.findall(r"\w+", "\n".join(texts)))
+
+
 def exists(name: str) -> bool:
     """Return whether `name` is the path of a file, or the end of one."""
     return any(path == name or path.endswith(f"/{name}") for path in files())
@@ -111,6 +120,15 @@ def test_named_files_exist(document: Path) -> None:
             assert exists(span), span
         if TEST_MODULE.match(span) and not span.startswith("test_duplicate_ack_"):
             assert exists(f"{span}.py"), span
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_named_classes_exist(document: Path) -> None:
+    """Each class, and each attribute of one, that the text names is in the code or an example."""
+    for span in SPAN.findall(prose(document)):
+        name = CLASS.match(span)
+        if name:
+            assert set(name[0].split(".")) <= words_of_the_code(), span
 
 
 def test_every_document_can_be_found() -> None:
