@@ -1,7 +1,7 @@
 # Run it:  twistd -noy tftp.tac
 #
-# The example of embedding: a TFTP service in an Application of your own, beside whatever else
-# that runs. It serves the working directory, read-only, on port 6969 of the loopback addresses.
+# An example of embedding: a TFTP service in an Application of your own, together with any other
+# services of it. It serves the working directory, read-only, on port 6969 of the loopback addresses.
 
 import os
 

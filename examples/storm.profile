@@ -1,5 +1,5 @@
-# What a lab of 30 thin clients asks for when the lights go on at eight: a BIOS with PXELINUX,
-# then a kernel and an initrd over windows, which its boot loader was built to ask for.
+# What 30 thin clients ask for that are switched on at the same time: a BIOS with PXELINUX, then a
+# kernel and an initrd in windows, from a boot loader that asks for windows.
 #
 #     txtftp storm 192.0.2.69 --clients 30 --arrival 5/s --profile examples/storm.profile
 #

@@ -7,7 +7,12 @@ import random
 import pytest
 from twisted.internet.task import Clock
 
-from twisted_tftp.session.deadlines import KEPT, LATEST, MANY, Alarms
+from twisted_tftp.session.deadlines import (
+    CANCELLED_ALARMS_KEPT,
+    MANY_ALARMS,
+    MOST_LATENESS,
+    Alarms,
+)
 
 
 @pytest.fixture
@@ -118,13 +123,13 @@ def test_clock_of_the_reactor_that_is_ahead_makes_no_alarm_early(clock: Clock) -
 def test_very_many_alarms_may_be_late_a_little(clock: Clock, alarms: Alarms) -> None:
     """A busy server is woken less often; no alarm is early, and none later than the bound."""
     rung: list[float] = []
-    for _ in range(MANY + 1000):
+    for _ in range(MANY_ALARMS + 1000):
         alarms.set(1.0, lambda: rung.append(clock.seconds()))
     clock.advance(1)
-    assert MANY < len(rung) < MANY + 1000
-    while len(rung) < MANY + 1000:
+    assert MANY_ALARMS < len(rung) < MANY_ALARMS + 1000
+    while len(rung) < MANY_ALARMS + 1000:
         clock.advance(0.001)
-    assert 1.0 < max(rung) <= 1.0 + LATEST
+    assert 1.0 < max(rung) <= 1.0 + MOST_LATENESS
 
 
 def test_alarm_may_be_set_again_while_it_goes_off(clock: Clock, alarms: Alarms) -> None:
@@ -146,6 +151,6 @@ def test_alarm_may_be_set_again_while_it_goes_off(clock: Clock, alarms: Alarms) 
 def test_cancelled_alarms_do_not_pile_up(clock: Clock, alarms: Alarms) -> None:
     """A storm of transfers with long timeouts leaves nothing behind."""
     alarms.set(1000.0, lambda: None)
-    for _ in range(10 * KEPT):
+    for _ in range(10 * CANCELLED_ALARMS_KEPT):
         alarms.cancel(alarms.set(255.0, lambda: None))
-        assert len(alarms._heap) <= KEPT + 1
+        assert len(alarms._heap) <= CANCELLED_ALARMS_KEPT + 1

@@ -94,9 +94,9 @@ def test_doubt_follows_the_round_trip(round_trip: float | None, doubt: float) ->
     assert first.settled_at == 10.0 + doubt
 
 
-def contradicts(first: FirstAnswer, datagram: bytes, **how: Any) -> bool:
+def contradicts(first: FirstAnswer, datagram: bytes, now: float = 0.0, **how: Any) -> bool:
     how = {"same_port": False, "asked_twice": False, **how}
-    return first.is_contradicted(memoryview(datagram), **how)
+    return first.is_contradicted(memoryview(datagram), now, **how)
 
 
 def test_nothing_contradicts_what_is_proven() -> None:
@@ -128,6 +128,15 @@ def test_only_an_oack_with_the_xid_is_proof() -> None:
     for datagram in (FOREIGN, WITHOUT, BLOCK, ERROR, b"\0\6broken"):
         assert not answer().is_proof(datagram)
     assert not answer(xid=None).is_proof(OURS)
+
+
+def test_late_error_of_a_second_transfer_is_no_contradiction() -> None:
+    """A server that was asked twice may have begun two, and gives one of them up."""
+    first = answer()
+    first.take(BLOCK, 0.0, UNKNOWN)
+    assert contradicts(first, ERROR, now=100.0)
+    assert contradicts(first, ERROR, asked_twice=True)
+    assert not contradicts(first, ERROR, now=first.settled_at, asked_twice=True)
 
 
 def test_transfer_itself_is_no_contradiction() -> None:

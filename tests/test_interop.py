@@ -88,7 +88,8 @@ def put(reactor: Any, server: Running, data: bytes, name: str, **settings: Any) 
     outcome(reactor, client.put(io.BytesIO(data), name))
     settle(reactor, client)
     path = server.root / name
-    # The last ACK may come before the last octets are in the file.
+    # atftpd closes the file after its last ACK. In netascii it writes each CR, goes back by one,
+    # and writes the LF there: the file has its size, and a CR at the end, until it is closed.
     spin(reactor, lambda: path.read_bytes() == data)
     return path.read_bytes()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from twisted_tftp.server.overtaken import (
-    MOST_PEERS,
+    MOST_KEYS,
     MOST_REQUESTS,
     REMEMBERED_FOR,
     OvertakenRequests,
 )
 
-PEER = ("192.0.2.1", 4000)
+LOCAL = ("192.0.2.69", 69)
+PEER = (("192.0.2.1", 4000), LOCAL)
 
 
 def test_request_is_remembered_for_a_while() -> None:
@@ -20,7 +21,7 @@ def test_request_is_remembered_for_a_while() -> None:
     assert overtaken.has(PEER, b"a", 5.0 + REMEMBERED_FOR / 2)
     assert not overtaken.has(PEER, b"a", 5.0 + REMEMBERED_FOR)
     assert not overtaken.has(PEER, b"b", 5.0)
-    assert not overtaken.has(("192.0.2.1", 4001), b"a", 5.0)
+    assert not overtaken.has((("192.0.2.1", 4001), LOCAL), b"a", 5.0)
 
 
 def test_memory_is_bounded() -> None:
@@ -30,7 +31,7 @@ def test_memory_is_bounded() -> None:
         overtaken.add(PEER, b"%d" % number, 0.0)
     known = [overtaken.has(PEER, b"%d" % number, 0.1) for number in range(MOST_REQUESTS + 1)]
     assert known == [False] + [True] * MOST_REQUESTS
-    for number in range(MOST_PEERS):
-        overtaken.add(("192.0.2.2", number), b"a", 0.0)
+    for number in range(MOST_KEYS):
+        overtaken.add((("192.0.2.2", number), LOCAL), b"a", 0.0)
     assert not overtaken.has(PEER, b"1", 0.1)
-    assert overtaken.has(("192.0.2.2", 0), b"a", 0.1)
+    assert overtaken.has((("192.0.2.2", 0), LOCAL), b"a", 0.1)

@@ -20,7 +20,7 @@ from twisted_tftp.errors import DiskFull
 @pytest.fixture(autouse=True)
 def _measured_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a tree be measured as often as an upload does not fit."""
-    monkeypatch.setattr(quota_module, "SHARE", 0.0)
+    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 0.0)
 
 
 def serving(root: Path, quota: int, write: str = "overwrite") -> FilesystemBackend:
@@ -87,7 +87,7 @@ def test_room_that_somebody_made_is_seen(tmp_path: Path, monkeypatch: pytest.Mon
         return octets[0]
 
     monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "SHARE", 10.0)
+    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
     quota = Quota(str(tmp_path), 1000, lambda: now[0])
     with pytest.raises(DiskFull):
         quota.check(500)
@@ -135,7 +135,7 @@ def test_file_that_is_replaced_again_and_again_fits(
         return 40
 
     monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "SHARE", 10.0)
+    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
     quota = Quota(str(tmp_path), 100, lambda: now[0])
     for _ in range(6):
         quota.check(40)
@@ -219,7 +219,7 @@ def test_upload_that_ends_while_the_tree_is_measured_counts(
         return 0
 
     monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "SHARE", 10.0)
+    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
     with pytest.raises(DiskFull):
         quota.check(400)
 
@@ -238,7 +238,7 @@ def test_upload_waits_for_the_first_measurement(
         return 1000
 
     monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "SHARE", 1e9)
+    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 1e9)
     quota = Quota(str(tmp_path), 1000)
     refused: list[DiskFull] = []
 

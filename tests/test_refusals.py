@@ -150,6 +150,7 @@ def test_refusal_of_one_client_loses_nothing_of_another(served: Served) -> None:
     """The system reports it at the next use of the socket, whoever that is for."""
     for _ in range(20):
         with served.socket() as gone, served.socket() as sock:
+            sock.bind((served.address[0], 0))  # before the other's port is free to be chosen
             gone.sendto(b"\0\1file\0octet\0", served.address)
             gone.close()
             sock.sendto(b"\0\1file\0octet\0", served.address)

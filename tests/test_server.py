@@ -231,6 +231,23 @@ def test_overtaken_request_is_known_when_its_successor_is_over() -> None:
     assert net.server.counters.repeated == 1
 
 
+def test_overtaken_request_is_known_to_all_ports_of_a_server() -> None:
+    """Its successor may have been sent to another address of the server."""
+    net = network()
+    other = TFTPServer(
+        net.server.backend,
+        reactor=net.clock,
+        clock=net.clock.seconds,
+        opener=net,
+        transfers=net.server.transfers,
+    )
+    net.server.received(rrq(), PEER, LOCAL)
+    other.received(rrq(b"small"), PEER, ("192.0.2.70", 69))
+    net.server.received(rrq(), PEER, LOCAL)
+    assert [link.closed for link in net.links] == [True, False]
+    assert net.server.counters.repeated == 1
+
+
 def test_transfer_is_replaced_by_a_request_that_is_not_admitted() -> None:
     """The port has a new owner, which must not be sent the answer to the old one."""
     net = network(rate=1.0)

@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from random import random
 from typing import Any
 
 import pytest
@@ -17,7 +18,15 @@ from tests.reactors import reactor, spin
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net.download_links import CONNECT_AFTER, PORT_LIFE, TRANSFERS_PER_PORT
 from twisted_tftp.net.hub import make_hub
-from twisted_tftp.net.link_opener import IDLE_LIFE, IDLE_PORTS, PAIR_REST, LinkOpener
+from twisted_tftp.net.link_opener import (
+    IDLE_LIFE,
+    IDLE_PORTS,
+    PAIR_PEERS,
+    PAIR_PORTS,
+    PAIR_REST,
+    LinkOpener,
+    RecentPairs,
+)
 from twisted_tftp.net.request_port import RequestPort, SharedLink, listen
 from twisted_tftp.net.udp import endpoint, open_socket
 from twisted_tftp.protocol import wire
@@ -46,6 +55,19 @@ class Protocol:
         self.got.append((datagram, peer, local))
         if self.fail:
             raise ZeroDivisionError
+
+
+def free_range(count: int) -> tuple[int, int]:
+    """Return the lowest and the highest of `count` ports in a row that are free.
+
+    They are below those that systems choose from, so that no other socket gets one by chance.
+    """
+    for low in sorted(range(20_000, 30_000, count), key=lambda _: random()):
+        with contextlib.ExitStack() as socks, contextlib.suppress(OSError):
+            for port in range(low, low + count):
+                socks.enter_context(open_socket(LOOPBACK, LOOPBACK, (port, port)))
+            return low, low + count - 1
+    raise AssertionError("every port is in use")
 
 
 @contextlib.contextmanager
@@ -303,9 +325,8 @@ def test_ports_come_from_the_range() -> None:
 def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> None:
     """Datagrams of the last transfer may still be on their way; it is better than none, though."""
     now = [0.0]
-    with open_socket(("127.0.0.1", 1), None) as sock:
-        low = sock.getsockname()[1]
-    opener = LinkOpener(reactor, (low, low + 2), lambda: now[0])
+    low, high = free_range(3)
+    opener = LinkOpener(reactor, (low, high), lambda: now[0])
     peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
     for reading in (False, True):
         for _ in range(5):
@@ -315,7 +336,7 @@ def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> Non
                 ports.append(link._sock.getsockname()[1])
                 link.close()
                 opener.close_idle()
-            assert sorted(ports) == [low, low + 1, low + 2]
+            assert sorted(ports) == [low, low + 1, high]
             now[0] += 1
     opener.close()
 
@@ -324,9 +345,8 @@ def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> Non
 def test_port_of_a_range_rests_from_the_end_of_its_transfer(reactor: Any, reading: bool) -> None:
     """A transfer may take longer than the rest of a port."""
     now = [0.0]
-    with open_socket(("127.0.0.1", 1), None) as sock:
-        low = sock.getsockname()[1]
-    opener = LinkOpener(reactor, (low, low + 1), lambda: now[0])
+    low, high = free_range(2)
+    opener = LinkOpener(reactor, (low, high), lambda: now[0])
     peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
     for _ in range(10):
         ports = []
@@ -336,17 +356,16 @@ def test_port_of_a_range_rests_from_the_end_of_its_transfer(reactor: Any, readin
             now[0] += PAIR_REST + 1
             link.close()
             opener.close_idle()
-        assert sorted(ports) == [low, low + 1]
+        assert sorted(ports) == [low, high]
     opener.close()
 
 
 def test_idle_port_of_a_range_does_not_serve_an_earlier_peer_again(reactor: Any) -> None:
     """Its number was that of another socket, which is closed by now."""
-    with open_socket(("127.0.0.1", 1), None) as sock:
-        low = sock.getsockname()[1]
+    low, high = free_range(2)
     local = ("127.0.0.1", 69)
     for _ in range(10):
-        opener = LinkOpener(reactor, (low, low + 1), lambda: 0.0)
+        opener = LinkOpener(reactor, (low, high), lambda: 0.0)
 
         def opened(number: int, opener: LinkOpener = opener) -> Any:
             return opener.open(("127.0.0.1", number), local, True)
@@ -366,6 +385,85 @@ def test_idle_port_of_a_range_does_not_serve_an_earlier_peer_again(reactor: Any)
         assert second._sock.getsockname()[1] != port
         second.close()
         opener.close()
+
+
+def test_idle_ports_give_way_to_a_peer_that_must_avoid_the_others(reactor: Any) -> None:
+    """Not all idle ports are asked whether they may serve it, so a good one may be missed."""
+    # It asks the same one each time.
+    opener = LinkOpener(reactor, free_range(3), lambda: 0.0, chance=lambda: 0.0)
+    local = ("127.0.0.1", 69)
+
+    def opened(number: int) -> Any:
+        return opener.open(("127.0.0.1", number), local, True)
+
+    def port_of(link: Any) -> int:
+        return int(link._sock.getsockname()[1])
+
+    link = opened(1)
+    first = port_of(link)
+    link.close()
+    opener.close_idle()
+    known = opened(1)
+    with open_socket(LOOPBACK, LOOPBACK, (first, first)):
+        other = opened(2)
+    known.close()
+    good = port_of(other)
+    other.close()  # two ports are idle now, and the one that knows the peer is asked
+    last = opened(1)
+    assert port_of(last) == good
+    last.close()
+    opener.close()
+
+
+def test_idle_ports_that_a_peer_must_avoid_do_not_give_way(reactor: Any) -> None:
+    """To close them would give it no better port, and they can serve others."""
+    opener = LinkOpener(reactor, free_range(2), lambda: 0.0)
+    peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
+    opener.open(peer, local, True).close()
+    opener.close_idle()
+    opener.open(peer, local, True).close()
+    (idle,) = opener._idle
+    last = opener.open(peer, local, True)
+    assert opener._idle == [idle]
+    last.close()
+    opener.close()
+
+
+def test_pairs_are_forgotten_after_their_rest() -> None:
+    """The ports of a peer are given in the order of their last use."""
+    now = [0.0]
+    pairs = RecentPairs(lambda: now[0], True)
+    for port in (1, 2, 1):
+        pairs.add(LOOPBACK, port)
+        now[0] += 1
+    assert pairs.ports_of(LOOPBACK) == [2, 1]
+    now[0] = 1 + PAIR_REST
+    assert pairs.ports_of(LOOPBACK) == [1]
+    now[0] = 2 + PAIR_REST
+    assert pairs.ports_of(LOOPBACK) == []
+
+
+def test_pairs_that_are_remembered_are_bounded() -> None:
+    """The oldest ports of a peer are forgotten, and the peers that came longest ago."""
+    pairs = RecentPairs(lambda: 0.0, True)
+    for port in range(PAIR_PORTS + 1):
+        pairs.add(LOOPBACK, port)
+    assert pairs.ports_of(LOOPBACK) == list(range(1, PAIR_PORTS + 1))
+    for number in range(PAIR_PEERS - 1):
+        pairs.add(("192.0.2.1", number), 1)
+    pairs.add(LOOPBACK, 2)  # that is recent again
+    pairs.add(("192.0.2.2", 1), 1)
+    assert pairs.ports_of(("192.0.2.1", 0)) == []
+    assert pairs.ports_of(("192.0.2.1", 1)) == [1]
+    assert pairs.ports_of(LOOPBACK)[-1] == 2
+
+
+def test_pairs_are_not_remembered_where_the_system_chooses_ports() -> None:
+    """They would cost memory for nothing."""
+    pairs = RecentPairs(lambda: 0.0, False)
+    pairs.add(LOOPBACK, 1)
+    assert not pairs._ports
+    assert pairs.ports_of(LOOPBACK) == []
 
 
 def test_address_that_is_not_ours_is_an_error() -> None:

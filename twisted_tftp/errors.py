@@ -135,8 +135,7 @@ class AnswerNotConfirmed(TransferTimedOut):
     """A server did not repeat an answer that may be another transfer's (code 0)."""
 
     default_message = (
-        "the server did not answer a second request, so its first answer may be for another "
-        "client; without options this is not checked"
+        "the server did not answer a second request, so its first answer may be another client's"
     )
 
 

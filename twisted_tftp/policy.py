@@ -9,8 +9,11 @@ from enum import Enum
 #: Addresses that have a prefix in common.
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: The block sizes that RFC 2348 knows.
-MIN_BLKSIZE, MAX_BLKSIZE = 8, 65464
+#: The smallest block size, in octets (RFC 2348).
+MIN_BLKSIZE = 8
+
+#: The largest block size, in octets (RFC 2348).
+MAX_BLKSIZE = 65464
 
 #: The block size where none was negotiated (RFC 1350 section 2).
 DEFAULT_BLKSIZE = 512

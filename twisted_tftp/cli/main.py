@@ -33,6 +33,8 @@ from twisted_tftp.client.streams import make_reader, make_writer
 from twisted_tftp.client.urls import PORT, parse_url
 from twisted_tftp.errors import (
     AccessViolation,
+    AnswerNotConfirmed,
+    AnswersContradict,
     AnswersFromElsewhere,
     DiskFull,
     FileAlreadyExists,
@@ -56,10 +58,17 @@ _OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/([0-9]+))\Z")
 _STANDARD = {"stdout": 1, "stderr": 2}
 
 #: What helps against a failure, where anything does.
+_WITHOUT_CHECK = (
+    "does the server answer each request in its own way, or only once? --no-options asks without"
+    " comparing answers"
+)
+
 _ADVICE: list[tuple[type[BaseException], str]] = [
     (PortUnreachable, "is a TFTP server running there? (see --port)"),
     (ServerUnreachable, "is the address right, and the network up?"),
     (AnswersFromElsewhere, "ask that address if you trust it"),
+    (AnswerNotConfirmed, _WITHOUT_CHECK),
+    (AnswersContradict, _WITHOUT_CHECK),
     (
         NoAnswer,
         "is a TFTP server running there, and does every firewall on the way let its answers"

@@ -19,8 +19,11 @@ from twisted_tftp.policy import Policy
 from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.tools.storm import PERCENTILES, Report, Storm, percentiles
 
-#: Exit status after Ctrl-C, as shells have it; seconds that transfers have to end then.
-INTERRUPTED, LONGEST_STOP = 130, 2.0
+#: Exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+#: Seconds that transfers have to end after Ctrl-C.
+LONGEST_STOP = 2.0
 
 #: Seconds between two lines of progress.
 INTERVAL = 1.0

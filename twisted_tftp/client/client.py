@@ -230,8 +230,8 @@ class TFTPClient:
             needs `bind`.
         @param ports: what opens the sockets; None for a L{ClientPorts} of `bind` and `bind_port`.
         @param tell: called with a line for people when a request is sent again from another
-            port, since different answers came to it; None for the log. The line has no end, and
-            names a file: escape it before it reaches a terminal.
+            port, since different answers came to it, or one that does not fit; None for the log.
+            The line has no end, and names a file: escape it before it reaches a terminal.
         @param known: what is known of the server; clients of one server may share it. None for
             nothing yet.
         @raise ValueError: `bind` is no address.
@@ -291,6 +291,8 @@ class TFTPClient:
         @param sink: where to put it: a path, whose file appears whole or not at all; a binary
             stream, which must not keep us waiting (for pipes see L{twisted_tftp.client.streams});
             or an L{IFileWriter}, which is acknowledged for before it has written, but for the end.
+            (Where the server's answer is in doubt, the end too: it is acknowledged, checked, and
+            then written.)
         @return: fires when the file is complete; fails with the L{TFTPError} of the server's
             code, a L{TransferTimedOut}, what the look-up of the host raises, or a L{TFTPError}
             whose `__cause__` is what the sink raised. Cancelled, it tells the server, and leaves
@@ -304,8 +306,7 @@ class TFTPClient:
     ) -> Deferred[int | None]:
         """Ask for the size of a file, as firmware does: take the OACK, and answer ERROR 8.
 
-        @param options: what to ask for beside `tsize`; None for what tells the answer from that
-            to another client.
+        @param options: what to ask for beside `tsize`; None for an `xid`.
         @return: fires with the octets, or with None where the server does not tell.
         """
         asked = {"tsize": "0", **(_new_xid() if options is None else options)}

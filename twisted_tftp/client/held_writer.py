@@ -21,7 +21,7 @@ class Hold(Enum):
 
     #: All of it: whoever writes more than `MOST_HELD` octets has to wait.
     FILE = "file"
-    #: Its end: octets beyond `MOST_HELD` are written, and only the commit waits.
+    #: The commit: up to `MOST_HELD` octets stay in memory, and more are written.
     END = "end"
 
 

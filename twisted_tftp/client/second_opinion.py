@@ -1,7 +1,9 @@
 """Send a read request once more, from another port, to compare the server's two answers.
 
 The first answer may have been made for an earlier owner of the client's port. That earlier owner
-did not have the second port, so what comes there is an answer to this request.
+did not have the second port, so what comes there is an answer to this request. The same octets on
+both ports are taken for the same answer, as the answers to two files can only be told apart where
+they differ: the options of an OACK, or the first block.
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from twisted.logger import Logger
+
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer
+from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.deadlines import Alarm, Alarms
-from twisted_tftp.transfer.asker import Asker
+from twisted_tftp.transfer.asker import Asker, AskerState
 from twisted_tftp.transfer.first_answer import FirstAnswer
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
@@ -36,8 +41,13 @@ class Opinion(Enum):
 class SecondOpinion:
     """One request from a port of its own; the transfer that the server begins for it is ended.
 
+    The port stays open until `cancel` is called, and ends that transfer again where the server has
+    missed the first word: a server that serves one client at a time would wait for it.
+
     @ivar answer: the second answer; None where there is none, or an ERROR.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -52,7 +62,7 @@ class SecondOpinion:
     ) -> None:
         """Prepare; `start` sends the request.
 
-        @param link: from the other port; it is closed when the opinion is there.
+        @param link: from the other port.
         @param request: the octets of the first request.
         @param first: what is known of the first answer.
         @param timing: the waits; their patience is that for the second answer.
@@ -78,12 +88,15 @@ class SecondOpinion:
         self._perform(self._asker.start(self._clock()))
 
     def cancel(self) -> None:
-        """Close the port, and give no opinion any more."""
+        """Close the port; no opinion is given any more."""
         self._disarm()
         self._link.close()
 
     def _receive(self, datagram: Buffer, now: float) -> None:
-        if self._first.is_foreign(datagram, knows_xid=False):
+        if self._asker.state is not AskerState.ASKING:
+            if self.answer is not None and wire.opcode_of(datagram) != wire.Opcode.ERROR:
+                self._end_transfer()
+        elif self._first.is_foreign(datagram, knows_xid=False):
             self._link.refuse(datagram, now)
         else:
             self._perform(self._asker.receive(datagram, now))
@@ -99,16 +112,33 @@ class SecondOpinion:
 
     def _expired(self) -> None:
         self._alarm = None
-        self._link.drain()  # where the loop was late, the answer may wait in the socket
-        if not self._link.closed:
-            self._perform(self._asker.expire(self._clock()))
+        try:
+            self._link.drain()  # where the loop was late, the answer may wait in the socket
+            if self._asker.state is AskerState.ASKING and not self._link.closed:
+                self._perform(self._asker.expire(self._clock()))
+        except Exception:
+            self._log.failure("a second request failed")
+            self.cancel()
+            self._on_opinion(Opinion.NONE)
 
     def _conclude(self) -> None:
-        if self.answer is not None:
+        self._disarm()
+        if self.answer is None:
+            self._link.close()
+        else:
             self._link.lock()
-            self._link.send((wire.error(TFTPError("only the first answer was wanted")),))
-        self.cancel()
+            self._end_transfer()
         self._on_opinion(self._opinion())
+
+    def _end_transfer(self) -> None:
+        """End what the server has begun for this port."""
+        assert self.answer is not None
+        is_data = wire.opcode_of(self.answer) == wire.Opcode.DATA
+        if is_data and len(self.answer) < wire.HEADER_SIZE + DEFAULT_BLKSIZE:
+            # The whole file: some small servers know the last ACK, and not what an ERROR means.
+            self._link.send((wire.ack(1),))
+        else:
+            self._link.send((wire.error(TFTPError("only an earlier answer was checked")),))
 
     def _opinion(self) -> Opinion:
         if self.answer is None:

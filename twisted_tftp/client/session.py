@@ -27,7 +27,8 @@ from twisted_tftp.errors import (
     from_wire,
 )
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
+from twisted_tftp.net.udp import Buffer, ReceiveTrain
+from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID, Grant, accept
 from twisted_tftp.session.base import ReadSession, Session, WriteSession
@@ -103,10 +104,10 @@ class Exchange(Session):
         super().__init__(*args, **kwargs)
         self._surroundings = surroundings
         self._known = surroundings.known
-        self._settling: Alarm | None = None  # set while the answer waits to be settled
+        self._settling: Alarm | None = None  # of what is to be done next about a doubt
         self._opinion: SecondOpinion | None = None
         self._request = b""
-        self._answers: set[bytes] = set()  # those that have come to other ports
+        self._answers: set[bytes] = set()  # those that other ports of this transfer have had
         self._asked_twice = False
         self._round_trip: float | None = None  # of the request and its answer
         self._ports_used = 1
@@ -234,11 +235,11 @@ class Exchange(Session):
         if first.standing is Standing.PROVEN:
             known.xid = XidSupport.GRANTED
             known.round_trip = asker.round_trip or known.round_trip
-        if first.standing in (Standing.PROVEN, Standing.SETTLED):
             self._link.attach(self.receive, self.receive_train)
         else:
+            self._link.attach(self._receive_guarded, self._train_of_transfer(answer))
             self._link.on_rival = self._rival
-            if not (first.standing in IN_DOUBT and self._can_compare):
+            if first.standing is not Standing.SETTLED and not self._will_compare:
                 self._settle_at(first.settled_at, self._settled)
         try:
             step = self._answered(answer, now)
@@ -260,8 +261,12 @@ class Exchange(Session):
     def _attach(self) -> None:
         self._link.attach(self._receive_guarded)
 
+    def _train_of_transfer(self, answer: bytes) -> ReceiveTrain | None:
+        """Return what takes several datagrams; None while one of them may be another answer."""
+        return self.receive_train if wire.opcode_of(answer) == wire.Opcode.OACK else None
+
     def _receive_guarded(self, datagram: Buffer, now: float) -> None:
-        """Take a datagram while it is not sure that the server answers this request."""
+        """Take a datagram while there is no proof that the server answers this request."""
         first, machine = self._first, self._machine
         if first.standing is Standing.NONE:
             grants_xid = self._known.xid is XidSupport.GRANTED
@@ -269,8 +274,10 @@ class Exchange(Session):
             if first.is_foreign(datagram, insists):
                 self._link.refuse(datagram, now)
                 return
-        elif self._is_contradicted(datagram, same_port=True):
-            self._contradicted()
+        elif self._may_contradict(datagram) and self._is_contradicted(
+            datagram, now, same_port=True
+        ):
+            self._contradicted(datagram)
             return
         elif first.standing in IN_DOUBT and wire.opcode_of(datagram) == wire.Opcode.ERROR:
             # Of a server with a single port it may be the true answer, also where all octets of
@@ -278,6 +285,11 @@ class Exchange(Session):
             self._refused_in_doubt(datagram)
             return
         self.receive(datagram, now)
+
+    def _may_contradict(self, datagram: Buffer) -> bool:
+        """Whether a datagram from the server's port may be another answer: no later block is."""
+        is_data = wire.opcode_of(datagram) == wire.Opcode.DATA
+        return not is_data or self._machine.octets <= DEFAULT_BLKSIZE
 
     def _refused_in_doubt(self, datagram: Buffer) -> None:
         code, message = wire.parse_error(datagram)
@@ -287,14 +299,12 @@ class Exchange(Session):
 
     def _rival(self, datagram: Buffer, now: float) -> None:
         """Take a datagram that the server's host has sent from another port."""
-        if self._is_contradicted(datagram, same_port=False):
-            if self._first.is_proof(datagram):
-                self._known.xid = XidSupport.GRANTED
-            self._contradicted()
+        if self._is_contradicted(datagram, now, same_port=False):
+            self._contradicted(datagram)
 
-    def _is_contradicted(self, datagram: Buffer, *, same_port: bool) -> bool:
+    def _is_contradicted(self, datagram: Buffer, now: float, *, same_port: bool) -> bool:
         return self._first.is_contradicted(
-            datagram, same_port=same_port, asked_twice=self._asked_twice
+            datagram, now, same_port=same_port, asked_twice=self._asked_twice
         )
 
     # -- how a doubt ends ------------------------------------------------------------------
@@ -307,13 +317,20 @@ class Exchange(Session):
         """
         return self.fetching and self._surroundings.open_link is not None
 
+    @property
+    def _will_compare(self) -> bool:
+        """Whether a second request, and not time, ends the doubt."""
+        return self._can_compare and self._first.standing in IN_DOUBT
+
     def _compare(self) -> None:
-        """Ask once more from a second port, unless that is under way: the file can't go on."""
+        """Ask from a second port, once: the file can go no further in doubt."""
         if self._can_compare and self._settling is None and self._opinion is None:
             # Not at once: what calls this may be in the middle of something.
             self._settle_at(self._clock(), self._ask_once_more)
 
     def _ask_once_more(self) -> None:
+        if self._opinion is not None:
+            return
         assert self._surroundings.open_link is not None
         self._opinion = SecondOpinion(
             self._surroundings.open_link(),
@@ -333,21 +350,26 @@ class Exchange(Session):
             self._fail(Failure())  # otherwise what is held would wait for ever
 
     def _act_on(self, opinion: Opinion) -> None:
-        second, self._opinion = self._opinion, None
+        answer = self._opinion.answer if self._opinion is not None else None
         if opinion is Opinion.SAME:
-            self._confirm()
-            self._settled()
+            if self._drain():
+                self._confirm()
+                self._settled()
         elif opinion is Opinion.NONE:
-            self._end(Outcome.FAILED, AnswerNotConfirmed())
+            self._end(Outcome.TIMED_OUT, AnswerNotConfirmed())
         else:
-            if opinion is Opinion.PROOF:
-                self._known.xid = XidSupport.GRANTED
-            if second is not None and second.answer is not None:
-                self._answers.add(second.answer)
-            self._contradicted()
+            if answer is not None:
+                self._answers.add(answer)
+            self._contradicted(answer)
+
+    def _drain(self) -> bool:
+        """Read what waits in the socket; return whether the answer has outlived it."""
+        ports_used = self._ports_used
+        self._link.drain()
+        return not self.ended and self._ports_used == ports_used
 
     def _confirm(self) -> None:
-        """Note that two ports had the same answer."""
+        """Note that two ports had the same answer, so that the server gives no xid."""
         if self._first.asks_for_xid:
             self._known.xid = XidSupport.LACKING
         self._first.settle()
@@ -356,7 +378,9 @@ class Exchange(Session):
         def acted() -> None:
             self._settling = None
             try:
-                act()
+                # Where the loop was late, another answer may have come in time.
+                if self._drain():
+                    act()
             except Exception:
                 self._fail(Failure())  # otherwise what is held would wait for ever
 
@@ -369,10 +393,14 @@ class Exchange(Session):
         if self._first.standing is Standing.UNPROVEN:
             known.xid = XidSupport.LACKING
         self._first.settle()
-        self._link.attach(self.receive, self.receive_train)
 
-    def _contradicted(self) -> None:
-        """Give up both answers, and ask from another port if that can be done."""
+    def _contradicted(self, answer: Buffer | None) -> None:
+        """Give up the answer for another one, and ask from another port if that can be done.
+
+        @param answer: the other one, where it is at hand.
+        """
+        if answer is not None and self._first.is_proof(answer):
+            self._known.xid = XidSupport.GRANTED
         if not self.finished and not self._is_committing():
             self._ask_elsewhere(AnswersContradict())
 
@@ -467,9 +495,8 @@ class Fetch(Exchange, WriteSession):
         self._announced = int(dict(grant.accepted).get("tsize", "0")) if octet else 0
         data = wire.opcode_of(answer) == wire.Opcode.DATA
         if self._first.standing in IN_DOUBT:
-            # A path can be opened again, and an OACK has no octets of a file.
-            doubtful = self._first.standing is Standing.DOUBTFUL
-            hold = Hold.FILE if doubtful and not self._wiring.backend.has_path else Hold.END
+            # What was written to a path is dropped where the doubt was right; a stream keeps it.
+            hold = Hold.END if self._wiring.backend.has_path else Hold.FILE
             self._file = HeldWriter(self._file, hold, self._compare)
         machine = self._machine = Receiver(
             blksize=grant.blksize,
@@ -488,11 +515,23 @@ class Fetch(Exchange, WriteSession):
             self._file.let_through()
 
     def _compare(self) -> None:
-        # Many servers serve one client at a time: they read the second request when they have the
-        # last ACK. Until the two answers are compared, nothing is committed here all the same.
-        if self._can_compare and self._machine.complete:
-            self._link.send((self._machine.ack,))
+        self._release_server()
         super()._compare()
+
+    def _release_server(self) -> None:
+        """Send the last ACK, if all blocks came, though the file is not in its place yet.
+
+        Many servers serve one client at a time: they read the second request after it.
+        """
+        machine = self._machine
+        if machine is not None and machine.complete and self._will_compare:
+            self._link.send((machine.ack,))
+
+    def _receive_guarded(self, datagram: Buffer, now: float) -> None:
+        was_complete = isinstance(self._machine, Receiver) and self._machine.complete
+        super()._receive_guarded(datagram, now)
+        if was_complete and not self.ended and wire.opcode_of(datagram) == wire.Opcode.DATA:
+            self._release_server()  # the last ACK was lost
 
     def cancel(self, message: str = "") -> None:
         """End the transfer, also one that only waits until its answer is not in doubt."""
@@ -523,16 +562,16 @@ class Fetch(Exchange, WriteSession):
     def reason(self) -> TFTPError:
         """Why the transfer has failed; the server may have waited too long for our sink."""
         reason = super().reason
-        if self._storing is None:
+        if self._storing is None or self._first.standing in IN_DOUBT:
             return reason
         return self._given_up(reason, "while the sink took nothing")
 
     def _store(self) -> None:
         """Acknowledge what the machine has in hand, and write it.
 
-        In this order, but for the end of the file: while we write, the server makes the next
-        window (1.2 to 1.4 times as fast). A sink that takes its time is a window behind, and no
-        more. A failure to write is told the server a window later.
+        In this order, but for the end of the file (see `_release_server`): while we write, the
+        server makes the next window (1.2 to 1.4 times as fast). A sink that takes its time is a
+        window behind, and no more. A failure to write is told the server a window later.
         """
         if self._storing is not None:
             self._more = True
@@ -570,6 +609,11 @@ class Fetch(Exchange, WriteSession):
 
 class Probe(Fetch):
     """Ask for a file and take the OACK for an answer."""
+
+    def _refused_in_doubt(self, datagram: Buffer) -> None:
+        # It answers our ERROR, which some small servers do not know; the second answer decides.
+        if not self._can_compare:
+            super()._refused_in_doubt(datagram)
 
     def _answered(self, answer: bytes, now: float) -> Step:
         self._granted(answer)

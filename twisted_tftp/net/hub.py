@@ -28,10 +28,14 @@ BATCH = 32
 #: Seconds for which the outbox waits at most, but for what one link does.
 OVERDUE = 0.001
 
-#: Seconds for which idle sockets are asked again. After so many times in vain it is left, and
-#: tried again after so many turns.
+#: Seconds for which the hub polls idle sockets before it returns to the reactor.
 LINGER = 50e-6
-MOST_LUCK, REST = 8, 64
+
+#: Turns in which polling may find nothing before the hub stops polling.
+VAIN_POLLS = 8
+
+#: Turns without polling before the hub tries it again.
+TURNS_WITHOUT_POLLING = 64
 
 
 class Outgoing(Protocol):
@@ -128,7 +132,7 @@ class EpollHub:
         self._overdue_at = 0.0
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._luck = MOST_LUCK
+        self._polls_left = VAIN_POLLS  # below zero: turns without polling, counted down
         self.outbox: Outbox | None = None
         self._links: dict[int, IReadWriteDescriptor] = {}
         reactor.addReader(self)
@@ -228,13 +232,13 @@ class EpollHub:
             now = clock()
             if ready:
                 if idle_ends:
-                    self._luck = MOST_LUCK
+                    self._polls_left = VAIN_POLLS
                     idle_ends = 0.0
             elif not idle_ends:
-                self._luck -= 1
-                if self._luck < 0:
-                    if self._luck < -REST:
-                        self._luck = 1
+                self._polls_left -= 1
+                if self._polls_left < 0:
+                    if self._polls_left < -TURNS_WITHOUT_POLLING:
+                        self._polls_left = 1
                     return
                 idle_ends = now + linger
             elif now >= idle_ends:

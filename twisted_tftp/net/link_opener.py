@@ -109,7 +109,7 @@ class LinkOpener:
         self._port_range = port_range
         self._pairs = RecentPairs(clock, port_range is not None)
         self._clock = clock
-        self._open_socket = open_socket
+        self._socket_opener = open_socket
         self._chance = chance
         self._buffer = memoryview(bytearray(MAX_DATAGRAM))
 
@@ -135,13 +135,7 @@ class LinkOpener:
             if port is not None:
                 self._pairs.add(peer, port.address[1])
                 return port.serve(peer)
-        try:
-            sock = self._open_socket(peer, local, self._port_range, avoid)
-        except OSError:
-            if not self._idle:
-                raise
-            self.close_idle()
-            sock = self._open_socket(peer, local, self._port_range, avoid)
+        sock = self._open_socket(peer, local, avoid)
         self._pairs.add(peer, sock.getsockname()[1])
         if reading:
             port = TransferPort(sock, host, self.hub, self.strangers, self._clock, self._left)
@@ -179,6 +173,28 @@ class LinkOpener:
                 del idle[index]
                 return port
         return None
+
+    def _open_socket(
+        self, peer: SocketAddress, local: SocketAddress | None, avoid: list[int]
+    ) -> socket.socket:
+        """Return a socket, if possible on a port that is not in `avoid`.
+
+        Idle ports are closed where that may give a better port, or one at all.
+
+        @raise OSError: there is no socket or port left.
+        """
+        try:
+            sock = self._socket_opener(peer, local, self._port_range, avoid)
+            if not avoid or sock.getsockname()[1] not in avoid:
+                return sock
+            if all(port.address[1] in avoid for port in self._idle):
+                return sock  # to close them would give no better port
+            sock.close()
+        except OSError:
+            if not self._idle:
+                raise
+        self.close_idle()
+        return self._socket_opener(peer, local, self._port_range, avoid)
 
     def _left(self, port: TransferPort, peer: SocketAddress) -> None:
         """Keep a port that has served `peer` for another download, for a while."""

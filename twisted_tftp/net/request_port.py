@@ -33,8 +33,7 @@ from twisted_tftp.net.udp import (
 #: The longest request that is read; RFC 2347 has 512. Longer ones come cut short.
 MAX_REQUEST = 4096
 
-#: Datagrams that are read before other sockets have their turn. A request is twenty times the work
-#: of an ACK.
+#: Datagrams read before others have their turn. A request is twenty times the work of an ACK.
 READS_PER_TURN = 16
 
 #: Octets of the socket's buffers; the system may allow less to who is not root.
@@ -51,7 +50,8 @@ _IN_PKTINFO = struct.Struct("@i4s4s")
 _UNSPECIFIED = bytes(4)
 _IN6_PKTINFO = struct.Struct("@16si")
 # Linux: with CAP_NET_ADMIN, above net.core.rmem_max and wmem_max.
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
 #: Control messages: (level, kind, octets).
 Ancillary = list[tuple[int, int, bytes]]
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)

@@ -35,10 +35,19 @@ DATAGRAM = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
 #: Datagrams that are read at most from a socket before a timeout is acted on.
 READS_PER_DRAIN = 1024
 
-#: Whether the system has UDP offloads (Linux), their socket options, and how much they take.
+#: Whether the system has UDP segmentation and receive offload.
 OFFLOAD = sys.platform == "linux"
-UDP_SEGMENT, UDP_GRO = 103, 104
-MAX_SEGMENTS, MAX_OFFLOAD = 64, 65_000
+
+# Of linux/udp.h.
+UDP_SEGMENT = 103
+UDP_GRO = 104
+
+#: Datagrams that one call may send by segmentation offload.
+MAX_SEGMENTS = 64
+
+#: Octets that one call may send by segmentation offload.
+MAX_OFFLOAD = 65_000
+
 _SEGMENT_SIZE = struct.Struct("@H")
 _NO_OFFLOAD = (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT)
 

@@ -234,7 +234,7 @@ class TFTPServer(DatagramProtocol):
             return
         datagram = datagram[:MAX_REQUEST]  # the shared port of single-port reads longer ones
         transfers = self.transfers
-        if transfers.overtaken.has(peer, datagram, self.clock()):
+        if transfers.overtaken.has((peer, local), datagram, self.clock()):
             self.counters.repeated += 1
             return
         earlier = transfers.of_peer(peer)
@@ -344,7 +344,7 @@ class TFTPServer(DatagramProtocol):
         """
         for session in earlier:
             if session.repeats_first_answer:
-                self.transfers.overtaken.add(session.key[0], session.request, self.clock())
+                self.transfers.overtaken.add(session.key, session.request, self.clock())
                 session.replace()
                 self.counters.replaced += 1
 

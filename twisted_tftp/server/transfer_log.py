@@ -20,9 +20,12 @@ from twisted_tftp.protocol.printable import printable
 #: Seconds for which lines are gathered.
 GATHER = 0.1
 
-#: Failures that have a line of their own in each `MINUTE` seconds: more than a rack that looks for
-#: its configuration causes.
-FAILURES, MINUTE = 2000, 60.0
+#: Seconds after which failures are counted from zero again.
+MINUTE = 60.0
+
+#: Failures in a `MINUTE` that have a line of their own: more than a rack causes that looks for its
+#: configuration.
+MOST_FAILURE_LINES = 2000
 
 _QUIET = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
 
@@ -108,14 +111,14 @@ class TransferLog:
         if self._minute is None:
             self._minute = self._reactor.callLater(MINUTE, self._minute_is_over)
         self._failures += 1
-        if self._failures <= FAILURES:
+        if self._failures <= MOST_FAILURE_LINES:
             self._log.warn("{lines}", lines=line)
         else:
             self._untold = line
 
     def _minute_is_over(self) -> None:
         self._minute = None
-        untold = self._failures - FAILURES
+        untold = self._failures - MOST_FAILURE_LINES
         self._failures = 0
         if untold > 0:
             self._log.warn(

@@ -233,11 +233,11 @@ class Session:
         """Take ICMP's word that the peer's port is closed.
 
         The first time the answer is sent once more at once: one message may be forged, or be a
-        firewall's mistake. The second one ends a transfer that was never answered. It is mostly
-        about the repeat, so a closed port is known after two round trips; it may be about a
-        repeat of earlier. The next owner of the port is sent nothing then that it could take for
-        the answer to a request of its own. A transfer that was answered goes on: such messages
-        are lost datagrams then.
+        firewall's mistake. The second one ends a transfer that was never answered, whichever
+        datagram it is about. Mostly that is the repeat, and a closed port is known after two
+        round trips. From then on the next owner of the port is sent nothing that it could take
+        for the answer to a request of its own. A transfer that was answered goes on: such
+        messages are lost datagrams then.
         """
         machine = self._machine
         if machine is None or machine.answered or self.finished:

@@ -15,16 +15,22 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.runtime import seconds
 
-#: With more alarms than so many each may be late by so much a piece, up to a bound: a server of a
-#: thousand transfers is then woken half as often for deadlines that have moved on. (Each costs
-#: 3 µs; without this, half as many go off as there are packets.)
-MANY, LATE, LATEST = 100, 20e-6, 0.1
+#: With more alarms than this each may be late: a server of a thousand transfers is then woken half
+#: as often for deadlines that have moved on. (Each alarm costs 3 µs; if none may be late, half as
+#: many go off as there are packets.)
+MANY_ALARMS = 100
+
+#: Seconds by which an alarm may be late for each alarm above `MANY_ALARMS`.
+LATENESS_PER_ALARM = 20e-6
+
+#: Seconds by which an alarm may be late at most.
+MOST_LATENESS = 0.1
 
 #: Seconds between two wakes of so many: each wake costs the reactor more than an alarm does.
-GRAIN = 0.005
+SHORTEST_WAIT = 0.005
 
 #: Cancelled alarms that are kept before they are cleared out, where they are the most.
-KEPT = 1000
+CANCELLED_ALARMS_KEPT = 1000
 
 #: A deadline, a number that makes it unique, and what to call then: None once it was cancelled.
 Alarm = list[Any]
@@ -58,8 +64,8 @@ class Alarms:
 
     def set(self, deadline: float, call: Callable[[], None]) -> Alarm:
         """Call `call` at `deadline` or a little later."""
-        if self._live > MANY:
-            deadline += min((self._live - MANY) * LATE, LATEST)
+        if self._live > MANY_ALARMS:
+            deadline += min((self._live - MANY_ALARMS) * LATENESS_PER_ALARM, MOST_LATENESS)
         self._number += 1
         alarm = [deadline, self._number, call]
         heappush(self._heap, alarm)
@@ -70,8 +76,8 @@ class Alarms:
 
     def again(self, alarm: Alarm, deadline: float, call: Callable[[], None]) -> None:
         """Set an alarm once more; to be called while it goes off."""
-        if self._live > MANY:
-            deadline += min((self._live - MANY) * LATE, LATEST)
+        if self._live > MANY_ALARMS:
+            deadline += min((self._live - MANY_ALARMS) * LATENESS_PER_ALARM, MOST_LATENESS)
         alarm[0] = deadline
         alarm[2] = call
         heappush(self._heap, alarm)
@@ -86,7 +92,7 @@ class Alarms:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        elif len(self._heap) > KEPT and self._live < len(self._heap) // 2:
+        elif len(self._heap) > CANCELLED_ALARMS_KEPT and self._live < len(self._heap) // 2:
             self._heap[:] = [each for each in self._heap if each[2] is not None]
             heapify(self._heap)
 
@@ -94,7 +100,7 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = deadline
-        shortest = GRAIN if self._live > MANY else 0.0
+        shortest = SHORTEST_WAIT if self._live > MANY_ALARMS else 0.0
         delay = max(shortest, deadline - self._clock())
         self._timer = self._reactor.callLater(delay, self._fired)
 

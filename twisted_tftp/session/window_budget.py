@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-#: Octets of all windows, and of one that there is always room for.
-TOTAL, LEAST = 256 * 1024 * 1024, 64 * 1024
+#: Octets of all windows together.
+ALL_WINDOWS = 256 * 1024 * 1024
+
+#: Octets of one window that there is always room for.
+LEAST_WINDOW = 64 * 1024
 
 
 class WindowBudget:
@@ -12,8 +15,8 @@ class WindowBudget:
     A client that asks for the largest blocks and windows holds 4 MiB, and may do so many times.
     """
 
-    def __init__(self, total: int = TOTAL) -> None:
-        """Have `total` octets to give away, beside the `LEAST` of each transfer."""
+    def __init__(self, total: int = ALL_WINDOWS) -> None:
+        """Have `total` octets to give away, beside the `LEAST_WINDOW` of each transfer."""
         self._left = total
 
     @property
@@ -22,7 +25,7 @@ class WindowBudget:
 
         A power of two, so that negotiations have few different answers to remember.
         """
-        return max(LEAST, 1 << (max(1, self._left // 4).bit_length() - 1))
+        return max(LEAST_WINDOW, 1 << (max(1, self._left // 4).bit_length() - 1))
 
     def take(self, octets: int) -> None:
         """Count a window of `octets`."""

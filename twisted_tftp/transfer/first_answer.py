@@ -34,8 +34,7 @@ class Standing(Enum):
     NONE = "none"
     #: It has the request's xid: only a server that has read the request could make it.
     PROVEN = "proven"
-    #: It is what such a server answers to such a request: it is believed, but a contradiction
-    #: within the time of the doubt counts.
+    #: Nothing speaks against it: it is used at once. Another answer before `settled_at` ends that.
     PLAUSIBLE = "plausible"
     #: An xid was asked for, and it is an OACK without one: nothing is to be committed.
     UNPROVEN = "unproven"
@@ -56,7 +55,7 @@ class XidSupport(Enum):
     UNKNOWN = "unknown"
     #: It answers with the xid of the request.
     GRANTED = "granted"
-    #: It answers without one.
+    #: It answers requests that ask for one without it.
     LACKING = "lacking"
 
 
@@ -77,8 +76,7 @@ class FirstAnswer:
 
     @ivar standing: a `Standing`.
     @ivar taken: the answer that the transfer goes on from; empty before there is one.
-    @ivar settled_at: until when a contradiction is to be waited for, where nothing but time can
-        settle the doubt.
+    @ivar settled_at: when the doubt ends by itself, where no second request can be sent.
     """
 
     def __init__(self, *, reading: bool, has_options: bool, xid: str | None) -> None:
@@ -132,21 +130,22 @@ class FirstAnswer:
         self.settled_at = now + min(max(wait, LEAST_DOUBT), LONGEST_DOUBT)
 
     def settle(self) -> None:
-        """Take the answer for good."""
+        """Stop doubting the answer."""
         if self.standing is not Standing.PROVEN:
             self.standing = Standing.SETTLED
 
     def is_contradicted(
-        self, datagram: bytes | memoryview, *, same_port: bool, asked_twice: bool
+        self, datagram: bytes | memoryview, now: float, *, same_port: bool, asked_twice: bool
     ) -> bool:
         """Return whether `datagram`, from the server's host, says something else.
 
         The same octets from a second port are no contradiction: most servers answer a request
         that was sent twice two times.
 
-        @param same_port: it is from where the taken answer came from. What follows an OACK from
-            there belongs to the transfer.
-        @param asked_twice: the request was sent more than once.
+        @param same_port: it came from the same port as the answer that was taken. What follows an
+            OACK from there belongs to the transfer.
+        @param asked_twice: the request was sent more than once, so that a server may have begun
+            two transfers, one of which fails some time.
         """
         if self.standing in (Standing.NONE, Standing.PROVEN) or datagram == self.taken:
             return False
@@ -158,7 +157,7 @@ class FirstAnswer:
         if opcode == wire.Opcode.OACK:
             return not self.is_foreign(datagram, knows_xid=False)
         if opcode == wire.Opcode.ERROR:
-            if same_port:
+            if same_port or (asked_twice and now >= self.settled_at):
                 return False
             # A second copy of a WRQ finds the file that the first one has made.
             made = wire.parse_error(datagram)[0] == ErrorCode.FILE_EXISTS

@@ -21,9 +21,12 @@ from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import MEASURE_INTERVAL, UNANSWERED_DATAGRAMS, Timing
 
-#: Seconds for which a repeated last block is answered: clients ask again after 5, or after what
-#: they have negotiated; but a client does not choose how long it keeps a socket of ours.
-DALLY, LONGEST_DALLY = 10.0, 60.0
+#: Seconds for which a repeated last block is answered: clients repeat it after 5 seconds, or after
+#: the timeout that they have negotiated.
+DALLY = 10.0
+
+#: Seconds for which it is answered at most: a client does not choose how long it keeps a socket.
+LONGEST_DALLY = 60.0
 
 _NEVER = float("inf")
 

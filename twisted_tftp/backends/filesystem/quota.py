@@ -11,10 +11,13 @@ from collections.abc import Callable
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import DiskFull
 
-#: Seconds after which the tree is measured anew: others may write to it and remove from it. Where
-#: an upload does not fit it is measured sooner, for somebody may have made room, and files that
-#: were replaced count until then; but not for more than a tenth of the time.
-OUTDATED, SHARE = 60.0, 10.0
+#: Seconds after which the tree is measured again: others may write to it and remove from it.
+OUTDATED = 60.0
+
+#: Where an upload does not fit, the tree is measured sooner: somebody may have made room, and
+#: files that were replaced count until then. But a measurement waits for this many times as long
+#: as the last one has taken, so that measuring takes a tenth of the time at most.
+PAUSE_PER_MEASUREMENT = 10.0
 
 
 class Quota:
@@ -82,7 +85,7 @@ class Quota:
             return
         with self._lock:
             may_fit = self._used + self._held - self._replaced + octets <= self._limit
-        if may_fit or self._clock() - self._measured_at >= SHARE * self._took:
+        if may_fit or self._clock() - self._measured_at >= PAUSE_PER_MEASUREMENT * self._took:
             self._measure()
             if self._hold_if_fits(octets, held):
                 return

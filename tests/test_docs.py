@@ -1,0 +1,356 @@
+"""Documents name files, options and links that exist, and their Python examples run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sqlite3
+import textwrap
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import IService
+from twisted.internet.defer import ensureDeferred, maybeDeferred
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from tests.reactors import outcome, reactor, spin
+from tests.test_client import FILE, Served, settle
+from twisted_tftp.backends import MemoryBackend
+from twisted_tftp.cli.main import main
+from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
+from twisted_tftp.errors import BackendUnavailable, FileAlreadyExists, FileNotFound, TFTPError
+from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader, IFileWriter
+from twisted_tftp.protocol import wire
+from twisted_tftp.tap import Options
+from twisted_tftp.testing import MemoryNetwork
+
+__all__ = ["reactor"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Folders whose files a document may name by the end of their path.
+FOLDERS = (".ci", "benchmarks", "deploy", "docs", "examples", "fuzz", "tests", "twisted_tftp")
+
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "fuzz" / "README.md"})
+
+#: Documents with Python examples; the tests below run all of them.
+WITH_EXAMPLES = {"README.md", "docs/backends.md", "docs/client.md", "docs/testing.md"}
+
+#: Lines that the README has at most.
+README_LINES = 140
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+FILE_NAME = re.compile(r"[\w-][\w./-]*\.(?:py|md|sh|c|tac|profile|service|conf)\Z")
+TEST_MODULE = re.compile(r"test_\w+\Z")
+CLASS = re.compile(r"[A-Z]\w*[a-z]\w*(?:\.\w+)?(?=\Z|\()")
+
+CONTEXT = TransferContext(Endpoint("192.0.2.1", 2000), None, Direction.READ, b"f", "octet", {})
+
+
+def name_of(document: Path) -> str:
+    """Return the path of a document in the repository."""
+    return document.relative_to(ROOT).as_posix()
+
+
+def prose(document: Path) -> str:
+    """Return a document without its code blocks."""
+    return FENCE.sub("", document.read_text())
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """Return the code blocks of a document that are in a language."""
+    found = FENCE.findall((ROOT / name).read_text())
+    return [text for kind, text in found if kind == language]
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    titles = HEADING.findall(prose(document))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@lru_cache
+def files() -> frozenset[str]:
+    """Return the paths of the files that documents may name."""
+    found = {path.name for path in ROOT.iterdir() if path.is_file()}
+    for folder in FOLDERS:
+        paths = (ROOT / folder).rglob("*")
+        found |= {path.relative_to(ROOT).as_posix() for path in paths if path.is_file()}
+    return frozenset(found)
+
+
+@lru_cache
+def words_of_the_code() -> frozenset[str]:
+    """Return all words of Python files, and of the examples in documents."""
+    texts = [(ROOT / path).read_text() for path in files() if path.endswith(".py")]
+    texts += ["\n".join(blocks(name, "python")) for name in WITH_EXAMPLES]
+    return frozenset(re.findall(r"\w+", "\n".join(texts)))
+
+
+def exists(name: str) -> bool:
+    """Return whether `name` is the path of a file, or the end of one."""
+    return any(path == name or path.endswith(f"/{name}") for path in files())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_relative_links_resolve(document: Path) -> None:
+    """Each link leads to a file or a folder, and to a heading where it has an anchor."""
+    for link in LINK.findall(prose(document)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        assert ROOT in (target, *target.parents), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_named_files_exist(document: Path) -> None:
+    """Each file and each test module that the text names is in the repository."""
+    for span in SPAN.findall(prose(document)):
+        if FILE_NAME.match(span):
+            assert exists(span), span
+        if TEST_MODULE.match(span) and not span.startswith("test_duplicate_ack_"):
+            assert exists(f"{span}.py"), span
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_named_classes_exist(document: Path) -> None:
+    """Each class, and each attribute of one, that the text names is in the code or an example."""
+    for span in SPAN.findall(prose(document)):
+        name = CLASS.match(span)
+        if name:
+            assert set(name[0].split(".")) <= words_of_the_code(), span
+
+
+def test_every_document_can_be_found() -> None:
+    """Each document in `docs` is linked from another document."""
+    linked: set[Path] = set()
+    for document in DOCUMENTS:
+        for link in LINK.findall(prose(document)):
+            if "://" not in link:
+                linked.add((document.parent / link.partition("#")[0]).resolve())
+    assert {path for path in DOCUMENTS if name_of(path).startswith("docs/")} - linked == set()
+
+
+def test_readme_is_short() -> None:
+    """A newcomer reads the README in a few minutes; the rest is in `docs`."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def test_commands_have_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands in the text are what `twistd tftp` and `txtftp` take."""
+    commands = 0
+    for document in DOCUMENTS:
+        lines = [line for block in blocks(name_of(document), "sh") for line in block.splitlines()]
+        for line in lines:
+            words = shlex.split(line.split("|")[0].rpartition("&&")[2], comments=True)
+            names = [Path(word).name for word in words]
+            if "twistd" in names and "tftp" in names:
+                Options().parseOptions(words[words.index("tftp") + 1 :])
+                commands += 1
+            elif "txtftp" in names:
+                command = words[names.index("txtftp") + 1]
+                assert set(re.findall(r" (--?[a-z][a-z-]*)", line)) <= txtftp(command, capsys)
+                commands += 1
+    assert commands > 10
+
+
+def test_options_of_the_client_are_described(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table has each option of `txtftp get`, and no other."""
+    text = (ROOT / "docs" / "client.md").read_text()
+    rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `-"))
+    described = set(re.findall(r"`(--?[a-z-]+)", rows))
+    assert described == txtftp("get", capsys) - {"-h", "--help"}
+
+
+def txtftp(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """Return the options of a command of `txtftp`."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown.partition("options:")[2]))
+
+
+def test_every_python_example_is_tested() -> None:
+    """No other document has an example."""
+    found = {name_of(document) for document in DOCUMENTS if blocks(name_of(document), "python")}
+    assert found == WITH_EXAMPLES
+
+
+def test_application_of_the_readme_serves_its_file() -> None:
+    """The lines make an Application with a service, whose backend has the file."""
+    names: dict[str, Any] = {}
+    exec(blocks("README.md", "python")[1], names)
+    assert IService(names["application"]).getServiceNamed("tftp") is names["service"]
+    assert MemoryNetwork(names["backend"]).fetch("grub.cfg") == b"set timeout=3\n"
+
+
+@pytest.mark.parametrize(("name", "number"), [("README.md", 0), ("docs/client.md", 0)])
+def test_client_example_fetches_and_stores(
+    name: str, number: int, reactor: Any, tmp_path: Path
+) -> None:
+    """The lines as they are, but for the server's address and the local folders."""
+    served = Served(reactor)
+    served.backend.files["vmlinuz"] = FILE
+    (tmp_path / "hostname").write_bytes(b"host")
+    block = blocks(name, "python")[number].replace(
+        '"192.0.2.69"', f'"127.0.0.1", {served.port}, in_thread=maybeDeferred'
+    )
+    found = run(block + "\nreturn client\n", reactor, tmp_path)
+    settle(reactor, found)
+    assert (tmp_path / "vmlinuz").read_bytes() == FILE
+    assert served.backend.files["hostname.txt"] == b"host"
+    served.stop()
+
+
+def test_url_example_fetches_and_stores(reactor: Any, tmp_path: Path) -> None:
+    """`download` and `upload` do so with URLs."""
+    served = Served(reactor)
+    idle = len(reactor.getReaders())
+    served.backend.files["vmlinuz"] = FILE
+    (tmp_path / "hostname").write_bytes(b"host")
+    block = blocks("docs/client.md", "python")[1]
+    block = block.replace("192.0.2.69", f"127.0.0.1:{served.port}")
+    block = block.replace("reactor)", "reactor, in_thread=maybeDeferred)")
+    assert run(block + "\nreturn result\n", reactor, tmp_path).octets == len(FILE)
+    assert (tmp_path / "vmlinuz").read_bytes() == FILE
+    assert served.backend.files["hostname.txt"] == b"host"
+    spin(reactor, lambda: len(reactor.getReaders()) == idle)
+    served.stop()
+
+
+def run(block: str, reactor: Any, folder: Path) -> Any:
+    """Run lines with `await` in them, with the local folders replaced; return what they return."""
+    block = block.replace('"/srv/mirror', f'"{folder}').replace('"/etc', f'"{folder}')
+    names: dict[str, Any] = {"maybeDeferred": maybeDeferred}
+    exec("async def example(reactor):\n" + textwrap.indent(block, "    "), names)
+    return outcome(reactor, ensureDeferred(names["example"](reactor)))
+
+
+@pytest.fixture
+def examples() -> dict[str, Any]:
+    """Run the examples of the guide for backends, in their order; return their names."""
+    names: dict[str, Any] = {}
+    for block in blocks("docs/backends.md", "python"):
+        exec(block, names)
+    return names
+
+
+def test_short_backend_is_short(examples: dict[str, Any]) -> None:
+    """It serves what its own test says, in twenty lines."""
+    verifyObject(IFileBackend, examples["PerMachine"]())
+    block = blocks("docs/backends.md", "python")[0]
+    assert len(block.split("@implementer")[1].splitlines()) <= 20
+
+
+def test_wrapper_asks_in_lower_case_and_hands_the_lifecycle_on(
+    examples: dict[str, Any], tmp_path: Path
+) -> None:
+    """Reads and writes are renamed; a backend that can't serve is still told of."""
+    backend = examples["LowerCase"](MemoryBackend({"boot.cfg": b"octets"}, "create"))
+    verifyObject(IFileBackend, backend)
+    verifyObject(IBackendLifecycle, backend)
+    network = MemoryNetwork(backend)
+    assert network.fetch("BOOT.CFG") == b"octets"
+    network.store("NEW", b"more")
+    assert network.fetch("new") == b"more"
+    with pytest.raises(BackendUnavailable):
+        examples["LowerCase"](examples["SQLiteBackend"](str(tmp_path / "missing"))).check()
+
+
+def result_of(deferred: Any) -> Any:
+    """Return the result of a Deferred that has fired, or raise it."""
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]
+
+
+class Database:
+    """The SQLite backend of the guide, without threads."""
+
+    def __init__(self, examples: dict[str, Any], path: Path) -> None:
+        self.path = path
+        path.touch()  # an empty file is an empty database
+        self.backend = examples["SQLiteBackend"](str(path), in_thread=maybeDeferred)
+        self.backend.check()
+        self.backend.start()
+        self.network = MemoryNetwork(self.backend)
+
+    def rows(self, statement: str = "SELECT name, data FROM files") -> list[Any]:
+        """Return what is in the database."""
+        connection = sqlite3.connect(self.path)
+        try:
+            with connection:
+                return connection.execute(statement).fetchall()
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def database(examples: dict[str, Any], tmp_path: Path) -> Database:
+    """Return the backend with an empty database."""
+    return Database(examples, tmp_path / "files.db")
+
+
+@pytest.mark.parametrize("size", [0, 1, 512, 2000])
+def test_database_gives_back_what_was_stored(database: Database, size: int) -> None:
+    """A file comes back as it was sent, whatever its size."""
+    data = bytes(range(256)) * 8
+    database.network.store("boot/file", data[:size])
+    assert database.network.fetch("/boot/file") == data[:size]
+
+
+def test_database_refuses_a_name_that_is_taken(database: Database) -> None:
+    """The first file stays, and the client gets ERROR 6."""
+    database.network.store("file", b"first")
+    with pytest.raises(FileAlreadyExists):
+        database.network.store("file", b"second")
+    assert database.rows() == [("file", b"first")]
+
+
+def test_database_has_nothing_of_an_upload_that_fails(database: Database) -> None:
+    """A client that falls silent leaves no row."""
+    link = database.network.request(wire.Opcode.WRQ, "file")
+    link.deliver(wire.DATA_HEADERS[1] + bytes(512))
+    for _ in range(60):
+        database.network.clock.advance(1)
+    assert database.network.recorder.outcomes == [Outcome.TIMED_OUT]
+    assert database.rows() == []
+
+
+def test_database_says_what_is_missing(database: Database) -> None:
+    """A file that is not there is ERROR 1, and one that is deleted in a read ends it."""
+    with pytest.raises(FileNotFound):
+        database.network.fetch("missing")
+    database.network.store("file", bytes(2000))
+    reader = result_of(database.backend.open_reader("file", CONTEXT))
+    verifyObject(IFileReader, reader)
+    database.rows("DELETE FROM files")
+    with pytest.raises(TFTPError, match="deleted while it was read"):
+        result_of(reader.read(0, 512))
+
+
+def test_database_keeps_the_contracts(database: Database) -> None:
+    """All four interfaces are implemented."""
+    verifyObject(IFileBackend, database.backend)
+    verifyObject(IBackendLifecycle, database.backend)
+    verifyObject(IFileWriter, database.backend.open_writer("file", CONTEXT))
+
+
+def test_example_of_a_test_passes() -> None:
+    """What the guide for testing shows as a test is one."""
+    names: dict[str, Any] = {}
+    exec(blocks("docs/testing.md", "python")[0], names)
+    names["test_silent_client_is_given_up"]()
