@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.config.settings import Settings, settings
+from twisted_tftp.backends.naming import WriteMode
+from twisted_tftp.config.settings import settings
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
 V4, V6 = ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::1/128")
@@ -39,11 +41,10 @@ NAMES = [
 
 def test_without_settings_the_defaults_hold() -> None:
     """Nothing given, or None for each, is the default of everything."""
-    defaults = Settings()
-    assert settings({}) == defaults
+    defaults = settings({})
     assert settings(dict.fromkeys([*NAMES, "root", "host", "single-port", "verbose"])) == defaults
     assert defaults.policy == Policy()
-    assert (defaults.write, defaults.port, defaults.host) == ("never", 69, ())
+    assert (defaults.write, defaults.port, defaults.host) == (WriteMode.NEVER, 69, ())
 
 
 @pytest.mark.parametrize(
@@ -53,9 +54,9 @@ def test_without_settings_the_defaults_hold() -> None:
         ("port", "0", 0),
         ("port", "6969", 6969),
         ("port", "65535", 65535),
-        ("write", "never", "never"),
-        ("write", "create", "create"),
-        ("write", "overwrite", "overwrite"),
+        ("write", "never", WriteMode.NEVER),
+        ("write", "create", WriteMode.CREATE),
+        ("write", "overwrite", WriteMode.OVERWRITE),
         ("drain", "0", 0.0),
         ("drain", "2.5", 2.5),
         ("host", ["::1", "10.0.0.1"], ("::1", "10.0.0.1")),
@@ -65,7 +66,7 @@ def test_without_settings_the_defaults_hold() -> None:
 )
 def test_a_setting_of_the_service_is_taken(name: str, text: Any, value: Any) -> None:
     """Each one gets to the attribute of its name."""
-    assert settings({name: text}) == Settings(**{name: value})
+    assert settings({name: text}) == replace(settings({}), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_a_setting_of_the_service_is_taken(name: str, text: Any, value: Any) -> 
 def test_a_setting_of_the_policy_is_taken(name: str, text: Any, value: Any) -> None:
     """Each one gets to the policy's attribute of its name."""
     expected = Policy(**{name.replace("-", "_"): value})
-    assert settings({name: text}) == Settings(policy=expected)
+    assert settings({name: text}) == replace(settings({}), policy=expected)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from tests.reactors import reactor, spin
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
 from twisted_tftp.config.service import make_service
-from twisted_tftp.config.settings import Settings
+from twisted_tftp.config.settings import settings
 from twisted_tftp.context import Outcome
 from twisted_tftp.interfaces import IBackendLifecycle
 from twisted_tftp.policy import Policy
@@ -312,7 +312,15 @@ def test_backend_is_told_when_its_service_starts_reloads_and_stops(
 def test_settings_become_a_service(tmp_path: Path) -> None:
     """The command line's settings are the service's."""
     service = make_service(
-        Settings(root=str(tmp_path), port=6969, cache=5, drain=1.5, policy=Policy(retries=3))
+        settings(
+            {
+                "root": str(tmp_path),
+                "port": "6969",
+                "cache": "5",
+                "drain": "1.5",
+                "retries": "3",
+            }
+        )
     )
     assert service._backend._contents._capacity == 5
     assert isinstance(service, TFTPService)

@@ -10,6 +10,7 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 
 from twisted_tftp import __version__
+from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.policy import Policy
 from twisted_tftp.server import TFTPService
 from twisted_tftp.tap import Options, makeService
@@ -30,7 +31,8 @@ def test_twistd_finds_the_plugin() -> None:
 def test_defaults_are_the_documented_ones() -> None:
     """Without options: the working directory, read-only, on port 69, with the usual policy."""
     settings = parse().settings
-    assert (settings.root, settings.port, settings.write, settings.drain) == (".", 69, "never", 5)
+    assert (settings.root, settings.port, settings.drain) == (".", 69, 5)
+    assert settings.write is WriteMode.NEVER
     assert settings.host == ()
     assert settings.policy == Policy()
     assert not settings.verbose

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, TypeVar
 
 #: Addresses that have a prefix in common.
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: The UDP port on which servers listen for requests (RFC 1350 section 4).
+TFTP_PORT = 69
 
 #: The smallest block size, in octets (RFC 2348).
 MIN_BLKSIZE = 8
@@ -20,6 +24,43 @@ DEFAULT_BLKSIZE = 512
 
 #: A window and the one before it must differ by their 16-bit block numbers.
 LARGEST_WINDOWSIZE = 32767
+
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(frozen=True)
+class Range(Generic[_Number]):
+    """The lowest and the highest value that a number may have; both are allowed."""
+
+    low: _Number
+    high: _Number
+
+    def check(self, value: float) -> None:
+        """Check a number.
+
+        @raise ValueError: it is outside; the message continues the name of the number.
+        """
+        if not self.low <= value <= self.high:
+            raise ValueError(f"must be from {self.low} to {self.high}, not {value}")
+
+
+#: Seconds between two retransmissions.
+TIMEOUT_RANGE = Range(0.01, 255)
+
+#: Timeouts without an answer after which the peer is given up.
+RETRIES_RANGE = Range(1, 1000)
+
+#: Octets of a block.
+BLKSIZE_RANGE = Range(MIN_BLKSIZE, MAX_BLKSIZE)
+
+#: Blocks of a window that a server may grant.
+WINDOWSIZE_RANGE = Range(1, LARGEST_WINDOWSIZE)
+
+#: Transfers at once, in total or of one client.
+TRANSFERS_RANGE = Range(1, 1_000_000)
+
+#: New requests a second.
+RATE_RANGE = Range(0.001, 1_000_000)
 
 
 class Retransmit(Enum):
@@ -85,15 +126,13 @@ class Policy:
 
         @raise ValueError: one is out of its range; the message names it.
         """
-        _within("timeout", self.timeout, 0.01, 255)
-        _within("retries", self.retries, 1, 1000)
-        _within("max-blksize", self.max_blksize, MIN_BLKSIZE, MAX_BLKSIZE)
-        _within("max-windowsize", self.max_windowsize, 1, LARGEST_WINDOWSIZE)
-        _within("max-transfers", self.max_transfers, 1, 1_000_000)
-        if self.max_per_client is not None:
-            _within("max-per-client", self.max_per_client, 1, 1_000_000)
-        if self.rate is not None:
-            _within("rate", self.rate, 0.001, 1_000_000)
+        _check("timeout", self.timeout, TIMEOUT_RANGE)
+        _check("retries", self.retries, RETRIES_RANGE)
+        _check("max-blksize", self.max_blksize, BLKSIZE_RANGE)
+        _check("max-windowsize", self.max_windowsize, WINDOWSIZE_RANGE)
+        _check("max-transfers", self.max_transfers, TRANSFERS_RANGE)
+        _check("max-per-client", self.max_per_client, TRANSFERS_RANGE)
+        _check("rate", self.rate, RATE_RANGE)
         both = set(self.allow) & set(self.deny)
         if both:
             raise ValueError(f"{min(map(str, both))} is both allowed and denied")
@@ -107,6 +146,11 @@ class Policy:
                 raise ValueError("port-range and single-port exclude each other")
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+def _check(name: str, value: float | None, allowed: Range[int] | Range[float]) -> None:
+    """Check a number that may be None, for no limit."""
+    if value is None:
+        return
+    try:
+        allowed.check(value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NoReturn
 
 from twisted.application.app import ServerOptions
 from twisted.python import usage
 
 from twisted_tftp import __version__
+from twisted_tftp.config.option import Group, Option
+from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import settings
 from twisted_tftp.server.process_memory import limit_arenas
@@ -18,115 +21,34 @@ from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.signals import signals
 from twisted_tftp.session.deadlines import use_monotonic_time
 
-#: Title, then (option, placeholder of its value or None for a flag, text).
-_GROUPS: list[tuple[str, list[tuple[str, str | None, str]]]] = [
-    (
-        "Files",
-        [
-            ("root", "DIR", "serve the files beneath DIR [default the working directory]"),
-            ("write", "MODE", "never, create (new files only) or overwrite [default never]"),
-            ("cache", "SIZE", "small files kept in memory, SIZE in all; 0 for none [default 16M]"),
-            ("max-upload", "SIZE", "refuse larger uploads; 100000, 64k, 20M, 4G [default none]"),
-            ("upload-quota", "SIZE", "refuse uploads above SIZE of all files [default none]"),
-        ],
-    ),
-    (
-        "Addresses",
-        [
-            ("host", "ADDR", "listen on ADDR; repeatable [default all of IPv4 and IPv6]"),
-            ("port", "N", "request port [default 69]"),
-            ("port-range", "LO:HI", "local ports of transfers [default the system's choice]"),
-            ("single-port", None, "answer from the request port: for NAT and containers"),
-        ],
-    ),
-    (
-        "Time",
-        [
-            ("timeout", "S", "first and longest wait between retransmissions [default 1]"),
-            ("retries", "N", "give a client up after N timeouts of silence [default 10]"),
-            (
-                "retransmit",
-                "MODE",
-                "adaptive (to the measured round trip) or fixed (the timeout, RFC 2349)"
-                " [default adaptive]",
-            ),
-            ("drain", "S", "seconds that transfers have to finish at a stop [default 5]"),
-        ],
-    ),
-    (
-        "Access",
-        [
-            ("allow", "CIDR", "answer these networks only; repeatable [default all]"),
-            ("deny", "CIDR", "be silent to these; the longest prefix decides; repeatable"),
-            ("allow-write", "CIDR", "let these only write; repeatable [default all who may ask]"),
-            ("rate", "N/s", "new requests of an IPv4 address or IPv6 /64 [default no bound]"),
-            ("max-per-client", "N", "transfers at once of one address [default no bound]"),
-        ],
-    ),
-    (
-        "Limits",
-        [
-            ("max-blksize", "N", "octets of a block at most [default 65464]"),
-            ("max-windowsize", "N", "blocks of a window at most [default 64]"),
-            ("rollover", "N", "block after 65535: 0, 1 or none [default 0]"),
-            ("max-transfers", "N", "transfers at once; more are not answered [default 10000]"),
-        ],
-    ),
-    (
-        "Other",
-        [
-            ("verbose", None, "log at debug level"),
-            ("version", None, "print the version and exit"),
-            ("help", None, "print this help and exit"),
-        ],
-    ),
-]
-
-
 #: What twistd logs to where it is told of no file and becomes a daemon.
 DEFAULT_LOG = "twistd.log"
 
-#: Options that may be given several times.
-_LISTS = ("host", "allow", "deny", "allow-write")
+#: Columns of the help in which the options stand; their texts follow.
+OPTION_COLUMNS = 24
+
+#: A space at which no line is broken: a default stays on one line.
+HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
 class Options(usage.Options):
-    """Options of `twistd tftp`."""
+    """The command line of `twistd tftp`, made from the table of options."""
 
     synopsis = "[options]"
     optFlags: ClassVar = [
-        [name, None, text]
-        for _, group in _GROUPS
-        for name, value, text in group
-        if value is None and name not in ("version", "help")
+        [option.name, None, option.help] for option in OPTIONS if option.type is None
     ]
     optParameters: ClassVar = [
-        [name, None, None, text]
-        for _, group in _GROUPS
-        for name, value, text in group
-        if value is not None and name not in _LISTS
+        [option.name, None, None, option.help]
+        for option in OPTIONS
+        if option.type is not None and not option.repeatable
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        for name in _LISTS:
-            self[name] = []
-
-    def opt_host(self, address: str) -> None:
-        """Listen on this address; repeatable."""
-        self["host"].append(address)
-
-    def opt_allow(self, network: str) -> None:
-        """Answer this network; repeatable."""
-        self["allow"].append(network)
-
-    def opt_deny(self, network: str) -> None:
-        """Be silent to this network; repeatable."""
-        self["deny"].append(network)
-
-    def opt_allow_write(self, network: str) -> None:
-        """Let this network write; repeatable."""
-        self["allow-write"].append(network)
+        for option in OPTIONS:
+            if option.repeatable:
+                self[option.name] = []
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -166,18 +88,51 @@ class Options(usage.Options):
         """Return the options in groups."""
         width = width or int(os.environ.get("COLUMNS", "80"))
         lines = []
-        for title, group in _GROUPS:
-            lines.append(f"{title}:")
-            for name, value, text in group:
-                head = f"  --{name}" + (f" {value}" if value else "")
-                lines += textwrap.wrap(
-                    text,
-                    width,
-                    initial_indent=f"{head:<24}",
-                    subsequent_indent=" " * 24,
-                )
+        for group, options in options_by_group():
+            entries = [(option.usage, _help_text(option)) for option in options]
+            if group is Group.OTHER:
+                entries += [(f"--{name}", text) for name, text in PRINTING_OPTIONS]
+            lines.append(f"{group.value}:")
+            for head, text in entries:
+                lines += _wrapped(head, text, width)
             lines.append("")
         return "\n".join(lines)
+
+
+def _help_text(option: Option) -> str:
+    """Return what the help says of an option, with its default."""
+    repeatable = "; repeatable" if option.repeatable else ""
+    if not option.shown_default:
+        return option.help + repeatable
+    default = f"[default {option.shown_default}]".replace(" ", HARD_SPACE)
+    return f"{option.help}{repeatable} {default}"
+
+
+def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
+    """Return the lines of the help for one option."""
+    for line in textwrap.wrap(
+        text,
+        width,
+        initial_indent=f"  {head}".ljust(OPTION_COLUMNS),
+        subsequent_indent=" " * OPTION_COLUMNS,
+    ):
+        yield line.replace(HARD_SPACE, " ")
+
+
+def _collector(option: Option) -> Callable[[Options, str], None]:
+    """Return the method that L{usage.Options} calls for each use of a repeatable option."""
+
+    def collect(options: Options, text: str) -> None:
+        options[option.name].append(text)
+
+    collect.__doc__ = option.help
+    return collect
+
+
+# usage.Options takes one value for each name, unless the class has a method for the name.
+for _option in OPTIONS:
+    if _option.repeatable:
+        setattr(Options, f"opt_{_option.key}", _collector(_option))
 
 
 def makeService(options: Options) -> TFTPService:

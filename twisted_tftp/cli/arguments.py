@@ -7,10 +7,12 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 from twisted_tftp.client.resolve import numeric_address
+from twisted_tftp.policy import Range
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Return what reads a whole number from `low` to `high`."""
+def whole_number(allowed: Range[int]) -> Callable[[str], int]:
+    """Return a function that reads a whole number in a range."""
+    low, high = allowed.low, allowed.high
 
     def number(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
@@ -21,11 +23,12 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 #: Reads a UDP port.
-udp_port = whole_number(1, 65535)
+udp_port = whole_number(Range(1, 65535))
 
 
-def seconds(low: float, high: float) -> Callable[[str], float]:
-    """Return what reads seconds from `low` to `high`."""
+def seconds(allowed: Range[float]) -> Callable[[str], float]:
+    """Return a function that reads a number of seconds in a range."""
+    low, high = allowed.low, allowed.high
 
     def number(text: str) -> float:
         try:

@@ -8,8 +8,11 @@ import socket
 import sys
 
 from twisted_tftp.cli.arguments import seconds, udp_port
-from twisted_tftp.client.urls import PORT
-from twisted_tftp.tools.doctor import WATCH, Doctor, Finding, Verdict, worst
+from twisted_tftp.policy import TFTP_PORT, Range
+from twisted_tftp.tools.doctor import DEFAULT_TIMEOUT, WATCH, Doctor, Finding, Verdict, worst
+
+#: Seconds that an examination may wait for one answer, or watch.
+DURATIONS = Range(0.01, 3600)
 
 #: Exit status: as monitoring plugins have it where there is only one line, else 0 or 1.
 _NAGIOS = {Verdict.GOOD: (0, "OK"), Verdict.POOR: (1, "WARNING"), Verdict.BAD: (2, "CRITICAL")}
@@ -20,20 +23,20 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("host", metavar="HOST")
     add("file", metavar="FILE", nargs="?", help="a file that is there, best one of over 600 kB")
-    add("--port", type=udp_port, default=PORT, metavar="N", help="request port [69]")
+    add("--port", type=udp_port, default=TFTP_PORT, metavar="N", help="request port [%(default)s]")
     add(
         "--timeout",
-        type=seconds(0.01, 3600),
-        default=1.0,
+        type=seconds(DURATIONS),
+        default=DEFAULT_TIMEOUT,
         metavar="S",
-        help="to wait for an answer [1]",
+        help="seconds to wait for an answer [%(default)g]",
     )
     add(
         "--watch",
-        type=seconds(0.01, 3600),
+        type=seconds(DURATIONS),
         default=WATCH,
         metavar="S",
-        help=f"to watch what is sent again [{WATCH:g}]",
+        help="seconds to watch for retransmissions [%(default)g]",
     )
     add("--json", action="store_true", help="print the findings as JSON")
     add(

@@ -28,9 +28,14 @@ from twisted_tftp.cli import storm as stormcli
 from twisted_tftp.cli.arguments import local_address, seconds, udp_port, whole_number
 from twisted_tftp.cli.progress import show_progress
 from twisted_tftp.cli.storm import INTERRUPTED, LONGEST_STOP
-from twisted_tftp.client.client import WINDOWSIZE, TFTPClient, TransferResult
+from twisted_tftp.client.client import (
+    DEFAULT_RETRIES,
+    DEFAULT_WINDOWSIZE,
+    TFTPClient,
+    TransferResult,
+)
 from twisted_tftp.client.streams import make_reader, make_writer
-from twisted_tftp.client.urls import PORT, parse_url
+from twisted_tftp.client.urls import parse_url
 from twisted_tftp.errors import (
     AccessViolation,
     AnswerNotConfirmed,
@@ -45,13 +50,26 @@ from twisted_tftp.errors import (
     TFTPError,
     TransferTimedOut,
 )
-from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE
+from twisted_tftp.policy import (
+    BLKSIZE_RANGE,
+    RETRIES_RANGE,
+    TFTP_PORT,
+    TIMEOUT_RANGE,
+    Policy,
+    Range,
+)
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.printable import legible
 from twisted_tftp.session.deadlines import use_monotonic_time
 
 #: Seconds at most for which a server may still ask for the last ACK again before the command ends.
 LINGER = 0.2
+
+#: Blocks of a window that can be asked for (RFC 7440 section 3).
+WINDOWSIZES = Range(1, 65535)
+
+#: Transfers at once.
+JOBS = Range(1, 1000)
 
 #: Names of descriptors that are open already: to open the file once more would replace it.
 _OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/([0-9]+))\Z")
@@ -158,32 +176,33 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--port", type=udp_port, default=PORT, metavar="N", help="request port [69]")
+    add("--port", type=udp_port, default=TFTP_PORT, metavar="N", help="request port [%(default)s]")
     add(
         "--blksize",
-        type=whole_number(MIN_BLKSIZE, MAX_BLKSIZE),
+        type=whole_number(BLKSIZE_RANGE),
         metavar="N",
         help="octets of a block [as many as the MTU takes]",
     )
     add(
         "--windowsize",
-        type=whole_number(1, 65535),
-        default=WINDOWSIZE,
+        type=whole_number(WINDOWSIZES),
+        default=DEFAULT_WINDOWSIZE,
         metavar="N",
-        help=f"blocks of a window [{WINDOWSIZE}]",
+        help="blocks of a window [%(default)s]",
     )
     add(
         "--timeout",
-        type=seconds(0.01, 255),
+        type=seconds(TIMEOUT_RANGE),
         metavar="S",
-        help="longest wait between two tries, in seconds; the server is told [1, untold]",
+        help="longest wait before a retransmission, in seconds; sent to the server"
+        f" [{Policy.timeout:g}, not sent]",
     )
     add(
         "--retries",
-        type=whole_number(1, 1000),
-        default=5,
+        type=whole_number(RETRIES_RANGE),
+        default=DEFAULT_RETRIES,
         metavar="N",
-        help="tries in silence [5]",
+        help="give the server up after N timeouts without an answer [%(default)s]",
     )
     add("--mode", choices=(wire.OCTET, wire.NETASCII), help="[octet]")
     add(
@@ -194,9 +213,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         help="send from this address, and port [the address of the route, any port]",
     )
     add("--no-options", action="store_true", help="plain RFC 1350: 512 octets, one by one")
-    add(
-        "-j", dest="jobs", type=whole_number(1, 1000), metavar="N", help="several files, N at once"
-    )
+    add("-j", dest="jobs", type=whole_number(JOBS), metavar="N", help="several files, N at once")
     add("--json", action="store_true", help="print one JSON object for each transfer")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--trace", action="store_true", help="print each packet on standard error")

@@ -13,9 +13,8 @@ from twisted.internet.task import LoopingCall
 
 from twisted_tftp.cli.arguments import seconds, udp_port, whole_number
 from twisted_tftp.client.client import TFTPClient
-from twisted_tftp.client.urls import PORT
 from twisted_tftp.net.descriptors import raise_descriptor_limit
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import RETRIES_RANGE, TFTP_PORT, TIMEOUT_RANGE, Policy, Range
 from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.tools.storm import PERCENTILES, Report, Storm, percentiles
 
@@ -38,41 +37,63 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `txtftp storm`."""
     add = command.add_argument
     add("host", metavar="HOST")
-    add("--port", type=udp_port, default=PORT, metavar="N", help="request port [69]")
+    add("--port", type=udp_port, default=TFTP_PORT, metavar="N", help="request port [%(default)s]")
     add(
         "--clients",
-        type=whole_number(1, 1_000_000),
+        type=whole_number(Range(1, 1_000_000)),
         default=100,
         metavar="N",
-        help="machines [100]",
+        help="number of machines [%(default)s]",
     )
     add(
         "--arrival",
         type=_rate,
         default=0.0,
         metavar="N/s",
-        help="machines switched on a second, at chance intervals [all at once]",
+        help="machines switched on per second, at random intervals [all at once]",
     )
     add(
         "--profile",
         type=_profile,
         default="pxelinux",
         metavar="NAME|FILE",
-        help=f"what a machine asks for: {', '.join(PROFILES)}, or a file [pxelinux]",
+        help=f"what a machine asks for: {', '.join(PROFILES)}, or a file [%(default)s]",
     )
-    add("--loss", type=_share, default=0.0, metavar="P", help="datagrams lost, 0 to 0.9 [0]")
-    add("--think", type=_rate, default=0.0, metavar="S", help="mean seconds between files [0]")
-    add("--timeout", type=seconds(0.01, 255), default=1.0, metavar="S", help="longest wait [1]")
+    add(
+        "--loss",
+        type=_share,
+        default=0.0,
+        metavar="P",
+        help="share of datagrams to lose, 0 to 0.9 [%(default)g]",
+    )
+    add(
+        "--think",
+        type=_rate,
+        default=0.0,
+        metavar="S",
+        help="mean seconds between files [%(default)g]",
+    )
+    add(
+        "--timeout",
+        type=seconds(TIMEOUT_RANGE),
+        default=Policy.timeout,
+        metavar="S",
+        help="longest wait before a retransmission, in seconds [%(default)g]",
+    )
     add(
         "--retries",
-        type=whole_number(1, 1000),
-        default=10,
+        type=whole_number(RETRIES_RANGE),
+        default=Policy.retries,
         metavar="N",
-        help="timeouts of silence [10]",
+        help="give the server up after N timeouts without an answer [%(default)s]",
     )
-    add("--seed", type=int, default=1, metavar="N", help="of the chance [1]")
+    add(
+        "--seed", type=int, default=1, metavar="N", help="seed of the random numbers [%(default)s]"
+    )
     add("--json", action="store_true", help="print the report as JSON")
-    add("--plot", metavar="FILE.svg", help="draw the times and the course (needs matplotlib)")
+    add(
+        "--plot", metavar="FILE.svg", help="draw the durations and the progress (needs matplotlib)"
+    )
     add("-q", "--quiet", action="store_true", help="no progress")
 
 

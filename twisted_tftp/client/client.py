@@ -27,7 +27,7 @@ from twisted_tftp.client.debug_links import (
 from twisted_tftp.client.resolve import largest_blksize, numeric_address, resolve
 from twisted_tftp.client.session import Exchange, Fetch, Probe, Store, Surroundings
 from twisted_tftp.client.streams import StreamReader, StreamWriter
-from twisted_tftp.client.urls import PORT, Location, parse_url
+from twisted_tftp.client.urls import Location, parse_url
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.net.client_link import ClientLink
@@ -35,7 +35,7 @@ from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress, endpoint
-from twisted_tftp.policy import Policy, Retransmit
+from twisted_tftp.policy import TFTP_PORT, Policy, Retransmit
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID
 from twisted_tftp.protocol.printable import printable
@@ -53,8 +53,11 @@ LINGER = 150e-6
 #: Octets of chance by which the answer to a request is known.
 XID_OCTETS = 4
 
-#: Blocks of a window asked for where nothing else is said.
-WINDOWSIZE = 16
+#: Blocks of a window to ask for.
+DEFAULT_WINDOWSIZE = 16
+
+#: Timeouts without an answer after which a server is given up.
+DEFAULT_RETRIES = 5
 
 
 @dataclass(frozen=True)
@@ -186,12 +189,12 @@ class TFTPClient:
         self,
         reactor: Any,
         host: str,
-        port: int = PORT,
+        port: int = TFTP_PORT,
         *,
         blksize: int | None = None,
-        windowsize: int = WINDOWSIZE,
+        windowsize: int = DEFAULT_WINDOWSIZE,
         timeout: float | None = None,
-        retries: int = 5,
+        retries: int = DEFAULT_RETRIES,
         mode: str = wire.OCTET,
         options: bool = True,
         retransmit: Retransmit = Retransmit.ADAPTIVE,
@@ -246,7 +249,9 @@ class TFTPClient:
         self._mode = mode
         self._options = options
         self._policy = Policy(
-            timeout=1.0 if timeout is None else timeout, retries=retries, retransmit=retransmit
+            timeout=Policy.timeout if timeout is None else timeout,
+            retries=retries,
+            retransmit=retransmit,
         )
         self._observer = Silent() if observer is None else observer
         self._trace = trace

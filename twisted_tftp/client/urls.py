@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from twisted_tftp.policy import TFTP_PORT
 from twisted_tftp.protocol import wire
-
-#: The port that TFTP servers are asked on (RFC 1350 section 4).
-PORT = 69
 
 
 class BadURL(ValueError):
@@ -25,7 +23,7 @@ class Location:
     mode: str = wire.OCTET
 
 
-def parse_url(url: str, port: int = PORT) -> Location:
+def parse_url(url: str, port: int = TFTP_PORT) -> Location:
     """Read a `tftp://` URL (RFC 3617 section 3).
 
     @param port: of the server, where the URL has none.

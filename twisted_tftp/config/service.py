@@ -12,7 +12,10 @@ def make_service(settings: Settings) -> TFTPService:
     """Return the service that `settings` describe."""
     return TFTPService(
         FilesystemBackend(
-            settings.root, settings.write, cache=settings.cache, quota=settings.upload_quota
+            settings.root,
+            settings.write.value,
+            cache=settings.cache,
+            quota=settings.upload_quota,
         ),
         port=settings.port,
         host=settings.host,

@@ -19,7 +19,7 @@ from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.descriptors import raise_descriptor_limit
 from twisted_tftp.net.link_opener import LinkOpener
 from twisted_tftp.net.request_port import RequestPort, listen
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import TFTP_PORT, Policy
 from twisted_tftp.server.access import Access
 from twisted_tftp.server.drop_log import Drops
 from twisted_tftp.server.protocol import TFTPServer
@@ -31,6 +31,8 @@ from twisted_tftp.session.deadlines import Alarms
 #: that each request's local address has the family of its peer.
 EVERYWHERE = ("0.0.0.0", "::")
 
+#: Seconds that running transfers have to finish when the service stops.
+DEFAULT_DRAIN = 5.0
 
 #: Seconds that backends have to release their files after the last transfer was ended, and where a
 #: stop is to wait for nothing.
@@ -73,9 +75,9 @@ class TFTPService(Service):
         self,
         backend: Any,
         *,
-        port: int = 69,
+        port: int = TFTP_PORT,
         host: Sequence[str] = (),
-        drain: float = 5.0,
+        drain: float = DEFAULT_DRAIN,
         policy: Policy | None = None,
         observer: Any = None,
         reactor: Any = None,

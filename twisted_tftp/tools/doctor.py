@@ -29,6 +29,9 @@ WINDOWSIZE = 64
 #: Octets of blocks in checks that look at conduct and not at speed.
 BLKSIZE = 512
 
+#: Seconds to wait for an answer.
+DEFAULT_TIMEOUT = 1.0
+
 #: Seconds for which a silent client watches what is sent again.
 WATCH = 8.0
 
@@ -132,7 +135,7 @@ class Doctor:
     """
 
     def __init__(
-        self, server: Any, name: str | None, timeout: float = 1.0, watch: float = WATCH
+        self, server: Any, name: str | None, timeout: float = DEFAULT_TIMEOUT, watch: float = WATCH
     ) -> None:
         """Prepare.
 

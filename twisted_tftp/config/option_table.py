@@ -1,0 +1,249 @@
+"""List the options of the server: one table for the command line, the settings and the documents.
+
+To add an option, add an entry here, and an attribute of its name to L{Policy} where sessions and
+request checks need it, otherwise to L{Settings<twisted_tftp.config.settings.Settings>}. Then write
+the reference page again (L{twisted_tftp.config.reference}).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted_tftp.backends.filesystem.backend import CACHE
+from twisted_tftp.backends.filesystem.content_cache import SMALL
+from twisted_tftp.backends.naming import WriteMode
+from twisted_tftp.config.option import Group, Option
+from twisted_tftp.config.value_types import (
+    Address,
+    Choice,
+    Directory,
+    NetworkPrefix,
+    PortRange,
+    Rate,
+    Seconds,
+    Size,
+    WholeNumber,
+)
+from twisted_tftp.policy import (
+    BLKSIZE_RANGE,
+    RATE_RANGE,
+    RETRIES_RANGE,
+    TFTP_PORT,
+    TIMEOUT_RANGE,
+    TRANSFERS_RANGE,
+    WINDOWSIZE_RANGE,
+    Policy,
+    Range,
+    Retransmit,
+    Rollover,
+)
+from twisted_tftp.server.service import DEFAULT_DRAIN
+
+_POLICY = Policy()
+
+#: All options, in the order of the lists.
+OPTIONS = (
+    Option(
+        "root",
+        Group.FILES,
+        Directory(),
+        default=".",
+        default_text="the working directory",
+        help="serve the files in DIR and its subdirectories",
+    ),
+    Option(
+        "write",
+        Group.FILES,
+        Choice(WriteMode),
+        default=WriteMode.NEVER,
+        help="whether clients may write: never, create (new files only) or overwrite",
+    ),
+    Option(
+        "cache",
+        Group.FILES,
+        Size(),
+        default=CACHE,
+        help="memory for the contents of small files; 0 for none",
+        details=f"Small files have at most {Size().format(SMALL)}. Each use checks the identity, "
+        "the size and the times of the file, so a file that has changed is served as it is now.",
+    ),
+    Option(
+        "max-upload",
+        Group.FILES,
+        Size(),
+        default=_POLICY.max_upload,
+        default_text="no limit",
+        help="largest file that a client may write, such as 64k, 20M or 4G",
+    ),
+    Option(
+        "upload-quota",
+        Group.FILES,
+        Size(),
+        default=None,
+        default_text="no limit",
+        help="refuse uploads that would make all files together larger than SIZE",
+        details="All files below the root count, and running uploads. The client gets ERROR 3 "
+        "(disk full).",
+    ),
+    Option(
+        "host",
+        Group.ADDRESSES,
+        Address(),
+        default=(),
+        default_text="all IPv4 and IPv6 addresses",
+        repeatable=True,
+        help="listen on this address",
+    ),
+    Option(
+        "port",
+        Group.ADDRESSES,
+        WholeNumber(Range(0, 65535)),
+        default=TFTP_PORT,
+        help="UDP port for requests",
+        details="0 lets the system choose one.",
+    ),
+    Option(
+        "port-range",
+        Group.ADDRESSES,
+        PortRange(),
+        default=_POLICY.port_range,
+        default_text="the system's choice",
+        help="local UDP ports of transfers, for firewalls",
+    ),
+    Option(
+        "single-port",
+        Group.ADDRESSES,
+        None,
+        default=_POLICY.single_port,
+        help="send everything from the request port, for NAT and containers",
+    ),
+    Option(
+        "timeout",
+        Group.TIME,
+        Seconds(TIMEOUT_RANGE),
+        default=_POLICY.timeout,
+        help="first and longest wait before a retransmission, in seconds",
+        details="A client that negotiates a timeout sets the longest wait of its transfer.",
+    ),
+    Option(
+        "retries",
+        Group.TIME,
+        WholeNumber(RETRIES_RANGE),
+        default=_POLICY.retries,
+        help="give a client up after N timeouts without an answer",
+    ),
+    Option(
+        "retransmit",
+        Group.TIME,
+        Choice(Retransmit),
+        default=_POLICY.retransmit,
+        help="waits before retransmissions: adaptive (follow the measured round trip) or fixed "
+        "(always the timeout, as in RFC 2349)",
+    ),
+    Option(
+        "drain",
+        Group.TIME,
+        Seconds(),
+        default=DEFAULT_DRAIN,
+        help="time for running transfers to finish when the server stops, in seconds",
+    ),
+    Option(
+        "allow",
+        Group.ACCESS,
+        NetworkPrefix(),
+        default=_POLICY.allow,
+        default_text="all",
+        repeatable=True,
+        help="answer only clients in this network",
+    ),
+    Option(
+        "deny",
+        Group.ACCESS,
+        NetworkPrefix(),
+        default=_POLICY.deny,
+        default_text="none",
+        repeatable=True,
+        help="do not answer clients in this network (the longest matching prefix decides)",
+        details="Of the networks of `--allow` and `--deny` that an address is in, the one with "
+        "the longest prefix decides.",
+    ),
+    Option(
+        "allow-write",
+        Group.ACCESS,
+        NetworkPrefix(),
+        default=_POLICY.allow_write,
+        default_text="all clients that may read",
+        repeatable=True,
+        help="accept uploads only from this network",
+        details="Other clients get ERROR 2 (access violation).",
+    ),
+    Option(
+        "rate",
+        Group.ACCESS,
+        Rate(RATE_RANGE),
+        default=_POLICY.rate,
+        default_text="no limit",
+        help="new requests a second from one IPv4 address or IPv6 /64",
+        details="Requests above the limit are not answered, so that clients ask again.",
+    ),
+    Option(
+        "max-per-client",
+        Group.ACCESS,
+        WholeNumber(TRANSFERS_RANGE),
+        default=_POLICY.max_per_client,
+        default_text="no limit",
+        help="number of transfers that one address may have at once",
+        details="Requests above the limit are not answered, so that clients ask again. Many "
+        "machines may share one address.",
+    ),
+    Option(
+        "max-blksize",
+        Group.LIMITS,
+        WholeNumber(BLKSIZE_RANGE),
+        default=_POLICY.max_blksize,
+        help="largest block, in octets",
+        details="1428 avoids IP fragments on Ethernet.",
+    ),
+    Option(
+        "max-windowsize",
+        Group.LIMITS,
+        WholeNumber(WINDOWSIZE_RANGE),
+        default=_POLICY.max_windowsize,
+        help="largest window, in blocks",
+    ),
+    Option(
+        "rollover",
+        Group.LIMITS,
+        Choice(Rollover, "N"),
+        default=_POLICY.rollover,
+        help="block number after 65535: 0, 1 or none (the transfer fails)",
+        details="The `rollover` option of a client overrides it.",
+    ),
+    Option(
+        "max-transfers",
+        Group.LIMITS,
+        WholeNumber(TRANSFERS_RANGE),
+        default=_POLICY.max_transfers,
+        help="number of transfers at once; further requests are not answered",
+        details="Clients ask again later.",
+    ),
+    Option(
+        "verbose",
+        Group.OTHER,
+        None,
+        default=False,
+        help="log requests and progress too, at debug level",
+    ),
+)
+
+#: Options that only the command line has: the name, and what they do.
+PRINTING_OPTIONS = (
+    ("version", "print the version and exit"),
+    ("help", "print this help and exit"),
+)
+
+
+def options_by_group() -> Iterator[tuple[Group, list[Option]]]:
+    """Return each group with its options, in the order of the lists."""
+    for group in Group:
+        yield group, [option for option in OPTIONS if option.group is group]

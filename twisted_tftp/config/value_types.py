@@ -1,0 +1,233 @@
+"""Define the types of option values: read each one from text, write it, say what is wrong."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from twisted_tftp.policy import Network, Range
+
+_SIZE = re.compile(r"([0-9]{1,20})\s*(?:([kmgt])i?)?b?\Z", re.IGNORECASE)
+_INTEGER = re.compile(r"[0-9]{1,20}\Z")
+_PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
+_RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?)(?:/s)?\Z")
+
+#: The units of sizes, as powers of 2, the largest first.
+_SIZE_UNITS = {"T": 40, "G": 30, "M": 20, "k": 10}
+
+_Value = TypeVar("_Value")
+_Member = TypeVar("_Member", bound=Enum)
+
+
+class ValueType(Protocol[_Value]):
+    """How the value of an option is written.
+
+    To add a type, write a class with these members. It needs no base class.
+    """
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for the value in the help, such as `SIZE`."""
+
+    @property
+    def syntax(self) -> str:
+        """Which values there are, in Markdown, for the reference page."""
+
+    def parse(self, text: str) -> _Value:
+        """Return the value that a text stands for.
+
+        @raise ValueError: it stands for none. The message continues the option's name: `must be
+            ...`.
+        """
+
+    def format(self, value: _Value) -> str:
+        """Return a text that `parse` turns into this value."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The path of a directory; whether it exists is checked when the server starts."""
+
+    placeholder: ClassVar[str] = "DIR"
+    syntax: ClassVar[str] = "a path"
+
+    def parse(self, text: str) -> str:
+        if not text:
+            raise ValueError("must not be empty")
+        return text
+
+    def format(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class WholeNumber:
+    """A whole number in a range."""
+
+    allowed: Range[int]
+    placeholder: ClassVar[str] = "N"
+
+    @property
+    def syntax(self) -> str:
+        return f"{self.allowed.low} to {self.allowed.high}"
+
+    def parse(self, text: str) -> int:
+        if not _INTEGER.match(text):
+            raise ValueError(f"must be a whole number, not {text!r}")
+        number = int(text)
+        self.allowed.check(number)
+        return number
+
+    def format(self, value: int) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A duration in seconds, in a range; without a range, any finite one from 0."""
+
+    allowed: Range[float] | None = None
+    placeholder: ClassVar[str] = "S"
+
+    @property
+    def syntax(self) -> str:
+        if self.allowed is None:
+            return "seconds, 0 or more"
+        return f"seconds, {self.allowed.low:g} to {self.allowed.high:g}"
+
+    def parse(self, text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            raise ValueError(f"must be a number of seconds, not {text!r}") from None
+        if self.allowed is not None:
+            self.allowed.check(seconds)
+        elif not 0 <= seconds < float("inf"):
+            raise ValueError("must be a number of seconds, 0 or more")
+        return seconds
+
+    def format(self, value: float) -> str:
+        return f"{value:g}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number of octets, with or without a unit, which is a power of 1024."""
+
+    placeholder: ClassVar[str] = "SIZE"
+    syntax: ClassVar[str] = "a size, such as `100000`, `64k`, `20M` or `4G`"
+
+    def parse(self, text: str) -> int:
+        match = _SIZE.match(text)
+        if not match:
+            raise ValueError(f"must be a size such as 100000, 64k, 20M or 4G, not {text!r}")
+        digits, unit = match.groups()
+        powers = {letter.lower(): power for letter, power in _SIZE_UNITS.items()}
+        return int(digits) << powers.get((unit or "").lower(), 0)
+
+    def format(self, value: int) -> str:
+        for letter, power in _SIZE_UNITS.items():
+            if value and value % (1 << power) == 0:
+                return f"{value >> power}{letter}"
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A number of events a second, in a range."""
+
+    allowed: Range[float]
+    placeholder: ClassVar[str] = "N/s"
+
+    @property
+    def syntax(self) -> str:
+        return f"{self.allowed.low:g} to {self.allowed.high}, such as `20` or `0.5/s`"
+
+    def parse(self, text: str) -> float:
+        match = _RATE.match(text)
+        if not match:
+            raise ValueError(f"must be requests a second such as 20 or 0.5/s, not {text!r}")
+        rate = float(match[1])
+        self.allowed.check(rate)
+        return rate
+
+    def format(self, value: float) -> str:
+        return f"{value:g}/s"
+
+
+@dataclass(frozen=True)
+class Choice(Generic[_Member]):
+    """One member of an Enum; its value is how it is written."""
+
+    members: type[_Member]
+    placeholder: str = "MODE"
+
+    @property
+    def syntax(self) -> str:
+        *others, last = (f"`{member.value}`" for member in self.members)
+        return f"{', '.join(others)} or {last}"
+
+    def parse(self, text: str) -> _Member:
+        try:
+            return self.members(text)
+        except ValueError:
+            choices = ", ".join(member.value for member in self.members)
+            raise ValueError(f"must be one of {choices}, not {text!r}") from None
+
+    def format(self, value: _Member) -> str:
+        return str(value.value)
+
+
+@dataclass(frozen=True)
+class PortRange:
+    """The lowest and the highest of several UDP ports; `Policy` checks their order."""
+
+    placeholder: ClassVar[str] = "LO:HI"
+    syntax: ClassVar[str] = "two ports, such as `40000:40999`"
+
+    def parse(self, text: str) -> tuple[int, int]:
+        match = _PORT_RANGE.match(text)
+        if not match:
+            raise ValueError(f"must be LO:HI, such as 40000:40999, not {text!r}")
+        return int(match[1]), int(match[2])
+
+    def format(self, value: tuple[int, int]) -> str:
+        return f"{value[0]}:{value[1]}"
+
+
+@dataclass(frozen=True)
+class Address:
+    """An IPv4 or IPv6 address, as text."""
+
+    placeholder: ClassVar[str] = "ADDR"
+    syntax: ClassVar[str] = "an IPv4 or IPv6 address"
+
+    def parse(self, text: str) -> str:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError(f"must be an IPv4 or IPv6 address, not {text!r}") from None
+        return text
+
+    def format(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class NetworkPrefix:
+    """A network in CIDR notation; an address is a network of one."""
+
+    placeholder: ClassVar[str] = "CIDR"
+    syntax: ClassVar[str] = "a network, such as `192.0.2.0/24`, or an address"
+
+    def parse(self, text: str) -> Network:
+        try:
+            return ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ValueError(f"must be a network such as 192.0.2.0/24: {error}") from None
+
+    def format(self, value: Network) -> str:
+        return str(value)
