@@ -23,7 +23,7 @@ MAX_BLKSIZE = 65464
 DEFAULT_BLKSIZE = 512
 
 #: The largest window, in blocks: the 16-bit block numbers of two consecutive windows must differ.
-LARGEST_WINDOWSIZE = 32767
+MAX_WINDOWSIZE = 32767
 
 _Number = TypeVar("_Number", int, float)
 
@@ -54,7 +54,7 @@ RETRIES_RANGE = Range(1, 1000)
 BLKSIZE_RANGE = Range(MIN_BLKSIZE, MAX_BLKSIZE)
 
 #: Blocks of a window that a server may grant.
-WINDOWSIZE_RANGE = Range(1, LARGEST_WINDOWSIZE)
+WINDOWSIZE_RANGE = Range(1, MAX_WINDOWSIZE)
 
 #: Simultaneous transfers, in total or of one client.
 TRANSFERS_RANGE = Range(1, 1_000_000)
