@@ -366,7 +366,7 @@ def test_stream_is_given_no_octets_of_a_file_in_doubt(
     host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A long file waits for the second answer; one in a path goes on, and is not complete."""
-    monkeypatch.setattr(held_writer, "MOST_HELD", 600)
+    monkeypatch.setattr(held_writer, "MAX_HELD", 600)
     for sink, has_options in itertools.product((io.BytesIO(), tmp_path / "local"), (False, True)):
         fetching = host.client().get("want", sink)
         peer, xid = host.asked()
@@ -704,7 +704,7 @@ def test_path_that_can_not_be_opened_again_ends_the_transfer(
     host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A disk that does not answer any more is not waited for without end."""
-    monkeypatch.setattr(held_writer, "MOST_HELD", 600)
+    monkeypatch.setattr(held_writer, "MAX_HELD", 600)
     is_stuck: list[bool] = []
 
     def in_thread(function: Any, *args: Any) -> Any:
