@@ -25,7 +25,7 @@ from twisted_tftp.client.debug_links import (
     TraceFilter,
 )
 from twisted_tftp.client.resolve import largest_blksize, numeric_address, resolve
-from twisted_tftp.client.session import Exchange, Fetch, Probe, Store, Surroundings
+from twisted_tftp.client.session import ClientServices, Exchange, Fetch, Probe, Store
 from twisted_tftp.client.streams import StreamReader, StreamWriter
 from twisted_tftp.client.urls import Location, parse_url
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
@@ -415,14 +415,14 @@ class TFTPClient:
             options={},
         )
         link = self._open_link(address)
-        surroundings = Surroundings(
+        services = ClientServices(
             choose=self._choose if options is None else lambda *_: options,
             known=self._known,
             open_link=None if self._ports.is_fixed else partial(self._open_link, address),
             tell=self._tell,
         )
         session = kind(
-            surroundings,
+            services,
             context,
             key=(address, None),
             request=b"",

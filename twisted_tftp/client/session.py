@@ -1,4 +1,4 @@
-"""Run one transfer of a client: ask the server, and then be the other side of its session."""
+"""The transfers of a client: each sends a request, then receives or sends the file."""
 
 from __future__ import annotations
 
@@ -46,41 +46,43 @@ from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 
-#: Seconds for which the last block is acknowledged again, should the ACK have been lost.
+#: How long the last block is acknowledged again if its ACK was lost, in seconds.
 DALLY = 2.0
 
-#: How often a request is sent from another port, after answers that contradict each other.
-MOST_PORTS = 3
+#: How many times a request is sent from another port, after contradicting answers.
+MAX_PORT_CHANGES = 3
 
-#: Requests without an answer after which a server that granted an xid need not do so any more:
-#: another program may serve there now.
-INSISTING = 2
+#: Requests without an answer after which a server that granted an xid need not grant one again:
+#: another program may use its port now.
+XID_RETRIES = 2
 
-#: Returns the options of a request, in the order to ask for them, from its context, the octets of
-#: the file (0 for a fetch, None where they are not known) and the link.
+#: A function that returns the options of a request, in the order to send them. Its arguments are
+#: the context of the request, the octets of the file (0 for a fetch, None if unknown) and the
+#: link.
 ChooseOptions = Callable[[TransferContext, int | None, ClientLink], Mapping[str, str]]
 
 
 class Rewind(Enum):
-    """What became of going back to the beginning of a file."""
+    """The result of going back to the start of a file, to send the request again."""
 
-    #: The file is as it was before the request.
+    #: The file is in the same state as before the request.
     DONE = "done"
-    #: The path can be opened again.
+    #: The file is a path, which must be opened again.
     REOPEN = "reopen"
-    #: Octets of another file were written, or ours were read and are gone.
+    #: Octets of another file were written, or octets were read that can't be read again.
     IMPOSSIBLE = "impossible"
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a transfer needs of its client.
+class ClientServices:
+    """What a transfer uses of its client.
 
-    @ivar choose: returns the options to ask for.
-    @ivar known: what is known of the server.
-    @ivar open_link: returns a link from another port; None where the user has chosen the port, so
-        that there is no other one.
-    @ivar tell: called with a line for people.
+    @ivar choose: returns the options of a request.
+    @ivar known: what is known about the server.
+    @ivar open_link: returns a link with another port; None if the user has chosen the port, so
+    that
+        no other port may be used.
+    @ivar tell: called with a line of text for the user.
     """
 
     choose: ChooseOptions
@@ -90,46 +92,46 @@ class Surroundings:
 
 
 class Exchange(Session):
-    """What fetching and storing share: the request and its answer, before the file goes."""
+    """The base class of the client's transfers: the request, and the check of its answer."""
 
     _link: ClientLink
     _machine: Any
-    #: Whether the file comes to us.
+    #: Whether the transfer receives a file.
     fetching: bool
-    #: What is known of the answers to the request.
+    #: The assessment of the answers to the request.
     _first: FirstAnswer
 
-    def __init__(self, surroundings: Surroundings, *args: Any, **kwargs: Any) -> None:
-        """Prepare a transfer, as every session."""
+    def __init__(self, services: ClientServices, *args: Any, **kwargs: Any) -> None:
+        """Set up a transfer; all arguments except the first are those of L{Session}."""
         super().__init__(*args, **kwargs)
-        self._surroundings = surroundings
-        self._known = surroundings.known
-        self._settling: Alarm | None = None  # of what is to be done next about a doubt
+        self._services = services
+        self._known_server = services.known
+        self._doubt_alarm: Alarm | None = None  # the next step to end the doubt about the answer
         self._opinion: SecondOpinion | None = None
         self._request = b""
-        self._answers: set[bytes] = set()  # those that other ports of this transfer have had
+        self._other_answers: set[bytes] = set()  # the answers to other ports of this transfer
         self._asked_twice = False
-        self._round_trip: float | None = None  # of the request and its answer
+        self._round_trip: float | None = None  # from the request to its answer, in seconds
         self._ports_used = 1
         self._cause: BaseException | None = None
-        self._error_of_path: OSError | None = None
+        self._unreachable_error: OSError | None = None
 
     @property
     def dallies(self) -> bool:
-        """Whether it is over but for a server that may miss the last ACK."""
+        """Whether the file is complete, and only a repeated last block is waited for."""
         machine = self._machine
         return isinstance(machine, Receiver) and machine.state is ReceiverState.DALLYING
 
     @property
     def wait(self) -> float:
-        """Seconds to wait for an answer, by the measured round trips."""
+        """The present retransmission timeout in seconds."""
         return float(self._machine.wait)
 
     @property
     def reason(self) -> TFTPError:
-        """Why the transfer has failed, as exactly as is known."""
+        """Why the transfer has failed, as precisely as known."""
         failure = self.failure
-        elsewhere, error = self._link.elsewhere, self._error_of_path
+        elsewhere, error = self._link.elsewhere, self._unreachable_error
         if isinstance(failure, NoAnswer) and elsewhere is not None:
             return AnswersFromElsewhere(f"the answers come from {elsewhere}, which was not asked")
         if isinstance(failure, TransferTimedOut) and error is not None:
@@ -146,17 +148,17 @@ class Exchange(Session):
             self._cause = failure.value
         super()._fail(failure)
 
-    def _given_up(self, reason: TFTPError, words: str) -> TFTPError:
-        """Return `reason` with `words` if it is that somebody has waited for too long."""
+    def _explain_timeout(self, reason: TFTPError, words: str) -> TFTPError:
+        """Return `reason` with `words` added if the transfer timed out or the server ended it."""
         if self.statistics.outcome not in (Outcome.TIMED_OUT, Outcome.ABORTED):
             return reason
         given_up = type(reason)(f"{reason.message}, {words}")
         given_up.from_peer = reason.from_peer
         return given_up
 
-    def _ask(self, size: int | None) -> Step:
-        """Build the request and the machine that sends it, and return its first step."""
-        options = self._surroundings.choose(self.context, size, self._link)
+    def _send_request(self, size: int | None) -> Step:
+        """Make the request and its `Asker`, and return the first step of the asker."""
+        options = self._services.choose(self.context, size, self._link)
         opcode = wire.Opcode.RRQ if self.fetching else wire.Opcode.WRQ
         request = wire.Request(opcode, self.context.filename, self.context.mode, options)
         asked = {name: value for name, value in options.items() if name != XID}
@@ -171,15 +173,15 @@ class Exchange(Session):
         return Step.WAIT if self.ended else self._machine.start(self._clock())
 
     def _unreachable(self, error: OSError) -> None:
-        """Note what the system says; the server may be starting, so asking goes on."""
-        self._error_of_path = error
+        """Note the error of the system. The request is sent on, as the server may be starting."""
+        self._unreachable_error = error
 
-    def _answered(self, answer: bytes, now: float) -> Step:
-        """Build the machine that goes on from the server's answer, and return its first step."""
+    def _continue_from(self, answer: bytes, now: float) -> Step:
+        """Make the machine that continues from the server's answer; return its first step."""
         raise NotImplementedError
 
-    def _granted(self, answer: bytes) -> Grant:
-        """Return what holds after `answer`."""
+    def _check_oack(self, answer: bytes) -> Grant:
+        """Return the parameters of the transfer after `answer`."""
         oack = wire.parse_oack(answer) if wire.opcode_of(answer) == wire.Opcode.OACK else {}
         granted = {name: value for name, value in oack.items() if name != XID}
         grant = accept(self.context.options, granted)
@@ -187,7 +189,7 @@ class Exchange(Session):
         return grant
 
     def _timing_after(self, asker: Asker, grant: Grant) -> Timing:
-        """Return the waits after the request, whose round trip counts where it was measured."""
+        """Return the timeouts after the request; its round-trip time is the first measurement."""
         timing = self._timing(grant.timeout)
         if asker.round_trip is not None:
             timing.measured(asker.round_trip)
@@ -197,19 +199,19 @@ class Exchange(Session):
         machine = self._machine
         if isinstance(machine, Asker):
             if step is Step.END and machine.answer is not None:
-                self._take(machine, machine.answer, now)
+                self._accept_answer(machine, machine.answer, now)
                 return
             if step is Step.SEND and machine.retransmissions and self._link.is_unbound:
                 self._bind_to_route()
             if isinstance(machine.failure, NoAnswer):
-                self._known.xid = XidSupport.UNKNOWN
+                self._known_server.xid = XidSupport.UNKNOWN
         super()._perform(step, now)
 
     def _bind_to_route(self) -> None:
-        """Go on with another socket, if there is a route to the server now."""
-        if self._surroundings.open_link is None:
+        """Continue with another socket, if there is a route to the server now."""
+        if self._services.open_link is None:
             return
-        link = self._surroundings.open_link()
+        link = self._services.open_link()
         if link.is_unbound:
             link.close()
         else:
@@ -222,30 +224,30 @@ class Exchange(Session):
         self._link.close()
         self._link = link
 
-    def _take(self, asker: Asker, answer: bytes, now: float) -> None:
-        """Go on from the server's answer."""
-        first, known = self._first, self._known
+    def _accept_answer(self, asker: Asker, answer: bytes, now: float) -> None:
+        """Accept the server's answer, and continue from it."""
+        first, known = self._first, self._known_server
         self._link.lock()
-        self._error_of_path = None
+        self._unreachable_error = None
         self._asked_twice = asker.retransmissions > 0
         self._round_trip = asker.round_trip
         first.take(answer, now, known)
-        if first.standing in IN_DOUBT and self.fetching and answer in self._answers:
-            self._confirm()  # another port has had the same answer
+        if first.standing in IN_DOUBT and self.fetching and answer in self._other_answers:
+            self._confirm()  # another port has got the same answer
         if first.standing is Standing.PROVEN:
             known.xid = XidSupport.GRANTED
             known.round_trip = asker.round_trip or known.round_trip
             self._link.attach(self.receive, self.receive_train)
         else:
             self._link.attach(self._receive_guarded, self._train_of_transfer(answer))
-            self._link.on_rival = self._rival
+            self._link.on_rival = self._receive_from_other_port
             if first.standing is not Standing.SETTLED and not self._will_compare:
-                self._settle_at(first.settled_at, self._settled)
+                self._set_doubt_alarm(first.settled_at, self._settled)
         try:
-            step = self._answered(answer, now)
+            step = self._continue_from(answer, now)
         except TFTPError as error:
-            if first.standing is Standing.UNPROVEN and answer not in self._answers:
-                self._ask_elsewhere(error)  # it may fit the request of the port's last owner
+            if first.standing is Standing.UNPROVEN and answer not in self._other_answers:
+                self._change_port(error)  # it may belong to a request of the port's last user
             else:
                 self._fail(Failure())
             return
@@ -256,22 +258,22 @@ class Exchange(Session):
         if wire.opcode_of(answer) == wire.Opcode.DATA:
             self.receive(answer, now)
 
-    # -- answers that are not for this request ---------------------------------------------
+    # -- answers to other requests ---------------------------------------------------------
 
     def _attach(self) -> None:
         self._link.attach(self._receive_guarded)
 
     def _train_of_transfer(self, answer: bytes) -> ReceiveTrain | None:
-        """Return what takes several datagrams; None while one of them may be another answer."""
+        """Return what receives several datagrams at once; None if one may be another answer."""
         return self.receive_train if wire.opcode_of(answer) == wire.Opcode.OACK else None
 
     def _receive_guarded(self, datagram: Buffer, now: float) -> None:
-        """Take a datagram while there is no proof that the server answers this request."""
+        """Process a datagram while there is no proof that the server answers this request."""
         first, machine = self._first, self._machine
         if first.standing is Standing.NONE:
-            grants_xid = self._known.xid is XidSupport.GRANTED
-            insists = grants_xid and machine.retransmissions < INSISTING
-            if first.is_foreign(datagram, insists):
+            grants_xid = self._known_server.xid is XidSupport.GRANTED
+            requires_xid = grants_xid and machine.retransmissions < XID_RETRIES
+            if first.is_foreign(datagram, requires_xid):
                 self._link.refuse(datagram, now)
                 return
         elif self._may_contradict(datagram) and self._is_contradicted(
@@ -280,14 +282,17 @@ class Exchange(Session):
             self._contradicted(datagram)
             return
         elif first.standing in IN_DOUBT and wire.opcode_of(datagram) == wire.Opcode.ERROR:
-            # Of a server with a single port it may be the true answer, also where all octets of
-            # the doubtful one have come: a machine that is complete would ignore it.
+            # From a server with a single port it may be the real answer, even if all octets of the
+            # doubtful answer have arrived. A complete machine would ignore it.
             self._refused_in_doubt(datagram)
             return
         self.receive(datagram, now)
 
     def _may_contradict(self, datagram: Buffer) -> bool:
-        """Whether a datagram from the server's port may be another answer: no later block is."""
+        """Return whether a datagram from the server's port may be another answer.
+
+        A block after the first one is not.
+        """
         is_data = wire.opcode_of(datagram) == wire.Opcode.DATA
         return not is_data or self._machine.octets <= DEFAULT_BLKSIZE
 
@@ -297,8 +302,8 @@ class Exchange(Session):
             error = from_wire(code, message or f"error {code}")
             self._end(Outcome.ABORTED, error, tell=False)
 
-    def _rival(self, datagram: Buffer, now: float) -> None:
-        """Take a datagram that the server's host has sent from another port."""
+    def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
+        """Process a datagram that the server's host has sent from another port."""
         if self._is_contradicted(datagram, now, same_port=False):
             self._contradicted(datagram)
 
@@ -313,43 +318,43 @@ class Exchange(Session):
     def _can_compare(self) -> bool:
         """Whether the request can be sent from a second port, to compare the answers.
 
-        A second write request could make a second file, or spoil the first one.
+        A second write request could create a second file, or damage the first one.
         """
-        return self.fetching and self._surroundings.open_link is not None
+        return self.fetching and self._services.open_link is not None
 
     @property
     def _will_compare(self) -> bool:
-        """Whether a second request, and not time, ends the doubt."""
+        """Whether a second request ends the doubt, and not a timeout."""
         return self._can_compare and self._first.standing in IN_DOUBT
 
     def _compare(self) -> None:
-        """Ask from a second port, once: the file can go no further in doubt."""
-        if self._can_compare and self._settling is None and self._opinion is None:
-            # Not at once: what calls this may be in the middle of something.
-            self._settle_at(self._clock(), self._ask_once_more)
+        """Send the request from a second port, once: the file must wait until the doubt ends."""
+        if self._can_compare and self._doubt_alarm is None and self._opinion is None:
+            # Not at once, because the caller may be in the middle of a change.
+            self._set_doubt_alarm(self._clock(), self._ask_for_opinion)
 
-    def _ask_once_more(self) -> None:
+    def _ask_for_opinion(self) -> None:
         if self._opinion is not None:
             return
-        assert self._surroundings.open_link is not None
+        assert self._services.open_link is not None
         self._opinion = SecondOpinion(
-            self._surroundings.open_link(),
+            self._services.open_link(),
             self._request,
             self._first,
             self._timing(None),
             alarms=self._wiring.alarms,
             clock=self._clock,
-            on_opinion=self._judge,
+            on_opinion=self._on_opinion,
         )
         self._opinion.start()
 
-    def _judge(self, opinion: Opinion) -> None:
+    def _on_opinion(self, opinion: Opinion) -> None:
         try:
-            self._act_on(opinion)
+            self._handle_opinion(opinion)
         except Exception:
-            self._fail(Failure())  # otherwise what is held would wait for ever
+            self._fail(Failure())  # otherwise the held octets would wait for ever
 
-    def _act_on(self, opinion: Opinion) -> None:
+    def _handle_opinion(self, opinion: Opinion) -> None:
         answer = self._opinion.answer if self._opinion is not None else None
         if opinion is Opinion.SAME:
             if self._drain():
@@ -359,57 +364,57 @@ class Exchange(Session):
             self._end(Outcome.TIMED_OUT, AnswerNotConfirmed())
         else:
             if answer is not None:
-                self._answers.add(answer)
+                self._other_answers.add(answer)
             self._contradicted(answer)
 
     def _drain(self) -> bool:
-        """Read what waits in the socket; return whether the answer has outlived it."""
+        """Read what waits in the socket; return whether the answer is still accepted then."""
         ports_used = self._ports_used
         self._link.drain()
         return not self.ended and self._ports_used == ports_used
 
     def _confirm(self) -> None:
-        """Note that two ports had the same answer, so that the server gives no xid."""
+        """Accept an answer that two ports have got, and note that the server grants no xid."""
         if self._first.asks_for_xid:
-            self._known.xid = XidSupport.LACKING
+            self._known_server.xid = XidSupport.LACKING
         self._first.settle()
 
-    def _settle_at(self, at: float, act: Callable[[], None]) -> None:
+    def _set_doubt_alarm(self, at: float, act: Callable[[], None]) -> None:
         def acted() -> None:
-            self._settling = None
+            self._doubt_alarm = None
             try:
-                # Where the loop was late, another answer may have come in time.
+                # If the reactor was late, another answer may have arrived in time.
                 if self._drain():
                     act()
             except Exception:
-                self._fail(Failure())  # otherwise what is held would wait for ever
+                self._fail(Failure())  # otherwise the held octets would wait for ever
 
-        self._settling = self._wiring.alarms.set(at, acted)
+        self._doubt_alarm = self._wiring.alarms.set(at, acted)
 
     def _settled(self) -> None:
-        """Rely on the answer: it was confirmed, or nothing has contradicted it in time."""
-        known = self._known
+        """Stop doubting the answer: it was confirmed, or not contradicted in time."""
+        known = self._known_server
         known.round_trip = self._round_trip or known.round_trip
         if self._first.standing is Standing.UNPROVEN:
             known.xid = XidSupport.LACKING
         self._first.settle()
 
     def _contradicted(self, answer: Buffer | None) -> None:
-        """Give up the answer for another one, and ask from another port if that can be done.
+        """Give up the accepted answer, and send the request from another port if possible.
 
-        @param answer: the other one, where it is at hand.
+        @param answer: the answer that contradicts it, if it is known.
         """
         if answer is not None and self._first.is_proof(answer):
-            self._known.xid = XidSupport.GRANTED
+            self._known_server.xid = XidSupport.GRANTED
         if not self.finished and not self._is_committing():
-            self._ask_elsewhere(AnswersContradict())
+            self._change_port(AnswersContradict())
 
-    def _ask_elsewhere(self, reason: TFTPError) -> None:
-        """Give up the answer for `reason`, and ask from another port; or fail with it."""
-        self._stop_settling()
-        open_link = self._surroundings.open_link
+    def _change_port(self, reason: TFTPError) -> None:
+        """Send the request from another port because of `reason`, or fail with `reason`."""
+        self._stop_doubting()
+        open_link = self._services.open_link
         rewind = self._rewind()
-        if open_link is None or self._ports_used > MOST_PORTS or rewind is Rewind.IMPOSSIBLE:
+        if open_link is None or self._ports_used > MAX_PORT_CHANGES or rewind is Rewind.IMPOSSIBLE:
             self._end(Outcome.FAILED, reason)
             return
         try:
@@ -417,10 +422,10 @@ class Exchange(Session):
         except OSError:
             self._fail(Failure())
             return
-        self._answers.add(self._first.taken)
-        self._surroundings.tell(
-            f"{self.context.path}: {reason.message}; asking from port {link.local[1]} "
-            f"instead of {self._link.local[1]}"
+        self._other_answers.add(self._first.taken)
+        self._services.tell(
+            f"{self.context.path}: {reason.message}; sending the request again from port "
+            f"{link.local[1]} instead of {self._link.local[1]}"
         )
         self._link.send((wire.error(reason),))
         self._change_link(link)
@@ -439,63 +444,64 @@ class Exchange(Session):
         released.addErrback(self._fail)
 
     def _open_again(self) -> None:
-        """Open the path once more: what was done to it belongs to another file."""
+        """Open the path again: the octets transferred so far belong to another file."""
         if not self.ended:
             opening = self._opening = maybeDeferred(self._open)
             opening.addCallbacks(self._on_open, self._on_open_failed)
             opening.addErrback(self._fail)
 
     def _is_committing(self) -> bool:
-        """Whether it is too late: the file is being put in its place."""
+        """Return whether the file is being committed, so that the transfer can't go back."""
         return False
 
     def _rewind(self) -> Rewind:
-        """Go back to the file's beginning, if that can be done."""
+        """Go back to the start of the file, if possible."""
         raise NotImplementedError
 
-    def _stop_settling(self) -> None:
-        settling, self._settling = self._settling, None
-        if settling is not None:
-            self._wiring.alarms.cancel(settling)
+    def _stop_doubting(self) -> None:
+        alarm, self._doubt_alarm = self._doubt_alarm, None
+        if alarm is not None:
+            self._wiring.alarms.cancel(alarm)
         opinion, self._opinion = self._opinion, None
         if opinion is not None:
             opinion.cancel()
 
     def _close(self) -> None:
-        self._stop_settling()
+        self._stop_doubting()
         super()._close()
 
     def _end(self, outcome: Outcome, error: TFTPError, tell: bool = True) -> None:
-        # Before its answer there is nobody to tell: an ERROR to the request port is ignored.
+        # Before its answer the server has no port for this transfer, and it ignores an ERROR to
+        # its request port.
         super()._end(outcome, error, tell and self._link.locked)
 
 
 class Fetch(Exchange, WriteSession):
-    """Receive a file from a server: an RRQ, and then what a server does for a WRQ."""
+    """A download: an RRQ, and then the same session as for a WRQ on the server."""
 
     fetching = True
 
-    #: For a sink that takes its time, or None.
+    #: The write that is under way, or None.
     _storing: Deferred[Any] | None = None
-    #: Whether there is more to store when the sink is ready.
-    _more: bool
+    #: Whether there is more to write after that.
+    _has_more: bool
 
-    #: Octets of the file by the server's word; 0 where it has not told.
-    _announced: int
+    #: The octets of the file that the server has announced with tsize; 0 if unknown.
+    _announced_size: int
 
     def _opened(self) -> Step:
-        self._more = False
-        return self._ask(0)
+        self._has_more = False
+        return self._send_request(0)
 
-    def _answered(self, answer: bytes, now: float) -> Step:
+    def _continue_from(self, answer: bytes, now: float) -> Step:
         asker: Asker = self._machine
-        grant = self._granted(answer)
-        # 0 is what some servers answer that do not know; netascii has another length.
+        grant = self._check_oack(answer)
+        # Some servers answer 0 if they do not know the size; netascii has another length.
         octet = self.context.mode == wire.OCTET
-        self._announced = int(dict(grant.accepted).get("tsize", "0")) if octet else 0
+        self._announced_size = int(dict(grant.accepted).get("tsize", "0")) if octet else 0
         data = wire.opcode_of(answer) == wire.Opcode.DATA
         if self._first.standing in IN_DOUBT:
-            # What was written to a path is dropped where the doubt was right; a stream keeps it.
+            # A file with a path can be dropped if the answer was wrong; a stream can't.
             hold = Hold.END if self._wiring.backend.has_path else Hold.FILE
             self._file = HeldWriter(self._file, hold, self._compare)
         machine = self._machine = Receiver(
@@ -519,9 +525,9 @@ class Fetch(Exchange, WriteSession):
         super()._compare()
 
     def _release_server(self) -> None:
-        """Send the last ACK, if all blocks came, though the file is not in its place yet.
+        """Send the last ACK, if all blocks have arrived, although the file is not committed yet.
 
-        Many servers serve one client at a time: they read the second request after it.
+        Many servers serve one client at a time: they read the second request after this ACK.
         """
         machine = self._machine
         if machine is not None and machine.complete and self._will_compare:
@@ -534,7 +540,7 @@ class Fetch(Exchange, WriteSession):
             self._release_server()  # the last ACK was lost
 
     def cancel(self, message: str = "") -> None:
-        """End the transfer, also one that only waits until its answer is not in doubt."""
+        """End the transfer, even if it only waits for the end of the doubt about its answer."""
         if not self._is_committing():
             self._waiting = None
         super().cancel(message)
@@ -560,25 +566,25 @@ class Fetch(Exchange, WriteSession):
 
     @property
     def reason(self) -> TFTPError:
-        """Why the transfer has failed; the server may have waited too long for our sink."""
+        """Why the transfer has failed; the server may have waited too long for our output."""
         reason = super().reason
         if self._storing is None or self._first.standing in IN_DOUBT:
             return reason
-        return self._given_up(reason, "while the sink took nothing")
+        return self._explain_timeout(reason, "while the local output accepted no data")
 
     def _store(self) -> None:
-        """Acknowledge what the machine has in hand, and write it.
+        """Acknowledge the blocks that the machine has received, and then write them.
 
-        In this order, but for the end of the file (see `_release_server`): while we write, the
-        server makes the next window (1.2 to 1.4 times as fast). A sink that takes its time is a
-        window behind, and no more. A failure to write is told the server a window later.
+        Except at the end of the file (see `_release_server`), the ACK is sent first: the server
+        sends the next window while we write (1.2 to 1.4 times as fast). A slow output is never
+        more than one window behind. The server learns of a failed write one window later.
         """
         if self._storing is not None:
-            self._more = True
+            self._has_more = True
             return
         machine = self._machine
         complete = machine.complete
-        announced = self._announced
+        announced = self._announced_size
         if announced and (machine.octets > announced or (complete and machine.octets < announced)):
             text = f"the server announced {announced} octets and sent {machine.octets}"
             self._fail(Failure(TFTPError(text)))
@@ -602,28 +608,29 @@ class Fetch(Exchange, WriteSession):
         self._storing = None
         if complete:
             self._written()
-        elif self._more and not self.ended:
-            self._more = False
+        elif self._has_more and not self.ended:
+            self._has_more = False
             self._store()
 
 
 class Probe(Fetch):
-    """Ask for a file and take the OACK for an answer."""
+    """A request for the size of a file: the OACK is its result, and no file is transferred."""
 
     def _refused_in_doubt(self, datagram: Buffer) -> None:
-        # It answers our ERROR, which some small servers do not know; the second answer decides.
+        # It may answer our ERROR, which some small servers do not understand. The answer to the
+        # second request decides.
         if not self._can_compare:
             super()._refused_in_doubt(datagram)
 
-    def _answered(self, answer: bytes, now: float) -> Step:
-        self._granted(answer)
+    def _continue_from(self, answer: bytes, now: float) -> Step:
+        self._check_oack(answer)
         in_doubt = self._first.standing in IN_DOUBT
         if in_doubt and not self._can_compare:
-            return Step.WAIT  # for `_settled`
-        # Before the second request: a server may serve one client at a time.
-        self._tell_enough()
+            return Step.WAIT  # `_settled` continues
+        # Before the second request, because a server may serve only one client at a time.
+        self._end_server_transfer()
         if in_doubt:
-            self._settle_at(now, self._ask_once_more)
+            self._set_doubt_alarm(now, self._ask_for_opinion)
         else:
             self._conclude()
         return Step.WAIT
@@ -631,13 +638,13 @@ class Probe(Fetch):
     def _settled(self) -> None:
         super()._settled()
         if not self._can_compare:
-            self._tell_enough()
+            self._end_server_transfer()
         self._conclude()
 
     def _rewind(self) -> Rewind:
         return Rewind.DONE
 
-    def _tell_enough(self) -> None:
+    def _end_server_transfer(self) -> None:
         self._link.send((wire.error(OptionRefused("only the size was wanted")),))
 
     def _conclude(self) -> None:
@@ -646,41 +653,41 @@ class Probe(Fetch):
 
 
 class Store(Exchange, ReadSession):
-    """Send a file to a server: a WRQ, and then what a server does for an RRQ."""
+    """An upload: a WRQ, and then the same session as for an RRQ on the server."""
 
     fetching = False
 
-    #: Goes on with what waits while the answer is in doubt.
+    #: Continues a step that waits while the answer is in doubt.
     _go_on: Callable[[], None] | None = None
-    #: The offset that was read last.
+    #: The offset of the last window that was sent.
     _offset = 0
-    #: Whether the end of the file was sent: what was sent before may be stored by now.
+    #: Whether the end of the file was sent: the server may have stored the file then.
     _has_sent_end = False
 
     def _read(self, now: float) -> None:
-        """Read a window; but what could not be read again waits while the answer is in doubt."""
+        """Read a window. While the answer is in doubt, a source that can't go back must wait."""
         is_lost = bool(self._machine.offset) and not self._wiring.backend.has_path
         if is_lost and self._first.standing in IN_DOUBT and self._waiting is None:
-            self._wait_to(self._read_on)
+            self._wait_until_settled(self._read_after_wait)
         else:
             super()._read(now)
 
-    def _read_on(self) -> None:
+    def _read_after_wait(self) -> None:
         self._waiting = None
         self._read(self._clock())
         self._arm(self._machine.deadline)
 
-    def _wait_to(self, go_on: Callable[[], None]) -> None:
+    def _wait_until_settled(self, go_on: Callable[[], None]) -> None:
         self._go_on = go_on
         self._waiting = Deferred()
 
     def _send(self, data: Buffer, length: int, now: float) -> None:
-        """Send a window; but the file's end waits while the answer is in doubt."""
+        """Send a window. While the answer is in doubt, the end of the file must wait."""
         offset = self._offset = self._machine.offset
         size = self._file.size
         ends = len(data) < length or (size is not None and offset + length >= size)
         if ends and self._first.standing in IN_DOUBT:
-            self._wait_to(partial(self._on_read, data, offset, length))
+            self._wait_until_settled(partial(self._on_read, data, offset, length))
         else:
             self._has_sent_end = self._has_sent_end or ends
             super()._send(data, length, now)
@@ -698,23 +705,23 @@ class Store(Exchange, ReadSession):
         self._go_on = self._waiting = None
         offset, self._offset = self._offset, 0
         if not offset:
-            return Rewind.DONE  # the octets from the last offset on can be read again
+            return Rewind.DONE  # octets from the last offset on can be read again
         return Rewind.REOPEN if self._wiring.backend.has_path else Rewind.IMPOSSIBLE
 
     @property
     def reason(self) -> TFTPError:
-        """Why the transfer has failed; the server may have waited too long for our source."""
+        """Why the transfer has failed; the server may have waited too long for our input."""
         reason = super().reason
         if self._waiting is None:
             return reason
-        return self._given_up(reason, "while too little came from the source")
+        return self._explain_timeout(reason, "while the local input supplied too little data")
 
     def _opened(self) -> Step:
-        return self._ask(self._file.size)
+        return self._send_request(self._file.size)
 
-    def _answered(self, answer: bytes, now: float) -> Step:
+    def _continue_from(self, answer: bytes, now: float) -> Step:
         asker: Asker = self._machine
-        grant = self._granted(answer)
+        grant = self._check_oack(answer)
         doubtful = self._first.standing is Standing.DOUBTFUL
         machine = self._machine = Sender(
             blksize=grant.blksize,
@@ -723,8 +730,8 @@ class Store(Exchange, ReadSession):
             oack=None,
             timing=self._timing_after(asker, grant),
             rollover=grant.rollover,
-            # What comes from a pipe goes out when it fills a window, not later; and the end of
-            # the file, which may have to wait, is the last window and no more.
+            # Octets from a pipe are sent as soon as they fill a window. In doubt, the end of the
+            # file must wait; without read-ahead that is the last window only.
             read_ahead=0 if self._file.size is None or doubtful else self._read_ahead,
         )
         machine.answered = True
