@@ -61,7 +61,7 @@ def test_findings_are_read_by_people(daemon: Daemon) -> None:
     """A line for each, as it is found; without a file only whether there is a server."""
     done = doctor("--port", str(daemon.port))
     assert done.returncode == 0
-    assert done.stdout.startswith("      ok  answers: an ERROR 1 from 127.0.0.1 port ")
+    assert done.stdout.startswith("      ok  answers: ERROR 1 from 127.0.0.1 port ")
 
 
 def test_monitoring_gets_one_line_and_a_status(daemon: Daemon) -> None:
@@ -153,7 +153,7 @@ def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
 @pytest.mark.parametrize(
     ("conduct", "check", "verdict", "words"),
     [
-        (sorcerer, "duplicate ACK", Verdict.BAD, "draw 3 blocks"),
+        (sorcerer, "duplicate ACK", Verdict.BAD, "three ACKs of one block with 3 blocks"),
         (sorcerer, "options", Verdict.POOR, "no option"),
         (sorcerer, "windowsize", Verdict.POOR, "no windows"),
         (sorcerer, "retransmission", Verdict.POOR, "nothing is sent again"),

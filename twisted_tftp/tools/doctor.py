@@ -1,7 +1,7 @@
-"""Examine a TFTP server from outside, check by check, each with advice in plain words.
+"""Check a TFTP server over the network, and give advice for each problem found.
 
-Every check is a conversation of its own over plain sockets, because what is looked at is what a
-well-behaved client never shows: silence, repeats, strangers, gaps.
+Each check runs its own transfers over plain sockets, because a normal client can't do what the
+checks need: stop answering, repeat packets, send from a wrong port, or report a gap.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from twisted_tftp.protocol import netascii, wire
 from twisted_tftp.protocol.options import accept
 from twisted_tftp.protocol.printable import legible
 
-#: Sizes of blocks that are tried, and the window.
+#: The block sizes that are tried, in octets.
 BLKSIZES = (65464, 8192, 1468, 1428, 1024, 512)
+
+#: The window that is tried, in blocks.
 WINDOWSIZE = 64
 
-#: Octets of blocks in checks that look at conduct and not at speed.
+#: The block size of the other checks, in octets.
 BLKSIZE = 512
 
-#: Seconds to wait for an answer.
+#: How long an answer is waited for, in seconds.
 DEFAULT_TIMEOUT = 1.0
 
-#: Seconds for which a silent client watches what is sent again.
+#: How long retransmissions to a silent client are watched, in seconds.
 WATCH = 8.0
 
-#: Seconds within which a gap must be filled to count as answered, and not as timed out.
-PROMPT = 0.5
+#: The longest time of an answer that did not wait for a timeout of the server, in seconds.
+PROMPT_TIME = 0.5
 
+#: The longest time between answers to packets that were sent together, in seconds.
+MAX_ANSWER_INTERVAL = 0.01
 
-#: Seconds between answers to packets that were sent together, at most.
-TOGETHER = 0.01
-
-
-#: Seconds that fetching more than 65,535 blocks may take.
-LONGEST_FETCH = 60.0
+#: The longest time for fetching more than 65,535 blocks, in seconds.
+MAX_FETCH_TIME = 60.0
 
 
 class Verdict(Enum):
-    """How a check came out; the value is what people see."""
+    """The result of a check, as it is shown."""
 
     GOOD = "ok"
     POOR = "warning"
@@ -58,11 +58,11 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The finding of one check.
 
-    @ivar check: its name.
-    @ivar text: what was seen.
-    @ivar advice: what to do about it; empty where nothing needs to be done.
+    @ivar check: the name of the check.
+    @ivar text: what the check has found.
+    @ivar advice: what to do about it; empty if there is nothing to do.
     """
 
     check: str
@@ -71,25 +71,25 @@ class Finding:
     advice: str = ""
 
     def __post_init__(self) -> None:
-        """Make the text fit for a terminal: there may be the server's words in it."""
+        """Escape the text for a terminal, as it may contain texts from the server."""
         object.__setattr__(self, "text", legible(self.text))
 
 
 @dataclass
-class _Talk:
-    """A conversation with a server, from a socket of its own."""
+class _Conversation:
+    """An exchange of packets with the server, from its own socket."""
 
     server: Any
     timeout: float
     sock: socket.socket
-    #: The address that the server answers from, once it has.
+    #: The address from which the server has answered, or None.
     peer: Any = None
     sent_at: float = field(default=0.0)
 
     def ask(
         self, opcode: wire.Opcode, name: str, options: Mapping[str, str], mode: str = wire.OCTET
     ) -> bytes | None:
-        """Send a request and return the answer; None after three tries in silence."""
+        """Send a request and return the answer; None after three requests without an answer."""
         octets = name.encode("utf-8", "surrogateescape")
         request = wire.encode_request(wire.Request(opcode, octets, mode, options))
         for _ in range(3):
@@ -101,7 +101,7 @@ class _Talk:
         return None
 
     def hear(self, seconds: float) -> bytes | None:
-        """Return the next datagram of the server, None if none comes in time."""
+        """Return the next datagram of the server, or None if none comes in time."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
@@ -117,32 +117,32 @@ class _Talk:
                 return datagram
 
     def say(self, datagram: bytes) -> None:
-        """Send to the transfer's port."""
+        """Send a datagram to the server's port of the transfer."""
         self.sent_at = time.monotonic()
         self.sock.sendto(datagram, self.peer)
 
     def bye(self) -> None:
-        """End the transfer."""
+        """End the transfer with an ERROR."""
         if self.peer is not None:
             with contextlib.suppress(OSError):
                 self.sock.sendto(b"\0\5\0\0enough\0", self.peer)
 
 
 class Doctor:
-    """Examine one server.
+    """The checks of one server.
 
-    @ivar findings: what was found so far.
+    @ivar findings: the findings so far.
     """
 
     def __init__(
         self, server: Any, name: str | None, timeout: float = DEFAULT_TIMEOUT, watch: float = WATCH
     ) -> None:
-        """Prepare.
+        """Set up.
 
         @param server: the socket address of the request port.
-        @param name: a file to fetch; None looks only at whether the server answers.
-        @param timeout: seconds to wait for an answer.
-        @param watch: seconds for which repeats are watched.
+        @param name: a file to fetch; None to check only whether the server answers.
+        @param timeout: how long an answer is waited for, in seconds.
+        @param watch: how long retransmissions are watched, in seconds.
         """
         self.findings: list[Finding] = []
         self._server = server
@@ -151,7 +151,7 @@ class Doctor:
         self._watch = watch
 
     def examine(self, tell: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
-        """Run all checks; `tell` is called with each finding at once."""
+        """Run all checks, and call `tell` with each finding as soon as it is known."""
         checks: list[Callable[[], Finding]] = [self._answers]
         if self._name is not None:
             checks += [
@@ -175,17 +175,17 @@ class Doctor:
         return self.findings
 
     @contextlib.contextmanager
-    def _talk(self) -> Iterator[_Talk]:
+    def _talk(self) -> Iterator[_Conversation]:
         family = socket.AF_INET6 if len(self._server) == 4 else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            talk = _Talk(self._server, self._timeout, sock)
+            talk = _Conversation(self._server, self._timeout, sock)
             try:
                 yield talk
             finally:
                 talk.bye()
 
     def _read(
-        self, talk: _Talk, options: Mapping[str, str] | None = None, mode: str = wire.OCTET
+        self, talk: _Conversation, options: Mapping[str, str] | None = None, mode: str = wire.OCTET
     ) -> bytes | None:
         assert self._name is not None
         return talk.ask(wire.Opcode.RRQ, self._name, options or {}, mode)
@@ -193,7 +193,7 @@ class Doctor:
     # -- the checks -----------------------------------------------------------------------
 
     def _answers(self) -> Finding:
-        """Ask for the file, or for one that is surely not there."""
+        """Request the file, or a file that certainly does not exist."""
         name = self._name or f"txtftp-doctor-{secrets.token_hex(8)}"
         with self._talk() as talk:
             answer = talk.ask(wire.Opcode.RRQ, name, {})
@@ -204,30 +204,30 @@ class Doctor:
                 "answers",
                 Verdict.BAD,
                 "no answer",
-                "is the server running, and do firewalls let its answers through? They come"
-                " from another port than the one that was asked",
+                "is the server running, and do firewalls let its answers through? The answers"
+                " come from another port than the request port",
             )
         where = f"from {peer[0]} port {peer[1]} after {took * 1e3:.1f} ms"
         if wire.opcode_of(answer) == wire.Opcode.ERROR:
             code, message = wire.parse_error(answer)
             if self._name is None:
-                return Finding("answers", Verdict.GOOD, f"an ERROR {code} {where}, as it should")
+                return Finding("answers", Verdict.GOOD, f"ERROR {code} {where}, as expected")
             return Finding(
                 "answers",
                 Verdict.BAD,
                 f"ERROR {code} {message!r} {where}",
-                "give the name of a file that is there; names are relative to the server's root",
+                "give the name of an existing file, relative to the server's root",
             )
         if peer[1] == self._server[1]:
             return Finding(
                 "answers",
                 Verdict.GOOD,
-                f"{where}: the request port itself (single port), which passes through NAT",
+                f"{where}: from the request port itself (single port), which works through NAT",
             )
         return Finding("answers", Verdict.GOOD, where)
 
     def _options(self) -> Finding:
-        """Ask for every option at once."""
+        """Request all options at once."""
         asked = {"blksize": "1428", "timeout": "3", "tsize": "0", "windowsize": "4"}
         with self._talk() as talk:
             answer = self._read(talk, asked) or b""
@@ -235,14 +235,14 @@ class Doctor:
             return Finding(
                 "options",
                 Verdict.POOR,
-                "it grants no option",
-                "blocks of 512 octets, one at a time: a server with RFC 2347, 2348 and 7440 is"
-                " many times faster",
+                "no option is granted",
+                "it sends one block of 512 octets at a time: a server with RFC 2347, 2348 and 7440"
+                " is many times faster",
             )
         try:
             granted = wire.parse_oack(answer)
         except IllegalOperation as error:
-            return Finding("options", Verdict.BAD, error.message, "the server is broken")
+            return Finding("options", Verdict.BAD, error.message, "the server has a bug")
         text = " ".join(f"{name}={value}" for name, value in granted.items())
         missing = [name for name in asked if name not in granted]
         surplus = [name for name in granted if name not in asked]
@@ -251,14 +251,14 @@ class Doctor:
                 "options",
                 Verdict.BAD,
                 f"{text}: {', '.join(surplus)} was not asked for",
-                "clients give up at that (RFC 2347)",
+                "clients then give up (RFC 2347)",
             )
         if missing:
             return Finding("options", Verdict.POOR, f"{text}; not granted: {', '.join(missing)}")
         return Finding("options", Verdict.GOOD, text)
 
     def _blocks(self) -> Finding:
-        """Look which is the largest block that really arrives."""
+        """Find the largest block that arrives."""
         granted_but_lost: list[int] = []
         for size in BLKSIZES:
             with self._talk() as talk:
@@ -274,7 +274,7 @@ class Doctor:
                 if wire.opcode_of(answer) == wire.Opcode.DATA:
                     came = len(answer) - wire.HEADER_SIZE
                     if came < size:
-                        text = f"the file has {came} octets: name a larger one"
+                        text = f"the file has only {came} octets: name a larger file"
                         return Finding("blksize", Verdict.SKIPPED, text)
                     text = f"blocks of up to {size} octets arrive"
                     if granted_but_lost:
@@ -282,8 +282,8 @@ class Doctor:
                         return Finding(
                             "blksize",
                             Verdict.POOR,
-                            f"{text}; {lost} granted, but nothing comes",
-                            f"fragments are lost on the way: limit the server to {size}",
+                            f"{text}; blocks of {lost} were granted, but do not arrive",
+                            f"fragments are lost on the path: limit the server to {size}",
                         )
                     return Finding("blksize", Verdict.GOOD, text)
                 if granted:
@@ -291,7 +291,7 @@ class Doctor:
         return Finding("blksize", Verdict.BAD, "no block of any size arrives")
 
     def _windows(self) -> Finding:
-        """Ask for a large window and count what comes for one ACK."""
+        """Request a large window, and count the blocks that come for one ACK."""
         with self._talk() as talk:
             options = {"blksize": str(BLKSIZE), "windowsize": str(WINDOWSIZE)}
             granted = self._granted(self._read(talk, options), options).get("windowsize")
@@ -300,16 +300,16 @@ class Doctor:
                     "windowsize",
                     Verdict.POOR,
                     "no windows (RFC 7440)",
-                    "each block waits for its ACK: over a way of 5 ms that is 0.3 MB/s",
+                    "each block waits for its ACK: with a round trip of 5 ms that is 0.3 MB/s",
                 )
             talk.say(wire.ack(0))
             came = 0
-            while came < int(granted) and talk.hear(min(PROMPT, self._timeout)) is not None:
+            while came < int(granted) and talk.hear(min(PROMPT_TIME, self._timeout)) is not None:
                 came += 1
         return Finding("windowsize", Verdict.GOOD, f"{granted} granted, {came} blocks for one ACK")
 
     def _gap(self) -> Finding:
-        """Claim that the second block of a window was lost."""
+        """Report that the second block of a window was lost."""
         with self._talk() as talk:
             options = {"blksize": str(BLKSIZE), "windowsize": "4"}
             if "windowsize" not in self._granted(self._read(talk, options), options):
@@ -323,19 +323,19 @@ class Doctor:
             while True:
                 answer = talk.hear(self._timeout * 5)
                 if answer is None or time.monotonic() - began > self._timeout * 5:
-                    return Finding("gap", Verdict.BAD, "the missing block does not come again")
+                    return Finding("gap", Verdict.BAD, "the missing block is not sent again")
                 if answer[:4] == wire.DATA_HEADERS[2]:
                     break
             took = time.monotonic() - began
-        text = f"the missing block comes again after {took * 1e3:.1f} ms"
-        if took > PROMPT:
+        text = f"the missing block is sent again after {took * 1e3:.1f} ms"
+        if took > PROMPT_TIME:
             return Finding(
-                "gap", Verdict.POOR, text, "each lost packet stops a transfer for so long"
+                "gap", Verdict.POOR, text, "each lost packet delays a transfer by this time"
             )
         return Finding("gap", Verdict.GOOD, text)
 
     def _duplicate(self) -> Finding:
-        """Send an ACK three times and count the blocks that it draws."""
+        """Send an ACK three times, and count the blocks that the server sends for it."""
         with self._talk() as talk:
             if wire.opcode_of(self._read(talk) or b"") != wire.Opcode.DATA:
                 return Finding("duplicate ACK", Verdict.SKIPPED, "no first block")
@@ -343,45 +343,45 @@ class Doctor:
                 talk.say(wire.ack(1))
             if talk.hear(self._timeout) is None:
                 return Finding("duplicate ACK", Verdict.SKIPPED, "the file is too short")
-            # What comes later is sent again because it was not acknowledged.
+            # Later blocks are retransmissions, because this block is not acknowledged.
             came = 1
-            while talk.hear(TOGETHER) is not None:
+            while talk.hear(MAX_ANSWER_INTERVAL) is not None:
                 came += 1
         if came > 1:
             return Finding(
                 "duplicate ACK",
                 Verdict.BAD,
-                f"three ACKs of one block draw {came} blocks",
+                f"the server answers three ACKs of one block with {came} blocks",
                 "the Sorcerer's Apprentice bug (RFC 1123 section 4.2.3.1): one repeated packet"
                 " doubles the rest of the transfer",
             )
-        return Finding("duplicate ACK", Verdict.GOOD, "it draws no second block")
+        return Finding("duplicate ACK", Verdict.GOOD, "is ignored")
 
     def _stranger(self) -> Finding:
-        """Talk to a transfer from another port."""
+        """Send an ACK to a transfer from another port."""
         with self._talk() as talk, self._talk() as other:
             if wire.opcode_of(self._read(talk) or b"") != wire.Opcode.DATA:
                 return Finding("stranger", Verdict.SKIPPED, "no first block")
             if talk.peer[1] == self._server[1]:
-                return Finding("stranger", Verdict.SKIPPED, "all transfers have one port")
+                return Finding("stranger", Verdict.SKIPPED, "all transfers use the request port")
             other.peer = talk.peer
             other.say(wire.ack(1))
-            answer = other.hear(min(PROMPT, self._timeout)) or b""
-            other.peer = None  # nothing is to be told to the transfer of another
+            answer = other.hear(min(PROMPT_TIME, self._timeout)) or b""
+            other.peer = None  # so that `bye` does not end the transfer of `talk`
             disturbed = (talk.hear(0.1) or b"")[:4] == wire.DATA_HEADERS[2]
         if disturbed or wire.opcode_of(answer) == wire.Opcode.DATA:
             return Finding(
                 "stranger",
                 Verdict.BAD,
-                "its ACK moves the transfer on",
-                "anybody who guesses a port can spoil transfers (RFC 1350 section 4)",
+                "an ACK from another port is accepted",
+                "anybody who guesses a port can disturb transfers (RFC 1350 section 4)",
             )
         if wire.opcode_of(answer) == wire.Opcode.ERROR:
             return Finding("stranger", Verdict.GOOD, f"gets ERROR {wire.parse_error(answer)[0]}")
         return Finding("stranger", Verdict.GOOD, "is not answered")
 
     def _repeated(self) -> Finding:
-        """Send a request twice, as a network may, and count who answers."""
+        """Send a request twice, as a network may do, and count the ports that answer."""
         with self._talk() as talk:
             assert self._name is not None
             octets = self._name.encode("utf-8", "surrogateescape")
@@ -389,7 +389,7 @@ class Doctor:
             sources = set()
             for _ in range(2):
                 talk.sock.sendto(request, self._server)
-            deadline = time.monotonic() + min(PROMPT, self._timeout)
+            deadline = time.monotonic() + min(PROMPT_TIME, self._timeout)
             while select.select([talk.sock], [], [], max(0, deadline - time.monotonic()))[0]:
                 _, source = talk.sock.recvfrom(MAX_DATAGRAM)
                 sources.add(source)
@@ -401,12 +401,12 @@ class Doctor:
                 "repeated request",
                 Verdict.POOR,
                 "starts a second transfer",
-                "machines that ask twice get every file twice",
+                "clients that repeat a request get the file twice",
             )
         return Finding("repeated request", Verdict.GOOD, "starts no second transfer")
 
     def _schedule(self) -> Finding:
-        """Stay silent after the first block, and note when it comes again."""
+        """Send no ACK after the first block, and note when the block is sent again."""
         with self._talk() as talk:
             answer = self._read(talk)
             if wire.opcode_of(answer or b"") != wire.Opcode.DATA:
@@ -423,19 +423,19 @@ class Doctor:
                 "retransmission",
                 Verdict.POOR,
                 f"nothing is sent again within {self._watch:g} s",
-                "a lost packet stops a transfer until the client asks again",
+                "a lost packet stops a transfer until the client retransmits",
             )
         if len(times) > 8:
             return Finding(
                 "retransmission",
                 Verdict.POOR,
                 f"{len(times)} times to a client that never answered (after {text} s ...)",
-                "with a forged address that floods somebody else: it should give up soon",
+                "requests from forged addresses then flood other hosts: it should give up sooner",
             )
         return Finding("retransmission", Verdict.GOOD, f"after {text} s")
 
     def _netascii(self) -> Finding:
-        """Compare the first block in both modes."""
+        """Compare the first block of both transfer modes."""
         blocks = []
         for mode in (wire.OCTET, wire.NETASCII):
             with self._talk() as talk:
@@ -447,13 +447,13 @@ class Doctor:
                 blocks.append(answer[wire.HEADER_SIZE :])
         octets, text = blocks
         if netascii.encode(octets)[: len(text)] == text:
-            return Finding("netascii", Verdict.GOOD, "lines end in CR LF, a CR is escaped")
+            return Finding("netascii", Verdict.GOOD, "lines end with CR LF, a CR is escaped")
         return Finding(
             "netascii", Verdict.POOR, "is not encoded", "text arrives with wrong line ends"
         )
 
     def _rollover(self) -> Finding:
-        """Fetch more than 65,535 small blocks, if the file has them."""
+        """Fetch more than 65,535 small blocks, if the file is large enough."""
         with self._talk() as talk:
             options = {"blksize": "8", "windowsize": "64", "tsize": "0"}
             granted = self._granted(self._read(talk, options), options)
@@ -467,10 +467,10 @@ class Doctor:
             windowsize = int(granted.get("windowsize", "1"))
             block = 0
             talk.say(wire.ack(0))
-            until = time.monotonic() + LONGEST_FETCH
+            until = time.monotonic() + MAX_FETCH_TIME
             while block < 65_540:
                 if time.monotonic() > until:
-                    return Finding("rollover", Verdict.SKIPPED, "the server is too slow for it")
+                    return Finding("rollover", Verdict.SKIPPED, "the server is too slow for this")
                 for _ in range(windowsize):
                     answer = talk.hear(self._timeout) or b""
                     expected = (block + 1) & 0xFFFF
@@ -483,19 +483,19 @@ class Doctor:
                     talk.say(wire.ack(block & 0xFFFF))
                     continue
                 if block < 65_535 and answer[:2] == b"\0\3":
-                    talk.say(wire.ack(block & 0xFFFF))  # something was lost: ask for the rest
+                    talk.say(wire.ack(block & 0xFFFF))  # a block was lost: ask for it again
                     continue
                 return Finding(
                     "rollover",
                     Verdict.BAD,
-                    f"after block {block} nothing follows",
+                    f"no block follows block {block}",
                     "larger files need larger blocks: 65,535 blocks of 512 octets are 32 MiB",
                 )
         return Finding("rollover", Verdict.GOOD, "65535 is followed by 0")
 
     @staticmethod
     def _granted(answer: bytes | None, asked: Mapping[str, str]) -> dict[str, str]:
-        """Return what an OACK grants of what was `asked`; nothing where it grants more."""
+        """Return the options of a valid OACK to the request for `asked`, otherwise nothing."""
         if answer is None or wire.opcode_of(answer) != wire.Opcode.OACK:
             return {}
         try:
@@ -505,6 +505,6 @@ class Doctor:
 
 
 def worst(findings: list[Finding]) -> Verdict:
-    """Return the worst verdict of them."""
+    """Return the worst verdict of the findings."""
     order = (Verdict.BAD, Verdict.POOR)
     return next((each for each in order if any(f.verdict is each for f in findings)), Verdict.GOOD)

@@ -1,14 +1,15 @@
-"""Say what the firmware of a machine asks for when it boots: profiles, as readable text.
+"""Boot profiles: text files that list the requests of a machine's firmware when it boots.
 
-A profile has one step a line; `#` begins a comment:
+Each line of a profile is one step; `#` starts a comment:
 
-    size NAME [OPTION=VALUE ...]    ask for the size: take the OACK and answer ERROR 8
-    get NAME [OPTION=VALUE ...]     fetch a file, which must be there
+    size NAME [OPTION=VALUE ...]    request the size of a file: answer the OACK with ERROR 8
+    get NAME [OPTION=VALUE ...]     fetch a file, which must exist
     try NAME [OPTION=VALUE ...]     fetch a file that may be missing
-    think SECONDS                   do something else
+    think SECONDS                   wait
 
-`{mac}`, `{MAC}`, `{ip}`, `{ipx}` and `{uuid}` in a name are those of the machine: 02-00-... in
-small and in large letters, an address, the address in hexadecimal digits, and a UUID.
+In a name, `{mac}`, `{MAC}`, `{ip}`, `{ipx}` and `{uuid}` stand for values of the machine: its MAC
+address (02-00-...) in lower and in upper case, its IP address, the IP address in hexadecimal
+digits, and its UUID.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-#: What PXELINUX 6 asks for from a BIOS: itself, its library, a configuration by ever less of the
-#: machine's address, and what that names.
+#: The requests of PXELINUX 6 on a BIOS: the loader, its library, configuration files from the most
+#: specific name to the default, and the kernel and initrd that the configuration names.
 PXELINUX = """
 size pxelinux.0
 get pxelinux.0 blksize=1456
@@ -32,7 +33,7 @@ get vmlinuz tsize=0 blksize=1408
 get initrd.img tsize=0 blksize=1408
 """
 
-#: What UEFI firmware and GRUB 2 ask for; GRUB asks for blocks of 1024 octets.
+#: The requests of UEFI firmware and GRUB 2; GRUB asks for blocks of 1024 octets.
 GRUB = """
 size grubx64.efi blksize=1468
 get grubx64.efi tsize=0 blksize=1468 windowsize=4
@@ -45,13 +46,13 @@ get vmlinuz blksize=1024 tsize=0
 get initrd.img blksize=1024 tsize=0
 """
 
-#: What UEFI firmware asks for alone: the size first, then the file in windows.
+#: The requests of UEFI firmware alone: first the size, then the file in windows.
 EFI = """
 size bootx64.efi blksize=1468
 get bootx64.efi tsize=0 blksize=1468 windowsize=4
 """
 
-#: What iPXE asks for, chained from a BIOS.
+#: The requests of iPXE, loaded by a BIOS.
 IPXE = """
 size undionly.kpxe
 get undionly.kpxe blksize=1456
@@ -62,23 +63,24 @@ get vmlinuz blksize=1432 tsize=0
 get initrd.img blksize=1432 tsize=0
 """
 
+#: The built-in profiles by name.
 PROFILES: Mapping[str, str] = {"pxelinux": PXELINUX, "grub": GRUB, "efi": EFI, "ipxe": IPXE}
 
 _NAMES = re.compile(r"\{(\w*)\}")
 
 
 class BadProfile(ValueError):
-    """A line of a profile is none; the text says which and why."""
+    """A profile is not valid; the text says which line is wrong, and why."""
 
 
 @dataclass(frozen=True)
 class BootStep:
-    """One line of a profile.
+    """One step of a profile.
 
     @ivar kind: "size", "get", "try" or "think".
-    @ivar name: the file's name, with its braces; empty to think.
-    @ivar options: what is asked for, in its order.
-    @ivar seconds: for how long to think.
+    @ivar name: the file name, with its braces; empty for "think".
+    @ivar options: the options of the request, in order.
+    @ivar seconds: of "think": how long to wait, in seconds.
     """
 
     kind: str
@@ -89,12 +91,12 @@ class BootStep:
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine `number` (from 0) of a storm; its addresses follow from its number."""
+    """A simulated machine; its addresses follow from its `number` (0 or more)."""
 
     number: int
 
     def fill(self, name: str) -> str:
-        """Return `name` with what is in braces filled in."""
+        """Return `name` with the values of this machine in place of the braces."""
         octets = (0x0200_0000_0000 + self.number).to_bytes(6, "big")
         mac = "-".join(f"{octet:02x}" for octet in octets)
         address = (10 << 24) + (self.number + 1) % 2**24
@@ -109,9 +111,9 @@ class Machine:
 
 
 def parse_profile(text: str) -> list[BootStep]:
-    """Read a profile.
+    """Parse a profile.
 
-    @raise BadProfile: a line is none, or there is none that fetches anything.
+    @raise BadProfile: a line is not valid, or no line requests a file.
     """
     steps = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -122,7 +124,7 @@ def parse_profile(text: str) -> list[BootStep]:
             except (TypeError, ValueError) as error:
                 raise BadProfile(f"line {number}: {error}") from None
     if not any(step.kind != "think" for step in steps):
-        raise BadProfile("there is nothing to fetch in it")
+        raise BadProfile("the profile has nothing to fetch")
     return steps
 
 
@@ -146,6 +148,6 @@ def _step(kind: str, *words: str) -> BootStep:
     for pair in pairs:
         option, equals, value = pair.partition("=")
         if not equals or not value.isascii() or not value.isdigit():
-            raise ValueError(f"{pair!r} is no OPTION=NUMBER")
+            raise ValueError(f"{pair!r} is not OPTION=NUMBER")
         options[option.lower()] = value
     return BootStep(kind, name, options)

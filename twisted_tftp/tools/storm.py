@@ -1,4 +1,4 @@
-"""Simulate machines that boot: each asks for what its firmware asks for, file after file."""
+"""Simulate many machines that boot at the same time from one server (a boot storm)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from twisted_tftp.errors import FileNotFound
 from twisted_tftp.protocol.printable import legible
 from twisted_tftp.tools.profiles import BootStep, Machine
 
-#: Of whom the slowest is told: half of all, 19 of 20, 99 of 100, all.
+#: The percentiles that are reported; 100 is the maximum.
 PERCENTILES = (50, 95, 99, 100)
 
 
 class Discard:
-    """A stream into nowhere."""
+    """A binary stream that discards what is written to it."""
 
     def write(self, data: bytes) -> int:
-        """Drop the octets."""
+        """Discard the octets."""
         return len(data)
 
     def flush(self) -> None:
@@ -34,9 +34,9 @@ class Discard:
 
 @dataclass(frozen=True)
 class Fetched:
-    """One file of one machine.
+    """One file that one machine has fetched.
 
-    @ivar name: as the profile has it, with its braces.
+    @ivar name: the name in the profile, with its braces.
     @ivar at: seconds from the start of the storm to the end of the transfer.
     """
 
@@ -49,14 +49,14 @@ class Fetched:
 
 @dataclass
 class Report:
-    """What became of a storm; times are in seconds.
+    """The results of a storm; times are in seconds.
 
-    @ivar machines: machines that there were.
-    @ivar boots: of each machine that booted, (when it was done, how long it took).
-    @ivar failures: machines that failed, by reason.
-    @ivar fetched: files that came.
-    @ivar missing: files that were not there, where that is no failure.
-    @ivar seconds: from the first request to the end.
+    @ivar machines: the number of machines.
+    @ivar boots: for each machine that booted: when it was ready, and how long it took.
+    @ivar failures: the number of machines that failed, by reason.
+    @ivar fetched: the files that were fetched.
+    @ivar missing: the number of missing files that the profile allows to be missing.
+    @ivar seconds: the time from the first request to the end.
     """
 
     machines: int = 0
@@ -68,34 +68,34 @@ class Report:
 
     @property
     def octets(self) -> int:
-        """Octets of the files that came."""
+        """Octets of all fetched files."""
         return sum(each.octets for each in self.fetched)
 
     @property
     def retransmissions(self) -> int:
-        """Datagrams that were sent again for the files that came."""
+        """Datagrams that were sent again for the fetched files."""
         return sum(each.retransmissions for each in self.fetched)
 
     def files(self) -> Iterator[tuple[str, list[float]]]:
-        """Return each file's name and how long its transfers took, in the profile's order."""
+        """Return the name of each file and the durations of its transfers, in profile order."""
         for name in dict.fromkeys(each.name for each in self.fetched):
             yield name, [each.seconds for each in self.fetched if each.name == name]
 
 
 def percentiles(values: Sequence[float]) -> list[float]:
-    """Return the values that so many percent (`PERCENTILES`) do not exceed.
+    """Return the `PERCENTILES` of some values.
 
-    @param values: at least one.
+    @param values: at least one value.
     """
     ordered = sorted(values)
     return [ordered[max(0, -(-len(ordered) * each // 100) - 1)] for each in PERCENTILES]
 
 
 class Storm:
-    """Boot machines from one server.
+    """A simulation of machines that boot from one server.
 
-    @ivar report: what has happened so far.
-    @ivar running: machines that are booting.
+    @ivar report: the results so far.
+    @ivar running: the number of machines that are booting.
     """
 
     def __init__(
@@ -110,14 +110,14 @@ class Storm:
         seed: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare a storm.
+        """Set up a storm.
 
-        @param client: of the server.
-        @param steps: what each machine asks for.
-        @param arrival: machines a second that are switched on, at chance intervals; 0 for all
+        @param client: a client of the server.
+        @param steps: the profile of each machine.
+        @param arrival: machines that are switched on per second, at random intervals; 0 for all
             at once.
-        @param think: mean of the seconds between two files, chance ones.
-        @param seed: of the chance.
+        @param think: the mean of the random time between two files, in seconds.
+        @param seed: the seed of the random numbers.
         """
         self.report = Report(machines)
         self.running = 0
@@ -126,24 +126,24 @@ class Storm:
         self._steps = steps
         self._arrival = arrival
         self._think = think
-        self._chance = random.Random(seed)
+        self._random = random.Random(seed)
         self._clock = clock
         self._began = 0.0
         self._left = machines
         self._done: Deferred[Report] = Deferred()
 
     def start(self) -> Deferred[Report]:
-        """Switch the machines on; fires with the report when the last one is done."""
+        """Switch the machines on; the Deferred fires with the report when all have finished."""
         self._began = self._clock()
         at = 0.0
         for number in range(self.report.machines):
             if self._arrival:
-                at += self._chance.expovariate(self._arrival)
+                at += self._random.expovariate(self._arrival)
             self._reactor.callLater(at, self._switch_on, Machine(number))
         return self._done
 
     def so_far(self) -> Report:
-        """Return what there is to report if the storm ends now."""
+        """Return the report of a storm that ends now."""
         report = self.report
         left = report.machines - len(report.boots) - sum(report.failures.values())
         failures = report.failures + Counter({"not done": left})
@@ -155,13 +155,13 @@ class Storm:
         booting: Deferred[None] = self._boot(machine)
         booting.addCallback(lambda _: self._booted(began))
         booting.addErrback(lambda failure: self.report.failures.update([str(failure.value)]))
-        booting.addBoth(lambda _: self._off())
+        booting.addBoth(lambda _: self._finished())
 
     def _booted(self, began: float) -> None:
         now = self._clock()
         self.report.boots.append((now - self._began, now - began))
 
-    def _off(self) -> None:
+    def _finished(self) -> None:
         self.running -= 1
         self._left -= 1
         if not self._left:
@@ -175,9 +175,9 @@ class Storm:
                 yield deferLater(self._reactor, step.seconds)
                 continue
             if self._think:
-                yield deferLater(self._reactor, self._chance.expovariate(1 / self._think))
+                yield deferLater(self._reactor, self._random.expovariate(1 / self._think))
             try:
-                yield self._ask(step, machine.fill(step.name))
+                yield self._request(step, machine.fill(step.name))
             except FileNotFound as error:
                 if step.kind != "try":
                     raise BootFailed(step, error) from error
@@ -186,7 +186,7 @@ class Storm:
                 raise BootFailed(step, error) from error
 
     @inlineCallbacks
-    def _ask(self, step: BootStep, name: str) -> Any:
+    def _request(self, step: BootStep, name: str) -> Any:
         if step.kind == "size":
             yield self._client.size(name, step.options)
             return
@@ -198,7 +198,7 @@ class Storm:
 
 
 class BootFailed(Exception):
-    """A machine did not get what it needs; the text is the file, as in the profile, and why."""
+    """A machine did not get a file that it needs; the text has the file's name and the reason."""
 
     def __init__(self, step: BootStep, error: BaseException) -> None:
         super().__init__(f"{step.name}: {legible(str(error)) or type(error).__name__}")
