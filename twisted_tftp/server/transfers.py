@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from itertools import chain, islice
 
 from twisted.internet.defer import Deferred, succeed
@@ -47,7 +47,7 @@ class Transfers:
         # Of each peer's port, the oldest first; mostly there is one.
         self._of_peer: dict[SocketAddress, list[Session]] = {}
         self._running = 0
-        self._of: Counter[str] = Counter()  # host to how many run
+        self._of: dict[str, int] = {}  # host to how many run
         self._dallying: dict[Session, None] = {}
         # Those that run and had no time to answer when they were looked at last, and those that
         # had and did not.
@@ -63,7 +63,7 @@ class Transfers:
 
     def of(self, host: str) -> int:
         """Return how many transfers of a peer's host run."""
-        return self._of[host]
+        return self._of.get(host, 0)
 
     def __len__(self) -> int:
         """How many sessions there are, with those that dally."""
@@ -92,7 +92,8 @@ class Transfers:
         self._young[session] = None
         self._of_peer.setdefault(session.key[0], []).append(session)
         self._running += 1
-        self._of[session.context.peer.host] += 1
+        host = session.context.peer.host
+        self._of[host] = self._of.get(host, 0) + 1
 
     def finished(self, session: Session) -> None:
         """Count a session out whose file's part is over; it dallies, or is about to end."""
@@ -100,8 +101,10 @@ class Transfers:
         self._young.pop(session, None)
         self._doubtful.pop(session, None)
         host = session.context.peer.host
-        self._of[host] -= 1
-        if not self._of[host]:
+        left = self._of[host] - 1
+        if left:
+            self._of[host] = left
+        else:
             del self._of[host]
         self._dallying[session] = None
         if len(self._dallying) > MAX_DALLYING:
