@@ -1,4 +1,4 @@
-"""Decide who may ask for transfers: from which networks, how often, and how many at once."""
+"""Decide who may ask for transfers: from which networks, and how often."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Decide which requests are served: an ordered list of checks, each with a reason to refuse.
 
 A request that is refused gets no answer, for firmware asks again after silence and gives up at an
-ERROR. It is counted, and the log tells of it once a minute (L{drop_log}).
+ERROR. It is counted, and the log tells of it once a minute (`drop_log`).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class PortPerTransfer:
     serves_servers = True
 
     def __init__(self, opener: Any, transfers: Transfers) -> None:
-        """Open links with `opener`, a L{LinkOpener} or what has its `open`."""
+        """Open links with `opener`, a `LinkOpener` or what has its `open`."""
         self._opener = opener
         self._transfers = transfers
 
@@ -117,6 +117,6 @@ class SinglePort:
 def choose_port_mode(policy: Policy, opener: Any, transfers: Transfers) -> PortMode:
     """Return the mode that a policy asks for.
 
-    @param opener: a L{LinkOpener} or what has its `open`, for the ports of transfers.
+    @param opener: a `LinkOpener` or what has its `open`, for the ports of transfers.
     """
     return SinglePort(transfers) if policy.single_port else PortPerTransfer(opener, transfers)
