@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fuzz.inputs import Input
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.receiver import LONGEST_DALLY, Receiver, ReceiverState
+from twisted_tftp.transfer.receiver import MAX_DALLY, Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
@@ -136,7 +136,7 @@ class Play:
         """Never answer any more: the machine must end in good time, read or store what may."""
         machine = self.machine
         hangs = bool(self.flags & 32)  # a file that never answers is no reason to stay either
-        limit = self.now + self.timing.patience + LONGEST_DALLY + 0.001
+        limit = self.now + self.timing.patience + MAX_DALLY + 0.001
         for _ in range(self.retries + DOUBLINGS):
             if not hangs or self.held:
                 self.finish()
@@ -313,7 +313,7 @@ class ReceiverPlay(Play):
             dally=program.choice((10.0, 2.0)),
         )
         self.receiver.answered = self.of_client
-        self.receiver._have = self.receiver._acked = self.behind
+        self.receiver._received = self.receiver._acked = self.behind
         self.receiver._ack_at += self.behind
         self.stored = self.behind * self.blksize  # octets of the file
         self.storing = False

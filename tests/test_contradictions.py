@@ -137,7 +137,7 @@ def host(reactor: Any) -> Iterator[Host]:
 def long_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Doubt for longer than a test lasts, so that nothing depends on the machine's speed."""
     monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 100.0)
-    monkeypatch.setattr(first_answer, "LONGEST_DOUBT", 100.0)
+    monkeypatch.setattr(first_answer, "MAX_DOUBT", 100.0)
 
 
 def test_datagram_to_another_local_address_is_no_answer(host: Host) -> None:
@@ -366,7 +366,7 @@ def test_stream_is_given_no_octets_of_a_file_in_doubt(
     host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A long file waits for the second answer; one in a path goes on, and is not complete."""
-    monkeypatch.setattr(held_writer, "MOST_HELD", 600)
+    monkeypatch.setattr(held_writer, "MAX_HELD", 600)
     for sink, has_options in itertools.product((io.BytesIO(), tmp_path / "local"), (False, True)):
         fetching = host.client().get("want", sink)
         peer, xid = host.asked()
@@ -473,7 +473,7 @@ def test_answer_is_not_contradicted_after_the_time_for_it(
 ) -> None:
     """A transfer that runs is not given up for what comes minutes later."""
     monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "LEAST_DOUBT", 0.0)
+    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
     sink = io.BytesIO()
     fetching = host.client().get("want", sink, {"blksize": "1000"})
     peer, _ = host.asked()
@@ -496,7 +496,7 @@ def test_proof_that_comes_after_the_time_for_it_counts(
 ) -> None:
     """An upload is begun again, or fails: it went to the server of another one."""
     monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "LEAST_DOUBT", 0.0)
+    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
     (tmp_path / "local").write_bytes(bytes(700))
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(bytes(700))
     storing = host.client(windowsize=1).put(source, "new")
@@ -524,7 +524,7 @@ def test_proof_that_comes_after_the_time_for_it_counts(
 def test_late_proof_from_a_single_port_counts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes from the port that the transfer is with."""
     monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "LEAST_DOUBT", 0.0)
+    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
     storing = host.client(windowsize=1).put(io.BytesIO(bytes(3000)), "new")
     peer, xid = host.asked()
     host.request.sendto(oack(), peer)
@@ -704,7 +704,7 @@ def test_path_that_can_not_be_opened_again_ends_the_transfer(
     host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A disk that does not answer any more is not waited for without end."""
-    monkeypatch.setattr(held_writer, "MOST_HELD", 600)
+    monkeypatch.setattr(held_writer, "MAX_HELD", 600)
     is_stuck: list[bool] = []
 
     def in_thread(function: Any, *args: Any) -> Any:

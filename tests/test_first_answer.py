@@ -9,8 +9,8 @@ import pytest
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.first_answer import (
     DOUBT_WITHOUT_ROUND_TRIP,
-    LEAST_DOUBT,
-    LONGEST_DOUBT,
+    MAX_DOUBT,
+    MIN_DOUBT,
     FirstAnswer,
     KnownServer,
     Standing,
@@ -85,7 +85,7 @@ def test_standing_is_what_speaks_for_the_answer(
 
 @pytest.mark.parametrize(
     ("round_trip", "doubt"),
-    [(None, DOUBT_WITHOUT_ROUND_TRIP), (0.001, LEAST_DOUBT), (0.1, 0.2), (9.0, LONGEST_DOUBT)],
+    [(None, DOUBT_WITHOUT_ROUND_TRIP), (0.001, MIN_DOUBT), (0.1, 0.2), (9.0, MAX_DOUBT)],
 )
 def test_doubt_follows_the_round_trip(round_trip: float | None, doubt: float) -> None:
     """Within its bounds."""

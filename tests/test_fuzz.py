@@ -96,7 +96,7 @@ def test_planted_bug_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, owner: Any, attribute: str, bug: Any
 ) -> None:
     """With a bug in the package, an input fails."""
-    monkeypatch.setattr(options, "_remembered", options._negotiate)  # no answers from before
+    monkeypatch.setattr(options, "_negotiate_cached", options._negotiate)  # no answers from before
     monkeypatch.setattr(owner, attribute, bug)
     inputs = [*SEEDS[name](), *(file.read_bytes() for file in FILES[name])]
     assert any(fails(TARGETS[name], each) for each in inputs)

@@ -82,7 +82,7 @@ def test_commit_waits_until_nothing_is_in_doubt(hold: Hold, slow: bool, octets: 
 
 def test_more_than_it_may_hold_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes is told when to go on."""
-    monkeypatch.setattr(held_writer, "MOST_HELD", 3)
+    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
     sink = Sink()
     held = HeldWriter(sink, Hold.FILE, nothing)
     assert held.write(b"one") is None
@@ -98,7 +98,7 @@ def test_more_than_it_may_hold_is_written_if_only_the_end_waits(
     monkeypatch: pytest.MonkeyPatch, slow: bool
 ) -> None:
     """The commit waits all the same."""
-    monkeypatch.setattr(held_writer, "MOST_HELD", 3)
+    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
     sink = Sink(slow)
     held = HeldWriter(sink, Hold.END, nothing)
     held.write(b"one")
@@ -147,7 +147,7 @@ def test_failure_of_held_octets_reaches_the_next_call(call: str) -> None:
 
 def test_whoever_makes_it_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writes that are held do not wait; a commit does, and so do too many octets of a file."""
-    monkeypatch.setattr(held_writer, "MOST_HELD", 3)
+    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
     for hold, waits_by_then in ((Hold.END, [0, 0, 1]), (Hold.FILE, [0, 1, 2])):
         told: list[None] = []
         held = HeldWriter(Sink(), hold, lambda told=told: told.append(None))  # type: ignore[misc]

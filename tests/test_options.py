@@ -489,13 +489,13 @@ def test_server_that_grants_what_was_not_asked_is_refused(name: str, value: str)
 
 def test_xid_is_granted_as_it_is_at_the_end_of_the_oack() -> None:
     """It is no part of what was negotiated, and each request has another one."""
-    options_module._remembered.cache_clear()
+    options_module._negotiate_cached.cache_clear()
     for number in range(50):
         xid = f"{number:08x}"
         grant = negotiate({"xid": xid, "blksize": "1000"}, Policy())
         assert grant.oack == wire.oack([("blksize", "1000"), ("xid", xid)])
         assert grant.accepted == (("blksize", "1000"),)
-    assert options_module._remembered.cache_info().currsize == 1
+    assert options_module._negotiate_cached.cache_info().currsize == 1
     alone = negotiate({"xid": "1"}, Policy())
     assert (alone.oack, alone.accepted) == (wire.oack([("xid", "1")]), ())
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from twisted_tftp.server.overtaken import (
-    MOST_KEYS,
-    MOST_REQUESTS,
+    MAX_KEYS,
+    MAX_REQUESTS,
     REMEMBERED_FOR,
     OvertakenRequests,
 )
@@ -27,11 +27,11 @@ def test_request_is_remembered_for_a_while() -> None:
 def test_memory_is_bounded() -> None:
     """The oldest are forgotten, of one port and of all of them."""
     overtaken = OvertakenRequests()
-    for number in range(MOST_REQUESTS + 1):
+    for number in range(MAX_REQUESTS + 1):
         overtaken.add(PEER, b"%d" % number, 0.0)
-    known = [overtaken.has(PEER, b"%d" % number, 0.1) for number in range(MOST_REQUESTS + 1)]
-    assert known == [False] + [True] * MOST_REQUESTS
-    for number in range(MOST_KEYS):
+    known = [overtaken.has(PEER, b"%d" % number, 0.1) for number in range(MAX_REQUESTS + 1)]
+    assert known == [False] + [True] * MAX_REQUESTS
+    for number in range(MAX_KEYS):
         overtaken.add((("192.0.2.2", number), LOCAL), b"a", 0.0)
     assert not overtaken.has(PEER, b"1", 0.1)
     assert overtaken.has((("192.0.2.2", 0), LOCAL), b"a", 0.1)

@@ -849,14 +849,14 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
 
 def test_long_requests_are_not_remembered() -> None:
     """What the network sends must not fill the memory: requests of firmware are short."""
-    for cache in (admission_module._remembered, options_module._remembered):
+    for cache in (admission_module._remembered, options_module._negotiate_cached):
         cache.cache_clear()
     net = network(MemoryBackend({"small": b"x"}))
     packed = b"".join(b"%d\0%d\0" % (number, number) for number in range(100, 1000))
     for number in range(50):
         net.server.received(rrq() + packed + b"n\0%d\0" % number, ("192.0.2.1", number + 1), LOCAL)
     assert admission_module._remembered.cache_info().currsize == 0
-    assert options_module._remembered.cache_info().currsize == 0
+    assert options_module._negotiate_cached.cache_info().currsize == 0
     net.server.received(rrq(), ("192.0.2.1", 100), LOCAL)
     net.server.received(rrq(), ("192.0.2.1", 101), LOCAL)
     assert admission_module._remembered.cache_info().hits == 1

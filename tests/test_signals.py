@@ -65,7 +65,7 @@ def test_sighup_opens_the_log_anew(root: Path, tmp_path: Path, peer: Peer) -> No
         wait_for_text(log, "completed")
         log.rename(moved)
         daemon.process.send_signal(signal.SIGHUP)
-        wait_for_text(log, "the log is opened anew")
+        wait_for_text(log, "SIGHUP: the log was reopened")
         with Peer() as other:
             assert other.fetch(b"file", address) == CONTENT
         wait_for_text(log, "completed")
@@ -83,7 +83,7 @@ def test_log_that_can_not_be_opened_anew_is_kept(root: Path, tmp_path: Path, pee
         moved = tmp_path / "moved"
         directory.rename(moved)
         daemon.process.send_signal(signal.SIGHUP)
-        wait_for_text(moved / "log", "the log can't be opened anew")
+        wait_for_text(moved / "log", "SIGHUP: the log can't be reopened")
         # As often as it is asked for.
         daemon.process.send_signal(signal.SIGHUP)
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
@@ -112,11 +112,11 @@ class TwistDaemon(Daemon):
 def test_sighup_does_not_end_the_daemon(
     kind: type[Daemon], root: Path, tmp_path: Path, peer: Peer
 ) -> None:
-    """Transfers go on, and a file that was kept in memory is looked at anew."""
+    """Transfers go on, and a file that is cached in memory is read again."""
     with kind(root, directory=tmp_path) as daemon:
         block, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_for_line("SIGHUP: the files are looked at anew")
+        daemon.wait_for_line("SIGHUP: the file caches were cleared")
         assert peer.rest(block, transfer) == CONTENT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from twisted_tftp.errors import ErrorCode
-from twisted_tftp.net.strangers import REMEMBERED, Strangers
+from twisted_tftp.net.strangers import MAX_REMEMBERED, Strangers
 from twisted_tftp.protocol import wire
 
 
@@ -64,11 +64,11 @@ def test_errors_and_garbage_are_not_answered(sock: Sent, datagram: bytes) -> Non
 def test_flood_of_forged_addresses_is_bounded(sock: Sent) -> None:
     """Beyond the addresses remembered nobody is answered until the second has passed."""
     strangers = Strangers()
-    for number in range(REMEMBERED + 100):
+    for number in range(MAX_REMEMBERED + 100):
         tell(strangers, sock, number, wire.ack(1), 0.0)
-    assert len(sock.sent) == REMEMBERED
+    assert len(sock.sent) == MAX_REMEMBERED
     tell(strangers, sock, "late", wire.ack(1), 1.0)
-    assert len(sock.sent) == REMEMBERED + 1
+    assert len(sock.sent) == MAX_REMEMBERED + 1
 
 
 def test_answer_that_can_not_be_sent_is_nothing(sock: Sent) -> None:

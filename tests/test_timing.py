@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.transfer.timing import FLOOR, Timing
+from twisted_tftp.transfer.timing import MIN_WAIT, Timing
 
 
 def timing(first: float = 1.0, longest: float = 1.0, adaptive: bool = True) -> Timing:
@@ -42,7 +42,7 @@ def test_wait_has_a_floor() -> None:
     """A fast network does not make a hiccup of the client a loss."""
     waits = timing()
     waits.measured(0.0001)
-    assert waits.wait == FLOOR
+    assert waits.wait == MIN_WAIT
 
 
 def test_longest_wait_below_the_floor_wins() -> None:
@@ -139,7 +139,7 @@ def test_wait_stays_within_its_bounds(samples: list[float], longest: float) -> N
     waits = timing(longest=longest)
     for sample in samples:
         waits.measured(sample)
-        assert min(FLOOR, longest) <= waits.wait <= longest
+        assert min(MIN_WAIT, longest) <= waits.wait <= longest
         waits.back_off()
         assert waits.wait <= longest
     assert waits.least <= max(samples)

@@ -152,7 +152,9 @@ def test_flood_of_failures_is_summarised_once_a_minute() -> None:
     assert len(log.lines) == 2000
     log.clock.advance(60)
     assert len(log.lines) == 2001
-    assert (log.lines[-1] or "").startswith('3000 more failed, the last: read "f4999" from ')
+    assert (log.lines[-1] or "").startswith(
+        'further failed transfers: 3000, the last: read "f4999" from '
+    )
     assert log.clock.getDelayedCalls() == []
     log.log.finished(statistics(outcome=Outcome.FAILED, ended=10.0))
     assert len(log.lines) == 2002
@@ -166,7 +168,7 @@ def test_stop_tells_of_failures_that_have_no_line() -> None:
     for _ in range(2001):
         log.log.finished(statistics(outcome=Outcome.REFUSED, ended=10.0))
     log.log.flush()
-    assert (log.lines[-1] or "").startswith("1 more failed, the last: ")
+    assert (log.lines[-1] or "").startswith("further failed transfers: 1, the last: ")
     assert log.clock.getDelayedCalls() == []
 
 

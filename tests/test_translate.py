@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from twisted_tftp.errors import DiskFull, TFTPError
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.protocol import netascii
-from twisted_tftp.session.netascii_files import PIECE, NetasciiReader, NetasciiWriter
+from twisted_tftp.session.netascii_files import MIN_PIECE, NetasciiReader, NetasciiWriter
 
 TEXTS = st.lists(
     st.sampled_from([b"\r", b"\n", b"\x00", b"\r\n", b"\r\x00", b"line", b"\xff"]), max_size=60
@@ -137,7 +137,9 @@ def test_a_file_is_read_as_netascii_through_windows_of_any_size(
 
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("sized", [False, True])
-@pytest.mark.parametrize("size", [0, 1, 2, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1])
+@pytest.mark.parametrize(
+    "size", [0, 1, 2, MIN_PIECE - 1, MIN_PIECE, MIN_PIECE + 1, 2 * MIN_PIECE, 2 * MIN_PIECE + 1]
+)
 @pytest.mark.parametrize("octet", [b"x", b"\n", b"\r"])
 def test_files_around_a_piece_are_whole(octet: bytes, size: int, sized: bool, later: bool) -> None:
     """In lock step every block is full but the last, and past the end there is nothing."""
@@ -177,11 +179,11 @@ def test_an_empty_file_is_not_even_read() -> None:
 
 def test_no_more_is_held_than_a_window_and_a_piece() -> None:
     """A large file does not end up in memory."""
-    source = Source(b"x" * 20 * PIECE)
+    source = Source(b"x" * 20 * MIN_PIECE)
     reader = NetasciiReader(source)
-    for offset in range(0, 19 * PIECE, 512):
+    for offset in range(0, 19 * MIN_PIECE, 512):
         reader.read(offset, 512)
-        assert source.reached <= offset + 512 + PIECE
+        assert source.reached <= offset + 512 + MIN_PIECE
 
 
 def test_a_failing_read_fails_the_answer() -> None:

@@ -1,4 +1,4 @@
-"""Run the command `txtftp` as `python -m twisted_tftp`."""
+"""The command `txtftp`, run as `python -m twisted_tftp`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record one transfer: who asks for what, and how it goes."""
+"""What a transfer is about, and its statistics: the request's context, outcome and counters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Endpoint(NamedTuple):
-    """An address: `host` in text form (with `%scope` where it is link-local) and UDP port."""
+    """An IP address and a UDP port; `host` is text, with `%scope` if it is link-local."""
 
     host: str
     port: int
@@ -19,21 +19,21 @@ class Endpoint(NamedTuple):
 
 
 class Direction(Enum):
-    """Which way the file goes, in the client's words."""
+    """The direction of a transfer, as the client sees it."""
 
     READ = "read"
     WRITE = "write"
 
 
 class TransferContext(NamedTuple):
-    """What a request says, for backends, sessions and observers.
+    """The contents of a request, for backends, sessions and observers.
 
     @ivar peer: the client's address and port.
-    @ivar local: the address and port that the request reached; None where it can't be told.
+    @ivar local: the address and port that the request was sent to; None if unknown.
     @ivar direction: a read or a write.
-    @ivar filename: the name's octets as sent. Backends get the same name as text beside it.
+    @ivar filename: the octets of the file name as sent. Backends also get it as text.
     @ivar mode: "octet" or "netascii".
-    @ivar options: what was asked: lower-case name to value as sent.
+    @ivar options: the requested options: the name in lower case, and the value as sent.
     @ivar announced_size: octets that a write announces with tsize, or None.
     """
 
@@ -47,43 +47,44 @@ class TransferContext(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The name as text: UTF-8, other octets as surrogate escapes (PEP 383)."""
+        """The file name as text: UTF-8, other octets as surrogate escapes (PEP 383)."""
         return self.filename.decode("utf-8", "surrogateescape")
 
 
 class Outcome(Enum):
     """How a transfer ended."""
 
-    #: The last block was acknowledged; a written file is in its place.
+    #: The last block was acknowledged; a written file is visible under its name.
     COMPLETED = "completed"
-    #: The client only wanted the OACK: it sent ERROR 8 or 0 in answer to it.
+    #: The client only wanted the OACK: it answered the OACK with ERROR 8 or 0.
     SIZE_PROBE = "size-probe"
-    #: The client ended it with an ERROR.
+    #: The client ended the transfer with an ERROR.
     ABORTED = "aborted"
-    #: The request was refused, before anything was sent.
+    #: The request was refused: the server's only answer was an ERROR.
     REFUSED = "refused"
-    #: The client fell silent.
+    #: The client stopped answering.
     TIMED_OUT = "timed-out"
-    #: The client's host said that its port is closed, before the client had answered.
+    #: The client's host reported that its port is closed, before the client had answered.
     UNREACHABLE = "unreachable"
-    #: The client had not answered, and asked for something else from the same port.
+    #: The client had not answered, and sent a different request from the same port.
     REPLACED = "replaced"
-    #: It broke on our side.
+    #: The transfer failed on our side.
     FAILED = "failed"
-    #: The server was stopped, or the client began anew from the same port.
+    #: The server was stopped, or the client sent a new request from the same port.
     CANCELLED = "cancelled"
 
 
 @dataclass(slots=True, eq=False)
 class TransferStatistics:
-    """How one transfer went; the same object from its start to its end.
+    """The statistics of one transfer: one object from its start to its end.
 
-    @ivar granted: the options granted, (name, value).
-    @ivar octets: octets of the file that arrived: acknowledged on a read, stored on a write.
+    @ivar granted: the granted options, (name, value).
+    @ivar octets: octets of the file that were transferred: acknowledged on a read, stored on a
+        write.
     @ivar retransmissions: datagrams that were sent again.
     @ivar started: when the request came, in seconds of a monotonic clock.
     @ivar ended: when it ended, or None while it runs.
-    @ivar error: the text of what went wrong, for people; the peer's words where they are its.
+    @ivar error: the text of the error, for people. An ERROR of the peer has the peer's text.
     """
 
     context: TransferContext

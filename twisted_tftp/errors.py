@@ -1,7 +1,7 @@
-"""Name the failures of a transfer, each with its TFTP error code and a message fit for the wire.
+"""The exceptions of a failed transfer, each with its TFTP error code and message.
 
-Whatever goes wrong in a backend, a session or a machine ends as one of these; the message is
-written for the person in front of the client and never shows a path of the server.
+Every failure of a backend, a session or a machine becomes one of these exceptions. The message is
+sent to the peer: it is written for the user of the client and never contains a path of the server.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class ErrorCode(IntEnum):
 
 
 class BackendUnavailable(Exception):
-    """A backend can't serve files; the text says why in one line, for the operator."""
+    """A backend can't serve files; the text tells the operator why, in one line."""
 
 
 class TFTPError(Exception):
-    """A transfer failed; `code` and `message` are what the peer is told (code 0)."""
+    """A transfer failed; `code` and `message` are sent to the peer in an ERROR (code 0)."""
 
     code: ClassVar[ErrorCode] = ErrorCode.NOT_DEFINED
     default_message: ClassVar[str] = "the transfer failed"
-    #: The peer has said so; the message is in its words, and may hold anything.
+    #: Whether the failure came in an ERROR of the peer. Its message may then contain anything.
     from_peer: bool = False
 
     def __init__(self, message: str = "") -> None:
@@ -43,7 +43,7 @@ class TFTPError(Exception):
 
 
 class FileNotFound(TFTPError):
-    """There is no file of that name (code 1)."""
+    """There is no file with that name (code 1)."""
 
     code = ErrorCode.FILE_NOT_FOUND
     default_message = "no such file"
@@ -57,7 +57,7 @@ class AccessViolation(TFTPError):
 
 
 class DiskFull(TFTPError):
-    """There is no room for the file, or it is larger than what is allowed (code 3)."""
+    """There is no room for the file, or it is larger than allowed (code 3)."""
 
     code = ErrorCode.DISK_FULL
     default_message = "no room for the file"
@@ -71,68 +71,68 @@ class IllegalOperation(TFTPError):
 
 
 class UnknownTransferID(TFTPError):
-    """A packet came from an address or port that is not the transfer's (code 5)."""
+    """A packet came from an address or port that does not belong to the transfer (code 5)."""
 
     code = ErrorCode.UNKNOWN_TRANSFER_ID
     default_message = "this port serves another transfer"
 
 
 class FileAlreadyExists(TFTPError):
-    """The file is there already and may not be replaced (code 6)."""
+    """The file exists already and may not be replaced (code 6)."""
 
     code = ErrorCode.FILE_EXISTS
     default_message = "the file exists already"
 
 
 class NoSuchUser(TFTPError):
-    """A name of RFC 1350's mail mode is unknown; some servers use it for other things (code 7)."""
+    """The user of RFC 1350's mail mode is unknown; some servers misuse it (code 7)."""
 
     code = ErrorCode.NO_SUCH_USER
     default_message = "no such user"
 
 
 class OptionRefused(TFTPError):
-    """What was negotiated is not acceptable (code 8, RFC 2347 section 4)."""
+    """The negotiated options are not acceptable (code 8, RFC 2347 section 4)."""
 
     code = ErrorCode.OPTION_REFUSED
     default_message = "the option was not asked for, or its value is out of range"
 
 
 class TransferTimedOut(TFTPError):
-    """The peer fell silent for longer than the patience allows (code 0)."""
+    """The peer sent nothing for longer than the policy allows (code 0)."""
 
     default_message = "the transfer timed out"
 
 
 class NoAnswer(TransferTimedOut):
-    """A server has never answered (code 0)."""
+    """The server never answered (code 0)."""
 
     default_message = "the server does not answer"
 
 
 class ServerUnreachable(TransferTimedOut):
-    """The system says that there is no way to the server (code 0)."""
+    """The operating system reports that the server can't be reached (code 0)."""
 
 
 class PortUnreachable(ServerUnreachable):
-    """The system says that nobody is there on the server's port (ICMP; code 0)."""
+    """The server's port is closed, as ICMP port unreachable reports (code 0)."""
 
 
 class AnswersFromElsewhere(NoAnswer):
-    """The host that was asked does not answer, but another one does (code 0).
+    """The answers come from another address than the request was sent to (code 0).
 
-    A host of several addresses may answer from another than was asked; anybody else may too.
+    The server may have several addresses. The answers may also come from an unrelated host.
     """
 
 
 class AnswersContradict(TFTPError):
-    """Different answers came to one request, so none can be relied on (code 0)."""
+    """One request got different answers, so none of them can be trusted (code 0)."""
 
     default_message = "different answers came to one request"
 
 
 class AnswerNotConfirmed(TransferTimedOut):
-    """A server did not repeat an answer that may be another transfer's (code 0)."""
+    """The server did not confirm an answer that may belong to another transfer (code 0)."""
 
     default_message = (
         "the server did not answer a second request, so its first answer may be another client's"
@@ -155,7 +155,7 @@ _BY_CODE: dict[int, type[TFTPError]] = {
 
 
 def from_wire(code: int, message: str) -> TFTPError:
-    """Return the failure that a peer's ERROR tells of; of an unknown code the plain one."""
+    """Return the exception for an ERROR of the peer; `TFTPError` itself for an unknown code."""
     failure = _BY_CODE.get(code, TFTPError)(message)
     failure.from_peer = True
     return failure
@@ -182,9 +182,9 @@ _BY_ERRNO: dict[int, tuple[type[TFTPError], str]] = {
 
 
 def from_os_error(error: OSError) -> TFTPError:
-    """Translate the system's `error` into the failure that the peer is told.
+    """Return the exception that tells the peer about an `error` of the operating system.
 
-    The system's own text is left out: it holds the server's paths.
+    The text of `error` is left out: it contains paths of the server.
     """
     kind, message = _BY_ERRNO.get(error.errno or 0, (TFTPError, "input/output error"))
     return kind(message)

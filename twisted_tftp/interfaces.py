@@ -1,4 +1,4 @@
-"""State the contracts between the server, its backends and its observers."""
+"""The interfaces between the server, its backends and its observers."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ from typing import Any
 
 from zope.interface import Attribute, Interface, implementer
 
-# Zope's interfaces are called without self.
+# Methods of a Zope interface are declared without `self`.
 
 
 class IFileBackend(Interface):
-    """A store of files. One transfer asks it for one reader or one writer."""
+    """A store of files. A transfer opens one reader or one writer in it."""
 
     def open_reader(path, context):  # type: ignore[no-untyped-def]
         """Open a file for reading.
 
-        @param path: the name as the client sent it (str, UTF-8 with surrogateescape). It is
-            not cleaned in any way: `..`, leading slashes and control characters come through.
+        @param path: the file name as the client sent it (str, UTF-8 with surrogateescape). It is
+            not checked: it may contain `..`, leading slashes and control characters.
         @param context: a L{twisted_tftp.context.TransferContext}.
 
         @return: an L{IFileReader}, or a Deferred that fires with one. The Deferred is cancelled
-            when the client goes away; the backend then releases what it has opened.
+            when the transfer ends; the backend must then close what it has opened.
 
         @raise FileNotFound: there is no such file (code 1).
         @raise AccessViolation: it may not be read, or is not a file (code 2).
-        @raise TFTPError: anything else that the client is to be told (code 0, or the class's).
+        @raise TFTPError: any other failure to report to the client (code 0, or that of the
+            subclass).
 
-        An L{OSError} is translated (L{twisted_tftp.errors.from_os_error}); any other exception
-        is logged, and the client is told code 0.
+        An L{OSError} is translated (L{twisted_tftp.errors.from_os_error}). Any other exception
+        is logged, and the client gets an ERROR with code 0.
         """
 
     def open_writer(path, context):  # type: ignore[no-untyped-def]
-        """Open a new file for writing; nothing is visible under its name before the commit.
+        """Open a new file for writing. It is not visible under its name before the commit.
 
         @param path: as for L{open_reader}.
         @param context: as for L{open_reader}; `context.announced_size` is the size that the
@@ -46,42 +47,43 @@ class IFileBackend(Interface):
 
 
 class IBackendLifecycle(Interface):
-    """What a backend may do when its service starts, reloads and stops.
+    """The calls that a backend gets when its service starts, reloads and stops.
 
-    A backend need not provide it. One that wraps another backend provides it, and hands each call
-    on (L{lifecycle_of}).
+    This interface is optional. A backend that wraps another backend provides it, and passes each
+    call on (L{lifecycle_of}).
     """
 
     def check():  # type: ignore[no-untyped-def]
-        """Find out whether files can be served; called before the ports are bound.
+        """Check whether files can be served. Called before the ports are bound.
 
-        @raise BackendUnavailable: they can't; its text is for the operator, in one line. The
-            service does not start then.
+        @raise BackendUnavailable: they can't. The text tells the operator why, in one line. The
+            service then does not start.
         """
 
     def start():  # type: ignore[no-untyped-def]
-        """Begin, such as with removing what a crash has left behind; the ports are bound.
+        """Start, for instance remove what a crash left behind. Called after the ports are bound.
 
-        @return: None, or a Deferred. Requests are served meanwhile. A failure is logged, and the
-            service goes on.
+        @return: None, or a Deferred. Requests are served before it fires. A failure is logged, and
+            the service continues.
         """
 
     def forget():  # type: ignore[no-untyped-def]
-        """Forget what is remembered of the files: the operator has changed them (SIGHUP)."""
+        """Drop all cached data about the files: the operator has changed them (SIGHUP)."""
 
     def stop():  # type: ignore[no-untyped-def]
-        """End; the last transfer is over.
+        """Stop. Called after the last transfer has ended.
 
-        @return: None, or a Deferred; the stop of the service waits for it. A failure is logged.
+        @return: None, or a Deferred that the service waits for before it stops. A failure is
+            logged.
         """
 
 
 @implementer(IBackendLifecycle)
 class NoLifecycle:
-    """The lifecycle of a backend that has nothing to do at any of these moments."""
+    """The lifecycle of a backend that does not provide L{IBackendLifecycle}: it does nothing."""
 
     def check(self) -> None:
-        """Find nothing wrong."""
+        """Do nothing."""
 
     def start(self) -> None:
         """Do nothing."""
@@ -94,14 +96,14 @@ class NoLifecycle:
 
 
 def lifecycle_of(backend: Any) -> Any:
-    """Return what has the methods of L{IBackendLifecycle} for `backend`: itself, or a stand-in."""
+    """Return `backend` if it provides L{IBackendLifecycle}, otherwise a L{NoLifecycle}."""
     return backend if IBackendLifecycle.providedBy(backend) else NoLifecycle()
 
 
 class IFileReader(Interface):
-    """An open file. A name that is replaced meanwhile does not change what is read."""
+    """A file that is open for reading. It stays the same file if its name is replaced."""
 
-    size = Attribute("Octets of the file (int), or None where that is not known beforehand.")
+    size = Attribute("Octets of the file (int), or None if that is not known in advance.")
 
     def read(offset, length):  # type: ignore[no-untyped-def]
         """Read octets. At most one read is under way at a time; `offset` never decreases.
@@ -109,62 +111,63 @@ class IFileReader(Interface):
         @param offset: octets from the start of the file.
         @param length: octets wanted, at least 1.
 
-        @return: a bytes-like object that stays as it is until the next call, or a Deferred that
-            fires with one. It has exactly `length` octets, fewer only at the end of the file,
-            none past it.
+        @return: a bytes-like object that does not change until the next call, or a Deferred that
+            fires with one. It has exactly `length` octets, fewer only at the end of the file, and
+            none after the end.
 
         @raise OSError: reading failed (code 0).
         """
 
     def close():  # type: ignore[no-untyped-def]
-        """Release the file; called once, at any moment, also while a read is under way."""
+        """Close the file. Called once, at any time, even while a read is under way."""
 
 
 class IFileWriter(Interface):
-    """A file being written. It is ended by one call of L{commit} or of L{abort}."""
+    """A file that is open for writing. One call of L{commit} or L{abort} ends it."""
 
     def write(data):  # type: ignore[no-untyped-def]
-        """Take the next octets of the file. At most one write is under way at a time.
+        """Write the next octets of the file. At most one write is under way at a time.
 
         @param data: bytes; the writer may keep them.
 
-        @return: None, or a Deferred that fires when more can be taken.
+        @return: None, or a Deferred that fires when the next octets can be written.
 
         @raise DiskFull: there is no room (code 3).
         @raise OSError: writing failed; ENOSPC and EDQUOT become code 3.
         """
 
     def commit():  # type: ignore[no-untyped-def]
-        """Make the file complete, durable and visible under its name, all or nothing.
+        """Make the whole file durable and visible under its name, or fail and change nothing.
 
-        @return: None, or a Deferred that fires when that is so.
+        @return: None, or a Deferred that fires when this is done.
 
         @raise DiskFull: there is no room (code 3).
-        @raise FileAlreadyExists: another file has taken the name meanwhile (code 6).
+        @raise FileAlreadyExists: a file with this name was created since the writer was opened
+            (code 6).
         """
 
     def abort():  # type: ignore[no-untyped-def]
-        """Drop what was written; what stood under the name before stays as it was.
+        """Drop what was written. A file that had the name before stays unchanged.
 
-        Called at any moment before the commit began, or after it failed, also while a write
-        is under way.
+        Called at any time before the commit starts, or after it failed, even while a write is
+        under way.
 
-        @return: None, or a Deferred that fires when nothing is left behind.
+        @return: None, or a Deferred that fires when the written data is removed.
         """
 
 
 class ITransferObserver(Interface):
-    """Is told of transfers: for logs, metrics, a status page.
+    """An observer of transfers, for logs, metrics or a status page.
 
-    Each method gets the transfer's L{twisted_tftp.context.TransferStatistics}, the same object
-    each time. An exception is logged and changes nothing.
+    Each method gets the transfer's L{twisted_tftp.context.TransferStatistics}, always the same
+    object. An exception of an observer is logged and does not affect the transfer.
     """
 
     def started(statistics):  # type: ignore[no-untyped-def]
-        """A request was accepted for a look; no file is open yet."""
+        """A request has passed the checks of the server. Its file is not open yet."""
 
     def progressed(statistics):  # type: ignore[no-untyped-def]
-        """Some time has passed; `octets` and `retransmissions` are brought up to date."""
+        """Some time has passed; `octets` and `retransmissions` are up to date."""
 
     def finished(statistics):  # type: ignore[no-untyped-def]
-        """The transfer is over; `outcome` and `ended` are set."""
+        """The transfer has ended; `outcome` and `ended` are set."""

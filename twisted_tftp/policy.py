@@ -1,4 +1,4 @@
-"""Say what a server grants and how long it waits: one immutable object, checked when made."""
+"""The policy of a server: its limits, timeouts and access rules, in one immutable object."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-#: Addresses that have a prefix in common.
+#: An IP network: the addresses with a common prefix.
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: The UDP port on which servers listen for requests (RFC 1350 section 4).
@@ -19,18 +19,18 @@ MIN_BLKSIZE = 8
 #: The largest block size, in octets (RFC 2348).
 MAX_BLKSIZE = 65464
 
-#: The block size where none was negotiated (RFC 1350 section 2).
+#: The block size if none was negotiated, in octets (RFC 1350 section 2).
 DEFAULT_BLKSIZE = 512
 
-#: A window and the one before it must differ by their 16-bit block numbers.
-LARGEST_WINDOWSIZE = 32767
+#: The largest window, in blocks: the 16-bit block numbers of two consecutive windows must differ.
+MAX_WINDOWSIZE = 32767
 
 _Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True)
 class Range(Generic[_Number]):
-    """The lowest and the highest value that a number may have; both are allowed."""
+    """A range of allowed numbers, from `low` to `high`, both included."""
 
     low: _Number
     high: _Number
@@ -38,7 +38,7 @@ class Range(Generic[_Number]):
     def check(self, value: float) -> None:
         """Check a number.
 
-        @raise ValueError: it is outside; the message continues the name of the number.
+        @raise ValueError: it is out of range. The text is to follow the name of the number.
         """
         if not self.low <= value <= self.high:
             raise ValueError(f"must be from {self.low} to {self.high}, not {value}")
@@ -47,62 +47,62 @@ class Range(Generic[_Number]):
 #: Seconds between two retransmissions.
 TIMEOUT_RANGE = Range(0.01, 255)
 
-#: Timeouts without an answer after which the peer is given up.
+#: Consecutive timeouts after which a transfer is given up.
 RETRIES_RANGE = Range(1, 1000)
 
 #: Octets of a block.
 BLKSIZE_RANGE = Range(MIN_BLKSIZE, MAX_BLKSIZE)
 
 #: Blocks of a window that a server may grant.
-WINDOWSIZE_RANGE = Range(1, LARGEST_WINDOWSIZE)
+WINDOWSIZE_RANGE = Range(1, MAX_WINDOWSIZE)
 
-#: Transfers at once, in total or of one client.
+#: Simultaneous transfers, in total or of one client.
 TRANSFERS_RANGE = Range(1, 1_000_000)
 
-#: New requests a second.
+#: New requests per second.
 RATE_RANGE = Range(0.001, 1_000_000)
 
 
 class Retransmit(Enum):
-    """How long to wait before a datagram is sent again."""
+    """How the wait before a retransmission is chosen."""
 
-    #: As measured: the round trip's estimate, doubled at each try (RFC 6298).
+    #: From the measured round-trip time, doubled at each retransmission (RFC 6298).
     ADAPTIVE = "adaptive"
     #: The configured or negotiated timeout each time (RFC 2349).
     FIXED = "fixed"
 
 
 class Rollover(Enum):
-    """Which block number follows 65535."""
+    """The block number that follows 65535."""
 
     ZERO = "0"
     ONE = "1"
-    #: None does: a transfer of more than 65,535 blocks fails.
+    #: There is none: a transfer of more than 65,535 blocks fails.
     NONE = "none"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a server grants and how long it waits; the names are those of the command line.
+    """The limits, timeouts and access rules of a server. The names are those of the command line.
 
     @ivar timeout: seconds until the first retransmission, and the longest wait between two
-        where the client negotiated none.
-    @ivar retries: a client is given up after this many timeouts of silence.
+        retransmissions if the client negotiated no timeout.
+    @ivar retries: a transfer is given up after this many consecutive timeouts.
     @ivar retransmit: adaptive or fixed waits.
-    @ivar max_blksize: octets of a block at most.
-    @ivar max_windowsize: blocks of a window at most.
-    @ivar rollover: which block follows 65535 where the client does not ask.
-    @ivar port_range: lowest and highest local port of a transfer; None leaves it to the system.
+    @ivar max_blksize: the largest block size that is granted, in octets.
+    @ivar max_windowsize: the largest window that is granted, in blocks.
+    @ivar rollover: the block number that follows 65535 if the client does not negotiate it.
+    @ivar port_range: lowest and highest local port of a transfer; None lets the system choose.
     @ivar single_port: all transfers answer from the request port.
-    @ivar max_upload: octets of a written file at most; None for no bound.
-    @ivar max_transfers: transfers at once; requests above it are not answered.
-    @ivar max_per_client: transfers at once of one address; None for no bound.
-    @ivar rate: new requests a second of one source (an IPv4 address, an IPv6 /64); None for no
-        bound.
-    @ivar allow: networks that may ask; none for all.
-    @ivar deny: networks that may not. Of the networks that an address is in, the one with the
+    @ivar max_upload: the largest size of a written file, in octets; None for no limit.
+    @ivar max_transfers: simultaneous transfers; requests above this number are not answered.
+    @ivar max_per_client: simultaneous transfers of one address; None for no limit.
+    @ivar rate: new requests per second of one source (an IPv4 address, an IPv6 /64); None for no
+        limit.
+    @ivar allow: networks that may send requests; empty for all.
+    @ivar deny: networks that may not. If an address is in several networks, the one with the
         longest prefix decides.
-    @ivar allow_write: networks that may write; none for all that may ask.
+    @ivar allow_write: networks that may write; empty for all that may send requests.
     """
 
     timeout: float = 1.0
@@ -124,7 +124,7 @@ class Policy:
     def __post_init__(self) -> None:
         """Check every value.
 
-        @raise ValueError: one is out of its range; the message names it.
+        @raise ValueError: a value is out of its range; the text names it.
         """
         _check("timeout", self.timeout, TIMEOUT_RANGE)
         _check("retries", self.retries, RETRIES_RANGE)
@@ -147,7 +147,7 @@ class Policy:
 
 
 def _check(name: str, value: float | None, allowed: Range[int] | Range[float]) -> None:
-    """Check a number that may be None, for no limit."""
+    """Check a number, or None for no limit."""
     if value is None:
         return
     try:

@@ -1,14 +1,14 @@
-"""Drive a server and its backends in memory, without sockets and without waiting.
+"""Test a server and its backends in memory, without sockets and without real time.
 
-For the tests of backends and servers, ours and yours:
+These classes are for tests of backends and servers, in this project and in yours:
 
     network = MemoryNetwork(MyBackend())
     assert network.fetch("pxelinux.0") == b"..."
     with pytest.raises(FileNotFound):
         network.fetch("missing")
 
-A backend that answers with Deferreds is waited for by turning `network.clock`, so what it waits
-for must come from there or have come already.
+If a backend returns Deferreds, `fetch` and `store` advance `network.clock` until they fire. So
+these Deferreds must depend on this clock only, or have fired already.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from twisted_tftp.server.protocol import TFTPServer
 
 
 class MemoryLink:
-    """A link that keeps what is sent, and is given what is to be received.
+    """A link in memory: it keeps the datagrams that are sent, and tests deliver others to it.
 
     @ivar sent: the datagrams sent and not yet taken.
-    @ivar waiting: datagrams that wait in the socket: `drain` reads them.
+    @ivar waiting: datagrams that wait in the socket; `drain` reads them.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -44,26 +44,26 @@ class MemoryLink:
         self._refused: Refused | None = None
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
-        """Note whom to give datagrams to."""
+        """Set the functions that receive datagrams."""
         self._receive = receive
         self._receive_train = receive_train
 
     def watch_refusals(self, refused: Refused) -> None:
-        """Note whom to tell that the peer's port is closed."""
+        """Set the function that is called when the peer's port is closed."""
         self._refused = refused
 
     def refuse(self) -> None:
-        """Say that the peer's port is closed, as ICMP does."""
+        """Report that the peer's port is closed, as ICMP does."""
         if self._refused is not None and not self.closed:
             self._refused(self._clock())
 
     def expect(self, octets: int) -> int:
-        """Note the room that was asked for, and have it."""
+        """Note the requested buffer size, and grant it."""
         self.room = octets
         return octets
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
-        """Keep copies, as the network would."""
+        """Keep copies of the datagrams, as the network would."""
         assert not self.closed, "a closed link sends nothing"
         self.sent += [
             b"".join(bytes(part) for part in datagrams[index : index + 2])
@@ -71,7 +71,7 @@ class MemoryLink:
         ]
 
     def drain(self) -> None:
-        """Receive what waits."""
+        """Receive the datagrams that wait."""
         waiting, self.waiting = self.waiting, []
         for datagram in waiting:
             self.deliver(datagram)
@@ -82,52 +82,52 @@ class MemoryLink:
             self._receive(datagram, self._clock())
 
     def deliver_train(self, datagrams: bytes, size: int) -> None:
-        """Receive datagrams of `size` octets, the last one maybe shorter, in one piece."""
+        """Receive datagrams of `size` octets in one buffer; the last one may be shorter."""
         if self._receive_train is not None and not self.closed:
-            # What is kept of them must be copied: the buffer is used again.
+            # The receiver must copy what it keeps, because the buffer is used again.
             buffer = bytearray(datagrams)
             self._receive_train(memoryview(buffer), size, self._clock())
             buffer[:] = bytes(len(buffer))
 
     def close(self) -> None:
-        """Receive and send nothing more."""
+        """Stop receiving and sending."""
         self.closed = True
 
     def take(self) -> list[bytes]:
-        """Return what was sent since the last call."""
+        """Return the datagrams sent since the last call."""
         sent, self.sent = self.sent, []
         return sent
 
 
 class Recorder:
-    """An observer that keeps what it is told: (event, statistics)."""
+    """An observer that records its calls: (event, statistics)."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, TransferStatistics]] = []
 
     def started(self, statistics: TransferStatistics) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(("started", statistics))
 
     def progressed(self, statistics: TransferStatistics) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(("progressed", statistics))
 
     def finished(self, statistics: TransferStatistics) -> None:
-        """Keep it."""
+        """Record the event."""
         self.events.append(("finished", statistics))
 
     @property
     def outcomes(self) -> list[Outcome | None]:
-        """The outcomes of the finished transfers, in their order."""
+        """The outcomes of the finished transfers, in the order in which they ended."""
         return [statistics.outcome for event, statistics in self.events if event == "finished"]
 
 
 class MemoryNetwork:
-    """A server and the clients that talk to it.
+    """A server in memory, and the clients that send requests to it.
 
     @ivar server: the L{TFTPServer}.
-    @ivar clock: its reactor, a L{Clock}.
+    @ivar clock: the server's reactor, a L{Clock}.
     @ivar links: the link of each transfer, in the order of their requests.
     @ivar recorder: the observer.
     """
@@ -158,7 +158,7 @@ class MemoryNetwork:
         return link
 
     def close_idle(self) -> None:
-        """Do nothing: links in memory cost no descriptors."""
+        """Do nothing: links in memory have no sockets to close."""
 
     def request(
         self,
@@ -169,7 +169,7 @@ class MemoryNetwork:
         mode: str = wire.OCTET,
         port: int | None = None,
     ) -> MemoryLink:
-        """Send a request and return the link that it opened (the last one, if it opened none).
+        """Send a request and return the link that it opened, or the latest link if it opened none.
 
         @param port: the client's port; None for a new one.
         """
@@ -200,7 +200,7 @@ class MemoryNetwork:
             number += 1
 
     def store(self, filename: str | bytes, data: bytes, *, mode: str = wire.OCTET) -> None:
-        """Write a file in lock step; returns when the last block was acknowledged.
+        """Write a file in lock step; return when the last block is acknowledged.
 
         @raise TFTPError: the server's answer was an ERROR; the subclass is that of its code.
         """

@@ -47,7 +47,7 @@ from twisted_tftp.transfer.first_answer import KnownServer
 READ_AHEAD = 64 * 1024
 
 #: Seconds for which idle sockets are asked again: a server makes a window of 64 blocks in them,
-#: and a client has little else to do (1.4 to 2 times as fast as with the server's `LINGER`).
+#: and a client has little else to do (1.4 to 2 times as fast as with the server's `BUSY_POLL`).
 LINGER = 150e-6
 
 #: Octets of chance by which the answer to a request is known.

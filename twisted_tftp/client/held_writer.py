@@ -1,4 +1,4 @@
-"""Hold back what is written to a file while the answer that it comes from is in doubt."""
+"""A writer that holds back the data of a download while the server's answer is in doubt."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileWriter
 
-#: Octets that are held back at most.
-MOST_HELD = 4 * 1024 * 1024
+#: The most octets that are held back.
+MAX_HELD = 4 * 1024 * 1024
 
 
 class Hold(Enum):
-    """What is held back of a file."""
+    """What is held back while the answer is in doubt."""
 
-    #: All of it: whoever writes more than `MOST_HELD` octets has to wait.
+    #: The whole file: a write that exceeds `MAX_HELD` octets waits.
     FILE = "file"
-    #: The commit: up to `MOST_HELD` octets stay in memory, and more are written.
+    #: The commit: up to `MAX_HELD` octets stay in memory; if there are more, all are written.
     END = "end"
 
 
 @implementer(IFileWriter)
 class HeldWriter:
-    """Keep octets in memory until `let_through` is called; then hand them to another writer.
+    """A wrapper of a writer that keeps octets in memory until `let_through` is called.
 
-    @ivar writer: the other writer.
-    @ivar untouched: nothing has reached it yet.
-    @ivar committing: the other writer puts the file in its place, or has done so.
+    @ivar writer: the wrapped writer.
+    @ivar untouched: whether the wrapped writer has got no data yet.
+    @ivar committing: whether the wrapped writer is committing the file, or has committed it.
     """
 
     def __init__(self, writer: Any, hold: Hold, on_waiting: Callable[[], None]) -> None:
-        """Hold back what is meant for `writer`, an L{IFileWriter}.
+        """Wrap `writer`, an L{IFileWriter}.
 
-        @param on_waiting: called whenever a call begins to wait for `let_through`.
+        @param on_waiting: called whenever a write or a commit starts to wait for `let_through`.
         """
         self.writer = writer
         self.untouched = True
@@ -47,17 +47,17 @@ class HeldWriter:
         self._settled = False
         self._held: list[bytes] = []
         self._octets = 0
-        self._queue: list[Callable[[], None]] = []  # calls that wait, in their order
-        self._writing = False  # what was held back is being written
+        self._queue: list[Callable[[], None]] = []  # calls that wait, in order
+        self._writing = False  # the held octets are being written
         self._failure: Failure | None = None
 
     def write(self, data: bytes) -> Any:
-        """Hold `data`, or hand it on."""
+        """Hold `data` back, or write it to the wrapped writer."""
         if not self.untouched:
             return self._after_held(self.writer.write, data)
         self._held.append(data)
         self._octets += len(data)
-        if self._octets <= MOST_HELD:
+        if self._octets <= MAX_HELD:
             return None
         if self._hold is Hold.END:
             self._write_held()
@@ -66,20 +66,20 @@ class HeldWriter:
         return self._after_held(_nothing)
 
     def commit(self) -> Any:
-        """Commit once nothing is in doubt any more."""
+        """Commit the file once the answer is not in doubt any more."""
         if self._settled:
             return self._after_held(self._commit)
         self._on_waiting()
         return self._wait(self._commit)  # all writes are done, so the queue is empty
 
     def abort(self) -> Any:
-        """Drop what is held, and abort the other writer."""
+        """Drop the held octets, and abort the wrapped writer."""
         self._held.clear()
         self._queue.clear()
         return self.writer.abort()
 
     def let_through(self) -> None:
-        """Write what was held, and hold nothing back any more."""
+        """Write the held octets, and hold nothing back from now on."""
         self._settled = True
         if self.untouched:
             self._write_held()
@@ -114,7 +114,7 @@ class HeldWriter:
             call()
 
     def _after_held(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call `function` when what was held is written: now, or return a Deferred of it."""
+        """Call `function` once the held octets are written; return its result or a Deferred."""
         if self._failure is not None:
             self._failure.raiseException()
         if self.untouched or self._writing:
@@ -135,4 +135,4 @@ class HeldWriter:
 
 
 def _nothing() -> None:
-    """Wait, and do nothing."""
+    """Do nothing: the result of a write that waits until its octets are written."""

@@ -1,9 +1,9 @@
-"""Send a read request once more, from another port, to compare the server's two answers.
+"""Send a read request again from another port, to compare the server's two answers.
 
-The first answer may have been made for an earlier owner of the client's port. That earlier owner
-did not have the second port, so what comes there is an answer to this request. The same octets on
-both ports are taken for the same answer, as the answers to two files can only be told apart where
-they differ: the options of an OACK, or the first block.
+The first answer may belong to a program that used the client's port before. That program did not
+use the second port, so an answer to the second port belongs to this request. If both answers have
+the same octets, the first one is accepted: answers for two files differ only in the options of the
+OACK or in the first block.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ from twisted_tftp.transfer.timing import Timing
 
 
 class Opinion(Enum):
-    """What the second answer says of the first one."""
+    """The result of comparing the second answer with the first one."""
 
-    #: It has the same octets.
+    #: Both have the same octets.
     SAME = "same"
-    #: It has the request's xid, which the first one has not: that was made for another request.
+    #: The second one has the request's xid and the first one does not, so the first one belongs to
+    #: another request.
     PROOF = "proof"
-    #: It says something else.
+    #: They differ, or the second answer is an ERROR.
     DIFFERENT = "different"
-    #: There is none: the server is silent.
+    #: The server did not answer the second request.
     NONE = "none"
 
 
 class SecondOpinion:
-    """One request from a port of its own; the transfer that the server begins for it is ended.
+    """A second request from its own port; the transfer that the server starts for it is ended.
 
-    The port stays open until `cancel` is called, and ends that transfer again where the server has
-    missed the first word: a server that serves one client at a time would wait for it.
+    The port stays open until `cancel` is called. If the packet that ends the server's transfer is
+    lost, it is sent again: otherwise a server that serves one client at a time would wait.
 
-    @ivar answer: the second answer; None where there is none, or an ERROR.
+    @ivar answer: the second answer; None if there is none, or if it is an ERROR.
     """
 
     _log = Logger()
@@ -60,13 +61,13 @@ class SecondOpinion:
         clock: Callable[[], float],
         on_opinion: Callable[[Opinion], None],
     ) -> None:
-        """Prepare; `start` sends the request.
+        """Set up; `start` sends the request.
 
-        @param link: from the other port.
-        @param request: the octets of the first request.
-        @param first: what is known of the first answer.
-        @param timing: the waits; their patience is that for the second answer.
-        @param on_opinion: called once, unless `cancel` is called before.
+        @param link: the link of the second port.
+        @param request: the datagram of the first request.
+        @param first: the assessment of the first answer.
+        @param timing: the timeouts of the second request.
+        @param on_opinion: called once with the result, unless `cancel` is called before.
         """
         self._link = link
         self._first = first
@@ -78,7 +79,7 @@ class SecondOpinion:
 
     @property
     def answer(self) -> bytes | None:
-        """The second answer; None before it has come, and where it is an ERROR."""
+        """The second answer; None if there is none yet, or if it is an ERROR."""
         return self._asker.answer
 
     def start(self) -> None:
@@ -88,7 +89,7 @@ class SecondOpinion:
         self._perform(self._asker.start(self._clock()))
 
     def cancel(self) -> None:
-        """Close the port; no opinion is given any more."""
+        """Close the port; `on_opinion` is not called any more."""
         self._disarm()
         self._link.close()
 
@@ -113,11 +114,11 @@ class SecondOpinion:
     def _expired(self) -> None:
         self._alarm = None
         try:
-            self._link.drain()  # where the loop was late, the answer may wait in the socket
+            self._link.drain()  # if the reactor was late, the answer may wait in the socket
             if self._asker.state is AskerState.ASKING and not self._link.closed:
                 self._perform(self._asker.expire(self._clock()))
         except Exception:
-            self._log.failure("a second request failed")
+            self._log.failure("unexpected exception while a second request was sent")
             self.cancel()
             self._on_opinion(Opinion.NONE)
 
@@ -131,11 +132,12 @@ class SecondOpinion:
         self._on_opinion(self._opinion())
 
     def _end_transfer(self) -> None:
-        """End what the server has begun for this port."""
+        """End the transfer that the server has started for this port."""
         assert self.answer is not None
         is_data = wire.opcode_of(self.answer) == wire.Opcode.DATA
         if is_data and len(self.answer) < wire.HEADER_SIZE + DEFAULT_BLKSIZE:
-            # The whole file: some small servers know the last ACK, and not what an ERROR means.
+            # This is the whole file. Some small servers do not understand an ERROR, but all
+            # understand the last ACK.
             self._link.send((wire.ack(1),))
         else:
             self._link.send((wire.error(TFTPError("only an earlier answer was checked")),))

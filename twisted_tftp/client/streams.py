@@ -1,8 +1,8 @@
-"""Read and write what runs forward only: pipes, terminals, devices, binary streams.
+"""Readers and writers of forward-only files: pipes, terminals, devices, binary streams.
 
-Nothing here blocks the reactor on a pipe: its octets are taken and given as far as they go at
-once, and the reactor tells when there is more. (A thread would not do: nobody could end one that
-waits for a silent pipe.)
+Pipes never block the reactor: only octets that can be read or written at once are transferred, and
+the reactor reports when there is more. (A thread is no alternative, because a thread that waits
+for a silent pipe can't be stopped.)
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 
-#: Octets that a pipe takes whole, once it is writable.
+#: The most octets that a writable pipe accepts in one write without blocking.
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
 
 
 @implementer(IFileWriter)
 class StreamWriter:
-    """Write to a binary stream that does not keep the caller waiting, as it comes."""
+    """A writer to a binary stream that does not block for long, such as a file."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, data: bytes) -> None:
-        """Write octets; this blocks while the stream does."""
+        """Write octets; this blocks if the stream blocks."""
         view = memoryview(data)
         while view:
             written = self._stream.write(view)
@@ -41,15 +41,15 @@ class StreamWriter:
             view = view[written:]
 
     def commit(self) -> None:
-        """Flush; the stream stays open."""
+        """Flush the stream, and leave it open."""
         self._stream.flush()
 
     def abort(self) -> None:
-        """Leave what was written: it can't be taken back."""
+        """Do nothing: what was written can't be removed."""
 
 
 class _Window:
-    """The octets of a forward source that may be asked for again."""
+    """The last octets of a forward-only source, which may be read again."""
 
     size = None
 
@@ -58,21 +58,21 @@ class _Window:
         self._start = 0
 
     def _forget(self, offset: int) -> None:
-        """Drop what lies before `offset`, which is at or after that of the last call."""
+        """Drop the octets before `offset`, which never decreases from call to call."""
         self._window = self._window[offset - self._start :]
         self._start = offset
 
 
 @implementer(IFileReader)
 class StreamReader(_Window):
-    """Read a binary stream that does not keep the caller waiting; the last window is kept."""
+    """A reader of a binary stream that does not block for long; it keeps the last window."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__()
         self._stream = stream
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return octets from `offset`, which is at or after that of the last call."""
+        """Return octets from `offset` on; `offset` never decreases from call to call."""
         self._forget(offset)
         while len(self._window) < length:
             piece = self._stream.read(length - len(self._window))
@@ -84,11 +84,11 @@ class StreamReader(_Window):
         return self._window[:length]
 
     def close(self) -> None:
-        """Leave the stream open: it is the caller's."""
+        """Leave the stream open: it belongs to the caller."""
 
 
 class _Pipe:
-    """A descriptor that a reactor watches while it is waited for."""
+    """A descriptor that the reactor watches while a read or a write waits for it."""
 
     def __init__(self, reactor: IReactorFDSet, descriptor: int, event: int) -> None:
         self._reactor = reactor
@@ -111,19 +111,19 @@ class _Pipe:
 
 @implementer(IReadDescriptor, IFileReader)
 class PipeReader(_Pipe, _Window):
-    """Read a pipe, a socket or a terminal; the last window is kept."""
+    """A reader of a pipe, a socket or a terminal; it keeps the last window."""
 
     def __init__(self, reactor: IReactorFDSet, descriptor: int) -> None:
-        """Read from `descriptor`, which stays the caller's and need not be non-blocking."""
+        """Read from `descriptor`, which belongs to the caller and need not be non-blocking."""
         _Pipe.__init__(self, reactor, descriptor, select.POLLIN)
         _Window.__init__(self)
         self._length = 0
         self._ended = False
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
-        """Return octets from `offset`, which is at or after that of the last call.
+        """Return octets from `offset` on, or a Deferred if the pipe does not have enough yet.
 
-        A Deferred of them where the pipe has fewer and has not ended. One call at a time.
+        `offset` never decreases from call to call. Only one read is under way at a time.
         """
         self._forget(offset)
         self._length = length
@@ -134,7 +134,7 @@ class PipeReader(_Pipe, _Window):
         return self._waiting
 
     def doRead(self) -> None:
-        """Take what has come."""
+        """Read what has arrived; the reactor calls this."""
         try:
             if not self._fill():
                 return
@@ -145,18 +145,18 @@ class PipeReader(_Pipe, _Window):
         self._fire(result)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The other side is gone, as reading will show; or the reactor ends."""
+        """Read once more: the other side has closed the pipe, or the reactor stops."""
         if self._waiting is not None:
             self.doRead()
 
     def close(self) -> None:
-        """Stop to wait; the descriptor stays open: it is the caller's."""
+        """Stop waiting, and leave the descriptor open: it belongs to the caller."""
         if self._waiting is not None:
             self._reactor.removeReader(self)
             self._waiting = None
 
     def _fill(self) -> bool:
-        """Read what is there; return whether that is all that is wanted or to be had."""
+        """Read what has arrived; return whether it is enough, or the source has ended."""
         pieces, missing = [self._window], self._length - len(self._window)
         while missing > 0 and not self._ended and self._poll.poll(0):
             piece = os.read(self._descriptor, missing)
@@ -169,18 +169,19 @@ class PipeReader(_Pipe, _Window):
 
 @implementer(IWriteDescriptor, IFileWriter)
 class PipeWriter(_Pipe):
-    """Write to a pipe, a socket or a terminal as fast as it is read."""
+    """A writer to a pipe, a socket or a terminal, as fast as the other side reads."""
 
     def __init__(self, reactor: IReactorFDSet, descriptor: int) -> None:
-        """Write to `descriptor`, which stays the caller's and need not be non-blocking.
+        """Write to `descriptor`, which belongs to the caller.
 
-        A terminal, which takes less than `PIPE_BUF` octets, must be (see `make_writer`).
+        It need not be non-blocking. The exception is a terminal, because it accepts fewer than
+        `PIPE_BUF` octets (see `make_writer`).
         """
         super().__init__(reactor, descriptor, select.POLLOUT)
         self._left = memoryview(b"")
 
     def write(self, data: bytes) -> Deferred[None] | None:
-        """Write octets; a Deferred where they have to wait for who reads them."""
+        """Write octets; return a Deferred if they must wait until the other side reads."""
         self._left = memoryview(data)
         if self._push():
             return None
@@ -189,7 +190,7 @@ class PipeWriter(_Pipe):
         return self._waiting
 
     def doWrite(self) -> None:
-        """Write what there is room for."""
+        """Write what there is room for; the reactor calls this."""
         try:
             if not self._push():
                 return
@@ -200,21 +201,21 @@ class PipeWriter(_Pipe):
         self._fire(result)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The other side is gone, as writing will show; or the reactor ends."""
+        """Write once more: the other side has closed the pipe, or the reactor stops."""
         if self._waiting is not None:
             self.doWrite()
 
     def commit(self) -> None:
-        """All is written; the descriptor stays open: it is the caller's."""
+        """Do nothing: everything is written, and the descriptor belongs to the caller."""
 
     def abort(self) -> None:
-        """Leave what was written: it can't be taken back."""
+        """Stop waiting; what was written can't be removed."""
         if self._waiting is not None:
             self._reactor.removeWriter(self)
             self._waiting = None
 
     def _push(self) -> bool:
-        """Write while there is room; return whether nothing is left."""
+        """Write while there is room; return whether everything is written."""
         left = self._left
         try:
             while left and self._poll.poll(0):
@@ -227,9 +228,9 @@ class PipeWriter(_Pipe):
 
 
 def make_reader(reactor: IReactorFDSet, descriptor: int) -> StreamReader | PipeReader:
-    """Return what reads an open descriptor, whatever it is.
+    """Return a reader for an open descriptor of any kind.
 
-    @raise OSError: it is none.
+    @raise OSError: the descriptor is not open.
     """
     if _waits(descriptor):
         return PipeReader(reactor, descriptor)
@@ -237,12 +238,13 @@ def make_reader(reactor: IReactorFDSet, descriptor: int) -> StreamReader | PipeR
 
 
 def make_writer(reactor: IReactorFDSet, descriptor: int) -> StreamWriter | PipeWriter:
-    """Return what writes to an open descriptor, whatever it is.
+    """Return a writer for an open descriptor of any kind.
 
-    @raise OSError: it is none.
+    @raise OSError: the descriptor is not open.
     """
     if os.isatty(descriptor):
-        # Opened once more, and for good, to be non-blocking for us and not for its other users.
+        # Opened once more, and never closed, so that it is non-blocking for us only, and not for
+        # other users of the terminal.
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         return PipeWriter(reactor, os.open(os.ttyname(descriptor), flags))
     if _waits(descriptor):
@@ -251,6 +253,6 @@ def make_writer(reactor: IReactorFDSet, descriptor: int) -> StreamWriter | PipeW
 
 
 def _waits(descriptor: int) -> bool:
-    """Whether reading or writing may wait for somebody: then a reactor can watch it."""
+    """Return whether reading or writing may block, so that the reactor must watch `descriptor`."""
     mode = os.fstat(descriptor).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)

@@ -1,4 +1,4 @@
-"""Read `tftp://` URLs (RFC 3617)."""
+"""Parse `tftp://` URLs (RFC 3617)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from twisted_tftp.protocol import wire
 
 
 class BadURL(ValueError):
-    """A URL is not `tftp://host[:port]/file[;mode=octet|netascii]` (RFC 3617)."""
+    """A URL does not have the form `tftp://host[:port]/file[;mode=octet|netascii]` (RFC 3617)."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """What a TFTP URL names."""
+    """The parts of a TFTP URL: server, file name and transfer mode."""
 
     host: str
     port: int
@@ -24,13 +24,14 @@ class Location:
 
 
 def parse_url(url: str, port: int = TFTP_PORT) -> Location:
-    """Read a `tftp://` URL (RFC 3617 section 3).
+    """Parse a `tftp://` URL (RFC 3617 section 3).
 
-    @param port: of the server, where the URL has none.
-    @raise BadURL: it is none.
+    @param port: the server's port, if the URL has none.
+    @raise BadURL: it is not a TFTP URL.
     """
     try:
-        parts = urlsplit(url.replace("?", "%3F").replace("#", "%23"))  # of no meaning in TFTP
+        # ? and # have no special meaning in a TFTP URL.
+        parts = urlsplit(url.replace("?", "%3F").replace("#", "%23"))
         host, port = unquote(parts.hostname or ""), parts.port or port
     except ValueError as error:
         raise BadURL(f"{url}: {error}") from None

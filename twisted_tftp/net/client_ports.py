@@ -1,10 +1,10 @@
-"""Open the sockets of a client: bound to the address of the route, on ports that have rested.
+"""Open the sockets of a client, bound to the local address of the route and to an unused port.
 
-A socket that is bound to the wildcard address receives what is sent to its port at any local
-address, also what is meant for another program. So each socket is bound to the address from which
-the route to the server leaves. A port that was in use a moment ago may still receive repeats of a
-server's answer to an earlier request; so ports that this process has used lately are left alone,
-as long as there are others.
+A socket that is bound to the wildcard address receives datagrams to its port at any local address,
+even those for another program. So each socket is bound to the local address of the route to the
+server. A port that was in use a moment ago may still receive retransmissions of a server's answer
+to an earlier request. So ports that this process has used recently are avoided, as long as there
+are others.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from collections.abc import Callable
 
 from twisted_tftp.net.udp import DATAGRAM, SocketAddress, open_socket
 
-#: Seconds for which a port is left alone after its use.
+#: How long a port is not used again after its last use, in seconds.
 PORT_REST = 10.0
 
-#: Ports that have not rested and are passed over; the next one is taken as it is.
+#: Recently used ports that are rejected for one socket; the next port is used in any case.
 PORT_TRIES = 8
 
-#: Seconds for which the local address of a route is remembered.
+#: How long the local address of a route is cached, in seconds.
 ROUTE_LIFE = 5.0
 
-#: Routes that are remembered at most.
-MOST_ROUTES = 64
+#: The most routes that are cached.
+MAX_ROUTES = 64
 
 
 class PortRest:
-    """When this process has used each local port last; at most one entry for each port number."""
+    """The times at which this process last used each local port; one entry per port number."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._used: dict[int, float] = {}
 
     def has_rested(self, port: int) -> bool:
-        """Return whether `port` was not used for `PORT_REST` seconds."""
+        """Return whether `port` was not in use for `PORT_REST` seconds."""
         used = self._used.get(port)
         return used is None or self._clock() - used >= PORT_REST
 
@@ -46,14 +46,14 @@ class PortRest:
         self._used[port] = self._clock()
 
 
-#: The ports of a host are shared by all clients of a process.
+#: The port use that all clients of this process share.
 _rest_of_process = PortRest()
 
 
 class ClientPorts:
-    """Open sockets for transfers with servers.
+    """The sockets of a client for transfers with servers.
 
-    @ivar is_fixed: the caller has chosen the port, so there is no other one to ask from.
+    @ivar is_fixed: whether the caller has chosen the port, so that no other port can be used.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class ClientPorts:
         clock: Callable[[], float] = time.monotonic,
         rest: PortRest | None = None,
     ) -> None:
-        """Set up; nothing is opened.
+        """Set up, without opening a socket.
 
-        @param bind: the local socket address to use for all transfers, with port 0 for any port;
-            None for the address of the route to each server.
-        @param rest: what remembers the use of ports; None for that of the process.
+        @param bind: the local socket address of all transfers, with port 0 for any port; None for
+            the local address of the route to each server.
+        @param rest: the record of port use; None for the one that the process shares.
         """
         self.is_fixed = bind is not None and bool(bind[1])
         self._bind = bind
@@ -78,10 +78,11 @@ class ClientPorts:
     def open(self, server: SocketAddress) -> socket.socket:
         """Return a non-blocking socket for a transfer with `server`.
 
-        Where there is no route to the server now, the socket is bound to the wildcard address:
-        what is sent through it fails until there is a route.
+        If there is no route to the server, the socket is bound to the wildcard address. Sending
+        then fails until there is a route.
 
-        @raise OSError: there is no port or descriptor left, or `bind` is no address of this host.
+        @raise OSError: there is no port or descriptor left, or `bind` is not an address of this
+            host.
         """
         if self._bind is not None:
             return self._open_at(server, self._bind)
@@ -92,7 +93,7 @@ class ClientPorts:
             except OSError as error:
                 if error.errno != errno.EADDRNOTAVAIL:
                     raise
-                self._routes.pop(server, None)  # the address has left this host meanwhile
+                self._routes.pop(server, None)  # the host does not have this address any more
         return self._open_at(server, None)
 
     def release(self, port: int) -> None:
@@ -102,21 +103,21 @@ class ClientPorts:
     def _open_at(self, server: SocketAddress, local: SocketAddress | None) -> socket.socket:
         if local is not None and local[1]:
             return open_socket(server, local, (local[1], local[1]))
-        # Sockets on ports that have not rested stay open meanwhile, so that the system does not
-        # choose their ports again.
-        tired: list[socket.socket] = []
+        # Sockets on rejected ports stay open until a port is found, so that the system does not
+        # choose these ports again.
+        rejected: list[socket.socket] = []
         try:
             while True:
                 sock = open_socket(server, local)
-                if len(tired) == PORT_TRIES or self._rest.has_rested(sock.getsockname()[1]):
+                if len(rejected) == PORT_TRIES or self._rest.has_rested(sock.getsockname()[1]):
                     break
-                tired.append(sock)
+                rejected.append(sock)
         except OSError:
-            if not tired:
+            if not rejected:
                 raise
-            sock = tired.pop()  # no descriptor is left to look for a better port
+            sock = rejected.pop()  # no descriptor is left to look for a better port
         finally:
-            for other in tired:
+            for other in rejected:
                 other.close()
         self._rest.use(sock.getsockname()[1])
         return sock
@@ -129,17 +130,17 @@ class ClientPorts:
             return local
         local = route_source(server)
         if local is not None:
-            if len(self._routes) >= MOST_ROUTES:
+            if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
             self._routes[server] = local, now + ROUTE_LIFE
         return local
 
 
 def route_source(server: SocketAddress) -> SocketAddress | None:
-    """Return the local address that datagrams to `server` leave from, with port 0.
+    """Return the local address from which datagrams to `server` are sent, with port 0.
 
-    @return: a socket address of the server's family, with the scope where it is link-local; None
-        where there is no route, or the server's address is none of a single host.
+    @return: a socket address of the server's family, with the scope if it is link-local. None if
+        there is no route, or if the server's address is not a unicast address.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     with socket.socket(family, DATAGRAM) as sock:

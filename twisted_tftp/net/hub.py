@@ -1,8 +1,9 @@
-"""Wait for the sockets of all transfers; the only place that knows about epoll.
+"""Wait for the sockets of all transfers to become readable or writable, with epoll if possible.
 
-`EpollHub` puts them in an epoll of its own, which is one reader of the reactor: a nested epoll
-drained in one loop costs a third less for each packet than the reactor's own path to a
-descriptor. Where there is no epoll, `ReactorHub` hands each socket to the reactor.
+`EpollHub` registers the sockets with its own epoll object, and registers this object as one reader
+of the reactor. Reading such a nested epoll in one loop costs a third less for each packet than the
+reactor's own way to call a descriptor. On systems without epoll, `ReactorHub` registers each
+socket with the reactor. No other module uses epoll.
 """
 
 from __future__ import annotations
@@ -20,72 +21,73 @@ from zope.interface import implementer
 EPOLLIN: int = getattr(select, "EPOLLIN", 1)
 EPOLLOUT: int = getattr(select, "EPOLLOUT", 4)
 
-#: Seconds of one turn: the reactor's other work must not starve. Descriptors of one round: its
-#: answers go out when it is over.
-TURN = 0.002
+#: The longest time of one turn, in seconds: the reactor must get back to its other work.
+MAX_TURN = 0.002
+
+#: The most descriptors that one round serves. Its answers are sent at the end of the round.
 BATCH = 32
 
-#: Seconds for which the outbox waits at most, but for what one link does.
-OVERDUE = 0.001
+#: The longest time that a datagram waits in the outbox, in seconds, plus the work of one link.
+MAX_OUTBOX_DELAY = 0.001
 
-#: Seconds for which the hub polls idle sockets before it returns to the reactor.
-LINGER = 50e-6
+#: How long the hub polls idle sockets before it returns to the reactor, in seconds.
+BUSY_POLL = 50e-6
 
-#: Turns in which polling may find nothing before the hub stops polling.
-VAIN_POLLS = 8
+#: Consecutive turns in which polling may find nothing before the hub stops polling.
+MAX_EMPTY_POLLS = 8
 
 #: Turns without polling before the hub tries it again.
 TURNS_WITHOUT_POLLING = 64
 
 
 class Outgoing(Protocol):
-    """What sends a datagram of the outbox."""
+    """A link that can send a datagram of the outbox."""
 
     def send_now(self, datagram: bytes) -> None:
-        """Send it."""
+        """Send the datagram."""
 
 
-#: Single datagrams, and what sends them.
+#: Single datagrams, each with the link that sends it.
 Outbox = list[tuple[Outgoing, bytes]]
 
 
 class Hub(Protocol):
-    """Where a link waits for its socket to be readable, and for a while to be writable.
+    """The registry of links that wait for their sockets to become readable or writable.
 
-    @ivar outbox: single datagrams that are sent at the end of the present round, in their order;
-        None where they go out at once. Sent one by one between the reads, each would find its
-        client asleep and wake it (32 clients in lock step: 10 % slower).
+    @ivar outbox: single datagrams that are sent at the end of the present round, in order; None if
+        they are sent at once. If each of them were sent between two reads, it would wake a
+        sleeping client each time (32 clients in lock step: 10 % slower).
     """
 
     outbox: Outbox | None
 
-    #: Whether links may have connected sockets: some reactors drop what an ICMP error reaches.
+    #: Whether links may use connected sockets: some reactors drop a descriptor with an ICMP error.
     connects: bool
 
     def gather(self) -> None:
-        """Let what one link sends in its turn wait in the outbox too; called in that turn."""
+        """Collect single datagrams in the outbox until the round ends; called within a round."""
 
     def send_overdue(self) -> None:
-        """Send what is in the outbox if it has waited long; called between the parts of a turn."""
+        """Send the outbox if it has waited for too long; called between the parts of a turn."""
 
     def send_outbox(self) -> None:
-        """Send what is in the outbox now."""
+        """Send the datagrams of the outbox now."""
 
     def add(self, link: IReadWriteDescriptor) -> None:
         """Call `link.doRead` whenever its socket is readable."""
 
     def remove(self, link: IReadWriteDescriptor) -> None:
-        """Forget `link`; its socket is closed next."""
+        """Stop calling `link`. The caller then closes its socket."""
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
-        """Call `link.doWrite` too while its socket is writable, or no longer."""
+        """Start or stop calling `link.doWrite` whenever its socket is writable."""
 
     def close(self) -> None:
-        """Forget all."""
+        """Stop calling all links."""
 
 
 class ReactorHub:
-    """Leave each link to the reactor."""
+    """A hub that registers each link with the reactor."""
 
     outbox: Outbox | None = None
     connects = False
@@ -121,18 +123,19 @@ class ReactorHub:
 
 @implementer(IReadDescriptor)
 class EpollHub:
-    """Keep the links in one epoll, itself one reader of the reactor."""
+    """A hub with its own epoll object, which is one reader of the reactor."""
 
     connects = True
     _log = Logger()
 
-    def __init__(self, reactor: IReactorFDSet, linger: float = LINGER) -> None:
+    def __init__(self, reactor: IReactorFDSet, linger: float = BUSY_POLL) -> None:
         self._reactor = reactor
         self._linger = linger
         self._overdue_at = 0.0
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
-        self._polls_left = VAIN_POLLS  # below zero: turns without polling, counted down
+        # Polls that may still find nothing; negative values count the turns without polling.
+        self._polls_left = MAX_EMPTY_POLLS
         self.outbox: Outbox | None = None
         self._links: dict[int, IReadWriteDescriptor] = {}
         reactor.addReader(self)
@@ -144,18 +147,18 @@ class EpollHub:
         return "tftp"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor has stopped; there is nothing to do."""
+        """Do nothing: the reactor has stopped."""
 
     def add(self, link: IReadWriteDescriptor) -> None:
         descriptor = link.fileno()
         try:
             self._epoll.register(descriptor, EPOLLIN)
         except FileExistsError:
-            pass  # it has left and come back, as a port that is paused does
+            pass  # it was removed and is added again, like a port that was paused
         self._links[descriptor] = link
 
     def remove(self, link: IReadWriteDescriptor) -> None:
-        # The epoll forgets a socket that is closed; asking it to is a system call for nothing.
+        # The kernel removes a closed socket from the epoll, so no system call is needed.
         self._links.pop(link.fileno(), None)
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
@@ -171,12 +174,12 @@ class EpollHub:
     def gather(self) -> None:
         if self.outbox is None:
             self.outbox = []
-            self._overdue_at = time.monotonic() + OVERDUE
+            self._overdue_at = time.monotonic() + MAX_OUTBOX_DELAY
 
     def send_overdue(self) -> None:
         if self.outbox and time.monotonic() >= self._overdue_at:
             self.send_outbox()
-            self._overdue_at = time.monotonic() + OVERDUE
+            self._overdue_at = time.monotonic() + MAX_OUTBOX_DELAY
 
     def send_outbox(self) -> None:
         if self.outbox:
@@ -191,21 +194,22 @@ class EpollHub:
                 self._log.failure("a datagram could not be sent")
 
     def _unregister(self, descriptor: int) -> None:
-        """Stop asking for a socket that has left and is still open."""
-        # Most often it was closed by a link that was served before it in this round.
+        """Remove a socket from the epoll whose link was removed, if it is still open."""
+        # Usually it is closed: a link that was served earlier in this round has closed it.
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(descriptor)
 
     def doRead(self) -> None:
-        """Serve all sockets that are ready, until none is or the turn is over.
+        """Serve all ready sockets, until none is ready or the turn is over.
 
-        A client in lock step on a fast network answers sooner than the reactor comes back to us,
-        so for some microseconds more the sockets are asked again; only as long as that pays.
+        A client in lock step on a fast network answers before the reactor would call the hub
+        again. So the hub polls for some more microseconds, as long as these polls often find a
+        datagram.
         """
         poll, links = self._poll, self._links
         clock, linger = time.monotonic, self._linger
         now = clock()
-        turn_ends = now + TURN
+        turn_ends = now + MAX_TURN
         idle_ends = 0.0
         while True:
             ready = poll(0, BATCH)
@@ -221,7 +225,7 @@ class EpollHub:
                         link.doWrite()
                     if event != EPOLLOUT:
                         link.doRead()
-                except BaseException:  # the reactor would leave us for it, and all links with us
+                except BaseException:  # otherwise the reactor would drop the hub with all links
                     self._log.failure("a transfer's socket failed")
                 self.send_overdue()
             if self.outbox is not None:
@@ -232,7 +236,7 @@ class EpollHub:
             now = clock()
             if ready:
                 if idle_ends:
-                    self._polls_left = VAIN_POLLS
+                    self._polls_left = MAX_EMPTY_POLLS
                     idle_ends = 0.0
             elif not idle_ends:
                 self._polls_left -= 1
@@ -247,9 +251,9 @@ class EpollHub:
                 return
 
 
-def make_hub(reactor: Any, linger: float = LINGER) -> Hub:
-    """Return the fastest hub that works here.
+def make_hub(reactor: Any, linger: float = BUSY_POLL) -> Hub:
+    """Return the fastest hub that this system supports.
 
-    @param linger: seconds for which idle sockets are asked again.
+    @param linger: how long the hub polls idle sockets, in seconds.
     """
     return EpollHub(reactor, linger) if hasattr(select, "epoll") else ReactorHub(reactor)

@@ -1,8 +1,8 @@
-"""Read what ICMP says of datagrams that an unconnected socket has sent (Linux: IP_RECVERR).
+"""Read the ICMP errors for datagrams that an unconnected socket has sent (Linux: IP_RECVERR).
 
-Only a connected socket hears of ICMP errors by itself; another one has to ask for them. They then
-wait in a queue of their own, each with the address that the datagram was sent to. The next call
-on the socket reports such an error too, instead of what it was to do.
+By default, only connected sockets get ICMP errors. With IP_RECVERR, the system also puts the
+errors of an unconnected socket into its error queue, each with the address that the datagram was
+sent to. In addition, the next system call on the socket fails with such an error.
 """
 
 from __future__ import annotations
@@ -14,31 +14,30 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-#: Whether the system can be asked for ICMP errors.
+#: Whether this system can report ICMP errors of unconnected sockets.
 AVAILABLE = sys.platform == "linux"
 
-#: Errors that are read at a time; the socket stays readable while there are more.
-MOST_AT_ONCE = 64
+#: The most errors that are read at a time; the socket stays readable if there are more.
+MAX_AT_ONCE = 64
 
-# Options and a flag that the socket module does not name.
+# Options and a flag that the socket module does not define.
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
 _MSG_ERRQUEUE = 0x2000
-# The beginning of a struct sock_extended_err: the errno, and who has made the error.
+# The first fields of struct sock_extended_err: the errno, and the origin of the error.
 _ERROR = struct.Struct("@IB")
 _ORIGIN_ICMP = 2
 _ORIGIN_ICMP6 = 3
-# Octets of a control message with the error and the address of who has sent it, and of another
-# one with packet information.
+# Octets of two control messages: the error with the address of its sender, and packet information.
 _ANCILLARY_SIZE = socket.CMSG_SPACE(64) + socket.CMSG_SPACE(32)
 
 
 class IcmpError(NamedTuple):
-    """An error that a router or the peer's host has sent.
+    """An ICMP error from a router or from the peer's host.
 
     @ivar peer: the socket address that the datagram was sent to.
     @ivar number: the errno, such as ECONNREFUSED for a closed port.
-    @ivar ancillary: control messages, for packet information.
+    @ivar ancillary: the control messages, with packet information.
     """
 
     peer: Any
@@ -47,12 +46,12 @@ class IcmpError(NamedTuple):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the peer's host says that nobody listens on the port."""
+        """Whether the peer's host reports that the port is closed."""
         return self.number == errno.ECONNREFUSED
 
 
 def ask_for_errors(sock: socket.socket, wanted: bool = True) -> None:
-    """Let the system queue ICMP errors of `sock`, or no longer."""
+    """Start or stop queueing the ICMP errors of `sock`."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, int(wanted))
     else:
@@ -60,8 +59,8 @@ def ask_for_errors(sock: socket.socket, wanted: bool = True) -> None:
 
 
 def read_errors(sock: socket.socket) -> Iterator[IcmpError]:
-    """Read the ICMP errors that wait in the queue of `sock`, up to `MOST_AT_ONCE`."""
-    for _ in range(MOST_AT_ONCE):
+    """Read the ICMP errors in the error queue of `sock`, up to `MAX_AT_ONCE`."""
+    for _ in range(MAX_AT_ONCE):
         try:
             _, ancillary, _, peer = sock.recvmsg(0, _ANCILLARY_SIZE, _MSG_ERRQUEUE)
         except OSError:

@@ -1,8 +1,8 @@
-"""Answer packets that reach a transfer's port from elsewhere (RFC 1350 section 4).
+"""Answer packets to a transfer's port that do not come from its peer (RFC 1350 section 4).
 
-A stranger is told ERROR 5, once a second at most, and nothing is told to an ERROR: two servers
-that answer errors with errors never stop. A flood from forged addresses is not answered at all
-once the memory of the last second is full.
+The sender of such a packet, a stranger, gets ERROR 5, at most once per second. An ERROR is never
+answered: two servers that answer errors with errors would never stop. In a flood from forged
+addresses, strangers get no answer once the table of the last second is full.
 """
 
 from __future__ import annotations
@@ -13,37 +13,42 @@ from typing import Any
 from twisted_tftp.errors import UnknownTransferID
 from twisted_tftp.protocol import wire
 
-#: Seconds between two answers to one stranger, and strangers remembered.
+#: The shortest time between two answers to one stranger, in seconds.
 INTERVAL = 1.0
-REMEMBERED = 1024
+
+#: The most strangers that are remembered.
+MAX_REMEMBERED = 1024
 
 _ANSWER = wire.error(UnknownTransferID())
+
+#: The opcodes that are answered.
 _ANSWERED = frozenset(opcode for opcode in wire.Opcode if opcode != wire.Opcode.ERROR)
 
 
 class Strangers:
-    """Strangers of all transfers; `counted` is how many packets came from them."""
+    """The strangers of all transfers; `counted` is the number of packets from them."""
 
     def __init__(self) -> None:
         self.counted = 0
-        self._told: dict[Any, float] = {}
+        self._answered: dict[Any, float] = {}  # address to the time of its last answer
 
     def received(
         self, sock: socket.socket, address: Any, datagram: bytes | memoryview, now: float
     ) -> None:
-        """Answer `datagram`, which came to `sock` from `address`, if an answer is due."""
+        """Answer `datagram`, which came to `sock` from `address`, unless the limits forbid it."""
         self.counted += 1
         if wire.opcode_of(datagram) not in _ANSWERED:
             return
-        told = self._told
-        if now - told.get(address, -INTERVAL) < INTERVAL:
+        answered = self._answered
+        if now - answered.get(address, -INTERVAL) < INTERVAL:
             return
-        if len(told) >= REMEMBERED:
-            self._told = told = {other: at for other, at in told.items() if now - at < INTERVAL}
-            if len(told) >= REMEMBERED:
+        if len(answered) >= MAX_REMEMBERED:
+            answered = {other: at for other, at in answered.items() if now - at < INTERVAL}
+            self._answered = answered
+            if len(answered) >= MAX_REMEMBERED:
                 return
-        told[address] = now
+        answered[address] = now
         try:
             sock.sendto(_ANSWER, address)
         except OSError:
-            pass  # nothing is owed to a stranger
+            pass  # the answer is optional

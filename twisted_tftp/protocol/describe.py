@@ -1,4 +1,4 @@
-"""Put packets into words, one line each, for people who look over the shoulder of a transfer."""
+"""Format packets as one line of text each, for traces of a transfer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted_tftp.protocol.printable import printable
 
 
 def describe(datagram: bytes | memoryview) -> str:
-    """Return what a packet says; what the peer wrote in it is escaped."""
+    """Return a packet as one line of text, with the peer's texts escaped."""
     opcode = wire.opcode_of(datagram)
     octets = bytes(datagram)
     try:

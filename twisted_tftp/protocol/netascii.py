@@ -1,30 +1,30 @@
-"""Translate between local text and netascii, a piece at a time (RFC 764, RFC 1350 section 1).
+"""Convert between local text and netascii, piece by piece (RFC 764, RFC 1350 section 1).
 
-Local text ends its lines with LF. On the wire LF is CR LF and a CR of the text is CR NUL, so a
-pair may be cut by any block boundary; both translators carry the first half over.
+Lines of local text end with LF. In netascii an LF is sent as CR LF, and a CR as CR NUL. A block
+boundary may split such a pair; the decoder then keeps the CR until the next piece.
 """
 
 from __future__ import annotations
 
 
 def encode(octets: bytes) -> bytes:
-    """Return local text as netascii; it needs no memory between pieces."""
+    """Return local text as netascii; each piece can be encoded by itself."""
     return octets.replace(b"\r", b"\r\x00").replace(b"\n", b"\r\n")
 
 
 class Decoder:
-    """Turn netascii into local text, right at every cut.
+    """A decoder from netascii to local text, for input that may be split anywhere.
 
-    A CR followed by anything but LF or NUL is not netascii; it is kept as it is.
+    A CR that is not followed by LF or NUL is not valid netascii. It is kept unchanged.
     """
 
     def __init__(self) -> None:
         self._held = b""
 
     def decode(self, octets: bytes, final: bool = False) -> bytes:
-        """Return the text that `octets` adds; a CR at the end waits for what follows it.
+        """Return the text of the next `octets`; a CR at their end is kept for the next call.
 
-        @param final: nothing follows, so a CR that waits is given out as it is.
+        @param final: no octets follow, so a CR at the end is returned unchanged.
         """
         octets = self._held + octets
         self._held = b""

@@ -1,14 +1,13 @@
-"""Negotiate: what was asked and our policy in, what is granted and the OACK out.
+"""Option negotiation: `negotiate` grants options as a server, `accept` checks an OACK as a client.
 
-And from the other side, `accept`: what we asked and the OACK in, what holds out.
+The options are those of RFC 2347 (the mechanism), 2348 (blksize), 2349 (timeout, tsize) and 7440
+(windowsize), and tftp-hpa's blksize2 (a power of two), utimeout (microseconds) and rollover.
 
-RFC 2347 (the mechanism), 2348 (blksize), 2349 (timeout, tsize), 7440 (windowsize), and
-tftp-hpa's blksize2 (a power of two), utimeout (microseconds) and rollover.
+The option `xid` is our own: a random number in hexadecimal digits that a client chooses. The
+server grants it unchanged, so that the client can tell that the OACK answers its own request.
 
-One option is ours: `xid`, a number in hexadecimal digits that a client chooses by chance. It is
-granted as it is, so that the client knows the OACK for an answer to its own request.
-
-An option is granted as asked or lowered, or it is dropped: it never fails a transfer.
+The server grants an option as requested, grants a lower value, or ignores it. No option makes a
+transfer fail.
 """
 
 from __future__ import annotations
@@ -28,24 +27,27 @@ from twisted_tftp.policy import (
 )
 from twisted_tftp.protocol import wire
 
-#: The option by which a client knows the answer to its request, and the values that it may have.
+#: The option by which a client recognises the answer to its own request.
 XID = "xid"
+
+#: The valid values of `XID`.
 _XID_VALUE = re.compile(r"[0-9a-f]{1,16}\Z")
 
-#: Options of a request that is remembered, at most: one of each kind.
-REMEMBERED_OPTIONS = 8
+#: The largest number of options in a request whose negotiation is cached: one of each kind.
+MAX_CACHED_OPTIONS = 8
 
-#: Up to 20 digits: no number of TFTP needs more, and int() takes its time on long ones.
+#: Decimal numbers of up to 20 digits: TFTP needs no longer ones, and int() is slow on them.
 _DECIMAL = re.compile(r"[0-9]{1,20}\Z")
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What holds for one transfer.
+    """The negotiated parameters of one transfer.
 
-    @ivar timeout: seconds negotiated by the client, or None.
-    @ivar accepted: the options of the OACK but `xid`, (name, value), in the order asked.
-    @ivar oack: the OACK, or None where no option was granted (RFC 2347 section 3).
+    @ivar timeout: the negotiated timeout in seconds, or None.
+    @ivar accepted: the options of the OACK except `xid`, (name, value), in the order of the
+        request.
+    @ivar oack: the OACK, or None if no option was granted (RFC 2347 section 3).
     """
 
     blksize: int
@@ -57,7 +59,7 @@ class Grant:
 
 
 def announced_size(options: Mapping[str, str]) -> int | None:
-    """Return the octets that a write request's tsize announces, None where it does not."""
+    """Return the file size in octets that the tsize of a write request announces, or None."""
     return _number(options, "tsize", 0, 2**64 - 1)
 
 
@@ -68,18 +70,21 @@ def negotiate(
     tsize: int | None = None,
     room: int | None = None,
 ) -> Grant:
-    """Decide on the `options` of a request, name (lower case) to value, in the order asked.
+    """Return what a server grants of the `options` of a request.
 
-    @param tsize: the value to answer `tsize` with: the file's size on a read, what was
-        announced on a write; None leaves it out.
-    @param room: octets of datagrams that can be received at once; a window that does not fit
-        would lose its end each time. None for no bound.
+    @param options: name (lower case) to value, in the order of the request.
+    @param tsize: the value to answer `tsize` with: the file's size on a read, the announced
+        size on a write; None to leave `tsize` out.
+    @param room: octets of datagrams that the socket's receive buffer holds: the end of a larger
+        window would be lost each time. None for no limit.
     """
     if XID in options:
         return _with_xid(options, policy, tsize, room)
-    # Machines that boot ask for the same again and again; but nobody asks for many options.
-    decide = _remembered if len(options) <= REMEMBERED_OPTIONS else _negotiate
-    # The policy's parts, and not the policy: that takes longer to hash than all the rest.
+    # Booting machines send the same options again and again, so the result is cached. Requests
+    # with many options are not cached: real clients do not send them.
+    decide = _negotiate_cached if len(options) <= MAX_CACHED_OPTIONS else _negotiate
+    # Single values of the policy are the cache's key: hashing the whole policy would take longer
+    # than everything else.
     return decide(
         tuple(options.items()),
         policy.max_blksize,
@@ -93,7 +98,10 @@ def negotiate(
 def _with_xid(
     options: Mapping[str, str], policy: Policy, tsize: int | None, room: int | None
 ) -> Grant:
-    """Negotiate as if there were no xid, and add it to the OACK: each request has another one."""
+    """Negotiate the other options, then add the xid to the OACK.
+
+    Each request has a different xid, so it must not become part of the cache's key.
+    """
     others = {name: value for name, value in options.items() if name != XID}
     grant = negotiate(others, policy, tsize=tsize, room=room)
     if not _XID_VALUE.match(options[XID]):
@@ -150,15 +158,16 @@ def _negotiate(
     return Grant(blksize, windowsize, timeout, rollover, pairs, oack)
 
 
-_remembered = lru_cache(maxsize=1024)(_negotiate)
+_negotiate_cached = lru_cache(maxsize=1024)(_negotiate)
 
 
 def accept(asked: Mapping[str, str], granted: Mapping[str, str]) -> Grant:
-    """Check what a server grants of what we `asked` (RFC 2347, 2348, 2349, 7440).
+    """Check an OACK against the options that a client `asked` for (RFC 2347, 2348, 2349, 7440).
 
-    @return: what holds; `accepted` has everything granted, as it was sent, and no `oack`.
-    @raise OptionRefused: an option was not asked for, or its value is not one that may answer
-        what was asked.
+    @return: the parameters of the transfer; `accepted` has all granted options as they were sent,
+        and `oack` is None.
+    @raise OptionRefused: an option was not asked for, or its value is not valid as an answer to
+        the requested value.
     """
     blksize, windowsize, timeout, rollover = DEFAULT_BLKSIZE, 1, None, Rollover.ZERO
     wanted = {name.lower(): value for name, value in asked.items()}
@@ -166,7 +175,7 @@ def accept(asked: Mapping[str, str], granted: Mapping[str, str]) -> Grant:
         if name not in wanted:
             raise OptionRefused(f"the server grants {name[:20]!a}, which was not asked for")
         if not _DECIMAL.match(wanted[name]):
-            continue  # an option that the caller knows
+            continue  # no number: an option that only the caller knows
         highest = int(wanted[name])
         if name == "tsize":
             low, highest = 0, 2**64 - 1
@@ -193,7 +202,7 @@ def accept(asked: Mapping[str, str], granted: Mapping[str, str]) -> Grant:
 
 
 def _number(options: Mapping[str, str], name: str, low: int, high: int) -> int | None:
-    """Return the option's value, or None where it is absent, no number or out of range."""
+    """Return the option's value, or None if it is absent, not a number, or out of range."""
     text = options.get(name, "")
     if not _DECIMAL.match(text):
         return None

@@ -1,21 +1,21 @@
-"""Escape texts from the network for one line of a log or of a terminal."""
+"""Escape text from the network, for one line of a log or a terminal."""
 
 from __future__ import annotations
 
 import re
 
-#: Characters of a text of a peer's that are shown.
+#: Characters of a peer's text that are shown; the rest is cut off.
 LONGEST = 300
 
-#: Text that needs no escapes, as most names are.
+#: Text that needs no escapes, like most file names.
 _PLAIN = re.compile(r"[ -!#-\[\]-~]*\Z")
 
 
 def printable(text: str) -> str:
-    """Return `text` in one line of printable ASCII, everything else escaped.
+    """Return `text` as one line of printable ASCII, with everything else escaped.
 
-    File names and error texts come from the network: a line break in them would forge a line
-    of the log, an escape sequence would reach the reader's terminal.
+    File names and error texts come from the network. A line break in them would forge a line of
+    the log, and an escape sequence would act on the reader's terminal.
     """
     if _PLAIN.match(text):
         return text
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def legible(text: str) -> str:
-    """Return a text that may be a peer's in one line that no terminal acts on."""
+    """Return `text`, which may come from a peer, as one line without control characters."""
     shown = "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )

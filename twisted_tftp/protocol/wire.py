@@ -1,4 +1,4 @@
-"""Turn bytes into TFTP packets and packets into bytes (RFC 1350 section 5, RFC 2347).
+"""Parse and encode TFTP packets (RFC 1350 section 5, RFC 2347).
 
 Every packet starts with a two-octet opcode in network order:
 
@@ -8,8 +8,8 @@ Every packet starts with a two-octet opcode in network order:
     ERROR      |   5    | code (2)  | message | 0 |
     OACK       |   6    | option | 0 | value | 0 | ...
 
-DATA and ACK are the hot path, so nothing is built for them: a sender puts an entry of
-`DATA_HEADERS` before its octets, and the machines read the two block octets where they lie.
+DATA and ACK packets are the hot path, so no objects are made for them: a sender puts an entry of
+`DATA_HEADERS` before its octets, and the machines read the block number from the datagram.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from types import MappingProxyType
 
 from twisted_tftp.errors import IllegalOperation, TFTPError
 
-#: Octets before the payload of a DATA packet, and the whole of an ACK.
+#: Octets of the header of a DATA packet, and of a whole ACK.
 HEADER_SIZE = 4
 
-#: Octets of an ERROR's message at most, so that the packet fits everywhere.
+#: The longest message of an ERROR, in octets: every path and every client takes such a packet.
 MAX_MESSAGE = 400
 
 
 class Opcode(IntEnum):
-    """Kinds of packet (RFC 1350 section 5; OACK is RFC 2347 section 3)."""
+    """The packet types (RFC 1350 section 5; OACK is RFC 2347 section 3)."""
 
     RRQ = 1
     WRQ = 2
@@ -40,21 +40,26 @@ class Opcode(IntEnum):
     OACK = 6
 
 
-#: The header of the DATA packet, and the ACK, of each block number.
+#: The header of the DATA packet of each block number.
 DATA_HEADERS: list[bytes] = list(map(Struct(">I").pack, range(0x30000, 0x40000)))
+
+#: The ACK of each block number.
 ACKS: list[bytes] = list(map(Struct(">I").pack, range(0x40000, 0x50000)))
 
+#: The transfer mode that sends a file unchanged (RFC 1350 section 1).
 OCTET = "octet"
+
+#: The transfer mode for text (RFC 1350 section 1).
 NETASCII = "netascii"
 
 
 @dataclass(frozen=True)
 class Request:
-    """A read or a write request as it came.
+    """A parsed read or write request.
 
-    `filename` is the name's octets as sent. `mode` is `OCTET` or `NETASCII`. `options` maps
-    each option's name in lower case to its value as sent, in the order asked; of a repeated
-    option the first one counts.
+    `filename` is the octets of the file name as sent. `mode` is `OCTET` or `NETASCII`. `options`
+    maps each option's name in lower case to its value as sent, in the order of the request. If an
+    option is repeated, its first value counts.
     """
 
     opcode: Opcode
@@ -64,18 +69,18 @@ class Request:
 
 
 def opcode_of(datagram: bytes | memoryview) -> int:
-    """Return the opcode of `datagram`, 0 where it is too short to have one."""
+    """Return the opcode of `datagram`, or 0 if it is too short to have one."""
     return int.from_bytes(datagram[:2], "big") if len(datagram) >= 2 else 0
 
 
 def parse_request(datagram: bytes) -> Request:
-    """Read an RRQ or a WRQ (RFC 1350 section 5, RFC 2347 section 2).
+    """Parse an RRQ or a WRQ (RFC 1350 section 5, RFC 2347 section 2).
 
-    What can be left out is left out: an option without a terminated value, an empty option
-    name and whatever follows it (some firmware pads its requests with zeros).
+    Malformed options are ignored: an option without a terminated value, and an empty option name
+    with everything after it (some firmware pads its requests with zeros).
 
-    @raise IllegalOperation: the opcode is another, the name is empty, the name or the mode is
-        not terminated, or the mode is unknown.
+    @raise IllegalOperation: the opcode is a different one, the name is empty, the name or the mode
+        is not terminated, or the mode is unknown.
     """
     opcode = opcode_of(datagram)
     if opcode not in (Opcode.RRQ, Opcode.WRQ):
@@ -102,15 +107,15 @@ def _text(octets: bytes) -> str:
 
 
 def encode_request(request: Request) -> bytes:
-    """Return the bytes of an RRQ or a WRQ.
+    """Encode an RRQ or a WRQ.
 
-    @raise ValueError: the name is empty, or something has a NUL in it.
+    @raise ValueError: the file name is empty, or a field contains a NUL.
     """
     fields = [request.filename, request.mode.encode("ascii")]
     for name, value in request.options.items():
         fields += [name.encode("ascii"), value.encode("ascii")]
     if not request.filename or any(b"\x00" in field for field in fields):
-        raise ValueError("a name of a file is needed, and no NUL in it")
+        raise ValueError("the file name must not be empty, and no field may contain a NUL")
     return request.opcode.to_bytes(2, "big") + b"".join(field + b"\x00" for field in fields)
 
 
@@ -127,9 +132,9 @@ def oack(options: Iterable[tuple[str, str]]) -> bytes:
 
 
 def parse_oack(datagram: bytes | memoryview) -> dict[str, str]:
-    """Read an OACK: option names in lower case to values (RFC 2347 section 3).
+    """Parse an OACK into option names in lower case and values (RFC 2347 section 3).
 
-    @raise IllegalOperation: it is cut short, or names an option twice or none.
+    @raise IllegalOperation: it is cut short, or has an empty or a repeated option name.
     """
     *fields, rest = bytes(datagram[2:]).split(b"\x00")
     if rest or len(fields) % 2:
@@ -138,22 +143,22 @@ def parse_oack(datagram: bytes | memoryview) -> dict[str, str]:
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         key = _text(name).lower()
         if not key or key in options:
-            raise IllegalOperation("the OACK names an option twice, or none")
+            raise IllegalOperation("the OACK has an empty or a repeated option name")
         options[key] = _text(value)
     return options
 
 
 def error(failure: TFTPError) -> bytes:
-    """Return the ERROR packet that tells the peer of `failure`."""
+    """Return the ERROR packet that reports `failure` to the peer."""
     message = failure.message.encode("utf-8", "replace").replace(b"\x00", b"")[:MAX_MESSAGE]
     message = message.decode("utf-8", "ignore").encode()  # a character may have been cut
     return b"\x00\x05" + failure.code.to_bytes(2, "big") + message + b"\x00"
 
 
 def parse_error(datagram: bytes | memoryview) -> tuple[int, str]:
-    """Return the code and the message of an ERROR packet; code 0 where it is cut short.
+    """Return the code and the message of an ERROR packet; (0, "") if it is cut short.
 
-    The message is the peer's: escape it before it reaches a log or a page.
+    The message comes from the network: escape it before it is written to a log or a page.
     """
     if len(datagram) < HEADER_SIZE:
         return 0, ""

@@ -1,7 +1,7 @@
-"""Remember requests that a newer request from the same address and port has replaced.
+"""Remember the requests that a newer request from the same address and port has replaced.
 
-When one of them comes again soon after, it is the old request that arrives late, and not a new
-one; its answer would be taken for the newer one's.
+If a replaced request arrives once more within a second, it is a late copy and not a new request.
+The client would take the answer to it for the answer to its newer request.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from twisted_tftp.net.udp import SocketAddress
 #: The socket address of a peer, and the local one that its request reached.
 Key = tuple[SocketAddress, SocketAddress | None]
 
-#: Seconds for which a replaced request is remembered.
+#: How long a replaced request is remembered, in seconds.
 REMEMBERED_FOR = 1.0
 
-#: Requests of one key that are remembered at most.
-MOST_REQUESTS = 4
+#: The most requests that are remembered for one key.
+MAX_REQUESTS = 4
 
-#: Keys that are remembered at most; the one of longest ago is forgotten.
-MOST_KEYS = 1024
+#: The most keys that are remembered; a new key then replaces the oldest one.
+MAX_KEYS = 1024
 
 
 class OvertakenRequests:
-    """The replaced requests of all peers, each until a moment.
+    """The recently replaced requests of all peers, each with the time at which it is forgotten.
 
-    Of a request its hash is kept: it may have 4,096 octets.
+    Only the hash of a request is kept, because a request may have 4,096 octets.
     """
 
     def __init__(self) -> None:
@@ -37,10 +37,10 @@ class OvertakenRequests:
         until = self._until.pop(key, {})
         until.pop(hash(request), None)
         until[hash(request)] = now + REMEMBERED_FOR
-        if len(until) > MOST_REQUESTS:
+        if len(until) > MAX_REQUESTS:
             del until[next(iter(until))]
         self._until[key] = until
-        if len(self._until) > MOST_KEYS:
+        if len(self._until) > MAX_KEYS:
             self._until.popitem(last=False)
 
     def has(self, key: Key, request: bytes, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""Heed the signals of who runs the daemon: SIGHUP, and a second SIGTERM or SIGINT."""
+"""The signal handlers of the daemon: for SIGHUP, and for a second SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from twisted.python.logfile import LogFile
 
 from twisted_tftp.server.service import TFTPService
 
-#: What a signal is handled by.
+#: A signal handler.
 Handler = Callable[[int, FrameType | None], Any]
 
 
 class _LogFile:
-    """A log that goes on in the old file where the new one can't be opened."""
+    """A log file that can be reopened; if that fails, the old file stays in use."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -36,9 +36,9 @@ class _LogFile:
         self._file.rotate()
 
     def reopen(self) -> None:
-        """Go on in the file that has the name now.
+        """Continue in the file that has the path now.
 
-        @raise OSError: it can't be opened.
+        @raise OSError: the file can't be opened.
         """
         opened = LogFile.fromFullPath(self._path, defaultMode=self._file.defaultMode)
         before, self._file = self._file, opened
@@ -46,18 +46,19 @@ class _LogFile:
 
 
 class Signals:
-    """SIGHUP opens the log anew and looks at the files anew; a second stop waits for nothing.
+    """The signal handlers of the process.
 
-    twistd has its own handlers of SIGTERM and SIGINT, which take a second one for a mistake, and
-    none of SIGHUP, which would end the process.
+    SIGHUP reopens the log and clears the caches of the backend. A second SIGTERM or SIGINT stops
+    the service without waiting for transfers. twistd's own handlers of SIGTERM and SIGINT ignore a
+    second signal, and without a handler SIGHUP would end the process.
 
-    @ivar log_path: what `open_log` opens.
+    @ivar log_path: the path of the file that `open_log` opens.
     """
 
     _log = Logger()
 
     def __init__(self) -> None:
-        """Take no signals before `serve` is called."""
+        """Set up, without installing handlers; `serve` installs them."""
         self.log_path = ""
         self._reactor: Any = None
         self._log_file: _LogFile | None = None
@@ -65,7 +66,7 @@ class Signals:
         self._stopping = False
 
     def open_log(self) -> ILogObserver:
-        """Log to a file as twistd does, SIGUSR1 included, which rotates it."""
+        """Return a log observer that writes to a file, as twistd's does; SIGUSR1 rotates it."""
         log_file = self._log_file = _LogFile(os.path.abspath(self.log_path))
         if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             signal.signal(signal.SIGUSR1, self._rotate)
@@ -73,16 +74,20 @@ class Signals:
         return observer
 
     def serve(self, reactor: Any, service: TFTPService) -> None:
-        """Take the signals for `service`, in the loop of `reactor`."""
+        """Install the handlers for `service`; they call it in the thread of `reactor`."""
         self._reactor = reactor
         self._service = service
         if not _has_terminal():
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing is open yet
-        # By then a daemon has left its terminal, and the reactor has its handlers.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service runs
+        # When the reactor runs, a daemon has left its terminal, and the reactor has installed its
+        # own handlers.
         reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
-        """Take SIGHUP, which at a terminal means that it is gone; come before other handlers."""
+        """Handle SIGHUP, except at a terminal, where it reports that the terminal is closed.
+
+        For SIGTERM and SIGINT, install handlers that call those of the reactor.
+        """
         if not _has_terminal():
             signal.signal(signal.SIGHUP, self._hang_up)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -102,12 +107,12 @@ class Signals:
             try:
                 self._log_file.reopen()
             except OSError as error:
-                self._log.warn("the log can't be opened anew: {error}", error=error)
+                self._log.warn("SIGHUP: the log can't be reopened: {error}", error=error)
             else:
-                self._log.info("SIGHUP: the log is opened anew")
+                self._log.info("SIGHUP: the log was reopened")
         if self._service is not None:
             self._service.reload()
-            self._log.info("SIGHUP: the files are looked at anew")
+            self._log.info("SIGHUP: the file caches were cleared")
 
     def _stop(self, first: Handler, number: int, frame: FrameType | None) -> None:
         if not self._stopping:
@@ -124,8 +129,8 @@ def _has_terminal() -> bool:
     )
 
 
-#: Those of the process: there can't be two to take them.
+#: The handlers of this process; there can be only one set of them.
 signals = Signals()
 
-#: What makes an observer of its log; twistd finds it by this name.
+#: The factory of the log observer; twistd finds it by this name.
 open_log = signals.open_log

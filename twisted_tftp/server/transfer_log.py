@@ -1,7 +1,7 @@
-"""Log transfers: one line at the end of each, its progress at debug level.
+"""The log of transfers: one line at the end of each transfer, and its progress at debug level.
 
-Requests from forged addresses fail, and each failure is a line: beyond a bound those are counted,
-and told once a minute.
+Requests from forged addresses fail, and each failure is a line. So the lines of failures are
+limited: failures above the limit are counted, and their number is logged once a minute.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.protocol.printable import printable
 
-#: Seconds for which lines are gathered.
-GATHER = 0.1
+#: How long lines are collected for one log event, in seconds.
+COLLECT_TIME = 0.1
 
-#: Seconds after which failures are counted from zero again.
-MINUTE = 60.0
+#: The interval in which failures are counted, in seconds.
+FAILURE_INTERVAL = 60.0
 
-#: Failures in a `MINUTE` that have a line of their own: more than a rack causes that looks for its
-#: configuration.
-MOST_FAILURE_LINES = 2000
+#: Failures of a `FAILURE_INTERVAL` that get their own line: more than a rack of machines causes
+#: when it tries the names of its configuration files.
+MAX_FAILURE_LINES = 2000
 
-_QUIET = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
+#: The outcomes that are no failures.
+_SUCCESSES = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
 
 
 @implementer(ITransferObserver)
 class TransferLog:
-    """Write transfers to the log."""
+    """An observer that writes transfers to the log."""
 
     _log = Logger(namespace="twisted_tftp")
 
     def __init__(self, verbose: bool = False, reactor: Any = None) -> None:
-        """Make a log.
+        """Set up.
 
-        @param verbose: log requests and progress too, at debug level. They are held back here
-            because twistd writes every level.
+        @param verbose: whether to log requests and progress too, at debug level. (twistd writes
+            all levels, so the level alone does not hide them.)
         @param reactor: an L{IReactorTime}; None for the global one.
         """
         if reactor is None:
@@ -48,9 +49,9 @@ class TransferLog:
         self._verbose = verbose
         self._reactor = reactor
         self._lines: list[str] = []
-        self._failures = 0  # in this minute
-        self._untold = ""  # the last one that has no line
-        self._minute: IDelayedCall | None = None
+        self._failures = 0  # in the present interval
+        self._last_unlogged = ""  # the line of the last failure that was only counted
+        self._interval_timer: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
 
     def started(self, statistics: TransferStatistics) -> None:
@@ -68,7 +69,7 @@ class TransferLog:
         )
 
     def progressed(self, statistics: TransferStatistics) -> None:
-        """Log how far a large transfer is, at debug level."""
+        """Log the progress of a large transfer, at debug level."""
         if not self._verbose:
             return
         context = statistics.context
@@ -81,54 +82,58 @@ class TransferLog:
         )
 
     def finished(self, statistics: TransferStatistics) -> None:
-        """Log the transfer in one line: info where it went well, a warning where not.
+        """Log the transfer in one line: at info level if it succeeded, otherwise as a warning.
 
-        An event of the log costs as much as a small transfer. So the first line goes out at
-        once, and those that come within `GATHER` seconds of it follow in one event.
+        A log event costs as much as a small transfer. So the first line is logged at once, and the
+        lines of the next `COLLECT_TIME` seconds follow in one event.
         """
         line = _line(statistics)
-        if statistics.outcome not in _QUIET:
+        if statistics.outcome not in _SUCCESSES:
             self._failed(line)
         elif self._timer is None:
             self._log.info("{lines}", lines=line)
-            self._timer = self._reactor.callLater(GATHER, self._gathered)
+            self._timer = self._reactor.callLater(COLLECT_TIME, self._collected)
         else:
             self._lines.append(line)
 
     def flush(self) -> None:
-        """Log what was gathered; to be called before the end."""
+        """Log the collected lines; call this before the process ends."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
         if lines:
             self._log.info("{lines}", lines="\n".join(lines))
-        if self._minute is not None:
-            self._minute.cancel()
-            self._minute_is_over()
+        if self._interval_timer is not None:
+            self._interval_timer.cancel()
+            self._interval_is_over()
 
     def _failed(self, line: str) -> None:
-        if self._minute is None:
-            self._minute = self._reactor.callLater(MINUTE, self._minute_is_over)
+        if self._interval_timer is None:
+            self._interval_timer = self._reactor.callLater(
+                FAILURE_INTERVAL, self._interval_is_over
+            )
         self._failures += 1
-        if self._failures <= MOST_FAILURE_LINES:
+        if self._failures <= MAX_FAILURE_LINES:
             self._log.warn("{lines}", lines=line)
         else:
-            self._untold = line
+            self._last_unlogged = line
 
-    def _minute_is_over(self) -> None:
-        self._minute = None
-        untold = self._failures - MOST_FAILURE_LINES
+    def _interval_is_over(self) -> None:
+        self._interval_timer = None
+        unlogged = self._failures - MAX_FAILURE_LINES
         self._failures = 0
-        if untold > 0:
+        if unlogged > 0:
             self._log.warn(
-                "{count} more failed, the last: {line}", count=untold, line=self._untold
+                "further failed transfers: {count}, the last: {line}",
+                count=unlogged,
+                line=self._last_unlogged,
             )
 
-    def _gathered(self) -> None:
+    def _collected(self) -> None:
         self._timer = None
         if self._lines:
-            self._timer = self._reactor.callLater(GATHER, self._gathered)
+            self._timer = self._reactor.callLater(COLLECT_TIME, self._collected)
             lines, self._lines = self._lines, []
             self._log.info("{lines}", lines="\n".join(lines))
 

@@ -1,7 +1,7 @@
-"""Call sessions at their deadlines, all with one timer of the reactor.
+"""Alarms that call sessions at their deadlines, all with one delayed call of the reactor.
 
-A timer of the reactor that is made and cancelled costs 3 µs, and a small transfer sets two; an
-entry of a heap costs a tenth of that.
+Making and cancelling a delayed call of the reactor costs 3 µs, and a small transfer sets two
+alarms. An entry of a heap costs a tenth of that.
 """
 
 from __future__ import annotations
@@ -15,45 +15,46 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.runtime import seconds
 
-#: With more alarms than this each may be late: a server of a thousand transfers is then woken half
-#: as often for deadlines that have moved on. (Each alarm costs 3 µs; if none may be late, half as
-#: many go off as there are packets.)
+#: The number of alarms above which alarms may be late. A server with a thousand transfers then
+#: handles half as many alarms for deadlines that have moved. (Each alarm costs 3 µs. If no alarm
+#: may be late, there is one alarm for every two packets.)
 MANY_ALARMS = 100
 
-#: Seconds by which an alarm may be late for each alarm above `MANY_ALARMS`.
+#: How late an alarm may be for each alarm above `MANY_ALARMS`, in seconds.
 LATENESS_PER_ALARM = 20e-6
 
-#: Seconds by which an alarm may be late at most.
-MOST_LATENESS = 0.1
+#: How late an alarm may be at most, in seconds.
+MAX_LATENESS = 0.1
 
-#: Seconds between two wakes of so many: each wake costs the reactor more than an alarm does.
-SHORTEST_WAIT = 0.005
+#: The shortest delayed call if there are more than `MANY_ALARMS`, in seconds: each call costs the
+#: reactor more than an alarm does.
+MIN_WAIT = 0.005
 
-#: Cancelled alarms that are kept before they are cleared out, where they are the most.
+#: The number of heap entries above which cancelled alarms are removed, if they are the majority.
 CANCELLED_ALARMS_KEPT = 1000
 
-#: A deadline, a number that makes it unique, and what to call then: None once it was cancelled.
+#: A deadline, a unique number, and the function to call: None if the alarm was cancelled.
 Alarm = list[Any]
 
 
 def use_monotonic_time(reactor: Any) -> None:
-    """Let timers of the global `reactor` go by a clock that nobody sets.
+    """Make the global `reactor` use the monotonic clock for its delayed calls.
 
-    Twisted's go by the time of day: when that is set back, they are late by as much. To be called
-    by who has the process to himself, before there are timers: some parts of Twisted, such as the
-    log of its web server, take `reactor.seconds` for the time of day.
+    By default it uses the time of day: when that is set back, delayed calls are late by as much.
+    Call this only in a program that owns the process, before there are delayed calls. Some parts
+    of Twisted, such as the log of its web server, use `reactor.seconds` as the time of day.
     """
     if reactor.seconds is seconds and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
 
 
 class Alarms:
-    """Alarms in seconds of `clock`, which need not be that of the reactor."""
+    """A set of alarms at times of `clock`, which may differ from the clock of the reactor."""
 
     _log = Logger()
 
     def __init__(self, reactor: Any, clock: Callable[[], float]) -> None:
-        """Wait with L{IReactorTime} `reactor`."""
+        """Set up a set without alarms, which waits with L{IReactorTime} `reactor`."""
         self._reactor = reactor
         self._clock = clock
         self._heap: list[Alarm] = []
@@ -63,9 +64,9 @@ class Alarms:
         self._timer_at = 0.0
 
     def set(self, deadline: float, call: Callable[[], None]) -> Alarm:
-        """Call `call` at `deadline` or a little later."""
+        """Set an alarm that calls `call` at `deadline` or a little later."""
         if self._live > MANY_ALARMS:
-            deadline += min((self._live - MANY_ALARMS) * LATENESS_PER_ALARM, MOST_LATENESS)
+            deadline += min((self._live - MANY_ALARMS) * LATENESS_PER_ALARM, MAX_LATENESS)
         self._number += 1
         alarm = [deadline, self._number, call]
         heappush(self._heap, alarm)
@@ -75,16 +76,16 @@ class Alarms:
         return alarm
 
     def again(self, alarm: Alarm, deadline: float, call: Callable[[], None]) -> None:
-        """Set an alarm once more; to be called while it goes off."""
+        """Set the same alarm once more. Call this only while it goes off."""
         if self._live > MANY_ALARMS:
-            deadline += min((self._live - MANY_ALARMS) * LATENESS_PER_ALARM, MOST_LATENESS)
+            deadline += min((self._live - MANY_ALARMS) * LATENESS_PER_ALARM, MAX_LATENESS)
         alarm[0] = deadline
         alarm[2] = call
         heappush(self._heap, alarm)
         self._live += 1
 
     def cancel(self, alarm: Alarm) -> None:
-        """Don't call; to be called once, and not after the alarm went off."""
+        """Cancel an alarm. Call this once, and not after the alarm has gone off."""
         alarm[2] = None
         self._live -= 1
         if not self._live:
@@ -100,13 +101,13 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = deadline
-        shortest = SHORTEST_WAIT if self._live > MANY_ALARMS else 0.0
+        shortest = MIN_WAIT if self._live > MANY_ALARMS else 0.0
         delay = max(shortest, deadline - self._clock())
         self._timer = self._reactor.callLater(delay, self._fired)
 
     def _fired(self) -> None:
         self._timer = None
-        # What is set by those that are called now is for another time.
+        # Alarms that are set by the calls below wait for the next run.
         due: list[Alarm] = []
         heap, now = self._heap, self._clock()
         while heap and heap[0][0] <= now:
@@ -114,13 +115,13 @@ class Alarms:
         for alarm in due:
             call = alarm[2]
             if call is None:
-                continue  # also where one called before it has cancelled it
+                continue  # cancelled, maybe by a call in this loop
             self._live -= 1
             alarm[2] = None
             try:
                 call()
             except Exception:
-                self._log.failure("a timer failed")
+                self._log.failure("unexpected exception in the call of an alarm")
         while heap and heap[0][2] is None:
             heappop(heap)
         if heap and (self._timer is None or heap[0][0] < self._timer_at):

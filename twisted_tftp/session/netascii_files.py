@@ -1,7 +1,8 @@
-"""Show a reader or a writer of local text as netascii, so that a transfer moves octets only.
+"""Readers and writers that convert between local text files and netascii.
 
-On a read the length is not known before the end, and an offset on the wire can't be turned into
-one of the file; so the reader runs forward over the file and keeps what the last window needs.
+Transfers use them like files of octets. On a read, the length of the netascii text is known only
+at the end, and an offset in it can't be converted to an offset in the file. So the reader reads
+the file forward only, and keeps the last window.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from twisted_tftp.errors import TFTPError
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.protocol import netascii
 
-#: Octets of the file that are translated at a time, at least.
-PIECE = 4096
+#: The fewest octets of the file that are converted at a time.
+MIN_PIECE = 4096
 
 
 @implementer(IFileReader)
 class NetasciiReader:
-    """Read a file of local text as netascii."""
+    """A reader that returns a file of local text as netascii."""
 
     size = None
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
-        self._consumed = 0  # octets of the file translated so far
+        self._consumed = 0  # octets of the file converted so far
         self._window = b""  # netascii from `_start` on
         self._start = 0
         self._ended = reader.size == 0
@@ -37,7 +38,7 @@ class NetasciiReader:
         self._window = self._window[offset - self._start :]
         self._start = offset
         while len(self._window) < length and not self._ended:
-            wanted = max(PIECE, length - len(self._window))
+            wanted = max(MIN_PIECE, length - len(self._window))
             if self._reader.size is not None:
                 wanted = min(wanted, self._reader.size - self._consumed)
             piece = self._reader.read(self._consumed, wanted)
@@ -61,19 +62,19 @@ class NetasciiReader:
 
 @implementer(IFileWriter)
 class NetasciiWriter:
-    """Write netascii to a file as local text."""
+    """A writer that takes netascii and writes local text to a file."""
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
         self._decoder = netascii.Decoder()
 
     def write(self, data: bytes) -> Any:
-        """Write the text that is sure by now."""
+        """Write the text of `data`, except for a CR at its end, which may be half of a pair."""
         text = self._decoder.decode(data)
         return self._writer.write(text) if text else None
 
     def commit(self) -> Any:
-        """Write the CR that was held back, if there is one, and commit."""
+        """Write the CR that was kept, if there is one, and commit the file."""
         rest = self._decoder.decode(b"", final=True)
         written = self._writer.write(rest) if rest else None
         if isinstance(written, Deferred):
@@ -81,5 +82,5 @@ class NetasciiWriter:
         return self._writer.commit()
 
     def abort(self) -> Any:
-        """Drop the file."""
+        """Abort the file."""
         return self._writer.abort()

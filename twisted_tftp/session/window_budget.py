@@ -1,36 +1,37 @@
-"""Bound the octets that the windows of all transfers may have in memory."""
+"""Limit the memory that the windows of all transfers take."""
 
 from __future__ import annotations
 
-#: Octets of all windows together.
+#: The memory of all windows together, in octets.
 ALL_WINDOWS = 256 * 1024 * 1024
 
-#: Octets of one window that there is always room for.
-LEAST_WINDOW = 64 * 1024
+#: The size of a window that is always allowed, in octets.
+MIN_WINDOW = 64 * 1024
 
 
 class WindowBudget:
-    """What windows may have: much while there are few transfers, and little when there are many.
+    """The memory that is left for windows; with many transfers, each new window gets less of it.
 
-    A client that asks for the largest blocks and windows holds 4 MiB, and may do so many times.
+    A client that asks for the largest blocks and windows takes 4 MiB, and may start many
+    transfers.
     """
 
     def __init__(self, total: int = ALL_WINDOWS) -> None:
-        """Have `total` octets to give away, beside the `LEAST_WINDOW` of each transfer."""
+        """Set up a budget of `total` octets, in addition to the `MIN_WINDOW` of each transfer."""
         self._left = total
 
     @property
     def room(self) -> int:
-        """Octets that the next window may have: about a quarter of what is left.
+        """The largest size of the next window in octets: about a quarter of what is left.
 
-        A power of two, so that negotiations have few different answers to remember.
+        It is a power of two, so that the cache of negotiations gets few different keys.
         """
-        return max(LEAST_WINDOW, 1 << (max(1, self._left // 4).bit_length() - 1))
+        return max(MIN_WINDOW, 1 << (max(1, self._left // 4).bit_length() - 1))
 
     def take(self, octets: int) -> None:
-        """Count a window of `octets`."""
+        """Reserve a window of `octets`."""
         self._left -= octets
 
     def give_back(self, octets: int) -> None:
-        """Count a window out."""
+        """Release a window of `octets`."""
         self._left += octets

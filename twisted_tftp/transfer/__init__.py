@@ -1,4 +1,4 @@
-"""The state machines: datagrams and the time go in, datagrams and a deadline come out.
+"""The state machines of a transfer: from datagrams and the time to datagrams and a deadline.
 
 Modules here import rank 0 and `protocol`, and nothing that sends, waits or tells the
 time.

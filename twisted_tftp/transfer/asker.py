@@ -1,9 +1,9 @@
-"""Ask for a transfer until the server answers: the machine of who sends an RRQ or a WRQ.
+"""The state machine that sends a client's RRQ or WRQ until the server answers.
 
     ASKING --an answer--> ANSWERED
-       \\____ERROR, silence____> FAILED
+       \\____ERROR, timeout____> FAILED
 
-What comes after is the business of a `Sender` or a `Receiver`.
+After that, a `Sender` or a `Receiver` transfers the file.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from twisted_tftp.transfer.timing import Timing
 
 _NEVER = float("inf")
 
-#: Errors that a request like ours is hardly answered with, but that of a client which had the port
-#: before may be. The request is sent again at once, and the second one is believed.
+#: Errors that are unlikely as an answer to our own request. They may belong to a client that used
+#: our port before. The request is sent again at once, and a second such error is believed.
 UNLIKELY_ERRORS = frozenset((ErrorCode.ILLEGAL_OPERATION, ErrorCode.UNKNOWN_TRANSFER_ID))
 
 
 class AskerState(Enum):
-    """What the asker awaits."""
+    """The state of an asker; each comment says what it waits for."""
 
     #: The server's first answer.
     ASKING = "asking"
-    #: Nothing: `answer` has it.
+    #: Nothing: the server has answered, see `answer`.
     ANSWERED = "answered"
-    #: Nothing: `failure` or `peer_error` says why.
+    #: Nothing: the request has failed, see `failure` or `peer_error`.
     FAILED = "failed"
 
 
 class Asker:
-    """Send a request; `now` is seconds of any clock that only grows.
+    """The machine of one request; `now` is the time in seconds of a monotonic clock.
 
     @ivar state: an `AskerState`.
-    @ivar deadline: when to call `expire`; infinite where nothing is awaited.
-    @ivar reply: the request, the datagram of a `Step.SEND`.
-    @ivar began_at: when the request was sent first.
-    @ivar answer: the OACK, DATA or ACK that came, or None.
-    @ivar failure: why it ended, or None.
+    @ivar deadline: when to call `expire`; infinite if there is no deadline.
+    @ivar reply: the datagram of a `Step.SEND`: the request.
+    @ivar began_at: when the request was first sent.
+    @ivar answer: the server's OACK, DATA or ACK, or None.
+    @ivar failure: why the request failed, or None.
     @ivar peer_error: code and message of the ERROR that refused the request, or None.
-    @ivar retransmissions: requests sent again.
-    @ivar round_trip: seconds from the request to its answer; None where it was sent again, since
-        the answer may be to either (Karn's rule).
+    @ivar retransmissions: how many times the request was sent again.
+    @ivar round_trip: seconds from the request to its answer. None if the request was sent again:
+        the answer may belong to any of the copies (Karn's rule).
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Asker:
         "state",
     )
 
-    #: Of the file nothing has gone either way yet.
+    #: No octets of the file have been transferred yet.
     octets = 0
     answered = False
     repeats_first_answer = False
@@ -73,8 +73,8 @@ class Asker:
         """Set up a machine that has sent nothing yet.
 
         @param request: the RRQ or WRQ.
-        @param reading: it is an RRQ, and its answer without options is the first block; of a
-            WRQ it is the ACK 0.
+        @param reading: whether it is an RRQ. Without options, the answer to an RRQ is DATA 1, and
+            the answer to a WRQ is ACK 0.
         """
         self.state = AskerState.ASKING
         self.deadline = _NEVER
@@ -96,7 +96,7 @@ class Asker:
         return self._ask(now)
 
     def receive(self, datagram: bytes | memoryview, now: float) -> Step:
-        """Take a datagram from the server's host; what answers no request is passed over."""
+        """Process a datagram from the server's host; one that answers no request is ignored."""
         if self.state is not AskerState.ASKING:
             return Step.WAIT
         opcode = wire.opcode_of(datagram)
@@ -116,11 +116,11 @@ class Asker:
         return Step.WAIT
 
     def receive_train(self, train: memoryview, size: int, now: float) -> int:
-        """Take no datagrams in one piece: the first one is the answer."""
+        """Process no datagrams in one call (return 0): the first one is the answer."""
         return 0
 
     def expire(self, now: float) -> Step:
-        """Act on the deadline: ask again, or give up."""
+        """Handle the deadline: send the request again, or give up."""
         if now < self.deadline:
             return Step.WAIT
         if now >= self.began_at + self._timing.patience:

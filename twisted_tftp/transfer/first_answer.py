@@ -1,11 +1,12 @@
-"""Judge whether what answers a client's request was made for that request.
+"""Decide whether an answer to a client's request belongs to that request.
 
-A server may still repeat its answer to an earlier request from the same address and port, and
-another server may send to it. What tells them apart is the `xid`: a number of chance that the
-request asks for as an option and that our server grants as it is. Other servers don't know it.
-Where an xid was asked for, or any option, and the answer has none, the answer is in doubt: another
-one that says something else may follow, and one of the two is not for us. A server that is known
-to grant options without an xid is believed at once.
+A server may still be repeating its answer to an earlier request from the same address and port, or
+another server may send to this port. The option `xid` tells such answers apart: the request
+contains a random number, and our server grants it unchanged. Other servers ignore this option.
+
+An answer is in doubt if the request asked for an xid, or for any option, and the answer has none.
+A different answer may then follow, and one of the two is for another request. A server that is
+known to grant options without an xid is trusted at once.
 """
 
 from __future__ import annotations
@@ -17,54 +18,55 @@ from twisted_tftp.errors import ErrorCode, TFTPError
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID
 
-#: Seconds for which a contradiction is waited for at least.
-LEAST_DOUBT = 0.05
+#: The shortest time in doubt, in seconds: so long a contradicting answer is waited for.
+MIN_DOUBT = 0.05
 
-#: Seconds for which it is waited for where no round trip to the server is known.
+#: The time in doubt if no round-trip time to the server is known, in seconds.
 DOUBT_WITHOUT_ROUND_TRIP = 0.4
 
-#: Seconds for which it is waited for at most.
-LONGEST_DOUBT = 0.4
+#: The longest time in doubt, in seconds.
+MAX_DOUBT = 0.4
 
 
 class Standing(Enum):
-    """How far the answer that was taken can be relied on."""
+    """How far the accepted answer can be trusted."""
 
-    #: No answer was taken yet.
+    #: No answer was accepted yet.
     NONE = "none"
-    #: It has the request's xid: only a server that has read the request could make it.
+    #: It has the request's xid: only a server that has read the request could send it.
     PROVEN = "proven"
-    #: Nothing speaks against it: it is used at once. Another answer before `settled_at` ends that.
+    #: Nothing contradicts it yet, so it is used at once. It is given up for a different answer
+    #: before `settled_at`.
     PLAUSIBLE = "plausible"
-    #: An xid was asked for, and it is an OACK without one: nothing is to be committed.
+    #: An xid was requested, but it is an OACK without one: no file may be committed.
     UNPROVEN = "unproven"
-    #: Options were asked for, and it has none: nothing is to be committed.
+    #: Options were requested, but it has none: no file may be committed.
     DOUBTFUL = "doubtful"
-    #: It was confirmed, or nothing has contradicted it in time; only proof against it counts.
+    #: It was confirmed, or not contradicted in time. Only an answer with the xid overrides it.
     SETTLED = "settled"
 
 
-#: Where nothing is to be committed.
+#: The standings in which no file may be committed.
 IN_DOUBT = frozenset((Standing.UNPROVEN, Standing.DOUBTFUL))
 
 
 class XidSupport(Enum):
-    """Whether a server knows the option `xid`."""
+    """Whether a server supports the option `xid`."""
 
-    #: It was not seen yet.
+    #: No answer of it has shown this yet.
     UNKNOWN = "unknown"
-    #: It answers with the xid of the request.
+    #: It grants the xid of a request.
     GRANTED = "granted"
-    #: It answers requests that ask for one without it.
+    #: It ignores the xid of a request.
     LACKING = "lacking"
 
 
 @dataclass
 class KnownServer:
-    """What earlier transfers have shown of a server.
+    """What a client knows about a server from earlier transfers.
 
-    @ivar xid: whether it knows the option.
-    @ivar round_trip: seconds from a request to its answer; None where that is not known.
+    @ivar xid: whether it supports the option `xid`.
+    @ivar round_trip: seconds from a request to its answer; None if unknown.
     """
 
     xid: XidSupport = XidSupport.UNKNOWN
@@ -72,19 +74,19 @@ class KnownServer:
 
 
 class FirstAnswer:
-    """What is known of the answers to one request; it judges, and sends nothing.
+    """The assessment of the answers to one request; it decides and sends nothing.
 
     @ivar standing: a `Standing`.
-    @ivar taken: the answer that the transfer goes on from; empty before there is one.
-    @ivar settled_at: when the doubt ends by itself, where no second request can be sent.
+    @ivar taken: the accepted answer, which the transfer continues from; empty before there is one.
+    @ivar settled_at: when the doubt ends by itself, if no second request can be sent.
     """
 
     def __init__(self, *, reading: bool, has_options: bool, xid: str | None) -> None:
-        """Know the request.
+        """Set up the assessment of a request.
 
-        @param reading: it is an RRQ.
-        @param has_options: it asks for options.
-        @param xid: the value of its xid; None where it asks for none.
+        @param reading: whether it is an RRQ.
+        @param has_options: whether it asks for options.
+        @param xid: the value of its xid; None if it asks for none.
         """
         self.standing = Standing.NONE
         self.settled_at = 0.0
@@ -102,7 +104,7 @@ class FirstAnswer:
     def is_foreign(self, datagram: bytes | memoryview, knows_xid: bool) -> bool:
         """Return whether `datagram` can't be the answer to this request.
 
-        @param knows_xid: the server is known to grant an xid. (It has none in an ERROR.)
+        @param knows_xid: whether the server is known to grant an xid. (An ERROR never has one.)
         """
         opcode = wire.opcode_of(datagram)
         if opcode == wire.Opcode.OACK:
@@ -111,9 +113,9 @@ class FirstAnswer:
         return knows_xid and self._xid is not None and self._is_plain(datagram)
 
     def take(self, answer: bytes, now: float, known: KnownServer) -> None:
-        """Note the answer that the transfer goes on from.
+        """Accept an answer: the transfer continues from it.
 
-        @param known: what is known of the server.
+        @param known: what is known about the server.
         """
         self.taken = answer
         if wire.opcode_of(answer) != wire.Opcode.OACK:
@@ -127,7 +129,7 @@ class FirstAnswer:
             self.standing = Standing.PLAUSIBLE if lacks_xid else Standing.UNPROVEN
         round_trip = known.round_trip
         wait = DOUBT_WITHOUT_ROUND_TRIP if round_trip is None else 2 * round_trip
-        self.settled_at = now + min(max(wait, LEAST_DOUBT), LONGEST_DOUBT)
+        self.settled_at = now + min(max(wait, MIN_DOUBT), MAX_DOUBT)
 
     def settle(self) -> None:
         """Stop doubting the answer."""
@@ -137,20 +139,20 @@ class FirstAnswer:
     def is_contradicted(
         self, datagram: bytes | memoryview, now: float, *, same_port: bool, asked_twice: bool
     ) -> bool:
-        """Return whether `datagram`, from the server's host, says something else.
+        """Return whether `datagram`, from the server's host, contradicts the accepted answer.
 
-        The same octets from a second port are no contradiction: most servers answer a request
-        that was sent twice two times.
+        The same octets from a second port are no contradiction: most servers answer twice if they
+        get a request twice.
 
-        @param same_port: it came from the same port as the answer that was taken. What follows an
-            OACK from there belongs to the transfer.
-        @param asked_twice: the request was sent more than once, so that a server may have begun
-            two transfers, one of which fails some time.
+        @param same_port: whether it came from the same port as the accepted answer. What follows
+            an OACK from that port belongs to the transfer.
+        @param asked_twice: whether the request was sent more than once. The server may then have
+            started two transfers, and one of them fails later.
         """
         if self.standing in (Standing.NONE, Standing.PROVEN) or datagram == self.taken:
             return False
         if self.is_proof(datagram):
-            return True  # however late it is, only a server that has read this request made it
+            return True  # even if it is late: only a server that has read this request can send it
         if self.standing is Standing.SETTLED:
             return False
         opcode = wire.opcode_of(datagram)
@@ -159,9 +161,9 @@ class FirstAnswer:
         if opcode == wire.Opcode.ERROR:
             if same_port or (asked_twice and now >= self.settled_at):
                 return False
-            # A second copy of a WRQ finds the file that the first one has made.
-            made = wire.parse_error(datagram)[0] == ErrorCode.FILE_EXISTS
-            return self._reading or not (asked_twice and made)
+            # The second copy of a WRQ finds the file that the first copy has created.
+            file_exists = wire.parse_error(datagram)[0] == ErrorCode.FILE_EXISTS
+            return self._reading or not (asked_twice and file_exists)
         if not self._is_plain(datagram):
             return False
         return not same_port or (self._reading and self._is_plain(self.taken))
@@ -173,12 +175,12 @@ class FirstAnswer:
         return _xid_of(datagram) == self._xid
 
     def _is_plain(self, datagram: bytes | memoryview) -> bool:
-        """Whether it is the answer to a request without options: DATA 1, or ACK 0."""
+        """Return whether it is an answer without options: DATA 1 to an RRQ, ACK 0 to a WRQ."""
         return datagram[: wire.HEADER_SIZE] == self._plain
 
 
 def _xid_of(oack: bytes | memoryview) -> str | None:
-    """Return the xid of an OACK; None where it has none, or is malformed."""
+    """Return the xid of an OACK; None if it has none or is malformed."""
     try:
         return wire.parse_oack(bytes(oack)).get(XID)
     except TFTPError:

@@ -1,11 +1,11 @@
-"""Receive a file's blocks: the machine of who receives DATA (a write on the server, a get).
+"""The state machine that receives a file's blocks (a write on the server, a get of the client).
 
     RECEIVING --window full, gap or last block--> STORING --stored--> RECEIVING
-    STORING --the last octets are stored--> DALLYING --quiet--> DONE
-        \\______________________________________________________> FAILED
+    STORING --the last octets are stored--> DALLYING --timeout--> DONE
+        \\________________________________________________________> FAILED
 
-Blocks are counted from 1 without end; only the wire has 16 bits. A block counts as acknowledged
-when what it brought is stored, so an ACK waits for the store.
+Blocks are counted from 1 without end; only the numbers on the wire have 16 bits. An ACK is sent
+after the octets that it acknowledges are stored.
 """
 
 from __future__ import annotations
@@ -21,53 +21,54 @@ from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import MEASURE_INTERVAL, UNANSWERED_DATAGRAMS, Timing
 
-#: Seconds for which a repeated last block is answered: clients repeat it after 5 seconds, or after
-#: the timeout that they have negotiated.
+#: How long a repeated last block is acknowledged again, in seconds. Clients repeat it after 5
+#: seconds, or after the timeout that they have negotiated.
 DALLY = 10.0
 
-#: Seconds for which it is answered at most: a client does not choose how long it keeps a socket.
-LONGEST_DALLY = 60.0
+#: The longest time of dallying, in seconds: a client must not choose how long it keeps a socket.
+MAX_DALLY = 60.0
 
 _NEVER = float("inf")
 
-_WAIT = Step.WAIT  # ten times as fast to look up
+#: `Step.WAIT`: a global is ten times as fast to look up as an enum member.
+_WAIT = Step.WAIT
 
-#: The header of block 0 as a number.
+#: The DATA header of block number 0, as a 32-bit number.
 _DATA = wire.Opcode.DATA << 16
 
 
-@lru_cache(128)  # one of a transfer's two takes some kilobytes
+@lru_cache(128)  # each Struct takes some kilobytes
 def _layouts(count: int, blksize: int) -> tuple[Struct, Struct]:
-    """Return what reads the headers of full DATA, as numbers, and what reads their blocks."""
+    """Return two parsers of `count` full DATA packets: of their headers, and of their blocks."""
     return Struct(">" + f"I{blksize}x" * count), Struct(f"4x{blksize}s" * count)
 
 
 class ReceiverState(Enum):
-    """What the receiver awaits."""
+    """The state of a receiver; each comment says what it waits for."""
 
     #: The next block.
     RECEIVING = "receiving"
-    #: The store's word that it has what `take` gave out.
+    #: The session's call of `stored`, after it has stored what `take` returned.
     STORING = "storing"
-    #: Nothing but the last block again, if its ACK was lost.
+    #: A repeated last block, which comes if its ACK was lost.
     DALLYING = "dallying"
     #: Nothing: the file is complete.
     DONE = "done"
-    #: Nothing: it can't go on; `failure` or `peer_error` says why.
+    #: Nothing: the transfer has failed, see `failure` or `peer_error`.
     FAILED = "failed"
 
 
 class Receiver:
-    """Receive blocks and windows; `now` is seconds of any clock that only grows.
+    """The machine of one receiving transfer; `now` is the time in seconds of a monotonic clock.
 
     @ivar state: a `ReceiverState`.
-    @ivar deadline: when to call `expire`; infinite where nothing is awaited.
+    @ivar deadline: when to call `expire`; infinite if there is no deadline.
     @ivar reply: the datagram of a `Step.SEND`.
-    @ivar complete: the last block has come.
-    @ivar failure: what to tell the peer after a `Step.END`, or None.
+    @ivar complete: whether the last block has arrived.
+    @ivar failure: the failure to report to the peer after a `Step.END`, or None.
     @ivar peer_error: code and message of the ERROR that ended the transfer, or None.
-    @ivar answered: the peer has sent something that only a real peer can.
-    @ivar retransmissions: datagrams sent again.
+    @ivar answered: whether the peer has answered, which a forged address can't do.
+    @ivar retransmissions: datagrams that were sent again.
     """
 
     __slots__ = (
@@ -75,20 +76,20 @@ class Receiver:
         "_acked",
         "_blksize",
         "_blocks",
-        "_clean",
         "_dally",
-        "_datagrams",
         "_expected",
-        "_full",
-        "_gap_at",
-        "_gap_told",
-        "_have",
+        "_full_size",
+        "_gap_reported",
+        "_gap_reported_at",
         "_heard_at",
+        "_may_measure",
         "_measure_at",
-        "_missing",
         "_numbering",
+        "_received",
         "_sent_at",
+        "_short_by",
         "_timing",
+        "_unanswered",
         "_windowsize",
         "answered",
         "complete",
@@ -112,19 +113,19 @@ class Receiver:
     ) -> None:
         """Set up a machine that has sent nothing yet.
 
-        @param blksize: octets of a block; a shorter one is the last.
-        @param windowsize: blocks that one ACK answers (RFC 7440).
-        @param first_reply: what `start` sends: the OACK, or the ACK 0 where there is none; a
-            client that was answered with the first block has nothing to send.
-        @param dally: seconds for which a repeated last block is answered, at least.
+        @param blksize: octets of a block; a shorter block is the last one.
+        @param windowsize: blocks that one ACK acknowledges (RFC 7440).
+        @param first_reply: the datagram that `start` sends: the OACK, or ACK 0 if there is none.
+            None for a client whose request was answered with DATA 1.
+        @param dally: seconds for which a repeated last block is acknowledged again, at least.
         """
         self.state = ReceiverState.RECEIVING
         self.deadline = _NEVER
         self.reply = first_reply or b""
         self.complete = False
-        self._missing = 0  # octets by which the last block is shorter
-        self._full = blksize + wire.HEADER_SIZE
-        #: The header of the next block, where nothing else is going on.
+        self._short_by = 0  # octets by which the last block is shorter than the others
+        self._full_size = blksize + wire.HEADER_SIZE
+        #: The header of the next block on the hot path; None if `_unexpected` must handle it.
         self._expected: bytes | None = None
         self.failure: TFTPError | None = None
         self.peer_error: tuple[int, str] | None = None
@@ -135,36 +136,36 @@ class Receiver:
         self._timing = timing
         self._dally = dally
         self._numbering = Numbering(rollover)
-        self._blocks: list[bytes] = []  # received in order, not yet given to the store
-        self._have = 0  # the last block received in order
-        self._acked = 0  # the last block that an ACK named
-        self._ack_at = windowsize  # the block whose arrival is to be acknowledged
-        self._gap_told = False  # the ACK that tells of the present gap was sent
-        self._gap_at = -_NEVER  # when the last gap was told
-        self._clean = False  # the last ACK was sent once (Karn's rule)
-        self._datagrams = 0  # sent before the peer has answered
+        self._blocks: list[bytes] = []  # received in order, not yet returned by `take`
+        self._received = 0  # the last block received in order
+        self._acked = 0  # the last block that was acknowledged
+        self._ack_at = windowsize  # the block whose arrival triggers the next ACK
+        self._gap_reported = False  # the ACK that reports the present gap was sent
+        self._gap_reported_at = -_NEVER  # when the last gap was reported
+        self._may_measure = False  # the last ACK was sent once: time its answer (Karn's rule)
+        self._unanswered = 0  # sent before the peer has answered
         self._sent_at = 0.0
         self._heard_at = 0.0
         self._measure_at = 0.0
 
     @property
     def octets(self) -> int:
-        """Octets of the file received in order."""
-        return self._have * self._blksize - self._missing
+        """Octets of the file that were received in order."""
+        return self._received * self._blksize - self._short_by
 
     @property
     def ack(self) -> bytes:
-        """The ACK of all that was received in order."""
-        return wire.ack(self._numbering.number(self._have))
+        """The ACK of the last block that was received in order."""
+        return wire.ack(self._numbering.number(self._received))
 
     @property
     def repeats_first_answer(self) -> bool:
-        """Whether what it sends next may pass for the first answer to a request."""
-        return self._have == 0
+        """Whether the next datagram that it sends could be taken for the answer to a request."""
+        return self._received == 0
 
     @property
     def wait(self) -> float:
-        """Seconds to wait for an answer, by the measured round trips."""
+        """The present retransmission timeout in seconds."""
         return self._timing.wait
 
     def start(self, now: float) -> Step:
@@ -173,44 +174,44 @@ class Receiver:
         if not self.reply:
             self._await_block(now)
             return Step.WAIT
-        self._clean = True
+        self._may_measure = True
         return self._send(now)
 
     def repeat(self, now: float) -> Step:
-        """Answer a request that came again: repeat the first reply, if it is still due."""
+        """Handle a repeated request: send the first reply again, unless it was answered."""
         if self.answered:
             self._heard_at = now
             return Step.WAIT
-        if self._datagrams >= UNANSWERED_DATAGRAMS:
+        if self._unanswered >= UNANSWERED_DATAGRAMS:
             return Step.WAIT
         return self._send_again(now)
 
     def receive(self, datagram: bytes | memoryview, now: float) -> Step:
-        """Take a datagram that came from the peer's address and port; its octets are copied."""
-        if datagram[: wire.HEADER_SIZE] == self._expected and len(datagram) == self._full:
+        """Process a datagram from the peer's address and port; its octets are copied."""
+        if datagram[: wire.HEADER_SIZE] == self._expected and len(datagram) == self._full_size:
             # The hot path: the next block.
-            self._have = have = self._have + 1
+            self._received = received = self._received + 1
             self._heard_at = now
             self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
-            if have >= self._ack_at:
+            if received >= self._ack_at:
                 return self._store()
-            self._expected = wire.DATA_HEADERS[(have + 1) & 0xFFFF]
+            self._expected = wire.DATA_HEADERS[(received + 1) & 0xFFFF]
             self.deadline = now + self._timing.wait
             return _WAIT
         return self._unexpected(datagram, now)
 
     def receive_train(self, train: memoryview, size: int, now: float) -> int:
-        """Take datagrams of `size` octets each that came in one piece; return how many.
+        """Process datagrams of `size` octets each from one buffer; return how many were processed.
 
-        Those are taken that are the next blocks in the middle of a window; what follows them is
-        for `receive`. All headers are looked at in one call, and all blocks cut in another: a
-        sixth of the cost of one by one.
+        Only datagrams that are the next blocks in the middle of a window are processed; the caller
+        passes the rest to `receive`. One call parses all headers, and another one all blocks: this
+        costs a sixth of processing them one by one.
         """
-        if self._expected is None or size != self._full:
+        if self._expected is None or size != self._full_size:
             return 0
-        number = (self._have + 1) & 0xFFFF
-        count = min(len(train) // size, self._ack_at - 1 - self._have)
-        count = min(count, 0x10000 - number)  # the header after 65535 is no larger number
+        number = (self._received + 1) & 0xFFFF
+        count = min(len(train) // size, self._ack_at - 1 - self._received)
+        count = min(count, 0x10000 - number)  # after 65535 the headers do not increase
         if not count:
             return 0
         headers, blocks = _layouts(count, self._blksize)
@@ -222,14 +223,14 @@ class Receiver:
                 return 0
             _, blocks = _layouts(count, self._blksize)
         self._blocks += blocks.unpack_from(train)
-        self._have = have = self._have + count
+        self._received = received = self._received + count
         self._heard_at = now
-        self._expected = wire.DATA_HEADERS[(have + 1) & 0xFFFF]
+        self._expected = wire.DATA_HEADERS[(received + 1) & 0xFFFF]
         self.deadline = now + self._timing.wait
         return count
 
     def _unexpected(self, datagram: bytes | memoryview, now: float) -> Step:
-        """Take whatever is not the next block in the middle of a window."""
+        """Process any datagram that is not the next block in the middle of a window."""
         if len(datagram) < wire.HEADER_SIZE or datagram[0]:
             return Step.WAIT
         if datagram[1] != 3:
@@ -237,37 +238,37 @@ class Receiver:
         number = datagram[2] << 8 | datagram[3]
         if self.state is not ReceiverState.RECEIVING:
             return self._receive_late(number, now)
-        ahead = self._numbering.ahead(number, self._have + 1)
+        ahead = self._numbering.ahead(number, self._received + 1)
         if ahead:
             return self._receive_out_of_order(ahead, number, now)
         length = len(datagram) - wire.HEADER_SIZE
         if length > self._blksize:
             return self._fail(
-                IllegalOperation(f"a block has more than the agreed {self._blksize} octets")
+                IllegalOperation(f"a block has more than the negotiated {self._blksize} octets")
             )
         self.answered = True
         self._heard_at = now
-        if self._clean:
-            self._clean = False
+        if self._may_measure:
+            self._may_measure = False
             self._timing.measured(now - self._sent_at)
             self._measure_at = now + MEASURE_INTERVAL
-        elif self._gap_told:
+        elif self._gap_reported:
             self._timing.confirmed(now - self._sent_at)
-        self._have += 1
-        self._gap_told = False
+        self._received += 1
+        self._gap_reported = False
         self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
         if length < self._blksize:
             self.complete = True
-            self._missing = self._blksize - length
+            self._short_by = self._blksize - length
             return self._store()
-        if self._have == self._numbering.limit:
+        if self._received == self._numbering.limit:
             return self._fail(
                 TFTPError("the file needs more than 65,535 blocks: ask for a larger blksize")
             )
-        if self._have >= self._ack_at:
+        if self._received >= self._ack_at:
             return self._store()
         if self._numbering.plain:
-            self._expected = wire.DATA_HEADERS[(self._have + 1) & 0xFFFF]
+            self._expected = wire.DATA_HEADERS[(self._received + 1) & 0xFFFF]
         self._await_block(now)
         return Step.WAIT
 
@@ -281,42 +282,42 @@ class Receiver:
         return octets
 
     def stored(self, now: float) -> Step:
-        """Acknowledge: what `take` gave out is stored, and the file too where it is complete."""
-        repeated = self._acked == self._have
-        self._acked = self._have
-        self._ack_at = self._have + self._windowsize
+        """Acknowledge what `take` returned: it is stored, and a complete file is committed."""
+        repeated = self._acked == self._received
+        self._acked = self._received
+        self._ack_at = self._received + self._windowsize
         self.reply = self.ack
         if self.complete:
             self.state = ReceiverState.DALLYING
             self._sent_at = now
-            self.deadline = now + min(max(self._dally, 2 * self._timing.longest), LONGEST_DALLY)
+            self.deadline = now + min(max(self._dally, 2 * self._timing.longest), MAX_DALLY)
             return Step.SEND
         self.state = ReceiverState.RECEIVING
         if repeated:
             self.retransmissions += 1
-        # After a gap the next block may be the one that was overtaken: no answer to this ACK.
-        plain = not (repeated or self._gap_told)
-        self._clean = plain and now >= self._measure_at
+        # After a gap, the next block may be one that arrives late, and not an answer to this ACK.
+        plain = not (repeated or self._gap_reported)
+        self._may_measure = plain and now >= self._measure_at
         step = self._send(now)
-        if plain and not self._clean and self.answered and self._numbering.plain:
-            self._expected = wire.DATA_HEADERS[(self._have + 1) & 0xFFFF]
+        if plain and not self._may_measure and self.answered and self._numbering.plain:
+            self._expected = wire.DATA_HEADERS[(self._received + 1) & 0xFFFF]
         return step
 
     def expire(self, now: float) -> Step:
-        """Act on the deadline: send the ACK again, give up, or end the dallying."""
+        """Handle the deadline: send the ACK again, give up, or stop dallying."""
         if now < self.deadline:
             return Step.WAIT
         if self.state is ReceiverState.DALLYING:
             return self._end(ReceiverState.DONE)
         if now >= self._heard_at + self._timing.patience or (
-            not self.answered and self._datagrams >= UNANSWERED_DATAGRAMS
+            not self.answered and self._unanswered >= UNANSWERED_DATAGRAMS
         ):
             return self._fail(TransferTimedOut())
         if self.state is ReceiverState.STORING:
             self.deadline = self._heard_at + self._timing.patience
             return Step.WAIT
         self._timing.back_off()
-        if self._acked != self._have:
+        if self._acked != self._received:
             return self._store()
         return self._send_again(now)
 
@@ -326,54 +327,55 @@ class Receiver:
         if self.state is ReceiverState.DALLYING:
             return self._end(ReceiverState.DONE)
         if self.complete:
-            return Step.WAIT  # too late: the file is whole and is being put in its place
+            return Step.WAIT  # too late: the file is complete and is being committed
         self.peer_error = wire.parse_error(datagram)
         return self._end(ReceiverState.FAILED)
 
     def _receive_late(self, number: int, now: float) -> Step:
-        """Take a block that came while storing, or after the last one."""
+        """Process a block that arrives while octets are stored, or after the last block."""
         self._heard_at = now
-        if self.state is ReceiverState.DALLYING and number == self._numbering.number(self._have):
+        last = self._numbering.number(self._received)
+        if self.state is ReceiverState.DALLYING and number == last:
             self.retransmissions += 1
             return Step.SEND
         return Step.WAIT
 
     def _receive_out_of_order(self, ahead: int, number: int, now: float) -> Step:
-        """Tell a gap (a block ahead) from a window that came again (one behind)."""
+        """Process a block that is ahead (after a gap) or behind (of a window sent again)."""
         self._expected = None
         if ahead < self._windowsize:
             self.answered = True
             self._heard_at = now
             self._await_block(now)
-            # A gap so soon after the last one is of the same window, which comes again whole.
-            if self._gap_told or now - self._gap_at < self._timing.least / 2:
+            # A gap so soon after the last one is in the same window, which is sent again whole.
+            if self._gap_reported or now - self._gap_reported_at < self._timing.least / 2:
                 return Step.WAIT
-            self._gap_told = True
-            self._gap_at = now
+            self._gap_reported = True
+            self._gap_reported_at = now
             return self._store()
-        # A block in hand is less than a window behind the newest one.
-        reach = min(self._windowsize, self._have)
-        oldest = self._have - reach + 1
+        # A repeated block is less than a window behind the newest one.
+        reach = min(self._windowsize, self._received)
+        oldest = self._received - reach + 1
         behind = self._numbering.ahead(number, oldest) if reach else 0
         if behind >= reach:
             return Step.WAIT
         block = oldest + behind
         if self._windowsize == 1 or now - self._heard_at >= self._timing.least / 2:
-            # After a pause: the ACK was lost, and the window comes again from this block on. It
-            # ends a window later; waiting for more than that would wait for ever. (Without a
-            # pause it is a block that the network has repeated.)
+            # There was a pause, so the ACK was lost, and the peer sends the window again from this
+            # block on. The window ends `windowsize` blocks later: no block would come after that.
+            # (Without a pause, the network has duplicated the block.)
             self._ack_at = min(self._ack_at, block + self._windowsize - 1)
         self._heard_at = now
         self._await_block(now)
-        if block == self._have and self._have >= self._ack_at:
+        if block == self._received and self._received >= self._ack_at:
             return self._store()
         return Step.WAIT
 
     def _store(self) -> Step:
-        """Hand over what is in hand; the ACK follows in `stored`."""
+        """Ask the session to store the received blocks; `stored` sends the ACK."""
         self._expected = None
         self.state = ReceiverState.STORING
-        # A complete file is put in its place whether or not the peer is still there.
+        # A complete file is committed even if the peer is gone.
         self.deadline = _NEVER if self.complete else self._heard_at + self._timing.patience
         return Step.STORE
 
@@ -381,14 +383,14 @@ class Receiver:
         self.deadline = min(now + self._timing.wait, self._heard_at + self._timing.patience)
 
     def _send_again(self, now: float) -> Step:
-        self._clean = False
+        self._may_measure = False
         self.retransmissions += 1
         return self._send(now)
 
     def _send(self, now: float) -> Step:
         self._sent_at = now
         if not self.answered:
-            self._datagrams += 1
+            self._unanswered += 1
         self._await_block(now)
         return Step.SEND
 

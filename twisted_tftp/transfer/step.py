@@ -1,4 +1,4 @@
-"""Name what a machine wants its session to do next."""
+"""The actions that a machine asks its session to do next."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from enum import Enum
 
 
 class Step(Enum):
-    """What to do after a datagram or a deadline was given to a machine."""
+    """What the session must do after a machine has processed a datagram or a deadline."""
 
     #: Nothing: the machine waits for a datagram or its deadline.
     WAIT = "wait"
-    #: Sender: give `burst` the octets from `offset`, `length` of them, and send what it returns.
+    #: Sender: read `length` octets from `offset`, pass them to `burst`, and send what it returns.
     READ = "read"
-    #: Sender: send the window in `datagrams`; its octets were at hand.
+    #: Sender: send the window in `datagrams`; its octets were already buffered.
     BURST = "burst"
     #: Receiver: store what `take` returns, then call `stored`.
     STORE = "store"
-    #: Send the datagram `reply`.
+    #: Send the datagram in `reply`.
     SEND = "send"
-    #: The machine has ended: see its `state` and `failure`.
+    #: Nothing: the machine has ended; see its `state` and `failure`.
     END = "end"

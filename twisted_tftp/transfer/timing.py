@@ -1,44 +1,46 @@
-"""Decide how long to wait: for an answer before sending again, and for a peer before giving up.
+"""The timeouts of a transfer: when to retransmit, and when to give up a peer.
 
-The wait is the round trip's estimate of RFC 6298 (smoothed round trip plus four times its
-variation), doubled at each retransmission, within a floor and the longest wait. A doubled wait
-stays until a round trip was measured again, so that a load that slows every answer does not
-provoke a storm of retransmissions (RFC 6298 section 5.7).
+The retransmission timeout is that of RFC 6298: the smoothed round-trip time plus four times its
+variation, doubled at each retransmission, and limited by a shortest and a longest wait. A doubled
+timeout stays until a round-trip time is measured again. So a load that slows down every answer
+does not cause a storm of retransmissions (RFC 6298 section 5.7).
 """
 
 from __future__ import annotations
 
-#: Shortest wait in seconds: above the hiccups of a client that runs from firmware.
-FLOOR = 0.02
+#: The shortest retransmission timeout, in seconds: longer than the pauses of firmware clients.
+MIN_WAIT = 0.02
 
-#: Seconds between two measured round trips where they are shorter.
-MEASURE_INTERVAL = FLOOR / 2
+#: The shortest time between two measurements of the round-trip time, in seconds.
+MEASURE_INTERVAL = MIN_WAIT / 2
 
-#: Octets a second that a first window may count on, before its round trip was measured.
+#: The rate that is assumed for the first window, before it is measured, in octets per second.
 FIRST_RATE = 1_250_000
 
-#: A peer that has never answered gets so many datagrams in all: its address may be forged.
+#: The number of datagrams for a peer that has never answered: its address may be forged.
 UNANSWERED_DATAGRAMS = 4
 
 
 class Timing:
-    """Waits of one transfer, in seconds.
+    """The timeouts of one transfer, in seconds.
 
-    @ivar wait: how long to wait for an answer to what is sent now.
-    @ivar least: the shortest round trip; 0 before there was one of a single datagram.
-    @ivar longest: the longest wait.
-    @ivar patience: silence after which a peer is given up.
+    @ivar wait: the present retransmission timeout.
+    @ivar least: the shortest measured round-trip time; 0 until that of a single datagram was
+        measured.
+    @ivar longest: the longest retransmission timeout.
+    @ivar patience: how long a peer may send nothing before it is given up.
     """
 
     __slots__ = ("_adaptive", "_deviation", "_smoothed", "least", "longest", "patience", "wait")
 
     def __init__(self, *, first: float, longest: float, retries: int, adaptive: bool) -> None:
-        """Set up the waits before anything was measured.
+        """Set up the timeouts before anything was measured.
 
-        @param first: the first wait; `longest` where that is shorter.
-        @param longest: the longest wait between two retransmissions, and where not adaptive
-            each wait (RFC 2349).
-        @param retries: the peer is given up after so many times `longest` of silence.
+        @param first: the first retransmission timeout; `longest` if that is shorter.
+        @param longest: the longest retransmission timeout. If not adaptive, every timeout has this
+            value (RFC 2349).
+        @param retries: the peer is given up if it sends nothing for `retries` times `longest`.
+        @param adaptive: whether the timeout follows the measured round-trip times.
         """
         self.wait = min(first, longest) if adaptive else longest
         self.longest = longest
@@ -49,9 +51,9 @@ class Timing:
         self._adaptive = adaptive
 
     def measured(self, round_trip: float, alone: bool = True) -> None:
-        """Take in a round trip of what was sent once (Karn's rule).
+        """Add the round-trip time of something that was sent only once (Karn's rule).
 
-        @param alone: it was a single datagram, and not a window that takes time to send.
+        @param alone: whether it was a single datagram, and not a window, which takes time to send.
         """
         if round_trip < self.least or (alone and not self.least):
             self.least = round_trip
@@ -66,12 +68,12 @@ class Timing:
             self.wait = self._estimate()
 
     def confirmed(self, round_trip: float) -> None:
-        """Take in a round trip from a gap to its answer, where that is likely to be one.
+        """Add the time from reporting a gap to its answer, if it is likely to be a round trip.
 
-        Large windows under loss have a gap nearly each; without this a doubled wait would never
-        be taken back. What comes late may be the work of the peer's own timeout. What comes
-        sooner than ever may be no answer, but a block that was overtaken; or `least` was measured
-        when the peer was slow: so it is approached.
+        With packet loss, nearly every large window has a gap; without these measurements a doubled
+        timeout would never shrink again. A late answer is ignored, because the peer's own timeout
+        may have caused it. An answer that is faster than `least` may be a block that arrived out
+        of order, or `least` was measured while the peer was slow. So `least` moves only half way.
         """
         if self._smoothed and round_trip > max(self._estimate(), self.wait / 2):
             return
@@ -81,19 +83,21 @@ class Timing:
 
     def _estimate(self) -> float:
         wait = self._smoothed + 4 * self._deviation
-        wait = FLOOR if wait < FLOOR else wait
+        wait = MIN_WAIT if wait < MIN_WAIT else wait
         return wait if wait < self.longest else self.longest
 
     def first_flight(self, octets: int) -> None:
-        """Wait longer for the first window than for the small datagram that was measured.
+        """Wait longer for the answer to the first window than for that to the OACK.
 
-        On a slow link the window alone takes many round trips of an OACK; sent again before its
-        answer can come, it would never be measured (Karn's rule).
+        On a slow link, sending the first window takes many round trips of an OACK. If the window
+        were sent again before its answer can come, it would never be measured (Karn's rule).
+
+        @param octets: octets of the file in the first window.
         """
         if self._adaptive:
             self.wait = min(self.wait + octets / FIRST_RATE, self.longest)
 
     def back_off(self) -> None:
-        """Double the wait after a retransmission."""
+        """Double the retransmission timeout after a retransmission."""
         if self._adaptive:
             self.wait = min(2 * self.wait, self.longest)
