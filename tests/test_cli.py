@@ -173,7 +173,7 @@ def test_options_are_what_is_asked_for(daemon: Daemon, tmp_path: Path, options: 
 @pytest.mark.parametrize(
     ("answers", "remark"),
     [
-        ([BLOCK], "the server takes no options"),
+        ([BLOCK], "the server grants no options"),
         (
             [wire.oack([("tsize", "3")]), BLOCK],
             "no blksize, no windowsize",
@@ -227,8 +227,8 @@ def test_server_that_grants_less_is_told_of(
         (["put", HOST, "not-here", "new"], "on this side: No such file"),
         (["get", HOST, "file", "no-folder/x"], "no-folder: no such directory"),
         (["get", HOST, "file", "no-folder/"], "no-folder: no such directory"),
-        (["get", "nobody.invalid", "file"], "is the name right?"),
-        (["get", "a..b", "file"], "is the name right?"),
+        (["get", "nobody.invalid", "file"], "is the host name right?"),
+        (["get", "a..b", "file"], "is the host name right?"),
         (["get", HOST, "file", "/dev/full"], "on this side: No space left on device"),
     ],
 )
@@ -450,7 +450,7 @@ def test_output_that_fails_is_told_in_one_line(daemon: Daemon, tmp_path: Path) -
     done = subprocess.run([*line, "-q", HOST, "file", "-"], stdout=theirs, stderr=subprocess.PIPE)
     os.close(theirs)
     last = done.stderr.decode().splitlines()[-1]
-    assert last == "error: file: on this side: nobody reads the output any more"
+    assert last == "error: file: on this side: the reader of the output has closed it"
 
 
 def test_standard_output_by_name_is_added_to(daemon: Daemon, tmp_path: Path) -> None:

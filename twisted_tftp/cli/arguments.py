@@ -1,4 +1,4 @@
-"""Turn the words of the command line of `txtftp` into checked values."""
+"""Parse and check argument values of the command line of `txtftp`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted_tftp.policy import Range
 
 
 def whole_number(allowed: Range[int]) -> Callable[[str], int]:
-    """Return a function that reads a whole number in a range."""
+    """Return a function that parses a whole number in a range."""
     low, high = allowed.low, allowed.high
 
     def number(text: str) -> int:
@@ -22,12 +22,12 @@ def whole_number(allowed: Range[int]) -> Callable[[str], int]:
     return number
 
 
-#: Reads a UDP port.
+#: Parses a UDP port.
 udp_port = whole_number(Range(1, 65535))
 
 
 def seconds(allowed: Range[float]) -> Callable[[str], float]:
-    """Return a function that reads a number of seconds in a range."""
+    """Return a function that parses a number of seconds in a range."""
     low, high = allowed.low, allowed.high
 
     def number(text: str) -> float:
@@ -43,7 +43,7 @@ def seconds(allowed: Range[float]) -> Callable[[str], float]:
 
 
 def local_address(text: str) -> tuple[str, int]:
-    """Return the address and the port of ADDR, ADDR:PORT or [ADDR]:PORT; port 0 without one."""
+    """Parse ADDR, ADDR:PORT or [ADDR]:PORT into address and port; the default port is 0."""
     bracketed = re.fullmatch(r"\[(.*)\](?::(.*))?", text)
     if bracketed:
         host, port = bracketed[1], bracketed[2]

@@ -1,4 +1,4 @@
-"""Be `txtftp doctor`: options to an examination, its findings to words, JSON or one line."""
+"""The command `txtftp doctor`: its options, and its output as text, JSON or one line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from twisted_tftp.cli.arguments import seconds, udp_port
 from twisted_tftp.policy import TFTP_PORT, Range
 from twisted_tftp.tools.doctor import DEFAULT_TIMEOUT, WATCH, Doctor, Finding, Verdict, worst
 
-#: Seconds that an examination may wait for one answer, or watch.
+#: The allowed values of `--timeout` and `--watch`, in seconds.
 DURATIONS = Range(0.01, 3600)
 
-#: Exit status: as monitoring plugins have it where there is only one line, else 0 or 1.
+#: The exit status and the word of each verdict with `--check`, as for monitoring plugins.
 _NAGIOS = {Verdict.GOOD: (0, "OK"), Verdict.POOR: (1, "WARNING"), Verdict.BAD: (2, "CRITICAL")}
 
 
@@ -22,7 +22,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `txtftp doctor`."""
     add = command.add_argument
     add("host", metavar="HOST")
-    add("file", metavar="FILE", nargs="?", help="a file that is there, best one of over 600 kB")
+    add("file", metavar="FILE", nargs="?", help="an existing file, best one of over 600 kB")
     add("--port", type=udp_port, default=TFTP_PORT, metavar="N", help="request port [%(default)s]")
     add(
         "--timeout",
@@ -42,19 +42,19 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add(
         "--check",
         action="store_true",
-        help="print one line and exit with 0, 1 (warning) or 2 (critical), as monitoring wants",
+        help="for monitoring: print one line, exit with 0, 1 (warning) or 2 (critical)",
     )
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Examine; return the exit status.
+    """Check the server, print the findings, and return the exit status.
 
-    Without `--check` that is 1 where there is a problem; warnings are for people.
+    Without `--check`, the status is 1 if there is a problem; a warning does not change it.
     """
     try:
         server = socket.getaddrinfo(chosen.host, chosen.port, type=socket.SOCK_DGRAM)[0][4]
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", "no name of a host")
+        reason = getattr(error, "strerror", "not a valid host name")
         print(f"error: {chosen.host}: {reason}", file=sys.stderr)
         return 2 if chosen.check else 1
     doctor = Doctor(server, chosen.file, chosen.timeout, chosen.watch)

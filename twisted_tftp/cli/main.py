@@ -1,6 +1,6 @@
-"""Be the command `txtftp`: fetch and store files from a shell.
+"""The command `txtftp`: fetch and store files with TFTP.
 
-Exit status: 0, 1 where a transfer failed, 2 where the command line is wrong.
+Exit status: 0; 1 if a transfer failed; 2 if the command line is wrong; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from twisted_tftp.cli import doctor as doctorcli
 from twisted_tftp.cli import storm as stormcli
 from twisted_tftp.cli.arguments import local_address, seconds, udp_port, whole_number
 from twisted_tftp.cli.progress import show_progress
-from twisted_tftp.cli.storm import INTERRUPTED, LONGEST_STOP
+from twisted_tftp.cli.storm import INTERRUPTED, MAX_STOP_TIME
 from twisted_tftp.client.client import (
     DEFAULT_RETRIES,
     DEFAULT_WINDOWSIZE,
@@ -62,45 +62,51 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.printable import legible
 from twisted_tftp.session.deadlines import use_monotonic_time
 
-#: Seconds at most for which a server may still ask for the last ACK again before the command ends.
-LINGER = 0.2
+#: The longest time for which the command stays to repeat the last ACK, in seconds.
+MAX_DALLY = 0.2
 
-#: Blocks of a window that can be asked for (RFC 7440 section 3).
+#: The window sizes that can be requested, in blocks (RFC 7440 section 3).
 WINDOWSIZES = Range(1, 65535)
 
-#: Transfers at once.
+#: The allowed numbers of simultaneous transfers.
 JOBS = Range(1, 1000)
 
-#: Names of descriptors that are open already: to open the file once more would replace it.
+#: Paths of open descriptors. They are not opened again, because that would truncate the file.
 _OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/([0-9]+))\Z")
+
+#: The descriptors of the standard streams.
 _STANDARD = {"stdout": 1, "stderr": 2}
 
-#: What helps against a failure, where anything does.
+#: The advice if the answers could not be compared.
 _WITHOUT_CHECK = (
-    "does the server answer each request in its own way, or only once? --no-options asks without"
-    " comparing answers"
+    "maybe the server answers only one request, or each request in a different way: --no-options"
+    " sends a request whose answers are not compared"
 )
 
+#: The advice for each failure; the first class that matches counts.
 _ADVICE: list[tuple[type[BaseException], str]] = [
     (PortUnreachable, "is a TFTP server running there? (see --port)"),
     (ServerUnreachable, "is the address right, and the network up?"),
-    (AnswersFromElsewhere, "ask that address if you trust it"),
+    (AnswersFromElsewhere, "use that address if you trust it"),
     (AnswerNotConfirmed, _WITHOUT_CHECK),
     (AnswersContradict, _WITHOUT_CHECK),
     (
         NoAnswer,
-        "is a TFTP server running there, and does every firewall on the way let its answers"
-        " through? They come from another port than the one that was asked",
+        "is a TFTP server running there, and do all firewalls on the path let its answers"
+        " through? The answers come from another port than the request port",
     ),
-    (FileNotFound, "names are relative to the server's root, and case counts"),
+    (
+        FileNotFound,
+        "file names are relative to the server's root, and upper and lower case differ",
+    ),
     (FileAlreadyExists, "the server does not replace files"),
-    (DNSLookupError, "is the name right?"),
+    (DNSLookupError, "is the host name right?"),
 ]
 
 
 @dataclass
 class Job:
-    """One transfer that is asked for."""
+    """One transfer of the command line."""
 
     client: TFTPClient
     remote: str
@@ -110,7 +116,7 @@ class Job:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    if sys.stderr is None:  # closed; what is said must not go into the file on standard output
+    if sys.stderr is None:  # it is closed, and messages must not go to another open file
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     parser = _parser()
     chosen = parser.parse_args(words)
@@ -124,7 +130,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if chosen.command == "storm":
             stormcli.check(chosen)
             return stormcli.run(chosen, reactor)
-        jobs = (_gets if chosen.command == "get" else _puts)(chosen, reactor)
+        jobs = (_get_jobs if chosen.command == "get" else _put_jobs)(chosen, reactor)
         _check_targets(chosen.command, jobs)
     except ValueError as error:
         parser.error(str(error))
@@ -139,7 +145,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="txtftp",
-        description="Fetch from TFTP servers, store there, and load them.",
+        description="Fetch files from TFTP servers, store files there, and test the servers.",
     )
     parser.add_argument("--version", action="version", version=f"txtftp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -165,10 +171,10 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=name)
         command.add_argument("names", nargs="+", metavar="NAME", help=argparse.SUPPRESS)
         _add_options(command)
-    storm = commands.add_parser("storm", help="simulate machines that boot")
+    storm = commands.add_parser("storm", help="load a server with simulated booting machines")
     storm.set_defaults(command="storm")
     stormcli.add_options(storm)
-    doctor = commands.add_parser("doctor", help="examine a server")
+    doctor = commands.add_parser("doctor", help="check a server and give advice")
     doctor.set_defaults(command="doctor")
     doctorcli.add_options(doctor)
     return parser
@@ -181,7 +187,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         "--blksize",
         type=whole_number(BLKSIZE_RANGE),
         metavar="N",
-        help="octets of a block [as many as the MTU takes]",
+        help="octets of a block [the most that fit the MTU]",
     )
     add(
         "--windowsize",
@@ -210,10 +216,20 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         type=local_address,
         default=(None, 0),
         metavar="ADDR[:PORT]",
-        help="send from this address, and port [the address of the route, any port]",
+        help="local address and port [the address of the route, any port]",
     )
-    add("--no-options", action="store_true", help="plain RFC 1350: 512 octets, one by one")
-    add("-j", dest="jobs", type=whole_number(JOBS), metavar="N", help="several files, N at once")
+    add(
+        "--no-options",
+        action="store_true",
+        help="send no options: blocks of 512 octets (RFC 1350)",
+    )
+    add(
+        "-j",
+        dest="jobs",
+        type=whole_number(JOBS),
+        metavar="N",
+        help="transfer several files, N at a time",
+    )
     add("--json", action="store_true", help="print one JSON object for each transfer")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--trace", action="store_true", help="print each packet on standard error")
@@ -251,11 +267,11 @@ def _is_url(name: str) -> bool:
     return name.lower().startswith("tftp://")
 
 
-def _gets(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
+def _get_jobs(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
     first, *rest = chosen.names
     if _is_url(first):
         if chosen.jobs is None and len(rest) > 1:
-            raise ValueError("one URL and one LOCAL, or -j N and URLs")
+            raise ValueError("give one URL and one LOCAL, or -j N and several URLs")
         pairs = [(url, None) for url in chosen.names]
         if chosen.jobs is None:
             pairs = [(first, rest[0] if rest else None)]
@@ -263,25 +279,25 @@ def _gets(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
         for url, local in pairs:
             place = parse_url(url, chosen.port)
             client = _client(chosen, reactor, place.host, place.port, place.mode)
-            jobs.append(_get(reactor, client, place.filename, local))
+            jobs.append(_get_job(reactor, client, place.filename, local))
         return jobs
     if not rest:
-        raise ValueError("a HOST and a FILE, or a URL, are needed")
+        raise ValueError("give a HOST and a FILE, or a URL")
     client = _client(chosen, reactor, first, chosen.port, wire.OCTET)
     if chosen.jobs is not None:
-        return [_get(reactor, client, name, None) for name in rest]
+        return [_get_job(reactor, client, name, None) for name in rest]
     if len(rest) > 2:
-        raise ValueError("one FILE and one LOCAL, or -j N and FILEs")
-    return [_get(reactor, client, rest[0], rest[1] if len(rest) > 1 else None)]
+        raise ValueError("give one FILE and one LOCAL, or -j N and several FILEs")
+    return [_get_job(reactor, client, rest[0], rest[1] if len(rest) > 1 else None)]
 
 
-def _get(reactor: Any, client: TFTPClient, remote: str, local: str | None) -> Job:
+def _get_job(reactor: Any, client: TFTPClient, remote: str, local: str | None) -> Job:
     last = os.path.basename(remote.replace("\\", "/"))
     name = local or last
     if local is not None and os.path.isdir(local):
         name = os.path.join(local, last) if last else ""
     if not name:
-        raise ValueError(f"{remote!r} names no file; give LOCAL")
+        raise ValueError(f"{remote!r} does not end with a file name: give LOCAL")
     folder = os.path.dirname(name)
     if folder and not os.path.isdir(folder):
         raise OSError(errno.ENOENT, "no such directory", folder)
@@ -299,7 +315,7 @@ def _get(reactor: Any, client: TFTPClient, remote: str, local: str | None) -> Jo
 def _descriptor(stream: Any, name: str) -> int:
     """Return the descriptor of a standard stream.
 
-    @raise OSError: it is closed; its number may by now be that of a socket of ours.
+    @raise OSError: the stream is closed. One of our sockets may have its number now.
     """
     if stream is None:
         raise OSError(errno.EBADF, f"standard {name} is closed", "-")
@@ -307,7 +323,7 @@ def _descriptor(stream: Any, name: str) -> int:
 
 
 def _is_special(path: str) -> bool:
-    """Whether a path is a pipe or a device, which is read or written as it stands."""
+    """Return whether a path is a pipe or a device, which is opened and not replaced."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -316,9 +332,9 @@ def _is_special(path: str) -> bool:
 
 
 def _check_targets(command: str, jobs: list[Job]) -> None:
-    """Look whether two jobs would write one file.
+    """Check that no two jobs write the same file.
 
-    @raise ValueError: they would.
+    @raise ValueError: two jobs would write the same file.
     """
     seen: set[object] = set()
     for job in jobs:
@@ -327,30 +343,30 @@ def _check_targets(command: str, jobs: list[Job]) -> None:
             target = os.path.realpath(job.local)
         if target in seen:
             raise ValueError(
-                f"two of the files would be {job.local if command == 'get' else job.remote}"
+                f"two transfers would write {job.local if command == 'get' else job.remote}"
             )
         seen.add(target)
 
 
-def _puts(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
+def _put_jobs(chosen: argparse.Namespace, reactor: Any) -> list[Job]:
     first, *rest = chosen.names
     if rest and _is_url(rest[-1]) and len(rest) == 1:
         place = parse_url(rest[0], chosen.port)
         client = _client(chosen, reactor, place.host, place.port, place.mode)
-        return [_put(reactor, client, first, place.filename)]
+        return [_put_job(reactor, client, first, place.filename)]
     if not rest:
-        raise ValueError("a HOST and a LOCAL file, or a LOCAL file and a URL, are needed")
+        raise ValueError("give a HOST and a LOCAL file, or a LOCAL file and a URL")
     client = _client(chosen, reactor, first, chosen.port, wire.OCTET)
     if chosen.jobs is not None:
-        return [_put(reactor, client, local, None) for local in rest]
+        return [_put_job(reactor, client, local, None) for local in rest]
     if len(rest) > 2:
-        raise ValueError("one LOCAL and one FILE, or -j N and LOCALs")
-    return [_put(reactor, client, rest[0], rest[1] if len(rest) > 1 else None)]
+        raise ValueError("give one LOCAL and one FILE, or -j N and several LOCALs")
+    return [_put_job(reactor, client, rest[0], rest[1] if len(rest) > 1 else None)]
 
 
-def _put(reactor: Any, client: TFTPClient, local: str, remote: str | None) -> Job:
+def _put_job(reactor: Any, client: TFTPClient, local: str, remote: str | None) -> Job:
     if remote is None and local == "-":
-        raise ValueError("standard input needs a FILE, its name on the server")
+        raise ValueError("for standard input, give FILE, the name on the server")
     name = remote or os.path.basename(local)
     source: Any = local
     if local == "-":
@@ -361,7 +377,7 @@ def _put(reactor: Any, client: TFTPClient, local: str, remote: str | None) -> Jo
 
 
 class _Run:
-    """Run jobs, some at a time, and tell how they went."""
+    """The transfers of one command: it runs some at a time, and prints their results."""
 
     def __init__(self, chosen: argparse.Namespace, jobs: list[Job], reactor: Any) -> None:
         self._chosen = chosen
@@ -373,43 +389,43 @@ class _Run:
         self._hide: Callable[[], None] = lambda: None
 
     def run(self) -> int:
-        """Run the reactor until all is done; return the exit status."""
+        """Run the reactor until all transfers have ended; return the exit status."""
         self._reactor.callWhenRunning(self._begin)
         self._reactor.addSystemEventTrigger("before", "shutdown", self._interrupted)
         self._reactor.run()
         return self._status
 
     def _interrupted(self) -> Any:
-        """Give up what still runs, and wait until the servers are told and nothing is left."""
+        """Cancel the running transfers, and wait until servers and local files are dealt with."""
         if not self._left:
             return None
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is stopping already
         self._status = INTERRUPTED
         self._waiting.clear()
         self._hide()
         gone = DeferredList([client.close() for client in self._clients], consumeErrors=True)
-        return gone.addTimeout(LONGEST_STOP, self._reactor).addErrback(lambda _: None)
+        return gone.addTimeout(MAX_STOP_TIME, self._reactor).addErrback(lambda _: None)
 
     def _begin(self) -> None:
         chosen = self._chosen
         if not (chosen.quiet or chosen.json or chosen.trace) and sys.stderr.isatty():
             self._hide = show_progress(self._reactor, self._clients)
         for _ in range(chosen.jobs or 1):
-            self._next()
+            self._start_next()
 
-    def _next(self) -> None:
+    def _start_next(self) -> None:
         if not self._waiting:
             return
         job = self._waiting.pop()
         transfer = maybeDeferred(job.start)
         transfer.addCallbacks(self._done, self._failed, (job,), {}, (job,), {})
-        transfer.addErrback(self._broke)
-        transfer.addBoth(self._one_less)
+        transfer.addErrback(self._unexpected_failure)
+        transfer.addBoth(self._job_ended)
 
     def _done(self, result: TransferResult, job: Job) -> None:
         chosen = self._chosen
         if chosen.json:
-            self._say(
+            self._print_json(
                 {
                     "file": job.remote,
                     "local": job.local,
@@ -422,7 +438,7 @@ class _Run:
             )
         elif not chosen.quiet:
             how = ", ".join([f"{result.rate / 1e6:.1f} MB/s", *_remarks(result)])
-            with suppress(OSError):  # a remark that can't be written fails nothing
+            with suppress(OSError):  # a message that can't be written is no failure
                 print(
                     f"{job.remote}: {result.octets} octets in {result.seconds:.3f} s ({how})",
                     file=sys.stderr,
@@ -435,45 +451,45 @@ class _Run:
         assert failure.value is not None
         text = explain(failure.value, job.client.host, job.client.port)
         if self._chosen.json:
-            self._say({"file": job.remote, "local": job.local, "error": text})
+            self._print_json({"file": job.remote, "local": job.local, "error": text})
         print(f"error: {legible(job.remote)}: {text}", file=sys.stderr)
 
-    def _broke(self, failure: Failure) -> None:
-        """Show a mistake of ours."""
+    def _unexpected_failure(self, failure: Failure) -> None:
+        """Report an unexpected exception of this program."""
         self._status = 1
         if isinstance(failure.value, OSError):
-            print(f"error: standard output: {_local(failure.value)}", file=sys.stderr)
+            print(f"error: standard output: {_os_error_text(failure.value)}", file=sys.stderr)
         else:
             failure.printTraceback(sys.stderr)
 
-    def _say(self, result: dict[str, Any]) -> None:
-        # Standard output may be the file itself.
+    def _print_json(self, result: dict[str, Any]) -> None:
+        # Standard output may be the target of the file.
         file = sys.stderr if self._writes_to_stdout() else sys.stdout
         print(json.dumps(result), file=file, flush=True)
 
     def _writes_to_stdout(self) -> bool:
         return bool(self._chosen.command == "get" and self._chosen.names[-1] == "-")
 
-    def _one_less(self, _: object) -> None:
+    def _job_ended(self, _: object) -> None:
         self._left -= 1
         if self._waiting:
-            self._reactor.callLater(0, self._next)
+            self._reactor.callLater(0, self._start_next)
         elif not self._left:
             self._hide()
             if self._status != INTERRUPTED:
                 self._stop_when_quiet()
 
     def _stop_when_quiet(self) -> None:
-        """Stop once the servers have had time to miss our last ACKs."""
-        linger = min(LINGER, max(client.lingers for client in self._clients))
+        """Stop after a moment in which servers may send a last block again (its ACK was lost)."""
+        linger = min(MAX_DALLY, max(client.lingers for client in self._clients))
         self._reactor.callLater(linger, self._reactor.stop)
 
 
 def _remarks(result: TransferResult) -> Iterator[str]:
-    """Tell what made a transfer slower than it might have been."""
+    """Return remarks about what may have made a transfer slow."""
     asked, granted = result.asked, result.options
     if asked and not granted:
-        yield "the server takes no options"
+        yield "the server grants no options"
     else:
         for name in ("blksize", "windowsize"):
             if asked.get(name) != granted.get(name):
@@ -483,15 +499,15 @@ def _remarks(result: TransferResult) -> Iterator[str]:
         yield f"{result.retransmissions} sent again"
 
 
-def _local(error: OSError) -> str:
-    """Return what the system said about a file or a stream of ours."""
+def _os_error_text(error: OSError) -> str:
+    """Return the text of a system error of a local file or stream."""
     if isinstance(error, BrokenPipeError):
-        return "nobody reads the output any more"
+        return "the reader of the output has closed it"
     return error.strerror or str(error)
 
 
 def explain(error: BaseException, host: str, port: int) -> str:
-    """Return what went wrong, and what may help."""
+    """Return the text of a failure, with advice if there is any."""
     if isinstance(error, OSError) and not isinstance(error, DNSLookupError):
         text = error.strerror or str(error)
     elif isinstance(error, TFTPError):
@@ -500,7 +516,7 @@ def explain(error: BaseException, host: str, port: int) -> str:
         text = str(error) or type(error).__name__
     text = legible(text)
     if isinstance(error.__cause__, OSError):
-        return f"on this side: {_local(error.__cause__)}"
+        return f"on this side: {_os_error_text(error.__cause__)}"
     if isinstance(error, TransferTimedOut):
         text = f"{text} ({host} port {port})"
     of_files = isinstance(error, FileNotFound | AccessViolation | DiskFull | FileAlreadyExists)

@@ -1,4 +1,4 @@
-"""Show on a terminal how transfers go: a bar for each, by `rich` where it is installed."""
+"""Progress bars for running transfers on a terminal, if the package `rich` is installed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.context import TransferStatistics
 from twisted_tftp.protocol.printable import legible
 
-#: Seconds between two looks.
+#: The time between two updates, in seconds.
 INTERVAL = 0.1
 
 
 def show_progress(reactor: Any, clients: list[TFTPClient]) -> Callable[[], None]:
-    """Show the running transfers of `clients`; return what stops it."""
+    """Show the running transfers of `clients`; return a function that hides them."""
     try:
         from rich import progress
     except ImportError:

@@ -1,4 +1,4 @@
-"""Be `txtftp storm`: options to a storm, its report to words, JSON and a plot."""
+"""The command `txtftp storm`: its options, and its report as text, JSON or a plot."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from twisted_tftp.policy import RETRIES_RANGE, TFTP_PORT, TIMEOUT_RANGE, Policy,
 from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.tools.storm import PERCENTILES, Report, Storm, percentiles
 
-#: Exit status after Ctrl-C, as shells have it.
+#: The exit status after Ctrl-C, as shells define it.
 INTERRUPTED = 130
 
-#: Seconds that transfers have to end after Ctrl-C.
-LONGEST_STOP = 2.0
+#: The longest time in which transfers end after Ctrl-C, in seconds.
+MAX_STOP_TIME = 2.0
 
-#: Seconds between two lines of progress.
+#: The time between two lines of progress, in seconds.
 INTERVAL = 1.0
 
-#: Descriptors beside those of the machines.
+#: File descriptors that are needed in addition to one for each machine.
 OTHER_DESCRIPTORS = 100
 
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:/s)?\Z")
@@ -94,7 +94,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add(
         "--plot", metavar="FILE.svg", help="draw the durations and the progress (needs matplotlib)"
     )
-    add("-q", "--quiet", action="store_true", help="no progress")
+    add("-q", "--quiet", action="store_true", help="print no progress")
 
 
 def _rate(text: str) -> float:
@@ -128,20 +128,20 @@ def _profile(text: str) -> list[BootStep]:
 
 
 def check(chosen: argparse.Namespace) -> None:
-    """Look whether what was chosen can be done.
+    """Check the options.
 
-    @raise ValueError: it can't.
+    @raise ValueError: the storm can't run with these options.
     """
     Policy(timeout=chosen.timeout, retries=chosen.retries)
     if chosen.plot:
         try:
-            import matplotlib  # noqa: F401 - better missed now than after the storm
+            import matplotlib  # noqa: F401 - fail now, and not after the storm
         except ImportError:
             raise ValueError("--plot needs matplotlib: pip install 'twisted-tftp[plot]'") from None
 
 
 def run(chosen: argparse.Namespace, reactor: Any) -> int:
-    """Run a storm; return the exit status: 1 if a machine has not booted."""
+    """Run a storm and print its report; return the exit status, 1 if a machine has not booted."""
     raise_descriptor_limit(chosen.clients + OTHER_DESCRIPTORS)
     client = TFTPClient(
         reactor,
@@ -169,8 +169,8 @@ def run(chosen: argparse.Namespace, reactor: Any) -> int:
             return None
         status = INTERRUPTED
         reports.append(storm.so_far())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already
-        return client.close().addTimeout(LONGEST_STOP, reactor).addErrback(lambda _: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is stopping already
+        return client.close().addTimeout(MAX_STOP_TIME, reactor).addErrback(lambda _: None)
 
     def begin() -> None:
         done = storm.start()
@@ -206,7 +206,7 @@ def _tell(storm: Storm) -> None:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Return the report in plain values; times in seconds."""
+    """Return the report as values for JSON, with times in seconds."""
 
     def times(values: list[float]) -> dict[str, float]:
         names = [f"p{each}" if each < 100 else "max" for each in PERCENTILES]
@@ -231,13 +231,13 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def as_text(report: Report) -> str:
-    """Return the report for people."""
+    """Return the report as text."""
     said = as_json(report)
     lines = [
         f"{said['booted']} of {report.machines} machines booted in {report.seconds:.2f} s"
         f" ({said['boots_a_second']:.1f} a second)",
         f"{said['transfers']} files, {report.octets / 1e6:.1f} MB"
-        f" ({said['octets_a_second'] / 1e6:.1f} MB/s), {report.missing} not there,"
+        f" ({said['octets_a_second'] / 1e6:.1f} MB/s), {report.missing} missing,"
         f" {report.retransmissions} datagrams sent again",
     ]
     lines += [f"failed: {count} x {reason}" for reason, count in report.failures.most_common()]
@@ -253,13 +253,13 @@ def as_text(report: Report) -> str:
 
 
 def plot(report: Report, path: str) -> None:
-    """Draw how long boots and files took, and how the storm went on, into an SVG or PNG file."""
+    """Plot the durations of boots and files, and the progress of the storm, as SVG or PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (shares, course) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (shares, progress) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     series = [("boot", [took for _, took in report.boots]), *report.files()]
     for name, took in series:
         if not took:
@@ -267,17 +267,17 @@ def plot(report: Report, path: str) -> None:
         ordered = sorted(took)
         heights = [100 * (rank + 1) / len(ordered) for rank in range(len(ordered))]
         shares.step(ordered, heights, where="post", label=name, lw=2.2 if name == "boot" else 1.2)
-    shares.set(xlabel="seconds", ylabel="% done", title="how long it took", ylim=(0, 102))
+    shares.set(xlabel="seconds", ylabel="% done", title="durations", ylim=(0, 102))
     if report.boots:
         shares.set_xscale("log")
         shares.legend(frameon=False, fontsize=8)
     ends = sorted(at for at, _ in report.boots)
     begins = sorted(at - took for at, took in report.boots)
-    course.step(begins, range(1, len(begins) + 1), where="post", label="switched on")
-    course.step(ends, range(1, len(ends) + 1), where="post", label="booted", lw=2.2)
-    course.set(xlabel="seconds", ylabel="machines", title="the course of the storm")
-    course.legend(frameon=False, fontsize=8)
-    for axes in (shares, course):
+    progress.step(begins, range(1, len(begins) + 1), where="post", label="switched on")
+    progress.step(ends, range(1, len(ends) + 1), where="post", label="booted", lw=2.2)
+    progress.set(xlabel="seconds", ylabel="machines", title="progress of the storm")
+    progress.legend(frameon=False, fontsize=8)
+    for axes in (shares, progress):
         axes.grid(color="#eeeeee")
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
