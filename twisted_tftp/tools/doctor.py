@@ -222,7 +222,7 @@ class Doctor:
             return Finding(
                 "answers",
                 Verdict.GOOD,
-                f"{where}: from the request port itself (single port), which works through NAT",
+                f"{where}: the request port itself answers (single port), which works through NAT",
             )
         return Finding("answers", Verdict.GOOD, where)
 
