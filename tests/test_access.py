@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from twisted_tftp.server import access
-from twisted_tftp.server.access import Askers, Networks, RateLimit, parse_address, source_prefix
+from twisted_tftp.server.access import Networks, RateLimit, parse_address, source_prefix
 from twisted_tftp.server.drop_log import Drops
 
 
@@ -91,16 +91,16 @@ def test_sources_are_addresses_and_halves_of_addresses() -> None:
 def test_rate_is_held_for_each_source() -> None:
     """So many at once, and as many a second after that."""
     limit = RateLimit(3.0)
-    assert [limit.takes("a", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
-    assert limit.takes("b", 0.0)
-    assert [limit.takes("a", 0.34) for _ in range(2)] == [True, False]
-    assert [limit.takes("a", 10.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [limit.take_token("a", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert limit.take_token("b", 0.0)
+    assert [limit.take_token("a", 0.34) for _ in range(2)] == [True, False]
+    assert [limit.take_token("a", 10.0) for _ in range(5)] == [True] * 3 + [False] * 2
 
 
 def test_rate_below_one_is_one_at_a_time() -> None:
     """After the seconds that it takes."""
     limit = RateLimit(0.5)
-    assert [limit.takes("a", at) for at in (0.0, 1.0, 1.9, 2.1, 4.0, 4.2)] == [
+    assert [limit.take_token("a", at) for at in (0.0, 1.0, 1.9, 2.1, 4.0, 4.2)] == [
         *(True, False, False),
         *(True, False, True),
     ]
@@ -120,7 +120,7 @@ def test_buckets_that_are_forgotten_were_full(asked: list[tuple[int, str]], rate
         tokens, at = buckets[source]
         tokens = min(capacity, tokens + (now - at) * rate)
         allowed = tokens >= 1
-        assert limit.takes(source, now) is allowed
+        assert limit.take_token(source, now) is allowed
         buckets[source] = (tokens - allowed, now)
 
 
@@ -129,33 +129,12 @@ def test_flood_of_forged_addresses_fills_no_memory(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(access, "MOST_BUCKETS", 1000)
     limit, chance = RateLimit(1.0), random.Random(1)
     for number in range(20_000):
-        limit.takes(str(chance.random()), number * 1e-4)
+        limit.take_token(str(chance.random()), number * 1e-4)
         assert len(limit) <= 1000
-    assert limit.takes("a", 10.0)
+    assert limit.take_token("a", 10.0)
     for number in range(400):
-        limit.takes(str(number), 10.0)
-    assert not limit.takes("a", 10.0)
-
-
-@pytest.mark.parametrize("start", [0.0, 250.0, 1e6])
-def test_who_asks_again_is_known_for_a_while(start: float) -> None:
-    """However long the clock has run; and to ask makes one known anew."""
-    askers = Askers()
-    waits = [0.0, 0.0, 1.0, access.LATELY, access.LATELY + 1, 300.0, 1.0]
-    now, again = start, []
-    for wait in waits:
-        now += wait
-        again.append(askers.again("192.0.2.1", now))
-    assert again == [False, True, True, True, False, False, True]
-
-
-def test_flood_makes_few_hosts_known_and_takes_no_more_memory() -> None:
-    """Of 100,000 that ask once, nearly none seem to ask again, and nobody is forgotten."""
-    askers, chance = Askers(), random.Random(1)
-    askers.again("192.0.2.1", 0.0)
-    known = sum(askers.again(str(chance.random()), number * 5e-5) for number in range(100_000))
-    assert known < 3000
-    assert askers.again("192.0.2.1", 5.0)
+        limit.take_token(str(number), 10.0)
+    assert not limit.take_token("a", 10.0)
 
 
 def test_drops_are_told_once_a_minute() -> None:

@@ -771,7 +771,7 @@ def test_server_without_an_xid_is_asked_twice_once(host: Host) -> None:
     assert not select.select([host.request], [], [], 0)[0]
 
 
-def test_error_that_is_hardly_the_answer_is_believed_the_second_time(host: Host) -> None:
+def test_error_that_is_hardly_the_answer_is_believed_from_another_port(host: Host) -> None:
     """It may be the answer to a malformed request of the port's last owner."""
     sink = io.BytesIO()
     client = host.client()
@@ -783,10 +783,28 @@ def test_error_that_is_hardly_the_answer_is_believed_the_second_time(host: Host)
     outcome(host.reactor, fetching)
     assert sink.getvalue() == b"true"
     fetching = client.get("want", sink)
-    for _ in range(2):
-        host.open().sendto(error(4), host.asked()[0])
+    peers = []
+    for _ in range(4):
+        peers.append(host.asked()[0])
+        host.open().sendto(error(4), peers[-1])
     with pytest.raises(IllegalOperation):
         outcome(host.reactor, fetching)
+    assert len(set(peers)) == 2
+
+
+def test_errors_to_a_port_whose_last_owner_has_sent_nonsense_are_not_believed(host: Host) -> None:
+    """There may be several of them; another port is asked from then."""
+    sink = io.BytesIO()
+    fetching = host.client().get("want", sink)
+    peer, _ = host.asked()
+    for _ in range(5):
+        host.open().sendto(error(4), peer)
+    host.asked()
+    again, xid = host.asked()
+    assert again[1] != peer[1]
+    host.serve(again, xid, b"true")
+    outcome(host.reactor, fetching)
+    assert sink.getvalue() == b"true"
 
 
 def test_transfer_in_doubt_can_be_cancelled(host: Host) -> None:

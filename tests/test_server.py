@@ -14,12 +14,13 @@ from twisted.logger import globalLogPublisher
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
 from twisted_tftp.errors import AccessViolation, TFTPError
-from twisted_tftp.net.request_port import MAX_REQUEST
+from twisted_tftp.net.request_port import MAX_REQUEST, RequestPort
 from twisted_tftp.policy import Policy, Retransmit
 from twisted_tftp.protocol import options as options_module
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
-from twisted_tftp.server import protocol as server_module
+from twisted_tftp.server import admission as admission_module
+from twisted_tftp.server.flood_defence import FloodDefence
 from twisted_tftp.server.protocol import Session, TFTPServer
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
@@ -169,10 +170,10 @@ def test_new_request_ends_what_its_port_has_not_answered(slow: bool) -> None:
 @pytest.mark.parametrize("other", [LOCAL, ("192.0.2.70", 69)])
 @pytest.mark.parametrize("options", [{}, {"tsize": "0"}])
 def test_port_has_one_unanswered_transfer_whatever_it_asks(
-    monkeypatch: pytest.MonkeyPatch, single_port: bool, other: Any, options: dict[str, str]
+    single_port: bool, other: Any, options: dict[str, str]
 ) -> None:
     """A client that pipelines requests gets the last one; nobody is told of the others."""
-    net, _ = single_port_network(monkeypatch) if single_port else (network(), None)
+    net, _ = single_port_network() if single_port else (network(), None)
     requests = [rrq(b"f", **options), wrq(b"new", **options), rrq(b"f", timeout="9")]
     for number, request in enumerate([*requests, rrq(b"small", **options)]):
         net.server.received(request, PEER, other if number % 2 else LOCAL)
@@ -557,7 +558,7 @@ def test_build_session_is_where_a_subclass_steps_in() -> None:
     assert [session.context.filename for session in built] == [b"f"]
 
 
-class SharedPort:
+class SharedPort(RequestPort):
     """Stands in for a request port from which all answers are sent."""
 
     def __init__(self) -> None:
@@ -573,17 +574,16 @@ class SharedPort:
         return False
 
 
-def single_port_network(monkeypatch: pytest.MonkeyPatch) -> tuple[MemoryNetwork, SharedPort]:
-    monkeypatch.setattr("twisted_tftp.server.protocol.RequestPort", SharedPort)
+def single_port_network() -> tuple[MemoryNetwork, SharedPort]:
     net = network(single_port=True)
     port = SharedPort()
-    net.server.makeConnection(port)  # type: ignore[arg-type]
+    net.server.makeConnection(port)
     return net, port
 
 
-def test_single_port_answers_from_the_request_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_port_answers_from_the_request_port() -> None:
     """Packets are told apart by their peer, and each answer leaves from where it was asked."""
-    net, port = single_port_network(monkeypatch)
+    net, port = single_port_network()
     other = ("192.0.2.2", 4000)
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(), other, LOCAL)
@@ -621,7 +621,9 @@ def test_in_a_flood_who_asks_again_is_served() -> None:
     net.links[-1].deliver(wire.ack(1))
     net.clock.advance(30)
     assert net.server.transfers.running == 0
-    assert net.server.transfers.unanswered(net.clock.seconds(), 0, 1.0) == 0
+    unanswered = net.server.transfers.unanswered
+    assert not unanswered.new
+    assert not unanswered.silent
     net.server.received(rrq(), ("192.0.2.9", 4000), LOCAL)
     assert len(net.links) == served + 2
 
@@ -632,9 +634,11 @@ def test_storm_of_those_who_answer_is_no_flood(late: bool) -> None:
     net = network(max_transfers=2000)
     links = crowd(net, 250)
     if late:
+        unanswered = net.server.transfers.unanswered
+        defence = FloodDefence(net.server.policy, unanswered, Session.catch_up)
         for _ in range(250):
-            net.server.transfers.unanswered(net.clock.seconds(), 200, 1.0)
-        assert net.server.transfers.unanswered(net.clock.seconds(), 250, 1.0) == 250
+            defence.review(net.clock.seconds())
+        assert len(unanswered.silent) == 250
     for link in links:
         link.deliver(wire.ack(1))
     # No more than a few are dropped before it is seen that they have answered.
@@ -724,29 +728,27 @@ def test_who_asks_again_in_a_flood_still_has_its_rate() -> None:
 
 
 @pytest.mark.parametrize("port", [69, 6969])
-def test_single_port_serves_no_other_server(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_port_serves_no_other_server(port: int) -> None:
     """A request from a server's port is forged; what we answer, that server could answer."""
-    net, shared = single_port_network(monkeypatch)
+    net, shared = single_port_network()
     for request in (rrq(), wrq()):
         net.server.received(request, ("192.0.2.2", port), ("192.0.2.69", 6969))
     assert shared.sent == []
     assert net.server.counters.ignored == 2
 
 
-def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening() -> None:
     """Before the first answer nothing can be an answer to it."""
-    net, port = single_port_network(monkeypatch)
+    net, port = single_port_network()
     net.server.backend = type("Never", (), {"open_reader": lambda *_: Deferred()})()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(wire.ack(0), PEER, LOCAL)
     assert port.sent == []
 
 
-def test_single_port_gives_a_peer_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_port_gives_a_peer_one_transfer() -> None:
     """A new request of the same peer ends its old transfer, quietly."""
-    net, port = single_port_network(monkeypatch)
+    net, port = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(b"small"), PEER, LOCAL)
     net.server.received(wire.ack(1), PEER, LOCAL)
@@ -754,20 +756,18 @@ def test_single_port_gives_a_peer_one_transfer(monkeypatch: pytest.MonkeyPatch) 
     assert len(port.sent) == 2
 
 
-def test_single_port_ends_an_answered_transfer_for_a_new_request(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_single_port_ends_an_answered_transfer_for_a_new_request() -> None:
     """The packets of the two could not be told apart."""
-    net, _ = single_port_network(monkeypatch)
+    net, _ = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(wire.ack(1), PEER, LOCAL)
     net.server.received(rrq(b"small"), PEER, LOCAL)
     assert net.recorder.outcomes == [Outcome.CANCELLED]
 
 
-def test_single_port_hears_of_closed_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_port_hears_of_closed_ports() -> None:
     """A refusal is that of the peer and of the address that it was answered from."""
-    net, port = single_port_network(monkeypatch)
+    net, port = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     for peer, local in ((PEER, ("192.0.2.70", 69)), (("192.0.2.1", 4001), LOCAL)) * 2:
         net.server.refused(peer, local)
@@ -778,11 +778,9 @@ def test_single_port_hears_of_closed_ports(monkeypatch: pytest.MonkeyPatch) -> N
     assert net.recorder.outcomes == [Outcome.UNREACHABLE]
 
 
-def test_single_port_does_not_end_a_transfer_for_a_damaged_packet(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_single_port_does_not_end_a_transfer_for_a_damaged_packet() -> None:
     """An ACK whose opcode became that of a request is no request; a stranger's is answered."""
-    net, port = single_port_network(monkeypatch)
+    net, port = single_port_network()
     net.server.received(rrq(b"small"), PEER, LOCAL)
     net.server.received(b"\0\1\0\1", PEER, LOCAL)
     net.server.received(wire.ack(1), PEER, LOCAL)
@@ -851,24 +849,22 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
 
 def test_long_requests_are_not_remembered() -> None:
     """What the network sends must not fill the memory: requests of firmware are short."""
-    for cache in (server_module._remembered, options_module._negotiate_cached):
+    for cache in (admission_module._remembered, options_module._negotiate_cached):
         cache.cache_clear()
     net = network(MemoryBackend({"small": b"x"}))
     packed = b"".join(b"%d\0%d\0" % (number, number) for number in range(100, 1000))
     for number in range(50):
         net.server.received(rrq() + packed + b"n\0%d\0" % number, ("192.0.2.1", number + 1), LOCAL)
-    assert server_module._remembered.cache_info().currsize == 0
+    assert admission_module._remembered.cache_info().currsize == 0
     assert options_module._negotiate_cached.cache_info().currsize == 0
     net.server.received(rrq(), ("192.0.2.1", 100), LOCAL)
     net.server.received(rrq(), ("192.0.2.1", 101), LOCAL)
-    assert server_module._remembered.cache_info().hits == 1
+    assert admission_module._remembered.cache_info().hits == 1
 
 
-def test_requests_are_cut_at_the_same_length_in_each_mode(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_requests_are_cut_at_the_same_length_in_each_mode() -> None:
     """The shared port reads datagrams of any length, but no request has so many options."""
-    net, _ = single_port_network(monkeypatch)
+    net, _ = single_port_network()
     net.server.received(rrq() + b"x\0y\0" * 16000, PEER, LOCAL)
     running = net.server.transfers.find((PEER, LOCAL))
     assert running is not None

@@ -32,7 +32,7 @@ def network(backend: Any = None, **policy: Any) -> MemoryNetwork:
 @pytest.fixture
 def no_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each window be read by itself."""
-    monkeypatch.setattr("twisted_tftp.server.protocol.READ_AHEAD", 0)
+    monkeypatch.setattr("twisted_tftp.server.protocol.MAX_READ_AHEAD", 0)
 
 
 def error_of(link: MemoryLink) -> tuple[int, str]:

@@ -119,7 +119,7 @@ class Network(MemoryNetwork):
         self._delay = delay
         self._moments = 0
         if policy.single_port:
-            self.server.transport = SharedPort(self)
+            self.server.makeConnection(SharedPort(self))
 
     def send(self, source: Address, destination: Address, datagram: bytes) -> None:
         """Carry a datagram; what reaches no socket is lost."""
@@ -163,6 +163,9 @@ class SharedPort(RequestPort):
 
     def send(self, datagram: Buffer, peer: Address, local: Address | None) -> None:
         self._network.send(SERVER, peer, bytes(datagram))
+
+    def share(self) -> None:
+        """Do nothing: there is no socket."""
 
     def room(self) -> int:
         return 1 << 20

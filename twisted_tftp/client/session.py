@@ -33,7 +33,7 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID, Grant, accept
 from twisted_tftp.session.base import ReadSession, Session, WriteSession
 from twisted_tftp.session.deadlines import Alarm
-from twisted_tftp.transfer.asker import Asker
+from twisted_tftp.transfer.asker import UNLIKELY_ERRORS, Asker
 from twisted_tftp.transfer.first_answer import (
     IN_DOUBT,
     FirstAnswer,
@@ -201,11 +201,22 @@ class Exchange(Session):
             if step is Step.END and machine.answer is not None:
                 self._accept_answer(machine, machine.answer, now)
                 return
+            if machine.peer_error is not None and self._may_be_stale(machine.peer_error[0]):
+                self._ask_elsewhere(from_wire(*machine.peer_error))
+                return
             if step is Step.SEND and machine.retransmissions and self._link.is_unbound:
                 self._bind_to_route()
             if isinstance(machine.failure, NoAnswer):
                 self._known_server.xid = XidSupport.UNKNOWN
         super()._perform(step, now)
+
+    def _may_be_stale(self, code: int) -> bool:
+        """Whether an ERROR is hardly the answer to this request, and another port can be asked.
+
+        A port whose last owner has sent nonsense may be sent several.
+        """
+        is_first = self._ports_used == 1 and self._surroundings.open_link is not None
+        return is_first and code in UNLIKELY_ERRORS
 
     def _bind_to_route(self) -> None:
         """Continue with another socket, if there is a route to the server now."""
@@ -427,7 +438,8 @@ class Exchange(Session):
             f"{self.context.path}: {reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
         )
-        self._link.send((wire.error(reason),))
+        if self._link.locked:
+            self._link.send((wire.error(reason),))
         self._change_link(link)
         self._ports_used += 1
         self.statistics.granted = ()

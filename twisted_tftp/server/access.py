@@ -1,12 +1,13 @@
-"""Decide who may ask for transfers: from which networks, how often, and how many at once."""
+"""Decide who may ask for transfers: from which networks, and how often."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 
 from twisted_tftp.policy import Network, Policy
+from twisted_tftp.server.flood_defence import RecentHosts
 
 #: Answers about addresses that are remembered; they are the same for ever.
 REMEMBERED = 4096
@@ -14,10 +15,6 @@ REMEMBERED = 4096
 #: Buckets at most: a flood from forged addresses must not fill the memory. Each takes about 200
 #: octets.
 MOST_BUCKETS = 65536
-
-#: Octets in which it is noted who has asked, and for how many seconds: firmware asks again after
-#: one to ten.
-SLOTS, LATELY = 1 << 23, 15
 
 
 class Networks:
@@ -93,8 +90,8 @@ class RateLimit:
         """How many buckets there are."""
         return len(self._recent) + len(self._older)
 
-    def takes(self, source: str, now: float) -> bool:
-        """Return whether `source` may ask at `now`, and count it if so."""
+    def take_token(self, source: str, now: float) -> bool:
+        """Take a token of `source` at `now`; return whether there was one."""
         if now >= self._period_ends or len(self._recent) >= MOST_BUCKETS // 2:
             self._older, self._recent = self._recent, {}
             self._period_ends = now + self.period
@@ -106,39 +103,22 @@ class RateLimit:
         return allowed
 
 
-class Askers:
-    """Who has asked lately, as far as some octets can tell; a flood makes them no more.
+class Access:
+    """Who may ask, by a policy; what all request ports of a server share.
 
-    Each host has one of `SLOTS` slots, with the second in which it was last asked from there. A
-    slot is chosen by a hash that nobody else can foresee, so few hosts of a flood share one.
+    @ivar limits_hosts: whether there are hosts that may not ask.
+    @ivar limits_rate: whether a host may ask only so often.
+    @ivar recent_hosts: who has asked lately, while there is a flood.
     """
 
-    def __init__(self) -> None:
-        self._seconds = bytearray()  # modulo 255, and 0 for never
-
-    def again(self, host: str, now: float) -> bool:
-        """Return whether `host` has asked in the last `LATELY` seconds, and note that it asks."""
-        if not self._seconds:
-            self._seconds = bytearray(SLOTS)
-        slot, second = hash(host) % SLOTS, int(now) % 255 + 1
-        before, self._seconds[slot] = self._seconds[slot], second
-        return before > 0 and (second - before) % 255 <= LATELY
-
-
-class Access:
-    """Who may ask, by a policy; what all request ports of a server share."""
-
-    def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, policy: Policy) -> None:
+        self.limits_hosts = bool(policy.allow or policy.deny)
+        self.limits_rate = policy.rate is not None
         self.allows = Networks(policy.allow, policy.deny).allows
         self.may_write = Networks(policy.allow_write).allows
+        self.recent_hosts = RecentHosts()
         self._rate = RateLimit(policy.rate) if policy.rate is not None else None
-        self._askers = Askers()
 
-    def takes(self, host: str) -> bool:
-        """Return whether `host` may ask for one more transfer now, and count it if so."""
-        return self._rate is None or self._rate.takes(source_prefix(host), self._clock())
-
-    def asks_again(self, host: str) -> bool:
-        """Return whether `host` has been here lately, and note that it was now."""
-        return self._askers.again(host, self._clock())
+    def take_token(self, host: str, now: float) -> bool:
+        """Count a request of `host`; return whether it may ask for one more transfer now."""
+        return self._rate is None or self._rate.take_token(source_prefix(host), now)

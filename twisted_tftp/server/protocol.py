@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,85 +18,44 @@ from twisted.logger import Logger
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.link_opener import LinkOpener
-from twisted_tftp.net.request_port import MAX_REQUEST, RequestPort, SharedLink
+from twisted_tftp.net.request_port import MAX_REQUEST
 from twisted_tftp.net.udp import Link, SocketAddress, endpoint
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import announced_size
 from twisted_tftp.server.access import Access
+from twisted_tftp.server.admission import (
+    MALFORMED,
+    NOT_A_REQUEST,
+    Admission,
+    Arrival,
+    Counters,
+    Verdict,
+    no_socket,
+    parse_request,
+)
 from twisted_tftp.server.drop_log import Drops
+from twisted_tftp.server.port_mode import choose_port_mode
 from twisted_tftp.server.transfer_log import TransferLog
 from twisted_tftp.server.transfers import Transfers
 from twisted_tftp.session.base import ReadSession, Session, Wiring, WriteSession
 from twisted_tftp.session.deadlines import Alarms
 
-#: Where servers are asked, which no client asks from (RFC 1350 section 4).
-TFTP_PORT = 69
+#: Octets that a read keeps at hand at most.
+MAX_READ_AHEAD = 64 * 1024
 
-#: Peers at least that do not answer in a flood of requests from forged addresses.
-MANY = 100
+#: Octets that all reads together keep at hand: with very many transfers each of them reads its
+#: blocks one by one.
+MAX_TOTAL_READ_AHEAD = 16 * 1024 * 1024
 
-#: Seconds in which the same request from the same address and port is a repeated one.
-YOUNG = 1.0
+#: Of the first octets of a request: which way the file is to go.
+_DIRECTIONS = {b"\0\1": Direction.READ, b"\0\2": Direction.WRITE}
 
-#: Octets that a read keeps at hand at most, and all reads together: with very many transfers each
-#: of them reads its blocks one by one.
-READ_AHEAD, READ_AHEAD_IN_ALL = 64 * 1024, 16 * 1024 * 1024
+# A member of an Enum takes twenty times as long to look up.
+_READ = Direction.READ
 
-
-#: Machines that boot ask for the same again and again. Requests up to so many octets are
-#: remembered, as all that firmware sends are: longer ones could hold thousands of options.
-MEMORABLE = 128
-_remembered = lru_cache(maxsize=1024)(wire.parse_request)
-
-#: Of the first octets of a request: whether it is to read.
-_READING = {b"\0\1": True, b"\0\2": False}
-
-
-def _parse(datagram: bytes) -> wire.Request:
-    """Return what a request says.
-
-    @raise TFTPError: it is malformed.
-    """
-    return (_remembered if len(datagram) <= MEMORABLE else wire.parse_request)(datagram)
-
-
-def _is_request(datagram: bytes) -> bool:
-    """Whether `datagram` is a request, and not a damaged packet of a transfer."""
-    try:
-        _parse(datagram)
-    except TFTPError:
-        return False
-    return True
-
-
-@dataclass
-class Counters:
-    """What the request port did not answer.
-
-    @ivar ignored: packets that are no client's request.
-    @ivar repeated: requests that came again.
-    @ivar replaced: transfers that ended unanswered, since their peer's port asked for something
-        else.
-    @ivar shed: requests dropped because too many transfers ran, or no socket was left.
-    @ivar unproven: requests dropped because many peers did not answer, and this one asked once.
-    @ivar displaced: transfers that nobody had answered and that gave way to a request.
-    @ivar malformed: requests answered with ERROR 4.
-    @ivar denied: requests from addresses that may not ask.
-    @ivar limited: requests above `rate`.
-    @ivar crowded: requests above `max-per-client`.
-    """
-
-    ignored: int = 0
-    repeated: int = 0
-    replaced: int = 0
-    shed: int = 0
-    unproven: int = 0
-    displaced: int = 0
-    malformed: int = 0
-    denied: int = 0
-    limited: int = 0
-    crowded: int = 0
+# A server has few addresses of its own.
+_own_endpoint = lru_cache(maxsize=64)(endpoint)
 
 
 class TFTPServer(DatagramProtocol):
@@ -106,7 +64,7 @@ class TFTPServer(DatagramProtocol):
     Several ports (addresses) of one server share its `transfers` and `opener`.
 
     @ivar counters: what was not answered.
-    @ivar accepting: whether new requests are taken.
+    @ivar admission: the checks of each request.
     """
 
     noisy = False
@@ -144,14 +102,21 @@ class TFTPServer(DatagramProtocol):
         self.reactor = reactor
         self.clock = clock
         self.counters = Counters()
-        self.accepting = True
         self.transfers = Transfers() if transfers is None else transfers
         if policy is None:
             policy = Policy()
         if opener is None:
             opener = LinkOpener(reactor, policy.port_range, clock)
         self.opener = opener
-        self._access = Access(policy, clock) if access is None else access
+        access = Access(policy) if access is None else access
+        self._port_mode = choose_port_mode(policy, opener, self.transfers)
+        self.admission = Admission(
+            policy,
+            transfers=self.transfers,
+            access=access,
+            port_mode=self._port_mode,
+            counters=self.counters,
+        )
         self._owns_drops = drops is None
         self._drops = Drops(reactor) if drops is None else drops
         self._wiring = Wiring(
@@ -163,9 +128,18 @@ class TFTPServer(DatagramProtocol):
             on_scarcity=opener.close_idle,
             on_finished=self.transfers.finished,
             on_ended=self.transfers.remove,
-            may_write=self._access.may_write,
+            may_write=access.may_write,
             windows=self.transfers.windows,
         )
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new requests are taken."""
+        return self.admission.accepting
+
+    @accepting.setter
+    def accepting(self, accepting: bool) -> None:
+        self.admission.accepting = accepting
 
     @property
     def backend(self) -> Any:
@@ -199,10 +173,7 @@ class TFTPServer(DatagramProtocol):
 
         @raise TypeError: all transfers are to answer from a port that is no L{RequestPort}.
         """
-        if self.policy.single_port:
-            if not isinstance(self.transport, RequestPort):
-                raise TypeError("single-port needs a port of twisted_tftp.net.request_port.listen")
-            self.transport.share()
+        self._port_mode.start(self.transport)
 
     def stopProtocol(self) -> None:
         """Tell what was dropped, where nobody else does."""
@@ -215,63 +186,31 @@ class TFTPServer(DatagramProtocol):
         @param peer: the socket address that it came from.
         @param local: the socket address that it reached, or None.
         """
-        reading = _READING.get(datagram[:2])
-        if reading is None:
-            running = self.transfers.find((peer, local)) if self.policy.single_port else None
-            if running is not None:
-                running.receive(datagram, self.clock())
+        direction = _DIRECTIONS.get(datagram[:2])
+        if direction is None:
+            owner = self._port_mode.owner((peer, local))
+            if owner is not None:
+                owner.receive(datagram, self.clock())
             else:
-                self._drop("ignored", "it is no request", peer)
+                self._drop(NOT_A_REQUEST, peer)
             return
-        if self.policy.single_port and local is not None and peer[1] in (TFTP_PORT, local[1]):
-            # Another server's port, forged: two servers would take each other for clients.
-            self._drop("ignored", "it is from a server's port", peer)
-            return
-        if not self.accepting:
-            return
-        if not self._access.allows(peer[0]):
-            self._drop("denied", "the address is denied", peer)
-            return
-        datagram = datagram[:MAX_REQUEST]  # the shared port of single-port reads longer ones
-        transfers = self.transfers
-        if transfers.overtaken.has((peer, local), datagram, self.clock()):
-            self.counters.repeated += 1
-            return
-        earlier = transfers.of_peer(peer)
-        if earlier:
-            if self._is_repeated(earlier, datagram, local):
-                self.counters.repeated += 1
-                return
-            if _is_request(datagram):
-                # Before the request is admitted or not: it shows that the port has a new owner,
-                # who would take what the earlier transfers repeat for the answer.
-                self._replace(earlier)
-        if (
-            transfers.running > MANY
-            and self._is_flooded()
-            and not self._access.asks_again(peer[0])
-        ):
-            self._drop("unproven", "many peers don't answer, and this one asked once", peer)
-            return
-        if not self._access.takes(peer[0]):
-            self._drop("limited", "rate is reached", peer)
-            return
-        most = self.policy.max_per_client
-        if most is not None and transfers.of(endpoint(peer).host) >= most:
-            self._drop("crowded", "max-per-client is reached", peer)
-            return
-        if transfers.running >= self.policy.max_transfers:
-            self.counters.displaced += transfers.make_room(self.clock())
-            if transfers.running >= self.policy.max_transfers:
-                self._drop("shed", "max-transfers is reached", peer)
-                return
-        try:
-            link = self._open_link(peer, local, reading)
-        except OSError as error:
-            self._drop("shed", f"no socket for a transfer: {error.strerror}", peer)
+        # The request port reads longer ones where it is the port of transfers too.
+        datagram = datagram[:MAX_REQUEST]
+        arrival = Arrival(datagram, peer, local, direction, self.clock())
+        verdict = self.admission.admit(arrival)
+        if verdict is not None:
+            self._drop(verdict, peer)
             return
         try:
-            self._begin(datagram, peer, local, link)
+            request = parse_request(datagram)
+        except TFTPError as failure:
+            self._answer_malformed(arrival, failure)
+            return
+        link = self._open_link(arrival)
+        if link is None:
+            return
+        try:
+            self._begin(arrival, request, link)
         except BaseException:
             link.close()
             raise
@@ -287,112 +226,63 @@ class TFTPServer(DatagramProtocol):
 
         @param wiring: what every `Session` takes; pass it on.
         """
-        kind = ReadSession if context.direction is Direction.READ else WriteSession
+        kind = ReadSession if context.direction is _READ else WriteSession
         return kind(context, **wiring)
 
-    def _begin(
-        self,
-        datagram: bytes,
-        peer: SocketAddress,
-        local: SocketAddress | None,
-        link: Link,
-    ) -> None:
-        """Start a session, or say why not."""
-        running = self.transfers.find((peer, local)) if self.policy.single_port else None
+    def _open_link(self, arrival: Arrival) -> Link | None:
+        """Return the link of a transfer, or None where the request is dropped for want of one."""
         try:
-            request = _parse(datagram)
-        except TFTPError as failure:
-            self._drop("malformed", "a malformed request", peer)
-            # On a single port it may be a damaged packet of a transfer, which an ERROR would end.
-            if running is None:
-                link.send((wire.error(failure),))
-            link.close()
+            reading = arrival.direction is _READ
+            return self._port_mode.open_link(arrival.peer, arrival.local, reading)
+        except OSError as error:
+            self._drop(no_socket(error), arrival.peer)
+            return None
+
+    def _answer_malformed(self, arrival: Arrival, failure: TFTPError) -> None:
+        """Answer what can't be read with an ERROR, from where its transfer would be."""
+        link = self._open_link(arrival)
+        if link is None:
             return
-        reading = request.opcode is wire.Opcode.RRQ
+        try:
+            self._drop(MALFORMED, arrival.peer)
+            # On a single port it may be a damaged packet of a transfer, which an ERROR would end.
+            if self._port_mode.owner((arrival.peer, arrival.local)) is None:
+                link.send((wire.error(failure),))
+        finally:
+            link.close()
+
+    def _begin(self, arrival: Arrival, request: wire.Request, link: Link) -> None:
+        """Start the session of a request that was admitted."""
+        peer, local, direction = arrival.peer, arrival.local, arrival.direction
+        key = (peer, local)
         context = TransferContext(
             peer=endpoint(peer),
-            local=endpoint(local) if local else None,
-            direction=Direction.READ if reading else Direction.WRITE,
+            local=_own_endpoint(local) if local else None,
+            direction=direction,
             filename=request.filename,
             mode=request.mode,
             options=request.options,
-            announced_size=None if reading else announced_size(request.options),
+            announced_size=None if direction is _READ else announced_size(request.options),
         )
         transfers = self.transfers
         session = self.build_session(
             context,
-            key=(peer, local),
-            request=datagram,
+            key=key,
+            request=arrival.datagram,
             link=link,
-            read_ahead=min(READ_AHEAD, READ_AHEAD_IN_ALL // (transfers.running + 1)),
+            read_ahead=min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // (transfers.running + 1)),
             wiring=self._wiring,
         )
-        if running is not None:
-            running.cancel()  # on a single port the packets of two could not be told apart
+        replaced = self._port_mode.owner(key)
+        if replaced is not None:
+            replaced.cancel()  # on a single port the packets of two could not be told apart
         transfers.add(session)
         session.start()
 
-    def _drop(self, counter: str, reason: str, peer: SocketAddress) -> None:
-        """Count a packet in one of `counters`, and see to it that it is told of."""
-        setattr(self.counters, counter, getattr(self.counters, counter) + 1)
-        self._drops.add(reason, peer[0])
-
-    def _replace(self, earlier: list[Session]) -> None:
-        """End those transfers of a peer's port that were not answered.
-
-        What they would send next may pass for the first answer to the new request.
-        """
-        for session in earlier:
-            if session.repeats_first_answer:
-                self.transfers.overtaken.add(session.key, session.request, self.clock())
-                session.replace()
-                self.counters.replaced += 1
-
-    def _is_flooded(self) -> bool:
-        """Whether so many peers have not answered that their addresses must be forged.
-
-        Few of those that forge ask twice, and clients do: to tell them apart costs a twentieth of
-        what a transfer costs, and otherwise requests would wait longer than those who ask.
-        """
-        most = max(MANY, self.policy.max_transfers // 10)
-        return self.transfers.unanswered(self.clock(), most, self.policy.timeout) > most
-
-    def _is_repeated(
-        self, earlier: list[Session], datagram: bytes, local: SocketAddress | None
-    ) -> bool:
-        """Whether `datagram` is the request of a young transfer again; if so, answer it.
-
-        Clients whose clock is shorter than the way to us ask again and then take the first
-        answer. Starting a second transfer would send them everything twice.
-
-        @param earlier: the sessions of the peer's port; those that end here leave the list.
-        """
-        for session in list(earlier):
-            if not self.policy.single_port:
-                # The peer's last ACK may wait in the transfer's socket: it was sent before this.
-                session.catch_up()
-                if session.ended:
-                    earlier.remove(session)
-                    continue
-            if session.request != datagram or session.key[1] != local:
-                continue
-            if not session.answered and not session.finished:
-                session.repeated()
-                return True
-            if self.clock() - session.statistics.started < YOUNG:
-                return True
-        return False
-
-    def _open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
-        if self.policy.single_port:
-            assert isinstance(self.transport, RequestPort)
-            return SharedLink(self.transport, peer, local)
-        link: Link
-        try:
-            link = self.opener.open(peer, local, reading)
-        except OSError:
-            # Writes that are complete hold sockets only to answer a repeated last block.
-            if not self.transfers.end_dallying():
-                raise
-            link = self.opener.open(peer, local, reading)
-        return link
+    def _drop(self, verdict: Verdict, peer: SocketAddress) -> None:
+        """Count a packet that starts no transfer, and see to it that the log tells of it."""
+        counter, reason = verdict.counter, verdict.reason
+        if counter is not None:
+            setattr(self.counters, counter, getattr(self.counters, counter) + 1)
+        if reason is not None:
+            self._drops.add(reason, peer[0])

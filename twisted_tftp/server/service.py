@@ -103,7 +103,7 @@ class TFTPService(Service):
         self._reactor = reactor
         self._opener = LinkOpener(reactor, self._policy.port_range)
         self._alarms = Alarms(reactor, time.monotonic)
-        self._access = Access(self._policy, time.monotonic)
+        self._access = Access(self._policy)
         self._drops = Drops(reactor)
         self._ports: list[RequestPort] = []
         self._awaited: Deferred[None] | None = None  # what a stop waits for

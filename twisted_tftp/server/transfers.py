@@ -1,13 +1,11 @@
-"""Keep the running transfers: those of a peer's port, who gives way, the wait for the last."""
+"""Keep the running transfers: find those of a peer's port, count them, wait for the last one."""
 
 from __future__ import annotations
-
-from collections import Counter, OrderedDict
-from itertools import chain, islice
 
 from twisted.internet.defer import Deferred, succeed
 
 from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.server.flood_defence import UnansweredTransfers
 from twisted_tftp.server.overtaken import OvertakenRequests
 from twisted_tftp.server.process_memory import give_back
 from twisted_tftp.session.base import Key, Session
@@ -16,16 +14,8 @@ from twisted_tftp.session.window_budget import WindowBudget
 #: Complete writes that still answer a repeated last block; each holds a socket.
 MAX_DALLYING = 1000
 
-#: Seconds that a peer has to answer before its transfer gives way to another one, and transfers
-#: that are looked at each time for one, and for how many are unanswered.
-PATIENCE, LOOKED_AT, COUNTED = 0.1, 16, 2
-
-#: Timeouts after which a peer that has not answered is not counted any more, but given up: by then
-#: it was sent four datagrams, unless it has negotiated a timeout of minutes.
-LONG = 16.0
-
-#: Where there were so many sessions, memory is given back when a tenth of them is left.
-CROWD = 1000
+#: Sessions at once after which memory is given back to the system, when a tenth of them is left.
+MANY_SESSIONS = 1000
 
 
 class Transfers:
@@ -33,6 +23,7 @@ class Transfers:
 
     @ivar windows: the memory of their windows.
     @ivar overtaken: requests that newer ones have replaced.
+    @ivar unanswered: those that run, by whether their peers have answered.
 
     A session is kept under the peer's socket address, and found by its key too: that address and
     the local one that the request reached. It is "running" until its file's part is over; after
@@ -42,17 +33,14 @@ class Transfers:
     def __init__(self) -> None:
         self.windows = WindowBudget()
         self.overtaken = OvertakenRequests()
+        self.unanswered = UnansweredTransfers()
         self._sessions: set[Session] = set()
         self._most = 0  # sessions at once since memory was given back
         # Of each peer's port, the oldest first; mostly there is one.
         self._of_peer: dict[SocketAddress, list[Session]] = {}
         self._running = 0
-        self._of: Counter[str] = Counter()  # host to how many run
+        self._of: dict[str, int] = {}  # host to how many run
         self._dallying: dict[Session, None] = {}
-        # Those that run and had no time to answer when they were looked at last, and those that
-        # had and did not.
-        self._young: OrderedDict[Session, None] = OrderedDict()
-        self._doubtful: OrderedDict[Session, None] = OrderedDict()
         self._none_runs: list[Deferred[None]] = []
         self._none_left: list[Deferred[None]] = []
 
@@ -63,7 +51,7 @@ class Transfers:
 
     def of(self, host: str) -> int:
         """Return how many transfers of a peer's host run."""
-        return self._of[host]
+        return self._of.get(host, 0)
 
     def __len__(self) -> int:
         """How many sessions there are, with those that dally."""
@@ -89,19 +77,21 @@ class Transfers:
     def add(self, session: Session) -> None:
         """Keep a session that is about to start."""
         self._sessions.add(session)
-        self._young[session] = None
+        self.unanswered.add(session)
         self._of_peer.setdefault(session.key[0], []).append(session)
         self._running += 1
-        self._of[session.context.peer.host] += 1
+        host = session.context.peer.host
+        self._of[host] = self._of.get(host, 0) + 1
 
     def finished(self, session: Session) -> None:
         """Count a session out whose file's part is over; it dallies, or is about to end."""
         self._running -= 1
-        self._young.pop(session, None)
-        self._doubtful.pop(session, None)
+        self.unanswered.remove(session)
         host = session.context.peer.host
-        self._of[host] -= 1
-        if not self._of[host]:
+        left = self._of[host] - 1
+        if left:
+            self._of[host] = left
+        else:
             del self._of[host]
         self._dallying[session] = None
         if len(self._dallying) > MAX_DALLYING:
@@ -115,7 +105,7 @@ class Transfers:
         if count > self._most:
             self._most = count
         self._sessions.discard(session)
-        if self._most >= CROWD and count <= self._most // 10:
+        if self._most >= MANY_SESSIONS and count <= self._most // 10:
             self._most = count
             give_back()
         self._dallying.pop(session, None)
@@ -127,52 +117,6 @@ class Transfers:
             others.remove(session)
         if not self._sessions:
             _fire(self._none_left)
-
-    def make_room(self, now: float) -> bool:
-        """End the oldest transfer whose peer had time to answer and has not; say if there was one.
-
-        A flood of requests from forged addresses fills the table with these, and who answers must
-        find room all the same.
-        """
-        for session in list(islice(chain(self._doubtful, self._young), LOOKED_AT)):
-            if now - session.offered_at >= PATIENCE and session.is_unanswered():
-                session.give_way()
-                return True
-            if not session.finished:
-                self._sort(session, now)
-        return False
-
-    def unanswered(self, now: float, most: int, timeout: float) -> int:
-        """Return about how many peers were sent something, had time to answer, and have not.
-
-        To be called at each request: it looks at a few of them each time, and at some more before
-        it says that there are more than `most`. It gives up those of `LONG` timeouts ago.
-        """
-        long_ago = now - LONG * timeout
-        self._look_at(self._young, COUNTED, now, long_ago)
-        self._look_at(self._doubtful, COUNTED, now, long_ago)
-        if len(self._doubtful) > most:
-            self._look_at(self._doubtful, LOOKED_AT, now, long_ago)
-        return len(self._doubtful)
-
-    def _look_at(
-        self, sessions: OrderedDict[Session, None], count: int, now: float, long_ago: float
-    ) -> None:
-        """Put up to `count` of the first sessions where they belong; give up those of long ago."""
-        for session in list(islice(sessions, count)):
-            if session.offered_at < long_ago and session.is_unanswered():
-                session.give_way()
-            elif not session.finished:
-                self._sort(session, now)
-
-    def _sort(self, session: Session, now: float) -> None:
-        """Put a running session behind those that are like it."""
-        self._young.pop(session, None)
-        self._doubtful.pop(session, None)
-        if now - session.offered_at < PATIENCE:
-            self._young[session] = None  # it can't have answered yet
-        elif not session.answered:
-            self._doubtful[session] = None
 
     def end_dallying(self, count: int = 100) -> int:
         """End up to `count` sessions that dally, the oldest first; return how many there were."""

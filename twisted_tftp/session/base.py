@@ -249,14 +249,6 @@ class Session:
             reason = TransferTimedOut("the client's port is closed")
             self._end(Outcome.UNREACHABLE, reason, tell=False)
 
-    def is_unanswered(self) -> bool:
-        """Whether the peer was sent something and has not answered: its address may be forged."""
-        if self._machine is None:
-            return False
-        if not self._policy.single_port:  # there what comes is read in its order
-            self.catch_up()
-        return not self.finished and not self.answered
-
     def catch_up(self) -> None:
         """Read what the peer has sent so far."""
         if self._machine is not None:

@@ -1,0 +1,163 @@
+"""What the server remembers in a flood: who has not answered, and who has asked lately."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from twisted_tftp.policy import Policy
+from twisted_tftp.server.flood_defence import (
+    RECENT_SECONDS,
+    TIME_TO_ANSWER,
+    TIMEOUTS_UNTIL_GIVEN_UP,
+    FloodDefence,
+    RecentHosts,
+    UnansweredTransfers,
+)
+
+POLICY = Policy(timeout=1.0)
+
+
+class Stub:
+    """As much of a session as the defence sees; it was sent something at the time 0."""
+
+    def __init__(self, offered_at: float = 0.0) -> None:
+        self.offered_at = offered_at
+        self.answered = self.finished = self.gave_way = self.caught_up = False
+
+    def give_way(self) -> None:
+        self.finished = self.gave_way = True
+
+
+def defence(
+    *sessions: Stub, catch_up: Callable[[Any], None] = lambda session: None
+) -> tuple[FloodDefence, UnansweredTransfers]:
+    unanswered = UnansweredTransfers()
+    for session in sessions:
+        unanswered.add(session)  # type: ignore[arg-type]
+    return FloodDefence(POLICY, unanswered, catch_up), unanswered
+
+
+def test_oldest_silent_transfer_makes_room() -> None:
+    """Once its peer had time to answer, and no sooner; where none is silent there is no room."""
+    answered, opening, old, young = Stub(), Stub(float("inf")), Stub(), Stub(0.05)
+    answered.answered = True
+    flood, _ = defence(answered, opening, old, young)
+    assert not flood.make_room(TIME_TO_ANSWER / 2)
+    assert flood.make_room(TIME_TO_ANSWER)
+    assert [each.finished for each in (answered, opening, old, young)] == [
+        *[False] * 2,
+        True,
+        False,
+    ]
+
+
+def test_answer_that_waits_in_a_socket_keeps_its_transfer() -> None:
+    """What the peer has sent is read before its transfer is ended."""
+
+    def catch_up(session: Stub) -> None:
+        session.answered = True
+
+    session = Stub()
+    flood, _ = defence(session, catch_up=catch_up)
+    assert not flood.make_room(1.0)
+    assert not session.finished
+
+
+@pytest.mark.parametrize("now", [1.0, TIMEOUTS_UNTIL_GIVEN_UP + 1])
+def test_transfer_whose_end_waits_in_a_socket_is_not_kept(now: float) -> None:
+    """A peer that has sent an ERROR has not answered, and its transfer is over."""
+
+    def catch_up(session: Stub) -> None:
+        session.finished = session.caught_up = True
+        unanswered.remove(session)  # type: ignore[arg-type]
+
+    session = Stub()
+    flood, unanswered = defence(session, catch_up=catch_up)
+    if now > TIMEOUTS_UNTIL_GIVEN_UP:
+        flood.review(now)
+    else:
+        assert not flood.make_room(now)
+    assert session.caught_up
+    assert not session.gave_way
+    assert not unanswered.new
+    assert not unanswered.silent
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_review_looks_at_all_in_turn(silent: bool) -> None:
+    """Those that stay as they were do not keep others from being looked at."""
+    stay = [Stub(0.0 if silent else 10.0) for _ in range(8)]
+    change = Stub()
+    flood, unanswered = defence(*stay, change)
+    if silent:
+        for _ in range(5):
+            flood.review(1.0)
+        assert len(unanswered.silent) == 9
+        change.answered = True
+    for _ in range(5):
+        flood.review(1.0)
+    assert set(unanswered.silent) == set(stay if silent else [change])
+
+
+def test_review_gives_up_transfers_that_are_silent_for_long() -> None:
+    """Until then they are counted."""
+    session = Stub()
+    flood, unanswered = defence(session)
+    flood.review(TIMEOUTS_UNTIL_GIVEN_UP)
+    assert list(unanswered.silent) == [session]
+    flood.review(TIMEOUTS_UNTIL_GIVEN_UP + 0.1)
+    assert session.finished
+
+
+def test_review_forgets_transfers_that_were_answered() -> None:
+    """They are noticed when it is their turn to be looked at."""
+    sessions = [Stub() for _ in range(10)]
+    flood, unanswered = defence(*sessions)
+    for _ in range(5):
+        flood.review(1.0)
+    assert len(unanswered.silent) == 10
+    for session in sessions:
+        session.answered = True
+    for _ in range(5):
+        flood.review(1.0)
+    assert not unanswered.silent
+
+
+@pytest.mark.parametrize(("max_transfers", "most"), [(10, 100), (5000, 500)])
+def test_flood_is_more_silent_peers_than_a_part_of_the_transfers(
+    max_transfers: int, most: int
+) -> None:
+    """And never fewer than a hundred; to ask whether there is one changes nothing."""
+    unanswered = UnansweredTransfers()
+    flood = FloodDefence(Policy(max_transfers=max_transfers), unanswered, lambda session: None)
+    for _ in range(most):
+        unanswered.sort(Stub(), 1.0)  # type: ignore[arg-type]
+    assert not flood.is_flood
+    unanswered.sort(Stub(), 1.0)  # type: ignore[arg-type]
+    assert flood.is_flood
+    assert len(unanswered.silent) == most + 1
+
+
+@pytest.mark.parametrize("start", [0.0, 250.0, 1e6])
+def test_who_asks_again_is_known_for_a_while(start: float) -> None:
+    """However long the clock has run; and each time that it asks counts."""
+    hosts = RecentHosts()
+    waits = [0.0, 0.0, 1.0, RECENT_SECONDS, RECENT_SECONDS + 1, 300.0, 1.0]
+    now, again = start, []
+    for wait in waits:
+        now += wait
+        again.append(hosts.add("192.0.2.1", now))
+    assert again == [False, True, True, True, False, False, True]
+
+
+def test_flood_makes_few_hosts_known_and_takes_no_more_memory() -> None:
+    """Of 100,000 that ask once, nearly none seem to ask again, and nobody is forgotten."""
+    hosts, chance = RecentHosts(), random.Random(1)
+    hosts.add("192.0.2.1", 0.0)
+    known = sum(hosts.add(str(chance.random()), number * 5e-5) for number in range(100_000))
+    assert known < 3000
+    assert hosts.add("192.0.2.1", 5.0)

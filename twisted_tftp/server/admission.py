@@ -1,0 +1,289 @@
+"""Decide which requests are served: an ordered list of checks, each with a reason to refuse.
+
+A request that is refused gets no answer, for firmware asks again after silence and gives up at an
+ERROR. It is counted, and the log tells of it once a minute (`drop_log`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from twisted_tftp.context import Direction
+from twisted_tftp.errors import TFTPError
+from twisted_tftp.net.udp import SocketAddress, endpoint
+from twisted_tftp.policy import TFTP_PORT, Policy
+from twisted_tftp.protocol import wire
+from twisted_tftp.server.access import Access
+from twisted_tftp.server.flood_defence import MIN_SILENT_IN_FLOOD, FloodDefence
+from twisted_tftp.server.port_mode import PortMode
+from twisted_tftp.server.transfers import Transfers
+from twisted_tftp.session.base import Session
+
+#: Seconds from the start of a transfer in which the same request from the same address and port is
+#: a repeated one, even if the transfer was answered or is over.
+REPEATED_WITHIN = 1.0
+
+#: Octets of the longest request that is remembered: machines that boot ask for the same again and
+#: again, with short requests. Longer ones could hold thousands of options.
+MAX_REMEMBERED_REQUEST = 128
+
+
+@dataclass
+class Counters:
+    """How many packets to the request port started no transfer, by reason.
+
+    @ivar ignored: packets that are no client's request.
+    @ivar repeated: requests that came again.
+    @ivar replaced: transfers that ended unanswered, since their peer's port asked for something
+        else.
+    @ivar shed: requests dropped because too many transfers ran, or no socket was left.
+    @ivar unproven: requests dropped because many peers did not answer, and this one asked once.
+    @ivar displaced: transfers that nobody had answered and that gave way to a request.
+    @ivar malformed: requests answered with ERROR 4.
+    @ivar denied: requests from addresses that may not ask.
+    @ivar limited: requests above `rate`.
+    @ivar crowded: requests above `max-per-client`.
+    """
+
+    ignored: int = 0
+    repeated: int = 0
+    replaced: int = 0
+    shed: int = 0
+    unproven: int = 0
+    displaced: int = 0
+    malformed: int = 0
+    denied: int = 0
+    limited: int = 0
+    crowded: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Why a packet to the request port starts no transfer.
+
+    @ivar counter: the field of L{Counters} that counts it; None for no one.
+    @ivar reason: what the log says of it; None for nothing.
+    """
+
+    counter: str | None
+    reason: str | None
+
+
+NOT_A_REQUEST = Verdict("ignored", "it is no request")
+FROM_A_SERVER = Verdict("ignored", "it is from a server's port")
+STOPPING = Verdict(None, None)
+DENIED = Verdict("denied", "the address is denied")
+OVERTAKEN = Verdict("repeated", None)
+REPEATED = Verdict("repeated", None)
+UNPROVEN = Verdict("unproven", "many peers don't answer, and this one asked once")
+OVER_RATE = Verdict("limited", "rate is reached")
+OVER_CLIENT_LIMIT = Verdict("crowded", "max-per-client is reached")
+NO_ROOM = Verdict("shed", "max-transfers is reached")
+MALFORMED = Verdict("malformed", "a malformed request")
+
+
+def no_socket(error: OSError) -> Verdict:
+    """Return the verdict on a request for whose transfer no socket could be opened."""
+    return Verdict("shed", f"no socket for a transfer: {error.strerror}")
+
+
+class Arrival:
+    """A datagram with the opcode of a request, as it reached the request port.
+
+    @ivar datagram: its octets.
+    @ivar peer: the socket address that it came from.
+    @ivar local: the socket address that it reached, or None.
+    @ivar direction: whether it asks to read or to write.
+    @ivar now: when it was read from the port.
+    """
+
+    __slots__ = ("datagram", "direction", "local", "now", "peer")
+
+    def __init__(
+        self,
+        datagram: bytes,
+        peer: SocketAddress,
+        local: SocketAddress | None,
+        direction: Direction,
+        now: float,
+    ) -> None:
+        self.datagram = datagram
+        self.peer = peer
+        self.local = local
+        self.direction = direction
+        self.now = now
+
+
+class Admission:
+    """The checks of one request port, which a request must pass to be served.
+
+    Those named `_check_...` change nothing; the names of the others say what they do.
+
+    @ivar accepting: whether new requests are taken.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        transfers: Transfers,
+        access: Access,
+        port_mode: PortMode,
+        counters: Counters,
+    ) -> None:
+        """Make the checks that `policy` and `access` need.
+
+        @param port_mode: which ports transfers use.
+        @param counters: where transfers are counted that end for a new request.
+        """
+        self.accepting = True
+        self._transfers = transfers
+        self._access = access
+        self._port_mode = port_mode
+        self._counters = counters
+        self._flood = FloodDefence(policy, transfers.unanswered, port_mode.catch_up)
+        self._max_transfers = policy.max_transfers
+        self._max_per_client = policy.max_per_client
+        #: Cheap checks come first. All that the policy does not ask for is left out.
+        self._checks: tuple[Callable[[Arrival], Verdict | None], ...] = tuple(
+            check
+            for check, is_needed in (
+                (self._check_source_port, not port_mode.serves_servers),
+                (self._check_accepting, True),
+                (self._check_network, access.limits_hosts),
+                (self._check_overtaken, True),
+                # Before the request is admitted or not: it shows that the port has a new owner,
+                # who would take what the earlier transfers repeat for the answer.
+                (self._settle_earlier, True),
+                (self._defend_from_flood, True),
+                (self._take_from_rate, access.limits_rate),
+                (self._check_client_limit, policy.max_per_client is not None),
+                (self._make_room, True),
+            )
+            if is_needed
+        )
+
+    def admit(self, arrival: Arrival) -> Verdict | None:
+        """Make all checks, in their order, until one refuses the request.
+
+        A repeated request is answered here, and a new one may end earlier transfers.
+
+        @return: why the request is not served, or None if it is to be served.
+        """
+        for check in self._checks:
+            verdict = check(arrival)
+            if verdict is not None:
+                return verdict
+        return None
+
+    def _check_source_port(self, arrival: Arrival) -> Verdict | None:
+        """Refuse what comes from another server's port: its address is forged."""
+        local = arrival.local
+        if local is not None and arrival.peer[1] in (TFTP_PORT, local[1]):
+            return FROM_A_SERVER
+        return None
+
+    def _check_accepting(self, arrival: Arrival) -> Verdict | None:
+        """Refuse all while the server stops."""
+        return None if self.accepting else STOPPING
+
+    def _check_network(self, arrival: Arrival) -> Verdict | None:
+        """Refuse addresses of networks that may not ask."""
+        return None if self._access.allows(arrival.peer[0]) else DENIED
+
+    def _check_overtaken(self, arrival: Arrival) -> Verdict | None:
+        """Refuse a request that a newer one of the same port has replaced."""
+        overtaken = self._transfers.overtaken
+        is_replaced = overtaken.has((arrival.peer, arrival.local), arrival.datagram, arrival.now)
+        return OVERTAKEN if is_replaced else None
+
+    def _settle_earlier(self, arrival: Arrival) -> Verdict | None:
+        """Repeat the answer to a repeated request, or end the transfers that a new one replaces.
+
+        Clients whose timeout is shorter than the round trip ask again and then take the first
+        answer. A second transfer would send them everything twice.
+        """
+        earlier = self._transfers.of_peer(arrival.peer)
+        if not earlier:
+            return None
+        for session in earlier:
+            self._port_mode.catch_up(session)
+            if session.ended or session.key[1] != arrival.local:
+                continue
+            if session.request != arrival.datagram:
+                continue
+            if not session.answered and not session.finished:
+                session.repeated()
+                return REPEATED
+            if arrival.now - session.statistics.started < REPEATED_WITHIN:
+                return REPEATED
+        if _is_well_formed(arrival.datagram):
+            self._replace(earlier, arrival.now)
+        return None
+
+    def _defend_from_flood(self, arrival: Arrival) -> Verdict | None:
+        """Note who asks while there is a flood, and refuse hosts that ask for the first time.
+
+        That costs a small part of what a transfer costs. Without it, requests would wait so long
+        in the request port's buffer that their clients give up.
+        """
+        if self._transfers.running <= MIN_SILENT_IN_FLOOD:
+            return None
+        now = arrival.now
+        self._flood.review(now)
+        if not self._flood.is_flood or self._access.recent_hosts.add(arrival.peer[0], now):
+            return None
+        return UNPROVEN
+
+    def _take_from_rate(self, arrival: Arrival) -> Verdict | None:
+        """Count the request of a source, and refuse it if the source has reached its rate."""
+        return None if self._access.take_token(arrival.peer[0], arrival.now) else OVER_RATE
+
+    def _check_client_limit(self, arrival: Arrival) -> Verdict | None:
+        """Refuse a host that has as many transfers as it may have."""
+        limit = self._max_per_client
+        if limit is not None and self._transfers.of(endpoint(arrival.peer).host) >= limit:
+            return OVER_CLIENT_LIMIT
+        return None
+
+    def _make_room(self, arrival: Arrival) -> Verdict | None:
+        """Refuse a request if as many transfers run as may, and none gives way."""
+        transfers = self._transfers
+        if transfers.running < self._max_transfers:
+            return None
+        self._counters.displaced += self._flood.make_room(arrival.now)
+        return NO_ROOM if transfers.running >= self._max_transfers else None
+
+    def _replace(self, earlier: list[Session], now: float) -> None:
+        """End those transfers of a peer's port that were not answered.
+
+        What they would send next may pass for the first answer to the new request.
+        """
+        for session in earlier:
+            if session.repeats_first_answer:
+                self._transfers.overtaken.add(session.key, session.request, now)
+                session.replace()
+                self._counters.replaced += 1
+
+
+_remembered = lru_cache(maxsize=1024)(wire.parse_request)
+
+
+def parse_request(datagram: bytes) -> wire.Request:
+    """Return what a request says; that of a short one is remembered.
+
+    @raise TFTPError: it is malformed.
+    """
+    parse = _remembered if len(datagram) <= MAX_REMEMBERED_REQUEST else wire.parse_request
+    return parse(datagram)
+
+
+def _is_well_formed(datagram: bytes) -> bool:
+    """Return whether `datagram` is a request, and not a damaged packet of a transfer."""
+    try:
+        parse_request(datagram)
+    except TFTPError:
+        return False
+    return True
