@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
 
 # An example may take any time: machines are shared, and speed is for the benchmarks.
 settings.register_profile("any speed", parent=settings.default, deadline=None)
 settings.load_profile("any speed")
+
+# A shell without job control starts background commands with SIGINT ignored, and child processes
+# inherit that. Some tests send SIGINT to a child process.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import select
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.python.failure import Failure
 
+from tests.daemon import IPV6
 from tests.reactors import outcome, reactor, spin
 from twisted_tftp.client import TFTPClient, held_writer
 from twisted_tftp.errors import (
@@ -25,6 +28,7 @@ from twisted_tftp.errors import (
     IllegalOperation,
     NoAnswer,
     OptionRefused,
+    TFTPError,
     TransferTimedOut,
 )
 from twisted_tftp.net.client_ports import ClientPorts
@@ -47,8 +51,9 @@ def error(code: int) -> bytes:
 class Host:
     """A server's host: a request port, and ports that say what a test wants."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, address: str = "127.0.0.1") -> None:
         self.reactor = reactor
+        self.address = address
         self.sockets: list[socket.socket] = []
         self.request = self.open()
         self.port: int = self.request.getsockname()[1]
@@ -57,15 +62,16 @@ class Host:
 
     def open(self) -> socket.socket:
         """Open a port."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.bind((self.address, 0))
         self.sockets.append(sock)
         return sock
 
     def client(self, **settings: Any) -> TFTPClient:
         """Return a client that asks here."""
         settings = {"tell": self.told.append, "in_thread": maybeDeferred, **settings}
-        client = TFTPClient(self.reactor, "127.0.0.1", self.port, **settings)
+        client = TFTPClient(self.reactor, self.address, self.port, **settings)
         self.clients.append(client)
         return client
 
@@ -245,6 +251,105 @@ def test_answer_to_the_second_request_tells_that_the_first_one_was_stale(
     assert len(host.told) == 1
 
 
+@pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
+def test_stale_answer_is_recognised_over_ipv6(reactor: Any) -> None:
+    """A second port is asked there too."""
+    host = Host(reactor, "::1")
+    sink = io.BytesIO()
+    fetching = host.client().get("want", sink)
+    peer, xid = host.asked()
+    host.open().sendto(STALE, peer)
+    host.open().sendto(oack(xid), host.asked_again(peer, xid))
+    host.serve(*host.asked(), b"true")
+    outcome(reactor, fetching)
+    assert sink.getvalue() == b"true"
+    host.close()
+
+
+def test_file_that_can_not_be_checked_for_want_of_a_socket_fails(
+    host: Host, tmp_path: Path
+) -> None:
+    """No descriptor is left for the second port; nothing of the file stays."""
+
+    class OnePort(ClientPorts):
+        def open(self, server: Any) -> socket.socket:
+            if opened:
+                raise OSError(errno.EMFILE, "too many open files")
+            opened.append(super().open(server))
+            return opened[0]
+
+    opened: list[socket.socket] = []
+    fetching = host.client(ports=OnePort()).get("want", tmp_path / "local")
+    peer, _ = host.asked()
+    old = host.open()
+    old.sendto(STALE, peer)
+    host.error_at(old)
+    with pytest.raises(TFTPError):
+        outcome(host.reactor, fetching)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Scripted:
+    """A server's host that answers each request by a script, as soon as it is turned."""
+
+    def __init__(self, host: Host, first: bytes, second: str) -> None:
+        self.host = host
+        self.first = first
+        self.second = second
+        self.asked: list[Any] = []
+        self.transfers: list[socket.socket] = []
+
+    def turn(self) -> None:
+        """Answer what has come."""
+        while select.select([self.host.request], [], [], 0)[0]:
+            datagram, peer = self.host.request.recvfrom(70000)
+            if peer not in self.asked:
+                self.asked.append(peer)
+                self._answer(peer, wire.parse_request(datagram).options["xid"])
+        for sock in self.transfers:
+            while select.select([sock], [], [], 0)[0]:
+                datagram, peer = sock.recvfrom(70000)
+                if datagram == wire.ack(0):
+                    sock.sendto(STALE, peer)
+
+    def _answer(self, peer: Any, xid: str) -> None:
+        answers = {"same": self.first, "proof": oack(xid), "error": error(1)}
+        answer = {1: self.first, 2: answers.get(self.second)}.get(len(self.asked), oack(xid))
+        if answer is not None:
+            self.transfers.append(self.host.open())
+            self.transfers[-1].sendto(answer, peer)
+
+
+@pytest.mark.parametrize("act", ["cancel", "close"])
+@pytest.mark.parametrize("second", ["same", "proof", "error", "silence"])
+@pytest.mark.parametrize("first", [STALE, oack()], ids=["data", "oack"])
+def test_transfer_in_doubt_leaves_nothing_whenever_it_is_cancelled(
+    host: Host, first: bytes, second: str, act: str, tmp_path: Path
+) -> None:
+    """No file, no socket, no timer, and no Deferred that does not fire."""
+    path = tmp_path / "local"
+    for turns in range(1, 30):
+        client, script = host.client(), Scripted(host, first, second)
+        results: list[Any] = []
+        fetching = client.get("want", path).addBoth(results.append)
+        for _ in range(turns):
+            script.turn()
+            host.reactor.iterate(0.001)
+        if act == "cancel":
+            fetching.cancel()
+        closed: list[Any] = []
+        client.close().addBoth(closed.append)
+        spin(host.reactor, lambda closed=closed: closed)
+        assert len(results) == 1
+        is_complete = not isinstance(results[0], Failure)
+        assert [each.name for each in tmp_path.iterdir()] == ["local"] * is_complete
+        path.unlink(missing_ok=True)
+        for sock in script.transfers:
+            host.sockets.remove(sock)
+            sock.close()
+    assert host.reactor.getDelayedCalls() == []
+
+
 def test_answer_that_two_ports_have_had_is_believed(host: Host) -> None:
     """A server without options whose answer came to the second port needs no third opinion."""
     sink = io.BytesIO()
@@ -349,13 +454,14 @@ def test_answer_that_waits_in_the_socket_of_a_late_loop_counts(
     client = host.client(bind="127.0.0.1", bind_port=port)
     file = io.BytesIO()
     acting = client.put(io.BytesIO(b"x"), "new") if act == "put" else client.get("want", file)
-    peer, xid = host.asked()
+    peer, _ = host.asked()
     host.open().sendto(wire.ack(0) if act == "put" else STALE, peer)
     if act == "put":
         spin(host.reactor, lambda: any(each._go_on for each in client._sessions))  # type: ignore[attr-defined]
     else:
         spin(host.reactor, lambda: [each.octets for each in client.running] == [1])
-    host.open().sendto(oack(xid), peer)
+    # One without xid: with our xid it would count after the time too.
+    host.open().sendto(oack(), peer)
     time.sleep(0.06)  # the loop stands still for longer than the doubt lasts
     host.reactor.runUntilCurrent()  # timers come before sockets
     with pytest.raises(AnswersContradict):
@@ -847,6 +953,21 @@ def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     assert host.receive(sock)[0] == wire.DATA_HEADERS[1] + content
     sock.sendto(wire.ack(1), again)
     assert outcome(host.reactor, storing).octets == len(content)
+
+
+@pytest.mark.usefixtures("long_doubt")
+def test_upload_in_doubt_leaves_no_timer_when_it_is_cancelled(host: Host) -> None:
+    """Its last block waits for the end of the doubt."""
+    client = host.client()
+    storing = client.put(io.BytesIO(b"end"), "new").addErrback(lambda _: None)
+    peer, _ = host.asked()
+    host.open().sendto(wire.ack(0), peer)
+    spin(host.reactor, lambda: any(each._go_on for each in client._sessions))  # type: ignore[attr-defined]
+    storing.cancel()
+    closed: list[Any] = []
+    client.close().addBoth(closed.append)
+    spin(host.reactor, lambda: closed)
+    assert host.reactor.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("content", [b"", b"end", bytes(512), bytes(700), bytes(3000)])

@@ -252,7 +252,7 @@ def test_kill_in_an_upload_leaves_the_old_file_or_the_new_one(
     left = len(temporary_files(root))
     with Daemon(root, "--write", write, hosts=[LOCALHOST]) as daemon:
         if left:
-            daemon.wait_for_line(f"removed {left} uploads that a crash had cut off")
+            daemon.wait_for_line(f"removed {left} unfinished uploads of an earlier run")
         assert temporary_files(root) == []
 
 
@@ -265,7 +265,7 @@ def test_daemon_that_starts_beside_another_leaves_its_uploads_alone(
         _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, first.port))
         stray.write_bytes(b"left by a crash")
         with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as second:
-            second.wait_for_line("removed 1 uploads that a crash had cut off")
+            second.wait_for_line("removed 1 unfinished uploads of an earlier run")
         assert peer.ask(data(1, b"octets"), transfer)[0] == ack(1)
     assert (root / "new").read_bytes() == b"octets"
     assert not stray.exists()

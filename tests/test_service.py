@@ -290,6 +290,25 @@ class Lively(MemoryBackend):
         return self.stopping
 
 
+@pytest.mark.parametrize("is_hurried", [False, True])
+def test_backend_that_does_not_stop_is_not_waited_for_without_end(
+    reactor: Any, is_hurried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For some seconds, and not at all if a second SIGTERM comes."""
+    if not is_hurried:
+        monkeypatch.setattr(service_module, "GRACE", 0.05)
+    backend = Lively()
+    service = TFTPService(backend, port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: "stop" in backend.told)
+    if is_hurried:
+        service.stop_now()
+    spin(reactor, lambda: stopped, 5)
+    assert reactor.getDelayedCalls() == []
+
+
 @pytest.mark.parametrize("is_wrapped", [False, True])
 def test_backend_is_told_when_its_service_starts_reloads_and_stops(
     reactor: Any, is_wrapped: bool

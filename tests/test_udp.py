@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
 
 from tests.reactors import reactor, spin
 from twisted_tftp.context import Endpoint
@@ -480,6 +481,19 @@ def test_without_a_local_address_any_is_bound() -> None:
         assert sock.getsockname()[0] == "0.0.0.0"
     with open_socket(("::1", 1, 0, 0), None) as sock:
         assert sock.getsockname()[0] == "::"
+
+
+def test_port_that_can_not_be_bound_leaves_no_socket(reactor: Any) -> None:
+    """Its descriptor is closed at once, and not when the garbage collector comes."""
+    with listening(reactor, "127.0.0.1") as (_, port):
+        taken = port.getHost().port
+        before = os.listdir("/proc/self/fd")
+        kept: list[BaseException] = []
+        for _ in range(3):
+            with pytest.raises(CannotListenError) as caught:
+                listen(reactor, taken, DatagramProtocol(), "127.0.0.1")
+            kept.append(caught.value)  # whose traceback keeps the frames, and what is in them
+        assert os.listdir("/proc/self/fd") == before
 
 
 def test_request_port_tells_the_address_that_was_asked(reactor: Any) -> None:

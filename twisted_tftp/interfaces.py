@@ -73,8 +73,8 @@ class IBackendLifecycle(Interface):
     def stop():  # type: ignore[no-untyped-def]
         """Stop. Called after the last transfer has ended.
 
-        @return: None, or a Deferred that the service waits for before it stops. A failure is
-            logged.
+        @return: None, or a Deferred that the service waits for before it stops: for 10 seconds at
+            most, then it is cancelled. A failure is logged.
         """
 
 

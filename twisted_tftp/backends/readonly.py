@@ -1,4 +1,4 @@
-"""Refuse every write to another backend."""
+"""A wrapper of a backend that refuses uploads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, lifecycle_o
 
 @implementer(IFileBackend, IBackendLifecycle)
 class ReadOnlyBackend:
-    """Serve the reads of `backend`."""
+    """A backend that passes downloads to another backend, and refuses uploads."""
 
     def __init__(self, backend: Any) -> None:
         """Wrap an L{IFileBackend}."""
@@ -21,7 +21,7 @@ class ReadOnlyBackend:
         self._lifecycle = lifecycle_of(backend)
 
     def open_reader(self, path: str, context: TransferContext) -> Any:
-        """Ask the backend."""
+        """Open a file of the wrapped backend."""
         return self.backend.open_reader(path, context)
 
     def open_writer(self, path: str, context: TransferContext) -> NoReturn:
@@ -32,20 +32,20 @@ class ReadOnlyBackend:
         raise AccessViolation("this server does not accept files")
 
     def check(self) -> None:
-        """Have the backend find out whether it can serve.
+        """Check the wrapped backend.
 
         @raise BackendUnavailable: it can't.
         """
         self._lifecycle.check()
 
     def start(self) -> Any:
-        """Have the backend begin."""
+        """Start the wrapped backend."""
         return self._lifecycle.start()
 
     def forget(self) -> None:
-        """Have the backend forget what it remembers."""
+        """Clear the caches of the wrapped backend."""
         self._lifecycle.forget()
 
     def stop(self) -> Any:
-        """Have the backend end."""
+        """Stop the wrapped backend."""
         return self._lifecycle.stop()

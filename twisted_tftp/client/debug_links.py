@@ -20,17 +20,17 @@ Trace = Callable[[str, bool], None]
 
 
 class DatagramFilter(Protocol):
-    """One step on the way of each datagram between a client and the network."""
+    """A filter that sees each datagram between a client and the network, and may drop it."""
 
     def take(self, datagram: Buffer, received: bool) -> bool:
-        """Take a datagram; return whether it goes on.
+        """Process a datagram; return False to drop it.
 
         @param received: whether it comes from the network; otherwise the client sends it.
         """
 
 
 class TraceFilter:
-    """Describe each datagram to a function, and let it go on; end where the function fails."""
+    """A filter that calls a function with the text of each datagram, until the function fails."""
 
     _log = Logger()
 
@@ -42,13 +42,13 @@ class TraceFilter:
             try:
                 self._trace(describe(datagram), received)
             except Exception:
-                self._log.failure("a trace failed, and ends")
+                self._log.failure("the trace function failed, so tracing ends")
                 self._trace = None
         return True
 
 
 class LossFilter:
-    """Drop datagrams at random, in both directions, as a bad network does."""
+    """A filter that drops datagrams at random, in both directions, as a bad network does."""
 
     def __init__(self, loss: float, chance: Callable[[], float]) -> None:
         """Set up.

@@ -25,13 +25,24 @@ class Hold(Enum):
     END = "end"
 
 
+class _State(Enum):
+    """What happens to the octets; each comment says what is awaited."""
+
+    #: They are held: `let_through`, or more octets than may be held.
+    HOLDING = "holding"
+    #: The held octets are being written: the end of that.
+    WRITING_HELD = "writing held"
+    #: Octets are written as they come: the commit.
+    PASSING = "passing"
+    #: Nothing: the file is being committed, or was committed.
+    COMMITTING = "committing"
+
+
 @implementer(IFileWriter)
 class HeldWriter:
     """A wrapper of a writer that keeps octets in memory until `let_through` is called.
 
     @ivar writer: the wrapped writer.
-    @ivar untouched: whether the wrapped writer has got no data yet.
-    @ivar committing: whether the wrapped writer is committing the file, or has committed it.
     """
 
     def __init__(self, writer: Any, hold: Hold, on_waiting: Callable[[], None]) -> None:
@@ -40,16 +51,24 @@ class HeldWriter:
         @param on_waiting: called whenever a write or a commit starts to wait for `let_through`.
         """
         self.writer = writer
-        self.untouched = True
-        self.committing = False
+        self._state = _State.HOLDING
         self._hold = hold
         self._on_waiting = on_waiting
-        self._settled = False
+        self._is_settled = False  # `let_through` was called
         self._held: list[bytes] = []
         self._octets = 0
         self._queue: list[Callable[[], None]] = []  # calls that wait, in order
-        self._writing = False  # the held octets are being written
         self._failure: Failure | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the wrapped writer has got no data yet."""
+        return self._state is _State.HOLDING
+
+    @property
+    def committing(self) -> bool:
+        """Whether the wrapped writer is committing the file, or has committed it."""
+        return self._state is _State.COMMITTING
 
     def write(self, data: bytes) -> Any:
         """Hold `data` back, or write it to the wrapped writer."""
@@ -67,7 +86,7 @@ class HeldWriter:
 
     def commit(self) -> Any:
         """Commit the file once the answer is not in doubt any more."""
-        if self._settled:
+        if self._is_settled:
             return self._after_held(self._commit)
         self._on_waiting()
         return self._wait(self._commit)  # all writes are done, so the queue is empty
@@ -80,23 +99,22 @@ class HeldWriter:
 
     def let_through(self) -> None:
         """Write the held octets, and hold nothing back from now on."""
-        self._settled = True
-        if self.untouched:
+        self._is_settled = True
+        if self._state is _State.HOLDING:
             self._write_held()
-        elif not self._writing:
+        elif self._state is _State.PASSING:
             self._go_on()
 
     def _commit(self) -> Any:
-        self.committing = True
+        self._state = _State.COMMITTING
         return self.writer.commit()
 
     def _write_held(self) -> None:
-        self.untouched = False
         held, self._held = self._held, []
         if not held:
-            self._go_on()
+            self._written(None)
             return
-        self._writing = True
+        self._state = _State.WRITING_HELD
         written = maybeDeferred(self.writer.write, b"".join(held))
         written.addErrback(self._failed)
         written.addCallback(self._written)
@@ -105,7 +123,7 @@ class HeldWriter:
         self._failure = failure
 
     def _written(self, _: object) -> None:
-        self._writing = False
+        self._state = _State.PASSING
         self._go_on()
 
     def _go_on(self) -> None:
@@ -117,7 +135,7 @@ class HeldWriter:
         """Call `function` once the held octets are written; return its result or a Deferred."""
         if self._failure is not None:
             self._failure.raiseException()
-        if self.untouched or self._writing:
+        if self._state in (_State.HOLDING, _State.WRITING_HELD):
             return self._wait(function, *args)
         return function(*args)
 

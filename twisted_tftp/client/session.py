@@ -80,8 +80,7 @@ class ClientServices:
     @ivar choose: returns the options of a request.
     @ivar known: what is known about the server.
     @ivar open_link: returns a link with another port; None if the user has chosen the port, so
-    that
-        no other port may be used.
+        that no other port may be used.
     @ivar tell: called with a line of text for the user.
     """
 

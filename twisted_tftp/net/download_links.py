@@ -200,7 +200,7 @@ class ReadLink(UDPLink):
         self._until_connected = CONNECT_AFTER
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
-        """Start to receive; a datagram that came before this call answers nothing."""
+        """Start to receive; datagrams that came before this call are ignored."""
         self._receive = receive
 
     def expect(self, octets: int) -> int:
@@ -278,7 +278,7 @@ class ReadLink(UDPLink):
         self._hub.watch_writable(self if self._to is None else self._port, True)
 
     def _connect(self) -> None:
-        """Go on with a second, connected socket; where there can be none, with the first one."""
+        """Continue with a second, connected socket, if one can be opened."""
         if not self._hub.connects:
             return
         second = self._open_connected()

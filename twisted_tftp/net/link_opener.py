@@ -66,7 +66,7 @@ class RecentPairs:
         return [port for port, at in ports.items() if at > long_ago]
 
     def add(self, peer: SocketAddress, port: int) -> None:
-        """Note that `port` serves `peer` now, or has just stopped to."""
+        """Note that `port` serves `peer` now, or has served it until now."""
         if not self._wanted:
             return
         ports = self._ports.pop(peer, {})

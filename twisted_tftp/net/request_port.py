@@ -89,16 +89,21 @@ class RequestPort(udp.Port):
         return sock
 
     def startListening(self) -> None:
-        """Bind, and begin to read.
+        """Bind the socket, and begin to read.
 
-        Twisted's own method writes a line to the log too, beside the one of the service.
+        This replaces Twisted's own method, which also writes a log line for each address: the
+        service logs a better one.
 
         @raise CannotListenError: the port can't be bound.
         """
         try:
             sock = self.createInternetSocket()
+        except OSError as error:
+            raise CannotListenError(self.interface, self.port, error) from error
+        try:
             sock.bind((self.interface, self.port))
         except OSError as error:
+            sock.close()
             raise CannotListenError(self.interface, self.port, error) from error
         self._realPortNumber = sock.getsockname()[1]
         self.connected = 1
@@ -197,7 +202,7 @@ class RequestPort(udp.Port):
                 try:
                     self.protocol.refused(error.peer, local)
                 except Exception:
-                    self._log.failure("a refused answer could not be dealt with")
+                    self._log.failure("unexpected exception while an ICMP error was handled")
             if not self.connected:
                 return
 

@@ -1,7 +1,7 @@
 """Decide which requests are served: an ordered list of checks, each with a reason to refuse.
 
-A request that is refused gets no answer, for firmware asks again after silence and gives up at an
-ERROR. It is counted, and the log tells of it once a minute (`drop_log`).
+A request that is refused gets no answer: firmware asks again if there is no answer, and gives up
+after an ERROR. Refused requests are counted, and logged once a minute (`drop_log`).
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Counters:
 class Verdict:
     """Why a packet to the request port starts no transfer.
 
-    @ivar counter: the field of L{Counters} that counts it; None for no one.
-    @ivar reason: what the log says of it; None for nothing.
+    @ivar counter: the field of L{Counters} that counts it; None if it is not counted.
+    @ivar reason: the text for the log; None if it is not logged.
     """
 
     counter: str | None
@@ -179,14 +179,14 @@ class Admission:
         return None
 
     def _check_source_port(self, arrival: Arrival) -> Verdict | None:
-        """Refuse what comes from another server's port: its address is forged."""
+        """Refuse a request from another server's port: its address is forged."""
         local = arrival.local
         if local is not None and arrival.peer[1] in (TFTP_PORT, local[1]):
             return FROM_A_SERVER
         return None
 
     def _check_accepting(self, arrival: Arrival) -> Verdict | None:
-        """Refuse all while the server stops."""
+        """Refuse all requests while the server stops."""
         return None if self.accepting else STOPPING
 
     def _check_network(self, arrival: Arrival) -> Verdict | None:
@@ -224,7 +224,7 @@ class Admission:
         return None
 
     def _defend_from_flood(self, arrival: Arrival) -> Verdict | None:
-        """Note who asks while there is a flood, and refuse hosts that ask for the first time.
+        """In a flood, note each host that asks, and refuse the first request of a host.
 
         That costs a small part of what a transfer costs. Without it, requests would wait so long
         in the request port's buffer that their clients give up.
@@ -242,14 +242,14 @@ class Admission:
         return None if self._access.take_token(arrival.peer[0], arrival.now) else OVER_RATE
 
     def _check_client_limit(self, arrival: Arrival) -> Verdict | None:
-        """Refuse a host that has as many transfers as it may have."""
+        """Refuse a host that has reached `max-per-client`."""
         limit = self._max_per_client
         if limit is not None and self._transfers.of(endpoint(arrival.peer).host) >= limit:
             return OVER_CLIENT_LIMIT
         return None
 
     def _make_room(self, arrival: Arrival) -> Verdict | None:
-        """Refuse a request if as many transfers run as may, and none gives way."""
+        """Refuse a request if `max-transfers` is reached and no transfer can be ended for it."""
         transfers = self._transfers
         if transfers.running < self._max_transfers:
             return None
@@ -272,7 +272,7 @@ _remembered = lru_cache(maxsize=1024)(wire.parse_request)
 
 
 def parse_request(datagram: bytes) -> wire.Request:
-    """Return what a request says; that of a short one is remembered.
+    """Return a parsed request; short requests are cached.
 
     @raise TFTPError: it is malformed.
     """

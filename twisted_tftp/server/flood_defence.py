@@ -43,7 +43,7 @@ RECENT_SECONDS = 15
 
 
 class UnansweredTransfers:
-    """The running transfers by whether their peers have answered.
+    """The running transfers whose peers have not answered, in two groups.
 
     Each group is in the order in which its transfers were looked at last. A transfer that was
     answered stays in its group until it is looked at again.
@@ -80,7 +80,7 @@ class UnansweredTransfers:
 
 
 class RecentHosts:
-    """Which hosts have asked lately, in memory that does not grow with their number.
+    """A memory of fixed size for the hosts that have asked lately.
 
     Each host has one of `HOST_SLOTS` octets, with the second in which it asked last. A hash that
     nobody else can predict chooses the octet, so few hosts of a flood share one.

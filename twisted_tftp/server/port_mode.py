@@ -12,7 +12,7 @@ from twisted_tftp.session.base import Key, Session
 
 
 class PortMode(Protocol):
-    """Which ports the transfers of a request port use, and what follows from that.
+    """The strategy for the ports of transfers, and everything that depends on it.
 
     @ivar serves_servers: whether a request from a server's port is served.
     """
@@ -59,7 +59,7 @@ class PortPerTransfer:
         """Do nothing: each port can take requests."""
 
     def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
-        """Open a socket; where none is left, take those of writes that are complete."""
+        """Open a socket; if none is left, end complete writes to get their sockets."""
         link: Link
         try:
             link = self._opener.open(peer, local, reading)

@@ -230,7 +230,7 @@ class TFTPServer(DatagramProtocol):
         return kind(context, **wiring)
 
     def _open_link(self, arrival: Arrival) -> Link | None:
-        """Return the link of a transfer, or None where the request is dropped for want of one."""
+        """Return the link of a transfer; drop the request and return None if no socket is left."""
         try:
             reading = arrival.direction is _READ
             return self._port_mode.open_link(arrival.peer, arrival.local, reading)
@@ -239,7 +239,7 @@ class TFTPServer(DatagramProtocol):
             return None
 
     def _answer_malformed(self, arrival: Arrival, failure: TFTPError) -> None:
-        """Answer what can't be read with an ERROR, from where its transfer would be."""
+        """Answer a malformed request with an ERROR, from the port that its transfer would have."""
         link = self._open_link(arrival)
         if link is None:
             return
@@ -280,7 +280,7 @@ class TFTPServer(DatagramProtocol):
         session.start()
 
     def _drop(self, verdict: Verdict, peer: SocketAddress) -> None:
-        """Count a packet that starts no transfer, and see to it that the log tells of it."""
+        """Count a packet that starts no transfer, and add it to the log of drops."""
         counter, reason = verdict.counter, verdict.reason
         if counter is not None:
             setattr(self.counters, counter, getattr(self.counters, counter) + 1)

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -106,7 +107,7 @@ class TFTPService(Service):
         self._access = Access(self._policy)
         self._drops = Drops(reactor)
         self._ports: list[RequestPort] = []
-        self._awaited: Deferred[None] | None = None  # what a stop waits for
+        self._awaited: Deferred[Any] | None = None  # what a stop waits for
         self._grace = GRACE
         self.transfers = Transfers()
         self.servers: list[TFTPServer] = []
@@ -165,29 +166,33 @@ class TFTPService(Service):
         running.addBoth(lambda _: self._cancel_all())
         running.addBoth(lambda _: closed.append(self._close_ports()))
         running.addBoth(lambda _: DeferredList(closed))
-        running.addBoth(lambda _: maybeDeferred(self._lifecycle.stop))
-        running.addErrback(self._log_failure, "the backend's stop failed")
+        running.addBoth(lambda _: self._wait_for(maybeDeferred(self._lifecycle.stop)))
+        running.addErrback(self._log_failure, "the backend's stop failed, or took too long")
         running.addBoth(lambda _: self._opener.close())
         running.addBoth(lambda _: self._flush_log())
         return running
 
     def stop_now(self) -> None:
-        """Wait no longer for transfers, where a stop does."""
+        """Do not wait any longer for transfers and the backend, if a stop is under way."""
         self._grace = LEAST_GRACE
         if self._awaited is not None:
             self._awaited.cancel()
 
     def reload(self) -> None:
-        """Have the backend forget what it remembers of the files."""
+        """Tell the backend that the operator has changed the files (SIGHUP)."""
         self._lifecycle.forget()
 
     def _cancel_all(self) -> Deferred[None]:
         """End what still runs; fire when its files are released, or soon all the same."""
-        released = self._awaited = self.transfers.cancel_all("the server is being stopped")
-        if not released.called:
-            limit = self._reactor.callLater(self._grace, released.cancel)
-            released.addBoth(lambda _: limit.active() and limit.cancel())
-        return released
+        return self._wait_for(self.transfers.cancel_all("the server is being stopped"))
+
+    def _wait_for(self, end: Deferred[Any]) -> Deferred[Any]:
+        """Return `end`; it is cancelled after some seconds, and by `stop_now`."""
+        self._awaited = end
+        if not end.called:
+            limit = self._reactor.callLater(self._grace, end.cancel)
+            end.addBoth(_pass_on, limit)
+        return end
 
     def _log_failure(self, failure: Failure, text: str) -> None:
         self._log.failure(text, failure=failure)
@@ -220,8 +225,9 @@ class TFTPService(Service):
             possible = max(0, limit - OTHER_DESCRIPTORS) // DESCRIPTORS
             tell = self._log.info if possible >= PLENTY_OF_TRANSFERS else self._log.warn
             tell(
-                "{limit} descriptors are enough for {possible} transfers; for {wanted_transfers} "
-                "(max-transfers) allow {wanted}: ulimit -n, or LimitNOFILE= in a systemd unit",
+                "the limit of {limit} descriptors is enough for {possible} transfers; "
+                "max-transfers {wanted_transfers} needs {wanted}: raise the limit with ulimit -n, "
+                "or with LimitNOFILE= in a systemd unit",
                 limit=limit,
                 possible=possible,
                 wanted_transfers=self._policy.max_transfers,
@@ -231,6 +237,13 @@ class TFTPService(Service):
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+
+
+def _pass_on(result: Any, limit: IDelayedCall) -> Any:
+    """Stop a timer, and return `result`."""
+    if limit.active():
+        limit.cancel()
+    return result
 
 
 def _family_is_missing(error: Any) -> bool:

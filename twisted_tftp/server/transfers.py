@@ -1,4 +1,4 @@
-"""Keep the running transfers: find those of a peer's port, count them, wait for the last one."""
+"""The table of the running transfers: it finds and counts them, and reports when none is left."""
 
 from __future__ import annotations
 

@@ -382,8 +382,9 @@ class Session:
             self._close()
 
     def give_way(self) -> None:
-        """End the transfer, for another one to begin, without a word: nobody has ever answered."""
-        self._end(Outcome.TIMED_OUT, TransferTimedOut("no answer in a crowd"), tell=False)
+        """End the transfer to make room for another one; send no ERROR, as nobody has answered."""
+        reason = TransferTimedOut("no answer, and another transfer needed its place")
+        self._end(Outcome.TIMED_OUT, reason, tell=False)
 
     def replace(self) -> None:
         """End the transfer, which was not answered: the peer's port asks for something else.

@@ -154,26 +154,26 @@ class FilesystemBackend:
         )
 
     def check(self) -> None:
-        """Find out whether the root is there.
+        """Check that the root is a directory.
 
-        @raise BackendUnavailable: it is no directory.
+        @raise BackendUnavailable: it is not.
         """
         if not os.path.isdir(self.root):
             raise BackendUnavailable(f"root {self.root!r} is not a directory")
 
     def start(self) -> Deferred[None]:
-        """Remove what a crash has left of uploads."""
+        """Remove the temporary files of uploads that a crash has interrupted."""
         return self.sweep().addCallback(self._swept)
 
     def _swept(self, count: int) -> None:
         if count:
-            self._log.info("removed {count} uploads that a crash had cut off", count=count)
+            self._log.info("removed {count} unfinished uploads of an earlier run", count=count)
 
     def stop(self) -> None:
         """Do nothing: the threads end with the process."""
 
     def forget(self) -> None:
-        """Forget contents, the kind of the file system, and the room in the tree."""
+        """Clear the caches: file contents, the kind of the file system, the size of the tree."""
         self._cached.forget()
         self._contents = Contents(self._cache)
         self._open_files.clear()
@@ -181,7 +181,7 @@ class FilesystemBackend:
             self._quota.forget()
 
     def sweep(self) -> Deferred[int]:
-        """Remove what uploads left behind that a crash has cut off; fires with how many."""
+        """Remove the temporary files of earlier runs; the Deferred fires with their number."""
         if self._write is WriteMode.NEVER:
             return succeed(0)
         return self._in_write_thread(sweep, self.root)

@@ -1,8 +1,8 @@
-"""Read an open file: at once what is in memory, in a thread what a disk has to bring.
+"""The readers of regular files: they read cached pages at once, and all others in a thread.
 
-Linux reads with `RWF_NOWAIT` what is in its page cache, or nothing. So each read is tried that
-way first, and only a page that is not there costs a thread. Where there is no such flag, all
-reads are done in threads, in large pieces.
+With `RWF_NOWAIT` Linux reads from its page cache only. So each read is tried that way first, and a
+thread is used only if a page is not cached. On systems without this flag all reads are done in
+threads, in large pieces.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def nowait_flags() -> int | None:
 
 
 class SharedChunks:
-    """How much each reader that needs a thread for each read may read at a time.
+    """The memory that is shared by readers that use a thread for each read.
 
-    @ivar readers: how many such readers there are.
+    @ivar readers: the number of these readers.
     """
 
     def __init__(
         self, chunk_size: int = CHUNK_SIZE, all_chunks_size: int = ALL_CHUNKS_SIZE
     ) -> None:
-        """Start without readers.
+        """Set up, with no readers.
 
         @param chunk_size: octets for one reader at most.
         @param all_chunks_size: octets for all of them.
@@ -55,24 +55,24 @@ class SharedChunks:
 
     @property
     def size(self) -> int:
-        """Octets of one read."""
+        """The octets that each reader may read at a time."""
         return min(self._chunk_size, self._all_chunks_size // max(1, self.readers))
 
     def add_reader(self) -> None:
-        """Count one reader more."""
+        """Add a reader; all of them read less at a time then."""
         self.readers += 1
 
     def remove_reader(self) -> None:
-        """Count one reader less."""
+        """Remove a reader."""
         self.readers -= 1
 
 
 class OpenFile:
-    """A regular file that is open for one reader or several.
+    """An open regular file that one or more readers share.
 
     @ivar descriptor: its file descriptor.
-    @ivar status: what `fstat` told when it was opened.
-    @ivar size: its octets then.
+    @ivar status: the result of `fstat` when it was opened.
+    @ivar size: its size in octets at that time.
     @ivar discarded: whether it is closed.
     """
 
@@ -85,11 +85,11 @@ class OpenFile:
         self._readers = 1
 
     def share(self) -> None:
-        """Count one reader more."""
+        """Add a reader."""
         self._readers += 1
 
     def discard(self) -> None:
-        """Count one reader less; close the file after the last one."""
+        """Remove a reader, and close the file if it was the last one."""
         self._readers -= 1
         if not self._readers:
             self.discarded = True
@@ -155,10 +155,10 @@ class FilesystemReader:
             self._file.discard()
 
     def _read_in_thread(self, offset: int, length: int) -> Deferred[memoryview]:
-        """Read from the disk.
+        """Read from the disk, in a thread.
 
-        Where the page cache can be asked, the next octets will be there. Elsewhere the next read
-        costs a thread too, so this one reads more than it was asked for.
+        If reads from the page cache are possible, the system is told to read ahead for the next
+        one. Otherwise the next read needs a thread too, so this one reads more than requested.
         """
         self._reading = True
         if not self._nowait and not self._counted:

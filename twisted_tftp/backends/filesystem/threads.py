@@ -1,4 +1,4 @@
-"""Run what may wait for a disk in threads, so that the reactor does not wait."""
+"""Threads for calls that may wait for a disk, so that the reactor does not wait."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from twisted.python.threadpool import ThreadPool
 #: Threads that look names up and read what is not in memory.
 READ_THREADS = 16
 
-#: Threads that write and sync. They are others than those that read: a disk that is slow to sync
-#: must not keep anybody from being served.
+#: Threads that write and sync. They are separate, because downloads must not wait for a disk that
+#: syncs slowly.
 WRITE_THREADS = 16
 
-#: Seconds at the end of the process in which threads may finish what they do.
+#: Seconds that threads have to finish when the process ends.
 SHUTDOWN_WAIT = 2.0
 
 #: Run a function in a thread: (function, arguments) -> Deferred of its result.
@@ -48,24 +48,24 @@ class Threads:
         return deferToThreadPool(reactor, self._pool, function, *args)  # type: ignore[arg-type]
 
     def _end(self) -> None:
-        """End the threads, but do not wait for a disk for ever: the process has to end."""
+        """End the threads; give up after `SHUTDOWN_WAIT` seconds, so that the process can end."""
         ending = Thread(target=self._pool.stop, daemon=True)
         ending.start()
         ending.join(SHUTDOWN_WAIT)
         if ending.is_alive():
-            self._log.warn("a disk does not answer: what was asked of it is given up")
+            self._log.warn("a disk does not respond: its pending operations are abandoned")
 
 
 class Discardable(Protocol):
-    """An open file that can be given up.
+    """An open file that can be closed without a result.
 
-    @ivar discarded: whether nothing is left of it.
+    @ivar discarded: whether it is closed, and nothing of it is left.
     """
 
     discarded: bool
 
     def discard(self) -> None:
-        """Give it up; this may block."""
+        """Close it, and remove what is unfinished; this may block."""
 
 
 File = TypeVar("File", bound=Discardable)
@@ -75,11 +75,11 @@ Opened = TypeVar("Opened")
 def open_in_thread(
     in_thread: InThread, open_file: Callable[[], File], wrap: Callable[[File], Opened]
 ) -> Deferred[Opened]:
-    """Open a file in a thread; where that is cancelled, discard the file.
+    """Open a file in a thread; if the Deferred is cancelled, discard the file.
 
-    Nobody can end a thread from outside. So the thread looks itself whether the file is still
-    wanted: before it opens the file, for it may have waited long for a slow disk; and after that,
-    since after a stop there may be no other thread to discard the file.
+    A thread can't be ended from outside. So the thread itself checks whether the file is still
+    needed: before it opens the file, because it may have waited long for a slow disk; and after
+    that, because after a stop no other thread may be left to discard the file.
 
     @param in_thread: how to run a function in a thread.
     @param open_file: opens the file, in the thread.

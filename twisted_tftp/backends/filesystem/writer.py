@@ -1,4 +1,4 @@
-"""Write an upload to its temporary file: in a thread, behind the client, or at once."""
+"""The writer of an upload: it writes to the temporary file, in a thread or at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INLINE_WRITE_SIZE = 64 * 1024
 
 @implementer(IFileWriter)
 class FilesystemWriter:
-    """Write an upload: in a thread, some blocks behind the client; or at once.
+    """The writer of one upload; its octets are written in a thread, or at once.
 
     Octets are held in memory until there are enough of them to be worth a thread. If a thread
     fails to write them, the next call fails; at the latest the commit, before the client's last
@@ -32,9 +32,9 @@ class FilesystemWriter:
     """
 
     def __init__(self, upload: Upload, in_thread: InThread, behind: bool = True) -> None:
-        """Write `upload`.
+        """Set up a writer to the temporary file of `upload`.
 
-        @param in_thread: how to run what may block.
+        @param in_thread: how to run a call that may block.
         @param behind: whether octets are written in threads; otherwise `write` waits for it.
         """
         self._upload = upload
@@ -69,7 +69,7 @@ class FilesystemWriter:
         return self._room
 
     def commit(self) -> Deferred[None]:
-        """Write what is held, and put the file in its place."""
+        """Write the octets that are in memory, and give the file its name."""
         return self._when_idle().addCallback(self._commit)
 
     def abort(self) -> Deferred[None]:
