@@ -176,11 +176,11 @@ def test_second_stop_does_not_wait_for_a_disk(kind: type[Daemon], root: Path, pe
         daemon.wait_for_line("waiting for 1 transfers")
         daemon.process.send_signal(signal.SIGTERM)
         daemon.wait()
-    assert "a disk does not answer" in daemon.log
+    assert "a disk does not respond: its pending operations are abandoned" in daemon.log
     assert not (root / "new").exists()
     assert len(temporary_files(root)) == 1
     with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as daemon:
-        daemon.wait_for_line("removed 1 uploads")
+        daemon.wait_for_line("removed 1 unfinished uploads")
 
 
 #: A process of somebody's that stops its reactor while an upload is synced by such a disk.
