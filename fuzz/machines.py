@@ -13,7 +13,7 @@ from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 
 #: Blocks that a late transfer has behind it: their numbers are about to roll over. To send them
-#: would take as long as a thousand inputs do (and tests/test_machines.py does it).
+#: would take as long as a thousand inputs do (and tests/simulated/test_machines.py does it).
 LATE = 65_520
 
 #: A file whose neighbouring blocks differ, long enough for all shapes.

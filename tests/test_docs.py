@@ -16,8 +16,8 @@ from twisted.internet.defer import ensureDeferred, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from tests.reactors import outcome, reactor, spin
-from tests.test_client import FILE, Served, settle
+from tests.support.reactors import outcome, reactor, spin
+from tests.unit.client.test_client import FILE, Served, settle
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.cli.main import main
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
@@ -47,7 +47,7 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 FILE_NAME = re.compile(r"[\w-][\w./-]*\.(?:py|md|sh|c|tac|profile|service|conf)\Z")
-TEST_MODULE = re.compile(r"test_\w+\Z")
+TEST_MODULE = re.compile(r"(?:[a-z_]+/)*test_\w+\Z")
 CLASS = re.compile(r"[A-Z]\w*[a-z]\w*(?:\.\w+)?(?=\Z|\()")
 
 CONTEXT = TransferContext(Endpoint("192.0.2.1", 2000), None, Direction.READ, b"f", "octet", {})

@@ -1,0 +1,200 @@
+"""The client against the TFTP servers of Debian: tftpd-hpa and atftpd."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+
+from benchmarks.servers import Running, Unavailable, servers, start
+from tests.support.daemon import free_port
+from tests.support.reactors import reactor, spin
+from tests.unit.client.test_client import outcome, settle
+from twisted_tftp.client.client import TFTPClient, TransferResult
+from twisted_tftp.errors import FileNotFound, TFTPError
+
+__all__ = ["reactor"]
+
+HOST = "127.0.0.1"
+TEXT = b"one\ntwo\r\nthree\rfour\n"
+LARGE = random.Random(7).randbytes(40 * 1024 * 1024)
+
+#: What is asked for; a server that knows an option not at all leaves it out.
+SETTINGS: list[dict[str, Any]] = [
+    {"options": False},
+    {"blksize": 512, "windowsize": 1},
+    {"blksize": 1428, "windowsize": 1, "timeout": 2},
+    {"blksize": 1428, "windowsize": 16},
+    {"blksize": 8192, "windowsize": 4},
+]
+
+
+@contextlib.contextmanager
+def serving(name: str) -> Iterator[Running]:
+    """Run a server on a folder of its own."""
+    (server,) = [each for each in servers(Path()) if each.name == name]
+    with tempfile.TemporaryDirectory(prefix="tftp-interop-") as folder:
+        Path(folder).chmod(0o755)  # some leave their privileges
+        root = Path(folder, "served")
+        root.mkdir()
+        root.chmod(0o777)
+        (root / "probe").write_bytes(b"probe")
+        try:
+            running = start(server, root, Path(folder, "log"))
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture(scope="module", params=["hpa", "atftpd"])
+def server(request: Any) -> Iterator[Running]:
+    """Return each server in turn."""
+    with serving(request.param) as running:
+        for size in (0, 1, 511, 512, 513, 1428 * 16, 100_000):
+            (running.root / f"size{size}").write_bytes(LARGE[:size])
+        (running.root / "text").write_bytes(TEXT)
+        (running.root / "large").write_bytes(LARGE)
+        yield running
+
+
+def get(reactor: Any, server: Running, name: str, **settings: Any) -> tuple[bytes, TransferResult]:
+    """Fetch a file from `server`."""
+    client = TFTPClient(reactor, HOST, server.port, in_thread=maybeDeferred, **settings)
+    sink = io.BytesIO()
+    try:
+        result = outcome(reactor, client.get(name, sink))
+    finally:
+        settle(reactor, client)
+    return sink.getvalue(), result
+
+
+def put(reactor: Any, server: Running, data: bytes, name: str, **settings: Any) -> bytes:
+    """Store a file on `server`, and return what it has there then."""
+    client = TFTPClient(reactor, HOST, server.port, in_thread=maybeDeferred, **settings)
+    outcome(reactor, client.put(io.BytesIO(data), name))
+    settle(reactor, client)
+    path = server.root / name
+    # atftpd closes the file after its last ACK. In netascii it writes each CR, goes back by one,
+    # and writes the LF there: the file has its size, and a CR at the end, until it is closed.
+    spin(reactor, lambda: path.read_bytes() == data)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 1428 * 16, 100_000])
+def test_files_come_and_go_octet_by_octet(
+    reactor: Any, server: Running, size: int, settings: dict[str, Any]
+) -> None:
+    """Every size at every option, both ways."""
+    assert get(reactor, server, f"size{size}", **settings)[0] == LARGE[:size]
+    stored = put(reactor, server, LARGE[:size], f"new{size}-{len(repr(settings))}", **settings)
+    assert stored == LARGE[:size]
+
+
+def test_windows_are_granted_by_those_that_know_them(reactor: Any, server: Running) -> None:
+    """And done without where not."""
+    _, result = get(reactor, server, "size100000", blksize=1428, windowsize=16)
+    assert result.options.get("windowsize") == {"hpa": None, "atftpd": "16"}[server.server.name]
+
+
+def test_files_of_more_than_65535_blocks_come_and_go(reactor: Any, server: Running) -> None:
+    """40 MB in blocks of 512 octets: the block number rolls over."""
+    assert get(reactor, server, "large", options=False)[0] == LARGE
+    assert put(reactor, server, LARGE, "large-new", options=False) == LARGE
+
+
+def test_text_comes_as_text(reactor: Any, server: Running) -> None:
+    """In netascii, whose line ends are ours again at the end."""
+    assert get(reactor, server, "text", mode="netascii")[0] == TEXT
+    assert put(reactor, server, TEXT, "text-new", mode="netascii") == TEXT
+
+
+def test_missing_file_is_told_by_its_code(reactor: Any, server: Running) -> None:
+    """The exception is that of the server's ERROR."""
+    with pytest.raises(FileNotFound):
+        get(reactor, server, "not-there")
+
+
+def txtftp(*arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [*prefix, sys.executable, "-m", "twisted_tftp", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_command_fetches_and_stores(server: Running, tmp_path: Path) -> None:
+    """As a shell runs it."""
+    port = ("--port", str(server.port))
+    local = tmp_path / "local"
+    assert txtftp("get", *port, HOST, "size100000", str(local)).returncode == 0
+    assert local.read_bytes() == LARGE[:100_000]
+    assert txtftp("put", *port, HOST, str(local), "by-command").returncode == 0
+    done = txtftp("get", *port, HOST, "not-there", str(tmp_path / "new"))
+    assert (done.returncode, os.listdir(tmp_path)) == (1, ["local"])
+    assert done.stderr.startswith("error: not-there: ")
+
+
+def test_full_disk_is_told_and_leaves_nothing(server: Running, tmp_path: Path) -> None:
+    """A file system with room for 64 KiB takes no 100 kB."""
+    small = tmp_path / "small"
+    small.mkdir()
+    get = f"{sys.executable} -m twisted_tftp get --port {server.port} {HOST} size100000"
+    mounted = f"mount -t tmpfs -o size=64k none {small}"
+    # Where nothing may be mounted, the limit of a file's size stands for the disk's end.
+    script = f"{mounted} || ulimit -f 60; cd {small}; {get}; status=$?; ls -A; exit $status"
+    may_mount = not subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode
+    prefix = ["unshare", "--mount"] if may_mount else []
+    done = subprocess.run(
+        [*prefix, "sh", "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert re.search("on this side: (No space left on device|File too large)", done.stderr)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["hpa", "atftpd"])
+def test_server_that_dies_half_way_leaves_no_partial_file(
+    reactor: Any, name: str, tmp_path: Path
+) -> None:
+    """The client hears its last ERROR, or gives up after its patience; either way it says so."""
+    local = tmp_path / "local"
+    local.mkdir()
+    with serving(name) as server:
+        (server.root / "large").write_bytes(LARGE)
+        client = TFTPClient(
+            *(reactor, HOST, server.port),
+            options=False,
+            timeout=0.1,
+            retries=3,
+            in_thread=maybeDeferred,
+        )
+        transfer = client.get("large", local / "file")
+        spin(reactor, lambda: any(each.octets > 100_000 for each in client.running))
+    with pytest.raises(TFTPError):
+        outcome(reactor, transfer)
+    settle(reactor, client)
+    spin(reactor, lambda: os.listdir(local) == [])
+
+
+def test_host_without_a_server_is_told_apart(tmp_path: Path) -> None:
+    """The system says that nobody listens; one line says so, and where to look."""
+    port = str(free_port())
+    done = txtftp(
+        *("put", "--port", port, "--timeout", "0.05", "--retries", "2", HOST, __file__, "new")
+    )
+    assert done.returncode == 1
+    assert "Connection refused" in done.stderr
+    assert "is a TFTP server running there?" in done.stderr

@@ -1,0 +1,539 @@
+"""The command `txtftp`, as a shell runs it, against our daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import Daemon, free_port
+from twisted_tftp import __version__
+from twisted_tftp.cli.arguments import local_address
+from twisted_tftp.protocol import wire
+
+HOST = "127.0.0.1"
+FILE = bytes(range(256)) * 1000
+
+#: A file of three octets as the one block that it takes.
+BLOCK = wire.DATA_HEADERS[1] + b"all"
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Return a running daemon that takes new files."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "file").write_bytes(FILE)
+    (root / "sub").mkdir()
+    (root / "sub" / "other").write_bytes(b"other")
+    (root / "text").write_bytes(b"one\ntwo\n")
+    with Daemon(root, "--write", "create", hosts=[HOST]) as running:
+        yield running
+
+
+def txtftp(
+    *arguments: str, folder: Path | None = None, data: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in `folder` with `data` on its standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "twisted_tftp", *arguments],
+        cwd=folder,
+        input=data,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def get(daemon: Daemon, *arguments: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
+    return txtftp("get", "--port", str(daemon.port), *arguments, **how)
+
+
+def put(daemon: Daemon, *arguments: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
+    return txtftp("put", "--port", str(daemon.port), *arguments, **how)
+
+
+def await_line(running: subprocess.Popen[bytes], words: bytes) -> None:
+    """Wait until the command has said `words`."""
+    assert running.stderr is not None
+    for line in running.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} was never said")
+
+
+def test_file_is_fetched_under_its_name(daemon: Daemon, tmp_path: Path) -> None:
+    """Without LOCAL it is the last part of the server's name; one line says how it went."""
+    done = get(daemon, HOST, "sub/other", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.startswith(b"sub/other: 5 octets in ")
+    assert len(done.stderr.splitlines()) == 1
+    assert (tmp_path / "other").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("command", ["get", "pull"])
+def test_file_is_fetched_under_another_name(daemon: Daemon, tmp_path: Path, command: str) -> None:
+    """LOCAL is a name, or a folder."""
+    port = ["--port", str(daemon.port)]
+    for local in (str(tmp_path / "new"), str(tmp_path)):
+        done = txtftp(command, *port, "-q", HOST, "file", local)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "new").read_bytes() == (tmp_path / "file").read_bytes() == FILE
+
+
+def test_file_goes_to_standard_output(daemon: Daemon) -> None:
+    """And the words about it do not."""
+    done = get(daemon, "--json", HOST, "file", "-")
+    assert (done.returncode, done.stdout) == (0, FILE)
+    assert json.loads(done.stderr)["octets"] == len(FILE)
+
+
+def test_url_takes_the_place_of_host_and_file(daemon: Daemon, tmp_path: Path) -> None:
+    """RFC 3617, with the mode that the URL names."""
+    url = f"tftp://{HOST}:{daemon.port}"
+    assert txtftp("get", f"{url}/text;mode=netascii", folder=tmp_path).returncode == 0
+    assert (tmp_path / "text").read_bytes() == b"one\ntwo\n"
+    done = txtftp("get", "--trace", f"{url}/text;mode=netascii", "-")
+    assert b'> RRQ "text" netascii' in done.stderr
+    assert txtftp("put", str(tmp_path / "text"), f"{url}/by-url").returncode == 0
+    assert (daemon.root / "by-url").read_bytes() == b"one\ntwo\n"
+
+
+def test_several_files_are_fetched_at_once(daemon: Daemon, tmp_path: Path) -> None:
+    """With -j every NAME is a file; one that fails does not stop the others."""
+    done = get(daemon, "--json", "-j", "2", HOST, "file", "missing", "sub/other", folder=tmp_path)
+    assert done.returncode == 1
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(each["file"] for each in said) == ["file", "missing", "sub/other"]
+    assert [each["file"] for each in said if "error" in each] == ["missing"]
+    assert sorted(os.listdir(tmp_path)) == ["file", "other"]
+    url = f"tftp://{HOST}:{daemon.port}"
+    (tmp_path / "both").mkdir()
+    done = txtftp("get", "-j", "2", f"{url}/file", f"{url}/text", folder=tmp_path / "both")
+    assert done.returncode == 0
+    assert sorted(os.listdir(tmp_path / "both")) == ["file", "text"]
+
+
+def test_file_is_stored(daemon: Daemon, tmp_path: Path) -> None:
+    """Under its own name, another, or from standard input."""
+    (tmp_path / "mine").write_bytes(FILE)
+    assert put(daemon, HOST, str(tmp_path / "mine")).returncode == 0
+    assert put(daemon, HOST, str(tmp_path / "mine"), "sub/mine").returncode == 0
+    assert put(daemon, HOST, "-", "stdin", data=b"from a pipe").returncode == 0
+    assert (daemon.root / "mine").read_bytes() == FILE
+    assert (daemon.root / "sub" / "mine").read_bytes() == FILE
+    assert (daemon.root / "stdin").read_bytes() == b"from a pipe"
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    port = str(daemon.port)
+    done = txtftp("push", "--port", port, "-j", "2", HOST, "a", "b", folder=tmp_path)
+    assert done.returncode == 0
+    assert (daemon.root / "a").read_text() + (daemon.root / "b").read_text() == "ab"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--no-options"],
+        ["--blksize", "8"],
+        ["--blksize", "1428", "--windowsize", "64"],
+        ["--timeout", "3", "--retries", "2"],
+        ["--timeout", "0.5"],
+        ["--mode", "netascii"],
+    ],
+)
+def test_options_are_what_is_asked_for(daemon: Daemon, tmp_path: Path, options: list[str]) -> None:
+    """The file is the same with each of them."""
+    done = get(daemon, "--json", *options, HOST, "text", folder=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "text").read_bytes() == b"one\ntwo\n"
+    said = json.loads(done.stdout)
+    assert said["options"].items() >= said["asked"].items() - {("tsize", "0")}
+    for name in ("blksize", "windowsize", "timeout"):
+        if f"--{name}" in options and options != ["--timeout", "0.5"]:
+            assert said["options"][name] == options[options.index(f"--{name}") + 1]
+    assert (said["asked"].get("utimeout") == "500000") == (options == ["--timeout", "0.5"])
+
+
+@pytest.mark.parametrize(
+    ("answers", "remark"),
+    [
+        ([BLOCK], "the server grants no options"),
+        (
+            [wire.oack([("tsize", "3")]), BLOCK],
+            "no blksize, no windowsize",
+        ),
+        (
+            [wire.oack([("blksize", "512"), ("windowsize", "4")]), BLOCK],
+            "blksize 512 of 1428, windowsize 4 of 16",
+        ),
+        (
+            [
+                wire.oack([("blksize", "1428"), ("windowsize", "16")]),
+                wire.DATA_HEADERS[1] + b"all",
+            ],
+            "",
+        ),
+    ],
+)
+def test_server_that_grants_less_is_told_of(
+    tmp_path: Path, answers: list[bytes], remark: str
+) -> None:
+    """The line about a transfer says what kept it from being as fast as was asked for."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        url = f"tftp://{HOST}/file"
+        port = ["--port", str(sock.getsockname()[1])]
+        with subprocess.Popen(
+            [sys.executable, "-m", "twisted_tftp", "get", *port, "--blksize", "1428", url],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+        ) as running:
+            for answer in answers:
+                _, peer = sock.recvfrom(1000)
+                sock.sendto(answer, peer)
+            # The first answer has no xid, so a second port asks for the same.
+            while (asked := sock.recvfrom(1000))[0][:2] != b"\0\1":
+                pass
+            sock.sendto(answers[0], asked[1])
+            assert running.stderr is not None
+            said = running.stderr.read().decode()
+    assert running.returncode == 0
+    assert re.fullmatch(r"file: 3 octets in \S+ s \(\S+ MB/s(, .*)?\)\n", said), said
+    assert said.endswith(f"MB/s, {remark})\n" if remark else "MB/s)\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["get", HOST, "missing"], "no such file"),
+        (["get", HOST, "../file"], "access denied"),
+        (["put", HOST, "local", "file"], "exists already"),
+        (["put", HOST, "not-here", "new"], "on this side: No such file"),
+        (["get", HOST, "file", "no-folder/x"], "no-folder: no such directory"),
+        (["get", HOST, "file", "no-folder/"], "no-folder: no such directory"),
+        (["get", "nobody.invalid", "file"], "is the host name right?"),
+        (["get", "a..b", "file"], "is the host name right?"),
+        (["get", HOST, "file", "/dev/full"], "on this side: No space left on device"),
+    ],
+)
+def test_failure_is_one_line_and_status_1(
+    daemon: Daemon, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    """It says what is the matter; nothing is left behind, and nothing is changed."""
+    (tmp_path / "local").write_bytes(b"mine")
+    command, *rest = arguments
+    done = txtftp(command, "--port", str(daemon.port), *rest, folder=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert os.listdir(tmp_path) == ["local"]
+    assert (daemon.root / "file").read_bytes() == FILE
+
+
+def test_host_that_does_not_answer_is_explained(tmp_path: Path) -> None:
+    """Nobody on the port, and what to look at."""
+    port = free_port()
+    done = txtftp(
+        *("get", "--port", str(port), "--timeout", "0.05", "--retries", "2", HOST, "file"),
+        folder=tmp_path,
+    )
+    assert done.returncode == 1
+    assert f"Connection refused ({HOST} port {port})" in done.stderr.decode()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fetch"],
+        ["get"],
+        ["get", HOST],
+        ["get", HOST, "a", "b", "c"],
+        ["get", HOST, "dir/"],
+        ["get", "tftp://host"],
+        ["get", "tftp://host/a", "b", "c"],
+        ["get", "--port", "0", HOST, "file"],
+        ["get", "--blksize", "7", HOST, "file"],
+        ["get", "--windowsize", "x", HOST, "file"],
+        ["get", "--timeout", "0", HOST, "file"],
+        ["get", "--mode", "mail", HOST, "file"],
+        ["get", "-j", "0", HOST, "file"],
+        ["put", HOST],
+        ["put", HOST, "-"],
+        ["put", HOST, "a", "b", "c"],
+        ["put", "a", "tftp://host"],
+        ["get", "-j", "2", HOST, "a/x", "b/x"],
+        ["put", "-j", "2", HOST, "a/x", "b/x"],
+    ],
+)
+def test_mistake_in_the_command_line_is_status_2(arguments: list[str]) -> None:
+    """With a line that says which, and nothing asked of any server."""
+    done = txtftp(*arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"error: " in done.stderr.splitlines()[-1]
+
+
+def test_help_and_version_are_told() -> None:
+    """On standard output, with status 0."""
+    assert txtftp("--version").stdout == f"txtftp {__version__}\n".encode()
+    for arguments in (["--help"], ["get", "--help"], ["put", "--help"]):
+        done = txtftp(*arguments)
+        assert done.returncode == 0
+        assert b"usage: txtftp" in done.stdout
+
+
+def test_trace_tells_each_packet(daemon: Daemon) -> None:
+    """On standard error, so that the file is not disturbed."""
+    done = get(daemon, "--trace", "-q", "--no-options", HOST, "sub/other", "-")
+    assert done.stdout == b"other"
+    assert done.stderr.decode().splitlines() == [
+        '> RRQ "sub/other" octet',
+        "< DATA 1, 5 octets",
+        "> ACK 1",
+    ]
+
+
+def test_terminal_gets_a_bar(daemon: Daemon, tmp_path: Path) -> None:
+    """The file's name, how much of how much, and how fast."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--blksize", "8", "--windowsize", "1", HOST, "file"],
+        cwd=tmp_path,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    ) as running:
+        os.close(theirs)
+        shown = b""
+        # The terminal ends with the command.
+        with contextlib.suppress(OSError):
+            while piece := os.read(ours, 65536):
+                shown += piece
+        assert running.wait() == 0
+    os.close(ours)
+    text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
+    assert re.search(r"file .*/256\.0 kB .*B/s", text), text
+    assert f"file: {len(FILE)} octets in " in text
+
+
+def test_interrupted_transfer_leaves_nothing_and_tells(daemon: Daemon, tmp_path: Path) -> None:
+    """Ctrl-C ends with the status that shells give it, and tells the server."""
+    command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--trace", "--blksize", "8", "--windowsize", "1", HOST, "file"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    ) as running:
+        await_line(running, b"DATA 100,")
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        rest = running.stderr.read()
+    assert running.returncode == 130
+    assert b'> ERROR 0 "the transfer was cancelled"' in rest
+    assert os.listdir(tmp_path) == []
+
+
+def test_silent_standard_input_keeps_nobody_from_ending(daemon: Daemon) -> None:
+    """Ctrl-C is heeded while nothing comes, and the server is told and keeps nothing."""
+    command = [sys.executable, "-m", "twisted_tftp", "put", "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--trace", HOST, "-", "silent"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        await_line(running, b"< OACK")
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        rest = running.stderr.read()
+    assert running.returncode == 130
+    assert b'> ERROR 0 "the transfer was cancelled"' in rest
+    limit = time.monotonic() + 20
+    while any(path.name.startswith(".") for path in daemon.root.iterdir()):
+        assert time.monotonic() < limit, "the daemon has kept the upload"
+        time.sleep(0.01)
+
+
+def test_output_that_nobody_reads_keeps_nobody_from_ending(daemon: Daemon) -> None:
+    """Ctrl-C is heeded while a pipe is full."""
+    ours, theirs = os.pipe()
+    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)  # type: ignore[attr-defined]
+    command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
+    with subprocess.Popen(
+        [*command, "--trace", "--blksize", "512", HOST, "file", "-"],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    ) as running:
+        os.close(theirs)
+        await_line(running, b"< DATA 32,")
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        rest = running.stderr.read()
+    os.close(ours)
+    assert running.returncode == 130
+    assert b'> ERROR 0 "the transfer was cancelled"' in rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed"), [(["put", HOST, "-", "new"], 0), (["get", HOST, "file", "-"], 1)]
+)
+def test_standard_stream_that_is_closed_is_told(
+    daemon: Daemon, arguments: list[str], closed: int
+) -> None:
+    """What else has got its number, a socket maybe, is not read or written."""
+    command, *rest = arguments
+    line = [sys.executable, "-m", "twisted_tftp", command, "--port", str(daemon.port), *rest]
+    script = 'exec "$@" ' + ("<&-" if closed == 0 else ">&-")
+    done = subprocess.run(["sh", "-c", script, "sh", *line], stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    name = ("input", "output")[closed]
+    assert done.stderr == f"error: -: standard {name} is closed\n".encode()
+
+
+def test_words_that_nobody_can_read_are_not_part_of_the_file(daemon: Daemon) -> None:
+    """Standard error may be closed, or full; the file on standard output is all there is there."""
+    line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), HOST]
+    for script in ('exec "$@" 2>&-', 'exec "$@" 2>/dev/full'):
+        run = ["sh", "-c", script, "sh", *line]
+        done = subprocess.run([*run, "file", "-"], stdout=subprocess.PIPE, timeout=60)
+        assert (done.returncode, done.stdout) == (0, FILE)
+    done = subprocess.run([*run, "missing", "-"], stdout=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_trace_that_nobody_reads_any_more_delays_nothing(daemon: Daemon, tmp_path: Path) -> None:
+    """As with `| head`; the transfer goes on."""
+    line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "--trace"]
+    with subprocess.Popen(
+        [*line, "--blksize", "512", HOST, "file"], cwd=tmp_path, stderr=subprocess.PIPE
+    ) as running:
+        await_line(running, b"> RRQ")
+        assert running.stderr is not None
+        running.stderr.close()
+        assert running.wait(60) == 0
+    assert (tmp_path / "file").read_bytes() == FILE
+
+
+def test_output_that_fails_is_told_in_one_line(daemon: Daemon, tmp_path: Path) -> None:
+    """Be it the file's or that of the words about it."""
+    line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "--json"]
+    script = 'exec "$@" >/dev/full'
+    for name, words in ((["file", "x"], "standard output"), (["file", "-"], "on this side")):
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", *line, HOST, *name],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        last = done.stderr.decode().splitlines()[-1]
+        assert last.startswith("error: ")
+        assert last.endswith(f"{words}: No space left on device")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run([*line, "-q", HOST, "file", "-"], stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    last = done.stderr.decode().splitlines()[-1]
+    assert last == "error: file: on this side: the reader of the output has closed it"
+
+
+def test_standard_output_by_name_is_added_to(daemon: Daemon, tmp_path: Path) -> None:
+    """What the shell has opened is not replaced by a new file."""
+    log = tmp_path / "log"
+    log.write_bytes(b"before ")
+    line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "-q", HOST]
+    for name in ("/dev/stdout", "/dev/fd/1"):
+        with log.open("ab") as stream:
+            assert subprocess.run([*line, "sub/other", name], stdout=stream).returncode == 0
+    assert log.read_bytes() == b"before otherother"
+
+
+def test_devices_and_named_pipes_are_taken_as_they_are(daemon: Daemon, tmp_path: Path) -> None:
+    """Where a file of that name can't be made: /dev/null, or a pipe of the shell's."""
+    done = get(daemon, HOST, "file", "/dev/null")
+    assert done.returncode == 0, done.stderr
+    assert Path("/dev/null").is_char_device()
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "wb") as stream:
+        stream.write(b"from a shell's pipe")
+    name = f"/dev/fd/{ours}"
+    command = [sys.executable, "-m", "twisted_tftp", "put", "--port", str(daemon.port)]
+    assert subprocess.run([*command, HOST, name, "piped"], pass_fds=[ours]).returncode == 0
+    os.close(ours)
+    assert (daemon.root / "piped").read_bytes() == b"from a shell's pipe"
+    denied = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(denied))
+        done = get(daemon, HOST, "file", str(denied))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"error: {denied}: No such device or address".encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "requests"),
+    [(b"\0\5\0\1\x1b[31mred\nline\0", 1), (b"\0\6\x1b[31mred\n\0001\0", 2)],
+    ids=["ERROR", "OACK"],
+)
+def test_words_of_a_server_do_not_act_on_the_terminal(answer: bytes, requests: int) -> None:
+    """Neither an ERROR's text nor the name of an option is printed as it comes.
+
+    An OACK that does not fit the request is asked for once more, from another port, with a line.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        command = [sys.executable, "-m", "twisted_tftp", "get", "--timeout", "2"]
+        with subprocess.Popen(
+            [*command, "--port", str(sock.getsockname()[1]), HOST, "file", "-"],
+            stderr=subprocess.PIPE,
+        ) as running:
+            asked = 0
+            while asked < requests:
+                datagram, peer = sock.recvfrom(1000)
+                if datagram[:2] == b"\0\1":
+                    sock.sendto(answer, peer)
+                    asked += 1
+            assert running.stderr is not None
+            said = running.stderr.read()
+    assert running.returncode == 1
+    assert b"\x1b" not in said
+    assert len(said.splitlines()) == requests
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 0)),
+        ("127.0.0.1:4000", ("127.0.0.1", 4000)),
+        ("::1", ("::1", 0)),
+        ("[::1]", ("::1", 0)),
+        ("[::1]:4000", ("::1", 4000)),
+    ],
+)
+def test_local_address_may_have_a_port(text: str, found: tuple[str, int]) -> None:
+    """An IPv6 address is in brackets then."""
+    assert local_address(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "127.0.0.1:x", "127.0.0.1:70000", "[::1", "::1]"]
+)
+def test_what_is_no_local_address_is_refused(text: str) -> None:
+    """A name may have several addresses."""
+    with pytest.raises(ArgumentTypeError):
+        local_address(text)

@@ -1,0 +1,570 @@
+"""Real faults under the real daemon: disks, files, kills, networks, backends."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.process.test_daemon import (
+    CONTENT,
+    LOCALHOST,
+    Address,
+    Peer,
+    ack,
+    as_root,
+    data,
+    error,
+    linux,
+    peer,
+    root,
+    rrq,
+    temporary_files,
+    wrq,
+)
+from tests.support.daemon import TIMEOUT, Daemon
+
+__all__ = ["peer", "root"]  # fixtures
+
+
+def content_of(size: int, seed: int = 5) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what nothing tells of, at most `TIMEOUT` seconds."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "it does not become true"
+        time.sleep(0.01)
+
+
+def upload(peer: Peer, name: bytes, octets: bytes, address: Address) -> bytes:
+    """Send a file in lock step, and return the answer to its last block, or an ERROR before."""
+    answer, transfer = peer.ask(wrq(name, blksize="8192"), address)
+    for number in range(1, len(octets) // 8192 + 2):
+        if answer[:2] == b"\0\5":
+            return answer
+        block = octets[(number - 1) * 8192 : number * 8192]
+        answer, _ = peer.ask(data(number, block), transfer)
+    return answer
+
+
+# -- disks -----------------------------------------------------------------------------------
+
+#: Run a command in a mount namespace of its own, after a shell script that mounts.
+MOUNTING = ("unshare", "--mount", "sh", "-ec")
+
+#: A small file system in memory.
+TMPFS = 'mount -t tmpfs -o size=1m none "$MOUNT"; exec "$0" "$@"'
+
+#: An ext4 on a file that is too short for it by the time that it is used: beyond the first MiB
+#: reading fails, as on a disk that dies.
+DYING = """
+mount -t tmpfs -o size=40m none "$MOUNT"
+truncate -s 32m "$MOUNT/image"
+mkfs.ext4 -q -O ^has_journal "$MOUNT/image"
+mkdir "$MOUNT/root"
+mount -o loop "$MOUNT/image" "$MOUNT/root"
+head -c 3000000 /dev/zero > "$MOUNT/root/zeroes"
+sync
+truncate -s 1m "$MOUNT/image"
+echo 1 > /proc/sys/vm/drop_caches
+exec "$0" "$@"
+"""
+
+
+class MountingDaemon(Daemon):
+    """A daemon whose root is on a file system that it alone sees."""
+
+    def __init__(self, mount: Path, script: str, root: str, *options: str) -> None:
+        super().__init__(mount / root, *options, hosts=[LOCALHOST], prefix=[*MOUNTING, script])
+        self._mount = mount
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "MOUNT": str(self._mount)}
+
+    @property
+    def seen(self) -> Path:
+        """The root as the daemon sees it."""
+        return Path(f"/proc/{self.process.pid}/root{self.root}")
+
+
+@linux
+@as_root
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+def test_full_disk_fails_the_upload_and_nothing_else(
+    write: str, tmp_path: Path, peer: Peer
+) -> None:
+    """The client gets ERROR 3 instead of its last ACK; a file that fits is taken afterwards."""
+    with MountingDaemon(tmp_path, TMPFS, "", "--write", write) as daemon:
+        address = (LOCALHOST, daemon.port)
+        assert upload(peer, b"large", bytes(3_000_000), address) == error(3, b"the disk is full")
+        daemon.wait_for_line("the disk is full")
+        wait_until(lambda: os.listdir(daemon.seen) == [])
+        with Peer() as other:
+            assert upload(other, b"small", CONTENT, address) == ack(1)
+        assert (daemon.seen / "small").read_bytes() == CONTENT
+
+
+@linux
+@as_root
+def test_dying_disk_fails_the_read(tmp_path: Path, peer: Peer) -> None:
+    """An I/O error is told to the client as that, and the daemon goes on."""
+    with MountingDaemon(tmp_path, DYING, "root") as daemon:
+        address = (LOCALHOST, daemon.port)
+        for _ in range(2):
+            block, transfer = peer.ask(rrq(b"zeroes", blksize="65464"), address)
+            number = 0
+            while block[:2] != b"\0\5":
+                block, transfer = peer.ask(ack(number), transfer)
+                number += 1
+            assert block == error(0, b"input/output error")
+        daemon.wait_for_line("failed, .*input/output error")
+
+
+# -- files -----------------------------------------------------------------------------------
+
+#: Larger than what is read ahead and what is kept in memory.
+LARGE = content_of(300_000)
+
+#: What happens to a file while it is read, and whether the whole of it arrives all the same.
+CHANGES = {
+    "truncated": False,
+    "replaced": True,
+    "deleted": True,
+    "grown": True,
+    "unreadable": True,
+    "directory removed": True,
+}
+
+
+def change(path: Path, how: str) -> None:
+    """Let something happen to a file."""
+    if how == "truncated":
+        os.truncate(path, 1000)
+    elif how == "replaced":
+        other = path.with_name("other")
+        other.write_bytes(bytes(len(LARGE)))
+        other.rename(path)
+    elif how == "deleted":
+        path.unlink()
+    elif how == "grown":
+        with path.open("ab") as file:
+            file.write(bytes(100_000))
+    elif how == "unreadable":
+        path.chmod(0)
+    else:
+        shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_file_that_changes_while_it_is_read_arrives_whole_or_not_at_all(
+    how: str, root: Path, peer: Peer
+) -> None:
+    """What was opened is what is sent, up to the size that it had; if that is gone, an ERROR."""
+    (root / "sub").mkdir()
+    path = root / "sub" / "large"
+    path.write_bytes(LARGE)
+    with Daemon(root, hosts=[LOCALHOST]) as daemon:
+        address = (LOCALHOST, daemon.port)
+        block, transfer = peer.ask(rrq(b"sub/large"), address)
+        change(path, how)
+        if CHANGES[how]:
+            assert peer.rest(block, transfer) == LARGE
+        else:
+            number = 1
+            while block[:2] == b"\0\3":
+                block, _ = peer.ask(ack(number), transfer)
+                number += 1
+            assert block == error(0, b"the file changed while it was read")
+        assert Peer().fetch(b"file", address) == CONTENT
+
+
+def test_directory_that_is_removed_under_an_upload_ends_it(root: Path, peer: Peer) -> None:
+    """The client is told in place of its last ACK; the daemon goes on."""
+    (root / "sub").mkdir()
+    with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as daemon:
+        address = (LOCALHOST, daemon.port)
+        _, transfer = peer.ask(wrq(b"sub/new"), address)
+        shutil.rmtree(root / "sub")
+        answer, _ = peer.ask(data(1, b"octets"), transfer)
+        assert answer == error(1, b"no such file")
+        daemon.wait_for_line('write "sub/new" .*: failed')
+        assert Peer().fetch(b"file", address) == CONTENT
+
+
+def test_root_that_is_removed_and_made_again_is_served(root: Path, peer: Peer) -> None:
+    """Whoever builds the tree anew beside the daemon need not tell it."""
+    with Daemon(root, hosts=[LOCALHOST]) as daemon:
+        address = (LOCALHOST, daemon.port)
+        assert peer.fetch(b"file", address) == CONTENT
+        root.rename(root.with_name("old"))
+        with Peer() as other:
+            assert other.ask(rrq(b"file"), address)[0] == error(1, b"no such file")
+        root.mkdir()
+        (root / "file").write_bytes(LARGE)
+        with Peer() as other:
+            assert other.fetch(b"file", address) == LARGE
+
+
+# -- kills -----------------------------------------------------------------------------------
+
+OLD, NEW = content_of(50_000, 1), content_of(200_000, 2)
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+@pytest.mark.parametrize("blocks", [0, 12, 24, 25, 26])
+def test_kill_in_an_upload_leaves_the_old_file_or_the_new_one(
+    blocks: int, write: str, root: Path, peer: Peer
+) -> None:
+    """At no moment is there a part of a file; what is left of it is swept at the next start."""
+    if write == "overwrite":
+        (root / "new").write_bytes(OLD)
+    with Daemon(root, "--write", write, hosts=[LOCALHOST]) as daemon:
+        _, transfer = peer.ask(wrq(b"new", blksize="8192"), (LOCALHOST, daemon.port))
+        for number in range(1, min(blocks, 24) + 1):
+            peer.ask(data(number, NEW[(number - 1) * 8192 : number * 8192]), transfer)
+        if blocks >= 25:
+            last = data(25, NEW[24 * 8192 :])
+            if blocks == 25:
+                peer.send(last, transfer)
+            else:
+                assert peer.ask(last, transfer)[0] == ack(25)
+        daemon.process.kill()
+        daemon.wait()
+    found = (root / "new").read_bytes() if (root / "new").exists() else None
+    before = OLD if write == "overwrite" else None
+    if blocks < 25:
+        assert found == before
+        assert len(temporary_files(root)) == 1
+    else:
+        assert found == NEW or (found == before and blocks == 25)
+    left = len(temporary_files(root))
+    with Daemon(root, "--write", write, hosts=[LOCALHOST]) as daemon:
+        if left:
+            daemon.wait_for_line(f"removed {left} unfinished uploads of an earlier run")
+        assert temporary_files(root) == []
+
+
+def test_daemon_that_starts_beside_another_leaves_its_uploads_alone(
+    root: Path, peer: Peer
+) -> None:
+    """What somebody still writes to is no stray, whoever that is."""
+    stray = root / ".tftp-upload-0123456789abcdef"
+    with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as first:
+        _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, first.port))
+        stray.write_bytes(b"left by a crash")
+        with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as second:
+            second.wait_for_line("removed 1 unfinished uploads of an earlier run")
+        assert peer.ask(data(1, b"octets"), transfer)[0] == ack(1)
+    assert (root / "new").read_bytes() == b"octets"
+    assert not stray.exists()
+
+
+# -- descriptors -----------------------------------------------------------------------------
+
+
+@linux
+def test_daemon_without_descriptors_sheds_requests_and_recovers(root: Path) -> None:
+    """Those above what the system gives get silence; when others have ended they are served."""
+    limit = ("prlimit", "--nofile=64:64")
+    options = ("--timeout", "0.3", "--retries", "3")
+    with Daemon(root, *options, hosts=[LOCALHOST], prefix=limit) as daemon:
+        address = (LOCALHOST, daemon.port)
+        peers = [Peer() for _ in range(100)]
+        try:
+            for one in peers:
+                one.send(rrq(b"file"), address)
+            daemon.wait_for_line("dropped: no socket for a transfer: Too many open files")
+            daemon.wait_for_line("timed-out")
+            with Peer() as other:
+                other.sock.settimeout(0.5)
+                for _ in range(60):
+                    try:
+                        assert other.fetch(b"file", address) == CONTENT
+                        break
+                    except TimeoutError:
+                        other._last = None
+                else:
+                    raise AssertionError("it does not recover")
+        finally:
+            for one in peers:
+                one.sock.close()
+        daemon.stop()
+    assert "Traceback" not in daemon.log
+
+
+# -- networks --------------------------------------------------------------------------------
+
+#: A script in a network namespace of its own: what happens to the way back, by rule.
+WAY_BACK = """
+import subprocess, sys
+sys.path.insert(0, {checkout!r})
+from tests.support.daemon import Daemon
+from tests.process.test_daemon import CONTENT, Peer, ack, rrq
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+ip("link", "set", "lo", "up")
+ip("addr", "add", "198.51.100.1/32", "dev", "lo")
+ip("addr", "add", "198.51.100.2/32", "dev", "lo")
+ip("rule", "add", "pref", "100", "lookup", "local")
+ip("rule", "del", "pref", "0", "lookup", "local")
+rule = ("pref", "50", "from", "198.51.100.1", "to", "198.51.100.2", {kind!r})
+options = ("--timeout", "0.1", "--retries", "100", {mode})
+with Daemon({root!r}, *options, hosts=["198.51.100.1"]) as daemon:
+    with Peer("198.51.100.2") as peer:
+        address = ("198.51.100.1", daemon.port)
+        block, transfer = peer.ask(rrq(b"file", **{window}), address)
+        if {window}:
+            block, _ = peer.ask(ack(0), transfer)
+        ip("rule", "add", *rule)
+        peer.send(ack(int.from_bytes(block[2:4], "big")), transfer)
+        # Others are served, so the answers to the first have failed by now.
+        with Peer("198.51.100.1") as other:
+            assert other.fetch(b"file", address) == CONTENT
+        ip("rule", "del", *rule)
+        content = bytearray(block[4:])
+        number = 2
+        while len(block) == 516:
+            block, _ = peer.receive()
+            if block[2:4] == number.to_bytes(2, "big"):
+                content += block[4:]
+                peer.send(ack(number), transfer)
+                number += 1
+        assert content == CONTENT
+    daemon.wait_for_line('"file" from 198.51.100.2:.* completed')
+    daemon.stop()
+    assert "Traceback" not in daemon.log, daemon.log
+"""
+
+
+@linux
+@as_root
+@pytest.mark.parametrize("mode", [[], ["--single-port"]], ids=["own", "single"])
+@pytest.mark.parametrize("window", [{}, {"windowsize": "4"}], ids=["lock step", "window"])
+@pytest.mark.parametrize("kind", ["prohibit", "unreachable", "blackhole"])
+def test_way_that_is_closed_for_a_while_is_loss(
+    kind: str, window: dict[str, str], mode: list[str], root: Path
+) -> None:
+    """What the system refuses to send (EACCES, EHOSTUNREACH, EINVAL) is sent again later."""
+    script = WAY_BACK.format(
+        checkout=str(Path(__file__).parents[2]),
+        kind=kind,
+        root=str(root),
+        window=window,
+        mode="".join(f"{word!r}," for word in mode),
+    )
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@linux
+@as_root
+def test_client_that_comes_back_after_a_refused_datagram_goes_on(root: Path) -> None:
+    """ECONNREFUSED (its port was closed for a moment) is loss too, on a connected socket."""
+    (root / "large").write_bytes(LARGE)
+    with Daemon(root, "--timeout", "0.1", "--retries", "100", hosts=[LOCALHOST]) as daemon:
+        peer = Peer()
+        block, transfer = peer.ask(rrq(b"large"), (LOCALHOST, daemon.port))
+        content, number = b"", 1
+        while number < 50:  # long enough to be connected
+            content += block[4:]
+            block, _ = peer.ask(ack(number), transfer)
+            number += 1
+        port = peer.port
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as refusals:
+            refusals.settimeout(TIMEOUT)
+            peer.sock.close()
+            # An ICMP message holds the head of what it refuses: its ports, 48 octets in.
+            while refusals.recv(1000)[48:52] != struct.pack("!HH", transfer[1], port):
+                pass
+        peer.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        peer.sock.settimeout(TIMEOUT)
+        peer.sock.bind((LOCALHOST, port))
+        peer._last = None
+        block, _ = peer.receive()
+        assert block[:4] == data(number, b"")
+        while True:
+            content += block[4:]
+            if len(block) < 516:
+                break
+            block, _ = peer.ask(ack(number), transfer)
+            number += 1
+        peer.send(ack(number), transfer)
+        assert content == LARGE
+        daemon.wait_for_line('"large" .* completed')
+        peer.sock.close()
+        daemon.stop()
+    assert "Traceback" not in daemon.log
+
+
+# -- backends --------------------------------------------------------------------------------
+
+#: An Application with a backend that does what the name says.
+BROKEN = """
+import os, time
+from twisted.application.service import Application
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+from twisted_tftp.backends.memory import MemoryReader
+from twisted_tftp.interfaces import IFileBackend
+from twisted_tftp.policy import Policy
+from twisted_tftp.server import TFTPService
+
+class Bug(Exception):
+    pass
+
+class Reader:
+    def __init__(self, name):
+        self.size = {"size": "large", "negative": -5}.get(name, 1000)
+        self.name = name
+    def read(self, offset, length):
+        if self.name == "read":
+            raise Bug("secret")
+        if self.name == "none":
+            return None
+        if self.name == "hang in read":
+            return Deferred()
+        if self.name == "too much":
+            return bytes(length + 1)
+        return bytes(length)
+    def close(self):
+        if self.name == "close":
+            raise Bug("secret")
+
+class Writer:
+    def __init__(self, name):
+        self.name = name
+    def write(self, data):
+        if self.name == "write":
+            raise Bug("secret")
+        if self.name == "hang in write":
+            return Deferred()
+    def commit(self):
+        if self.name == "commit":
+            raise Bug("secret")
+    def abort(self):
+        if self.name in ("write", "abort"):
+            raise Bug("secret")
+
+@implementer(IFileBackend)
+class Backend:
+    def open_reader(self, path, context):
+        if path == "open":
+            raise Bug("secret")
+        if path == "exit":
+            raise SystemExit("secret")
+        if path == "no reader":
+            return object()
+        if path == "hang":
+            return Deferred()
+        if path == "good":
+            return MemoryReader(b"good")
+        return Reader(path)
+    def open_writer(self, path, context):
+        if path == "open":
+            raise Bug("secret")
+        return Writer(path)
+
+application = Application("tftp")
+TFTPService(Backend(), port=int(os.environ["TFTP_PORT"]), host=["127.0.0.1"],
+            policy=Policy(timeout=0.1, retries=3)).setServiceParent(application)
+"""
+
+
+class BrokenDaemon(Daemon):
+    """A daemon with a backend of somebody else's, full of bugs."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, hosts=[LOCALHOST], directory=directory)
+        (directory / "broken.tac").write_text(BROKEN)
+
+    def command(self) -> list[str]:
+        return [self.executable, "-n", "--pidfile=", "-oy", str(self.root / "broken.tac")]
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "TFTP_PORT": str(self.port)}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Give such a daemon."""
+    with BrokenDaemon(tmp_path_factory.mktemp("broken")) as daemon:
+        yield daemon
+
+
+def answers(peer: Peer, request: bytes, address: Address, blocks: Sequence[bytes]) -> bytes:
+    """Ask, send `blocks` or ACKs until an ERROR comes, and return that."""
+    answer, transfer = peer.ask(request, address)
+    for number in range(1, 5):
+        if answer[:2] == b"\0\5":
+            break
+        answer, _ = peer.ask(data(number, blocks[0]) if blocks else ack(number), transfer)
+    return answer
+
+
+@pytest.mark.parametrize("bug", ["open", "exit", "size", "negative", "read", "none", "no reader"])
+def test_bug_in_a_backends_read_ends_that_read_only(bug: str, broken: Daemon, peer: Peer) -> None:
+    """ERROR 0 without the exception's text, a traceback in the log, and the next one is served."""
+    address = (LOCALHOST, broken.port)
+    start = broken.mark()
+    assert answers(peer, rrq(bug.encode()), address, []) == error(0, b"internal error")
+    broken.wait_for_line("Traceback", start=start)
+    with Peer() as other:
+        assert other.fetch(b"good", address) == b"good"
+
+
+@pytest.mark.parametrize("bug", ["open", "write", "commit"])
+def test_bug_in_a_backends_write_ends_that_write_only(
+    bug: str, broken: Daemon, peer: Peer
+) -> None:
+    """The same for uploads: no ACK of what was not stored."""
+    address = (LOCALHOST, broken.port)
+    start = broken.mark()
+    request = wrq(bug.encode())
+    assert answers(peer, request, address, [b"x"]) == error(0, b"internal error")
+    broken.wait_for_line("Traceback", start=start)
+    with Peer() as other:
+        assert other.fetch(b"good", address) == b"good"
+
+
+def test_reader_that_gives_too_much_is_refused(broken: Daemon, peer: Peer) -> None:
+    """Octets that nobody asked for are sent to nobody."""
+    answer = answers(peer, rrq(b"too much"), (LOCALHOST, broken.port), [])
+    assert answer == error(0, b"the file changed while it was read")
+
+
+@pytest.mark.parametrize("name", [b"hang", b"hang in read"])
+def test_backend_that_hangs_keeps_nobody_else(name: bytes, broken: Daemon, peer: Peer) -> None:
+    """Its own transfer is given up once the client is silent; the others do not notice."""
+    address = (LOCALHOST, broken.port)
+    start = broken.mark()
+    peer.send(rrq(name), address)
+    for _ in range(3):
+        with Peer() as other:
+            assert other.fetch(b"good", address) == b"good"
+    broken.wait_for_line(f'read "{name.decode()}" .*timed-out', start=start)
+
+
+def test_reader_that_can_not_be_closed_has_served(broken: Daemon, peer: Peer) -> None:
+    """The client has its file, and the log the failure."""
+    start = broken.mark()
+    assert peer.fetch(b"close", (LOCALHOST, broken.port)) == bytes(1000)
+    broken.wait_for_line("a file could not be released", start=start)

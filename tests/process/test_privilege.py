@@ -1,0 +1,222 @@
+"""The daemon gives up what it does not need, and serves with what is left."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.process.test_daemon import (
+    CONTENT,
+    LOCALHOST,
+    Peer,
+    ack,
+    as_root,
+    assert_ended_well,
+    data,
+    error,
+    linux,
+    open_root,
+    peer,
+    rrq,
+    run,
+    wrq,
+)
+from tests.support.daemon import Daemon
+
+__all__ = ["open_root", "peer"]
+
+pytestmark = [linux, as_root]
+
+#: Whom the daemon becomes; the group by name, as the command line of twistd takes it.
+NOBODY = pwd.getpwnam("nobody")
+GROUP = grp.getgrgid(NOBODY.pw_gid).gr_name
+IDS = ("--uid", NOBODY.pw_name, "--gid", GROUP)
+
+#: Only root, or who has the capability, may bind these.
+PRIVILEGED = range(600, 1024)
+
+DENIED = error(2, b"access denied")
+
+#: Bits of capabilities in /proc/PID/status.
+DAC_READ_SEARCH, NET_BIND_SERVICE = 1 << 2, 1 << 10
+
+
+@pytest.fixture
+def setpriv() -> str:
+    """Give the program that starts others with less."""
+    program = shutil.which("setpriv")
+    if program is None:
+        pytest.skip("setpriv is not installed")
+    return program
+
+
+@pytest.fixture
+def jail() -> Iterator[Path]:
+    """Give a directory to be the root of the daemon's file system: `srv` in it is served.
+
+    It has nothing of a system but the line of the user database that twistd looks for.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "etc").mkdir()
+        fields = (NOBODY.pw_name, "x", NOBODY.pw_uid, NOBODY.pw_gid, "", "/", "/bin/false")
+        (directory / "etc" / "passwd").write_text(":".join(map(str, fields)) + "\n")
+        served = directory / "srv"
+        served.mkdir()
+        served.chmod(0o777)
+        fill(served)
+        yield directory
+
+
+def fill(directory: Path) -> None:
+    """Make a file for all, one for root, and one in a directory for root."""
+    (directory / "file").write_bytes(CONTENT)
+    (directory / "file").chmod(0o644)
+    (directory / "secret").write_bytes(b"of root")
+    (directory / "secret").chmod(0o600)
+    (directory / "closed").mkdir(0o700)
+    (directory / "closed" / "file").write_bytes(b"of root")
+
+
+def status(daemon: Daemon) -> dict[str, list[str]]:
+    """Return what the system says of the daemon."""
+    text = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    return {name: words.split() for name, words in re.findall(r"^(\w+):(.*)$", text, re.MULTILINE)}
+
+
+def assert_is_nobody(daemon: Daemon) -> None:
+    """Check that no identity of the daemon is root's, and no group is left of root's."""
+    now = status(daemon)
+    assert now["Uid"] == [str(NOBODY.pw_uid)] * 4
+    assert now["Gid"] == [str(NOBODY.pw_gid)] * 4
+    assert set(now["Groups"]) <= {str(NOBODY.pw_gid)}
+
+
+def store(peer: Peer, name: bytes, octets: bytes, daemon: Daemon) -> None:
+    """Upload a file of one block."""
+    first, transfer = peer.ask(wrq(name), (LOCALHOST, daemon.port))
+    assert first == ack(0)
+    assert peer.ask(data(1, octets), transfer)[0] == ack(1)
+
+
+def refusal(peer: Peer, request: bytes, daemon: Daemon) -> bytes:
+    """Return the answer to a request that is refused."""
+    answer, _ = peer.ask(request, (LOCALHOST, daemon.port))
+    return answer
+
+
+def with_groups(setpriv: str) -> tuple[str, ...]:
+    """Return a command prefix that gives root some more groups, as a login does."""
+    return (setpriv, "--groups", "0,4,27")
+
+
+@pytest.mark.parametrize(("root", "prefix"), [("/srv", b""), ("/", b"srv/")])
+def test_daemon_in_a_chroot_serves_as_nobody(
+    root: str, prefix: bytes, jail: Path, peer: Peer, setpriv: str
+) -> None:
+    """With --chroot it serves, takes uploads and logs without anything of the system around it."""
+    with Daemon(
+        root,
+        *("--write", "create"),
+        hosts=[LOCALHOST],
+        ports=PRIVILEGED,
+        twistd=(*IDS, "--chroot", str(jail)),
+        prefix=with_groups(setpriv),
+    ) as daemon:
+        assert_is_nobody(daemon)
+        assert os.readlink(f"/proc/{daemon.process.pid}/root") == os.path.realpath(jail)
+        address = (LOCALHOST, daemon.port)
+        for _ in range(2):  # the second time the name is in the kernel's memory
+            assert peer.fetch(prefix + b"file", address) == CONTENT
+        assert refusal(peer, rrq(prefix + b"missing"), daemon)[:4] == b"\0\5\0\1"
+        assert refusal(peer, rrq(prefix + b"secret"), daemon) == DENIED
+        assert refusal(peer, rrq(b"../" * 9 + b"etc/passwd"), daemon) == DENIED
+        store(peer, prefix + b"new", b"by nobody", daemon)
+        daemon.wait_for_line('write ".*new" from .* completed')
+        daemon.stop()
+        assert_ended_well(daemon)
+    new = jail / "srv" / "new"
+    assert new.read_bytes() == b"by nobody"
+    assert (new.stat().st_uid, new.stat().st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
+
+
+def test_files_are_opened_with_the_rights_that_are_left(
+    open_root: Path, peer: Peer, setpriv: str
+) -> None:
+    """What only root may read or change is refused once root was given up."""
+    fill(open_root)
+    with Daemon(
+        open_root,
+        *("--write", "overwrite"),
+        hosts=[LOCALHOST],
+        ports=PRIVILEGED,
+        twistd=IDS,
+        prefix=with_groups(setpriv),
+    ) as daemon:
+        daemon.wait_for_line("set uid/gid")
+        assert_is_nobody(daemon)
+        for name in (b"secret", b"closed/file"):
+            for request in (rrq(name), wrq(name)):
+                assert refusal(peer, request, daemon)[:4] == b"\0\5\0\2"
+        assert refusal(peer, wrq(b"closed/new"), daemon) == DENIED
+        assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+    assert (open_root / "secret").read_bytes() == b"of root"
+    assert os.listdir(open_root / "closed") == ["file"]
+
+
+def test_one_capability_is_enough(open_root: Path, peer: Peer, setpriv: str) -> None:
+    """As nobody from the start, with what the systemd unit gives, a port below 1024 is served."""
+    fill(open_root)
+    prefix, given = capable(setpriv)
+    with Daemon(
+        open_root,
+        *("--write", "create"),
+        hosts=[LOCALHOST],
+        ports=PRIVILEGED,
+        prefix=prefix,
+    ) as daemon:
+        assert_is_nobody(daemon)
+        now = status(daemon)
+        assert now["NoNewPrivs"] == ["1"]
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(now[kind][0], 16) == given
+        assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        assert refusal(peer, wrq(b"closed/new"), daemon) == DENIED
+        store(peer, b"new", b"by nobody", daemon)
+        daemon.stop()
+        assert_ended_well(daemon)
+    assert (open_root / "new").stat().st_uid == NOBODY.pw_uid
+
+
+def capable(setpriv: str) -> tuple[tuple[str, ...], int]:
+    """Return a command prefix that starts as nobody with few capabilities, and which ones.
+
+    They are the one of the unit; and where the Python that runs the tests is root's alone, the
+    one to read it.
+    """
+
+    def prefix(capabilities: str) -> tuple[str, ...]:
+        return (
+            *(setpriv, "--reuid", str(NOBODY.pw_uid), "--regid", str(NOBODY.pw_gid)),
+            *("--clear-groups", "--no-new-privs"),
+            f"--bounding-set=-all,{capabilities}",
+            f"--inh-caps=-all,{capabilities}",
+            f"--ambient-caps=-all,{capabilities}",
+        )
+
+    least = prefix("+net_bind_service")
+    which = "import os, sys, twisted_tftp; print(sys.version, os.__file__)"
+    found = run(sys.executable, "-c", which, prefix=least)
+    if found.stdout == run(sys.executable, "-c", which).stdout:
+        return least, NET_BIND_SERVICE
+    return prefix("+net_bind_service,+dac_read_search"), NET_BIND_SERVICE | DAC_READ_SEARCH

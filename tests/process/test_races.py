@@ -1,0 +1,253 @@
+"""No swap of names, however fast, leads a read or an upload out of the root.
+
+Another process exchanges directories and files for links that point outside while this one reads
+and writes. The controls are what a careless server does, and show that the races are real.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+
+from tests.support.daemon import TIMEOUT
+from tests.unit.backends.filesystem.test_backend import asking, value
+from twisted_tftp.backends import FilesystemBackend
+from twisted_tftp.backends.filesystem import kernel_lookup as cached
+from twisted_tftp.backends.naming import is_temporary
+from twisted_tftp.errors import TFTPError
+
+#: Seconds of each race.
+LENGTH = 3.0
+
+GOOD, SECRET = b"GOOD" * 1000, b"EVIL" * 1000
+
+#: Long ago, so that contents are kept, and that any change of a directory shows.
+OLD = 1_000_000_000
+
+#: Directories that are exchanged for links, files that are replaced by links; and what is in them.
+DIRECTORIES, FILES = ("relative", "absolute"), ("file", "other")
+NAMES = (*(f"{directory}/file" for directory in DIRECTORIES), *FILES)
+
+#: What swaps, in a process of its own: for a minute at most, and until it is killed.
+SWAPPER = """
+import ctypes, os, sys, time
+
+root, outside = map(os.fsencode, sys.argv[1:])
+rename = ctypes.CDLL(None, use_errno=True).renameat2
+AT_FDCWD, EXCHANGE = -100, 2
+os.chdir(root)
+
+def exchange(one, other):
+    if rename(AT_FDCWD, one, AT_FDCWD, other, EXCHANGE):
+        sys.exit(os.strerror(ctypes.get_errno()))
+
+def replace(name, target):
+    os.symlink(target, b"new")
+    os.rename(b"new", name)
+    os.link(b"good", b"new")
+    os.rename(b"new", name)
+
+print("swapping", flush=True)
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    exchange(b"relative", b"relative-link")
+    exchange(b"absolute", b"absolute-link")
+    replace(b"file", b"../outside/file")
+    replace(b"other", outside + b"/file")
+"""
+
+linux = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "renameat2"), reason="the system can't exchange names"
+)
+pytestmark = linux
+
+
+class Race:
+    """A root in which names change, and what must not be reached.
+
+    @ivar root: its names are those of NAMES.
+    @ivar outside: has the same ones.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.outside = folder / "root", folder / "outside"
+        for directory in (self.root, self.outside, *(self.root / each for each in DIRECTORIES)):
+            directory.mkdir()
+        (self.root / "relative-link").symlink_to("../outside")
+        (self.root / "absolute-link").symlink_to(self.outside)
+        for name in (*NAMES, "good"):
+            (self.root / name).write_bytes(GOOD)
+            os.utime(self.root / name, (OLD, OLD))
+        (self.outside / "file").write_bytes(SECRET)
+        for path in (self.outside / "file", self.outside):
+            os.utime(path, (OLD, OLD))
+        self._swapper = subprocess.Popen(
+            [sys.executable, "-c", SWAPPER, str(self.root), str(self.outside)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        assert self._swapper.stdout is not None
+        assert self._swapper.stdout.readline() == b"swapping\n"
+
+    def end(self) -> None:
+        """Let names be as they are; it is an error if they were already."""
+        with self._swapper as process:
+            still_swapping = process.poll() is None
+            process.kill()
+        assert still_swapping
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is swapped any more."""
+        return self._swapper.returncode is not None
+
+    def outside_is_touched(self) -> bool:
+        """Whether a file was made, changed or removed outside, however short it was there."""
+        times = {path.stat().st_mtime_ns for path in (self.outside, self.outside / "file")}
+        return times != {OLD * 10**9} or os.listdir(self.outside) != ["file"]
+
+
+@pytest.fixture
+def race(tmp_path: Path) -> Iterator[Race]:
+    """Give a root in which names are swapped."""
+    made = Race(tmp_path)
+    yield made
+    if not made.ended:
+        made.end()
+
+
+def outcomes(attempt: Callable[[str], Any]) -> Counter[Any]:
+    """Return how often each result came of attempts with all names in turn; None if refused.
+
+    On a busy machine it goes on until something was refused, and something not.
+    """
+    seen: Counter[Any] = Counter()
+    start = time.monotonic()
+    for name in itertools.cycle(NAMES):
+        past = time.monotonic() - start
+        if past >= TIMEOUT or (past >= LENGTH and len(seen) > 1 and None in seen):
+            break
+        try:
+            seen[attempt(name)] += 1
+        except (OSError, TFTPError):
+            seen[None] += 1
+    return seen
+
+
+def caught(attempt: Callable[[str], Any], evil: Callable[[Any], bool]) -> bool:
+    """Return whether attempts lead to something evil, in the time that a test may take."""
+    end = time.monotonic() + TIMEOUT
+    for name in itertools.cycle(NAMES):
+        if time.monotonic() >= end:
+            break
+        try:
+            if evil(attempt(name)):
+                return True
+        except OSError:
+            pass
+    return False
+
+
+def checked(root: Path, name: str) -> str:
+    """Return the path of a name as a careless server does: looked at, and used later."""
+    path = os.path.join(root, name)
+    if not os.path.realpath(path).startswith(f"{root}/"):
+        raise PermissionError
+    return path
+
+
+# -- reads ---------------------------------------------------------------------------------
+
+
+def test_check_before_the_open_is_seen_to_lose_the_race(race: Race) -> None:
+    """A path that is checked and then opened shows what is outside."""
+
+    def read(name: str) -> bytes:
+        with open(checked(race.root, name), "rb") as file:
+            return file.read()
+
+    assert caught(read, lambda octets: octets == SECRET)
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 20], ids=["opened", "kept"])
+@pytest.mark.parametrize("way", ["at once", "in a thread"])
+def test_nothing_outside_is_ever_read(
+    way: str, cache: int, race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read has the inside file's octets or is refused, on both ways that there are to it."""
+    in_threads = 0
+
+    def in_thread(function: Callable[..., Any], *args: Any) -> Any:
+        nonlocal in_threads
+        in_threads += 1
+        return maybeDeferred(function, *args)
+
+    if way == "in a thread":
+        monkeypatch.setattr(cached, "_type_of", lambda device: "unknown")
+    backend = FilesystemBackend(str(race.root), cache=cache, in_thread=in_thread)
+
+    def read(name: str) -> bytes:
+        reader = value(backend.open_reader(name, asking()))
+        try:
+            return bytes(value(reader.read(0, reader.size)))
+        finally:
+            reader.close()
+
+    seen = outcomes(read)
+    assert set(seen) == {GOOD, None}
+    if way == "in a thread":
+        assert in_threads >= seen.total()
+    elif backend._cached._device is not None:
+        assert in_threads < seen.total(), "none was found at once"
+
+
+# -- uploads -------------------------------------------------------------------------------
+
+
+def test_check_before_the_write_is_seen_to_lose_the_race(race: Race) -> None:
+    """A path that is checked and then written to makes or changes files outside."""
+
+    def write(name: str) -> bool:
+        with open(checked(race.root, name), "wb") as file:
+            file.write(b"upload")
+        return race.outside_is_touched()
+
+    assert caught(write, bool)
+
+
+@pytest.mark.parametrize("mode", ["create", "overwrite"])
+def test_nothing_outside_is_ever_written(
+    mode: str, race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload is stored inside or refused, and nothing is outside even for a moment."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # which most of the time went to
+    backend = FilesystemBackend(str(race.root), mode, in_thread=maybeDeferred)
+    numbers = itertools.count()
+
+    def write(name: str) -> bool:
+        if mode == "create":
+            name = f"{os.path.dirname(name)}/upload-{next(numbers)}"
+        writer = value(backend.open_writer(name, asking(6)))
+        value(writer.write(b"upload"))
+        value(writer.commit())
+        return True
+
+    seen = outcomes(write)
+    race.end()
+    assert set(seen) == {True, None}
+    assert not race.outside_is_touched()
+    names = [name for _, _, names in os.walk(race.root) for name in names]
+    if mode == "create":
+        assert sum(name.startswith("upload-") for name in names) == seen[True]
+    assert not [name for name in names if is_temporary(name)]

@@ -1,0 +1,256 @@
+"""The daemon and the signals that people and their scripts send it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process.test_daemon import (
+    CONTENT,
+    LOCALHOST,
+    Peer,
+    TacDaemon,
+    ack,
+    assert_ended_well,
+    data,
+    error,
+    peer,
+    root,
+    rrq,
+    temporary_files,
+    wrq,
+)
+from tests.support.daemon import TIMEOUT, TWIST, Daemon
+
+__all__ = ["peer", "root"]  # fixtures
+
+
+class LoggingDaemon(Daemon):
+    """A daemon that writes its log to a file.
+
+    @ivar log_path: the file.
+    """
+
+    def __init__(self, root: Path, log_path: Path, *options: str) -> None:
+        super().__init__(root, *options, hosts=[LOCALHOST], twistd=["--logfile", str(log_path)])
+        self.log_path = log_path
+
+    def _wait_until_serving(self) -> None:
+        wait_for_text(self.log_path, "serving on")
+
+
+def wait_for_text(path: Path, text: str) -> str:
+    """Wait until a file has `text`, and return all of it."""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        if path.exists() and text in (found := path.read_text()):
+            return found
+        time.sleep(0.01)  # nothing tells of a file's change everywhere
+    raise AssertionError(f"{path} has no {text!r}")
+
+
+def test_sighup_opens_the_log_anew(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """Who moves the log away has the next line in a new one like it, and none is lost."""
+    log, moved = tmp_path / "log", tmp_path / "log.old"
+    log.touch(0o600)
+    with LoggingDaemon(root, log) as daemon:
+        address = (LOCALHOST, daemon.port)
+        assert peer.fetch(b"file", address) == CONTENT
+        wait_for_text(log, "completed")
+        log.rename(moved)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for_text(log, "SIGHUP: the log was reopened")
+        with Peer() as other:
+            assert other.fetch(b"file", address) == CONTENT
+        wait_for_text(log, "completed")
+        daemon.stop()
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert moved.read_text().count("completed") == log.read_text().count("completed") == 1
+    assert daemon.process.returncode in (0, -signal.SIGTERM)
+
+
+def test_log_that_can_not_be_opened_anew_is_kept(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """A server that has given up root may not write where root could; it says so and serves on."""
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    with LoggingDaemon(root, directory / "log") as daemon:
+        moved = tmp_path / "moved"
+        directory.rename(moved)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for_text(moved / "log", "SIGHUP: the log can't be reopened")
+        # As often as it is asked for.
+        daemon.process.send_signal(signal.SIGHUP)
+        assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        wait_for_text(moved / "log", "completed")
+
+
+def test_sigusr1_rotates_the_log_as_twistd_does(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """What is known of twistd holds for this plugin too."""
+    log = tmp_path / "log"
+    with LoggingDaemon(root, log) as daemon:
+        assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        wait_for_text(log, "completed")
+        daemon.process.send_signal(signal.SIGUSR1)
+        assert "completed" in wait_for_text(tmp_path / "log.1", "completed")
+
+
+class TwistDaemon(Daemon):
+    """A daemon of `twist`."""
+
+    def command(self) -> list[str]:
+        command = super().command()
+        return [str(TWIST), "--log-format=text", *command[command.index("tftp") :]]
+
+
+@pytest.mark.parametrize("kind", [Daemon, TwistDaemon, TacDaemon])
+def test_sighup_does_not_end_the_daemon(
+    kind: type[Daemon], root: Path, tmp_path: Path, peer: Peer
+) -> None:
+    """Transfers go on, and a file that is cached in memory is read again."""
+    with kind(root, directory=tmp_path) as daemon:
+        block, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for_line("SIGHUP: the file caches were cleared")
+        assert peer.rest(block, transfer) == CONTENT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_stop_waits_for_nothing(number: int, root: Path, peer: Peer) -> None:
+    """Whoever stops the daemon twice means it: clients are told, and no half file is left."""
+    with Daemon(root, "--drain", "3600", "--write", "create", hosts=[LOCALHOST]) as daemon:
+        address = (LOCALHOST, daemon.port)
+        _, reading = peer.ask(rrq(b"file"), address)
+        with Peer() as writer:
+            _, writing = writer.ask(wrq(b"new"), address)
+            assert writer.ask(data(1, CONTENT[:512]), writing)[0] == ack(1)
+            daemon.process.send_signal(number)
+            daemon.wait_for_line("waiting for 2 transfers")
+            daemon.process.send_signal(number)
+            stopped = error(0, b"the server is being stopped")
+            assert peer.receive() == (stopped, reading)
+            assert writer.receive() == (stopped, writing)
+        daemon.wait()
+    assert temporary_files(root) == []
+    assert not (root / "new").exists()
+    if number == signal.SIGTERM:
+        assert_ended_well(daemon)
+
+
+#: A script in a Python whose disk takes an hour to sync a file.
+HANGING = """
+import os, runpy, sys, time
+
+os.fsync = lambda descriptor: time.sleep(3600)
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class HangingDaemon(Daemon):
+    """A daemon whose disk does not answer."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", HANGING, *super().command()]
+
+
+class HangingTwistDaemon(HangingDaemon, TwistDaemon):
+    """The same, by `twist`, which ends as Python does, and not by the signal."""
+
+
+@pytest.mark.parametrize("kind", [HangingDaemon, HangingTwistDaemon])
+def test_second_stop_does_not_wait_for_a_disk(kind: type[Daemon], root: Path, peer: Peer) -> None:
+    """The upload is not acknowledged, and what is left of it is what the next start sweeps."""
+    with kind(root, "--drain", "3600", "--write", "create", hosts=[LOCALHOST]) as daemon:
+        _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, daemon.port))
+        peer.send(data(1, b"octets"), transfer)
+        with Peer() as other:
+            assert other.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
+        daemon.wait_for_line('read "file".*completed')  # its last ACK may be read late
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for_line("waiting for 1 transfers")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait()
+    assert "a disk does not respond: its pending operations are abandoned" in daemon.log
+    assert not (root / "new").exists()
+    assert len(temporary_files(root)) == 1
+    with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as daemon:
+        daemon.wait_for_line("removed 1 unfinished uploads")
+
+
+#: A process of somebody's that stops its reactor while an upload is synced by such a disk.
+EMBEDDED = """
+import os, sys, time
+from twisted.internet import reactor
+from twisted_tftp.backends import FilesystemBackend
+from twisted_tftp.context import Direction, Endpoint, TransferContext
+
+def hang(descriptor):
+    reactor.callFromThread(reactor.stop)
+    time.sleep(3600)
+
+os.fsync = hang
+peer = Endpoint("192.0.2.1", 4000)
+context = TransferContext(peer, None, Direction.WRITE, b"new", "octet", {})
+opening = FilesystemBackend(sys.argv[1], "create").open_writer("new", context)
+opening.addCallback(lambda writer: writer.commit())
+reactor.run()
+"""
+
+
+def test_process_that_stops_its_reactor_does_not_wait_for_a_disk(root: Path) -> None:
+    """No signal ends it, and Python waits for threads that are not daemons."""
+    command = [sys.executable, "-c", EMBEDDED, str(root)]
+    assert subprocess.run(command, timeout=TIMEOUT).returncode == 0
+
+
+#: `twistd` in a Python whose clock is set back by a day at SIGUSR2.
+SET_BACK = """
+import signal, sys, time
+
+right, wrong_by = time.time, [0]
+time.time = lambda: right() - wrong_by[0]
+
+
+def set_back(number, frame):
+    wrong_by[0] += 86400
+    print("the clock was set back", flush=True)
+
+
+signal.signal(signal.SIGUSR2, set_back)
+sys.argv[0] = "twistd"
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+class SetBackDaemon(Daemon):
+    """A daemon whose clock can be set back."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", SET_BACK, *super().command()[1:]]
+
+
+def test_clock_that_is_set_back_delays_nothing(root: Path, peer: Peer) -> None:
+    """Lost blocks are sent again, silent clients given up and a drain ended, as at any time."""
+    options = ("--timeout", "0.2", "--retries", "3", "--drain", "0.5")
+    with SetBackDaemon(root, *options, hosts=[LOCALHOST]) as daemon, Peer() as silent:
+        address = (LOCALHOST, daemon.port)
+        first = silent.ask(rrq(b"file"), address)[0]
+        # When another one was served, the first one's timer is set.
+        assert peer.fetch(b"file", address) == CONTENT
+        daemon.process.send_signal(signal.SIGUSR2)
+        daemon.wait_for_line("the clock was set back")
+        assert silent.sock.recv(1000) == first  # sent again
+        daemon.wait_for_line("timed-out")
+        assert peer.ask(rrq(b"file"), address)[0] == first
+        daemon.process.send_signal(signal.SIGUSR2)
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait()
+    assert re.search("read .*: (cancelled|timed-out)", daemon.log)
+    assert_ended_well(daemon)

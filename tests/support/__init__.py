@@ -1,0 +1,4 @@
+"""What the tests share: the daemon as a child process, networks, clocks, reactors.
+
+No module here has a test.
+"""

@@ -1,0 +1,275 @@
+"""Join our client and our server by a network with faults, in memory and in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock, deferLater
+
+from tests.support.faults import Faults, Way
+from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
+from twisted_tftp.client import TFTPClient
+from twisted_tftp.net.request_port import RequestPort
+from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.udp import Buffer
+from twisted_tftp.policy import Policy
+from twisted_tftp.testing import MemoryLink, MemoryNetwork
+
+Address = tuple[str, int]
+
+SERVER: Address = ("192.0.2.69", 69)
+CLIENT = "192.0.2.1"
+
+#: Seconds, and moments at which something happens, after which transfers go on for ever.
+LONGEST, MOMENTS = 20_000.0, 500_000
+
+
+class Store(MemoryBackend):
+    """Files in memory that are as slow as on a disk: all but `abort` takes `seconds`."""
+
+    def __init__(self, clock: Clock, seconds: float, write: str) -> None:
+        super().__init__({}, write)
+        self._clock = clock
+        self._seconds = seconds
+
+    def after(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Return what `call` returns, or a Deferred of it where that takes time."""
+        if not self._seconds:
+            return call(*args)
+        return deferLater(self._clock, self._seconds, call, *args)
+
+    def open_reader(self, path: str, context: Any) -> Any:
+        def opened() -> StoreReader:
+            super(Store, self).open_reader(path, context)
+            return StoreReader(self, self.files[path])
+
+        return self.after(opened)
+
+    def open_writer(self, path: str, context: Any) -> Any:
+        def opened() -> StoreWriter:
+            super(Store, self).open_writer(path, context)
+            return StoreWriter(self, path)
+
+        return self.after(opened)
+
+
+class StoreReader(MemoryReader):
+    """Read a file of a store, or of none yet."""
+
+    def __init__(self, store: Store, data: bytes) -> None:
+        super().__init__(data)
+        self._after = store.after
+
+    def read(self, offset: int, length: int) -> Any:
+        return self._after(super().read, offset, length)
+
+
+class StoreWriter(MemoryWriter):
+    """Write a file of a store."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        super().__init__(store, name)
+        self._after = store.after
+
+    def write(self, data: bytes) -> Any:
+        return self._after(super().write, data)
+
+    def commit(self) -> Any:
+        return self._after(super().commit)
+
+
+class Network(MemoryNetwork):
+    """A server, and what carries datagrams between it and its clients.
+
+    @ivar served: the server's files.
+    @ivar sockets: where something receives: what to call with a datagram and its source.
+    @ivar client_port: that of the next transfer of a client.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        up: Faults,
+        down: Faults,
+        *,
+        seed: object,
+        delay: float,
+        disk: float,
+        write: str,
+    ) -> None:
+        """Run a server.
+
+        @param up: what is done to what goes to the server; `down`: to what comes from it.
+        @param delay: seconds that each datagram takes.
+        @param disk: seconds that each use of the server's files takes.
+        @param write: as for a L{MemoryBackend}.
+        """
+        super().__init__(None, policy)
+        self.served = self.server.backend = Store(self.clock, disk, write)
+        self.sockets: dict[Address, Callable[[bytes, Address], None]] = {SERVER: self._asked}
+        self.client_port = 30000
+        self.strangers = Strangers()
+        self._server_port = 40000
+        # By the host that sends.
+        self._ways = {CLIENT: Way(up, f"{seed} up"), SERVER[0]: Way(down, f"{seed} down")}
+        self._delay = delay
+        self._moments = 0
+        if policy.single_port:
+            self.server.makeConnection(SharedPort(self))
+
+    def send(self, source: Address, destination: Address, datagram: bytes) -> None:
+        """Carry a datagram; what reaches no socket is lost."""
+
+        def deliver(out: bytes) -> None:
+            receive = self.sockets.get(destination)
+            if receive is not None:
+                receive(out, source)
+
+        for late, where, out in self._ways[source[0]].carry(datagram, deliver):
+            self.clock.callLater(self._delay + late, where, out)
+
+    def open(self, peer: Any, local: Any, reading: bool) -> NetworkLink:
+        """Open the server's link of a transfer, from a port of its own."""
+        self._server_port += 1
+        return NetworkLink(self, (local[0], self._server_port), peer)
+
+    def run(self) -> None:
+        """Let time pass until nothing more is going to happen."""
+        while self.clock.getDelayedCalls():
+            self.step()
+
+    def step(self) -> None:
+        """Let time pass until something happens; transfers must end some day."""
+        calls = self.clock.getDelayedCalls()
+        assert calls, "nothing is going to happen"
+        self.clock.advance(max(0.0, calls[0].getTime() - self.clock.seconds()))
+        self._moments += 1
+        assert self.clock.seconds() < LONGEST, "the transfers do not end"
+        assert self._moments < MOMENTS, "the transfers do not end"
+
+    def _asked(self, datagram: bytes, source: Address) -> None:
+        self.server.received(datagram, source, SERVER)
+
+
+class SharedPort(RequestPort):
+    """The request port where all transfers share it: no socket, but a network."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def send(self, datagram: Buffer, peer: Address, local: Address | None) -> None:
+        self._network.send(SERVER, peer, bytes(datagram))
+
+    def share(self) -> None:
+        """Do nothing: there is no socket."""
+
+    def room(self) -> int:
+        return 1 << 20
+
+    def read_one(self) -> bool:
+        return False
+
+
+class NetworkLink(MemoryLink):
+    """A socket of a transfer of the server, in a network."""
+
+    def __init__(self, network: Network, address: Address, peer: Address) -> None:
+        super().__init__(network.clock.seconds)
+        assert address not in network.sockets, "the port is taken"
+        network.sockets[address] = self._arrived
+        self._network = network
+        self._address = address
+        self._peer = peer
+
+    def send(self, datagrams: Sequence[Buffer]) -> None:
+        super().send(datagrams)
+        for datagram in self.take():
+            self._network.send(self._address, self._peer, datagram)
+
+    def sendto(self, datagram: bytes, address: Address) -> None:
+        """Answer a stranger."""
+        self._network.send(self._address, address, datagram)
+
+    def close(self) -> None:
+        if not self.closed:
+            del self._network.sockets[self._address]
+        super().close()
+
+    def _arrived(self, datagram: bytes, source: Address) -> None:
+        if self._is_peer(source):
+            self.deliver(datagram)
+        else:
+            strangers: Any = self._network.strangers
+            strangers.received(self, source, datagram, self._clock())
+
+    def deliver(self, datagram: bytes) -> None:
+        """Receive in a buffer that is used again: what is kept of it must be copied."""
+        buffer = bytearray(datagram)
+        super().deliver(memoryview(buffer))  # type: ignore[arg-type]
+        buffer[:] = bytes(len(buffer))
+
+    def _is_peer(self, source: Address) -> bool:
+        return source == self._peer
+
+
+class ClientNetworkLink(NetworkLink):
+    """A socket of a client in a network: what `ClientLink` is to real ones."""
+
+    elsewhere = None
+    is_unbound = False
+    locked = False
+    on_rival: Any = None
+    on_unreachable: Any = None
+
+    @property
+    def local(self) -> Address:
+        return self._address
+
+    def refuse(self, datagram: bytes, now: float) -> None:
+        if self._from != self._peer:
+            strangers: Any = self._network.strangers
+            strangers.received(self, self._from, datagram, now)
+
+    def discard(self) -> None:
+        """Nothing waits: what arrives is given to the transfer at once."""
+
+    def _arrived(self, datagram: bytes, source: Address) -> None:
+        super()._arrived(datagram, source)
+        rival = self.locked and source != self._peer and source[0] == self._peer[0]
+        if rival and self.on_rival is not None and not self.closed:
+            self.on_rival(datagram, self._clock())
+
+    def lock(self) -> None:
+        self._peer = self._from
+        self.locked = True
+
+    def _is_peer(self, source: Address) -> bool:
+        if self.locked:
+            return super()._is_peer(source)
+        self._from = source
+        return source[0] == self._peer[0]
+
+
+class NetworkClient(TFTPClient):
+    """A client in a network: each transfer is from its `client_port`."""
+
+    def __init__(self, network: Network, **settings: Any) -> None:
+        self._network = network
+        self._time = SimpleNamespace(monotonic=network.clock.seconds)
+        with mock.patch("twisted_tftp.client.client.time", self._time):
+            super().__init__(network.clock, *SERVER, in_thread=maybeDeferred, **settings)
+
+    def _session(self, *args: Any) -> Any:
+        with mock.patch("twisted_tftp.client.client.time", self._time):
+            return super()._session(*args)
+
+    def _open_link(self, address: Any) -> Any:
+        port = self._network.client_port
+        while (CLIENT, port) in self._network.sockets:
+            port += 1  # it asks again from another one
+        own = (CLIENT, port)
+        return ClientNetworkLink(self._network, own, address)

@@ -1,0 +1,1385 @@
+"""Files are read whatever the page cache holds, and uploads appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.python import log
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from twisted_tftp.backends.filesystem import writer as writer_module
+from twisted_tftp.backends.filesystem.backend import FilesystemBackend
+from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
+from twisted_tftp.backends.filesystem.reader import (
+    CHUNK_SIZE,
+    FilesystemReader,
+    OpenFile,
+    SharedChunks,
+    nowait_flags,
+)
+from twisted_tftp.backends.filesystem.writer import (
+    HELD_SIZE,
+    INLINE_WRITE_SIZE,
+    WRITE_SIZE,
+    FilesystemWriter,
+)
+from twisted_tftp.context import Direction, Endpoint, TransferContext
+from twisted_tftp.errors import (
+    AccessViolation,
+    DiskFull,
+    ErrorCode,
+    FileAlreadyExists,
+    FileNotFound,
+    TFTPError,
+    from_os_error,
+)
+from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
+
+SECRET = b"SECRET"
+
+#: Octets in which each position can be told from its neighbours.
+OCTETS = bytes(number * 7 % 251 for number in range(5000))
+
+
+def asking(size: int | None = None) -> TransferContext:
+    """Return the context of a request that announces `size` octets."""
+    peer = Endpoint("192.0.2.7", 2000)
+    return TransferContext(peer, None, Direction.WRITE, b"f", "octet", {}, size)
+
+
+class Threads:
+    """Stand in for a thread pool: calls wait here until the test runs them."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        waiting: Deferred[Any] = Deferred()
+        self.calls.append((waiting, function, args))
+        return waiting
+
+    def work(self) -> Callable[[], None]:
+        """Run the oldest call, and return what tells of its result."""
+        waiting, function, args = self.calls.pop(0)
+        try:
+            result = function(*args)
+        except BaseException:
+            failure = Failure()
+            return lambda: waiting.errback(failure)
+        return lambda: waiting.callback(result)
+
+    def run(self) -> None:
+        """Run the oldest call and tell of its result."""
+        self.work()()
+
+    def run_all(self) -> None:
+        """Run calls until there are none."""
+        while self.calls:
+            self.run()
+
+
+def results_of(deferred: Deferred[Any]) -> list[Any]:
+    """Return a list that gets what `deferred` fires with."""
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    return results
+
+
+def value(result: Any) -> Any:
+    """Return what a call gave, at once or through a Deferred that has fired."""
+    if not isinstance(result, Deferred):
+        return result
+    results = results_of(result)
+    assert results, "it has not fired"
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]
+
+
+def refusal(function: Callable[[], Any]) -> TFTPError:
+    """Return what the peer is told of the failure of `function`."""
+    with pytest.raises((TFTPError, OSError)) as caught:
+        value(function())
+    error = caught.value
+    return from_os_error(error) if isinstance(error, OSError) else error
+
+
+def opened(directory: Path) -> list[str]:
+    """Return what this process has open beneath `directory`."""
+    targets = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        except FileNotFoundError:
+            continue  # the descriptor of the list itself
+    return [target for target in targets if target.startswith(str(directory))]
+
+
+def leftovers(directory: Path) -> list[str]:
+    """Return the temporary files beneath `directory`."""
+    return [path.name for path in directory.rglob(".tftp-upload-*")]
+
+
+@pytest.fixture(autouse=True)
+def _cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a thread look for each name; `test_kernel_lookup` has the names in the kernel's
+    memory.
+    """
+    monkeypatch.setattr(CachedOpener, "find", lambda self, path: None)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a tree of a root, with a secret beside it."""
+    made = tmp_path / "root"
+    (made / "sub").mkdir(parents=True)
+    (made / "file").write_bytes(OCTETS)
+    (made / "sub" / "inner").write_bytes(b"inner")
+    (tmp_path / "root2").mkdir()
+    (tmp_path / "root2" / "x").write_bytes(SECRET)
+    (tmp_path / "secret").write_bytes(SECRET)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
+    """No descriptor, no temporary file, no unheeded failure, and the secret as it was."""
+    logged: list[Any] = []
+    log.addObserver(logged.append)
+    yield
+    log.removeObserver(logged.append)
+    assert [event for event in logged if event["isError"]] == []
+    assert opened(tmp_path) == []
+    assert leftovers(tmp_path) == []
+    for secret in [tmp_path / "secret", tmp_path / "root2" / "x"]:
+        assert not secret.parent.exists() or not secret.exists() or secret.read_bytes() == SECRET
+
+
+def serving(root: Path, write: str = "overwrite", in_thread: Any = None) -> FilesystemBackend:
+    """Return a backend that runs at once what a thread would run."""
+    return FilesystemBackend(str(root), write, in_thread=in_thread or maybeDeferred)
+
+
+def open_reader(root: Path, path: str = "file", in_thread: Any = None) -> FilesystemReader:
+    """Return a reader, opened at once, that reads through `in_thread`."""
+    reader = value(serving(root).open_reader(path, asking()))
+    assert isinstance(reader, FilesystemReader)
+    if in_thread is not None:
+        reader._in_thread = in_thread
+    return reader
+
+
+def open_writer(
+    root: Path, path: str = "new", in_thread: Any = None, write: str = "overwrite"
+) -> FilesystemWriter:
+    """Return a writer, opened at once, that writes through `in_thread`."""
+    writer = value(serving(root, write).open_writer(path, asking()))
+    assert isinstance(writer, FilesystemWriter)
+    if in_thread is not None:
+        writer._in_thread = in_thread
+    return writer
+
+
+def upload(backend: FilesystemBackend, path: str, *pieces: bytes, size: int | None = None) -> None:
+    """Write a file as a session does: abort what fails."""
+    writer = value(backend.open_writer(path, asking(size)))
+    try:
+        for piece in pieces:
+            value(writer.write(piece))
+        value(writer.commit())
+    except Exception:
+        value(writer.abort())
+        raise
+
+
+def content(reader: FilesystemReader, length: int = 512) -> bytes:
+    """Read to the end in windows of `length` octets, and close."""
+    octets = b""
+    while piece := bytes(value(reader.read(len(octets), length))):
+        octets += piece
+    reader.close()
+    return octets
+
+
+# -- opening for reading ------------------------------------------------------------------
+
+
+def test_the_contracts_are_kept(root: Path) -> None:
+    """Backend, reader and writer are what a session takes."""
+    verifyObject(IFileBackend, serving(root))
+    reader, writer = open_reader(root), open_writer(root)
+    verifyObject(IFileReader, reader)
+    verifyObject(IFileWriter, writer)
+    reader.close()
+    value(writer.abort())
+
+
+@pytest.mark.parametrize(
+    ("path", "octets"),
+    [("file", OCTETS), ("/file", OCTETS), ("sub/inner", b"inner"), ("sub/../file", OCTETS)],
+)
+def test_a_file_is_read_and_its_size_is_known(root: Path, path: str, octets: bytes) -> None:
+    """The size is there before the first octet is read."""
+    reader = open_reader(root, path)
+    assert reader.size == len(octets)
+    assert content(reader) == octets
+
+
+def test_an_empty_file_is_a_file(root: Path) -> None:
+    """It has size 0 and no octets."""
+    (root / "empty").touch()
+    reader = open_reader(root, "empty")
+    assert reader.size == 0
+    assert content(reader) == b""
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("nothing", ErrorCode.FILE_NOT_FOUND),
+        ("nothing/file", ErrorCode.FILE_NOT_FOUND),
+        ("file/file", ErrorCode.FILE_NOT_FOUND),
+        ("", ErrorCode.FILE_NOT_FOUND),
+        ("file\x00", ErrorCode.FILE_NOT_FOUND),
+        ("x" * 600, ErrorCode.FILE_NOT_FOUND),
+        ("x" * 5000, ErrorCode.FILE_NOT_FOUND),
+        ("..\\secret", ErrorCode.FILE_NOT_FOUND),
+        ("%2e%2e/secret", ErrorCode.FILE_NOT_FOUND),
+        ("....//secret", ErrorCode.FILE_NOT_FOUND),
+        ("/etc/passwd", ErrorCode.FILE_NOT_FOUND),
+        ("sub", ErrorCode.ACCESS_VIOLATION),
+        ("sub/", ErrorCode.ACCESS_VIOLATION),
+        ("/", ErrorCode.ACCESS_VIOLATION),
+        ("..", ErrorCode.ACCESS_VIOLATION),
+        ("../secret", ErrorCode.ACCESS_VIOLATION),
+        ("../root2/x", ErrorCode.ACCESS_VIOLATION),
+        ("sub/../../secret", ErrorCode.ACCESS_VIOLATION),
+        ("away", ErrorCode.ACCESS_VIOLATION),
+        ("fifo", ErrorCode.ACCESS_VIOLATION),
+        ("socket", ErrorCode.ACCESS_VIOLATION),
+    ],
+)
+def test_what_can_not_be_read_is_told_with_its_code(
+    root: Path, monkeypatch: pytest.MonkeyPatch, path: str, code: ErrorCode
+) -> None:
+    """Through a Deferred, without a word on where the files are, and without blocking."""
+    monkeypatch.chdir(root)
+    os.symlink("../secret", "away")
+    os.mkfifo("fifo")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("socket")
+    told: list[TFTPError] = []
+    watched = threading.Thread(
+        target=lambda: told.append(refusal(lambda: serving(root).open_reader(path, asking()))),
+        daemon=True,
+    )
+    watched.start()
+    watched.join(10)
+    assert [error.code for error in told] == [code]
+    assert str(root.parent) not in told[0].message
+
+
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """Make a root that anybody may write to, and be nobody for the test."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o777)
+        (directory / "secret").write_bytes(b"old")
+        (directory / "secret").chmod(0)
+        (directory / "readonly").write_bytes(b"old")
+        (directory / "readonly").chmod(0o444)
+        (directory / "locked").mkdir(mode=0o555)
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(65534)
+        try:
+            yield directory
+            assert leftovers(directory) == []
+            assert opened(directory) == []
+        finally:
+            os.seteuid(was)
+
+
+def test_an_unreadable_file_is_refused(nobodys: Path) -> None:
+    """Code 2 says that it is there and may not be had."""
+    told = refusal(lambda: serving(nobodys).open_reader("secret", asking()))
+    assert told.code is ErrorCode.ACCESS_VIOLATION
+
+
+def test_the_root_is_looked_up_at_each_request(root: Path) -> None:
+    """An operator may put a new tree in the place of the old one."""
+    backend = serving(root)
+    assert content(value(backend.open_reader("file", asking()))) == OCTETS
+    root.rename(root.parent / "old")
+    root.mkdir()
+    (root / "file").write_bytes(b"new")
+    assert content(value(backend.open_reader("file", asking()))) == b"new"
+
+
+# -- reading ------------------------------------------------------------------------------
+
+
+def cold(*args: Any) -> int:
+    """Have nothing in the page cache."""
+    raise BlockingIOError(errno.EAGAIN, "not in memory")
+
+
+def unsupported(*args: Any) -> int:
+    """Be a file system that knows no RWF_NOWAIT."""
+    raise OSError(errno.EOPNOTSUPP, "what is that")
+
+
+def short(descriptor: int, buffers: Any, *args: Any) -> int:
+    """Have only the first octets in the page cache, and leave rubbish behind them."""
+    [view] = buffers
+    view[:] = b"!" * len(view)
+    return real_preadv(descriptor, [view[: max(1, len(view) // 2)]], *args)
+
+
+def flaky(descriptor: int, buffers: Any, offset: int, *args: Any) -> int:
+    """Have every other page in the cache."""
+    if offset // 700 % 2:
+        return cold()
+    return real_preadv(descriptor, buffers, offset, *args)
+
+
+real_preadv = os.preadv
+
+CACHES = {
+    "warm": real_preadv,
+    "cold": cold,
+    "unsupported": unsupported,
+    "short": short,
+    "flaky": flaky,
+}
+
+
+@pytest.mark.parametrize("preadv", CACHES.values(), ids=CACHES.keys())
+@pytest.mark.parametrize("length", [1, 512, 1428, 4999, 5000, 5001, 65464])
+def test_the_octets_are_right_whatever_the_page_cache_has(
+    root: Path, monkeypatch: pytest.MonkeyPatch, preadv: Any, length: int
+) -> None:
+    """All of them, by whichever way they come, in windows of any size."""
+    (root / "file").write_bytes(OCTETS[:500] if length == 1 else OCTETS)
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert content(open_reader(root), length) == (root / "file").read_bytes()
+
+
+@given(
+    st.sampled_from(sorted(CACHES)),
+    st.binary(max_size=60).map(lambda octets: octets * 20),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(1, 700)), max_size=15),
+    st.sampled_from([1, 100, CHUNK_SIZE]),
+)
+def test_reads_at_growing_offsets_are_exact(
+    cache: str, octets: bytes, steps: list[tuple[int, int]], chunk: int
+) -> None:
+    """Each read has what the file has there, again and again, up to the end and past it."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "file").write_bytes(octets)
+        with mock.patch.object(os, "preadv", CACHES[cache]):
+            file = OpenFile(os.open(Path(name) / "file", os.O_RDONLY))
+            reader = FilesystemReader(file, maybeDeferred, SharedChunks(chunk), nowait_flags())
+            offset = 0
+            for step, length in steps:
+                offset += step
+                assert bytes(value(reader.read(offset, length))) == octets[offset:][:length]
+            reader.close()
+
+
+def test_what_is_in_memory_costs_no_thread(root: Path) -> None:
+    """A warm file is answered where it stands."""
+    try:
+        with open(root / "file", "rb") as file:
+            os.preadv(file.fileno(), [bytearray(10)], 0, os.RWF_NOWAIT)
+    except OSError:
+        pytest.skip("this file system knows no RWF_NOWAIT")
+    threads = Threads()
+    reader = open_reader(root, in_thread=threads)
+    assert bytes(value(reader.read(10, 20))) == OCTETS[10:30]
+    assert threads.calls == []
+    reader.close()
+
+
+def test_what_was_read_stays_until_the_next_read(root: Path) -> None:
+    """A smaller read after a larger one has its own length."""
+    reader = open_reader(root)
+    first = value(reader.read(0, 1000))
+    assert bytes(first) == OCTETS[:1000]
+    assert bytes(value(reader.read(1000, 10))) == OCTETS[1000:1010]
+    reader.close()
+
+
+def test_a_file_system_without_nowait_is_asked_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then each thread reads a large piece, which answers many reads."""
+    asked = []
+    monkeypatch.setattr(os, "preadv", lambda *args: asked.append(args) or unsupported())
+    octets = OCTETS * 120
+    (root / "file").write_bytes(octets)
+    threads = Threads()
+    reader = open_reader(root, in_thread=threads)
+    runs = 0
+    got = b""
+    while len(got) < len(octets):
+        answer = reader.read(len(got), min(1428, len(octets) - len(got)))
+        if threads.calls:
+            threads.run()
+            runs += 1
+        got += bytes(value(answer))
+    assert got == octets
+    assert len(asked) == 1
+    assert runs <= len(octets) // (CHUNK_SIZE - 1428) + 1
+    reader.close()
+
+
+def test_a_system_without_nowait_reads_in_threads(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no flag the page cache is not asked at all."""
+    monkeypatch.delattr(os, "RWF_NOWAIT")
+    monkeypatch.delattr(os, "preadv")
+    assert content(open_reader(root)) == OCTETS
+
+
+def test_a_failing_disk_fails_the_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the reactor's thread at once, in another one through the Deferred."""
+
+    def broken(*args: Any) -> Any:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    reader = open_reader(root)
+    monkeypatch.setattr(os, "preadv", broken)
+    assert refusal(lambda: reader.read(0, 10)).code is ErrorCode.NOT_DEFINED
+    monkeypatch.setattr(os, "preadv", cold)
+    monkeypatch.setattr(os, "pread", broken)
+    answer = reader.read(0, 10)
+    assert isinstance(answer, Deferred)
+    assert refusal(lambda: answer).code is ErrorCode.NOT_DEFINED
+    reader.close()
+
+
+def test_a_short_read_of_the_disk_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread reads until it has all, or the end."""
+    real = os.pread
+    monkeypatch.setattr(os, "preadv", cold)
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: real(fd, min(length, 7), at))
+    assert content(open_reader(root)) == OCTETS
+
+
+@pytest.mark.parametrize("preadv", [real_preadv, cold, unsupported])
+@pytest.mark.parametrize("change", ["replaced", "deleted", "moved"])
+def test_an_open_file_is_read_whatever_becomes_of_its_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch, preadv: Any, change: str
+) -> None:
+    """The old content is read to its end."""
+    monkeypatch.setattr(os, "preadv", preadv)
+    reader = open_reader(root)
+    got = bytes(value(reader.read(0, 100)))
+    if change == "replaced":
+        (root / "other").write_bytes(b"new" * 3000)
+        os.rename(root / "other", root / "file")
+    elif change == "deleted":
+        os.unlink(root / "file")
+    else:
+        os.rename(root / "file", root / "sub" / "file")
+    got += bytes(value(reader.read(100, 4900)))
+    assert got == OCTETS
+    reader.close()
+
+
+@pytest.mark.parametrize("preadv", [real_preadv, cold, unsupported])
+def test_a_file_that_was_truncated_comes_back_short(
+    root: Path, monkeypatch: pytest.MonkeyPatch, preadv: Any
+) -> None:
+    """The missing octets are not made up, so that the transfer can fail."""
+    monkeypatch.setattr(os, "preadv", preadv)
+    reader = open_reader(root)
+    os.truncate(root / "file", 300)
+    assert bytes(value(reader.read(0, 512))) == OCTETS[:300]
+    assert bytes(value(reader.read(512, 512))) == b""
+    reader.close()
+
+
+# -- closing and cancelling in the middle -------------------------------------------------
+
+
+def test_a_closed_reader_has_closed_its_file(root: Path) -> None:
+    """Nothing is left open, not even the directory."""
+    reader = open_reader(root)
+    assert opened(root) == [str(root / "file")]
+    reader.close()
+    assert opened(root) == []
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_reader_closed_while_a_thread_reads_closes_afterwards(
+    root: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    """The thread must never read from a number that another file has got meanwhile."""
+    threads = Threads()
+    reader = open_reader(root, in_thread=threads)
+    descriptor = reader._descriptor
+    monkeypatch.setattr(os, "preadv", cold)
+    read = os.pread
+    closed: list[int] = []
+    close = os.close
+
+    def watched(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    def reading(number: int, length: int, offset: int) -> bytes:
+        assert stat.S_ISREG(os.fstat(number).st_mode)
+        if broken:
+            raise OSError(errno.EIO, "the disk is broken")
+        return read(number, length, offset)
+
+    monkeypatch.setattr(os, "close", watched)
+    monkeypatch.setattr(os, "pread", reading)
+    answer = reader.read(0, 10)
+    assert isinstance(answer, Deferred)
+    results = results_of(answer)
+    reader.close()
+    assert os.fstat(descriptor).st_size == len(OCTETS)
+    assert closed == []
+    threads.run()
+    assert closed == [descriptor]
+    if broken:
+        assert results[0].check(OSError)
+    else:
+        assert bytes(results[0]) == OCTETS[:10]
+
+
+def test_a_reader_whose_thread_is_done_closes_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that is over is not under way."""
+    threads = Threads()
+    reader = open_reader(root, in_thread=threads)
+    monkeypatch.setattr(os, "preadv", cold)
+    answer = reader.read(0, 10)
+    threads.run()
+    assert bytes(value(answer)) == OCTETS[:10]
+    assert opened(root) == [str(root / "file")]
+    reader.close()
+    assert opened(root) == []
+
+
+@pytest.mark.parametrize("path", ["file", "nothing"])
+def test_an_open_that_was_cancelled_leaves_nothing_open(root: Path, path: str) -> None:
+    """A thread can't be called back, so its file is closed when it comes."""
+    threads = Threads()
+    results = results_of(opening := serving(root, in_thread=threads).open_reader(path, asking()))
+    opening.cancel()
+    assert results[0].check(CancelledError)
+    tell = threads.work()
+    assert opened(root) == [], "the thread itself cleans up: after a stop nobody hears of it"
+    tell()
+    assert threads.calls == []
+    assert len(results) == 1
+
+
+def test_an_open_that_was_cancelled_while_it_waited_is_not_done(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a slow disk there may be thousands that nobody waits for any more."""
+    threads = Threads()
+    backend = serving(root, in_thread=threads)
+    for opening in (backend.open_reader("file", asking()), backend.open_writer("new", asking())):
+        assert isinstance(opening, Deferred)
+        opening.addErrback(lambda failure: failure.trap(CancelledError))
+        opening.cancel()
+    open_now = mock.Mock(side_effect=AssertionError)
+    monkeypatch.setattr(os, "open", open_now)
+    threads.run_all()
+    assert not open_now.called
+
+
+@pytest.mark.parametrize("path", ["new", "file", "sub"])
+def test_an_upload_that_was_cancelled_while_it_opens_leaves_nothing(root: Path, path: str) -> None:
+    """Its temporary file is removed when it comes, and the target is as it was."""
+    threads = Threads()
+    results = results_of(opening := serving(root, in_thread=threads).open_writer(path, asking()))
+    opening.cancel()
+    assert results[0].check(CancelledError)
+    tell = threads.work()
+    assert opened(root) == []
+    assert sorted(os.listdir(root)) == ["file", "sub"]
+    tell()
+    assert threads.calls == []
+    assert (root / "file").read_bytes() == OCTETS
+
+
+@pytest.mark.parametrize("path", ["file", "new", "nothing/new"])
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_an_open_cancelled_before_its_news_arrive_leaves_nothing(
+    root: Path, direction: str, path: str
+) -> None:
+    """The thread has done its work, and the reactor has not heard of it yet."""
+    threads = Threads()
+    backend = serving(root, in_thread=threads)
+    opening = (backend.open_reader if direction == "read" else backend.open_writer)(path, asking())
+    results = results_of(opening)
+    tell = threads.work()
+    assert results == []
+    opening.cancel()
+    tell()
+    threads.run_all()
+    assert [failure.type for failure in results] == [CancelledError]
+    assert opened(root) == []
+    assert sorted(os.listdir(root)) == ["file", "sub"]
+
+
+def test_nothing_is_looked_up_outside_a_thread(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directories may be on a slow disk: what the reactor's thread calls must not wait."""
+    threads = Threads()
+    backend = serving(root, in_thread=threads)
+
+    def forbidden(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("this may block")
+
+    with monkeypatch.context() as patch:
+        for name in ["open", "stat", "readlink", "fsync", "rename", "link", "writev", "fstatvfs"]:
+            patch.setattr(os, name, forbidden)
+        reading = backend.open_reader("file", asking())
+        writing = backend.open_writer("new", asking())
+    threads.run_all()
+    reader, writer = value(reading), value(writing)
+    with monkeypatch.context() as patch:
+        for name in ["open", "stat", "readlink", "fsync", "rename", "link", "writev", "unlink"]:
+            patch.setattr(os, name, forbidden)
+        writer.write(b"x" * WRITE_SIZE)
+        committing = writer.commit()
+    threads.run_all()
+    value(committing)
+    reader.close()
+    assert (root / "new").read_bytes() == b"x" * WRITE_SIZE
+
+
+# -- uploads ------------------------------------------------------------------------------
+
+
+def test_never_takes_nothing(root: Path) -> None:
+    """The default serves reads only."""
+    for backend in (serving(root, "never"), FilesystemBackend(str(root), in_thread=maybeDeferred)):
+        for path in ("new", "file", "../secret"):
+            told = refusal(lambda backend=backend, path=path: backend.open_writer(path, asking()))
+            assert told.code is ErrorCode.ACCESS_VIOLATION
+            assert "does not accept" in told.message
+    assert sorted(os.listdir(root)) == ["file", "sub"]
+
+
+def test_an_unknown_write_mode_is_an_error(root: Path) -> None:
+    """The operator learns of it when the backend is made."""
+    with pytest.raises(ValueError, match="always"):
+        FilesystemBackend(str(root), "always")
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+@pytest.mark.parametrize("path", ["new", "/new", "sub/new", "sub/../new", "caf\udce9"])
+def test_a_new_file_appears_at_the_commit(root: Path, write: str, path: str) -> None:
+    """Before the commit nothing has the name; after it the file is whole."""
+    target = os.path.join(os.fsencode(root), os.fsencode(path.lstrip("/")))
+    writer = value(serving(root, write).open_writer(path, asking()))
+    value(writer.write(OCTETS))
+    assert not os.path.lexists(target)
+    value(writer.write(b"the end"))
+    value(writer.commit())
+    with open(target, "rb") as file:
+        assert file.read() == OCTETS + b"the end"
+
+
+def test_an_empty_upload_is_an_empty_file(root: Path) -> None:
+    """No write comes before its commit."""
+    upload(serving(root), "new")
+    assert (root / "new").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "octets", [WRITE_SIZE - 1, WRITE_SIZE, WRITE_SIZE + 1, HELD_SIZE, HELD_SIZE + 1, 3 * HELD_SIZE]
+)
+def test_uploads_of_any_size_are_whole(root: Path, octets: int) -> None:
+    """Around every threshold."""
+    expected = (OCTETS * (octets // len(OCTETS) + 1))[:octets]
+    pieces = [expected[at : at + 65464] for at in range(0, octets, 65464)]
+    upload(serving(root), "new", *pieces)
+    assert (root / "new").read_bytes() == expected
+
+
+def test_overwrite_replaces_at_the_commit(root: Path) -> None:
+    """Until then the old file is served, and who has it open reads it to the end."""
+    backend = serving(root)
+    before = open_reader(root)
+    writer = value(backend.open_writer("file", asking()))
+    value(writer.write(b"new"))
+    assert content(open_reader(root)) == OCTETS
+    value(writer.commit())
+    assert content(open_reader(root)) == b"new"
+    assert content(before) == OCTETS
+
+
+def test_create_replaces_nothing(root: Path) -> None:
+    """A file that is there is told at the open, and left alone."""
+    told = refusal(lambda: serving(root, "create").open_writer("file", asking()))
+    assert isinstance(told, FileAlreadyExists)
+    assert (root / "file").read_bytes() == OCTETS
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("../secret", ErrorCode.ACCESS_VIOLATION),
+        ("../new", ErrorCode.ACCESS_VIOLATION),
+        ("../root2/x", ErrorCode.ACCESS_VIOLATION),
+        ("sub/../../new", ErrorCode.ACCESS_VIOLATION),
+        ("away", ErrorCode.ACCESS_VIOLATION),
+        ("outside/new", ErrorCode.ACCESS_VIOLATION),
+        ("nowhere", ErrorCode.ACCESS_VIOLATION),
+        ("sub", ErrorCode.ACCESS_VIOLATION),
+        ("sub/", ErrorCode.ACCESS_VIOLATION),
+        ("fifo", ErrorCode.ACCESS_VIOLATION),
+        ("/", ErrorCode.ACCESS_VIOLATION),
+        ("nothing/new", ErrorCode.FILE_NOT_FOUND),
+        ("file/new", ErrorCode.FILE_NOT_FOUND),
+        ("", ErrorCode.FILE_NOT_FOUND),
+        ("new\x00", ErrorCode.FILE_NOT_FOUND),
+        ("x" * 600, ErrorCode.FILE_NOT_FOUND),
+        ("x" * 5000, ErrorCode.FILE_NOT_FOUND),
+    ],
+)
+def test_an_upload_to_what_can_not_be_one_is_refused(
+    root: Path, write: str, path: str, code: ErrorCode
+) -> None:
+    """Outside the root, through links that leave, onto what is no file: nothing is made."""
+    os.symlink("../secret", root / "away")
+    os.symlink("..", root / "outside")
+    os.symlink("../new", root / "nowhere")
+    os.mkfifo(root / "fifo")
+    before = sorted(root.parent.rglob("*"))
+    told = refusal(lambda: serving(root, write).open_writer(path, asking()))
+    assert told.code is code
+    assert str(root.parent) not in told.message
+    assert sorted(root.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("target", ["file", "sub/inner", "{root}/sub/inner", "sub/new"])
+def test_an_upload_goes_through_a_link_that_stays_inside(root: Path, target: str) -> None:
+    """The link stays a link, and what it names is written; it may be missing still."""
+    os.symlink(target.format(root=root), root / "link")
+    upload(serving(root), "link", b"written")
+    assert (root / "link").is_symlink()
+    assert os.readlink(root / "link") == target.format(root=root)
+    assert not (root / target.format(root=root)).is_symlink()
+    assert (root / target.format(root=root)).read_bytes() == b"written"
+
+
+def test_create_does_not_replace_through_a_link(root: Path) -> None:
+    """What the link names exists, so the file exists."""
+    os.symlink("sub/inner", root / "link")
+    told = refusal(lambda: serving(root, "create").open_writer("link", asking()))
+    assert isinstance(told, FileAlreadyExists)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o755, 0o666])
+def test_a_replaced_files_mode_is_kept(root: Path, mode: int) -> None:
+    """An upload changes what a file holds, not who may read it."""
+    (root / "file").chmod(mode)
+    upload(serving(root), "file", b"new")
+    assert stat.S_IMODE((root / "file").stat().st_mode) == mode
+
+
+def test_the_set_user_bit_of_a_replaced_file_is_not_kept(root: Path) -> None:
+    """What a stranger sent must not run as somebody else."""
+    (root / "file").chmod(0o6755)
+    upload(serving(root), "file", b"new")
+    assert stat.S_IMODE((root / "file").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0, 0o666)])
+def test_a_new_files_mode_follows_the_umask(root: Path, umask: int, mode: int) -> None:
+    """The operator's umask says who may read uploads."""
+    was = os.umask(umask)
+    try:
+        upload(serving(root), "new", b"new")
+    finally:
+        os.umask(was)
+    assert stat.S_IMODE((root / "new").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+def test_a_file_is_durable_before_it_is_visible(
+    root: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """First its octets are on the disk, then it gets its name, then the name is on the disk."""
+    done: list[str] = []
+
+    def noting(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            what = name
+            if name == "fsync":
+                what += " directory" if stat.S_ISDIR(os.fstat(args[0]).st_mode) else " file"
+            done.append(what)
+            return real(*args, **kwargs)
+
+        return call
+
+    writer = open_writer(root, write=write)
+    value(writer.write(b"new"))
+    for name in ["writev", "fsync", "rename", "link"]:
+        monkeypatch.setattr(os, name, noting(name))
+    value(writer.commit())
+    visible = "link" if write == "create" else "rename"
+    assert done == ["writev", "fsync file", visible, "fsync directory"]
+
+
+def test_a_short_write_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that takes a few octets at a time gets them all."""
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:1001]))
+    monkeypatch.setattr(os, "writev", lambda fd, pieces: real(fd, pieces[0][:999]))
+    upload(serving(root), "new", OCTETS, OCTETS)
+    assert (root / "new").read_bytes() == OCTETS * 2
+
+
+def test_a_read_only_file_is_not_replaced(nobodys: Path) -> None:
+    """Its own permission counts, though a rename asks for the directory's only."""
+    told = refusal(lambda: serving(nobodys).open_writer("readonly", asking()))
+    assert told.code is ErrorCode.ACCESS_VIOLATION
+    assert (nobodys / "readonly").read_bytes() == b"old"
+
+
+def test_a_directory_that_may_not_be_written_takes_no_upload(nobodys: Path) -> None:
+    """The server's rights are the bound."""
+    told = refusal(lambda: serving(nobodys).open_writer("locked/new", asking()))
+    assert told.code is ErrorCode.ACCESS_VIOLATION
+
+
+def test_a_directory_that_may_not_be_listed_takes_uploads(nobodys: Path) -> None:
+    """A drop box can't be opened for its fsync; that is no failure."""
+    (nobodys / "box").mkdir()
+    (nobodys / "box").chmod(0o333)
+    upload(serving(nobodys), "box/new", b"new")
+    (nobodys / "box").chmod(0o777)
+    assert (nobodys / "box" / "new").read_bytes() == b"new"
+
+
+# -- room ---------------------------------------------------------------------------------
+
+
+def test_an_announced_size_above_the_free_space_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the open, so that the client need not send what can't be kept."""
+    monkeypatch.setattr(
+        os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=10, f_bfree=99, f_frsize=512)
+    )
+    backend = serving(root)
+    told = refusal(lambda: backend.open_writer("new", asking(5121)))
+    assert isinstance(told, DiskFull)
+    assert leftovers(root) == []
+    assert opened(root) == []
+    upload(backend, "new", b"x" * 5120, size=5120)
+    assert (root / "new").stat().st_size == 5120
+
+
+def full(*args: Any) -> Any:
+    """Be a full disk."""
+    raise OSError(errno.ENOSPC, "No space left on device", "/srv/tftp/secret")
+
+
+@pytest.mark.parametrize("call", ["writev", "fsync"])
+@pytest.mark.parametrize("path", ["file", "new"])
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+def test_a_disk_that_fills_up_fails_the_commit(
+    root: Path, monkeypatch: pytest.MonkeyPatch, call: str, path: str, write: str
+) -> None:
+    """A small upload meets it there; the old file is intact and nothing is left."""
+    if write == "create" and path == "file":
+        path = "sub/new"
+    writer = open_writer(root, path, write=write)
+    assert writer.write(b"new") is None
+    monkeypatch.setattr(os, call, full)
+    assert isinstance(refusal(writer.commit), DiskFull)
+    value(writer.abort())
+    assert sorted(os.listdir(root)) == ["file", "sub"]
+    assert os.listdir(root / "sub") == ["inner"]
+    assert (root / "file").read_bytes() == OCTETS
+
+
+def test_without_write_behind_octets_are_written_where_they_come(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread is asked but to open and to commit, and what fails does so at once."""
+    asked: list[Any] = []
+
+    def in_thread(function: Any, *args: Any) -> Deferred[Any]:
+        asked.append(function)
+        return maybeDeferred(function, *args)
+
+    backend = FilesystemBackend(str(root), "overwrite", in_thread=in_thread, write_behind=False)
+    writer = value(backend.open_writer("file", asking()))
+    (temporary,) = leftovers(root)
+    asked.clear()
+    assert writer.write(b"x" * (INLINE_WRITE_SIZE - 1)) is None
+    assert writer.write(b"yz") is None
+    assert (asked, (root / temporary).stat().st_size) == ([], INLINE_WRITE_SIZE + 1)
+    value(writer.write(b"end"))
+    value(writer.commit())
+    assert (root / "file").read_bytes() == b"x" * (INLINE_WRITE_SIZE - 1) + b"yzend"
+    writer = value(backend.open_writer("file", asking()))
+    monkeypatch.setattr(os, "writev", full)
+    assert isinstance(refusal(lambda: writer.write(bytes(INLINE_WRITE_SIZE))), DiskFull)
+    value(writer.abort())
+    assert leftovers(root) == []
+
+
+def test_a_disk_that_fills_up_fails_the_next_write(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails in a thread is told by the call after it, and by the commit."""
+    threads = Threads()
+    writer = open_writer(root, "file", threads)
+    monkeypatch.setattr(os, "writev", full)
+    assert writer.write(b"x" * WRITE_SIZE) is None
+    threads.run()
+    assert isinstance(refusal(lambda: writer.write(b"x")), DiskFull)
+    assert isinstance(refusal(writer.commit), DiskFull)
+    aborting = writer.abort()
+    threads.run_all()
+    value(aborting)
+    assert (root / "file").read_bytes() == OCTETS
+
+
+def test_a_disk_that_fills_up_fails_the_write_that_waits(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is held back is told, not left to wait."""
+    threads = Threads()
+    writer = open_writer(root, in_thread=threads)
+    monkeypatch.setattr(os, "writev", full)
+    assert writer.write(b"x" * WRITE_SIZE) is None
+    waiting = writer.write(b"x" * HELD_SIZE)
+    assert waiting is not None
+    results = results_of(waiting)
+    assert results == []
+    threads.run()
+    assert results[0].check(OSError)
+    assert threads.calls == [], "nothing more is written after a failure"
+    aborting = writer.abort()
+    threads.run_all()
+    value(aborting)
+
+
+def test_a_disk_that_fills_up_under_a_thread_fails_a_commit_that_waits_for_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last octets must not be committed without those before them."""
+    threads = Threads()
+    writer = open_writer(root, in_thread=threads)
+    writer.write(b"x" * WRITE_SIZE)
+    writer.write(b"the end")
+    results = results_of(writer.commit())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", full)
+        threads.run()
+    threads.run_all()
+    assert results[0].check(OSError)
+    aborting = writer.abort()
+    threads.run_all()
+    value(aborting)
+    assert not (root / "new").exists()
+
+
+# -- commits that fail --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link", "dangling link"])
+def test_create_leaves_what_has_taken_the_name_meanwhile(root: Path, kind: str) -> None:
+    """The commit says that the file exists, and what exists is not touched."""
+    writer = open_writer(root, write="create")
+    value(writer.write(b"second"))
+    new = root / "new"
+    if kind == "file":
+        new.write_bytes(b"first")
+    elif kind == "directory":
+        new.mkdir()
+    else:
+        os.symlink("file" if kind == "link" else "nothing", new)
+    status = new.lstat()
+    assert refusal(writer.commit).code is ErrorCode.FILE_EXISTS
+    value(writer.abort())
+    assert os.path.samestat(new.lstat(), status)
+    assert sorted(os.listdir(root)) == ["file", "new", "sub"]
+    assert (root / "file").read_bytes() == OCTETS
+    assert kind != "file" or new.read_bytes() == b"first"
+
+
+def test_of_two_uploads_of_one_name_the_first_to_commit_wins_under_create(root: Path) -> None:
+    """The second one is told that the file exists."""
+    first, second = (open_writer(root, write="create") for _ in range(2))
+    value(first.write(b"first"))
+    value(second.write(b"second"))
+    value(second.commit())
+    assert refusal(first.commit).code is ErrorCode.FILE_EXISTS
+    value(first.abort())
+    assert (root / "new").read_bytes() == b"second"
+
+
+def test_overwrite_does_not_replace_a_directory_that_has_taken_the_name(root: Path) -> None:
+    """The commit fails and the directory is left alone."""
+    writer = open_writer(root)
+    value(writer.write(b"octets"))
+    (root / "new").mkdir()
+    (root / "new" / "precious").touch()
+    assert refusal(writer.commit).code is ErrorCode.ACCESS_VIOLATION
+    value(writer.abort())
+    assert (root / "new" / "precious").exists()
+
+
+def test_overwrite_replaces_a_link_that_has_taken_the_name(root: Path) -> None:
+    """It is the name that is replaced: a link put there meanwhile leads nowhere."""
+    writer = open_writer(root)
+    value(writer.write(b"octets"))
+    os.symlink("../secret", root / "new")
+    value(writer.commit())
+    assert not (root / "new").is_symlink()
+    assert (root / "new").read_bytes() == b"octets"
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+def test_an_upload_stays_in_the_directory_that_it_was_opened_in(root: Path, write: str) -> None:
+    """A link that takes the directory's place meanwhile does not lead the commit outside."""
+    writer = open_writer(root, "sub/new", write=write)
+    value(writer.write(b"octets"))
+    (root / "sub").rename(root / "moved")
+    os.symlink("../root2", root / "sub")
+    value(writer.commit())
+    assert (root / "moved" / "new").read_bytes() == b"octets"
+    assert os.listdir(root.parent / "root2") == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("write", "path", "call"),
+    [
+        ("overwrite", "file", "rename"),
+        ("overwrite", "new", "rename"),
+        ("create", "new", "link"),
+        ("overwrite", "file", "fsync"),
+    ],
+)
+def test_a_commit_that_fails_leaves_what_was_there(
+    root: Path, monkeypatch: pytest.MonkeyPatch, write: str, path: str, call: str
+) -> None:
+    """And after the abort nothing of the upload."""
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    writer = open_writer(root, path, write=write)
+    value(writer.write(b"new"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, broken)
+        assert refusal(writer.commit).code is ErrorCode.NOT_DEFINED
+    value(writer.abort())
+    assert sorted(os.listdir(root)) == ["file", "sub"]
+    assert (root / "file").read_bytes() == OCTETS
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_commit_that_is_told_as_failed_has_changed_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, write: str, number: int
+) -> None:
+    """Some file systems can't sync a directory (EINVAL): all, or nothing, but not both."""
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "not a directory")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    try:
+        upload(serving(root, write), "new", b"new")
+    except OSError:
+        assert not (root / "new").exists()
+    else:
+        assert (root / "new").read_bytes() == b"new"
+
+
+def test_a_file_system_without_modes_takes_uploads(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a mode can't be kept (vfat) the file is replaced all the same."""
+
+    def fchmod(descriptor: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "not here")
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    upload(serving(root, "overwrite"), "new", b"1")
+    upload(serving(root, "overwrite"), "new", b"22")
+    assert (root / "new").read_bytes() == b"22"
+    assert leftovers(root) == []
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_links_takes_new_files(
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where there are no hard links (vfat) a free name is still taken by one upload only."""
+
+    def link(*args: Any, **kwargs: Any) -> None:
+        raise OSError(number, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    backend = serving(root, "create")
+    first, second = (value(maybeDeferred(backend.open_writer, "new", asking())) for _ in range(2))
+    first.write(b"first")
+    value(first.commit())
+    second.write(b"second")
+    with pytest.raises(OSError, match="exists"):
+        value(second.commit())
+    value(second.abort())
+    assert (root / "new").read_bytes() == b"first"
+    assert leftovers(root) == []
+
+
+def test_a_failed_rename_gives_the_name_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hard links the name is taken before the rename; a failure leaves it free."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
+    writer = value(maybeDeferred(serving(root, "create").open_writer, "new", asking()))
+    with pytest.raises(OSError, match="no"):
+        value(writer.commit())
+    value(writer.abort())
+    assert not (root / "new").exists()
+    assert leftovers(root) == []
+
+
+# -- aborts -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("octets", [0, 1, WRITE_SIZE, 3 * HELD_SIZE])
+@pytest.mark.parametrize("path", ["file", "new", "sub/new"])
+def test_an_abort_leaves_nothing(root: Path, path: str, octets: int) -> None:
+    """The old file is neither truncated nor removed, and a new one never appears."""
+    writer = open_writer(root, path)
+    if octets:
+        value(writer.write(b"x" * octets))
+    value(writer.abort())
+    assert sorted(os.listdir(root)) == ["file", "sub"]
+    assert os.listdir(root / "sub") == ["inner"]
+    assert (root / "file").read_bytes() == OCTETS
+
+
+def test_an_abort_while_a_thread_writes_waits_for_it(root: Path) -> None:
+    """The descriptor is the thread's until then; what is held is dropped."""
+    threads = Threads()
+    writer = open_writer(root, "file", threads)
+    writer.write(b"x" * WRITE_SIZE)
+    writer.write(b"y" * WRITE_SIZE)
+    results = results_of(writer.abort())
+    assert len(threads.calls) == 1
+    assert len(opened(root)) == 2, "the upload and its directory"
+    threads.run()
+    assert results == []
+    assert len(threads.calls) == 1, "only the removal: what was held is not written"
+    threads.run()
+    assert results == [None]
+    assert opened(root) == []
+    assert leftovers(root) == []
+    assert (root / "file").read_bytes() == OCTETS
+
+
+def test_an_abort_after_a_failed_thread_is_no_failure(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session knows already; the abort cleans up."""
+    threads = Threads()
+    writer = open_writer(root, in_thread=threads)
+    writer.write(b"x" * WRITE_SIZE)
+    results = results_of(writer.abort())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", full)
+        threads.run()
+    threads.run_all()
+    assert results == [None]
+    assert sorted(os.listdir(root)) == ["file", "sub"]
+
+
+def test_an_abort_forgives_a_temporary_file_that_is_gone(root: Path) -> None:
+    """An operator may have cleaned up before."""
+    writer = open_writer(root)
+    [temporary] = leftovers(root)
+    os.unlink(root / temporary)
+    value(writer.abort())
+
+
+# -- writes through threads ---------------------------------------------------------------
+
+
+def test_octets_are_held_until_they_are_worth_a_thread(root: Path) -> None:
+    """Small blocks cost nothing but memory."""
+    threads = Threads()
+    writer = open_writer(root, in_thread=threads)
+    for _ in range(WRITE_SIZE // 1024 - 1):
+        assert writer.write(b"x" * 1024) is None
+    assert threads.calls == []
+    assert writer.write(b"x" * 1024) is None
+    assert len(threads.calls) == 1
+    aborting = writer.abort()
+    threads.run_all()
+    value(aborting)
+
+
+def test_a_client_is_held_back_while_too_much_is_held(root: Path) -> None:
+    """A slow disk does not fill the memory; when it has caught up the client goes on."""
+    threads = Threads()
+    writer = open_writer(root, in_thread=threads)
+    block = b"x" * 65536
+    for _ in range(WRITE_SIZE // len(block)):
+        assert writer.write(block) is None
+    assert len(threads.calls) == 1
+    for _ in range(HELD_SIZE // len(block) - 1):
+        assert writer.write(block) is None
+    waiting = writer.write(block)
+    assert waiting is not None
+    results = results_of(waiting)
+    assert len(threads.calls) == 1, "one thread at a time"
+    assert results == []
+    threads.run()
+    assert results == [None]
+    assert len(threads.calls) == 1, "what was held is being written"
+    assert writer.write(b"the end") is None
+    committing = writer.commit()
+    threads.run_all()
+    value(committing)
+    assert (root / "new").read_bytes() == b"x" * (WRITE_SIZE + HELD_SIZE) + b"the end"
+
+
+def test_a_commit_waits_for_the_thread_that_writes(root: Path) -> None:
+    """Octets stay in order, and the file appears with the last of them."""
+    threads = Threads()
+    writer = open_writer(root, in_thread=threads)
+    writer.write(b"a" * WRITE_SIZE)
+    writer.write(b"b" * WRITE_SIZE)
+    writer.write(b"c")
+    results = results_of(writer.commit())
+    while threads.calls:
+        assert len(threads.calls) == 1, "one thread at a time"
+        assert not (root / "new").exists()
+        assert results == []
+        threads.run()
+    assert results == [None]
+    assert (root / "new").read_bytes() == b"a" * WRITE_SIZE + b"b" * WRITE_SIZE + b"c"
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.one_of(st.binary(min_size=1, max_size=20), st.none()), max_size=30),
+    st.booleans(),
+)
+def test_octets_are_in_order_whenever_threads_run(steps: list[bytes | None], commit: bool) -> None:
+    """Writes, and threads that run at any moment: the file is all the octets, or is not."""
+    threads = Threads()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        mock.patch.object(writer_module, "WRITE_SIZE", 16),
+        mock.patch.object(writer_module, "HELD_SIZE", 40),
+    ):
+        writer = open_writer(Path(name), in_thread=threads)
+        sent = b""
+        waiting: list[Any] = [None]
+        for step in steps:
+            assert len(threads.calls) <= 1, "one thread at a time"
+            if step is None:
+                if threads.calls:
+                    threads.run()
+                continue
+            while not waiting:  # as a session does, which acknowledges nothing meanwhile
+                threads.run()
+            sent += step
+            written = writer.write(step)
+            waiting = [None] if written is None else results_of(written)
+        ending = writer.commit() if commit else writer.abort()
+        while threads.calls:
+            assert len(threads.calls) == 1, "one thread at a time"
+            threads.run()
+        value(ending)
+        assert os.listdir(name) == (["new"] if commit else [])
+        assert not commit or (Path(name) / "new").read_bytes() == sent
+        assert opened(Path(name)) == []
+
+
+def test_files_of_the_same_name_are_told_by_their_directories(root: Path) -> None:
+    """Two uploads at once do not share a temporary file."""
+    first, second = (open_writer(root, "new") for _ in range(2))
+    assert len(set(leftovers(root))) == 2
+    value(first.write(b"first"))
+    value(second.write(b"second"))
+    value(first.commit())
+    assert (root / "new").read_bytes() == b"first"
+    value(second.commit())
+    assert (root / "new").read_bytes() == b"second"
+
+
+def test_a_missing_root_serves_nothing(tmp_path: Path) -> None:
+    """Until it is there again, every file is missing."""
+    backend = serving(tmp_path / "nothing")
+    assert isinstance(refusal(lambda: backend.open_reader("f", asking())), FileNotFound)
+    told = refusal(lambda: backend.open_writer("f", asking()))
+    assert not isinstance(told, AccessViolation)
+    assert told.code is ErrorCode.FILE_NOT_FOUND
+
+
+def test_no_descriptor_is_closed_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close that fails has closed all the same: the number may be another file's by then."""
+    real, closed = os.close, []
+
+    def close(descriptor: int) -> None:
+        real(descriptor)
+        closed.append(descriptor)
+        if descriptor == writer._upload_descriptor:
+            raise OSError(errno.EIO, "a write has failed after all")
+
+    class Writer:
+        _upload_descriptor = -1
+
+    writer = Writer()
+    upload = value(maybeDeferred(serving(root, "overwrite").open_writer, "file", asking()))
+    upload.write(b"new")
+    writer._upload_descriptor = upload._upload._descriptor
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", close)
+        with pytest.raises(OSError, match="after all"):
+            value(upload.commit())
+        value(upload.abort())
+    assert closed.count(writer._upload_descriptor) == 1
+    assert (root / "file").read_bytes() == OCTETS

@@ -1,0 +1,176 @@
+"""Temporary files of uploads: which are swept away, and which are left alone."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+
+from tests.unit.backends.filesystem.test_backend import asking, leftovers, refusal, upload, value
+from twisted_tftp.backends import FilesystemBackend
+from twisted_tftp.backends.filesystem.upload import FORGOTTEN, sweep
+from twisted_tftp.errors import AccessViolation
+
+STRAY = ".tftp-upload-0123456789abcdef"
+
+
+def serving(root: Path, write: str = "overwrite") -> FilesystemBackend:
+    return FilesystemBackend(str(root), write, in_thread=maybeDeferred)
+
+
+def test_stray_temporary_files_are_swept(tmp_path: Path) -> None:
+    """Wherever they are in the tree, and nothing else is."""
+    (tmp_path / "sub" / "deeper").mkdir(parents=True)
+    strays = [tmp_path / STRAY, tmp_path / "sub" / "deeper" / STRAY]
+    others = [tmp_path / "file", tmp_path / ".tftp-upload-notes", tmp_path / (STRAY + "0")]
+    for path in strays + others:
+        path.write_bytes(b"x")
+    assert sweep(str(tmp_path)) == 2
+    assert not any(path.exists() for path in strays)
+    assert all(path.exists() for path in others)
+
+
+def test_what_is_no_file_is_not_swept(tmp_path: Path) -> None:
+    """A directory, a FIFO or a link of such a name is somebody else's, and is not opened."""
+    for number, make in enumerate((os.mkdir, os.mkfifo, lambda path: os.symlink("x", path))):
+        make(tmp_path / (STRAY[:-1] + str(number)))
+    (tmp_path / "x").write_bytes(b"x")
+    assert sweep(str(tmp_path)) == 0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_links_to_elsewhere_are_not_followed(tmp_path: Path) -> None:
+    """What is outside of the root is not ours."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (outside / STRAY).write_bytes(b"x")
+    (root / "link").symlink_to(outside)
+    assert sweep(str(root)) == 0
+    assert (outside / STRAY).exists()
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+def test_upload_under_way_is_not_swept(write: str, tmp_path: Path) -> None:
+    """Another server that starts on the same root leaves it alone, until it has its name."""
+    backend = serving(tmp_path, write)
+    writer = value(backend.open_writer("new", asking()))
+    assert len(leftovers(tmp_path)) == 1
+    assert sweep(str(tmp_path)) == 0
+    value(writer.write(b"octets"))
+    value(writer.commit())
+    assert (tmp_path / "new").read_bytes() == b"octets"
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(("write", "call"), [("create", "link"), ("overwrite", "rename")])
+def test_upload_that_takes_its_place_is_not_swept(
+    write: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock holds until the name is there, although the file is closed before."""
+    take_place, swept = getattr(os, call), []
+
+    def after_a_sweep(*args: Any, **kwargs: Any) -> None:
+        swept.append(sweep(str(tmp_path)))
+        take_place(*args, **kwargs)
+
+    monkeypatch.setattr(os, call, after_a_sweep)
+    upload(serving(tmp_path, write), "new", b"octets")
+    assert swept == [0]
+    assert (tmp_path / "new").read_bytes() == b"octets"
+
+
+def test_upload_that_was_swept_before_it_was_locked_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a moment between a file's creation and its lock."""
+    lock, swept = fcntl.flock, []
+
+    def after_a_sweep(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.append(0)
+            swept.append(sweep(str(tmp_path)))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", after_a_sweep)
+    upload(serving(tmp_path), "new", b"octets")
+    assert swept == [0, 1]
+    assert (tmp_path / "new").read_bytes() == b"octets"
+
+
+def test_where_there_are_no_locks_age_tells_strays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads work there too, and one that is a day old is none any more."""
+
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    writer = value(serving(tmp_path).open_writer("new", asking()))
+    (tmp_path / STRAY).write_bytes(b"x")
+    os.utime(tmp_path / STRAY, (0, (tmp_path / STRAY).stat().st_mtime - FORGOTTEN - 1))
+    assert sweep(str(tmp_path)) == 1
+    assert not (tmp_path / STRAY).exists()
+    value(writer.commit())
+
+
+def test_upload_can_not_have_the_name_of_a_temporary_file(tmp_path: Path) -> None:
+    """It would be swept away at the next start."""
+    backend = serving(tmp_path)
+    assert isinstance(refusal(lambda: upload(backend, STRAY, b"x")), AccessViolation)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_only_server_sweeps_nothing(tmp_path: Path) -> None:
+    """What it may not write is none of its business."""
+    (tmp_path / STRAY).write_bytes(b"x")
+    assert value(serving(tmp_path, "never").sweep()) == 0
+    assert value(serving(tmp_path, "create").sweep()) == 1
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+def test_upload_that_could_not_be_made_durable_fails(
+    write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor for the directory its new name can't be synced; so it gets none."""
+    really = os.open
+
+    def opening(path: Any, *args: Any, **kwargs: Any) -> int:
+        if path == ".":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return really(path, *args, **kwargs)
+
+    backend = serving(tmp_path, write)
+    monkeypatch.setattr(os, "open", opening)
+    assert refusal(lambda: upload(backend, "new", b"octets")).code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_upload_that_is_in_its_place_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a file system says when the lock's descriptor is closed comes too late to count."""
+    really, duplicates = os.close, []
+    duplicate = os.dup
+
+    def duplicating(descriptor: int) -> int:
+        duplicates.append(duplicate(descriptor))
+        return duplicates[-1]
+
+    def closing(descriptor: int) -> None:
+        really(descriptor)
+        if descriptor in duplicates:
+            duplicates.remove(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "dup", duplicating)
+    monkeypatch.setattr(os, "close", closing)
+    upload(serving(tmp_path), "new", b"octets")
+    assert (tmp_path / "new").read_bytes() == b"octets"
+    assert duplicates == []

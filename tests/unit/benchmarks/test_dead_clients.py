@@ -1,0 +1,203 @@
+"""The soak's dead clients, and the honest ones on their ports."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import TimeoutError as NotHeard
+from twisted.internet.defer import ensureDeferred, maybeDeferred
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
+
+from benchmarks import dead_clients, dead_sockets
+from benchmarks.dead_clients import DEAD, Case, DeadClients, requests
+from benchmarks.dead_sockets import DeadSocket, TakenPorts
+from benchmarks.slow import DELAY, SLOW, SlowBackend, slow_threads
+from tests.support.reactors import outcome, reactor
+from twisted_tftp.protocol import wire
+from twisted_tftp.testing import MemoryNetwork
+
+__all__ = ["reactor"]
+
+FILE = b"f" * 3000
+
+
+class OneAnswer(DatagramProtocol):
+    """A server with one answer to all requests, that acknowledges each block."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.asked: list[tuple[bytes, Any]] = []
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """Answer a request or a block."""
+        assert self.transport is not None
+        opcode = wire.opcode_of(datagram)
+        if opcode in (wire.Opcode.RRQ, wire.Opcode.WRQ):
+            self.asked.append((datagram, addr))
+            self.transport.write(self.answer, addr)
+        elif opcode == wire.Opcode.DATA:
+            self.transport.write(wire.ack(int.from_bytes(datagram[2:4], "big")), addr)
+
+
+class Scene:
+    """Dead clients of a server with one answer."""
+
+    def __init__(self, reactor: Any, folder: Path) -> None:
+        self.reactor, self.root = reactor, folder / "served"
+        self.root.mkdir()
+        (self.root / "read-3000").write_bytes(FILE)
+        self.server = OneAnswer(wire.DATA_HEADERS[1] + b"1")
+        self._listening = reactor.listenUDP(0, self.server, interface="127.0.0.1")
+        port = self._listening.getHost().port
+        self.dead = DeadClients(reactor, port, self.root, folder / "clients")
+
+    def one(self, **changes: Any) -> None:
+        """Let one die, and another one on its port."""
+        case = Case("a read", 1, "missing", False, False, False)._replace(**changes)
+        outcome(self.reactor, ensureDeferred(self.dead.one(case)))
+
+    def close(self) -> None:
+        """Stop the server."""
+        self.dead.close()
+        outcome(self.reactor, maybeDeferred(self._listening.stopListening))
+
+
+@pytest.fixture
+def scene(reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """Return a scene in which repeats come soon."""
+    monkeypatch.setattr(dead_clients, "REPEAT", 0.05)
+    monkeypatch.setattr(dead_clients, "slow_threads", lambda reactor: maybeDeferred)
+    scene = Scene(reactor, tmp_path)
+    yield scene
+    scene.close()
+
+
+def test_port_of_the_dead_is_taken_first_and_any_other_then() -> None:
+    """A transfer that asks again does so from another port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dead:
+        dead.bind(("127.0.0.1", 0))
+        address = dead.getsockname()
+        with pytest.raises(OSError, match="in use"):
+            TakenPorts(address[1]).open(("127.0.0.1", 69))
+    ports = TakenPorts(address[1])
+    assert not ports.is_fixed
+    with ports.open(("127.0.0.1", 69)) as first, ports.open(("127.0.0.1", 69)) as second:
+        assert first.getsockname() == address
+        assert second.getsockname() != address
+
+
+@pytest.mark.parametrize("kind", DEAD)
+def test_dead_clients_ask_well(kind: str) -> None:
+    """What they ask for is well-formed, and each request is another one."""
+    asked = requests(kind, 7)
+    assert len(set(asked)) == len(asked) == (4 if kind == "several" else 1)
+    for request in asked:
+        wire.parse_request(request)
+
+
+def test_dead_socket_hears_and_is_silent(reactor: Any) -> None:
+    """It tells when it has heard enough; it closes at once."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        dead = DeadSocket(reactor, server.getsockname())
+        dead.ask([b"one", b"two"])
+        for expected in (b"one", b"two"):
+            datagram, address = server.recvfrom(100)
+            assert (datagram, address) == (expected, ("127.0.0.1", dead.port))
+            server.sendto(b"answer", address)
+        outcome(reactor, dead.when_heard(2))
+        assert dead.asked_at <= dead.heard_at[0] <= dead.heard_at[1]
+        outcome(reactor, dead.when_heard(1))  # that was before
+        dead.close()
+        server.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            server.recvfrom(100)
+
+
+def test_dead_client_does_not_wait_for_ever(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may be too busy to answer."""
+    monkeypatch.setattr(dead_sockets, "LONGEST", 0.01)
+    dead = DeadSocket(reactor, ("127.0.0.1", 9))
+    with pytest.raises(NotHeard):
+        outcome(reactor, dead.when_heard(1))
+    dead.close()
+
+
+@pytest.mark.parametrize("heard", [0, 1])
+@pytest.mark.parametrize("slow_disk", [False, True])
+@pytest.mark.parametrize("wanted", ["missing", "read-3000"])
+def test_wrong_answer_is_counted_and_told(
+    scene: Scene, heard: int, slow_disk: bool, wanted: str
+) -> None:
+    """The honest client asks from the dead one's port, and what it gets is compared."""
+    scene.one(heard=heard, slow_disk=slow_disk, wanted=wanted)
+    (_, dead), (request, honest), *_ = scene.server.asked
+    assert honest == dead
+    assert wire.parse_request(request).filename.startswith(wanted.encode())
+    assert (scene.dead.taken, scene.dead.missed) == (1, 0)
+    assert scene.dead.wrong.counts == {f"{wanted} after a read": 1}
+    assert scene.dead.summary() == (
+        "dead clients: 1 ports taken again, 1 wrong answers, 0 failed cleanly"
+    )
+    described, _ = scene.dead.complaints()
+    assert f"link 127.0.0.1:{dead[1]} with 127.0.0.1:" in described
+    assert "DATA 1, 1 octets: 31" in described
+
+
+@pytest.mark.parametrize("slow_disk", [False, True])
+def test_upload_that_is_stored_nowhere_is_wrong(scene: Scene, slow_disk: bool) -> None:
+    """A server that acknowledges it may have stored it under a dead client's name."""
+    scene.server.answer = wire.ack(0)
+    scene.one(dead="a write", wanted="upload", slow_disk=slow_disk)
+    assert scene.dead.wrong.counts == {"upload after a write": 1}
+    assert "upload-1 was stored elsewhere" in scene.dead.complaints()[0]
+
+
+def test_clean_failures_are_no_complaint_unless_many(scene: Scene) -> None:
+    """A share of one in twenty is borne."""
+    scene.server.answer = b"\0\5\0\2no\0"
+    scene.one(heard=1)
+    assert scene.dead.complaints()[0] == "dead clients: 1 failed cleanly"
+    scene.dead.taken = 20
+    assert scene.dead.complaints() == []
+    assert "20 ports taken again, 0 wrong answers, 1 failed" in scene.dead.summary()
+
+
+def test_missing_file_that_is_missing_is_well(scene: Scene) -> None:
+    """This is what was asked for."""
+    scene.server.answer = b"\0\5\0\1no such file\0"
+    scene.one(crowd=True)
+    assert scene.dead.taken == 1
+    assert scene.dead.complaints() == []
+
+
+def test_slow_files_are_opened_late(tmp_path: Path) -> None:
+    """Those whose name says so, and no others."""
+    (tmp_path / "file").write_bytes(b"content")
+    clock = Clock()
+    backend = SlowBackend(clock, str(tmp_path), "overwrite", in_thread=maybeDeferred)
+    network = MemoryNetwork(backend)
+    assert network.fetch("file") == b"content"
+    for opcode in (wire.Opcode.RRQ, wire.Opcode.WRQ):
+        link = network.request(opcode, SLOW + "file")
+        clock.advance(DELAY[0] / 2)
+        assert not link.sent
+        clock.advance(DELAY[1])
+        assert link.sent
+
+
+def test_slow_threads_take_their_time(reactor: Any) -> None:
+    """Then they do what they are asked."""
+    pool = reactor.getThreadPool()
+    pool.start()
+    began = time.monotonic()
+    assert outcome(reactor, slow_threads(reactor)(len, "three")) == 5
+    assert time.monotonic() - began >= DELAY[0]
+    pool.stop()

@@ -1,0 +1,17 @@
+"""The list of the server's options has each of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twisted_tftp.tap import Options
+
+OPTIONS = Path(__file__).parents[3] / "docs" / "options.md"
+
+
+def test_every_option_is_described() -> None:
+    """The table has each option of the command line, and no other."""
+    described = set(re.findall(r"^\| `--([a-z-]+)", OPTIONS.read_text(), re.MULTILINE))
+    known = {name.rstrip("=") for name in Options().longOpt} - {"help"}
+    assert described == known

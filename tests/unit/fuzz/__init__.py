@@ -1,0 +1,4 @@
+"""Tests of the fuzzer in `fuzz/`.
+
+They run its whole corpus once, without atheris.
+"""

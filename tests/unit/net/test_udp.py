@@ -1,0 +1,999 @@
+"""Sockets of transfers and the request port, over loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from random import random
+from typing import Any
+
+import pytest
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
+
+from tests.support.reactors import reactor, spin
+from twisted_tftp.context import Endpoint
+from twisted_tftp.net.download_links import CONNECT_AFTER, PORT_LIFE, TRANSFERS_PER_PORT
+from twisted_tftp.net.hub import make_hub
+from twisted_tftp.net.link_opener import (
+    IDLE_LIFE,
+    IDLE_PORTS,
+    PAIR_PEERS,
+    PAIR_PORTS,
+    PAIR_REST,
+    LinkOpener,
+    RecentPairs,
+)
+from twisted_tftp.net.request_port import RequestPort, SharedLink, listen
+from twisted_tftp.net.udp import endpoint, open_socket
+from twisted_tftp.protocol import wire
+
+__all__ = ["reactor"]
+
+LOOPBACK = ("127.0.0.1", 1)
+
+
+class Protocol:
+    """What a request port needs of its protocol."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.got: list[tuple[bytes, Any, Any]] = []
+        self.fail = False
+
+    def makeConnection(self, port: Any) -> None:
+        self.port = port
+
+    def doStop(self) -> None:
+        pass
+
+    def received(self, datagram: bytes, peer: Any, local: Any) -> None:
+        self.got.append((datagram, peer, local))
+        if self.fail:
+            raise ZeroDivisionError
+
+
+def free_range(count: int) -> tuple[int, int]:
+    """Return the lowest and the highest of `count` ports in a row that are free.
+
+    They are below those that systems choose from, so that no other socket gets one by chance.
+    """
+    for low in sorted(range(20_000, 30_000, count), key=lambda _: random()):
+        with contextlib.ExitStack() as socks, contextlib.suppress(OSError):
+            for port in range(low, low + count):
+                socks.enter_context(open_socket(LOOPBACK, LOOPBACK, (port, port)))
+            return low, low + count - 1
+    raise AssertionError("every port is in use")
+
+
+@contextlib.contextmanager
+def listening(reactor: Any, host: str) -> Iterator[tuple[Protocol, RequestPort]]:
+    protocol = Protocol()
+    port = listen(reactor, 0, protocol, host)
+    yield protocol, port
+    stopped: list[Any] = []
+    port.stopListening().addCallback(stopped.append)
+    spin(reactor, lambda: stopped)
+
+
+@pytest.fixture
+def client() -> Iterator[socket.socket]:
+    """Return a client's socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(10)
+        yield sock
+
+
+class LinkFixture:
+    """A link to a client, in a hub."""
+
+    link: Any
+
+    def __init__(self, reactor: Any, client: socket.socket, reading: bool) -> None:
+        self.reactor = reactor
+        self.opener = LinkOpener(reactor, clock=reactor.seconds)
+        self.strangers = self.opener.strangers
+        self.got: list[bytes] = []
+        self.link = self.opener.open(client.getsockname(), ("127.0.0.1", 69), reading)
+        self.sock = self.link._sock
+        self.address = self.sock.getsockname()
+
+    def receive(self, datagram: Any, now: float) -> None:
+        self.got.append(bytes(datagram))
+
+    def replace_socket(self, *errors: int) -> Reluctant:
+        """Let the link have a socket that refuses at times."""
+        sock = Reluctant(self.sock, *errors)
+        self.link._sock = sock
+        return sock
+
+
+def fixture(reactor: Any, client: socket.socket, reading: bool) -> Iterator[LinkFixture]:
+    linked = LinkFixture(reactor, client, reading)
+    yield linked
+    linked.link.close()
+    linked.link.close()
+    linked.opener.close()
+
+
+@pytest.fixture
+def linked(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
+    """Return the link of a client that reads."""
+    yield from fixture(reactor, client, True)
+
+
+@pytest.fixture
+def uploading(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
+    """Return the link of a client that writes."""
+    yield from fixture(reactor, client, False)
+
+
+@pytest.fixture(params=[True, False], ids=["reads", "writes"])
+def either(request: Any, reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
+    """Return each kind of link in turn."""
+    yield from fixture(reactor, client, request.param)
+
+
+def test_link_carries_bursts_and_answers(either: LinkFixture, client: socket.socket) -> None:
+    """Each pair of header and octets is one datagram; the peer's datagrams come in."""
+    either.link.attach(either.receive)
+    either.link.send([b"\0\3\0\1", b"one", b"\0\3\0\2", memoryview(b"two")])
+    assert client.recv(100) == b"\0\3\0\1one"
+    assert client.recv(100) == b"\0\3\0\2two"
+    either.link.send((b"\0\4\0\1",))
+    assert client.recv(100) == b"\0\4\0\1"
+    client.sendto(b"ack", either.address)
+    spin(either.reactor, lambda: either.got == [b"ack"])
+
+
+def test_link_reads_all_that_comes(either: LinkFixture, client: socket.socket) -> None:
+    """Whether it reads one or many in a turn, nothing stays in the socket."""
+    either.link.attach(either.receive)
+    for number in range(200):
+        client.sendto(bytes([number]), either.address)
+    spin(either.reactor, lambda: len(either.got) == 200)
+    assert sorted(either.got) == [bytes([number]) for number in range(200)]
+
+
+def test_drain_reads_what_waits_at_once(either: LinkFixture, client: socket.socket) -> None:
+    """Before a timeout is acted on, the socket is emptied without the reactor."""
+    either.link.attach(either.receive)
+    for number in range(3):
+        client.sendto(bytes([number]), either.address)
+    either.link.drain()
+    assert len(either.got) == 3
+
+
+def test_strangers_do_not_reach_the_transfer(either: LinkFixture, client: socket.socket) -> None:
+    """A packet of another port, or of another address with the same port, gets ERROR 5."""
+    either.link.attach(either.receive)
+    with contextlib.ExitStack() as stack:
+        for address in (("127.0.0.1", 0), ("127.0.0.2", client.getsockname()[1])):
+            stranger = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            stranger.bind(address)
+            stranger.settimeout(10)
+            stranger.sendto(wire.ack(1), either.address)
+            spin(either.reactor, lambda: either.strangers.counted)
+            assert wire.parse_error(stranger.recv(100))[0] == 5
+            either.strangers.counted = 0
+    assert either.got == []
+
+
+def test_link_closed_while_it_is_read_stops(either: LinkFixture, client: socket.socket) -> None:
+    """A datagram that ends the transfer is the last one read."""
+
+    def receive(datagram: Any, now: float) -> None:
+        either.got.append(bytes(datagram))
+        either.link.close()
+
+    either.link.attach(receive)
+    for _ in range(3):
+        client.sendto(b"x", either.address)
+    spin(either.reactor, lambda: either.got)
+    assert either.got == [b"x"]
+
+
+class Reluctant:
+    """A socket that refuses to send some times."""
+
+    def __init__(self, sock: socket.socket, *errors: int) -> None:
+        self.sock = sock
+        self.errors = list(errors)
+        self.sent: list[bytes] = []
+
+    def sendmsg(self, buffers: Any, ancillary: Any, flags: int, peer: Any) -> None:
+        if self.errors:
+            error = self.errors.pop(0)
+            if error:
+                raise OSError(error, "no")
+        self.sent.append(b"".join(bytes(buffer) for buffer in buffers))
+
+    def sendto(self, datagram: bytes, peer: Any) -> None:
+        self.sendmsg([datagram], (), 0, peer)
+
+    def recvfrom(self, size: int) -> Any:
+        if self.errors:
+            raise OSError(self.errors.pop(0), "no")
+        return self.sock.recvfrom(size)
+
+    def recvmsg_into(self, *args: Any) -> Any:
+        if self.errors:
+            raise OSError(self.errors.pop(0), "no")
+        return self.sock.recvmsg_into(*args)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def test_full_socket_is_waited_for_with_a_copy(either: LinkFixture) -> None:
+    """On EAGAIN the rest of the burst is kept, copied, and sent when there is room."""
+    sock = either.replace_socket(0, errno.EAGAIN, errno.EAGAIN)
+    either.link._offload = False
+    either.link.attach(either.receive)
+    octets = bytearray(b"12")
+    view = memoryview(octets)
+    either.link.send([b"h1", view[:1], b"h2", view[1:]])
+    octets[:] = b"xx"
+    either.link.send([b"h3", b"3"])
+    spin(either.reactor, lambda: len(sock.sent) == 2)
+    assert sock.sent == [b"h11", b"h33"]
+    spin(either.reactor, lambda: not either.link._pending)
+
+
+def test_burst_that_waited_is_sent_as_it_was(either: LinkFixture) -> None:
+    """What is reused by the reader meanwhile does not change what goes out."""
+    sock = either.replace_socket(errno.EAGAIN)
+    either.link.attach(either.receive)
+    octets = bytearray(b"12")
+    either.link.send([b"h1", memoryview(octets)])
+    octets[:] = b"xx"
+    spin(either.reactor, lambda: sock.sent)
+    assert sock.sent == [b"h112"]
+
+
+@pytest.mark.parametrize(
+    "error", [errno.ENOBUFS, errno.EPERM, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EMSGSIZE]
+)
+def test_datagram_that_can_not_be_sent_counts_as_lost(either: LinkFixture, error: int) -> None:
+    """The others of the burst go out, and nobody fails."""
+    sock = either.replace_socket(error, error)
+    either.link._offload = False
+    either.link.send([b"h1", b"1", b"h2", b"2"])
+    assert sock.sent == [b"h22"]
+
+
+@pytest.mark.parametrize("error", [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EMSGSIZE])
+@pytest.mark.parametrize("burst", [[b"h1", b"1"], [b"h1", b"1", b"h2", b"2"]])
+def test_error_of_an_earlier_datagram_loses_none(
+    either: LinkFixture, error: int, burst: list[bytes]
+) -> None:
+    """The system reports what ICMP has said instead of sending; offload stays on."""
+    sock = either.replace_socket(error)
+    either.link.send(burst)
+    assert b"".join(sock.sent) == b"".join(burst)
+    assert either.link._offload
+
+
+def test_socket_error_while_reading_is_no_failure(
+    uploading: LinkFixture, client: socket.socket
+) -> None:
+    """An ICMP error that the system reports is passed over."""
+    uploading.link.attach(uploading.receive)
+    uploading.replace_socket(errno.ECONNREFUSED)
+    client.sendto(b"x", uploading.address)
+    spin(uploading.reactor, lambda: uploading.got == [b"x"])
+
+
+def test_room_for_a_window_is_asked_for(uploading: LinkFixture) -> None:
+    """The receive buffer grows for windows that it could not hold, and for no others."""
+    before = uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    uploading.link.expect(1000)
+    assert uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
+    uploading.link.expect(before)
+    assert uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= before
+    assert uploading.link.logPrefix() == "tftp"
+    uploading.link.connectionLost(None)  # type: ignore[arg-type]
+
+
+def test_ports_come_from_the_range() -> None:
+    """Every port of the range is used before it is said to be exhausted."""
+    with open_socket(LOOPBACK, LOOPBACK) as probe:
+        base = probe.getsockname()[1]
+    socks = []
+    try:
+        # Some of them may be another's, so it takes at most five.
+        with contextlib.suppress(OSError):
+            for _ in range(5):
+                socks.append(open_socket(LOOPBACK, LOOPBACK, (base, base + 4)))
+        with pytest.raises(OSError, match="in use"):
+            open_socket(LOOPBACK, LOOPBACK, (base, base + 4))
+        assert {sock.getsockname()[1] for sock in socks} <= set(range(base, base + 5))
+        assert socks
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> None:
+    """Datagrams of the last transfer may still be on their way; it is better than none, though."""
+    now = [0.0]
+    low, high = free_range(3)
+    opener = LinkOpener(reactor, (low, high), lambda: now[0])
+    peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
+    for reading in (False, True):
+        for _ in range(5):
+            ports = []
+            for _ in range(3):
+                link: Any = opener.open(peer, local, reading)
+                ports.append(link._sock.getsockname()[1])
+                link.close()
+                opener.close_idle()
+            assert sorted(ports) == [low, low + 1, high]
+            now[0] += 1
+    opener.close()
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_port_of_a_range_rests_from_the_end_of_its_transfer(reactor: Any, reading: bool) -> None:
+    """A transfer may take longer than the rest of a port."""
+    now = [0.0]
+    low, high = free_range(2)
+    opener = LinkOpener(reactor, (low, high), lambda: now[0])
+    peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
+    for _ in range(10):
+        ports = []
+        for _ in range(2):
+            link: Any = opener.open(peer, local, reading)
+            ports.append(link._sock.getsockname()[1])
+            now[0] += PAIR_REST + 1
+            link.close()
+            opener.close_idle()
+        assert sorted(ports) == [low, high]
+    opener.close()
+
+
+def test_idle_port_of_a_range_does_not_serve_an_earlier_peer_again(reactor: Any) -> None:
+    """Its number was that of another socket, which is closed by now."""
+    low, high = free_range(2)
+    local = ("127.0.0.1", 69)
+    for _ in range(10):
+        opener = LinkOpener(reactor, (low, high), lambda: 0.0)
+
+        def opened(number: int, opener: LinkOpener = opener) -> Any:
+            return opener.open(("127.0.0.1", number), local, True)
+
+        first = opened(1)
+        port = first._sock.getsockname()[1]
+        first.close()
+        opener.close_idle()
+        for number in range(2, 100):
+            other = opened(number)
+            is_same = other._sock.getsockname()[1] == port
+            other.close()
+            if is_same:
+                break
+            opener.close_idle()
+        second = opened(1)
+        assert second._sock.getsockname()[1] != port
+        second.close()
+        opener.close()
+
+
+def test_idle_ports_give_way_to_a_peer_that_must_avoid_the_others(reactor: Any) -> None:
+    """Not all idle ports are asked whether they may serve it, so a good one may be missed."""
+    # It asks the same one each time.
+    opener = LinkOpener(reactor, free_range(3), lambda: 0.0, chance=lambda: 0.0)
+    local = ("127.0.0.1", 69)
+
+    def opened(number: int) -> Any:
+        return opener.open(("127.0.0.1", number), local, True)
+
+    def port_of(link: Any) -> int:
+        return int(link._sock.getsockname()[1])
+
+    link = opened(1)
+    first = port_of(link)
+    link.close()
+    opener.close_idle()
+    known = opened(1)
+    with open_socket(LOOPBACK, LOOPBACK, (first, first)):
+        other = opened(2)
+    known.close()
+    good = port_of(other)
+    other.close()  # two ports are idle now, and the one that knows the peer is asked
+    last = opened(1)
+    assert port_of(last) == good
+    last.close()
+    opener.close()
+
+
+def test_idle_ports_that_a_peer_must_avoid_do_not_give_way(reactor: Any) -> None:
+    """To close them would give it no better port, and they can serve others."""
+    opener = LinkOpener(reactor, free_range(2), lambda: 0.0)
+    peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
+    opener.open(peer, local, True).close()
+    opener.close_idle()
+    opener.open(peer, local, True).close()
+    (idle,) = opener._idle
+    last = opener.open(peer, local, True)
+    assert opener._idle == [idle]
+    last.close()
+    opener.close()
+
+
+def test_pairs_are_forgotten_after_their_rest() -> None:
+    """The ports of a peer are given in the order of their last use."""
+    now = [0.0]
+    pairs = RecentPairs(lambda: now[0], True)
+    for port in (1, 2, 1):
+        pairs.add(LOOPBACK, port)
+        now[0] += 1
+    assert pairs.ports_of(LOOPBACK) == [2, 1]
+    now[0] = 1 + PAIR_REST
+    assert pairs.ports_of(LOOPBACK) == [1]
+    now[0] = 2 + PAIR_REST
+    assert pairs.ports_of(LOOPBACK) == []
+
+
+def test_pairs_that_are_remembered_are_bounded() -> None:
+    """The oldest ports of a peer are forgotten, and the peers that came longest ago."""
+    pairs = RecentPairs(lambda: 0.0, True)
+    for port in range(PAIR_PORTS + 1):
+        pairs.add(LOOPBACK, port)
+    assert pairs.ports_of(LOOPBACK) == list(range(1, PAIR_PORTS + 1))
+    for number in range(PAIR_PEERS - 1):
+        pairs.add(("192.0.2.1", number), 1)
+    pairs.add(LOOPBACK, 2)  # that is recent again
+    pairs.add(("192.0.2.2", 1), 1)
+    assert pairs.ports_of(("192.0.2.1", 0)) == []
+    assert pairs.ports_of(("192.0.2.1", 1)) == [1]
+    assert pairs.ports_of(LOOPBACK)[-1] == 2
+
+
+def test_pairs_are_not_remembered_where_the_system_chooses_ports() -> None:
+    """They would cost memory for nothing."""
+    pairs = RecentPairs(lambda: 0.0, False)
+    pairs.add(LOOPBACK, 1)
+    assert not pairs._ports
+    assert pairs.ports_of(LOOPBACK) == []
+
+
+def test_address_that_is_not_ours_is_an_error() -> None:
+    """A socket that can't be bound is closed and the error is told."""
+    with pytest.raises(OSError, match="assign"):
+        open_socket(LOOPBACK, ("192.0.2.1", 69), (40000, 40001))
+    with pytest.raises(OSError, match="assign"):
+        open_socket(LOOPBACK, ("192.0.2.1", 69))
+
+
+def test_without_a_local_address_any_is_bound() -> None:
+    """A plain Twisted port does not tell which address a request reached."""
+    with open_socket(LOOPBACK, None) as sock:
+        assert sock.getsockname()[0] == "0.0.0.0"
+    with open_socket(("::1", 1, 0, 0), None) as sock:
+        assert sock.getsockname()[0] == "::"
+
+
+def test_port_that_can_not_be_bound_leaves_no_socket(reactor: Any) -> None:
+    """Its descriptor is closed at once, and not when the garbage collector comes."""
+    with listening(reactor, "127.0.0.1") as (_, port):
+        taken = port.getHost().port
+        before = os.listdir("/proc/self/fd")
+        kept: list[BaseException] = []
+        for _ in range(3):
+            with pytest.raises(CannotListenError) as caught:
+                listen(reactor, taken, DatagramProtocol(), "127.0.0.1")
+            kept.append(caught.value)  # whose traceback keeps the frames, and what is in them
+        assert os.listdir("/proc/self/fd") == before
+
+
+def test_request_port_tells_the_address_that_was_asked(reactor: Any) -> None:
+    """On a wildcard socket each of the host's addresses is told from the others."""
+    with listening(reactor, "0.0.0.0") as (protocol, port):
+        number = port.getHost().port
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for host in ("127.0.0.1", "127.0.0.2"):
+                sock.sendto(b"x", (host, number))
+        spin(reactor, lambda: len(protocol.got) == 2)
+        assert [local for _, _, local in protocol.got] == [
+            ("127.0.0.1", number),
+            ("127.0.0.2", number),
+        ]
+
+
+def test_request_port_answers_from_the_address_that_was_asked(reactor: Any) -> None:
+    """In single-port mode the source of an answer is the address of the request."""
+    for wildcard, host in (("0.0.0.0", "127.0.0.3"), ("::", "::1")):
+        with listening(reactor, wildcard) as (protocol, port):
+            family = port.addressFamily
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(10)
+                sock.sendto(b"x", (host, port.getHost().port))
+                spin(reactor, lambda: protocol.got)
+                _, peer, local = protocol.got[0]
+                link = SharedLink(port, peer, local)
+                link.attach(lambda datagram, now: None)
+                link.expect(10)
+                link.send([b"h1", b"1", b"h2", b"2"])
+                assert sock.recvfrom(10)[0] == b"h11"
+                datagram, source = sock.recvfrom(10)
+                assert (datagram, source[0]) == (b"h22", host)
+                sock.sendto(b"y", (host, port.getHost().port))
+                link.drain()
+                assert protocol.got[-1][0] == b"y"
+                link.close()
+                SharedLink(port, peer, None).send((b"z",))
+                assert sock.recv(10) == b"z"
+
+
+def test_broadcast_and_multicast_requests_are_not_unicast(reactor: Any) -> None:
+    """A request to a broadcast address is ignored (RFC 1123 section 4.2.3.5)."""
+    with listening(reactor, "127.0.0.1") as (_, port):
+        local, everyone = socket.inet_aton("192.0.2.1"), socket.inet_aton("255.255.255.255")
+        info = [(socket.IPPROTO_IP, 8, b"\1\0\0\0" + local + everyone)]
+        assert port._arrival(info)[1] is False
+        group = socket.inet_pton(socket.AF_INET6, "ff02::1")
+        info = [(socket.IPPROTO_IPV6, 50, group + b"\1\0\0\0")]
+        assert port._arrival(info)[1] is False
+        near = socket.inet_pton(socket.AF_INET6, "fe80::1")
+        info = [(socket.IPPROTO_IPV6, 50, near + b"\3\0\0\0")]
+        assert port._arrival(info) == (("fe80::1", port.getHost().port, 0, 3), True)
+        assert port._arrival([(0, 0, b"")]) == (None, True)
+
+
+def test_request_that_breaks_the_protocol_object_does_not_stop_the_port(reactor: Any) -> None:
+    """An exception is logged, and the next datagram is read."""
+    with listening(reactor, "127.0.0.1") as (protocol, port):
+        protocol.fail = True
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _ in range(100):
+                sock.sendto(b"x", ("127.0.0.1", port.getHost().port))
+        spin(reactor, lambda: len(protocol.got) == 100)
+
+
+def test_error_of_the_request_socket_is_passed_over(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails to be read or sent is lost, and no more."""
+    with listening(reactor, "127.0.0.1") as (protocol, port):
+        real = port.socket
+        port.socket = FailingOnce(real)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"x", ("127.0.0.1", port.getHost().port))
+            spin(reactor, lambda: protocol.got)
+        port.send(b"x", ("127.0.0.1", 0), None)
+        port.socket = real
+
+
+class FailingOnce:
+    """A socket whose first read fails."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._failed = False
+
+    def recvmsg(self, *args: Any) -> Any:
+        if not self._failed:
+            self._failed = True
+            raise OSError(errno.ECONNREFUSED, "no")
+        return self._sock.recvmsg(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def test_taken_port_and_missing_address_can_not_be_bound(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in the way is a CannotListenError."""
+    with listening(reactor, "127.0.0.1") as (_, port), pytest.raises(CannotListenError):
+        listen(reactor, port.getHost().port, Protocol(), "127.0.0.1")
+    with pytest.raises(CannotListenError):
+        listen(reactor, 0, Protocol(), "192.0.2.1")
+
+    def no_family(*args: Any) -> Any:
+        raise OSError(errno.EAFNOSUPPORT, "no such family")
+
+    monkeypatch.setattr(RequestPort, "createInternetSocket", no_family)
+    with pytest.raises(CannotListenError):
+        listen(reactor, 0, Protocol(), "::1")
+
+
+def test_link_local_addresses_keep_their_scope() -> None:
+    """The interface is part of a link-local address."""
+    assert endpoint(("fe80::1", 5, 0, 3)) == Endpoint("fe80::1%3", 5)
+    assert endpoint(("::1", 5, 0, 0)) == Endpoint("::1", 5)
+    assert endpoint(("192.0.2.1", 5)) == Endpoint("192.0.2.1", 5)
+
+
+def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """After some packets a second socket serves the peer; a stranger still gets ERROR 5."""
+    linked.link.attach(linked.receive)
+    for number in range(CONNECT_AFTER + 10):
+        client.sendto(bytes([number]), linked.address)
+    spin(linked.reactor, lambda: len(linked.got) == CONNECT_AFTER + 10)
+    assert sorted(linked.got) == [bytes([number]) for number in range(CONNECT_AFTER + 10)]
+    assert linked.link._sock is not linked.sock
+    linked.link.send([b"h1", b"1"])
+    linked.link.send([b"h2", b"2", b"h3", b"3"])
+    assert [client.recvfrom(10) for _ in range(3)] == [
+        (datagram, linked.address) for datagram in (b"h11", b"h22", b"h33")
+    ]
+    client.sendto(b"on", linked.address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.settimeout(10)
+        stranger.sendto(wire.ack(1), linked.address)
+        spin(linked.reactor, lambda: linked.strangers.counted)
+        assert wire.parse_error(stranger.recv(100))[0] == 5
+        stranger.sendto(wire.ack(1), linked.address)
+        linked.link.drain()
+    spin(linked.reactor, lambda: linked.got[-1] == b"on")
+    assert linked.strangers.counted == 2
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(linked.address)
+
+
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Let this process open `count` more descriptors, and no others."""
+    with open(os.devnull) as probe:
+        first_free = probe.fileno()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("cause", ["no descriptor", "few descriptors", "no shared port"])
+def test_link_that_can_not_be_connected_goes_on(
+    linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    """Without a descriptor to spare, or a port to share, the first socket serves on."""
+    linked.link.attach(linked.receive)
+    with contextlib.ExitStack() as stack:
+        if cause == "no descriptor":
+            stack.enter_context(descriptors_left(0))
+        elif cause == "few descriptors":
+            stack.enter_context(descriptors_left(1))
+        else:
+            stack.enter_context(monkeypatch.context()).setattr(socket, "SO_REUSEADDR", 12345)
+        for _ in range(CONNECT_AFTER):
+            client.sendto(b"x", linked.address)
+            linked.link.drain()
+    assert linked.link._sock is linked.sock
+    client.sendto(b"on", linked.address)
+    spin(linked.reactor, lambda: linked.got[-1] == b"on")
+    assert len(linked.got) == CONNECT_AFTER + 1
+
+
+def open_read(linked: LinkFixture, peer: Any) -> Any:
+    """Return the link of another read."""
+    return linked.opener.open(peer, ("127.0.0.1", 69), True)
+
+
+def test_transfers_at_once_have_ports_of_their_own(linked: LinkFixture) -> None:
+    """A port is kept for the next transfer only once its own is over."""
+    other = open_read(linked, ("127.0.0.1", 1))
+    assert other._port.address != linked.address
+    other.close()
+    third = open_read(linked, ("127.0.0.1", 2))
+    assert third._port is other._port
+    assert third._sock.fileno() >= 0
+    third.close()
+
+
+def test_peer_does_not_come_back_to_a_port(linked: LinkFixture, client: socket.socket) -> None:
+    """What is left of a peer's last transfer reaches no other, and is not answered."""
+    linked.link.close()
+    again = open_read(linked, client.getsockname())
+    again.attach(linked.receive)
+    assert again._port.address != linked.address
+    client.sendto(wire.ack(3), linked.address)
+    client.sendto(b"new", again._port.address)
+    spin(linked.reactor, lambda: linked.got)
+    assert linked.got == [b"new"]
+    assert linked.strangers.counted == 0
+    again.close()
+
+
+def test_client_that_always_asks_from_one_port_leaves_no_ports(linked: LinkFixture) -> None:
+    """Each of its transfers needs a port that does not know it; none of them is kept."""
+    linked.link.close()
+    asked = [("127.0.0.1", 1)] * 20
+    ports = []
+    for peer in asked:
+        link = open_read(linked, peer)
+        ports.append(link._port)
+        link.close()
+    assert len(set(ports)) == 20
+    assert [port.fileno() >= 0 for port in ports] == [True] + [False] * 19
+
+
+def test_port_that_serves_again_knows_its_new_peer_only(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """The peer before gets silence, the new one is heard, and anybody else gets ERROR 5."""
+    linked.link.close()
+    with contextlib.ExitStack() as stack:
+        new, stranger = (
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in "ab"
+        )
+        for sock in (new, stranger):
+            sock.bind(("127.0.0.1", 0))
+            sock.settimeout(10)
+        link = open_read(linked, new.getsockname())
+        link.attach(linked.receive)
+        assert link._port.address == linked.address
+        for sock in (client, stranger, new):
+            sock.sendto(wire.ack(1), linked.address)
+        spin(linked.reactor, lambda: linked.got)
+        assert linked.strangers.counted == 1
+        assert wire.parse_error(stranger.recv(100))[0] == 5
+        link.close()
+        stranger.sendto(wire.ack(2), linked.address)
+        spin(linked.reactor, lambda: linked.strangers.counted == 2)
+
+
+def test_port_is_given_up_after_some_transfers(linked: LinkFixture) -> None:
+    """Then comes another one, which nobody knows yet."""
+    linked.link.close()
+    for number in range(TRANSFERS_PER_PORT - 1):
+        link = open_read(linked, ("127.0.0.2", number + 1))
+        assert link._port is linked.link._port
+        link.close()
+    assert linked.sock.fileno() < 0
+    link = open_read(linked, ("127.0.0.3", 1))
+    assert link._port is not linked.link._port
+    link.close()
+
+
+def sweep(linked: LinkFixture) -> None:
+    """Let the opener's timer fire now."""
+    assert linked.opener._sweep is not None
+    linked.opener._sweep.cancel()
+    linked.opener._swept()
+
+
+def test_port_is_given_up_after_some_seconds(linked: LinkFixture) -> None:
+    """A port that somebody knows is not used for long."""
+    now = [linked.opener._clock()]
+    linked.link._port._clock = linked.opener._clock = lambda: now[0]
+    linked.link.close()
+    link = open_read(linked, ("127.0.0.1", 1))
+    assert link._port is linked.link._port
+    now[0] += PORT_LIFE
+    link.close()
+    assert linked.sock.fileno() < 0
+
+
+def test_ports_are_taken_by_chance(linked: LinkFixture) -> None:
+    """Which port a transfer gets can't be told from the one before it."""
+    first = [open_read(linked, ("127.0.0.2", number)) for number in range(1, 11)]
+    for link in first:
+        link.close()
+    second = [open_read(linked, ("127.0.0.3", number)) for number in range(1, 11)]
+    assert [link._port for link in second] != [link._port for link in first]
+    assert [link._port for link in second] != [link._port for link in reversed(first)]
+    assert {link._port for link in second} == {link._port for link in first}
+    for link in second:
+        link.close()
+
+
+def test_under_a_reactor_that_drops_what_fails_no_socket_is_connected(
+    linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ICMP error reaches connected sockets only, and poll() then gives the descriptor up."""
+    monkeypatch.setattr(linked.opener.hub, "connects", False)
+    linked.link.attach(linked.receive)
+    for _ in range(2 * CONNECT_AFTER):
+        client.sendto(b"x", linked.address)
+    spin(linked.reactor, lambda: len(linked.got) == 2 * CONNECT_AFTER)
+    assert linked.link._sock is linked.sock
+
+
+def test_paused_request_port_goes_on(reactor: Any) -> None:
+    """Twisted's ports can be paused and resumed, in a hub too."""
+    hub = make_hub(reactor)
+    protocol = Protocol()
+    port = listen(reactor, 0, protocol, "127.0.0.1", hub)
+    port.pauseProducing()
+    port.resumeProducing()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", ("127.0.0.1", port.getHost().port))
+        spin(reactor, lambda: protocol.got)
+    stopped: list[Any] = []
+    port.stopListening().addCallback(stopped.append)
+    spin(reactor, lambda: stopped)
+    hub.close()
+
+
+def test_idle_ports_are_few_and_not_kept_for_long(linked: LinkFixture) -> None:
+    """After a storm the descriptors are back where they were."""
+    now = [0.0]
+    linked.opener._clock = lambda: now[0]
+    links_ = [open_read(linked, ("127.0.0.2", number + 1)) for number in range(IDLE_PORTS + 5)]
+    for link in links_:
+        link.close()
+    assert sum(link._port.fileno() >= 0 for link in links_) == IDLE_PORTS
+    now[0] = IDLE_LIFE + 1
+    link = open_read(linked, ("127.0.0.3", 1))
+    sweep(linked)
+    link.close()
+    assert [port.fileno() >= 0 for port in linked.opener._idle] == [True]
+    assert sum(link._port.fileno() >= 0 for link in links_) == 1
+    sweep(linked)
+    now[0] = 2 * IDLE_LIFE + 1
+    sweep(linked)
+    assert linked.opener._idle == []
+    assert linked.opener._sweep is None
+
+
+def test_idle_ports_make_room_for_those_that_are_needed(reactor: Any) -> None:
+    """Without a free port or descriptor an idle one is given up."""
+    sockets: list[socket.socket] = []
+
+    def open_one(*args: Any) -> socket.socket:
+        if any(sock.fileno() >= 0 for sock in sockets):
+            raise OSError(errno.EADDRINUSE, "none left")
+        sockets.append(open_socket(*args))
+        return sockets[-1]
+
+    opener = LinkOpener(reactor, open_socket=open_one)
+    opener.open(("127.0.0.1", 1), ("127.0.0.1", 69), True).close()
+    assert sockets[0].fileno() >= 0
+    write = opener.open(("127.0.0.1", 2), ("127.0.0.1", 69), False)
+    assert sockets[0].fileno() < 0
+    with pytest.raises(OSError, match="none left"):
+        opener.open(("127.0.0.1", 3), ("127.0.0.1", 69), False)
+    write.close()
+    opener.close()
+
+
+def test_idle_port_of_another_address_is_not_used(reactor: Any) -> None:
+    """The answer leaves from the address that was asked."""
+    opener = LinkOpener(reactor, chance=lambda: 0.0)
+    asked = ("127.0.0.1", 69)
+    first: Any = opener.open(("127.0.0.1", 1), asked, True)
+    first.close()
+    for local in (("127.0.0.2", 69), None):
+        link: Any = opener.open(("127.0.0.1", 2), local, True)
+        assert link._port is not first._port
+        link.close()
+    link = opener.open(("127.0.0.1", 2), asked, True)
+    assert link._port is first._port
+    link.close()
+    opener.close()
+
+
+def test_link_that_is_closed_while_it_waits_for_room_is_forgotten(linked: LinkFixture) -> None:
+    """What a finished transfer had still to send is not sent any more."""
+    sock = linked.replace_socket(errno.EAGAIN)
+    linked.link.send((b"one",))
+    linked.link.close()
+    linked.reactor.iterate(0)
+    linked.reactor.iterate(0)
+    assert sock.sent == []
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT])
+def test_window_goes_out_without_offload_where_that_is_refused(
+    linked: LinkFixture, error: int
+) -> None:
+    """Once refused, each block is sent by itself, and offload is not tried again."""
+    sock = linked.replace_socket(error, error)
+    linked.link.send([b"h1", b"1", b"h2", b"2", b"h3", b""])
+    assert sock.sent == [b"h11", b"h22", b"h3"]
+    linked.link.send([b"h4", b"4", b"h5", b"5"])
+    assert sock.sent[3:] == [b"h44", b"h55"]
+
+
+@pytest.mark.parametrize("size", [8, 512, 1428, 8192, 60000])
+@pytest.mark.parametrize("count", [2, 44, 45, 64, 130])
+def test_windows_of_any_size_arrive_as_datagrams(
+    linked: LinkFixture, client: socket.socket, size: int, count: int
+) -> None:
+    """With segmentation offload the peer gets the same datagrams as without."""
+    client.setsockopt(socket.SOL_SOCKET, 33, 64 * 1024 * 1024)
+    if client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 2 * count * (size + 700):
+        pytest.xfail("the system allows no buffer for so large a window")
+    linked.link.attach(linked.receive)
+    burst: list[Any] = []
+    for number in range(count):
+        burst += [wire.DATA_HEADERS[number], bytes([number]) * size]
+    burst[-1] = b"end"
+    linked.link.send(burst)
+    spin(linked.reactor, lambda: not linked.link._pending)
+    for number in range(count):
+        octets = bytes([number]) * size if number < count - 1 else b"end"
+        assert client.recv(65535) == wire.DATA_HEADERS[number] + octets
+
+
+def test_datagrams_received_in_one_piece_are_told_apart(
+    uploading: LinkFixture, client: socket.socket
+) -> None:
+    """With receive offload a window comes as one, and each of its datagrams is delivered."""
+    uploading.link.expect(1000)
+    uploading.link.attach(uploading.receive)
+    segments = [bytes([number]) * 100 for number in range(10)] + [b"end"]
+    size = [(socket.IPPROTO_UDP, 103, b"\x64\x00")]
+    client.sendmsg(segments, size, 0, uploading.address)
+    client.sendto(b"alone", uploading.address)
+    client.sendto(b"", uploading.address)
+    client.sendto(b"last", uploading.address)
+    spin(uploading.reactor, lambda: uploading.got and uploading.got[-1] == b"last")
+    assert [datagram for datagram in uploading.got if datagram] == [*segments, b"alone", b"last"]
+
+
+def test_window_of_a_stranger_is_not_the_peers(
+    uploading: LinkFixture, client: socket.socket
+) -> None:
+    """Received in one piece or not, what comes from elsewhere gets ERROR 5."""
+    uploading.link.expect(1000)
+    uploading.link.attach(uploading.receive)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.settimeout(10)
+        size = [(socket.IPPROTO_UDP, 103, b"\x08\x00")]
+        stranger.sendmsg([wire.DATA_HEADERS[1] + b"1234"] * 3, size, 0, uploading.address)
+        spin(uploading.reactor, lambda: uploading.strangers.counted)
+        assert wire.parse_error(stranger.recv(100))[0] == 5
+    assert uploading.got == []
+
+
+def test_transfer_that_ends_within_a_piece_gets_no_more_of_it(
+    uploading: LinkFixture, client: socket.socket
+) -> None:
+    """What follows the end is not delivered to a closed link."""
+
+    def receive(datagram: Any, now: float) -> None:
+        uploading.got.append(bytes(datagram))
+        uploading.link.close()
+
+    uploading.link.expect(1000)
+    uploading.link.attach(receive)
+    size = [(socket.IPPROTO_UDP, 103, b"\x08\x00")]
+    client.sendmsg([b"12345678"] * 3, size, 0, uploading.address)
+    spin(uploading.reactor, lambda: uploading.got)
+    assert uploading.got == [b"12345678"]
+
+
+class FullAtFirst(FailingOnce):
+    """A socket without room for the first datagrams."""
+
+    def __init__(self, sock: socket.socket, refusals: int) -> None:
+        super().__init__(sock)
+        self.refusals = refusals
+
+    def sendmsg(self, *args: Any) -> Any:
+        if self.refusals:
+            self.refusals -= 1
+            raise BlockingIOError(errno.EAGAIN, "full")
+        return self._sock.sendmsg(*args)
+
+
+def test_request_port_waits_for_room(reactor: Any, client: socket.socket) -> None:
+    """In single-port mode a burst that does not fit is sent later, in order."""
+    with listening(reactor, "127.0.0.1") as (_, port):
+        port.share()
+        real = port.socket
+        port.socket = FullAtFirst(real, 2)
+        link = SharedLink(port, client.getsockname(), ("127.0.0.1", port.getHost().port))
+        link.send([b"h1", b"1", b"h2", b"2", b"h3", b"3"])
+        assert [
+            [client.recv(10)] for _ in range(3) if spin(reactor, lambda: not port._waiting) is None
+        ] == [[b"h11"], [b"h22"], [b"h33"]]
+        port.socket = real

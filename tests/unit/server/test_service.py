@@ -1,0 +1,429 @@
+"""The service: bind, serve, refuse, drain, stop."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import socket
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+from tests.support.reactors import reactor, spin
+from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
+from twisted_tftp.config.service import make_service
+from twisted_tftp.config.settings import settings
+from twisted_tftp.context import Outcome
+from twisted_tftp.interfaces import IBackendLifecycle
+from twisted_tftp.policy import Policy
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.wire import Opcode
+from twisted_tftp.server import service as service_module
+from twisted_tftp.server.service import StartError, TFTPService
+from twisted_tftp.testing import Recorder
+
+__all__ = ["reactor"]
+
+
+def rrq(filename: bytes = b"f") -> bytes:
+    return wire.encode_request(wire.Request(Opcode.RRQ, filename, "octet", {}))
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_descriptors_are_asked_for_where_that_is_allowed(
+    refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a sandbox that forbids to ask the service makes do with what there is, and says so."""
+    asked: list[int] = []
+
+    def setrlimit(kind: int, limits: tuple[int, int]) -> None:
+        if refused:
+            raise ValueError("not allowed to raise maximum limit")  # what EPERM becomes
+        asked.append(limits[0])
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, 1_000_000))
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        TFTPService(MemoryBackend({}))._raise_descriptor_limit()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert asked == ([] if refused else [30_200])
+    assert [event["limit"] for event in events] == ([1024] if refused else [])
+
+
+@pytest.mark.parametrize(("limit", "level"), [(1024, LogLevel.warn), (4096, LogLevel.info)])
+def test_few_descriptors_are_a_warning_below_a_thousand_transfers(
+    limit: int, level: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line says how many transfers are possible, and what to do."""
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        TFTPService(MemoryBackend({}))._raise_descriptor_limit()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    (event,) = events
+    assert event["log_level"] is level
+    assert event["possible"] == (limit - 200) // 3
+    text = formatEvent(event)
+    assert text is not None
+    assert "ulimit -n" in text
+
+
+def test_each_address_is_announced_once(reactor: Any) -> None:
+    """By the service, with its port."""
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    service = TFTPService(
+        MemoryBackend({}), port=0, host=["127.0.0.1", "127.0.0.2"], reactor=reactor
+    )
+    try:
+        service.startService()
+        ports = [port.getHost().port for port in service.ports]
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    lines = [formatEvent(event) or "" for event in events]
+    for port in ports:
+        assert sum(str(port) in line for line in lines) == 1
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: stopped)
+
+
+class Running:
+    """A service on loopback, and a client's socket."""
+
+    def __init__(self, reactor: Any, **options: Any) -> None:
+        self.reactor = reactor
+        self.recorder = Recorder()
+        self.service = TFTPService(
+            options.pop("backend", None) or MemoryBackend({"f": bytes(700)}),
+            port=0,
+            host=options.pop("host", ["127.0.0.1"]),
+            reactor=reactor,
+            observer=self.recorder,
+            **options,
+        )
+        self.service.startService()
+        self.address = ("127.0.0.1", self.service.ports[0].getHost().port)
+        self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.client.bind(("127.0.0.1", 0))
+        self.client.setblocking(False)
+
+    def ask(self, datagram: bytes, address: Any = None) -> tuple[bytes, Any]:
+        """Send a datagram and return the answer and where it came from."""
+        self.client.sendto(datagram, address or self.address)
+        return self.answer()
+
+    def answer(self) -> tuple[bytes, Any]:
+        got: list[tuple[bytes, Any]] = []
+
+        def receive() -> bool:
+            try:
+                got.append(self.client.recvfrom(70000))
+            except BlockingIOError:
+                return False
+            return True
+
+        spin(self.reactor, receive)
+        return got[0]
+
+    def stop(self) -> list[Any]:
+        """Stop, and return a list that is filled when the service has stopped."""
+        stopped: list[Any] = []
+        self.service.stopService().addCallback(stopped.append)
+        return stopped
+
+    def end(self) -> None:
+        stopped = self.stop()
+        spin(self.reactor, lambda: stopped)
+        self.client.close()
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_service_serves_a_file(reactor: Any, single_port: bool) -> None:
+    """A file is fetched over real sockets, from a port of its own or from the request port."""
+    running = Running(reactor, policy=Policy(single_port=single_port))
+    datagram, source = running.ask(rrq())
+    assert len(datagram) == 516
+    assert (source == running.address) is single_port
+    datagram, source = running.ask(wire.ack(1), source)
+    assert datagram == wire.DATA_HEADERS[2] + bytes(188)
+    running.client.sendto(wire.ack(2), source)
+    spin(reactor, lambda: running.recorder.outcomes == [Outcome.COMPLETED])
+    running.end()
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_stop_waits_for_running_transfers(reactor: Any, single_port: bool) -> None:
+    """What runs may finish; what is new is not answered; then the service has stopped."""
+    running = Running(reactor, policy=Policy(single_port=single_port), drain=30)
+    _, source = running.ask(rrq())
+    stopped = running.stop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.sendto(rrq(), running.address)
+    running.ask(wire.ack(1), source)
+    assert not stopped
+    running.client.sendto(wire.ack(2), source)
+    spin(reactor, lambda: stopped)
+    assert running.recorder.outcomes == [Outcome.COMPLETED]
+    running.client.close()
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_stop_ends_what_takes_longer_than_the_drain(reactor: Any, single_port: bool) -> None:
+    """A client that is cut off is told so."""
+    running = Running(reactor, policy=Policy(single_port=single_port), drain=0.05)
+    running.ask(rrq())
+    stopped = running.stop()
+    datagram = running.answer()[0]
+    assert wire.parse_error(datagram) == (0, "the server is being stopped")
+    spin(reactor, lambda: stopped)
+    assert running.recorder.outcomes == [Outcome.CANCELLED]
+    running.client.close()
+
+
+def test_service_may_start_again(reactor: Any) -> None:
+    """A stopped service can be started anew."""
+    running = Running(reactor)
+    stopped = running.stop()
+    spin(reactor, lambda: stopped)
+    assert running.service.ports == []
+    running.service.startService()
+    address = ("127.0.0.1", running.service.ports[0].getHost().port)
+    assert len(running.ask(rrq(), address)[0]) == 516
+    running.service.transfers.cancel_all("")
+    running.end()
+
+
+def test_every_address_is_bound_by_default(reactor: Any) -> None:
+    """Without a host both families are served, each by its own socket."""
+    running = Running(reactor, host=())
+    assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0", "::"]
+    running.end()
+
+
+def test_host_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing address family is no reason not to start, unless it was asked for."""
+    real = service_module.listen
+
+    def listen(reactor: Any, port: int, protocol: Any, host: str, hub: Any) -> Any:
+        if ":" in host:
+            raise CannotListenError(host, port, OSError(errno.EAFNOSUPPORT, "none"))
+        return real(reactor, port, protocol, host, hub)
+
+    monkeypatch.setattr(service_module, "listen", listen)
+    running = Running(reactor, host=())
+    assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0"]
+    running.end()
+    with pytest.raises(StartError, match="can't listen on ::1 port 0"):
+        Running(reactor, host=["::1"])
+
+
+def test_taken_port_is_said_in_one_line(reactor: Any) -> None:
+    """What was bound before is closed again."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.2", 0))
+        number = taken.getsockname()[1]
+        service = TFTPService(
+            MemoryBackend(), port=number, host=["127.0.0.1", "127.0.0.2"], reactor=reactor
+        )
+        with pytest.raises(StartError) as caught:
+            service.startService()
+    assert str(caught.value) == (
+        f"tftp: can't listen on 127.0.0.2 port {number}: Address already in use"
+    )
+    spin(reactor, lambda: not service.ports)
+    reactor.iterate(0)
+
+
+def test_missing_privilege_is_explained(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line says what helps."""
+
+    def listen(reactor: Any, port: int, protocol: Any, host: str, hub: Any) -> Any:
+        raise CannotListenError(host, port, PermissionError(13, "Permission denied"))
+
+    monkeypatch.setattr(service_module, "listen", listen)
+    with pytest.raises(StartError, match="need root or CAP_NET_BIND_SERVICE, or use --port"):
+        TFTPService(MemoryBackend(), port=69, reactor=reactor).startService()
+
+
+def test_missing_root_is_said_before_anything_is_bound(reactor: Any, tmp_path: Path) -> None:
+    """A root that is no directory is a mistake of the operator."""
+    backend = FilesystemBackend(str(tmp_path / "no"))
+    for each in (backend, ReadOnlyBackend(backend)):
+        service = TFTPService(each, port=0, reactor=reactor)
+        with pytest.raises(StartError, match="is not a directory"):
+            service.startService()
+
+
+@implementer(IBackendLifecycle)
+class Lively(MemoryBackend):
+    """A backend that notes what it is told, and fails at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self.stopping: Deferred[None] = Deferred()
+
+    def check(self) -> None:
+        self.told.append("check")
+
+    def start(self) -> None:
+        self.told.append("start")
+        raise OSError("a mistake")
+
+    def forget(self) -> None:
+        self.told.append("forget")
+
+    def stop(self) -> Deferred[None]:
+        self.told.append("stop")
+        return self.stopping
+
+
+@pytest.mark.parametrize("is_hurried", [False, True])
+def test_backend_that_does_not_stop_is_not_waited_for_without_end(
+    reactor: Any, is_hurried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For some seconds, and not at all if a second SIGTERM comes."""
+    if not is_hurried:
+        monkeypatch.setattr(service_module, "GRACE", 0.05)
+    backend = Lively()
+    service = TFTPService(backend, port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: "stop" in backend.told)
+    if is_hurried:
+        service.stop_now()
+    spin(reactor, lambda: stopped, 5)
+    assert reactor.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_backend_is_told_when_its_service_starts_reloads_and_stops(
+    reactor: Any, is_wrapped: bool
+) -> None:
+    """The stop waits for it; a failure of the start is logged and stops nothing."""
+    backend = Lively()
+    wrapped = ReadOnlyBackend(backend) if is_wrapped else backend
+    service = TFTPService(wrapped, port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    service.reload()
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: "stop" in backend.told)
+    assert backend.told == ["check", "start", "forget", "stop"]
+    assert not stopped
+    backend.stopping.callback(None)
+    spin(reactor, lambda: stopped)
+
+
+def test_settings_become_a_service(tmp_path: Path) -> None:
+    """The command line's settings are the service's."""
+    service = make_service(
+        settings(
+            {
+                "root": str(tmp_path),
+                "port": "6969",
+                "cache": "5",
+                "drain": "1.5",
+                "retries": "3",
+            }
+        )
+    )
+    assert service._backend._contents._capacity == 5
+    assert isinstance(service, TFTPService)
+    assert service.name == "tftp"
+
+
+class SlowCommit(MemoryBackend):
+    """A store whose files take their time to be put in their place."""
+
+    def __init__(self) -> None:
+        super().__init__(write="create")
+        self.committing: list[Deferred[None]] = []
+
+    def open_writer(self, path: str, context: Any) -> Any:
+        writer: Any = super().open_writer(path, context)
+        commit = writer.commit
+
+        def later() -> Deferred[None]:
+            done: Deferred[None] = Deferred()
+            self.committing.append(done)
+            return done.addCallback(lambda _: commit())
+
+        writer.commit = later
+        return writer
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_commit_that_outlasts_the_stop_does_no_harm(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch, single_port: bool
+) -> None:
+    """The stop does not wait for ever; the file still comes to its place, and is logged."""
+    monkeypatch.setattr(service_module, "GRACE", 0.05)
+    backend = SlowCommit()
+    running = Running(reactor, backend=backend, policy=Policy(single_port=single_port), drain=0.05)
+    request = wire.encode_request(wire.Request(Opcode.WRQ, b"new", "octet", {}))
+    _, source = running.ask(request)
+    running.client.sendto(wire.DATA_HEADERS[1] + b"content", source)
+    spin(reactor, lambda: backend.committing)
+    transfers = running.service.transfers
+    stopped = running.stop()
+    spin(reactor, lambda: stopped)
+    failures: list[Any] = []
+    globalLogPublisher.addObserver(failures.append)
+    try:
+        backend.committing[0].callback(None)
+    finally:
+        globalLogPublisher.removeObserver(failures.append)
+    assert [event for event in failures if "log_failure" in event] == []
+    assert backend.files == {"new": b"content"}
+    assert running.recorder.outcomes == [Outcome.COMPLETED]
+    assert len(transfers) == 0
+    running.client.close()
+
+
+@pytest.mark.parametrize("single_port", [True, False])
+def test_window_of_an_upload_fits_the_socket(reactor: Any, single_port: bool) -> None:
+    """However much is asked for, what is granted arrives in one piece."""
+    backend = MemoryBackend(write="create")
+    running = Running(reactor, backend=backend, policy=Policy(single_port=single_port))
+    options = {"blksize": "65464", "windowsize": "64"}
+    request = wire.encode_request(wire.Request(Opcode.WRQ, b"new", "octet", options))
+    datagram, source = running.ask(request)
+    windowsize = int(datagram.split(b"\x00")[4])
+    assert 1 <= windowsize <= 64
+    for number in range(1, windowsize + 1):
+        running.client.sendto(wire.DATA_HEADERS[number] + bytes(65464), source)
+    assert running.answer()[0] == wire.ack(windowsize)
+    running.service.transfers.cancel_all("")
+    running.end()
+
+
+def test_what_was_dropped_is_told_at_a_stop(reactor: Any) -> None:
+    """The ports of a service count together, and the last minute's count is not lost."""
+    running = Running(reactor, policy=Policy(deny=(ip_network("127.0.0.0/8"),)))
+    for _ in range(3):
+        running.client.sendto(rrq(), running.address)
+    spin(reactor, lambda: running.service.servers[0].counters.denied == 3)
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        stopped = running.stop()
+        spin(reactor, lambda: stopped)
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    running.client.close()
+    told = [event["count"] for event in events if event.get("reason") == "the address is denied"]
+    assert told == [2]
