@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from fuzz.inputs import Input
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.receiver import MAX_DALLY, Receiver, ReceiverState
+from twisted_tftp.transfer.machine import Step
+from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
-from twisted_tftp.transfer.step import Step
-from twisted_tftp.transfer.timing import Timing
+from twisted_tftp.transfer.timing import MAX_DALLY, Timing
 
 #: Blocks that a late transfer has behind it: their numbers are about to roll over. To send them
 #: would take as long as a thousand inputs do (and tests/simulated/test_machines.py does it).
@@ -183,10 +183,11 @@ class SenderPlay(Play):
             timing=self.timing,
             rollover=self.rollover,
             read_ahead=program.choice((0, 64, 300, 4096)),
+            answered=self.of_client,
         )
-        self.sender.answered = self.of_client
         # What a late one has behind it. (There is no other way to get there in good time.)
-        self.sender._acked = self.sender._sent = self.sender._burst_end = self.behind
+        flight = self.sender._flight
+        self.sender._acked = flight.newest = flight.end = self.behind
         self.reading: tuple[int, int] | None = None
         self.buffer = bytearray()
         self.newest = self.behind  # the newest block sent
@@ -225,11 +226,11 @@ class SenderPlay(Play):
         sender = self.sender
         if step is Step.READ:
             self.read()
-        elif step is Step.BURST:
-            self.send(sender.datagrams)
-        elif step is Step.SEND:
-            assert wire.opcode_of(sender.reply) == wire.Opcode.OACK
+        elif step is Step.SEND and len(sender.datagrams) == 1:
+            assert wire.opcode_of(sender.datagrams[0]) == wire.Opcode.OACK
             self.count_sent()
+        elif step is Step.SEND:
+            self.send(sender.datagrams)
         elif step is Step.END:
             self.end(sender.state is SenderState.DONE)
         else:
@@ -266,11 +267,7 @@ class SenderPlay(Play):
         offset, length = wanted
         assert 0 <= offset <= self.size, "the file has no such octets"
         self.buffer = bytearray(FILE[offset : min(offset + length, self.size)])
-        burst = sender.burst(memoryview(self.buffer), self.now)
-        if burst:
-            self.send(burst)
-        else:
-            self.end(complete=False)
+        self.perform(sender.supply(memoryview(self.buffer), self.now))
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Check a window: it begins after the last block that was acknowledged, and is right."""
@@ -311,8 +308,8 @@ class ReceiverPlay(Play):
             timing=self.timing,
             rollover=self.rollover,
             dally=program.choice((10.0, 2.0)),
+            answered=self.of_client,
         )
-        self.receiver.answered = self.of_client
         self.receiver._received = self.receiver._acked = self.behind
         self.receiver._ack_at += self.behind
         self.stored = self.behind * self.blksize  # octets of the file
@@ -399,7 +396,7 @@ class ReceiverPlay(Play):
         if step is Step.STORE:
             self.store()
         elif step is Step.SEND:
-            self.send(receiver.reply)
+            self.send(bytes(receiver.datagrams[0]))
         elif step is Step.END:
             self.end(receiver.state is ReceiverState.DONE)
         else:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
+from twisted_tftp.transfer.machine import Step
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
-from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 
 
@@ -135,10 +135,8 @@ class Simulation:
                 self._reading = (self.now + self.read_time, sender.offset, sender.length)
             if not self.read_time:
                 self._finish_reading()
-        elif step is Step.BURST:
-            self._send_burst(sender.datagrams)
         elif step is Step.SEND:
-            self._send(True, sender.reply)
+            self._send_burst(sender.datagrams)
         elif step is Step.END and sender.failure is not None:
             self._send(True, wire.error(sender.failure))
 
@@ -154,9 +152,12 @@ class Simulation:
             self._do_sender(Step.READ)
             return
         self._buffer = bytearray(self.data[offset : offset + length])
-        self._send_burst(sender.burst(memoryview(self._buffer), self.now))
+        self._do_sender(sender.supply(memoryview(self._buffer), self.now))
 
     def _send_burst(self, burst: Sequence[Buffer]) -> None:
+        if len(burst) == 1:
+            self._send(True, bytes(burst[0]))  # the OACK
+            return
         self.largest_burst = max(self.largest_burst, len(burst) // 2)
         for header, octets in zip(burst[::2], burst[1::2], strict=True):
             self.sent_data += 1
@@ -169,7 +170,7 @@ class Simulation:
             step = receiver.stored(self.now)
         if step is Step.SEND:
             self.sent_acks += 1
-            self._send(False, receiver.reply)
+            self._send(False, bytes(receiver.datagrams[0]))
         elif step is Step.END and receiver.failure is not None:
             self._send(False, wire.error(receiver.failure))
 

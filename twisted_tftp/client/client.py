@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +14,6 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.client.debug_links import (
     DatagramFilter,
     FilteredLink,
@@ -24,12 +21,16 @@ from twisted_tftp.client.debug_links import (
     Trace,
     TraceFilter,
 )
+from twisted_tftp.client.download import Download
+from twisted_tftp.client.job import Job
+from twisted_tftp.client.local_file import LocalFile
 from twisted_tftp.client.resolve import largest_blksize, numeric_address, resolve
-from twisted_tftp.client.session import ClientServices, Exchange, Fetch, Probe, Store
-from twisted_tftp.client.streams import StreamReader, StreamWriter
+from twisted_tftp.client.services import ClientServices
+from twisted_tftp.client.size_probe import SizeProbe
+from twisted_tftp.client.transfer import ClientTransfer
+from twisted_tftp.client.upload import Upload
 from twisted_tftp.client.urls import Location, parse_url
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
-from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.hub import Hub, make_hub
@@ -39,12 +40,9 @@ from twisted_tftp.policy import TFTP_PORT, Policy, Retransmit
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID
 from twisted_tftp.protocol.printable import printable
-from twisted_tftp.session.base import Wiring
 from twisted_tftp.session.deadlines import Alarms
+from twisted_tftp.session.services import SessionServices
 from twisted_tftp.transfer.first_answer import KnownServer
-
-#: Octets of a file that a transfer keeps at hand.
-READ_AHEAD = 64 * 1024
 
 #: Seconds for which idle sockets are asked again: a server makes a window of 64 blocks in them,
 #: and a client has little else to do (1.4 to 2 times as fast as with the server's `BUSY_POLL`).
@@ -83,41 +81,6 @@ class TransferResult:
     def rate(self) -> float:
         """Octets a second."""
         return self.octets / self.seconds if self.seconds else 0.0
-
-
-class _Backend:
-    """The one local file of a transfer, as a backend for its session.
-
-    @ivar has_path: it is a path, so its octets can be read again.
-    """
-
-    def __init__(
-        self, file: Any, in_thread: Callable[..., Deferred[Any]], write_behind: bool
-    ) -> None:
-        self._file = file
-        self.has_path = isinstance(file, str | os.PathLike)
-        self._in_thread = in_thread
-        self._write_behind = write_behind
-
-    def open_reader(self, path: str, context: TransferContext) -> Any:
-        if self.has_path:
-            backend, name = self._place("never")
-            return backend.open_reader(name, context)
-        return self._file if IFileReader.providedBy(self._file) else StreamReader(self._file)
-
-    def open_writer(self, path: str, context: TransferContext) -> Any:
-        if self.has_path:
-            backend, name = self._place("overwrite")
-            return backend.open_writer(name, context)
-        return self._file if IFileWriter.providedBy(self._file) else StreamWriter(self._file)
-
-    def _place(self, write: str) -> tuple[FilesystemBackend, str]:
-        # The user's own links are followed.
-        folder, name = os.path.split(os.path.realpath(self._file))
-        backend = FilesystemBackend(
-            folder, write, cache=0, in_thread=self._in_thread, write_behind=self._write_behind
-        )
-        return backend, name
 
 
 def download(
@@ -261,11 +224,17 @@ class TFTPClient:
         self._alarms = Alarms(reactor, time.monotonic)
         self._ports = _ports(bind, bind_port) if ports is None else ports
         self._hub: Hub | None = None
+        self._services = SessionServices(
+            observer=self._observer,
+            clock=time.monotonic,
+            alarms=self._alarms,
+            opening_time=self._policy.retries * self._policy.timeout,
+        )
         self._links = 0
         self._known = KnownServer() if known is None else known
         self._tell = self._log_line if tell is None else tell
-        self._lingering: set[Exchange] = set()  # those whose last ACK may have been lost
-        self._sessions: dict[Exchange, Deferred[TransferResult]] = {}
+        self._lingering: set[ClientTransfer] = set()  # those whose last ACK may have been lost
+        self._sessions: dict[ClientTransfer, Deferred[TransferResult]] = {}
         self._results: set[Deferred[TransferResult]] = set()  # those that have not fired
         self._idle: list[Deferred[None]] = []  # to be fired when nothing is held any more
         self._strangers = Strangers()
@@ -304,7 +273,7 @@ class TFTPClient:
             nothing in the path; but for the moment in which a file that is whole is put in its
             place.
         """
-        return self._transfer(Fetch, filename, sink, options)
+        return self._transfer(Download(self._local_file(sink)), filename, options)
 
     def size(
         self, filename: str, options: Mapping[str, str] | None = None
@@ -315,7 +284,7 @@ class TFTPClient:
         @return: fires with the octets, or with None where the server does not tell.
         """
         asked = {"tsize": "0", **(_new_xid() if options is None else options)}
-        transfer = self._transfer(Probe, filename, StreamWriter(io.BytesIO()), asked)
+        transfer = self._transfer(SizeProbe(), filename, asked)
         return transfer.addCallback(
             lambda result: int(result.options["tsize"]) if "tsize" in result.options else None
         )
@@ -330,7 +299,7 @@ class TFTPClient:
             L{IFileReader}.
         @return: as for L{get}; fires when the server has acknowledged the last block.
         """
-        return self._transfer(Store, filename, source, options)
+        return self._transfer(Upload(self._local_file(source)), filename, options)
 
     def close(self) -> Deferred[None]:
         """Cancel what runs, and answer no server any more that misses our last ACK.
@@ -355,9 +324,8 @@ class TFTPClient:
 
     def _transfer(
         self,
-        kind: type[Exchange],
+        job: Job,
         filename: str,
-        file: Any,
         options: Mapping[str, str] | None,
     ) -> Deferred[TransferResult]:
         if not filename or "\0" in filename:
@@ -375,7 +343,7 @@ class TFTPClient:
             if self.address is None
             else succeed(self.address)
         )
-        begun: list[Exchange] = []
+        begun: list[ClientTransfer] = []
 
         def stop() -> None:
             if begun:
@@ -385,7 +353,7 @@ class TFTPClient:
 
         def found(address: SocketAddress) -> None:
             self.address = address
-            session = self._session(kind, filename, file, address, options)
+            session = self._session(job, filename, address, options)
             begun.append(session)
             self._sessions[session] = result
             session.start()
@@ -394,50 +362,39 @@ class TFTPClient:
         looking.addErrback(lambda failure: None if result.called else result.errback(failure))
         return result
 
+    def _local_file(self, file: Any) -> LocalFile:
+        return LocalFile(file, self._in_thread, self._write_behind)
+
     def _in_reactor_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         pool = self._reactor.getThreadPool()
         return deferToThreadPool(self._reactor, pool, function, *args)
 
     def _session(
         self,
-        kind: type[Exchange],
+        job: Job,
         filename: str,
-        file: Any,
         address: SocketAddress,
         options: Mapping[str, str] | None,
-    ) -> Exchange:
+    ) -> ClientTransfer:
         context = TransferContext(
             peer=endpoint(address),
             local=None,
-            direction=Direction.READ if kind.fetching else Direction.WRITE,
+            direction=Direction.READ if job.is_read else Direction.WRITE,
             filename=filename.encode("utf-8", "surrogateescape"),
             mode=self._mode,
             options={},
         )
         link = self._open_link(address)
         services = ClientServices(
+            policy=self._policy,
+            sessions=self._services,
             choose=self._choose if options is None else lambda *_: options,
             known=self._known,
             open_link=None if self._ports.is_fixed else partial(self._open_link, address),
             tell=self._tell,
         )
-        session = kind(
-            services,
-            context,
-            key=(address, None),
-            request=b"",
-            link=link,
-            read_ahead=READ_AHEAD,
-            wiring=Wiring(
-                backend=_Backend(file, self._in_thread, self._write_behind),
-                policy=self._policy,
-                observer=self._observer,
-                clock=time.monotonic,
-                alarms=self._alarms,
-                on_scarcity=lambda: None,
-                on_finished=self._finished,
-                on_ended=self._ended,
-            ),
+        session = ClientTransfer(
+            job, context, link, services, on_finished=self._finished, on_ended=self._ended
         )
         self._links += 1
         return session

@@ -12,16 +12,17 @@ from collections.abc import Callable
 from enum import Enum
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from twisted_tftp.client.requester import Requester
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
-from twisted_tftp.session.deadlines import Alarm, Alarms
+from twisted_tftp.session.services import SessionServices
 from twisted_tftp.transfer.asker import Asker, AskerState
 from twisted_tftp.transfer.first_answer import FirstAnswer
-from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 
 
@@ -57,8 +58,7 @@ class SecondOpinion:
         first: FirstAnswer,
         timing: Timing,
         *,
-        alarms: Alarms,
-        clock: Callable[[], float],
+        services: SessionServices,
         on_opinion: Callable[[Opinion], None],
     ) -> None:
         """Set up; `start` sends the request.
@@ -72,9 +72,9 @@ class SecondOpinion:
         self._link = link
         self._first = first
         self._asker = Asker(request, reading=True, timing=timing)
-        self._alarms = alarms
-        self._alarm: Alarm | None = None
-        self._clock = clock
+        self._requester = Requester(
+            self._asker, link, services, on_end=self._conclude, on_broken=self._broken
+        )
         self._on_opinion = on_opinion
 
     @property
@@ -86,11 +86,11 @@ class SecondOpinion:
         """Send the request."""
         self._link.discard()
         self._link.attach(self._receive)
-        self._perform(self._asker.start(self._clock()))
+        self._requester.start()
 
     def cancel(self) -> None:
         """Close the port; `on_opinion` is not called any more."""
-        self._disarm()
+        self._requester.stop()
         self._link.close()
 
     def _receive(self, datagram: Buffer, now: float) -> None:
@@ -100,30 +100,14 @@ class SecondOpinion:
         elif self._first.is_foreign(datagram, knows_xid=False):
             self._link.refuse(datagram, now)
         else:
-            self._perform(self._asker.receive(datagram, now))
+            self._requester.receive(datagram, now)
 
-    def _perform(self, step: Step) -> None:
-        if step is Step.SEND:
-            self._link.send((self._asker.reply,))
-        if step is Step.END:
-            self._conclude()
-        elif step is Step.SEND or self._alarm is None:
-            self._disarm()
-            self._alarm = self._alarms.set(self._asker.deadline, self._expired)
-
-    def _expired(self) -> None:
-        self._alarm = None
-        try:
-            self._link.drain()  # if the reactor was late, the answer may wait in the socket
-            if self._asker.state is AskerState.ASKING and not self._link.closed:
-                self._perform(self._asker.expire(self._clock()))
-        except Exception:
-            self._log.failure("unexpected exception while a second request was sent")
-            self.cancel()
-            self._on_opinion(Opinion.NONE)
+    def _broken(self, failure: Failure) -> None:
+        self._log.failure("unexpected exception while a second request was sent", failure=failure)
+        self.cancel()
+        self._on_opinion(Opinion.NONE)
 
     def _conclude(self) -> None:
-        self._disarm()
         if self.answer is None:
             self._link.close()
         else:
@@ -148,8 +132,3 @@ class SecondOpinion:
         if self._first.is_proof(self.answer):
             return Opinion.PROOF
         return Opinion.SAME if self.answer == self._first.taken else Opinion.DIFFERENT
-
-    def _disarm(self) -> None:
-        alarm, self._alarm = self._alarm, None
-        if alarm is not None:
-            self._alarms.cancel(alarm)

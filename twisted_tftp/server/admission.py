@@ -18,8 +18,8 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.server.access import Access
 from twisted_tftp.server.flood_defence import MIN_SILENT_IN_FLOOD, FloodDefence
 from twisted_tftp.server.port_mode import PortMode
+from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.transfers import Transfers
-from twisted_tftp.session.base import Session
 
 #: Seconds from the start of a transfer in which the same request from the same address and port is
 #: a repeated one, even if the transfer was answered or is over.
@@ -256,7 +256,7 @@ class Admission:
         self._counters.displaced += self._flood.make_room(arrival.now)
         return NO_ROOM if transfers.running >= self._max_transfers else None
 
-    def _replace(self, earlier: list[Session], now: float) -> None:
+    def _replace(self, earlier: list[ServerSession], now: float) -> None:
         """End those transfers of a peer's port that were not answered.
 
         What they would send next may pass for the first answer to the new request.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import chain, islice
 
 from twisted_tftp.policy import Policy
-from twisted_tftp.session.base import Session
+from twisted_tftp.server.session import ServerSession
 
 #: Seconds that a peer has to answer what it was sent first, before its transfer may be ended for
 #: another one.
@@ -53,19 +53,19 @@ class UnansweredTransfers:
     """
 
     def __init__(self) -> None:
-        self.new: OrderedDict[Session, None] = OrderedDict()
-        self.silent: OrderedDict[Session, None] = OrderedDict()
+        self.new: OrderedDict[ServerSession, None] = OrderedDict()
+        self.silent: OrderedDict[ServerSession, None] = OrderedDict()
 
-    def add(self, session: Session) -> None:
+    def add(self, session: ServerSession) -> None:
         """Take a session that is about to start."""
         self.new[session] = None
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: ServerSession) -> None:
         """Forget a session that no longer runs."""
         self.new.pop(session, None)
         self.silent.pop(session, None)
 
-    def sort(self, session: Session, now: float) -> None:
+    def sort(self, session: ServerSession, now: float) -> None:
         """Put a running session at the end of its group; in none if its peer has answered."""
         new, silent = self.new, self.silent
         if now - session.offered_at < TIME_TO_ANSWER:
@@ -105,7 +105,7 @@ class FloodDefence:
         self,
         policy: Policy,
         unanswered: UnansweredTransfers,
-        catch_up: Callable[[Session], None],
+        catch_up: Callable[[ServerSession], None],
     ) -> None:
         """Make the defence of a request port.
 
@@ -148,7 +148,7 @@ class FloodDefence:
                 unanswered.sort(session, now)
         return False
 
-    def _look_at(self, sessions: OrderedDict[Session, None], count: int, now: float) -> None:
+    def _look_at(self, sessions: OrderedDict[ServerSession, None], count: int, now: float) -> None:
         """Sort the first `count` sessions; end those whose peers were sent something long ago."""
         sort, long_ago = self._unanswered.sort, now - self._time_until_given_up
         for session in list(islice(sessions, count)):
@@ -157,7 +157,7 @@ class FloodDefence:
             if not session.finished:
                 sort(session, now)
 
-    def _end_if_unanswered(self, session: Session) -> bool:
+    def _end_if_unanswered(self, session: ServerSession) -> bool:
         """End a session that was sent something, unless its peer has answered.
 
         @return: whether it was ended here.

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from twisted_tftp.net.request_port import RequestPort, SharedLink
 from twisted_tftp.net.udp import Link, SocketAddress
 from twisted_tftp.policy import Policy
+from twisted_tftp.server.session import Key, ServerSession
 from twisted_tftp.server.transfers import Transfers
-from twisted_tftp.session.base import Key, Session
 
 
 class PortMode(Protocol):
@@ -32,13 +32,13 @@ class PortMode(Protocol):
         @raise OSError: no socket is left.
         """
 
-    def owner(self, key: Key) -> Session | None:
+    def owner(self, key: Key) -> ServerSession | None:
         """Return the session that takes what comes to the request port and is no request.
 
         @param key: (peer, local) of the datagram.
         """
 
-    def catch_up(self, session: Session) -> None:
+    def catch_up(self, session: ServerSession) -> None:
         """Have a session receive what its peer sent before the request that is being admitted."""
 
 
@@ -73,7 +73,7 @@ class PortPerTransfer:
     def owner(self, key: Key) -> None:
         """Return None: what a transfer receives comes to its own port."""
 
-    def catch_up(self, session: Session) -> None:
+    def catch_up(self, session: ServerSession) -> None:
         """Read the session's socket: its peer's last ACK was sent before this request."""
         session.catch_up()
 
@@ -106,11 +106,11 @@ class SinglePort:
         assert self._port is not None, "the protocol has not started"
         return SharedLink(self._port, peer, local)
 
-    def owner(self, key: Key) -> Session | None:
+    def owner(self, key: Key) -> ServerSession | None:
         """Return the newest session between the two addresses."""
         return self._transfers.find(key)
 
-    def catch_up(self, session: Session) -> None:
+    def catch_up(self, session: ServerSession) -> None:
         """Do nothing: what comes to one port is read in its order."""
 
 

@@ -36,10 +36,11 @@ from twisted_tftp.server.admission import (
 )
 from twisted_tftp.server.drop_log import Drops
 from twisted_tftp.server.port_mode import choose_port_mode
+from twisted_tftp.server.session import ServerServices, ServerSession
 from twisted_tftp.server.transfer_log import TransferLog
 from twisted_tftp.server.transfers import Transfers
-from twisted_tftp.session.base import ReadSession, Session, Wiring, WriteSession
 from twisted_tftp.session.deadlines import Alarms
+from twisted_tftp.session.services import SessionServices
 
 #: Octets that a read keeps at hand at most.
 MAX_READ_AHEAD = 64 * 1024
@@ -119,17 +120,20 @@ class TFTPServer(DatagramProtocol):
         )
         self._owns_drops = drops is None
         self._drops = Drops(reactor) if drops is None else drops
-        self._wiring = Wiring(
+        self._services = ServerServices(
             backend=backend,
             policy=policy,
-            observer=TransferLog(reactor=reactor) if observer is None else observer,
-            clock=clock,
-            alarms=Alarms(reactor, clock) if alarms is None else alarms,
-            on_scarcity=opener.close_idle,
-            on_finished=self.transfers.finished,
-            on_ended=self.transfers.remove,
+            sessions=SessionServices(
+                observer=TransferLog(reactor=reactor) if observer is None else observer,
+                clock=clock,
+                alarms=Alarms(reactor, clock) if alarms is None else alarms,
+                opening_time=policy.retries * policy.timeout,
+                on_no_descriptors=opener.close_idle,
+            ),
             may_write=access.may_write,
             windows=self.transfers.windows,
+            on_finished=self.transfers.finished,
+            on_ended=self.transfers.remove,
         )
 
     @property
@@ -144,25 +148,25 @@ class TFTPServer(DatagramProtocol):
     @property
     def backend(self) -> Any:
         """The backend that new transfers ask; it may be exchanged."""
-        return self._wiring.backend
+        return self._services.backend
 
     @backend.setter
     def backend(self, backend: Any) -> None:
-        self._wiring.backend = backend
+        self._services.backend = backend
 
     @property
     def policy(self) -> Policy:
         """What is granted."""
-        return self._wiring.policy
+        return self._services.policy
 
     @property
     def observer(self) -> Any:
         """The L{ITransferObserver} that is told of transfers; it may be exchanged."""
-        return self._wiring.observer
+        return self._services.sessions.observer
 
     @observer.setter
     def observer(self, observer: Any) -> None:
-        self._wiring.observer = observer
+        self._services.sessions.observer = observer
 
     def datagramReceived(self, datagram: bytes, addr: SocketAddress) -> None:
         """Take a datagram from a plain Twisted port, which can't tell which address it reached."""
@@ -221,13 +225,12 @@ class TFTPServer(DatagramProtocol):
         if session is not None:
             session.refused(self.clock())
 
-    def build_session(self, context: TransferContext, **wiring: Any) -> Session:
+    def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
         """Return the session of a request; override this to change how transfers are made.
 
-        @param wiring: what every `Session` takes; pass it on.
+        @param parts: the keyword arguments of L{ServerSession}; pass them on.
         """
-        kind = ReadSession if context.direction is _READ else WriteSession
-        return kind(context, **wiring)
+        return ServerSession(context, **parts)
 
     def _open_link(self, arrival: Arrival) -> Link | None:
         """Return the link of a transfer; drop the request and return None if no socket is left."""
@@ -271,7 +274,7 @@ class TFTPServer(DatagramProtocol):
             request=arrival.datagram,
             link=link,
             read_ahead=min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // (transfers.running + 1)),
-            wiring=self._wiring,
+            services=self._services,
         )
         replaced = self._port_mode.owner(key)
         if replaced is not None:

@@ -8,7 +8,7 @@ from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.server.flood_defence import UnansweredTransfers
 from twisted_tftp.server.overtaken import OvertakenRequests
 from twisted_tftp.server.process_memory import give_back
-from twisted_tftp.session.base import Key, Session
+from twisted_tftp.server.session import Key, ServerSession
 from twisted_tftp.session.window_budget import WindowBudget
 
 #: Complete writes that still answer a repeated last block; each holds a socket.
@@ -34,13 +34,13 @@ class Transfers:
         self.windows = WindowBudget()
         self.overtaken = OvertakenRequests()
         self.unanswered = UnansweredTransfers()
-        self._sessions: set[Session] = set()
+        self._sessions: set[ServerSession] = set()
         self._most = 0  # sessions at once since memory was given back
         # Of each peer's port, the oldest first; mostly there is one.
-        self._of_peer: dict[SocketAddress, list[Session]] = {}
+        self._of_peer: dict[SocketAddress, list[ServerSession]] = {}
         self._running = 0
         self._of: dict[str, int] = {}  # host to how many run
-        self._dallying: dict[Session, None] = {}
+        self._dallying: dict[ServerSession, None] = {}
         self._none_runs: list[Deferred[None]] = []
         self._none_left: list[Deferred[None]] = []
 
@@ -57,7 +57,7 @@ class Transfers:
         """How many sessions there are, with those that dally."""
         return len(self._sessions)
 
-    def find(self, key: Key) -> Session | None:
+    def find(self, key: Key) -> ServerSession | None:
         """Return the newest session of `key` that has not ended, or None.
 
         @param key: (peer, local).
@@ -67,14 +67,14 @@ class Transfers:
                 return session
         return None
 
-    def of_peer(self, peer: SocketAddress) -> list[Session]:
+    def of_peer(self, peer: SocketAddress) -> list[ServerSession]:
         """Return the sessions of a peer's port that have not ended, the newest first."""
         sessions = self._of_peer.get(peer)
         if sessions is None:
             return []
         return [session for session in reversed(sessions) if not session.ended]
 
-    def add(self, session: Session) -> None:
+    def add(self, session: ServerSession) -> None:
         """Keep a session that is about to start."""
         self._sessions.add(session)
         self.unanswered.add(session)
@@ -83,7 +83,7 @@ class Transfers:
         host = session.context.peer.host
         self._of[host] = self._of.get(host, 0) + 1
 
-    def finished(self, session: Session) -> None:
+    def finished(self, session: ServerSession) -> None:
         """Count a session out whose file's part is over; it dallies, or is about to end."""
         self._running -= 1
         self.unanswered.remove(session)
@@ -99,7 +99,7 @@ class Transfers:
         if not self._running:
             _fire(self._none_runs)
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: ServerSession) -> None:
         """Forget a session of which nothing is left."""
         count = len(self._sessions)
         if count > self._most:

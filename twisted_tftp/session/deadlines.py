@@ -23,6 +23,9 @@ MANY_ALARMS = 100
 #: How late an alarm may be for each alarm above `MANY_ALARMS`, in seconds.
 LATENESS_PER_ALARM = 20e-6
 
+#: How late the call of a `LazyAlarm` may be, in seconds, so that it is not moved for nothing.
+SLACK = 0.005
+
 #: How late an alarm may be at most, in seconds.
 MAX_LATENESS = 0.1
 
@@ -32,6 +35,8 @@ MIN_WAIT = 0.005
 
 #: The number of heap entries above which cancelled alarms are removed, if they are the majority.
 CANCELLED_ALARMS_KEPT = 1000
+
+_NEVER = float("inf")
 
 #: A deadline, a unique number, and the function to call: None if the alarm was cancelled.
 Alarm = list[Any]
@@ -126,3 +131,63 @@ class Alarms:
             heappop(heap)
         if heap and (self._timer is None or heap[0][0] < self._timer_at):
             self._wait(heap[0][0])
+
+
+def _nothing() -> None:
+    """Do nothing: the call of an alarm that was stopped."""
+
+
+class LazyAlarm:
+    """One alarm of a transfer, which is moved only if it would be late.
+
+    A deadline usually moves on before it comes. So the alarm is set again when it goes off too
+    early, and not for every packet.
+
+    @ivar at: when it goes off; infinite if it is not set.
+    """
+
+    __slots__ = ("_alarm", "_alarms", "_call", "_is_going_off", "_is_stopped", "at")
+
+    def __init__(self, alarms: Alarms, call: Callable[[], None]) -> None:
+        """Set up an alarm that is not set; `call` is called when it goes off."""
+        self.at = _NEVER
+        self._alarms = alarms
+        self._call = call
+        self._alarm: Alarm | None = None
+        self._is_going_off = False
+        self._is_stopped = False
+
+    def arm(self, deadline: float) -> None:
+        """Make sure that it goes off at `deadline`, a little later, or before it."""
+        if self.at <= deadline + SLACK or deadline == _NEVER or self._is_stopped:
+            return
+        if self.at != _NEVER:
+            self.cancel()
+        self.at = deadline
+        if self._is_going_off and self._alarm is not None:
+            self._is_going_off = False
+            self._alarms.again(self._alarm, deadline, self._went_off)
+        else:
+            self._alarm = self._alarms.set(deadline, self._went_off)
+
+    def cancel(self) -> None:
+        """Make sure that it does not go off; it can be set again."""
+        if self.at != _NEVER and self._alarm is not None:
+            self._alarms.cancel(self._alarm)
+        self._alarm = None
+        self._is_going_off = False
+        self.at = _NEVER
+
+    def stop(self) -> None:
+        """Make sure that it never goes off again."""
+        self.cancel()
+        self._is_stopped = True
+        self._call = _nothing  # a cycle of references would wait for the garbage collector
+
+    def _went_off(self) -> None:
+        self.at = _NEVER
+        self._is_going_off = True
+        try:
+            self._call()
+        finally:
+            self._is_going_off = False

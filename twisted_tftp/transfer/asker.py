@@ -8,11 +8,13 @@ After that, a `Sender` or a `Receiver` transfers the file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 from twisted_tftp.errors import ErrorCode, NoAnswer, TFTPError
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.step import Step
+from twisted_tftp.transfer.machine import END, SEND, WAIT, Buffer, Step
+from twisted_tftp.transfer.peer_watch import PeerWatch
 from twisted_tftp.transfer.timing import Timing
 
 _NEVER = float("inf")
@@ -34,40 +36,28 @@ class AskerState(Enum):
 
 
 class Asker:
-    """The machine of one request; `now` is the time in seconds of a monotonic clock.
+    """The L{Machine} of one request.
 
     @ivar state: an `AskerState`.
-    @ivar deadline: when to call `expire`; infinite if there is no deadline.
-    @ivar reply: the datagram of a `Step.SEND`: the request.
-    @ivar began_at: when the request was first sent.
     @ivar answer: the server's OACK, DATA or ACK, or None.
-    @ivar failure: why the request failed, or None.
-    @ivar peer_error: code and message of the ERROR that refused the request, or None.
-    @ivar retransmissions: how many times the request was sent again.
     @ivar round_trip: seconds from the request to its answer. None if the request was sent again:
         the answer may belong to any of the copies (Karn's rule).
     """
 
     __slots__ = (
-        "_asked_at",
         "_first",
         "_has_unlikely_error",
         "_timing",
+        "_watch",
         "answer",
-        "began_at",
+        "datagrams",
         "deadline",
         "failure",
         "peer_error",
-        "reply",
         "retransmissions",
         "round_trip",
         "state",
     )
-
-    #: No octets of the file have been transferred yet.
-    octets = 0
-    answered = False
-    repeats_first_answer = False
 
     def __init__(self, request: bytes, reading: bool, timing: Timing) -> None:
         """Set up a machine that has sent nothing yet.
@@ -78,7 +68,7 @@ class Asker:
         """
         self.state = AskerState.ASKING
         self.deadline = _NEVER
-        self.reply = request
+        self.datagrams: Sequence[Buffer] = (request,)
         self.answer: bytes | None = None
         self.failure: TFTPError | None = None
         self.peer_error: tuple[int, str] | None = None
@@ -86,19 +76,18 @@ class Asker:
         self.round_trip: float | None = None
         self._first = wire.DATA_HEADERS[1] if reading else wire.ACKS[0]
         self._timing = timing
+        self._watch = PeerWatch(timing)
         self._has_unlikely_error = False
-        self._asked_at = 0.0
-        self.began_at = 0.0
 
     def start(self, now: float) -> Step:
         """Send the request."""
-        self.began_at = now
+        self._watch.heard_at = now
         return self._ask(now)
 
-    def receive(self, datagram: bytes | memoryview, now: float) -> Step:
+    def receive(self, datagram: Buffer, now: float) -> Step:
         """Process a datagram from the server's host; one that answers no request is ignored."""
         if self.state is not AskerState.ASKING:
-            return Step.WAIT
+            return WAIT
         opcode = wire.opcode_of(datagram)
         if opcode == wire.Opcode.ERROR:
             error = wire.parse_error(datagram)
@@ -111,19 +100,15 @@ class Asker:
         if opcode == wire.Opcode.OACK or datagram[: wire.HEADER_SIZE] == self._first:
             self.answer = bytes(datagram)
             if not self.retransmissions:
-                self.round_trip = now - self._asked_at
+                self.round_trip = now - self._watch.sent_at
             return self._end(AskerState.ANSWERED)
-        return Step.WAIT
-
-    def receive_train(self, train: memoryview, size: int, now: float) -> int:
-        """Process no datagrams in one call (return 0): the first one is the answer."""
-        return 0
+        return WAIT
 
     def expire(self, now: float) -> Step:
         """Handle the deadline: send the request again, or give up."""
         if now < self.deadline:
-            return Step.WAIT
-        if now >= self.began_at + self._timing.patience:
+            return WAIT
+        if now >= self._watch.give_up_at:
             self.failure = NoAnswer()
             return self._end(AskerState.FAILED)
         self._timing.back_off()
@@ -131,11 +116,10 @@ class Asker:
         return self._ask(now)
 
     def _ask(self, now: float) -> Step:
-        self._asked_at = now
-        self.deadline = min(now + self._timing.wait, self.began_at + self._timing.patience)
-        return Step.SEND
+        self.deadline = self._watch.sent(now)
+        return SEND
 
     def _end(self, state: AskerState) -> Step:
         self.state = state
         self.deadline = _NEVER
-        return Step.END
+        return END

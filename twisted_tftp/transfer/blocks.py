@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from twisted_tftp.errors import TFTPError
 from twisted_tftp.policy import Rollover
+from twisted_tftp.protocol import wire
+from twisted_tftp.transfer.machine import Buffer
 
 #: The largest block number on the wire.
 LAST_NUMBER = 65535
@@ -38,3 +43,40 @@ class Numbering:
         if number < self._first:
             return self._cycle - 1 if block else 0
         return (number - block) % self._cycle if block or not self._first else number
+
+    def repeated(self, number: int, newest: int, windowsize: int) -> int | None:
+        """Return the absolute number of a repeated block; None if it is none of the last window.
+
+        @param number: its number on the wire.
+        @param newest: the absolute number of the newest block.
+        """
+        reach = min(windowsize, newest)
+        oldest = newest - reach + 1
+        behind = self.ahead(number, oldest) if reach else 0
+        return oldest + behind if behind < reach else None
+
+    def packets(self, octets: memoryview, first: int, last: int, blksize: int) -> Sequence[Buffer]:
+        """Return a window of several DATA packets as header, octets, header, octets, ...
+
+        @param octets: the octets of the blocks, each of `blksize` octets; the last one may have
+            fewer.
+        @param first: the absolute number of the first block.
+        @param last: the absolute number of the last block.
+        """
+        count = last - first + 1
+        packets: list[Buffer] = [b""] * (2 * count)
+        packets[1::2] = [
+            octets[start : start + blksize] for start in range(0, count * blksize, blksize)
+        ]
+        first_number, last_number = first & 0xFFFF, last & 0xFFFF
+        if self.plain and first_number <= last_number:
+            packets[::2] = wire.DATA_HEADERS[first_number : last_number + 1]
+        else:
+            number = self.number
+            packets[::2] = [wire.DATA_HEADERS[number(block)] for block in range(first, last + 1)]
+        return packets
+
+
+def too_many_blocks() -> TFTPError:
+    """Return the failure of a transfer that needs more blocks than its numbering has."""
+    return TFTPError("the file needs more than 65,535 blocks: ask for a larger blksize")

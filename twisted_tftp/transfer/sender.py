@@ -16,15 +16,14 @@ from enum import Enum
 from twisted_tftp.errors import TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.blocks import Numbering
-from twisted_tftp.transfer.step import Step
-from twisted_tftp.transfer.timing import MEASURE_INTERVAL, UNANSWERED_DATAGRAMS, Timing
+from twisted_tftp.transfer.blocks import Numbering, too_many_blocks
+from twisted_tftp.transfer.flight import Flight
+from twisted_tftp.transfer.machine import END, READ, SEND, WAIT, Buffer, Step
+from twisted_tftp.transfer.peer_watch import PeerWatch
+from twisted_tftp.transfer.read_ahead import ReadAhead
+from twisted_tftp.transfer.timing import MEASURE_INTERVAL, Timing
 
-Buffer = bytes | memoryview
 _NEVER = float("inf")
-
-#: `Step.BURST`: a global is ten times as fast to look up as an enum member.
-_BURST = Step.BURST
 
 
 class SenderState(Enum):
@@ -40,56 +39,38 @@ class SenderState(Enum):
     FAILED = "failed"
 
 
+_OFFERING = SenderState.OFFERING
+
+
 class Sender:
-    """The machine of one sending transfer; `now` is the time in seconds of a monotonic clock.
+    """The L{TransferMachine} of one sending transfer.
 
     @ivar state: a `SenderState`.
-    @ivar deadline: when to call `expire`; infinite if there is no deadline.
     @ivar offset: of a `Step.READ`: where to read, in octets from the start of the file.
     @ivar length: of a `Step.READ`: how many octets to read; 0 if the last block is empty.
-    @ivar reply: the datagram of a `Step.SEND`.
-    @ivar datagrams: the window of a `Step.BURST`, as `burst` returns it.
-    @ivar failure: the failure to report to the peer after a `Step.END`, or None.
-    @ivar peer_error: code and message of the ERROR that ended the transfer, or None.
-    @ivar answered: whether the peer has answered, which a forged address can't do.
-    @ivar retransmissions: datagrams that were sent again.
     """
 
     __slots__ = (
         "_acked",
-        "_ambiguous_acks",
         "_blksize",
-        "_buffered",
-        "_buffered_from",
-        "_burst_end",
-        "_burst_start",
-        "_echoes",
         "_expected",
-        "_file_octets",
-        "_heard_at",
+        "_flight",
         "_is_reading",
         "_last_block",
-        "_may_measure",
         "_measure_at",
         "_numbering",
-        "_oack",
         "_read_ahead",
-        "_sent",
-        "_sent_at",
         "_size",
-        "_times_sent",
         "_timing",
-        "_unanswered",
+        "_watch",
         "_window_octets",
         "_windowsize",
-        "answered",
         "datagrams",
         "deadline",
         "failure",
         "length",
         "offset",
         "peer_error",
-        "reply",
         "retransmissions",
         "state",
     )
@@ -104,6 +85,7 @@ class Sender:
         timing: Timing,
         rollover: Rollover = Rollover.ZERO,
         read_ahead: int = 0,
+        answered: bool = False,
     ) -> None:
         """Set up a machine that has sent nothing yet.
 
@@ -111,325 +93,256 @@ class Sender:
         @param windowsize: blocks sent for one ACK (RFC 7440).
         @param size: octets of the file; None if that is known only at its end.
         @param oack: the OACK to send first, or None.
-        @param read_ahead: octets to read from the source at a time, and to buffer, if a window is
-            smaller; 0 for no buffer. These octets must not change until the next `Step.READ`.
+        @param read_ahead: octets to read at a time and to buffer, if a window is smaller; 0 for no
+            buffer. They must not change until the next `Step.READ`.
+        @param answered: whether the peer has answered before.
         """
         self.state = SenderState.SENDING if oack is None else SenderState.OFFERING
         self.deadline = _NEVER
         self.offset = 0
         self.length = 0
-        self.reply = oack or b""
-        self.datagrams: Sequence[Buffer] = ()
+        self.datagrams: Sequence[Buffer] = () if oack is None else (oack,)
         self.failure: TFTPError | None = None
         self.peer_error: tuple[int, str] | None = None
-        self.answered = False
         self.retransmissions = 0
         self._blksize = blksize
         self._windowsize = windowsize
-        self._size = size
-        self._oack = oack
-        self._timing = timing
-        self._numbering = Numbering(rollover)
-        self._acked = 0  # the last block acknowledged
-        self._sent = 0  # the last block that was ever sent
-        self._burst_end = 0  # the last block of the last burst
-        self._burst_start = 0  # the first block of the last burst
-        self._times_sent = 0  # how often the present window was sent
-        self._echoes = 0  # duplicate ACKs that copies of the previous window may still cause
-        self._last_block: int | None = None  # the last block of the file, once it was sent
-        self._file_octets = 0  # octets of the file, once the last block was sent
-        self._may_measure = False  # the last burst was sent once: time its ACK (Karn's rule)
-        self._ambiguous_acks = 0  # next ACKs that may belong to any copy of a window
-        self._unanswered = 0  # sent before the peer has answered
-        self._is_reading = False  # the session is reading octets from the source
-        self._sent_at = 0.0
-        self._heard_at = 0.0
         self._window_octets = windowsize * blksize
-        # A multiple of the window, so that the buffer never ends in the middle of a window.
-        self._read_ahead = read_ahead // self._window_octets * self._window_octets
-        self._buffered = memoryview(b"")  # octets of the file from `_buffered_from` on
-        self._buffered_from = 0
+        self._size = size
+        self._timing = timing
+        self._watch = PeerWatch(timing, answered)
+        self._numbering = Numbering(rollover)
+        self._read_ahead = ReadAhead(read_ahead, self._window_octets)
+        self._flight = Flight()
+        self._acked = 0  # the last block acknowledged
+        self._last_block: int | None = None  # the last block of the file, once it was sent
+        self._is_reading = False  # the session is reading octets from the source
+        self._measure_at = 0.0  # when the hot path measures a round trip again
         #: The ACK of the whole window on the hot path; None if `_unexpected` must handle it.
         self._expected: bytes | None = None
-        self._measure_at = 0.0
+
+    @property
+    def answered(self) -> bool:
+        """Whether the peer has answered, which a forged address can't do."""
+        return self._watch.answered
 
     @property
     def octets(self) -> int:
         """Octets of the file that were acknowledged."""
-        if self._acked == self._last_block:
-            return self._file_octets
+        if self.state is SenderState.DONE and self._size is not None:
+            return self._size
         return self._acked * self._blksize
 
     @property
     def repeats_first_answer(self) -> bool:
-        """Whether the next datagram that it sends could be taken for the answer to a request.
-
-        Such datagrams are an OACK, and a window that starts with block 1.
-        """
+        """Whether it sends the OACK or block 1 next, as the answer to a request."""
         return self._acked == 0
 
     def start(self, now: float) -> Step:
         """Send the OACK, or the first window if there is no OACK."""
-        self._heard_at = now
+        self._watch.heard_at = now
         limit = self._numbering.limit
         if limit is not None and self._size is not None and self._size >= limit * self._blksize:
-            return self._fail(_too_long())
-        if self._oack is None:
+            return self._end(SenderState.FAILED, too_many_blocks())
+        if self.state is SenderState.SENDING:
             return self._next_window(now)
-        self._may_measure = True
-        return self._send_oack(now)
+        self._flight.may_measure = True
+        self.deadline = self._watch.sent(now)
+        return SEND
 
     def repeat(self, now: float) -> Step:
         """Handle a repeated request: send the first answer again, unless it was acknowledged."""
-        if self.answered or self._is_reading:
-            self._heard_at = now
-            return Step.WAIT
-        if self._unanswered >= UNANSWERED_DATAGRAMS:
-            return Step.WAIT
-        return self._send_again(now)
+        if self._watch.answered or self._is_reading:
+            self._watch.heard_at = now
+        elif not self._watch.is_limited:
+            return self._send_again(now)
+        return WAIT
 
-    def receive(self, datagram: bytes | memoryview, now: float) -> Step:
+    def receive(self, datagram: Buffer, now: float) -> Step:
         """Process a datagram from the peer's address and port."""
         if datagram == self._expected:
             # The hot path: the whole window was acknowledged, the next one is buffered, the file
             # does not end in either, and number 0 follows 65535.
-            block = self._burst_end
-            start = block * self._blksize - self._buffered_from
+            flight, ahead = self._flight, self._read_ahead
+            block = flight.end
+            start = block * self._blksize - ahead.start
             stop = start + self._window_octets
-            if stop <= len(self._buffered):
-                self._acked = block
-                self._heard_at = now
-                self._echoes = 0
+            if stop <= len(ahead.octets):
+                watch = self._watch
                 if now >= self._measure_at:
                     self._measure_at = now + MEASURE_INTERVAL
-                    self._timing.measured(
-                        now - self._sent_at, alone=self._burst_start == self._burst_end
-                    )
-                self._sent_at = now
+                    self._timing.measured(now - watch.sent_at, alone=flight.start == block)
+                self._acked = block
+                watch.heard_at = watch.sent_at = now
                 self.deadline = now + self._timing.wait
-                self._burst_start = block + 1
-                self._burst_end = self._sent = end = block + self._windowsize
+                flight.duplicates = 0
+                flight.start = block + 1
+                flight.end = flight.newest = end = block + self._windowsize
                 self._expected = wire.ACKS[end & 0xFFFF]
                 if end == block + 1:
                     self.datagrams = (
                         wire.DATA_HEADERS[end & 0xFFFF],
-                        self._buffered[start:stop],
+                        ahead.octets[start:stop],
                     )
                 else:
-                    self.datagrams = self._split(self._buffered[start:stop], block + 1)
-                return _BURST
+                    self.datagrams = self._numbering.packets(
+                        ahead.octets[start:stop], block + 1, end, self._blksize
+                    )
+                return SEND
         return self._unexpected(datagram, now)
 
-    def _unexpected(self, datagram: bytes | memoryview, now: float) -> Step:
-        """Process any datagram except the expected ACK of a window whose successor is buffered."""
-        if len(datagram) < wire.HEADER_SIZE or datagram[0]:
-            return Step.WAIT
-        opcode = datagram[1]
-        if opcode != 4:
-            return self._receive_other(opcode, datagram, now)
-        ahead = self._numbering.ahead(datagram[2] << 8 | datagram[3], self._acked)
-        if self.state is SenderState.OFFERING:
-            if ahead:
-                return Step.WAIT
-            self.state = SenderState.SENDING
-            self.answered = True
-            self._heard_at = now
-            if self._may_measure:
-                self._timing.measured(now - self._sent_at)
-            step = self._next_window(now)
-            self._timing.first_flight(min(self.length, self._window_octets))
-            return step
-        if not ahead:
-            return self._duplicate(now)
-        if ahead > self._sent - self._acked:
-            return Step.WAIT
-        self._acked += ahead
-        self.answered = True
-        self._heard_at = now
-        if self._may_measure:
-            self._may_measure = False
-            self._timing.measured(now - self._sent_at, alone=self._burst_start == self._burst_end)
-        elif self._ambiguous_acks:
-            self._ambiguous_acks -= 1
-        elif not self._is_reading:
-            self._timing.confirmed(now - self._sent_at)
-        if self._acked == self._last_block:
-            return self._end(SenderState.DONE)
-        if not self._is_reading and self._acked < self._burst_end:
-            if self._times_sent > 1 and self._too_soon(now):
-                return Step.WAIT
-        else:
-            self._echoes = self._times_sent - 1
-        return self._next_window(now)
-
-    def burst(self, data: Buffer, now: float) -> Sequence[Buffer]:
-        """Return a window of `data`, the octets of a `Step.READ`, as header, octets, header, ...
-
-        Each header and the octets after it form one datagram. If `data` is shorter than `length`,
-        it ends the file. An empty result means that the machine has ended.
-        """
+    def supply(self, data: Buffer, now: float) -> Step:
+        """Send the window of the octets that a `Step.READ` has asked for; fewer end the file."""
         self._is_reading = False
-        if self._read_ahead:
+        ahead = self._read_ahead
+        if ahead.size:
             if len(data) < self.length:
                 self._size = self.offset + len(data)
-            self._buffered = memoryview(data)
-            self._buffered_from = self.offset
-            data = self._buffered[: self._window_octets]
-        return self._window(data, now)
-
-    def _window(self, data: Buffer, now: float) -> Sequence[Buffer]:
-        """Return the window of `data`, octets from `offset` on; a short window ends the file."""
-        blksize = self._blksize
-        before = self.offset // blksize
-        block = self._burst_start = before + 1
-        length = len(data)
-        count = length // blksize
-        if count < self._windowsize:
-            count += 1
-            self._last_block = before + count
-            self._file_octets = self.offset + length
-        limit = self._numbering.limit
-        if limit is not None and block + count - 1 > limit:
-            count = limit + 1 - block
-            self._last_block = None
-            if count <= 0:
-                self._fail(_too_long())
-                return ()
-            data = data[: count * blksize]
-        last = self._burst_end = before + count
-        again = self._sent - before
-        if again > 0:
-            self.retransmissions += min(again, count)
-            self._times_sent += 1
-            self._may_measure = False
-        else:
-            self._times_sent = 1
-            self._may_measure = True
-        if last > self._sent:
-            self._sent = last
-        self._mark_sent(now)
-        in_middle = self.answered and self._last_block is None
-        if in_middle and self._may_measure and self._numbering.plain:
-            self._expected = wire.ACKS[last & 0xFFFF]
-        else:
-            self._expected = None
-        if count == 1:
-            return (wire.DATA_HEADERS[self._numbering.number(block)], data)
-        return self._split(memoryview(data), block, count)
-
-    def _split(self, view: memoryview, block: int, count: int = 0) -> Sequence[Buffer]:
-        """Return the datagrams of `view`, numbered from `block` on: `count`, or a whole window."""
-        blksize = self._blksize
-        count = count or self._windowsize
-        datagrams: list[Buffer] = [b""] * (2 * count)
-        datagrams[1::2] = [
-            view[start : start + blksize] for start in range(0, count * blksize, blksize)
-        ]
-        first, last = block & 0xFFFF, (block + count - 1) & 0xFFFF
-        if self._numbering.plain and first <= last:
-            datagrams[::2] = wire.DATA_HEADERS[first : last + 1]
-        else:
-            number = self._numbering.number
-            datagrams[::2] = [
-                wire.DATA_HEADERS[number(each)] for each in range(block, block + count)
-            ]
-        return datagrams
+            ahead.fill(data, self.offset)
+            data = ahead.octets[: self._window_octets]
+        return self._send_window(data, now)
 
     def expire(self, now: float) -> Step:
         """Handle the deadline: send again, or give up."""
         if now < self.deadline:
-            return Step.WAIT
-        if now >= self._heard_at + self._timing.patience or (
-            not self.answered and self._unanswered >= UNANSWERED_DATAGRAMS
-        ):
-            return self._fail(TransferTimedOut())
+            return WAIT
+        if self._watch.is_lost(now):
+            return self._end(SenderState.FAILED, TransferTimedOut())
         if self._is_reading:
-            self.deadline = self._heard_at + self._timing.patience
-            return Step.WAIT
+            self.deadline = self._watch.give_up_at
+            return WAIT
         self._timing.back_off()
         return self._send_again(now)
 
-    def _receive_other(self, opcode: int, datagram: bytes | memoryview, now: float) -> Step:
-        if opcode == wire.Opcode.ERROR:
+    def _unexpected(self, datagram: Buffer, now: float) -> Step:
+        """Process any datagram except the expected ACK of a window whose successor is buffered."""
+        if len(datagram) < wire.HEADER_SIZE or datagram[0]:
+            return WAIT
+        opcode = datagram[1]
+        if opcode == 4:  # ACK
+            ahead = self._numbering.ahead(datagram[2] << 8 | datagram[3], self._acked)
+            if self.state is _OFFERING:
+                return WAIT if ahead else self._accepted(now)
+            if not ahead:
+                return self._duplicate(now)
+            if ahead <= self._flight.newest - self._acked:
+                return self._acknowledged(self._acked + ahead, now)
+        elif opcode == wire.Opcode.ERROR:
             self.peer_error = wire.parse_error(datagram)
             return self._end(SenderState.FAILED)
-        return Step.WAIT
+        return WAIT
+
+    def _accepted(self, now: float) -> Step:
+        """Send the first window after the ACK 0 of the OACK."""
+        self.state = SenderState.SENDING
+        self._watch.heard(now)
+        if self._flight.may_measure:
+            self._timing.measured(now - self._watch.sent_at)
+        step = self._next_window(now)
+        self._timing.first_flight(min(self.length, self._window_octets))
+        return step
+
+    def _acknowledged(self, block: int, now: float) -> Step:
+        """Process the ACK of `block`, which was not acknowledged before."""
+        flight = self._flight
+        watch = self._watch
+        self._acked = block
+        watch.answered = True
+        watch.heard_at = now
+        flight.measure(self._timing, now - watch.sent_at, not self._is_reading)
+        if block == self._last_block:
+            return self._end(SenderState.DONE)
+        if not self._is_reading and block < flight.end:
+            # A gap in the window (RFC 7440 section 4), or the ACK of an earlier copy.
+            if flight.copies > 1 and self._too_soon(now):
+                return WAIT
+        else:
+            flight.duplicates = flight.copies - 1
+        return self._next_window(now)
 
     def _duplicate(self, now: float) -> Step:
-        """Process a duplicate ACK, which may report a gap or may be an echo.
+        """Process a duplicate ACK: it reports a gap, or a copy of the window has caused it.
 
         In lock step, a duplicate ACK never causes DATA (RFC 1123 section 4.2.3.1). With windows, a
         duplicate ACK reports that the first block of the window was lost (RFC 7440 section 4). But
-        if the previous window was sent more than once, each copy is acknowledged. These additional
-        ACKs are echoes. If each of them caused a window, the Sorcerer's Apprentice bug would occur
-        with whole windows.
+        if the previous window was sent more than once, each copy is acknowledged. If each of these
+        additional ACKs caused a window, the Sorcerer's Apprentice bug would occur with whole
+        windows.
         """
-        if not self.answered:
-            return Step.WAIT
-        self._heard_at = now
-        if self._sent - self._acked < 2 or self._is_reading or self._too_soon(now):
-            return Step.WAIT
-        if self._echoes > 0:
-            self._echoes -= 1
-            return Step.WAIT
-        return self._next_window(now)
+        flight = self._flight
+        if not self._watch.answered:
+            return WAIT
+        self._watch.heard_at = now
+        if flight.newest - self._acked < 2 or self._is_reading or self._too_soon(now):
+            return WAIT
+        if not flight.duplicates:
+            return self._next_window(now)
+        flight.duplicates -= 1
+        return WAIT
 
     def _too_soon(self, now: float) -> bool:
-        """Return whether an ACK that arrives `now` is too early to answer the last burst.
+        """Return whether an ACK that arrives `now` is too early to answer the last window.
 
-        It then answers an earlier burst, and the blocks that it asks for are already on the way.
+        It then answers an earlier one, and the blocks that it asks for are already on the way.
         Sending them once more would duplicate the window.
         """
-        return now - self._sent_at < min(self._timing.least, self._timing.wait) / 2
+        return now - self._watch.sent_at < min(self._timing.least, self._timing.wait) / 2
 
     def _next_window(self, now: float) -> Step:
         """Send the window after the last acknowledged block, or ask for its octets first."""
         self._expected = None
         self.offset = offset = self._acked * self._blksize
         left = _NEVER if self._size is None else self._size - offset
-        if self._read_ahead:
-            start = offset - self._buffered_from
-            window = min(self._window_octets, left)
-            if start + window <= len(self._buffered) and self._sent:
-                stop = int(start + window)
-                self.datagrams = self._window(self._buffered[start:stop], now)
-                return Step.BURST if self.datagrams else Step.END
-        self.length = int(min(max(self._window_octets, self._read_ahead), left))
+        ahead = self._read_ahead
+        if ahead.size and self._flight.newest:
+            window = ahead.get(offset, int(min(self._window_octets, left)))
+            if window is not None:
+                return self._send_window(window, now)
+        self.length = int(min(max(self._window_octets, ahead.size), left))
         self._is_reading = True
-        self.deadline = self._heard_at + self._timing.patience
-        return Step.READ
+        self.deadline = self._watch.give_up_at
+        return READ
+
+    def _send_window(self, data: Buffer, now: float) -> Step:
+        """Send the window of `data`, octets from `offset` on; a short window ends the file."""
+        acked = self.offset // self._blksize
+        count = len(data) // self._blksize
+        if count < self._windowsize:
+            count += 1
+            self._last_block = acked + count
+            self._size = self.offset + len(data)
+        limit = self._numbering.limit
+        if limit is not None and acked + count > limit:
+            count = limit - acked
+            self._last_block = None
+            if count <= 0:
+                return self._end(SenderState.FAILED, too_many_blocks())
+            data = data[: count * self._blksize]
+        end = acked + count
+        self.retransmissions += self._flight.send(acked + 1, end)
+        self.deadline = self._watch.sent(now)
+        in_middle = self._watch.answered and self._last_block is None
+        is_usual = in_middle and self._flight.may_measure and self._numbering.plain
+        self._expected = wire.ACKS[end & 0xFFFF] if is_usual else None
+        if count == 1:
+            self.datagrams = (wire.DATA_HEADERS[self._numbering.number(end)], data)
+        else:
+            self.datagrams = self._numbering.packets(
+                memoryview(data), acked + 1, end, self._blksize
+            )
+        return SEND
 
     def _send_again(self, now: float) -> Step:
-        self._may_measure = False
-        self._ambiguous_acks = 2
+        self._flight.expect_ambiguous_acks()
         if self.state is not SenderState.OFFERING:
             return self._next_window(now)
         self.retransmissions += 1
-        return self._send_oack(now)
+        self.deadline = self._watch.sent(now)
+        return SEND
 
-    def _send_oack(self, now: float) -> Step:
-        self._mark_sent(now)
-        return Step.SEND
-
-    def _mark_sent(self, now: float) -> None:
-        self._sent_at = now
-        self.deadline = now + self._timing.wait
-        if not self.answered:
-            self._unanswered += 1
-        give_up = self._heard_at + self._timing.patience
-        if give_up < self.deadline:
-            self.deadline = give_up
-
-    def _fail(self, failure: TFTPError) -> Step:
-        self.failure = failure
-        return self._end(SenderState.FAILED)
-
-    def _end(self, state: SenderState) -> Step:
+    def _end(self, state: SenderState, failure: TFTPError | None = None) -> Step:
         self.state = state
+        self.failure = failure
         self.deadline = _NEVER
         self._expected = None
-        return Step.END
-
-
-def _too_long() -> TFTPError:
-    return TFTPError("the file needs more than 65,535 blocks: ask for a larger blksize")
+        return END

@@ -8,17 +8,23 @@ does not cause a storm of retransmissions (RFC 6298 section 5.7).
 
 from __future__ import annotations
 
+from twisted_tftp.policy import Policy, Retransmit
+
 #: The shortest retransmission timeout, in seconds: longer than the pauses of firmware clients.
 MIN_WAIT = 0.02
 
 #: The shortest time between two measurements of the round-trip time, in seconds.
 MEASURE_INTERVAL = MIN_WAIT / 2
 
+#: How long a repeated last block is acknowledged again, in seconds. Clients repeat it after 5
+#: seconds, or after the timeout that they have negotiated.
+DALLY = 10.0
+
+#: The longest time of dallying, in seconds: a client must not choose how long it keeps a socket.
+MAX_DALLY = 60.0
+
 #: The rate that is assumed for the first window, before it is measured, in octets per second.
 FIRST_RATE = 1_250_000
-
-#: The number of datagrams for a peer that has never answered: its address may be forged.
-UNANSWERED_DATAGRAMS = 4
 
 
 class Timing:
@@ -49,6 +55,16 @@ class Timing:
         self._smoothed = 0.0
         self._deviation = 0.0
         self._adaptive = adaptive
+
+    @classmethod
+    def of(cls, policy: Policy, timeout: float | None) -> Timing:
+        """Return the timeouts of `policy`, with the negotiated `timeout` in seconds, if any."""
+        return cls(
+            first=policy.timeout,
+            longest=timeout or policy.timeout,
+            retries=policy.retries,
+            adaptive=policy.retransmit is Retransmit.ADAPTIVE,
+        )
 
     def measured(self, round_trip: float, alone: bool = True) -> None:
         """Add the round-trip time of something that was sent only once (Karn's rule).
@@ -101,3 +117,7 @@ class Timing:
         """Double the retransmission timeout after a retransmission."""
         if self._adaptive:
             self.wait = min(2 * self.wait, self.longest)
+
+    def dally_time(self, shortest: float) -> float:
+        """Return how long to dally, in seconds: longer than `shortest` if timeouts are long."""
+        return min(max(shortest, 2 * self.longest), MAX_DALLY)

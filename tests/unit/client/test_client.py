@@ -507,8 +507,7 @@ def test_window_is_acknowledged_before_it_is_stored_and_the_next_after(fake: Fak
     sink = SlowSink()
     client, transfer = begin_fetching(fake, sink)
     fake.say(wire.DATA_HEADERS[2] + b"end")
-    (fetching,) = client._sessions
-    spin(fake.reactor, lambda: fetching._machine.octets == 515)
+    spin(fake.reactor, lambda: client.running[0].octets == 515)
     assert not select.select([fake.transfer], [], [], 0)[0]
     sink.room[0].callback(None)
     assert not select.select([fake.transfer], [], [], 0)[0]

@@ -8,7 +8,7 @@ import itertools
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -442,6 +442,16 @@ def test_block_one_after_a_rollover_is_no_other_answer(host: Host, tmp_path: Pat
     assert host.told == []
 
 
+def noting_acks(noted: list[str]) -> Callable[[str, bool], None]:
+    """Return a trace that adds each ACK that the client has received to `noted`."""
+
+    def trace(words: str, received: bool) -> None:
+        if received and words.startswith("ACK"):
+            noted.append(words)
+
+    return trace
+
+
 @pytest.mark.parametrize("act", ["put", "get"])
 def test_answer_that_waits_in_the_socket_of_a_late_loop_counts(
     host: Host, act: str, monkeypatch: pytest.MonkeyPatch
@@ -451,13 +461,14 @@ def test_answer_that_waits_in_the_socket_of_a_late_loop_counts(
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    client = host.client(bind="127.0.0.1", bind_port=port)
+    acknowledged: list[str] = []
+    client = host.client(bind="127.0.0.1", bind_port=port, trace=noting_acks(acknowledged))
     file = io.BytesIO()
     acting = client.put(io.BytesIO(b"x"), "new") if act == "put" else client.get("want", file)
     peer, _ = host.asked()
     host.open().sendto(wire.ack(0) if act == "put" else STALE, peer)
     if act == "put":
-        spin(host.reactor, lambda: any(each._go_on for each in client._sessions))  # type: ignore[attr-defined]
+        spin(host.reactor, lambda: acknowledged)
     else:
         spin(host.reactor, lambda: [each.octets for each in client.running] == [1])
     # One without xid: with our xid it would count after the time too.
@@ -936,14 +947,16 @@ def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     content = b"x" * 512 * (kind != "stream") + b"end"
     (tmp_path / "local").write_bytes(content)
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(content)
-    storing = host.client(windowsize=1, blksize=1000).put(source, "new")
+    acknowledged: list[str] = []
+    client = host.client(windowsize=1, blksize=1000, trace=noting_acks(acknowledged))
+    storing = client.put(source, "new")
     peer, _ = host.asked()
     old = host.open()
     old.sendto(wire.ack(0), peer)
     if kind != "stream":
         assert host.receive(old)[0] == wire.DATA_HEADERS[1] + b"x" * 512
         old.sendto(wire.ack(1), peer)
-    spin(host.reactor, lambda: any(each._go_on for each in host.clients[0]._sessions))  # type: ignore[attr-defined]
+    spin(host.reactor, lambda: len(acknowledged) == (1 if kind == "stream" else 2))
     assert not select.select([old], [], [], 0)[0]
     host.open().sendto(oack(), peer)
     assert wire.opcode_of(host.receive(old)[0]) == wire.Opcode.ERROR
@@ -958,11 +971,12 @@ def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
 @pytest.mark.usefixtures("long_doubt")
 def test_upload_in_doubt_leaves_no_timer_when_it_is_cancelled(host: Host) -> None:
     """Its last block waits for the end of the doubt."""
-    client = host.client()
+    acknowledged: list[str] = []
+    client = host.client(trace=noting_acks(acknowledged))
     storing = client.put(io.BytesIO(b"end"), "new").addErrback(lambda _: None)
     peer, _ = host.asked()
     host.open().sendto(wire.ack(0), peer)
-    spin(host.reactor, lambda: any(each._go_on for each in client._sessions))  # type: ignore[attr-defined]
+    spin(host.reactor, lambda: acknowledged)
     storing.cancel()
     closed: list[Any] = []
     client.close().addBoth(closed.append)

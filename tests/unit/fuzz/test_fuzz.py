@@ -15,9 +15,9 @@ from fuzz.targets import CORPUS, TARGETS
 from twisted_tftp.protocol import netascii, options, wire
 from twisted_tftp.session.netascii_files import NetasciiReader
 from twisted_tftp.testing import MemoryLink
-from twisted_tftp.transfer import receiver, sender
+from twisted_tftp.transfer import peer_watch, receiver, sender
 from twisted_tftp.transfer.blocks import Numbering
-from twisted_tftp.transfer.step import Step
+from twisted_tftp.transfer.machine import Step
 
 FILES = {name: sorted((CORPUS / name).iterdir()) for name in TARGETS}
 
@@ -66,6 +66,10 @@ def forgetful(self: netascii.Decoder, octets: bytes, final: bool = False) -> byt
     return octets.replace(b"\r\n", b"\n").replace(b"\r\x00", b"\r")
 
 
+def never_ends(machine: Any, state: Any, failure: Any = None) -> Step:
+    return Step.WAIT
+
+
 def broken(*arguments: Any) -> Any:
     raise ValueError("a bug")
 
@@ -77,15 +81,15 @@ BUGS: list[tuple[str, Any, str, Any]] = [
     ("options", options, "DEFAULT_BLKSIZE", 1024),
     ("netascii", netascii, "encode", wrong_order),
     ("netascii", netascii.Decoder, "decode", forgetful),
-    ("sender", sender, "UNANSWERED_DATAGRAMS", 5),
-    ("sender", sender.Sender, "_fail", lambda self, failure: Step.WAIT),
+    ("sender", peer_watch, "UNANSWERED_DATAGRAMS", 5),
+    ("sender", sender.Sender, "_end", never_ends),
     ("sender", Numbering, "number", without_rollover),
-    ("receiver", receiver, "UNANSWERED_DATAGRAMS", 5),
-    ("receiver", receiver.Receiver, "_fail", lambda self, failure: Step.WAIT),
+    ("receiver", peer_watch, "UNANSWERED_DATAGRAMS", 5),
+    ("receiver", receiver.Receiver, "_end", never_ends),
     ("receiver", Numbering, "ahead", lambda self, number, block: 0),
     ("server", NetasciiReader, "read", broken),
     ("server", MemoryLink, "close", lambda self: None),
-    ("server", sender, "UNANSWERED_DATAGRAMS", 5),
+    ("server", peer_watch, "UNANSWERED_DATAGRAMS", 5),
 ]
 
 

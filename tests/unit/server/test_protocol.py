@@ -21,7 +21,8 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
 from twisted_tftp.server import admission as admission_module
 from twisted_tftp.server.flood_defence import FloodDefence
-from twisted_tftp.server.protocol import Session, TFTPServer
+from twisted_tftp.server.protocol import TFTPServer
+from twisted_tftp.server.session import ServerSession
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
 PEER = ("192.0.2.1", 4000)
@@ -546,10 +547,10 @@ def test_server_that_stops_takes_no_request() -> None:
 
 def test_build_session_is_where_a_subclass_steps_in() -> None:
     """As buildProtocol elsewhere: the factory method makes each session."""
-    built: list[Session] = []
+    built: list[ServerSession] = []
 
     class Server(TFTPServer):
-        def build_session(self, context: TransferContext, **wiring: Any) -> Session:
+        def build_session(self, context: TransferContext, **wiring: Any) -> ServerSession:
             built.append(super().build_session(context, **wiring))
             return built[-1]
 
@@ -635,7 +636,7 @@ def test_storm_of_those_who_answer_is_no_flood(late: bool) -> None:
     links = crowd(net, 250)
     if late:
         unanswered = net.server.transfers.unanswered
-        defence = FloodDefence(net.server.policy, unanswered, Session.catch_up)
+        defence = FloodDefence(net.server.policy, unanswered, ServerSession.catch_up)
         for _ in range(250):
             defence.review(net.clock.seconds())
         assert len(unanswered.silent) == 250
@@ -837,7 +838,7 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
     """A mistake in a subclass is told to its author, and leaks nothing."""
 
     class Server(TFTPServer):
-        def build_session(self, context: TransferContext, **wiring: Any) -> Session:
+        def build_session(self, context: TransferContext, **wiring: Any) -> ServerSession:
             raise ZeroDivisionError
 
     net = MemoryNetwork(MemoryBackend({"f": b"x"}), server=Server)
@@ -878,9 +879,13 @@ def test_idle_ports_are_given_up_when_descriptors_are_short() -> None:
         def open_reader(self, path: str, context: TransferContext) -> Any:
             raise OSError(errno.EMFILE, "Too many open files")
 
-    net = network(NoneLeft())
     asked: list[None] = []
-    net.server._wiring.on_scarcity = lambda: asked.append(None)
+
+    class Network(MemoryNetwork):
+        def close_idle(self) -> None:
+            asked.append(None)
+
+    net = Network(NoneLeft(), Policy())
     net.server.received(rrq(), PEER, LOCAL)
     assert asked == [None]
     assert net.links[0].sent == []

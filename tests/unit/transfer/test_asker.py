@@ -7,7 +7,7 @@ import pytest
 from twisted_tftp.errors import TransferTimedOut
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.asker import Asker, AskerState
-from twisted_tftp.transfer.step import Step
+from twisted_tftp.transfer.machine import Step
 from twisted_tftp.transfer.timing import Timing
 
 REQUEST = b"\0\1file\0octet\0"
@@ -32,7 +32,7 @@ def test_first_answer_is_kept(reading: bool, answer: bytes) -> None:
     """An OACK, or what a server without options sends first, ends the asking."""
     machine = asker(reading)
     assert machine.start(0.0) is Step.SEND
-    assert machine.reply == REQUEST
+    assert machine.datagrams == (REQUEST,)
     assert machine.receive(memoryview(answer), 0.25) is Step.END
     assert machine.state is AskerState.ANSWERED
     assert machine.answer == answer

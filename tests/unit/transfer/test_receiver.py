@@ -7,8 +7,8 @@ import pytest
 from twisted_tftp.errors import ErrorCode, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
+from twisted_tftp.transfer.machine import Step
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
-from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 
 OACK = b"\x00\x06windowsize\x004\x00"
@@ -40,7 +40,7 @@ class Sink:
         if step is Step.STORE:
             self.stored += self.machine.take()
             step = self.machine.stored(now)
-        return self.machine.reply if step is Step.SEND else None
+        return bytes(self.machine.datagrams[0]) if step is Step.SEND else None
 
     def data(self, number: int, octets: bytes, now: float) -> bytes | None:
         datagram = wire.DATA_HEADERS[number] + octets
@@ -73,7 +73,7 @@ def test_a_block_is_acknowledged_only_once_it_is_stored() -> None:
     assert sink.machine.receive(datagram, 0.2) is Step.WAIT
     assert sink.machine.expire(1.0) is Step.WAIT
     assert sink.machine.stored(0.3) is Step.SEND
-    assert sink.machine.reply == wire.ack(1)
+    assert sink.machine.datagrams == (wire.ack(1),)
 
 
 def test_repeated_block_in_lock_step_is_acknowledged_again_and_not_stored() -> None:

@@ -9,11 +9,13 @@ import pytest
 from twisted_tftp.errors import TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
+from twisted_tftp.transfer.machine import Step
 from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
-from twisted_tftp.transfer.step import Step
 from twisted_tftp.transfer.timing import Timing
 
 NEVER = float("inf")
+
+OACK = b"\x00\x06blksize\x008\x00"
 
 
 class Source:
@@ -37,7 +39,7 @@ class Source:
             blksize=blksize,
             windowsize=windowsize,
             size=len(data) if known_size else None,
-            oack=b"\x00\x06blksize\x008\x00" if oack else None,
+            oack=OACK if oack else None,
             timing=Timing(first=1.0, longest=longest, retries=10, adaptive=adaptive),
             rollover=rollover,
             read_ahead=read_ahead,
@@ -46,13 +48,9 @@ class Source:
     def do(self, step: Step, now: float) -> list[bytes]:
         """Return the datagrams that the step sends."""
         machine = self.machine
-        if step is Step.SEND:
-            return [machine.reply]
-        if step is Step.BURST:
-            return datagrams(machine.datagrams)
-        if step is not Step.READ:
-            return []
-        return datagrams(machine.burst(self.data[machine.offset :][: machine.length], now))
+        if step is Step.READ:
+            step = machine.supply(self.data[machine.offset :][: machine.length], now)
+        return datagrams(machine.datagrams) if step is Step.SEND else []
 
     def start(self, now: float = 0.0) -> list[bytes]:
         return self.do(self.machine.start(now), now)
@@ -67,6 +65,9 @@ class Source:
 
 
 def datagrams(burst: Sequence[Buffer]) -> list[bytes]:
+    """Return the datagrams of a `Step.SEND`: one, or pairs of a header and octets."""
+    if len(burst) == 1:
+        return [bytes(burst[0])]
     return [
         bytes(header) + bytes(octets)
         for header, octets in zip(burst[::2], burst[1::2], strict=True)
@@ -113,7 +114,7 @@ def test_a_full_last_block_is_followed_by_an_empty_one(
 def test_oack_waits_for_ack_0() -> None:
     """The first window follows the ACK of the OACK, and no other ACK."""
     source = Source(bytes(20), oack=True, windowsize=2)
-    assert source.start() == [source.machine.reply]
+    assert source.start() == [OACK]
     assert source.ack(1, 0.1) == []
     assert source.machine.state is SenderState.OFFERING
     assert len(source.ack(0, 0.1)) == 2
@@ -227,7 +228,7 @@ def test_repeated_requests_count_into_the_four_datagrams() -> None:
     sent = source.start()
     for at in range(10):
         sent += source.do(source.machine.repeat(at / 100), at / 100)
-    assert sent == [source.machine.reply] * 4
+    assert sent == [OACK] * 4
 
 
 def test_repeated_request_after_an_answer_changes_nothing() -> None:

@@ -1,0 +1,165 @@
+"""Download a file: an RRQ, and then a session that receives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted_tftp.client.doubt import Doubt
+from twisted_tftp.client.held_writer import HeldWriter, Hold
+from twisted_tftp.client.job import Rewind
+from twisted_tftp.client.local_file import LocalFile
+from twisted_tftp.context import Outcome, TransferContext
+from twisted_tftp.errors import TFTPError
+from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.net.udp import Buffer
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.options import Grant
+from twisted_tftp.session.receiving import ReceivingSession
+from twisted_tftp.session.services import SessionOwner, SessionServices
+from twisted_tftp.session.state import SessionState
+from twisted_tftp.transfer.receiver import Receiver
+from twisted_tftp.transfer.timing import Timing
+
+#: How long the last block is acknowledged again if its ACK was lost, in seconds.
+DALLY = 2.0
+
+_IN_COMMIT = frozenset((SessionState.COMMITTING, SessionState.CANCELLED_IN_COMMIT))
+
+
+class Download:
+    """The L{Job} of a read request with a file."""
+
+    is_read = True
+    believes_errors = True
+
+    def __init__(self, local: LocalFile) -> None:
+        """Download into `local`."""
+        self._local = local
+        self._held: HeldWriter | None = None
+        self._announced_size = 0  # octets that the server has announced; 0 if unknown
+
+    def make_session(
+        self,
+        context: TransferContext,
+        link: ClientLink,
+        services: SessionServices,
+        owner: SessionOwner,
+    ) -> ReceivingSession:
+        """Return the session that receives the file."""
+        self._context = context
+        self._session = ReceivingSession(
+            context, link, services, owner, check_size=self._check_size, acks_before_write=True
+        )
+        return self._session
+
+    def open_file(self) -> Any:
+        """Return the writer of the local file."""
+        return self._local.open_writer(self._context.path, self._context)
+
+    def announced_size(self) -> int:
+        """Return 0, which asks the server for the size (RFC 2349)."""
+        return 0
+
+    def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
+        """Make the receiver; in doubt, the file is held back."""
+        # Some servers answer 0 if they do not know the size; netascii has another length.
+        granted = dict(grant.accepted) if self._context.mode == wire.OCTET else {}
+        self._announced_size = int(granted.get("tsize", "0"))
+        self._doubt = doubt
+        if doubt.is_open:
+            # A file with a path can be dropped if the answer was wrong; a stream can't.
+            hold = Hold.END if self._local.has_path else Hold.FILE
+            self._held = HeldWriter(self._session.file, hold, self._wait_for_settlement)
+            self._session.replace_file(self._held)
+        is_data = wire.opcode_of(answer) == wire.Opcode.DATA
+        self._machine = Receiver(
+            blksize=grant.blksize,
+            windowsize=grant.windowsize,
+            first_reply=None if is_data else wire.ack(0),
+            timing=timing,
+            rollover=grant.rollover,
+            dally=DALLY,
+            answered=True,
+        )
+
+    def proceed(self) -> None:
+        """Begin to receive."""
+        self._session.begin(self._machine)
+
+    def receive(self, datagram: Buffer, now: float) -> None:
+        """Process a datagram of the transfer."""
+        was_complete = self._machine.complete
+        self._session.receive(datagram, now)
+        if was_complete and wire.opcode_of(datagram) == wire.Opcode.DATA:
+            self._release_server()  # the last ACK was lost
+
+    def settled(self) -> None:
+        """Write what was held back."""
+        if self._held is not None:
+            self._held.let_through()
+
+    def cancel(self, message: str) -> None:
+        """End the transfer, even if it only waits for the end of the doubt about its answer."""
+        if self._session.state is SessionState.COMMITTING and not self.is_committing:
+            failure = TFTPError(message or "the transfer was cancelled")
+            self._session.end(Outcome.CANCELLED, failure, tell=bool(message))
+        else:
+            self._session.cancel(message)
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether the local file is being committed."""
+        if self._held is not None:
+            return self._held.committing
+        return self._session.state in _IN_COMMIT
+
+    def rewind(self) -> Rewind:
+        """Go back to the start of the file, if possible."""
+        session, held = self._session, self._held
+        if session.state is SessionState.CANCELLED_IN_COMMIT:
+            return Rewind.IMPOSSIBLE
+        if held is not None and held.untouched:
+            session.replace_file(held.writer)
+            self._held = None
+            return Rewind.DONE
+        if session.machine is None or not session.machine.octets:
+            return Rewind.DONE  # nothing was written
+        if self._local.has_path and not session.is_writing:
+            self._held = None
+            return Rewind.REOPEN
+        return Rewind.IMPOSSIBLE
+
+    def explain(self, reason: TFTPError) -> TFTPError:
+        """Return `reason`; the server may have waited too long for our output."""
+        is_waiting = self._session.is_writing and not self._doubt.is_open
+        return explained(
+            reason, self._session.statistics.outcome, is_waiting, "local output accepted no data"
+        )
+
+    def _check_size(self, octets: int, is_complete: bool) -> None:
+        announced = self._announced_size
+        if announced and (octets > announced or (is_complete and octets < announced)):
+            raise TFTPError(f"the server announced {announced} octets and sent {octets}")
+
+    def _wait_for_settlement(self) -> None:
+        self._release_server()
+        self._doubt.compare()
+
+    def _release_server(self) -> None:
+        """Send the last ACK, if all blocks have arrived, although the file is not committed yet.
+
+        Many servers serve one client at a time: they read the second request after this ACK.
+        """
+        if self._machine.complete and self._doubt.will_compare and not self._session.is_finished:
+            self._session.send(self._machine.ack)
+
+
+def explained(
+    reason: TFTPError, outcome: Outcome | None, is_waiting: bool, cause: str
+) -> TFTPError:
+    """Return `reason` with `cause` added if the server has given up a client that was waiting."""
+    if not is_waiting or outcome not in (Outcome.TIMED_OUT, Outcome.ABORTED):
+        return reason
+    given_up = type(reason)(f"{reason.message}, while the {cause}")
+    given_up.from_peer = reason.from_peer
+    return given_up

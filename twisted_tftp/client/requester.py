@@ -1,0 +1,85 @@
+"""Send a request through a link, and again at each deadline, until it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.python.failure import Failure
+
+from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.net.udp import Buffer
+from twisted_tftp.session.deadlines import LazyAlarm
+from twisted_tftp.session.services import SessionServices
+from twisted_tftp.transfer.asker import Asker, AskerState
+from twisted_tftp.transfer.machine import Step
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+class Requester:
+    """A request under way: an `Asker`, a link and an alarm.
+
+    @ivar asker: the machine of the request.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        link: ClientLink,
+        services: SessionServices,
+        *,
+        on_end: Callable[[], None],
+        on_broken: Callable[[Failure], None],
+        before_resend: Callable[[], None] = _nothing,
+    ) -> None:
+        """Set up; `start` sends the request.
+
+        @param on_end: called when the asker has ended: the request is answered or has failed.
+        @param on_broken: called with an exception of our own code that stops the alarm.
+        @param before_resend: called before the request is sent again. It may call `replace_link`.
+        """
+        self.asker = asker
+        self._link = link
+        self._services = services
+        self._on_end = on_end
+        self._on_broken = on_broken
+        self._before_resend = before_resend
+        self._alarm = LazyAlarm(services.alarms, self._alarmed)
+
+    def start(self) -> None:
+        """Send the request."""
+        self._perform(self.asker.start(self._services.clock()))
+
+    def receive(self, datagram: Buffer, now: float) -> None:
+        """Process a datagram of the server."""
+        self._perform(self.asker.receive(datagram, now))
+
+    def replace_link(self, link: ClientLink) -> None:
+        """Send the request through another link from now on."""
+        self._link = link
+
+    def stop(self) -> None:
+        """Send the request no more."""
+        self._alarm.stop()
+
+    def _perform(self, step: Step) -> None:
+        if step is Step.END:
+            self.stop()
+            self._on_end()
+        elif step is Step.SEND:
+            if self.asker.retransmissions:
+                self._before_resend()
+            self._link.send(self.asker.datagrams)
+            self._alarm.arm(self.asker.deadline)
+
+    def _alarmed(self) -> None:
+        asker = self.asker
+        try:
+            self._link.drain()  # if the reactor was late, the answer may wait in the socket
+            if asker.state is AskerState.ASKING and not self._link.closed:
+                self._perform(asker.expire(self._services.clock()))
+                self._alarm.arm(asker.deadline)
+        except Exception:
+            self._on_broken(Failure())

@@ -1,0 +1,119 @@
+"""Upload a file: a WRQ, and then a session that sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted_tftp.client.doubt import Doubt
+from twisted_tftp.client.download import explained
+from twisted_tftp.client.held_reader import HeldReader
+from twisted_tftp.client.job import Rewind
+from twisted_tftp.client.local_file import LocalFile
+from twisted_tftp.context import TransferContext
+from twisted_tftp.errors import TFTPError
+from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.net.udp import Buffer
+from twisted_tftp.protocol.options import Grant
+from twisted_tftp.session.sending import SendingSession
+from twisted_tftp.session.services import SessionOwner, SessionServices
+from twisted_tftp.transfer.first_answer import Standing
+from twisted_tftp.transfer.sender import Sender
+from twisted_tftp.transfer.timing import Timing
+
+#: Octets of a file that an upload buffers.
+READ_AHEAD = 64 * 1024
+
+
+class Upload:
+    """The L{Job} of a write request."""
+
+    is_read = False
+    believes_errors = True
+    #: The server commits the file, and tells the result.
+    is_committing = False
+
+    def __init__(self, local: LocalFile) -> None:
+        """Upload the octets of `local`."""
+        self._local = local
+        self._held: HeldReader | None = None
+
+    def make_session(
+        self,
+        context: TransferContext,
+        link: ClientLink,
+        services: SessionServices,
+        owner: SessionOwner,
+    ) -> SendingSession:
+        """Return the session that sends the file."""
+        self._context = context
+        self._session = SendingSession(context, link, services, owner)
+        return self._session
+
+    def open_file(self) -> Any:
+        """Return the reader of the local file."""
+        return self._local.open_reader(self._context.path, self._context)
+
+    def announced_size(self) -> int | None:
+        """Return the octets of the local file."""
+        size: int | None = self._session.file.size
+        return size
+
+    def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
+        """Make the sender; in doubt, the end of the file is held back."""
+        standing = doubt.first.standing
+        if standing is not Standing.PROVEN:
+            self._held = HeldReader(
+                self._session.file, can_reread=self._local.has_path, is_held=doubt.is_open
+            )
+            self._session.replace_file(self._held)
+        size = self._session.file.size
+        # Octets from a pipe are sent as soon as they fill a window. In doubt, the end of the file
+        # must wait; without read-ahead that is the last window only.
+        is_immediate = size is None or standing is Standing.DOUBTFUL
+        self._machine = Sender(
+            blksize=grant.blksize,
+            windowsize=grant.windowsize,
+            size=size,
+            oack=None,
+            timing=timing,
+            rollover=grant.rollover,
+            read_ahead=0 if is_immediate else READ_AHEAD,
+            answered=True,
+        )
+
+    def proceed(self) -> None:
+        """Begin to send."""
+        self._session.begin(self._machine)
+
+    def receive(self, datagram: Buffer, now: float) -> None:
+        """Process a datagram of the transfer."""
+        self._session.receive(datagram, now)
+
+    def settled(self) -> None:
+        """Send what was held back."""
+        if self._held is not None:
+            self._held.let_through()
+
+    def cancel(self, message: str) -> None:
+        """End the transfer; with a `message` the server is told."""
+        self._session.cancel(message)
+
+    def rewind(self) -> Rewind:
+        """Go back to the start of the file, if possible."""
+        held = self._held
+        if held is None:
+            return Rewind.DONE  # nothing was read
+        if held.is_reading or held.has_given_end:
+            return Rewind.IMPOSSIBLE  # the server may have stored the file
+        if held.offset and not self._local.has_path:
+            return Rewind.IMPOSSIBLE
+        self._held = None
+        self._session.replace_file(held.reader)
+        # A reader may be asked for the octets from the last offset on again.
+        return Rewind.REOPEN if held.offset else Rewind.DONE
+
+    def explain(self, reason: TFTPError) -> TFTPError:
+        """Return `reason`; the server may have waited too long for our input."""
+        outcome = self._session.statistics.outcome
+        is_waiting = self._session.is_reading
+        return explained(reason, outcome, is_waiting, "local input supplied too little data")

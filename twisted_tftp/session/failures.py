@@ -1,0 +1,34 @@
+"""Convert an exception of a backend, or of our own code, to the failure of a transfer."""
+
+from __future__ import annotations
+
+import errno
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_tftp.errors import TFTPError, from_os_error
+
+_log = Logger()
+
+
+class NoDescriptors(TFTPError):
+    """The process, or the system, has no descriptor left (code 0)."""
+
+    default_message = "too many open files"
+
+
+def failure_of_transfer(failure: Failure) -> TFTPError:
+    """Return what the peer is told about `failure`; an unexpected exception is logged."""
+    error = failure.value
+    if isinstance(error, TFTPError):
+        return error
+    told: TFTPError
+    if isinstance(error, OSError):
+        scarce = error.errno in (errno.EMFILE, errno.ENFILE)
+        told = NoDescriptors() if scarce else from_os_error(error)
+    else:
+        _log.failure("a transfer broke", failure=failure)
+        told = TFTPError("internal error")
+    told.__cause__ = error
+    return told

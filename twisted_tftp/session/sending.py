@@ -1,0 +1,123 @@
+"""Send a file to the peer: a read on the server, an upload of the client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from twisted_tftp.context import Outcome, TransferContext
+from twisted_tftp.errors import ErrorCode, TFTPError
+from twisted_tftp.net.udp import Buffer, Link
+from twisted_tftp.protocol import wire
+from twisted_tftp.session.base import Session
+from twisted_tftp.session.netascii_files import NetasciiReader
+from twisted_tftp.session.services import SessionOwner, SessionServices
+from twisted_tftp.transfer.machine import END, READ, SEND, Step
+from twisted_tftp.transfer.sender import Sender, SenderState
+
+#: The ERROR codes with which clients end a transfer of which they want only the OACK.
+SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))
+
+
+class SendingSession(Session):
+    """A session with an L{IFileReader} and a `Sender`."""
+
+    __slots__ = ("_reading",)
+
+    _machine: Sender
+
+    def __init__(
+        self, context: TransferContext, link: Link, services: SessionServices, owner: SessionOwner
+    ) -> None:
+        """Set up a transfer; the arguments are those of L{Session}."""
+        super().__init__(context, link, services, owner)
+        self._reading: Deferred[Any] | None = None  # a read that is under way
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether octets are being read from the file."""
+        return self._reading is not None
+
+    def perform(self, step: Step, now: float) -> None:
+        """Do what the sender asks for."""
+        machine = self._machine
+        if step is READ:
+            self._read(now)
+        elif step is SEND:
+            self._link.send(machine.datagrams)
+        elif step is END:
+            if machine.state is SenderState.DONE:
+                self.complete()
+            else:
+                self._end_of_machine()
+            return
+        if machine.deadline < self._alarm.at:
+            self._alarm.arm(machine.deadline)
+
+    def _adopt(self, file: Any) -> Any:
+        return NetasciiReader(file) if self.statistics.context.mode == wire.NETASCII else file
+
+    def _read(self, now: float) -> None:
+        """Get the octets that the machine wants and send them."""
+        if self._reading is not None:
+            return  # at its end, the machine is asked again what it wants
+        machine = self._machine
+        offset, length = machine.offset, machine.length
+        try:
+            data = self.file.read(offset, length) if length else b""
+        except BaseException:  # see Session
+            self.fail(Failure())
+            return
+        if isinstance(data, Deferred):
+            self._reading = data
+            data.addCallbacks(
+                self._on_read, self._on_read_failed, (data, offset, length), errbackArgs=(data,)
+            )
+            data.addErrback(self.fail)
+        else:
+            self._supply(data, length, now)
+
+    def _on_read(self, data: Any, reading: Deferred[Any], offset: int, length: int) -> None:
+        if self._reading is not reading:
+            return  # the session has gone back or ended meanwhile
+        self._reading = None
+        if self.is_ended:
+            return
+        now = self._services.clock()
+        if (offset, length) == (self._machine.offset, self._machine.length):
+            self._supply(data, length, now)
+        else:
+            self._read(now)
+        self._alarm.arm(self._machine.deadline)
+
+    def _on_read_failed(self, failure: Failure, reading: Deferred[Any]) -> None:
+        if self._reading is reading:
+            self._reading = None
+            self.fail(failure)
+
+    def _supply(self, data: Buffer, length: int, now: float) -> None:
+        """Give the machine the octets that it wants, and send its window."""
+        if len(data) != length and (len(data) > length or self.file.size is not None):
+            self.fail(Failure(TFTPError("the file changed while it was read")))
+            return
+        machine = self._machine
+        if machine.supply(data, now) is SEND:
+            self._link.send(machine.datagrams)
+        else:
+            self._end_of_machine()
+
+    def _outcome_of_peer_error(self, code: int) -> Outcome:
+        """Return SIZE_PROBE if the ERROR refuses our OACK, and ABORTED otherwise."""
+        offered = bool(self.statistics.granted) and not self._machine.answered
+        is_probe = offered and code in SIZE_PROBE_CODES
+        return Outcome.SIZE_PROBE if is_probe else Outcome.ABORTED
+
+    def _forget_pending(self) -> None:
+        self._reading = None
+
+    def _release(self) -> None:
+        reader, self.file = self.file, None
+        if reader is not None:
+            reader.close()

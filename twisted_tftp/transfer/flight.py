@@ -1,0 +1,74 @@
+"""Keep track of the window that a sender has sent last: its blocks, its copies and its ACKs."""
+
+from __future__ import annotations
+
+from twisted_tftp.transfer.timing import Timing
+
+#: How many ACKs after a retransmission may belong to either copy of a window.
+AMBIGUOUS_ACKS = 2
+
+
+class Flight:
+    """The last window that was sent; before the first window, the OACK (block 0).
+
+    @ivar start: its first block.
+    @ivar end: its last block.
+    @ivar newest: the last block that was ever sent.
+    @ivar copies: how often the window was sent.
+    @ivar duplicates: how many duplicate ACKs the copies of the previous window may still cause.
+    @ivar may_measure: whether the window was sent once, so that its ACK gives a round-trip time
+        (Karn's rule).
+    """
+
+    __slots__ = (
+        "_ambiguous_acks",
+        "copies",
+        "duplicates",
+        "end",
+        "may_measure",
+        "newest",
+        "start",
+    )
+
+    def __init__(self) -> None:
+        self.start = 0
+        self.end = 0
+        self.newest = 0
+        self.copies = 0
+        self.duplicates = 0
+        self.may_measure = False
+        self._ambiguous_acks = 0
+
+    def send(self, start: int, end: int) -> int:
+        """Note that the blocks `start` to `end` are sent; return how many were sent before."""
+        sent_before = self.newest - start + 1
+        self.start = start
+        self.end = end
+        if sent_before <= 0:
+            self.newest = end
+            self.copies = 1
+            self.may_measure = True
+            return 0
+        self.newest = max(self.newest, end)
+        self.copies += 1
+        self.may_measure = False
+        return min(sent_before, end - start + 1)
+
+    def expect_ambiguous_acks(self) -> None:
+        """Note a retransmission: the next ACKs may belong to any copy of the window."""
+        self.may_measure = False
+        self._ambiguous_acks = AMBIGUOUS_ACKS
+
+    def measure(self, timing: Timing, round_trip: float, answers_window: bool) -> None:
+        """Give the time between the window and an ACK to `timing`, if it is a round-trip time.
+
+        @param answers_window: whether the ACK came after the window, and not while the next one
+            was read from the file.
+        """
+        if self.may_measure:
+            self.may_measure = False
+            timing.measured(round_trip, alone=self.start == self.end)
+        elif self._ambiguous_acks:
+            self._ambiguous_acks -= 1
+        elif answers_window:
+            timing.confirmed(round_trip)

@@ -1,0 +1,29 @@
+"""Decide when a receiver reports a gap in a window (RFC 7440 section 4)."""
+
+from __future__ import annotations
+
+
+class GapReport:
+    """Whether the ACK that reports the present gap was sent: each gap is reported once.
+
+    @ivar is_reported: whether the present gap was reported; False if there is no gap.
+    """
+
+    __slots__ = ("_reported_at", "is_reported")
+
+    def __init__(self) -> None:
+        self.is_reported = False
+        self._reported_at = float("-inf")
+
+    def report(self, now: float, round_trip: float) -> bool:
+        """Note a block after a gap; return whether the gap must be reported now.
+
+        A gap so soon after the last report is in the same window, which is sent again whole.
+
+        @param round_trip: the shortest round-trip time in seconds.
+        """
+        if self.is_reported or now - self._reported_at < round_trip / 2:
+            return False
+        self.is_reported = True
+        self._reported_at = now
+        return True
