@@ -9,13 +9,18 @@ import sys
 
 from twisted_tftp.cli.arguments import seconds, udp_port
 from twisted_tftp.policy import TFTP_PORT, Range
-from twisted_tftp.tools.doctor import DEFAULT_TIMEOUT, WATCH, Doctor, Finding, Verdict, worst
+from twisted_tftp.tools.doctor import Doctor, Finding, Verdict, worst_verdict
+from twisted_tftp.tools.doctor.manual_transfer import DEFAULT_TIMEOUT, DEFAULT_WATCH
 
 #: The allowed values of `--timeout` and `--watch`, in seconds.
 DURATIONS = Range(0.01, 3600)
 
 #: The exit status and the word of each verdict with `--check`, as for monitoring plugins.
-_NAGIOS = {Verdict.GOOD: (0, "OK"), Verdict.POOR: (1, "WARNING"), Verdict.BAD: (2, "CRITICAL")}
+_NAGIOS = {
+    Verdict.OK: (0, "OK"),
+    Verdict.WARNING: (1, "WARNING"),
+    Verdict.PROBLEM: (2, "CRITICAL"),
+}
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -34,7 +39,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add(
         "--watch",
         type=seconds(DURATIONS),
-        default=WATCH,
+        default=DEFAULT_WATCH,
         metavar="S",
         help="seconds to watch for retransmissions [%(default)g]",
     )
@@ -60,12 +65,12 @@ def run(chosen: argparse.Namespace) -> int:
     doctor = Doctor(server, chosen.file, chosen.timeout, chosen.watch)
     quiet = chosen.check or chosen.json
     findings = doctor.examine((lambda finding: None) if quiet else _tell)
-    verdict = worst(findings)
+    verdict = worst_verdict(findings)
     if chosen.check:
         status, word = _NAGIOS[verdict]
         shown = [each for each in findings if each.verdict is verdict]
         text = "; ".join(f"{each.check}: {each.text}" for each in shown)
-        if verdict is Verdict.GOOD:
+        if verdict is Verdict.OK:
             plural = "s" if len(findings) > 1 else ""
             text = f"{findings[0].text}, {len(findings)} check{plural}"
         print(f"TFTP {word} - {text}")
@@ -85,7 +90,7 @@ def run(chosen: argparse.Namespace) -> int:
                 indent=2,
             )
         )
-    return 1 if verdict is Verdict.BAD else 0
+    return 1 if verdict is Verdict.PROBLEM else 0
 
 
 def _tell(finding: Finding) -> None:
