@@ -38,7 +38,7 @@ def open_standard_output(reactor: Any) -> Any:
 
 
 def open_source(reactor: Any, path: str) -> Any:
-    """Return what L{TFTPClient.put} reads: the path, or a reader of a pipe or a device.
+    """Return what `TFTPClient.put` reads: the path, or a reader of a pipe or a device.
 
     @raise OSError: the pipe or device can't be opened.
     """
@@ -48,7 +48,7 @@ def open_source(reactor: Any, path: str) -> Any:
 
 
 def open_target(reactor: Any, path: str) -> Any:
-    """Return what L{TFTPClient.get} writes to.
+    """Return what `TFTPClient.get` writes to.
 
     @return: the path, or a writer to an open descriptor, a pipe or a device.
     @raise OSError: the pipe or device can't be opened.

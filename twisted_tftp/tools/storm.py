@@ -99,7 +99,8 @@ def percentiles(values: Sequence[float]) -> list[float]:
     """Return the `PERCENTILES` of some values, of which there is at least one."""
     ordered = sorted(values)
     count = len(ordered)
-    # The smallest value that is not below `percent` of the values: the quotient is rounded up.
+    # The smallest value that at least `percent` % of the values do not exceed; -(-a // b) is
+    # a / b, rounded up.
     return [ordered[max(0, -(-count * percent // 100) - 1)] for percent in PERCENTILES]
 
 

@@ -1,4 +1,4 @@
-"""Read transfers that a check runs itself, packet by packet, over a plain blocking socket.
+"""Run a read transfer packet by packet, over a plain blocking socket.
 
 The client of this package can't do what the checks need: stop answering, repeat packets, send from
 a wrong port, or report a block as lost.

@@ -12,7 +12,7 @@ from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target
 #: The largest block number (RFC 1350 section 5: 16 bits).
 MAX_BLOCK_NUMBER = 65_535
 
-#: The number of blocks to fetch: some more than there are block numbers.
+#: The number of blocks to fetch: a few more than there are block numbers.
 BLOCKS_TO_FETCH = 65_540
 
 #: The window size to request for many blocks, in blocks.
