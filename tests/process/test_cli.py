@@ -24,7 +24,7 @@ import pytest
 
 from tests.support.daemon import Daemon, free_port
 from twisted_tftp import __version__
-from twisted_tftp.cli.arguments import local_address
+from twisted_tftp.cli.argument_types import local_address
 from twisted_tftp.protocol import wire
 
 HOST = "127.0.0.1"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.daemon import Daemon, free_port
 from twisted_tftp.protocol import wire
-from twisted_tftp.tools.doctor import Doctor, Finding, Verdict, worst
+from twisted_tftp.tools.doctor import Doctor, Finding, Verdict, worst_verdict
 
 HOST = "127.0.0.1"
 
@@ -54,7 +54,7 @@ def test_what_a_short_file_does_not_show_is_skipped(daemon: Daemon) -> None:
     found = Doctor((HOST, daemon.port), "short", watch=0.1).examine()
     verdicts = {each.check: each.verdict for each in found}
     assert verdicts["gap"] is verdicts["rollover"] is verdicts["blksize"] is Verdict.SKIPPED
-    assert Verdict.BAD not in verdicts.values()
+    assert Verdict.PROBLEM not in verdicts.values()
 
 
 def test_findings_are_read_by_people(daemon: Daemon) -> None:
@@ -153,18 +153,18 @@ def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
 @pytest.mark.parametrize(
     ("conduct", "check", "verdict", "words"),
     [
-        (sorcerer, "duplicate ACK", Verdict.BAD, "three ACKs of one block with 3 blocks"),
-        (sorcerer, "options", Verdict.POOR, "no option"),
-        (sorcerer, "windowsize", Verdict.POOR, "no windows"),
-        (sorcerer, "retransmission", Verdict.POOR, "nothing is sent again"),
-        (sorcerer, "answers", Verdict.GOOD, "single port"),
-        (presumptuous, "options", Verdict.BAD, "multicast was not asked for"),
-        (broken, "options", Verdict.BAD, "cut short"),
-        (broken, "blksize", Verdict.BAD, "no block of any size"),
-        (windowless, "windowsize", Verdict.POOR, "no windows"),
+        (sorcerer, "duplicate ACK", Verdict.PROBLEM, "three ACKs of one block with 3 blocks"),
+        (sorcerer, "options", Verdict.WARNING, "no option"),
+        (sorcerer, "windowsize", Verdict.WARNING, "no windows"),
+        (sorcerer, "retransmission", Verdict.WARNING, "nothing is sent again"),
+        (sorcerer, "answers", Verdict.OK, "single port"),
+        (presumptuous, "options", Verdict.PROBLEM, "multicast was not asked for"),
+        (broken, "options", Verdict.PROBLEM, "cut short"),
+        (broken, "blksize", Verdict.PROBLEM, "no block of any size"),
+        (windowless, "windowsize", Verdict.WARNING, "no windows"),
         (windowless, "rollover", Verdict.SKIPPED, ""),
-        (windowless, "options", Verdict.POOR, "blksize=\\x1b[31m"),
-        (large, "blksize", Verdict.BAD, "no block of any size"),
+        (windowless, "options", Verdict.WARNING, "blksize=\\x1b[31m"),
+        (large, "blksize", Verdict.PROBLEM, "no block of any size"),
     ],
 )
 def test_sick_server_is_told_by_its_symptom(
@@ -180,8 +180,8 @@ def test_worst_finding_counts() -> None:
     """A skipped check is no warning."""
     good, poor, bad, skipped = (
         Finding("", verdict, "")
-        for verdict in (Verdict.GOOD, Verdict.POOR, Verdict.BAD, Verdict.SKIPPED)
+        for verdict in (Verdict.OK, Verdict.WARNING, Verdict.PROBLEM, Verdict.SKIPPED)
     )
-    assert worst([good, skipped]) is Verdict.GOOD
-    assert worst([good, poor, skipped]) is Verdict.POOR
-    assert worst([poor, bad, good]) is Verdict.BAD
+    assert worst_verdict([good, skipped]) is Verdict.OK
+    assert worst_verdict([good, poor, skipped]) is Verdict.WARNING
+    assert worst_verdict([poor, bad, good]) is Verdict.PROBLEM

@@ -1,4 +1,4 @@
-"""The command `txtftp`.
+"""The command `txtftp`: `main` runs it, and each subcommand has a module.
 
 Modules here import anything but `tap` and `testing`.
 """

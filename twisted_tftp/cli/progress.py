@@ -1,8 +1,8 @@
-"""Progress bars for running transfers on a terminal, if the package `rich` is installed."""
+"""Show progress bars of running transfers on a terminal, if the package `rich` is installed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.task import LoopingCall
@@ -12,16 +12,38 @@ from twisted_tftp.context import TransferStatistics
 from twisted_tftp.protocol.printable import legible
 
 #: The time between two updates, in seconds.
-INTERVAL = 0.1
+UPDATE_INTERVAL = 0.1
 
 
-def show_progress(reactor: Any, clients: list[TFTPClient]) -> Callable[[], None]:
+def show_progress(reactor: Any, clients: Sequence[TFTPClient]) -> Callable[[], None]:
     """Show the running transfers of `clients`; return a function that hides them."""
     try:
-        from rich import progress
+        bars = _make_bars()
     except ImportError:
         return lambda: None
-    bars = progress.Progress(
+    display = _ProgressDisplay(bars, clients)
+    updates = LoopingCall(display.update)
+    updates.clock = reactor
+    bars.start()
+    updates.start(UPDATE_INTERVAL, now=False)
+
+    def hide() -> None:
+        if updates.running:
+            updates.stop()
+        bars.stop()
+
+    return hide
+
+
+def _make_bars() -> Any:
+    """Return an empty set of progress bars on standard error.
+
+    @raise ImportError: `rich` is not installed.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.DownloadColumn(),
@@ -29,39 +51,32 @@ def show_progress(reactor: Any, clients: list[TFTPClient]) -> Callable[[], None]
         progress.TimeRemainingColumn(),
         auto_refresh=False,
         transient=True,
-        console=_console(),
+        console=Console(stderr=True),
     )
-    shown: dict[TransferStatistics, Any] = {}
 
-    def look() -> None:
-        running = [statistics for client in clients for statistics in client.running]
-        for gone in shown.keys() - set(running):
-            bars.remove_task(shown.pop(gone))
+
+class _ProgressDisplay:
+    """The progress bars of some clients, one for each running transfer."""
+
+    def __init__(self, bars: Any, clients: Sequence[TFTPClient]) -> None:
+        self._bars = bars
+        self._clients = clients
+        #: The number of the bar of each transfer that is shown.
+        self._shown: dict[TransferStatistics, Any] = {}
+
+    def update(self) -> None:
+        """Add bars of new transfers, remove those of ended ones, and draw all bars."""
+        running = [statistics for client in self._clients for statistics in client.running]
+        for ended in self._shown.keys() - set(running):
+            self._bars.remove_task(self._shown.pop(ended))
         for statistics in running:
-            if statistics not in shown:
-                shown[statistics] = bars.add_task(legible(statistics.context.path), total=None)
-            total = dict(statistics.granted).get("tsize")
-            bars.update(
-                shown[statistics],
+            if statistics not in self._shown:
+                name = legible(statistics.context.path)
+                self._shown[statistics] = self._bars.add_task(name, total=None)
+            size = dict(statistics.granted).get("tsize")
+            self._bars.update(
+                self._shown[statistics],
                 completed=statistics.octets,
-                total=int(total) if total else None,
+                total=int(size) if size else None,
             )
-        bars.refresh()
-
-    looking = LoopingCall(look)
-    looking.clock = reactor
-    bars.start()
-    looking.start(INTERVAL, now=False)
-
-    def hide() -> None:
-        if looking.running:
-            looking.stop()
-        bars.stop()
-
-    return hide
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
+        self._bars.refresh()

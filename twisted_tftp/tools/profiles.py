@@ -1,15 +1,15 @@
-"""Boot profiles: text files that list the requests of a machine's firmware when it boots.
+"""Parse boot profiles: texts that list the requests of a machine's firmware when it boots.
 
 Each line of a profile is one step; `#` starts a comment:
 
-    size NAME [OPTION=VALUE ...]    request the size of a file: answer the OACK with ERROR 8
-    get NAME [OPTION=VALUE ...]     fetch a file, which must exist
-    try NAME [OPTION=VALUE ...]     fetch a file that may be missing
+    size NAME [OPTION=NUMBER ...]   request the size of a file: answer the OACK with ERROR 8
+    get NAME [OPTION=NUMBER ...]    fetch a file, which must exist
+    try NAME [OPTION=NUMBER ...]    fetch a file that may be missing
     think SECONDS                   wait
 
-In a name, `{mac}`, `{MAC}`, `{ip}`, `{ipx}` and `{uuid}` stand for values of the machine: its MAC
-address (02-00-...) in lower and in upper case, its IP address, the IP address in hexadecimal
-digits, and its UUID.
+A name may contain the placeholders `{mac}`, `{MAC}`, `{ip}`, `{ipx}` and `{uuid}`. Values of the
+machine replace them: its MAC address (02-00-...) in lower and in upper case, its IP address, the
+IP address in hexadecimal digits, and its UUID.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from uuid import UUID
 
 #: The requests of PXELINUX 6 on a BIOS: the loader, its library, configuration files from the most
@@ -66,37 +67,55 @@ get initrd.img blksize=1432 tsize=0
 #: The built-in profiles by name.
 PROFILES: Mapping[str, str] = {"pxelinux": PXELINUX, "grub": GRUB, "efi": EFI, "ipxe": IPXE}
 
-_NAMES = re.compile(r"\{(\w*)\}")
+#: The longest wait of a step, in seconds.
+MAX_THINK_TIME = 3600
+
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+
+#: The names of the placeholders.
+_PLACEHOLDERS = {"mac", "MAC", "ip", "ipx", "uuid"}
 
 
 class BadProfile(ValueError):
     """A profile is not valid; the text says which line is wrong, and why."""
 
 
+class StepKind(Enum):
+    """What a machine does in a step; the value is the word in the profile."""
+
+    #: Request the size of a file.
+    SIZE = "size"
+    #: Fetch a file, which must exist.
+    GET = "get"
+    #: Fetch a file that may be missing.
+    TRY = "try"
+    #: Wait.
+    THINK = "think"
+
+
 @dataclass(frozen=True)
 class BootStep:
     """One step of a profile.
 
-    @ivar kind: "size", "get", "try" or "think".
-    @ivar name: the file name, with its braces; empty for "think".
+    @ivar name: the file name, with placeholders; empty for `THINK`.
     @ivar options: the options of the request, in order.
-    @ivar seconds: of "think": how long to wait, in seconds.
+    @ivar seconds: how long to wait for `THINK`, in seconds.
     """
 
-    kind: str
+    kind: StepKind
     name: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
-class Machine:
-    """A simulated machine; its addresses follow from its `number` (0 or more)."""
+class SimulatedMachine:
+    """A simulated machine; its addresses are calculated from its `number` (0 or more)."""
 
     number: int
 
-    def fill(self, name: str) -> str:
-        """Return `name` with the values of this machine in place of the braces."""
+    def fill_in(self, name: str) -> str:
+        """Return `name` with the values of this machine in place of the placeholders."""
         octets = (0x0200_0000_0000 + self.number).to_bytes(6, "big")
         mac = "-".join(f"{octet:02x}" for octet in octets)
         address = (10 << 24) + (self.number + 1) % 2**24
@@ -107,7 +126,7 @@ class Machine:
             "ipx": f"{address:08X}",
             "uuid": str(UUID(int=self.number)),
         }
-        return _NAMES.sub(lambda found: values[found[1]], name)
+        return _PLACEHOLDER.sub(lambda match: values[match[1]], name)
 
 
 def parse_profile(text: str) -> list[BootStep]:
@@ -121,33 +140,44 @@ def parse_profile(text: str) -> list[BootStep]:
         if words:
             try:
                 steps.append(_step(*words))
-            except (TypeError, ValueError) as error:
+            except ValueError as error:
                 raise BadProfile(f"line {number}: {error}") from None
-    if not any(step.kind != "think" for step in steps):
+    if not any(step.kind is not StepKind.THINK for step in steps):
         raise BadProfile("the profile has nothing to fetch")
     return steps
 
 
-def _step(kind: str, *words: str) -> BootStep:
-    if kind == "think":
-        if len(words) != 1:
-            raise ValueError("think takes a number of seconds")
-        seconds = float(words[0])
-        if not 0 <= seconds <= 3600:
-            raise ValueError("think takes from 0 to 3600 seconds")
-        return BootStep(kind, seconds=seconds)
-    if kind not in ("size", "get", "try"):
-        raise ValueError(f"{kind!r} is neither size, get, try nor think")
-    if not words:
-        raise ValueError(f"{kind} takes a name")
-    name, *pairs = words
-    unknown = set(_NAMES.findall(name)) - {"mac", "MAC", "ip", "ipx", "uuid"}
+def _step(word: str, *arguments: str) -> BootStep:
+    """Parse the words of one line.
+
+    @raise ValueError: they are not a step.
+    """
+    try:
+        kind = StepKind(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is neither size, get, try nor think") from None
+    if kind is StepKind.THINK:
+        return BootStep(kind, seconds=_think_time(*arguments))
+    if not arguments:
+        raise ValueError(f"{word} takes a name")
+    name, *options = arguments
+    unknown = set(_PLACEHOLDER.findall(name)) - _PLACEHOLDERS
     if unknown:
         raise ValueError(f"{{{min(unknown)}}} is neither mac, MAC, ip, ipx nor uuid")
-    options: dict[str, str] = {}
-    for pair in pairs:
-        option, equals, value = pair.partition("=")
-        if not equals or not value.isascii() or not value.isdigit():
-            raise ValueError(f"{pair!r} is not OPTION=NUMBER")
-        options[option.lower()] = value
-    return BootStep(kind, name, options)
+    return BootStep(kind, name, dict(map(_option, options)))
+
+
+def _think_time(*arguments: str) -> float:
+    if len(arguments) != 1:
+        raise ValueError("think takes a number of seconds")
+    seconds = float(arguments[0])
+    if not 0 <= seconds <= MAX_THINK_TIME:
+        raise ValueError(f"think takes from 0 to {MAX_THINK_TIME} seconds")
+    return seconds
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not value.isascii() or not value.isdigit():
+        raise ValueError(f"{text!r} is not OPTION=NUMBER")
+    return name.lower(), value

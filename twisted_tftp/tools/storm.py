@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,13 +15,13 @@ from twisted.internet.task import deferLater
 from twisted_tftp.client.client import TFTPClient, TransferResult
 from twisted_tftp.errors import FileNotFound
 from twisted_tftp.protocol.printable import legible
-from twisted_tftp.tools.profiles import BootStep, Machine
+from twisted_tftp.tools.profiles import BootStep, SimulatedMachine, StepKind
 
 #: The percentiles that are reported; 100 is the maximum.
 PERCENTILES = (50, 95, 99, 100)
 
 
-class Discard:
+class NullStream:
     """A binary stream that discards what is written to it."""
 
     def write(self, data: bytes) -> int:
@@ -33,15 +33,26 @@ class Discard:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class Boot:
+    """One machine that has booted.
+
+    @ivar ended_at: seconds from the start of the storm to the end of the boot.
+    @ivar seconds: the duration of the boot.
+    """
+
+    ended_at: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FetchedFile:
     """One file that one machine has fetched.
 
-    @ivar name: the name in the profile, with its braces.
-    @ivar at: seconds from the start of the storm to the end of the transfer.
+    @ivar name: the name in the profile, in which placeholders are not replaced.
+    @ivar seconds: the duration of the transfer.
     """
 
     name: str
-    at: float
     seconds: float
     octets: int
     retransmissions: int
@@ -52,17 +63,17 @@ class Report:
     """The results of a storm; times are in seconds.
 
     @ivar machines: the number of machines.
-    @ivar boots: for each machine that booted: when it was ready, and how long it took.
-    @ivar failures: the number of machines that failed, by reason.
+    @ivar boots: the machines that have booted.
+    @ivar failures: the number of machines that failed, for each reason.
     @ivar fetched: the files that were fetched.
-    @ivar missing: the number of missing files that the profile allows to be missing.
-    @ivar seconds: the time from the first request to the end.
+    @ivar missing: how often the server did not have a file that may be missing.
+    @ivar seconds: the duration of the storm.
     """
 
     machines: int = 0
-    boots: list[tuple[float, float]] = field(default_factory=list)
+    boots: list[Boot] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
-    fetched: list[Fetched] = field(default_factory=list)
+    fetched: list[FetchedFile] = field(default_factory=list)
     missing: int = 0
     seconds: float = 0.0
 
@@ -76,19 +87,21 @@ class Report:
         """Datagrams that were sent again for the fetched files."""
         return sum(each.retransmissions for each in self.fetched)
 
-    def files(self) -> Iterator[tuple[str, list[float]]]:
-        """Return the name of each file and the durations of its transfers, in profile order."""
-        for name in dict.fromkeys(each.name for each in self.fetched):
-            yield name, [each.seconds for each in self.fetched if each.name == name]
+    def seconds_by_file(self) -> dict[str, list[float]]:
+        """Return the durations of the transfers of each file; the file fetched first is first."""
+        durations: dict[str, list[float]] = {}
+        for each in self.fetched:
+            durations.setdefault(each.name, []).append(each.seconds)
+        return durations
 
 
 def percentiles(values: Sequence[float]) -> list[float]:
-    """Return the `PERCENTILES` of some values.
-
-    @param values: at least one value.
-    """
+    """Return the `PERCENTILES` of some values, of which there is at least one."""
     ordered = sorted(values)
-    return [ordered[max(0, -(-len(ordered) * each // 100) - 1)] for each in PERCENTILES]
+    count = len(ordered)
+    # The smallest value that at least `percent` % of the values do not exceed; -(-a // b) is
+    # a / b, rounded up.
+    return [ordered[max(0, -(-count * percent // 100) - 1)] for percent in PERCENTILES]
 
 
 class Storm:
@@ -106,18 +119,20 @@ class Storm:
         *,
         machines: int,
         arrival: float,
-        think: float = 0.0,
-        seed: int = 1,
+        think: float,
+        seed: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Set up a storm.
+        """Prepare a storm; nothing is sent yet.
 
         @param client: a client of the server.
-        @param steps: the profile of each machine.
+        @param steps: what each machine does, in order.
+        @param machines: the number of machines.
         @param arrival: machines that are switched on per second, at random intervals; 0 for all
             at once.
-        @param think: the mean of the random time between two files, in seconds.
+        @param think: the mean of the random pause before each request, in seconds.
         @param seed: the seed of the random numbers.
+        @param clock: returns the present time in seconds; it never goes back.
         """
         self.report = Report(machines)
         self.running = 0
@@ -128,58 +143,61 @@ class Storm:
         self._think = think
         self._random = random.Random(seed)
         self._clock = clock
-        self._began = 0.0
-        self._left = machines
-        self._done: Deferred[Report] = Deferred()
+        self._started_at = 0.0
+        self._unfinished = machines
+        self._ended: Deferred[Report] = Deferred()
 
     def start(self) -> Deferred[Report]:
-        """Switch the machines on; the Deferred fires with the report when all have finished."""
-        self._began = self._clock()
-        at = 0.0
+        """Switch the machines on.
+
+        @return: fires with the report when all machines have booted or failed.
+        """
+        self._started_at = self._clock()
+        delay = 0.0
         for number in range(self.report.machines):
             if self._arrival:
-                at += self._random.expovariate(self._arrival)
-            self._reactor.callLater(at, self._switch_on, Machine(number))
-        return self._done
+                delay += self._random.expovariate(self._arrival)
+            self._reactor.callLater(delay, self._switch_on, SimulatedMachine(number))
+        return self._ended
 
-    def so_far(self) -> Report:
-        """Return the report of a storm that ends now."""
+    def partial_report(self) -> Report:
+        """Return the report of a storm that is stopped now; unfinished machines are failures."""
         report = self.report
-        left = report.machines - len(report.boots) - sum(report.failures.values())
-        failures = report.failures + Counter({"not done": left})
-        return replace(report, failures=failures, seconds=self._clock() - self._began)
+        unfinished = report.machines - len(report.boots) - sum(report.failures.values())
+        failures = report.failures + Counter({"not done": unfinished})
+        return replace(report, failures=failures, seconds=self._clock() - self._started_at)
 
-    def _switch_on(self, machine: Machine) -> None:
+    def _switch_on(self, machine: SimulatedMachine) -> None:
         self.running += 1
-        began = self._clock()
+        switched_on_at = self._clock()
         booting: Deferred[None] = self._boot(machine)
-        booting.addCallback(lambda _: self._booted(began))
+        booting.addCallback(lambda _: self._booted(switched_on_at))
         booting.addErrback(lambda failure: self.report.failures.update([str(failure.value)]))
         booting.addBoth(lambda _: self._finished())
 
-    def _booted(self, began: float) -> None:
+    def _booted(self, switched_on_at: float) -> None:
         now = self._clock()
-        self.report.boots.append((now - self._began, now - began))
+        self.report.boots.append(Boot(now - self._started_at, now - switched_on_at))
 
     def _finished(self) -> None:
         self.running -= 1
-        self._left -= 1
-        if not self._left:
-            self.report.seconds = self._clock() - self._began
-            self._done.callback(self.report)
+        self._unfinished -= 1
+        if not self._unfinished:
+            self.report.seconds = self._clock() - self._started_at
+            self._ended.callback(self.report)
 
     @inlineCallbacks
-    def _boot(self, machine: Machine) -> Any:
+    def _boot(self, machine: SimulatedMachine) -> Any:
         for step in self._steps:
-            if step.kind == "think":
+            if step.kind is StepKind.THINK:
                 yield deferLater(self._reactor, step.seconds)
                 continue
             if self._think:
                 yield deferLater(self._reactor, self._random.expovariate(1 / self._think))
             try:
-                yield self._request(step, machine.fill(step.name))
+                yield self._request(step, machine.fill_in(step.name))
             except FileNotFound as error:
-                if step.kind != "try":
+                if step.kind is not StepKind.TRY:
                     raise BootFailed(step, error) from error
                 self.report.missing += 1
             except Exception as error:
@@ -187,18 +205,17 @@ class Storm:
 
     @inlineCallbacks
     def _request(self, step: BootStep, name: str) -> Any:
-        if step.kind == "size":
+        if step.kind is StepKind.SIZE:
             yield self._client.size(name, step.options)
             return
-        result: TransferResult = yield self._client.get(name, Discard(), step.options)
-        at = self._clock() - self._began
+        result: TransferResult = yield self._client.get(name, NullStream(), step.options)
         self.report.fetched.append(
-            Fetched(step.name, at, result.seconds, result.octets, result.retransmissions)
+            FetchedFile(step.name, result.seconds, result.octets, result.retransmissions)
         )
 
 
 class BootFailed(Exception):
-    """A machine did not get a file that it needs; the text has the file's name and the reason."""
+    """A machine did not get a file that it needs; the text names the file and the reason."""
 
     def __init__(self, step: BootStep, error: BaseException) -> None:
         super().__init__(f"{step.name}: {legible(str(error)) or type(error).__name__}")

@@ -8,26 +8,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, Machine, parse_profile
+from twisted_tftp.tools.profiles import (
+    PROFILES,
+    BadProfile,
+    BootStep,
+    SimulatedMachine,
+    StepKind,
+    parse_profile,
+)
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_each_built_in_profile_boots_something(name: str) -> None:
     """They are profiles like any other, and every name of theirs can be filled in."""
     steps = parse_profile(PROFILES[name])
-    assert any(step.kind == "get" for step in steps)
+    assert any(step.kind is StepKind.GET for step in steps)
     for step in steps:
-        assert "{" not in Machine(7).fill(step.name)
+        assert "{" not in SimulatedMachine(7).fill_in(step.name)
 
 
 def test_lines_are_steps() -> None:
     """Comments and empty lines are none; options keep their order, in small letters."""
     text = "# first\n\n size a # the size\nget b TSIZE=0 blksize=8\ntry {mac}\nthink 0.5\n"
     assert parse_profile(text) == [
-        BootStep("size", "a"),
-        BootStep("get", "b", {"tsize": "0", "blksize": "8"}),
-        BootStep("try", "{mac}"),
-        BootStep("think", seconds=0.5),
+        BootStep(StepKind.SIZE, "a"),
+        BootStep(StepKind.GET, "b", {"tsize": "0", "blksize": "8"}),
+        BootStep(StepKind.TRY, "{mac}"),
+        BootStep(StepKind.THINK, seconds=0.5),
     ]
 
 
@@ -64,9 +71,9 @@ def test_any_text_is_a_profile_or_not(text: str) -> None:
 
 def test_machines_have_addresses_of_their_own() -> None:
     """The same number always has the same ones."""
-    names = {Machine(number).fill("{mac} {ip} {ipx} {uuid}") for number in range(3000)}
+    names = {SimulatedMachine(number).fill_in("{mac} {ip} {ipx} {uuid}") for number in range(3000)}
     assert len(names) == 3000
-    assert Machine(0).fill("{mac}/{MAC}") == "02-00-00-00-00-00/02-00-00-00-00-00"
-    assert Machine(10).fill("{mac}/{MAC}") == "02-00-00-00-00-0a/02-00-00-00-00-0A"
-    assert Machine(0).fill("{ip} {ipx}") == "10.0.0.1 0A000001"
-    assert Machine(1).fill("{uuid}") == "00000000-0000-0000-0000-000000000001"
+    assert SimulatedMachine(0).fill_in("{mac}/{MAC}") == "02-00-00-00-00-00/02-00-00-00-00-00"
+    assert SimulatedMachine(10).fill_in("{mac}/{MAC}") == "02-00-00-00-00-0a/02-00-00-00-00-0A"
+    assert SimulatedMachine(0).fill_in("{ip} {ipx}") == "10.0.0.1 0A000001"
+    assert SimulatedMachine(1).fill_in("{uuid}") == "00000000-0000-0000-0000-000000000001"

@@ -1,4 +1,4 @@
-"""Parse and check argument values of the command line of `txtftp`."""
+"""Parse and check argument values of `txtftp`: functions for the `type` of argparse arguments."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from collections.abc import Callable
 from twisted_tftp.client.resolve import numeric_address
 from twisted_tftp.policy import Range
 
+_DECIMAL = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:/s)?\Z")
+
 
 def whole_number(allowed: Range[int]) -> Callable[[str], int]:
     """Return a function that parses a whole number in a range."""
     low, high = allowed.low, allowed.high
 
-    def number(text: str) -> int:
+    def parse(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
             raise ArgumentTypeError(f"must be a whole number from {low} to {high}")
         return int(text)
 
-    return number
+    return parse
 
 
 #: Parses a UDP port.
@@ -30,20 +32,40 @@ def seconds(allowed: Range[float]) -> Callable[[str], float]:
     """Return a function that parses a number of seconds in a range."""
     low, high = allowed.low, allowed.high
 
-    def number(text: str) -> float:
+    def parse(text: str) -> float:
         try:
-            found = float(text)
+            number = float(text)
         except ValueError:
-            found = float("nan")
-        if not low <= found <= high:
-            raise ArgumentTypeError(f"must be seconds from {low:g} to {high:g}")
-        return found
+            number = float("nan")
+        if not low <= number <= high:
+            raise ArgumentTypeError(f"must be a number of seconds from {low:g} to {high:g}")
+        return number
 
-    return number
+    return parse
+
+
+def decimal(text: str) -> float:
+    """Parse a decimal number, 0 or more; `/s` (per second) may follow it."""
+    match = _DECIMAL.match(text)
+    if not match:
+        raise ArgumentTypeError("must be a number such as 20 or 0.5")
+    return float(match[1])
+
+
+def fraction(highest: float) -> Callable[[str], float]:
+    """Return a function that parses a number from 0 to `highest`."""
+
+    def parse(text: str) -> float:
+        number = decimal(text)
+        if number > highest:
+            raise ArgumentTypeError(f"must be from 0 to {highest:g}")
+        return number
+
+    return parse
 
 
 def local_address(text: str) -> tuple[str, int]:
-    """Parse ADDR, ADDR:PORT or [ADDR]:PORT into address and port; the default port is 0."""
+    """Parse ADDR, ADDR:PORT or [ADDR]:PORT into an address and a port; the default port is 0."""
     bracketed = re.fullmatch(r"\[(.*)\](?::(.*))?", text)
     if bracketed:
         host, port = bracketed[1], bracketed[2]

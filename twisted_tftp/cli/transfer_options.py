@@ -1,0 +1,136 @@
+"""Define the options that `txtftp get` and `txtftp put` share, and make clients from them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from twisted_tftp.cli.argument_types import local_address, seconds, whole_number
+from twisted_tftp.cli.shared_options import add_port, add_retries
+from twisted_tftp.client.client import DEFAULT_RETRIES, DEFAULT_WINDOWSIZE, TFTPClient
+from twisted_tftp.client.urls import Location, parse_url
+from twisted_tftp.policy import BLKSIZE_RANGE, DEFAULT_BLKSIZE, TIMEOUT_RANGE, Policy, Range
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.printable import legible
+
+#: The window sizes that can be requested, in blocks (RFC 7440 section 3).
+WINDOWSIZES = Range(1, 65535)
+
+#: The allowed numbers of simultaneous transfers.
+SIMULTANEOUS_TRANSFERS = Range(1, 1000)
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of `txtftp get` and `txtftp put`."""
+    command.add_argument("names", nargs="+", metavar="NAME", help=argparse.SUPPRESS)
+    _add_protocol_options(command)
+    command.add_argument(
+        "--bind",
+        type=local_address,
+        default=(None, 0),
+        metavar="ADDR[:PORT]",
+        help="local address and port [the address of the route to the server, any port]",
+    )
+    command.add_argument(
+        "-j",
+        dest="jobs",
+        type=whole_number(SIMULTANEOUS_TRANSFERS),
+        metavar="N",
+        help="transfer several files, N at a time",
+    )
+    _add_output_options(command)
+
+
+def _add_protocol_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add_port(command)
+    add(
+        "--blksize",
+        type=whole_number(BLKSIZE_RANGE),
+        metavar="N",
+        help="block size in octets [the largest that fits the MTU]",
+    )
+    add(
+        "--windowsize",
+        type=whole_number(WINDOWSIZES),
+        default=DEFAULT_WINDOWSIZE,
+        metavar="N",
+        help="window size in blocks [%(default)s]",
+    )
+    add(
+        "--timeout",
+        type=seconds(TIMEOUT_RANGE),
+        metavar="S",
+        help="longest wait before a retransmission, in seconds; sent to the server"
+        f" [{Policy.timeout:g}, not sent]",
+    )
+    add_retries(command, DEFAULT_RETRIES)
+    add(
+        "--mode",
+        choices=(wire.OCTET, wire.NETASCII),
+        help=f"transfer mode [that of the URL, or {Location.mode}]",
+    )
+    add(
+        "--no-options",
+        action="store_true",
+        help=f"send no options: one block of {DEFAULT_BLKSIZE} octets at a time (RFC 1350)",
+    )
+
+
+def _add_output_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--json", action="store_true", help="print one JSON object for each transfer")
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add("--trace", action="store_true", help="print each packet on standard error")
+
+
+def is_url(name: str) -> bool:
+    """Return whether a command-line argument is a TFTP URL."""
+    return name.lower().startswith("tftp://")
+
+
+def make_client(
+    options: argparse.Namespace, reactor: Any, host: str, port: int, mode: str = Location.mode
+) -> TFTPClient:
+    """Return a client of a server.
+
+    @param mode: the transfer mode if there is no `--mode`.
+    """
+
+    def print_line(line: str) -> None:
+        if not options.quiet:
+            print(legible(line), file=sys.stderr)
+
+    return TFTPClient(
+        reactor,
+        host,
+        port,
+        blksize=options.blksize,
+        windowsize=options.windowsize,
+        timeout=options.timeout,
+        retries=options.retries,
+        mode=options.mode or mode,
+        options=not options.no_options,
+        bind=options.bind[0],
+        bind_port=options.bind[1],
+        tell=print_line,
+        trace=_print_packet if options.trace else None,
+        write_behind=False,  # nothing else waits for the reactor
+    )
+
+
+def make_client_of_url(
+    options: argparse.Namespace, reactor: Any, url: str
+) -> tuple[TFTPClient, str]:
+    """Return a client of the server that a URL names, and the file name of the URL.
+
+    @raise BadURL: it is not a TFTP URL.
+    """
+    location = parse_url(url, options.port)
+    client = make_client(options, reactor, location.host, location.port, location.mode)
+    return client, location.filename
+
+
+def _print_packet(text: str, is_received: bool) -> None:
+    print("<" if is_received else ">", text, file=sys.stderr)

@@ -1,0 +1,89 @@
+"""Run all checks of a server in order."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.manual_transfer import DEFAULT_TIMEOUT, DEFAULT_WATCH, Target
+from twisted_tftp.tools.doctor.netascii_check import check_netascii
+from twisted_tftp.tools.doctor.option_checks import (
+    check_blksize,
+    check_options,
+    check_windowsize,
+)
+from twisted_tftp.tools.doctor.request_checks import (
+    check_answer,
+    check_missing_file,
+    check_repeated_request,
+)
+from twisted_tftp.tools.doctor.retransmission_checks import (
+    check_duplicate_ack,
+    check_gap,
+    check_retransmission,
+    check_stranger,
+)
+from twisted_tftp.tools.doctor.rollover_check import check_rollover
+
+#: A check: it runs transfers with a server, and returns what it has found.
+Check = Callable[[Target], Finding]
+
+#: The checks that need an existing file, after it is known that the server sends it; in order.
+FILE_CHECKS: tuple[Check, ...] = (
+    check_options,
+    check_blksize,
+    check_windowsize,
+    check_gap,
+    check_duplicate_ack,
+    check_stranger,
+    check_repeated_request,
+    check_retransmission,
+    check_netascii,
+    check_rollover,
+)
+
+
+class Doctor:
+    """The checks of one server.
+
+    @ivar findings: the findings so far.
+    """
+
+    def __init__(
+        self,
+        server: SocketAddress,
+        filename: str | None,
+        timeout: float = DEFAULT_TIMEOUT,
+        watch: float = DEFAULT_WATCH,
+    ) -> None:
+        """Prepare the checks; nothing is sent yet.
+
+        @param server: the socket address of the request port.
+        @param filename: an existing file; None to check only whether the server answers.
+        @param timeout: how long to wait for an answer, in seconds.
+        @param watch: how long to watch retransmissions to a silent client, in seconds.
+        """
+        self.findings: list[Finding] = []
+        self._has_file = filename is not None
+        if filename is None:
+            filename = f"txtftp-doctor-{secrets.token_hex(8)}"  # a file that does not exist
+        self._target = Target(server, filename, timeout, watch)
+
+    def examine(self, tell: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
+        """Run the checks, and stop after the first one if the server does not send the file.
+
+        @param tell: called with each finding as soon as it is known.
+        """
+        first = check_answer if self._has_file else check_missing_file
+        if self._run(first, tell).verdict is not Verdict.PROBLEM and self._has_file:
+            for check in FILE_CHECKS:
+                self._run(check, tell)
+        return self.findings
+
+    def _run(self, check: Check, tell: Callable[[Finding], None]) -> Finding:
+        finding = check(self._target)
+        self.findings.append(finding)
+        tell(finding)
+        return finding

@@ -1,0 +1,25 @@
+"""Check that a server encodes text in the transfer mode netascii."""
+
+from __future__ import annotations
+
+from twisted_tftp.protocol import netascii, wire
+from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target
+
+
+def check_netascii(target: Target) -> Finding:
+    """Compare the first block of both transfer modes."""
+    blocks = []
+    for mode in (wire.OCTET, wire.NETASCII):
+        with ManualTransfer(target) as transfer:
+            answer = transfer.request(mode=mode)
+        if wire.opcode_of(answer) == wire.Opcode.ERROR:
+            return Finding("netascii", Verdict.WARNING, "is refused")
+        if wire.opcode_of(answer) != wire.Opcode.DATA:
+            return Finding("netascii", Verdict.SKIPPED, "no first block")
+        blocks.append(answer[wire.HEADER_SIZE :])
+    octets, text = blocks
+    if netascii.encode(octets)[: len(text)] == text:
+        return Finding("netascii", Verdict.OK, "lines end with CR LF, a CR is escaped")
+    advice = "text arrives with wrong line ends"
+    return Finding("netascii", Verdict.WARNING, "is not encoded", advice)

@@ -1,0 +1,114 @@
+"""Check which options a server grants, and whether its blocks and windows arrive."""
+
+from __future__ import annotations
+
+from twisted_tftp.errors import IllegalOperation
+from twisted_tftp.policy import DEFAULT_BLKSIZE
+from twisted_tftp.protocol import wire
+from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target, granted_options
+
+#: The options that are requested together, with their values.
+OPTIONS = {"blksize": "1428", "timeout": "3", "tsize": "0", "windowsize": "4"}
+
+#: The block sizes that are tried, in octets, the largest first.
+BLKSIZES = (65464, 8192, 1468, 1428, 1024, 512)
+
+#: The window size that is tried, in blocks.
+WINDOWSIZE = 64
+
+#: The longest time to wait for the next block of a window, in seconds.
+MAX_BLOCK_INTERVAL = 0.5
+
+
+def check_options(target: Target) -> Finding:
+    """Request all options at once."""
+    with ManualTransfer(target) as transfer:
+        answer = transfer.request(OPTIONS)
+    if wire.opcode_of(answer) != wire.Opcode.OACK:
+        return Finding(
+            "options",
+            Verdict.WARNING,
+            "no option is granted",
+            "it sends one block of 512 octets at a time: a server with RFC 2347, 2348 and 7440"
+            " is many times faster",
+        )
+    try:
+        granted = wire.parse_oack(answer)
+    except IllegalOperation as error:
+        return Finding("options", Verdict.PROBLEM, error.message, "the server has a bug")
+    text = " ".join(f"{name}={value}" for name, value in granted.items())
+    not_granted = [name for name in OPTIONS if name not in granted]
+    not_requested = [name for name in granted if name not in OPTIONS]
+    if not_requested:
+        return Finding(
+            "options",
+            Verdict.PROBLEM,
+            f"{text}: {', '.join(not_requested)} was not asked for",
+            "clients then end the transfer (RFC 2347)",
+        )
+    if not_granted:
+        text = f"{text}; not granted: {', '.join(not_granted)}"
+        return Finding("options", Verdict.WARNING, text)
+    return Finding("options", Verdict.OK, text)
+
+
+def check_blksize(target: Target) -> Finding:
+    """Find the largest block that arrives."""
+    lost: list[int] = []
+    for requested in BLKSIZES:
+        blksize, data, is_granted = _fetch_first_block(target, requested)
+        if wire.opcode_of(data) != wire.Opcode.DATA:
+            if is_granted:
+                lost.append(blksize)
+            continue
+        octets = len(data) - wire.HEADER_SIZE
+        if octets < blksize:
+            text = f"the file has only {octets} octets: name a larger file"
+            return Finding("blksize", Verdict.SKIPPED, text)
+        text = f"blocks of up to {blksize} octets arrive"
+        if not lost:
+            return Finding("blksize", Verdict.OK, text)
+        return Finding(
+            "blksize",
+            Verdict.WARNING,
+            f"{text}; blocks of {', '.join(map(str, lost))} were granted, but do not arrive",
+            f"fragments are lost on the path: limit the server to {blksize}",
+        )
+    return Finding("blksize", Verdict.PROBLEM, "no block of any size arrives")
+
+
+def _fetch_first_block(target: Target, requested: int) -> tuple[int, bytes, bool]:
+    """Request a block size, and fetch the first block.
+
+    @return: the block size of the transfer, the last answer, and whether there was an OACK.
+    """
+    options = {"blksize": str(requested)}
+    with ManualTransfer(target) as transfer:
+        answer = transfer.request(options)
+        if wire.opcode_of(answer) != wire.Opcode.OACK:
+            return DEFAULT_BLKSIZE, answer, False
+        blksize = granted_options(answer, options).get("blksize")
+        transfer.send(wire.ack(0))
+        return int(blksize or DEFAULT_BLKSIZE), transfer.receive_data(), True
+
+
+def check_windowsize(target: Target) -> Finding:
+    """Request a large window, and count the blocks that arrive for one ACK."""
+    options = {"blksize": str(DEFAULT_BLKSIZE), "windowsize": str(WINDOWSIZE)}
+    with ManualTransfer(target) as transfer:
+        granted = transfer.request_options(options).get("windowsize")
+        if granted is None:
+            return Finding(
+                "windowsize",
+                Verdict.WARNING,
+                "no windows (RFC 7440)",
+                "each block waits for its ACK: with a round trip of 5 ms that is 0.3 MB/s",
+            )
+        transfer.send(wire.ack(0))
+        interval = min(MAX_BLOCK_INTERVAL, target.timeout)
+        blocks = 0
+        while blocks < int(granted) and transfer.receive(interval) is not None:
+            blocks += 1
+    text = f"{granted} granted, {blocks} blocks for one ACK"
+    return Finding("windowsize", Verdict.OK, text)

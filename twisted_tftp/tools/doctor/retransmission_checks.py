@@ -1,0 +1,150 @@
+"""Check what a server does about lost, repeated, missing and foreign ACKs."""
+
+from __future__ import annotations
+
+import time
+
+from twisted_tftp.policy import DEFAULT_BLKSIZE
+from twisted_tftp.protocol import wire
+from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target, receive_from
+
+#: The window size in which a block is reported as lost, in blocks.
+WINDOWSIZE = 4
+
+#: The longest time of an answer that did not wait for a timeout of the server, in seconds.
+PROMPT_TIME = 0.5
+
+#: The time to wait for a block that is reported as lost, in timeouts.
+LOST_BLOCK_TIMEOUTS = 5
+
+#: The longest time between answers to packets that were sent together, in seconds.
+MAX_ANSWER_INTERVAL = 0.01
+
+#: The time in which a transfer answers an ACK that it has accepted, in seconds.
+MAX_NEXT_BLOCK_TIME = 0.1
+
+#: How many retransmissions to a silent client are no problem; not more are shown.
+MAX_RETRANSMISSIONS = 8
+
+
+def check_gap(target: Target) -> Finding:
+    """Report that the second block of a window was lost."""
+    options = {"blksize": str(DEFAULT_BLKSIZE), "windowsize": str(WINDOWSIZE)}
+    with ManualTransfer(target) as transfer:
+        if "windowsize" not in transfer.request_options(options):
+            return Finding("gap", Verdict.SKIPPED, "no windows")
+        transfer.send(wire.ack(0))
+        for number in range(1, WINDOWSIZE + 1):
+            if not _is_block(transfer.receive_data(), number):
+                return Finding("gap", Verdict.SKIPPED, "the file is too short")
+        transfer.send(wire.ack(1))
+        seconds = _time_until_block(transfer, 2, target.timeout * LOST_BLOCK_TIMEOUTS)
+    if seconds is None:
+        return Finding("gap", Verdict.PROBLEM, "the missing block is not sent again")
+    text = f"the missing block is sent again after {seconds * 1e3:.1f} ms"
+    if seconds > PROMPT_TIME:
+        advice = "each lost packet delays a transfer by this time"
+        return Finding("gap", Verdict.WARNING, text, advice)
+    return Finding("gap", Verdict.OK, text)
+
+
+def _time_until_block(transfer: ManualTransfer, number: int, limit: float) -> float | None:
+    """Return the seconds until a block arrives, or None if it does not arrive in time."""
+    start = time.monotonic()
+    while True:
+        answer = transfer.receive(limit)
+        elapsed = time.monotonic() - start
+        if answer is None or elapsed > limit:
+            return None
+        if _is_block(answer, number):
+            return elapsed
+
+
+def check_duplicate_ack(target: Target) -> Finding:
+    """Send an ACK three times, and count the blocks that the server sends for it."""
+    with ManualTransfer(target) as transfer:
+        if wire.opcode_of(transfer.request()) != wire.Opcode.DATA:
+            return Finding("duplicate ACK", Verdict.SKIPPED, "no first block")
+        for _ in range(3):
+            transfer.send(wire.ack(1))
+        if transfer.receive(target.timeout) is None:
+            return Finding("duplicate ACK", Verdict.SKIPPED, "the file is too short")
+        # Later blocks are retransmissions, because this block is not acknowledged.
+        blocks = 1
+        while transfer.receive(MAX_ANSWER_INTERVAL) is not None:
+            blocks += 1
+    if blocks > 1:
+        return Finding(
+            "duplicate ACK",
+            Verdict.PROBLEM,
+            f"the server answers three ACKs of one block with {blocks} blocks",
+            "the Sorcerer's Apprentice bug (RFC 1123 section 4.2.3.1): one repeated packet"
+            " doubles the rest of the transfer",
+        )
+    return Finding("duplicate ACK", Verdict.OK, "is ignored")
+
+
+def check_stranger(target: Target) -> Finding:
+    """Send an ACK to a transfer from another port."""
+    with ManualTransfer(target) as transfer, target.open_socket() as stranger:
+        if wire.opcode_of(transfer.request()) != wire.Opcode.DATA:
+            return Finding("stranger", Verdict.SKIPPED, "no first block")
+        peer = transfer.peer
+        if peer[1] == target.address[1]:
+            return Finding("stranger", Verdict.SKIPPED, "all transfers use the request port")
+        stranger.sendto(wire.ack(1), peer)
+        wait = min(PROMPT_TIME, target.timeout)
+        received = receive_from(stranger, wait, lambda source: bool(source == peer))
+        answer = b"" if received is None else received[0]
+        is_accepted = _is_block(transfer.receive(MAX_NEXT_BLOCK_TIME) or b"", 2)
+    if is_accepted or wire.opcode_of(answer) == wire.Opcode.DATA:
+        return Finding(
+            "stranger",
+            Verdict.PROBLEM,
+            "an ACK from another port is accepted",
+            "anybody who guesses a port can disturb transfers (RFC 1350 section 4)",
+        )
+    if wire.opcode_of(answer) == wire.Opcode.ERROR:
+        return Finding("stranger", Verdict.OK, f"gets ERROR {wire.parse_error(answer)[0]}")
+    return Finding("stranger", Verdict.OK, "is not answered")
+
+
+def check_retransmission(target: Target) -> Finding:
+    """Send no ACK after the first block, and note when the block is sent again."""
+    with ManualTransfer(target) as transfer:
+        if wire.opcode_of(transfer.request()) != wire.Opcode.DATA:
+            return Finding("retransmission", Verdict.SKIPPED, "no first block")
+        times = _retransmission_times(transfer, target.watch)
+    if not times:
+        return Finding(
+            "retransmission",
+            Verdict.WARNING,
+            f"nothing is sent again within {target.watch:g} s",
+            "a lost packet stops a transfer until the client retransmits",
+        )
+    shown = ", ".join(f"{seconds:.1f}" for seconds in times[:MAX_RETRANSMISSIONS])
+    if len(times) > MAX_RETRANSMISSIONS:
+        return Finding(
+            "retransmission",
+            Verdict.WARNING,
+            f"{len(times)} times to a client that never answered (after {shown} s ...)",
+            "an attacker who forges source addresses can flood other hosts through this server:"
+            " limit its retransmissions",
+        )
+    return Finding("retransmission", Verdict.OK, f"after {shown} s")
+
+
+def _retransmission_times(transfer: ManualTransfer, watch: float) -> list[float]:
+    """Return the times from now at which a block arrives within `watch` seconds."""
+    start = time.monotonic()
+    times = []
+    while (elapsed := time.monotonic() - start) < watch:
+        answer = transfer.receive(watch - elapsed)
+        if answer is not None and wire.opcode_of(answer) == wire.Opcode.DATA:
+            times.append(time.monotonic() - start)
+    return times
+
+
+def _is_block(datagram: bytes, number: int) -> bool:
+    return datagram[: wire.HEADER_SIZE] == wire.DATA_HEADERS[number]

@@ -1,0 +1,84 @@
+"""Check that a server can send files of more than 65,535 blocks."""
+
+from __future__ import annotations
+
+import time
+
+from twisted_tftp.policy import MIN_BLKSIZE
+from twisted_tftp.protocol import wire
+from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target
+
+#: The largest block number (RFC 1350 section 5: 16 bits).
+MAX_BLOCK_NUMBER = 65_535
+
+#: The number of blocks to fetch: a few more than there are block numbers.
+BLOCKS_TO_FETCH = 65_540
+
+#: The window size to request for many blocks, in blocks.
+WINDOWSIZE = 64
+
+#: The size of the smallest file that needs more blocks than there are block numbers, in octets.
+MIN_FILE_SIZE = MIN_BLKSIZE * (MAX_BLOCK_NUMBER + 1)
+
+#: The file size that is recommended to users, in kB: a round number above `MIN_FILE_SIZE`.
+RECOMMENDED_FILE_KB = 600
+
+#: The longest time for fetching the blocks, in seconds.
+MAX_FETCH_TIME = 60.0
+
+
+def check_rollover(target: Target) -> Finding:
+    """Fetch more than 65,535 small blocks, if the file is large enough."""
+    options = {"blksize": str(MIN_BLKSIZE), "windowsize": str(WINDOWSIZE), "tsize": "0"}
+    with ManualTransfer(target) as transfer:
+        granted = transfer.request_options(options)
+        size = granted.get("tsize", "")
+        is_large = size.isdigit() and int(size) >= MIN_FILE_SIZE
+        if granted.get("blksize") != options["blksize"] or not is_large:
+            return Finding(
+                "rollover",
+                Verdict.SKIPPED,
+                f"name a file of {RECOMMENDED_FILE_KB} kB or more, from a server that grants"
+                f" blocks of {MIN_BLKSIZE} octets",
+            )
+        return _fetch_many_blocks(transfer, int(granted.get("windowsize", "1")))
+
+
+def _fetch_many_blocks(transfer: ManualTransfer, windowsize: int) -> Finding:
+    """Acknowledge window after window until the block numbers have started again."""
+    block = 0  # the last block that has arrived, counted without rollover
+    deadline = time.monotonic() + MAX_FETCH_TIME
+    while block < BLOCKS_TO_FETCH:
+        if time.monotonic() > deadline:
+            return Finding("rollover", Verdict.SKIPPED, "the server is too slow for this")
+        transfer.send(wire.ack(block & MAX_BLOCK_NUMBER))
+        arrived, answer = _receive_window(transfer, block, windowsize)
+        block += arrived
+        if arrived == windowsize:
+            continue
+        if block == MAX_BLOCK_NUMBER and answer[:4] == wire.DATA_HEADERS[1]:
+            return Finding("rollover", Verdict.OK, "65535 is followed by 1")
+        if block >= MAX_BLOCK_NUMBER or wire.opcode_of(answer) != wire.Opcode.DATA:
+            return Finding(
+                "rollover",
+                Verdict.PROBLEM,
+                f"no block follows block {block}",
+                "larger files need larger blocks: 65,535 blocks of 512 octets are 32 MiB",
+            )
+        # A block was lost: the next ACK asks for it again.
+    return Finding("rollover", Verdict.OK, "65535 is followed by 0")
+
+
+def _receive_window(transfer: ManualTransfer, block: int, windowsize: int) -> tuple[int, bytes]:
+    """Receive the blocks after `block`, up to a whole window.
+
+    @return: how many have arrived in order, and the last answer; empty if there was none.
+    """
+    answer = b""
+    for arrived in range(windowsize):
+        answer = transfer.receive_data()
+        expected = (block + arrived + 1) & MAX_BLOCK_NUMBER
+        if answer[: wire.HEADER_SIZE] != wire.DATA_HEADERS[expected]:
+            return arrived, answer
+    return windowsize, answer
