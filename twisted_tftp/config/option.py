@@ -27,7 +27,7 @@ class Option:
     @ivar name: the name on the command line, without the dashes in front.
     @ivar group: the title under which it is listed.
     @ivar type: how its value is written; None for a flag, which is given or not. (Values of
-        different options have different types, hence the C{Any}.)
+        different options have different types, hence the `Any`.)
     @ivar default: the value if the option is not given.
     @ivar help: what it does, in one phrase without a capital letter and a full stop.
     @ivar details: further sentences in Markdown, for the reference page only.

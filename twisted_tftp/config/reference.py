@@ -1,7 +1,7 @@
 """Write the reference page of the options, `docs/options.md`, from the table of options.
 
 After a change of the table:
-C{python -m twisted_tftp.config.reference > docs/options.md}
+`python -m twisted_tftp.config.reference > docs/options.md`
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Parse and encode TFTP packets (RFC 1350 section 5, RFC 2347).
 
-Every packet starts with a two-octet opcode in network order:
+Every packet starts with a two-octet opcode in network order::
 
     RRQ, WRQ   | 1 or 2 | file name | 0 | mode | 0 | option | 0 | value | 0 | ...
     DATA       |   3    | block (2) | 0 to blksize octets

@@ -21,7 +21,7 @@ class Drops:
     _log = Logger()
 
     def __init__(self, reactor: Any) -> None:
-        """Wait with L{IReactorTime} `reactor`."""
+        """Wait with `IReactorTime` `reactor`."""
         self._reactor = reactor
         self._minute: IDelayedCall | None = None
         self._untold: dict[str, int] = {}  # reason to how many came since it was told

@@ -59,7 +59,7 @@ class Alarms:
     _log = Logger()
 
     def __init__(self, reactor: Any, clock: Callable[[], float]) -> None:
-        """Set up a set without alarms, which waits with L{IReactorTime} `reactor`."""
+        """Set up a set without alarms, which waits with `IReactorTime` `reactor`."""
         self._reactor = reactor
         self._clock = clock
         self._heap: list[Alarm] = []
