@@ -21,7 +21,8 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 
 from tests.support.daemon import TIMEOUT
-from tests.unit.backends.filesystem.test_backend import asking, value
+from tests.support.deferreds import value
+from tests.support.filesystem import asking
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem import kernel_lookup as cached
 from twisted_tftp.backends.naming import is_temporary

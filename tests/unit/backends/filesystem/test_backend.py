@@ -19,9 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python import log
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from tests.support.deferreds import results_of, value
+from tests.support.filesystem import (
+    ManualThreads,
+    asking,
+    content,
+    leftovers,
+    opened,
+    refusal,
+    upload,
+)
 from twisted_tftp.backends.filesystem import writer as writer_module
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
@@ -38,7 +47,6 @@ from twisted_tftp.backends.filesystem.writer import (
     WRITE_SIZE,
     FilesystemWriter,
 )
-from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import (
     AccessViolation,
     DiskFull,
@@ -46,7 +54,6 @@ from twisted_tftp.errors import (
     FileAlreadyExists,
     FileNotFound,
     TFTPError,
-    from_os_error,
 )
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
 
@@ -54,85 +61,6 @@ SECRET = b"SECRET"
 
 #: Octets in which each position can be told from its neighbours.
 OCTETS = bytes(number * 7 % 251 for number in range(5000))
-
-
-def asking(size: int | None = None) -> TransferContext:
-    """Return the context of a request that announces `size` octets."""
-    peer = Endpoint("192.0.2.7", 2000)
-    return TransferContext(peer, None, Direction.WRITE, b"f", "octet", {}, size)
-
-
-class Threads:
-    """Stand in for a thread pool: calls wait here until the test runs them."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
-
-    def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        waiting: Deferred[Any] = Deferred()
-        self.calls.append((waiting, function, args))
-        return waiting
-
-    def work(self) -> Callable[[], None]:
-        """Run the oldest call, and return what tells of its result."""
-        waiting, function, args = self.calls.pop(0)
-        try:
-            result = function(*args)
-        except BaseException:
-            failure = Failure()
-            return lambda: waiting.errback(failure)
-        return lambda: waiting.callback(result)
-
-    def run(self) -> None:
-        """Run the oldest call and tell of its result."""
-        self.work()()
-
-    def run_all(self) -> None:
-        """Run calls until there are none."""
-        while self.calls:
-            self.run()
-
-
-def results_of(deferred: Deferred[Any]) -> list[Any]:
-    """Return a list that gets what `deferred` fires with."""
-    results: list[Any] = []
-    deferred.addBoth(results.append)
-    return results
-
-
-def value(result: Any) -> Any:
-    """Return what a call gave, at once or through a Deferred that has fired."""
-    if not isinstance(result, Deferred):
-        return result
-    results = results_of(result)
-    assert results, "it has not fired"
-    if isinstance(results[0], Failure):
-        results[0].raiseException()
-    return results[0]
-
-
-def refusal(function: Callable[[], Any]) -> TFTPError:
-    """Return what the peer is told of the failure of `function`."""
-    with pytest.raises((TFTPError, OSError)) as caught:
-        value(function())
-    error = caught.value
-    return from_os_error(error) if isinstance(error, OSError) else error
-
-
-def opened(directory: Path) -> list[str]:
-    """Return what this process has open beneath `directory`."""
-    targets = []
-    for descriptor in os.listdir("/proc/self/fd"):
-        try:
-            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-        except FileNotFoundError:
-            continue  # the descriptor of the list itself
-    return [target for target in targets if target.startswith(str(directory))]
-
-
-def leftovers(directory: Path) -> list[str]:
-    """Return the temporary files beneath `directory`."""
-    return [path.name for path in directory.rglob(".tftp-upload-*")]
 
 
 @pytest.fixture(autouse=True)
@@ -193,27 +121,6 @@ def open_writer(
     if in_thread is not None:
         writer._in_thread = in_thread
     return writer
-
-
-def upload(backend: FilesystemBackend, path: str, *pieces: bytes, size: int | None = None) -> None:
-    """Write a file as a session does: abort what fails."""
-    writer = value(backend.open_writer(path, asking(size)))
-    try:
-        for piece in pieces:
-            value(writer.write(piece))
-        value(writer.commit())
-    except Exception:
-        value(writer.abort())
-        raise
-
-
-def content(reader: FilesystemReader, length: int = 512) -> bytes:
-    """Read to the end in windows of `length` octets, and close."""
-    octets = b""
-    while piece := bytes(value(reader.read(len(octets), length))):
-        octets += piece
-    reader.close()
-    return octets
 
 
 # -- opening for reading ------------------------------------------------------------------
@@ -410,7 +317,7 @@ def test_what_is_in_memory_costs_no_thread(root: Path) -> None:
             os.preadv(file.fileno(), [bytearray(10)], 0, os.RWF_NOWAIT)
     except OSError:
         pytest.skip("this file system knows no RWF_NOWAIT")
-    threads = Threads()
+    threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
     assert bytes(value(reader.read(10, 20))) == OCTETS[10:30]
     assert threads.calls == []
@@ -434,7 +341,7 @@ def test_a_file_system_without_nowait_is_asked_once(
     monkeypatch.setattr(os, "preadv", lambda *args: asked.append(args) or unsupported())
     octets = OCTETS * 120
     (root / "file").write_bytes(octets)
-    threads = Threads()
+    threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
     runs = 0
     got = b""
@@ -534,7 +441,7 @@ def test_a_reader_closed_while_a_thread_reads_closes_afterwards(
     root: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
     """The thread must never read from a number that another file has got meanwhile."""
-    threads = Threads()
+    threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
     descriptor = reader._descriptor
     monkeypatch.setattr(os, "preadv", cold)
@@ -572,7 +479,7 @@ def test_a_reader_whose_thread_is_done_closes_at_once(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read that is over is not under way."""
-    threads = Threads()
+    threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
     monkeypatch.setattr(os, "preadv", cold)
     answer = reader.read(0, 10)
@@ -586,7 +493,7 @@ def test_a_reader_whose_thread_is_done_closes_at_once(
 @pytest.mark.parametrize("path", ["file", "nothing"])
 def test_an_open_that_was_cancelled_leaves_nothing_open(root: Path, path: str) -> None:
     """A thread can't be called back, so its file is closed when it comes."""
-    threads = Threads()
+    threads = ManualThreads()
     results = results_of(opening := serving(root, in_thread=threads).open_reader(path, asking()))
     opening.cancel()
     assert results[0].check(CancelledError)
@@ -601,7 +508,7 @@ def test_an_open_that_was_cancelled_while_it_waited_is_not_done(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind a slow disk there may be thousands that nobody waits for any more."""
-    threads = Threads()
+    threads = ManualThreads()
     backend = serving(root, in_thread=threads)
     for opening in (backend.open_reader("file", asking()), backend.open_writer("new", asking())):
         assert isinstance(opening, Deferred)
@@ -616,7 +523,7 @@ def test_an_open_that_was_cancelled_while_it_waited_is_not_done(
 @pytest.mark.parametrize("path", ["new", "file", "sub"])
 def test_an_upload_that_was_cancelled_while_it_opens_leaves_nothing(root: Path, path: str) -> None:
     """Its temporary file is removed when it comes, and the target is as it was."""
-    threads = Threads()
+    threads = ManualThreads()
     results = results_of(opening := serving(root, in_thread=threads).open_writer(path, asking()))
     opening.cancel()
     assert results[0].check(CancelledError)
@@ -634,7 +541,7 @@ def test_an_open_cancelled_before_its_news_arrive_leaves_nothing(
     root: Path, direction: str, path: str
 ) -> None:
     """The thread has done its work, and the reactor has not heard of it yet."""
-    threads = Threads()
+    threads = ManualThreads()
     backend = serving(root, in_thread=threads)
     opening = (backend.open_reader if direction == "read" else backend.open_writer)(path, asking())
     results = results_of(opening)
@@ -652,7 +559,7 @@ def test_nothing_is_looked_up_outside_a_thread(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Directories may be on a slow disk: what the reactor's thread calls must not wait."""
-    threads = Threads()
+    threads = ManualThreads()
     backend = serving(root, in_thread=threads)
 
     def forbidden(*args: Any, **kwargs: Any) -> Any:
@@ -960,7 +867,7 @@ def test_a_disk_that_fills_up_fails_the_next_write(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails in a thread is told by the call after it, and by the commit."""
-    threads = Threads()
+    threads = ManualThreads()
     writer = open_writer(root, "file", threads)
     monkeypatch.setattr(os, "writev", full)
     assert writer.write(b"x" * WRITE_SIZE) is None
@@ -977,7 +884,7 @@ def test_a_disk_that_fills_up_fails_the_write_that_waits(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that is held back is told, not left to wait."""
-    threads = Threads()
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     monkeypatch.setattr(os, "writev", full)
     assert writer.write(b"x" * WRITE_SIZE) is None
@@ -997,7 +904,7 @@ def test_a_disk_that_fills_up_under_a_thread_fails_a_commit_that_waits_for_it(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last octets must not be committed without those before them."""
-    threads = Threads()
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     writer.write(b"x" * WRITE_SIZE)
     writer.write(b"the end")
@@ -1201,7 +1108,7 @@ def test_an_abort_leaves_nothing(root: Path, path: str, octets: int) -> None:
 
 def test_an_abort_while_a_thread_writes_waits_for_it(root: Path) -> None:
     """The descriptor is the thread's until then; what is held is dropped."""
-    threads = Threads()
+    threads = ManualThreads()
     writer = open_writer(root, "file", threads)
     writer.write(b"x" * WRITE_SIZE)
     writer.write(b"y" * WRITE_SIZE)
@@ -1222,7 +1129,7 @@ def test_an_abort_after_a_failed_thread_is_no_failure(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The session knows already; the abort cleans up."""
-    threads = Threads()
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     writer.write(b"x" * WRITE_SIZE)
     results = results_of(writer.abort())
@@ -1247,7 +1154,7 @@ def test_an_abort_forgives_a_temporary_file_that_is_gone(root: Path) -> None:
 
 def test_octets_are_held_until_they_are_worth_a_thread(root: Path) -> None:
     """Small blocks cost nothing but memory."""
-    threads = Threads()
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     for _ in range(WRITE_SIZE // 1024 - 1):
         assert writer.write(b"x" * 1024) is None
@@ -1261,7 +1168,7 @@ def test_octets_are_held_until_they_are_worth_a_thread(root: Path) -> None:
 
 def test_a_client_is_held_back_while_too_much_is_held(root: Path) -> None:
     """A slow disk does not fill the memory; when it has caught up the client goes on."""
-    threads = Threads()
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     block = b"x" * 65536
     for _ in range(WRITE_SIZE // len(block)):
@@ -1286,7 +1193,7 @@ def test_a_client_is_held_back_while_too_much_is_held(root: Path) -> None:
 
 def test_a_commit_waits_for_the_thread_that_writes(root: Path) -> None:
     """Octets stay in order, and the file appears with the last of them."""
-    threads = Threads()
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     writer.write(b"a" * WRITE_SIZE)
     writer.write(b"b" * WRITE_SIZE)
@@ -1308,7 +1215,7 @@ def test_a_commit_waits_for_the_thread_that_writes(root: Path) -> None:
 )
 def test_octets_are_in_order_whenever_threads_run(steps: list[bytes | None], commit: bool) -> None:
     """Writes, and threads that run at any moment: the file is all the octets, or is not."""
-    threads = Threads()
+    threads = ManualThreads()
     with (
         tempfile.TemporaryDirectory() as name,
         mock.patch.object(writer_module, "WRITE_SIZE", 16),

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, execute
-from twisted.python.failure import Failure
+from twisted.internet.defer import execute
 
-from tests.unit.backends.filesystem.test_kernel_lookup import needs_openat2
+from tests.support.deferreds import value
+from tests.support.filesystem import needs_openat2
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.content_cache import LIFE, OVERHEAD, SETTLED, SMALL, Contents
 from twisted_tftp.backends.filesystem.kernel_lookup import Found
@@ -44,17 +44,6 @@ class Later:
         return time.time() + self.ahead
 
 
-def now(result: Any) -> Any:
-    """Return what a Deferred has fired with, and anything else as it is."""
-    if isinstance(result, Deferred):
-        results: list[Any] = []
-        result.addBoth(results.append)
-        (result,) = results
-    if isinstance(result, Failure):
-        result.raiseException()
-    return result
-
-
 class Served:
     """A backend of a folder, with threads that run at once, and what it opened."""
 
@@ -71,12 +60,12 @@ class Served:
 
     def open(self, name: str = "file") -> Any:
         """Return a reader; what the kernel has not in memory is had from a thread."""
-        return now(self.backend.open_reader(name, CONTEXT))
+        return value(self.backend.open_reader(name, CONTEXT))
 
     def read(self, name: str = "file") -> tuple[bytes, bool]:
         """Return a file's octets, and whether they came from memory."""
         reader = self.open(name)
-        octets = bytes(now(reader.read(0, reader.size))) if reader.size else b""
+        octets = bytes(value(reader.read(0, reader.size))) if reader.size else b""
         reader.close()
         return octets, not isinstance(reader, FilesystemReader)
 
@@ -230,7 +219,7 @@ def test_readers_of_one_large_file_share_a_descriptor(served: Served) -> None:
     assert len(set(os.listdir("/proc/self/fd")) - before) == 1
     for reader in readers[:2]:
         reader.close()
-    assert bytes(now(readers[2].read(SMALL, 1))) == b"\0"
+    assert bytes(value(readers[2].read(SMALL, 1))) == b"\0"
     path.write_bytes(b"x" * (SMALL + 2))
     changed = served.open("large")
     assert (readers[2].size, changed.size) == (SMALL + 1, SMALL + 2)
@@ -358,7 +347,7 @@ def test_readers_that_need_threads_share_their_memory(
     readers = [served.open("large") for _ in range(3)]
     held = []
     for reader in readers:
-        now(reader.read(0, 100))
+        value(reader.read(0, 100))
         held.append(len(reader._chunk))
     assert held == [CHUNK_SIZE, CHUNK_SIZE // 2, CHUNK_SIZE // 3]
     for reader in readers:

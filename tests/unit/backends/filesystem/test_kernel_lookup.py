@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.filesystem import needs_openat2, opener_of
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
@@ -32,13 +33,6 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def learnt(root: Path) -> CachedOpener:
-    """Return an opener that knows its root's file system."""
-    opener = CachedOpener(str(root))
-    opener.learn()
-    return opener
-
-
 def opened(opener: CachedOpener, path: str) -> int | None:
     """Find a file and open it."""
     found = opener.find(path)
@@ -50,16 +44,6 @@ def opened(opener: CachedOpener, path: str) -> int | None:
         found.close()
 
 
-def works() -> bool:
-    """Whether the kernel has openat2 with RESOLVE_CACHED."""
-    opener = learnt(Path("/"))
-    opened(opener, "etc/passwd")
-    return opener._device is not None
-
-
-needs_openat2 = pytest.mark.skipif(not works(), reason="the kernel has no openat2")
-
-
 @needs_openat2
 @pytest.mark.parametrize(
     "path", ["sub/file", "/sub/file", "//sub/./file", "inside", "sub/../inside"]
@@ -67,7 +51,7 @@ needs_openat2 = pytest.mark.skipif(not works(), reason="the kernel has no openat
 def test_what_is_in_memory_is_opened_at_once(root: Path, path: str) -> None:
     """A name just used is in the kernel's memory, also through links that stay inside."""
     os.stat(root / path.lstrip("/"))
-    descriptor = opened(learnt(root), path)
+    descriptor = opened(opener_of(root), path)
     assert descriptor is not None
     assert os.read(descriptor, 100) == b"content"
     os.close(descriptor)
@@ -80,7 +64,7 @@ def test_what_may_lead_outside_is_left_to_the_walk(root: Path, path: str) -> Non
     """Neither refused nor served: the walk can tell an absolute link that stays inside."""
     os.stat(root / path)
     before = descriptors()
-    assert opened(learnt(root), path) is None
+    assert opened(opener_of(root), path) is None
     assert descriptors() == before
 
 
@@ -91,7 +75,7 @@ def test_what_is_no_file_is_refused_without_blocking(root: Path, path: str) -> N
     os.stat(root / path)
     before = descriptors()
     with pytest.raises(AccessViolation):
-        opened(learnt(root), path)
+        opened(opener_of(root), path)
     assert descriptors() == before
 
 
@@ -100,12 +84,12 @@ def test_a_name_known_to_be_missing_is_refused_at_once(root: Path) -> None:
     """The kernel remembers missing names too."""
     assert not (root / "missing").exists()
     with pytest.raises(FileNotFound):
-        opened(learnt(root), "missing")
+        opened(opener_of(root), "missing")
 
 
 def test_a_root_that_is_replaced_is_seen(root: Path) -> None:
     """Each call starts from the root's name."""
-    opener = learnt(root)
+    opener = opener_of(root)
     root.rename(root.parent / "old")
     assert opened(opener, "sub/file") is None
 
@@ -114,7 +98,7 @@ def test_without_the_system_call_everything_is_left_to_the_walk(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An older kernel is asked once."""
-    opener = learnt(root)
+    opener = opener_of(root)
     calls: list[Any] = []
 
     def missing(*args: Any) -> int:
@@ -133,7 +117,7 @@ def test_elsewhere_than_on_linux_there_is_no_system_call(
 ) -> None:
     """Everything works through the walk."""
     monkeypatch.setattr("sys.platform", "darwin")
-    assert opened(learnt(root), "sub/file") is None
+    assert opened(opener_of(root), "sub/file") is None
 
 
 @needs_openat2
@@ -141,7 +125,7 @@ def test_a_fifo_is_not_even_opened(root: Path) -> None:
     """Who waits at the other end of a FIFO is not let through by a request for it."""
     os.stat(root / "fifo")
     with pytest.raises(AccessViolation):
-        opened(learnt(root), "fifo")
+        opened(opener_of(root), "fifo")
     # A FIFO that nobody reads can't be opened for writing without waiting; had the request
     # opened it, a writer that waits would have gone through. Watch who opens it.
     watch = ctypes.CDLL(None, use_errno=True)
@@ -149,7 +133,7 @@ def test_a_fifo_is_not_even_opened(root: Path) -> None:
     watch.inotify_add_watch(events, bytes(root / "fifo"), 0x20)  # IN_OPEN
     try:
         with pytest.raises(AccessViolation):
-            opened(learnt(root), "fifo")
+            opened(opener_of(root), "fifo")
         with pytest.raises(BlockingIOError):
             os.read(events, 4096)
         os.close(os.open(root / "fifo", os.O_RDONLY | os.O_NONBLOCK))
@@ -173,13 +157,13 @@ def test_a_file_system_that_may_wait_is_left_to_threads(
         "twisted_tftp.backends.filesystem.kernel_lookup._type_of", lambda device: kind
     )
     os.stat(root / "sub" / "file")
-    assert opened(learnt(root), "sub/file") is None
+    assert opened(opener_of(root), "sub/file") is None
 
 
 @needs_openat2
 def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
     """What was learnt holds for one device only."""
-    opener = learnt(root)
+    opener = opener_of(root)
     assert opener._device is not None
     opener._device += 1
     assert opened(opener, "sub/file") is None
@@ -192,7 +176,7 @@ def test_file_that_may_not_be_read_is_left_to_the_walk(
 ) -> None:
     """What stands in the way of opening it is found out there."""
     os.stat(root / "sub" / "file")
-    opener = learnt(root)
+    opener = opener_of(root)
 
     def refused(*args: Any) -> int:
         raise PermissionError(errno.EACCES, "no")

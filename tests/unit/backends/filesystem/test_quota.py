@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.unit.backends.filesystem.test_backend import asking, leftovers, refusal, upload, value
+from tests.support.deferreds import value
+from tests.support.filesystem import asking, leftovers, refusal, upload
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem import quota as quota_module
 from twisted_tftp.backends.filesystem.quota import Quota
