@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
@@ -59,6 +61,9 @@ class FilesystemBackend:
         quota: int | None = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
+        opener: CachedOpener | None = None,
+        contents: Contents | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Serve `root`.
 
@@ -70,14 +75,16 @@ class FilesystemBackend:
         @param in_thread: how to run what may block; None for threads of its own.
         @param write_behind: whether uploads are written in threads. If not, whoever brings the
             octets waits for each write: 1.5 times as fast for who has nothing else to do.
+        @param opener: finds the files that the kernel has in memory; None for one of its own.
+        @param contents: the contents of small files; None for a store of `cache` octets.
+        @param clock: seconds of a monotonic clock, for the quota.
         """
         self.root = root
         self._write_behind = write_behind
         self._write = WriteMode(write)
-        self._quota = None if quota is None else Quota(root, quota)
-        self._cached = CachedOpener(root)
-        self._cache = cache
-        self._contents = Contents(cache)
+        self._quota = None if quota is None else Quota(root, quota, clock)
+        self._cached = opener or CachedOpener(root)
+        self._contents = Contents(cache) if contents is None else contents
         self._chunks = SharedChunks()
         self._nowait_flags = nowait_flags()
         self._open_files: WeakValueDictionary[Identity, OpenFile] = WeakValueDictionary()
@@ -175,7 +182,7 @@ class FilesystemBackend:
     def forget(self) -> None:
         """Clear the caches: file contents, the kind of the file system, the size of the tree."""
         self._cached.forget()
-        self._contents = Contents(self._cache)
+        self._contents.clear()
         self._open_files.clear()
         if self._quota is not None:
             self._quota.forget()

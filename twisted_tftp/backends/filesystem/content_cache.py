@@ -63,7 +63,10 @@ class Content:
 
 
 class Contents:
-    """Contents of up to `capacity` octets in all, those in use among them."""
+    """Contents of up to `capacity` octets in all, those in use among them.
+
+    @ivar octets: the octets that the contents use now, with `OVERHEAD` for each.
+    """
 
     def __init__(
         self,
@@ -79,8 +82,17 @@ class Contents:
         self._capacity = capacity
         self._clock = clock
         self._monotonic = monotonic
-        self._octets = 0
+        self.octets = 0
         self._by_inode: OrderedDict[tuple[int, int], Content] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of contents."""
+        return len(self._by_inode)
+
+    def clear(self) -> None:
+        """Remove all contents; readers keep those that they have."""
+        self._by_inode.clear()
+        self.octets = 0
 
     def reader(self, status: os.stat_result) -> ContentReader | None:
         """Return a reader of the file with that status, if its content is known."""
@@ -105,14 +117,14 @@ class Contents:
         if self._clock() - max(status.st_mtime, status.st_ctime) < SETTLED:
             return False
         for _ in range(LOOKS):
-            if self._octets + cost <= self._capacity:
+            if self.octets + cost <= self._capacity:
                 return True
             inode = next(iter(self._by_inode))
             if self._by_inode[inode].readers:
                 self._by_inode.move_to_end(inode)
             else:
                 self._drop(inode)
-        return self._octets + cost <= self._capacity
+        return self.octets + cost <= self._capacity
 
     def add(self, status: os.stat_result, data: bytes) -> ContentReader:
         """Keep the content of a file that is wanted, and return a reader of it.
@@ -121,12 +133,12 @@ class Contents:
         """
         content = Content(identity(status), data, self._monotonic() + LIFE)
         self._by_inode[status.st_dev, status.st_ino] = content
-        self._octets += len(data) + OVERHEAD
+        self.octets += len(data) + OVERHEAD
         return ContentReader(content)
 
     def _drop(self, inode: tuple[int, int]) -> None:
         content = self._by_inode.pop(inode)
-        self._octets -= len(content.data) + OVERHEAD
+        self.octets -= len(content.data) + OVERHEAD
 
 
 @implementer(IFileReader)

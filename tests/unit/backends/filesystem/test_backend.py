@@ -31,7 +31,6 @@ from tests.support.filesystem import (
     refusal,
     upload,
 )
-from twisted_tftp.backends.filesystem import writer as writer_module
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.backends.filesystem.reader import (
@@ -41,6 +40,7 @@ from twisted_tftp.backends.filesystem.reader import (
     SharedChunks,
     nowait_flags,
 )
+from twisted_tftp.backends.filesystem.upload import Upload
 from twisted_tftp.backends.filesystem.writer import (
     HELD_SIZE,
     INLINE_WRITE_SIZE,
@@ -61,14 +61,6 @@ SECRET = b"SECRET"
 
 #: Octets in which each position can be told from its neighbours.
 OCTETS = bytes(number * 7 % 251 for number in range(5000))
-
-
-@pytest.fixture(autouse=True)
-def _cold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a thread look for each name; `test_kernel_lookup` has the names in the kernel's
-    memory.
-    """
-    monkeypatch.setattr(CachedOpener, "find", lambda self, path: None)
 
 
 @pytest.fixture
@@ -98,17 +90,33 @@ def _nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
         assert not secret.parent.exists() or not secret.exists() or secret.read_bytes() == SECRET
 
 
+def slow_opener(root: Path | str) -> CachedOpener:
+    """Return an opener that finds nothing, so that each name is looked up in a thread.
+
+    `test_kernel_lookup` tests the names that are found at once.
+    """
+    return CachedOpener(str(root), type_of=lambda device: "a slow one")
+
+
 def serving(root: Path, write: str = "overwrite", in_thread: Any = None) -> FilesystemBackend:
-    """Return a backend that runs at once what a thread would run."""
-    return FilesystemBackend(str(root), write, in_thread=in_thread or maybeDeferred)
+    """Return a backend; without `in_thread`, what a thread would run is run at once."""
+    return FilesystemBackend(
+        str(root), write, in_thread=in_thread or maybeDeferred, opener=slow_opener(root)
+    )
+
+
+def opened_now(opening: Any, in_thread: Any) -> Any:
+    """Return the reader or writer of `opening`; run the calls that wait in manual threads."""
+    if isinstance(in_thread, ManualThreads):
+        in_thread.run_all()
+    return value(opening)
 
 
 def open_reader(root: Path, path: str = "file", in_thread: Any = None) -> FilesystemReader:
     """Return a reader, opened at once, that reads through `in_thread`."""
-    reader = value(serving(root).open_reader(path, asking()))
+    opening = serving(root, in_thread=in_thread).open_reader(path, asking())
+    reader = opened_now(opening, in_thread)
     assert isinstance(reader, FilesystemReader)
-    if in_thread is not None:
-        reader._in_thread = in_thread
     return reader
 
 
@@ -116,11 +124,21 @@ def open_writer(
     root: Path, path: str = "new", in_thread: Any = None, write: str = "overwrite"
 ) -> FilesystemWriter:
     """Return a writer, opened at once, that writes through `in_thread`."""
-    writer = value(serving(root, write).open_writer(path, asking()))
+    opening = serving(root, write, in_thread).open_writer(path, asking())
+    writer = opened_now(opening, in_thread)
     assert isinstance(writer, FilesystemWriter)
-    if in_thread is not None:
-        writer._in_thread = in_thread
     return writer
+
+
+def descriptor_of(path: Path) -> int:
+    """Return the only descriptor of this process that has `path` open."""
+    [descriptor] = [
+        int(name)
+        for name in os.listdir("/proc/self/fd")
+        if os.path.islink(f"/proc/self/fd/{name}")
+        and os.readlink(f"/proc/self/fd/{name}") == str(path)
+    ]
+    return descriptor
 
 
 # -- opening for reading ------------------------------------------------------------------
@@ -443,7 +461,7 @@ def test_a_reader_closed_while_a_thread_reads_closes_afterwards(
     """The thread must never read from a number that another file has got meanwhile."""
     threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
-    descriptor = reader._descriptor
+    descriptor = descriptor_of(root / "file")
     monkeypatch.setattr(os, "preadv", cold)
     read = os.pread
     closed: list[int] = []
@@ -846,7 +864,13 @@ def test_without_write_behind_octets_are_written_where_they_come(
         asked.append(function)
         return maybeDeferred(function, *args)
 
-    backend = FilesystemBackend(str(root), "overwrite", in_thread=in_thread, write_behind=False)
+    backend = FilesystemBackend(
+        str(root),
+        "overwrite",
+        in_thread=in_thread,
+        write_behind=False,
+        opener=slow_opener(root),
+    )
     writer = value(backend.open_writer("file", asking()))
     (temporary,) = leftovers(root)
     asked.clear()
@@ -1216,12 +1240,9 @@ def test_a_commit_waits_for_the_thread_that_writes(root: Path) -> None:
 def test_octets_are_in_order_whenever_threads_run(steps: list[bytes | None], commit: bool) -> None:
     """Writes, and threads that run at any moment: the file is all the octets, or is not."""
     threads = ManualThreads()
-    with (
-        tempfile.TemporaryDirectory() as name,
-        mock.patch.object(writer_module, "WRITE_SIZE", 16),
-        mock.patch.object(writer_module, "HELD_SIZE", 40),
-    ):
-        writer = open_writer(Path(name), in_thread=threads)
+    with tempfile.TemporaryDirectory() as name:
+        file = Upload(name, "new", replace=True, size=0, quota=None)
+        writer = FilesystemWriter(file, threads, write_size=16, held_size=40)
         sent = b""
         waiting: list[Any] = [None]
         for step in steps:
@@ -1269,24 +1290,21 @@ def test_a_missing_root_serves_nothing(tmp_path: Path) -> None:
 def test_no_descriptor_is_closed_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A close that fails has closed all the same: the number may be another file's by then."""
     real, closed = os.close, []
+    upload = open_writer(root, "file")
+    upload.write(b"new")
+    [temporary] = leftovers(root)
+    uploading = descriptor_of(root / temporary)
 
     def close(descriptor: int) -> None:
         real(descriptor)
         closed.append(descriptor)
-        if descriptor == writer._upload_descriptor:
+        if descriptor == uploading:
             raise OSError(errno.EIO, "a write has failed after all")
 
-    class Writer:
-        _upload_descriptor = -1
-
-    writer = Writer()
-    upload = value(maybeDeferred(serving(root, "overwrite").open_writer, "file", asking()))
-    upload.write(b"new")
-    writer._upload_descriptor = upload._upload._descriptor
     with monkeypatch.context() as patch:
         patch.setattr(os, "close", close)
         with pytest.raises(OSError, match="after all"):
             value(upload.commit())
         value(upload.abort())
-    assert closed.count(writer._upload_descriptor) == 1
+    assert closed.count(uploading) == 1
     assert (root / "file").read_bytes() == OCTETS

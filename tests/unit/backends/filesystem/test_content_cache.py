@@ -14,14 +14,19 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from twisted.internet.defer import execute
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from tests.support.deferreds import value
-from tests.support.filesystem import needs_openat2
+from tests.support.filesystem import needs_openat2, opener_of
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.content_cache import LIFE, OVERHEAD, SETTLED, SMALL, Contents
-from twisted_tftp.backends.filesystem.kernel_lookup import Found
-from twisted_tftp.backends.filesystem.reader import CHUNK_SIZE, FilesystemReader, SharedChunks
+from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener, Found
+from twisted_tftp.backends.filesystem.reader import (
+    CHUNK_SIZE,
+    FilesystemReader,
+    OpenFile,
+    SharedChunks,
+)
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
 
@@ -47,16 +52,17 @@ class Later:
 class Served:
     """A backend of a folder, with threads that run at once, and what it opened."""
 
-    def __init__(self, root: Path, capacity: int = 1_000_000) -> None:
+    def __init__(
+        self, root: Path, capacity: int = 1_000_000, opener: CachedOpener | None = None
+    ) -> None:
         self.root = root
         self.clock = Later()
-        self.backend = FilesystemBackend(str(root), in_thread=self._at_once)
-        self.contents = self.backend._contents = Contents(capacity, self.clock)
-        self.backend._cached.learn()
-
-    @staticmethod
-    def _at_once(function: Callable[..., Any], *args: Any) -> Any:
-        return execute(function, *args)
+        self.now = 0.0  # of the monotonic clock
+        self.contents = Contents(capacity, self.clock, lambda: self.now)
+        self.opener = opener or opener_of(root)
+        self.backend = FilesystemBackend(
+            str(root), in_thread=maybeDeferred, opener=self.opener, contents=self.contents
+        )
 
     def open(self, name: str = "file") -> Any:
         """Return a reader; what the kernel has not in memory is had from a thread."""
@@ -130,14 +136,10 @@ def test_file_that_is_gone_is_not_served(served: Served, how: str) -> None:
 
 def test_content_is_read_again_after_a_while(served: Served) -> None:
     """What no time of the file tells, a store through a mapping, is seen all the same."""
-    now = [0.0]
-    served.contents._monotonic = lambda: now[0]
-    served.read()
-    status = (served.root / "file").stat()
-    content = served.contents._by_inode[status.st_dev, status.st_ino]
-    content.data = b"notseen"  # as if the file had changed and nothing had noted it
+    # As if the file had changed since then, and its times had not.
+    served.contents.add((served.root / "file").stat(), b"notseen").close()
     assert served.read() == (b"notseen", True)
-    now[0] = LIFE
+    served.now = LIFE
     assert served.read() == (b"content", True)
 
 
@@ -163,7 +165,7 @@ def test_file_that_changes_while_it_is_read_is_not_kept(
 
     monkeypatch.setattr(os, "preadv", change_and_read)
     assert served.read() == (b"another", False)
-    assert not served.contents._by_inode
+    assert len(served.contents) == 0
 
 
 def test_transfer_goes_on_with_what_it_began_with(served: Served) -> None:
@@ -176,22 +178,41 @@ def test_transfer_goes_on_with_what_it_began_with(served: Served) -> None:
     assert served.read() == (b"another", True)
 
 
-def test_descriptor_of_another_state_is_not_shared(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class OutdatedOpener(CachedOpener):
+    """Find a file, change it after that, and report the status from before the change."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path.parent))
+        self._path = path
+        self._before: os.stat_result | None = None
+        self.learn()
+
+    def find(self, path: str) -> Found | None:
+        found = super().find(path)
+        assert found is not None
+        if self._before is None:
+            self._before = found.status
+            self._path.write_bytes(bytes(SMALL + 2))
+        found.status = self._before
+        return found
+
+
+def descriptors() -> set[str]:
+    """Return the numbers of the descriptors that this process has open."""
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_descriptor_of_another_state_is_not_shared(tmp_path: Path) -> None:
     """A file that changes between the look and the open is opened anew by the next reader."""
-    path = served.root / "large"
+    path = tmp_path / "large"
     path.write_bytes(bytes(SMALL + 1))
-    real = Found.open
-
-    def change_and_open(found: Found) -> int | None:
-        path.write_bytes(bytes(SMALL + 2))
-        return real(found)
-
-    monkeypatch.setattr(Found, "open", change_and_open)
-    reader = served.open("large")
-    assert not served.backend._open_files
-    reader.close()
+    path.read_bytes()
+    served = Served(tmp_path, opener=OutdatedOpener(path))
+    before = descriptors()
+    readers = [served.open("large") for _ in range(2)]
+    assert len(descriptors() - before) == 2
+    for reader in readers:
+        reader.close()
 
 
 def test_two_names_of_one_file_share_a_content(served: Served) -> None:
@@ -199,7 +220,7 @@ def test_two_names_of_one_file_share_a_content(served: Served) -> None:
     os.link(served.root / "file", served.root / "again")
     served.read()
     served.read("again")
-    assert len(served.contents._by_inode) == 1
+    assert len(served.contents) == 1
 
 
 def test_large_file_is_not_kept(served: Served) -> None:
@@ -214,9 +235,9 @@ def test_readers_of_one_large_file_share_a_descriptor(served: Served) -> None:
     """A rack that boots from one kernel opens it once; it closes after the last reader."""
     path = served.root / "large"
     path.write_bytes(bytes(SMALL + 1))
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     readers = [served.open("large") for _ in range(3)]
-    assert len(set(os.listdir("/proc/self/fd")) - before) == 1
+    assert len(descriptors() - before) == 1
     for reader in readers[:2]:
         reader.close()
     assert bytes(value(readers[2].read(SMALL, 1))) == b"\0"
@@ -225,7 +246,7 @@ def test_readers_of_one_large_file_share_a_descriptor(served: Served) -> None:
     assert (readers[2].size, changed.size) == (SMALL + 1, SMALL + 2)
     changed.close()
     readers[2].close()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     assert served.read("large")[0] == path.read_bytes()
 
 
@@ -255,8 +276,7 @@ def test_file_that_is_not_in_memory_is_read_in_a_thread(
 
 def test_without_capacity_nothing_is_kept(served: Served) -> None:
     """`--cache 0` turns it off."""
-    served.backend._contents = Contents(0, served.clock)
-    assert served.read() == (b"content", False)
+    assert Served(served.root, capacity=0).read() == (b"content", False)
 
 
 def test_least_recently_used_content_makes_room(tmp_path: Path) -> None:
@@ -266,8 +286,8 @@ def test_least_recently_used_content_makes_room(tmp_path: Path) -> None:
     served = Served(tmp_path, capacity=2 * (1000 + OVERHEAD))
     for name in "abac":
         served.read(name)
-    kept = {inode for _, inode in served.contents._by_inode}
-    assert kept == {(tmp_path / name).stat().st_ino for name in "ac"}
+    kept = {name for name in "abc" if served.contents.reader((tmp_path / name).stat())}
+    assert kept == set("ac")
 
 
 def test_contents_in_use_count_and_stay(tmp_path: Path) -> None:
@@ -315,8 +335,7 @@ def test_what_is_served_is_what_is_in_the_file(
         elif step == "change":
             path.write_bytes(f"{number:08}".encode())
         contents = served.contents
-        held = sum(len(each.data) + OVERHEAD for each in contents._by_inode.values())
-        assert contents._octets == held <= 3 * (8 + OVERHEAD)
+        assert contents.octets == len(contents) * (8 + OVERHEAD) <= 3 * (8 + OVERHEAD)
     for reader, _ in readers:
         reader.close()
 
@@ -329,26 +348,31 @@ def test_files_on_tmpfs_are_read_at_once() -> None:
         (root / "file").write_bytes(b"content")
         (root / "large").write_bytes(bytes(SMALL + 1))
         served = Served(root)
-        assert served.backend._cached.in_memory
+        assert served.opener.in_memory
         assert served.read() == (b"content", True)
         reader = served.open("large")
         assert bytes(reader.read(1, SMALL)) == bytes(SMALL)
         reader.close()
 
 
-def test_readers_that_need_threads_share_their_memory(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_readers_that_need_threads_share_their_memory(tmp_path: Path) -> None:
     """Ten thousand transfers from a network's file system do not read ahead 2.5 GB."""
-    (served.root / "large").write_bytes(bytes(CHUNK_SIZE))
-    monkeypatch.delattr(os, "RWF_NOWAIT")
-    served = Served(served.root)
-    chunks = served.backend._chunks = SharedChunks(CHUNK_SIZE, CHUNK_SIZE)
-    readers = [served.open("large") for _ in range(3)]
-    held = []
+    path = tmp_path / "large"
+    path.write_bytes(bytes(CHUNK_SIZE))
+    chunks = SharedChunks(CHUNK_SIZE, CHUNK_SIZE)
+    held: list[int] = []
+
+    def in_thread(read: Callable[..., bytes], *args: Any) -> Deferred[bytes]:
+        octets = read(*args)
+        held.append(len(octets))
+        return succeed(octets)
+
+    readers = [
+        FilesystemReader(OpenFile(os.open(path, os.O_RDONLY)), in_thread, chunks, None)
+        for _ in range(3)
+    ]
     for reader in readers:
         value(reader.read(0, 100))
-        held.append(len(reader._chunk))
     assert held == [CHUNK_SIZE, CHUNK_SIZE // 2, CHUNK_SIZE // 3]
     for reader in readers:
         reader.close()

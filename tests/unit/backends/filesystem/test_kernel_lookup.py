@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,7 +100,6 @@ def test_without_the_system_call_everything_is_left_to_the_walk(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An older kernel is asked once."""
-    opener = opener_of(root)
     calls: list[Any] = []
 
     def missing(*args: Any) -> int:
@@ -106,7 +107,8 @@ def test_without_the_system_call_everything_is_left_to_the_walk(
         ctypes.set_errno(errno.ENOSYS)
         return -1
 
-    opener._syscall = missing  # type: ignore[assignment]
+    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace(syscall=missing))
+    opener = opener_of(root)
     assert opened(opener, "sub/file") is None
     assert opened(opener, "sub/file") is None
     assert len(calls) == 1
@@ -149,25 +151,34 @@ def test_nothing_is_opened_before_the_file_system_is_known(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fuse.sshfs", "nfs4", "cifs", ""])
-def test_a_file_system_that_may_wait_is_left_to_threads(
-    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_a_file_system_that_may_wait_is_left_to_threads(root: Path, kind: str) -> None:
     """Networks and FUSE wait in open() itself, whatever is in memory."""
-    monkeypatch.setattr(
-        "twisted_tftp.backends.filesystem.kernel_lookup._type_of", lambda device: kind
-    )
     os.stat(root / "sub" / "file")
-    assert opened(opener_of(root), "sub/file") is None
+    opener = CachedOpener(str(root), type_of=lambda device: kind)
+    opener.learn()
+    assert opened(opener, "sub/file") is None
 
 
 @needs_openat2
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
 def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
     """What was learnt holds for one device only."""
     opener = opener_of(root)
-    assert opener._device is not None
-    opener._device += 1
-    assert opened(opener, "sub/file") is None
-    assert opener._device is None
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (Path(other) / "sub").mkdir()
+        (Path(other) / "sub" / "file").write_bytes(b"other")
+        root.rename(root.parent / "old")
+        root.symlink_to(other)
+        assert os.stat(root).st_dev != os.stat(root.parent).st_dev
+        assert opened(opener, "sub/file") is None
+    root.unlink()
+    (root.parent / "old").rename(root)
+    os.stat(root / "sub" / "file")
+    assert opened(opener, "sub/file") is None, "it has not looked at the root again"
+    opener.learn()
+    descriptor = opened(opener, "sub/file")
+    assert descriptor is not None
+    os.close(descriptor)
 
 
 @needs_openat2

@@ -403,37 +403,6 @@ def test_a_device_is_refused(root: Path) -> None:
     assert isinstance(refusal(root, "zero"), AccessViolation)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "device"])
-def test_what_takes_a_files_place_before_it_is_opened_is_refused(
-    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    """What was opened counts, not what was there a moment before."""
-    monkeypatch.chdir(root)
-    with find(str(root), "file") as place:
-        status = place.stat()
-        os.unlink("file")
-        if kind == "fifo":
-            os.mkfifo("file")
-        elif kind == "socket":
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.bind("file")
-        elif kind == "device":
-            try:
-                os.mknod("file", stat.S_IFCHR | 0o666, os.makedev(1, 5))
-            except PermissionError:
-                pytest.skip("only root can make a device")
-        else:
-            os.mkdir("file")
-        monkeypatch.setattr(place, "stat", lambda: status)
-        error = unblocked(place.open_regular)
-    if isinstance(error, OSError):
-        error = from_os_error(error)
-    assert isinstance(error, AccessViolation)
-
-
-# -- swaps --------------------------------------------------------------------------------
-
-
 def after(
     monkeypatch: pytest.MonkeyPatch, function: str, name: bytes, change: Callable[[], None]
 ) -> None:
@@ -449,6 +418,39 @@ def after(
                 pending.pop()()
 
     monkeypatch.setattr(os, function, wrapper)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "device"])
+def test_what_takes_a_files_place_before_it_is_opened_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What was opened counts, not what was there a moment before."""
+    monkeypatch.chdir(root)
+
+    def replace() -> None:
+        os.unlink("file")
+        if kind == "fifo":
+            os.mkfifo("file")
+        elif kind == "socket":
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.bind("file")
+        elif kind == "device":
+            try:
+                os.mknod("file", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+            except PermissionError:
+                pytest.skip("only root can make a device")
+        else:
+            os.mkdir("file")
+
+    with find(str(root), "file") as place:
+        after(monkeypatch, "stat", b"file", replace)
+        error = unblocked(place.open_regular)
+    if isinstance(error, OSError):
+        error = from_os_error(error)
+    assert isinstance(error, AccessViolation)
+
+
+# -- swaps --------------------------------------------------------------------------------
 
 
 def test_a_directory_swapped_for_a_link_after_the_look_is_not_followed(

@@ -13,19 +13,19 @@ from twisted.internet.defer import maybeDeferred
 from tests.support.deferreds import value
 from tests.support.filesystem import asking, leftovers, refusal, upload
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem import quota as quota_module
 from twisted_tftp.backends.filesystem.quota import Quota
+from twisted_tftp.backends.filesystem.writer import WRITE_SIZE
 from twisted_tftp.errors import DiskFull
 
 
-@pytest.fixture(autouse=True)
-def _measured_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a tree be measured as often as an upload does not fit."""
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 0.0)
-
-
 def serving(root: Path, quota: int, write: str = "overwrite") -> FilesystemBackend:
-    return FilesystemBackend(str(root), write, quota=quota, in_thread=maybeDeferred)
+    """Return a backend whose clock stands still.
+
+    A measurement takes no time then, so there is no pause before the next one.
+    """
+    return FilesystemBackend(
+        str(root), write, quota=quota, in_thread=maybeDeferred, clock=lambda: 0.0
+    )
 
 
 def test_files_that_are_there_count(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_uploads_under_way_share_the_quota(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["three"]
 
 
-def test_room_that_somebody_made_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_that_somebody_made_is_seen(tmp_path: Path) -> None:
     """What does not fit has the tree measured again, unless that takes more than its share."""
     now = [0.0]
     octets = [800]
@@ -87,9 +87,7 @@ def test_room_that_somebody_made_is_seen(tmp_path: Path, monkeypatch: pytest.Mon
         now[0] += 2.0
         return octets[0]
 
-    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
-    quota = Quota(str(tmp_path), 1000, lambda: now[0])
+    quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
     with pytest.raises(DiskFull):
         quota.check(500)
     octets[0] = 0
@@ -126,7 +124,7 @@ def test_replacing_one_name_of_a_file_frees_nothing(tmp_path: Path) -> None:
 
 
 def test_file_that_is_replaced_again_and_again_fits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """Where what was replaced would make the room, a slow measurement is made all the same."""
     now = [0.0]
@@ -135,9 +133,7 @@ def test_file_that_is_replaced_again_and_again_fits(
         now[0] += 5.0
         return 40
 
-    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
-    quota = Quota(str(tmp_path), 100, lambda: now[0])
+    quota = Quota(str(tmp_path), 100, lambda: now[0], measure)
     for _ in range(6):
         quota.check(40)
         quota.hold(40)
@@ -149,18 +145,15 @@ def test_file_that_is_replaced_again_and_again_fits(
 
 def test_upload_that_was_given_its_room_is_not_refused_it(tmp_path: Path) -> None:
     """Somebody else has filled the tree before the commit, which asks for no more."""
-    backend = serving(tmp_path, 1000)
+    backend = serving(tmp_path, WRITE_SIZE + 1)
     writer = value(backend.open_writer("new", asking()))
-    value(writer.write(bytes(300_000)[:900]))
-    value(writer.write(b""))
-    writer._flush()
-    (tmp_path / "other").write_bytes(bytes(5000))
-    assert backend._quota is not None
-    backend._quota.forget()
+    value(writer.write(bytes(WRITE_SIZE)))  # so many octets are written at once
+    (tmp_path / "other").write_bytes(bytes(5 * WRITE_SIZE))
+    backend.forget()
     with pytest.raises(DiskFull):
-        backend._quota.check(1)
+        value(backend.open_writer("another", asking(1)))
     value(writer.commit())
-    assert (tmp_path / "new").stat().st_size == 900
+    assert (tmp_path / "new").stat().st_size == WRITE_SIZE
 
 
 def test_uploads_of_many_threads_pass_no_quota(tmp_path: Path) -> None:
@@ -204,12 +197,10 @@ def test_what_others_wrote_is_seen_after_a_minute(tmp_path: Path) -> None:
 
 
 def test_upload_that_ends_while_the_tree_is_measured_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """It may not have been seen, so it is added."""
     now = [0.0]
-    quota = Quota(str(tmp_path), 1000, lambda: now[0])
-    quota.hold(700)
     committed: list[bool] = []
 
     def measure(root: str) -> int:
@@ -219,28 +210,28 @@ def test_upload_that_ends_while_the_tree_is_measured_counts(
             now[0] += 1.0
         return 0
 
-    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
+    quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
+    quota.hold(700)
     with pytest.raises(DiskFull):
         quota.check(400)
 
 
 def test_upload_waits_for_the_first_measurement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """Two that come at once are both held against what is there."""
     measuring, go_on = threading.Event(), threading.Event()
+    now = [0.0]
     measured = []
 
     def measure(root: str) -> int:
         measured.append(root)
         measuring.set()
         go_on.wait(30)
+        now[0] += 1.0  # so that the next measurement is not due before `now` is 11
         return 1000
 
-    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 1e9)
-    quota = Quota(str(tmp_path), 1000)
+    quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
     refused: list[DiskFull] = []
 
     def check() -> None:
