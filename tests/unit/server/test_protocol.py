@@ -16,12 +16,13 @@ from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
 from twisted_tftp.errors import AccessViolation, TFTPError
 from twisted_tftp.net.request_port import MAX_REQUEST, RequestPort
 from twisted_tftp.policy import Policy, Retransmit
-from twisted_tftp.protocol import options as options_module
 from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.options import negotiate
 from twisted_tftp.protocol.wire import Opcode
-from twisted_tftp.server import admission as admission_module
+from twisted_tftp.server.admission import parse_request
 from twisted_tftp.server.flood_defence import FloodDefence
 from twisted_tftp.server.protocol import Session, TFTPServer
+from twisted_tftp.server.transfers import MAX_DALLYING
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
 PEER = ("192.0.2.1", 4000)
@@ -805,32 +806,30 @@ def test_plain_twisted_port_serves_too() -> None:
     assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
 
 
-def test_writes_that_dally_give_their_sockets_to_new_requests(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+class ThreeSockets(MemoryNetwork):
+    """A network whose server may have three sockets open."""
+
+    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
+        if sum(not link.closed for link in self.links) >= 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().open(peer, local, reading)
+
+
+def test_writes_that_dally_give_their_sockets_to_new_requests() -> None:
     """Complete uploads hold sockets for a while; when there are none left, the oldest go."""
-    net = network(MemoryBackend({"small": b"x"}, "overwrite"))
+    net = ThreeSockets(MemoryBackend({"small": b"x"}, "overwrite"))
     for number in range(3):
         net.store(f"f{number}", b"x")
-    real = net.open
-
-    def scarce(peer: Any, local: Any, reading: bool) -> MemoryLink:
-        if sum(not link.closed for link in net.links) >= 3:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return real(peer, local, reading)
-
-    monkeypatch.setattr(net, "open", scarce)
     assert net.fetch("small") == b"x"
     assert net.server.counters.shed == 0
 
 
-def test_writes_that_dally_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_that_dally_are_bounded() -> None:
     """A flood of tiny uploads does not hold a socket each for many seconds."""
-    monkeypatch.setattr("twisted_tftp.server.transfers.MAX_DALLYING", 2)
     net = network(MemoryBackend({}, "overwrite"))
-    for number in range(5):
+    for number in range(MAX_DALLYING + 3):
         net.store(f"f{number}", b"x")
-    assert [link.closed for link in net.links] == [True, True, True, False, False]
+    assert [link.closed for link in net.links] == [True] * 3 + [False] * MAX_DALLYING
 
 
 def test_session_that_can_not_be_built_leaves_no_socket() -> None:
@@ -849,17 +848,13 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
 
 def test_long_requests_are_not_remembered() -> None:
     """What the network sends must not fill the memory: requests of firmware are short."""
-    for cache in (admission_module._remembered, options_module._negotiate_cached):
-        cache.cache_clear()
-    net = network(MemoryBackend({"small": b"x"}))
+    short = rrq(blksize="1000")
+    assert parse_request(short) is parse_request(short)
+    assert negotiate({"blksize": "1000"}, Policy()) is negotiate({"blksize": "1000"}, Policy())
     packed = b"".join(b"%d\0%d\0" % (number, number) for number in range(100, 1000))
-    for number in range(50):
-        net.server.received(rrq() + packed + b"n\0%d\0" % number, ("192.0.2.1", number + 1), LOCAL)
-    assert admission_module._remembered.cache_info().currsize == 0
-    assert options_module._negotiate_cached.cache_info().currsize == 0
-    net.server.received(rrq(), ("192.0.2.1", 100), LOCAL)
-    net.server.received(rrq(), ("192.0.2.1", 101), LOCAL)
-    assert admission_module._remembered.cache_info().hits == 1
+    request = parse_request(rrq() + packed)
+    assert request is not parse_request(rrq() + packed)
+    assert negotiate(request.options, Policy()) is not negotiate(request.options, Policy())
 
 
 def test_requests_are_cut_at_the_same_length_in_each_mode() -> None:
@@ -878,9 +873,13 @@ def test_idle_ports_are_given_up_when_descriptors_are_short() -> None:
         def open_reader(self, path: str, context: TransferContext) -> Any:
             raise OSError(errno.EMFILE, "Too many open files")
 
-    net = network(NoneLeft())
     asked: list[None] = []
-    net.server._wiring.on_scarcity = lambda: asked.append(None)
+
+    class Network(MemoryNetwork):
+        def close_idle(self) -> None:
+            asked.append(None)
+
+    net = Network(NoneLeft())
     net.server.received(rrq(), PEER, LOCAL)
     assert asked == [None]
     assert net.links[0].sent == []
@@ -922,7 +921,7 @@ def test_requests_above_max_per_client_get_silence_until_one_is_over() -> None:
     assert net.server.transfers.of("192.0.2.1") == 2
     for link in net.links[1:]:
         link.deliver(wire.ack(1))
-    assert net.server.transfers._of == {}
+    assert net.server.transfers.hosts == 0
 
 
 def test_writes_are_taken_from_some_networks_only() -> None:

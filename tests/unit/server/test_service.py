@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
@@ -24,8 +23,7 @@ from twisted_tftp.interfaces import IBackendLifecycle
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
-from twisted_tftp.server import service as service_module
-from twisted_tftp.server.service import StartError, TFTPService
+from twisted_tftp.server.service import GRACE, StartError, TFTPService
 from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]
@@ -35,9 +33,24 @@ def rrq(filename: bytes = b"f") -> bytes:
     return wire.encode_request(wire.Request(Opcode.RRQ, filename, "octet", {}))
 
 
+def logged_at_start(reactor: Any) -> list[Any]:
+    """Return the log events of a service that binds its port."""
+    events: list[Any] = []
+    service = TFTPService(MemoryBackend({}), port=0, host=["127.0.0.1"], reactor=reactor)
+    globalLogPublisher.addObserver(events.append)
+    try:
+        service.privilegedStartService()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: stopped)
+    return events
+
+
 @pytest.mark.parametrize("refused", [False, True])
 def test_descriptors_are_asked_for_where_that_is_allowed(
-    refused: bool, monkeypatch: pytest.MonkeyPatch
+    reactor: Any, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a sandbox that forbids to ask the service makes do with what there is, and says so."""
     asked: list[int] = []
@@ -49,28 +62,18 @@ def test_descriptors_are_asked_for_where_that_is_allowed(
 
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, 1_000_000))
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
-    events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
-        TFTPService(MemoryBackend({}))._raise_descriptor_limit()
-    finally:
-        globalLogPublisher.removeObserver(events.append)
+    events = logged_at_start(reactor)
     assert asked == ([] if refused else [30_200])
     assert [event["limit"] for event in events] == ([1024] if refused else [])
 
 
 @pytest.mark.parametrize(("limit", "level"), [(1024, LogLevel.warn), (4096, LogLevel.info)])
 def test_few_descriptors_are_a_warning_below_a_thousand_transfers(
-    limit: int, level: Any, monkeypatch: pytest.MonkeyPatch
+    reactor: Any, limit: int, level: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line says how many transfers are possible, and what to do."""
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
-    events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
-        TFTPService(MemoryBackend({}))._raise_descriptor_limit()
-    finally:
-        globalLogPublisher.removeObserver(events.append)
+    events = logged_at_start(reactor)
     (event,) = events
     assert event["log_level"] is level
     assert event["possible"] == (limit - 200) // 3
@@ -214,14 +217,14 @@ def test_every_address_is_bound_by_default(reactor: Any) -> None:
 
 def test_host_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing address family is no reason not to start, unless it was asked for."""
-    real = service_module.listen
 
-    def listen(reactor: Any, port: int, protocol: Any, host: str, hub: Any) -> Any:
-        if ":" in host:
-            raise CannotListenError(host, port, OSError(errno.EAFNOSUPPORT, "none"))
-        return real(reactor, port, protocol, host, hub)
+    class SocketWithoutIPv6(socket.socket):
+        def __init__(self, family: int = -1, *args: Any, **kwargs: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "none")
+            super().__init__(family, *args, **kwargs)
 
-    monkeypatch.setattr(service_module, "listen", listen)
+    monkeypatch.setattr(socket, "socket", SocketWithoutIPv6)
     running = Running(reactor, host=())
     assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0"]
     running.end()
@@ -249,10 +252,11 @@ def test_taken_port_is_said_in_one_line(reactor: Any) -> None:
 def test_missing_privilege_is_explained(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line says what helps."""
 
-    def listen(reactor: Any, port: int, protocol: Any, host: str, hub: Any) -> Any:
-        raise CannotListenError(host, port, PermissionError(13, "Permission denied"))
+    class SocketWithoutPrivilege(socket.socket):
+        def bind(self, address: Any) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(service_module, "listen", listen)
+    monkeypatch.setattr(socket, "socket", SocketWithoutPrivilege)
     with pytest.raises(StartError, match="need root or CAP_NET_BIND_SERVICE, or use --port"):
         TFTPService(MemoryBackend(), port=69, reactor=reactor).startService()
 
@@ -292,13 +296,12 @@ class Lively(MemoryBackend):
 
 @pytest.mark.parametrize("is_hurried", [False, True])
 def test_backend_that_does_not_stop_is_not_waited_for_without_end(
-    reactor: Any, is_hurried: bool, monkeypatch: pytest.MonkeyPatch
+    reactor: Any, is_hurried: bool
 ) -> None:
     """For some seconds, and not at all if a second SIGTERM comes."""
-    if not is_hurried:
-        monkeypatch.setattr(service_module, "GRACE", 0.05)
     backend = Lively()
-    service = TFTPService(backend, port=0, host=["127.0.0.1"], reactor=reactor)
+    grace = GRACE if is_hurried else 0.05
+    service = TFTPService(backend, port=0, host=["127.0.0.1"], reactor=reactor, grace=grace)
     service.startService()
     stopped: list[Any] = []
     service.stopService().addBoth(stopped.append)
@@ -341,7 +344,7 @@ def test_settings_become_a_service(tmp_path: Path) -> None:
             }
         )
     )
-    assert service._backend._contents._capacity == 5
+    assert service.backend.contents.capacity == 5
     assert isinstance(service, TFTPService)
     assert service.name == "tftp"
 
@@ -367,13 +370,11 @@ class SlowCommit(MemoryBackend):
 
 
 @pytest.mark.parametrize("single_port", [True, False])
-def test_commit_that_outlasts_the_stop_does_no_harm(
-    reactor: Any, monkeypatch: pytest.MonkeyPatch, single_port: bool
-) -> None:
+def test_commit_that_outlasts_the_stop_does_no_harm(reactor: Any, single_port: bool) -> None:
     """The stop does not wait for ever; the file still comes to its place, and is logged."""
-    monkeypatch.setattr(service_module, "GRACE", 0.05)
     backend = SlowCommit()
-    running = Running(reactor, backend=backend, policy=Policy(single_port=single_port), drain=0.05)
+    policy = Policy(single_port=single_port)
+    running = Running(reactor, backend=backend, policy=policy, drain=0.05, grace=0.05)
     request = wire.encode_request(wire.Request(Opcode.WRQ, b"new", "octet", {}))
     _, source = running.ask(request)
     running.client.sendto(wire.DATA_HEADERS[1] + b"content", source)

@@ -27,8 +27,8 @@ class Log:
     def __init__(self, verbose: bool = False) -> None:
         self.events: list[Any] = []
         self.clock = Clock()
-        self.log = TransferLog(verbose, self.clock)
-        self.log._log = Logger(namespace="test", observer=self.events.append)  # type: ignore[misc]
+        logger = Logger(namespace="test", observer=self.events.append)  # type: ignore[arg-type]
+        self.log = TransferLog(verbose, self.clock, logger)
 
     @property
     def lines(self) -> list[str | None]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from twisted_tftp.context import Direction, Endpoint, TransferContext
-from twisted_tftp.server import transfers as transfers_module
 from twisted_tftp.server.process_memory import give_back
 from twisted_tftp.server.transfers import Transfers
 
@@ -79,11 +76,10 @@ def test_newest_session_of_a_key_is_found() -> None:
     assert len(transfers) == 1
 
 
-def test_memory_is_given_back_after_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_given_back_after_a_crowd() -> None:
     """Once most of the sessions have gone, and not again before the next crowd."""
     given_back: list[int] = []
-    monkeypatch.setattr(transfers_module, "give_back", lambda: given_back.append(len(transfers)))
-    transfers = Transfers()
+    transfers = Transfers(give_back=lambda: given_back.append(len(transfers)))
     for count in (999, 2000, 1000, 50):
         for session in [Stub(transfers, str(number)) for number in range(count)]:
             session.finish()

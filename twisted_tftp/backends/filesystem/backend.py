@@ -48,7 +48,10 @@ CACHE = 16 * 1024 * 1024
 
 @implementer(IFileBackend, IBackendLifecycle)
 class FilesystemBackend:
-    """The regular files beneath the directory `root`."""
+    """The regular files beneath the directory `root`.
+
+    @ivar contents: the contents of small files that are in memory.
+    """
 
     _log = Logger()
 
@@ -84,7 +87,7 @@ class FilesystemBackend:
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota, clock)
         self._cached = opener or CachedOpener(root)
-        self._contents = Contents(cache) if contents is None else contents
+        self.contents = Contents(cache) if contents is None else contents
         self._chunks = SharedChunks()
         self._nowait_flags = nowait_flags()
         self._open_files: WeakValueDictionary[Identity, OpenFile] = WeakValueDictionary()
@@ -98,7 +101,7 @@ class FilesystemBackend:
         found = self._cached.find(path)
         if found is not None:
             try:
-                reader = self._contents.reader(found.status) or self._open_found(found)
+                reader = self.contents.reader(found.status) or self._open_found(found)
             finally:
                 found.close()
             if reader is not None:
@@ -127,12 +130,12 @@ class FilesystemBackend:
         if descriptor is None:
             return None
         file = OpenFile(descriptor)
-        if self._contents.wants(found.status):
+        if self.contents.wants(found.status):
             data = read_cached(descriptor, found.status.st_size, flags)
             # The file was the same before and after the read, so this is its content.
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
-                return self._contents.add(found.status, data)
+                return self.contents.add(found.status, data)
         if identity(file.status) == state:
             self._open_files[state] = file
         return self._reader(file, flags)
@@ -182,7 +185,7 @@ class FilesystemBackend:
     def forget(self) -> None:
         """Clear the caches: file contents, the kind of the file system, the size of the tree."""
         self._cached.forget()
-        self._contents.clear()
+        self.contents.clear()
         self._open_files.clear()
         if self._quota is not None:
             self._quota.forget()

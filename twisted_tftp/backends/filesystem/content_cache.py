@@ -65,6 +65,7 @@ class Content:
 class Contents:
     """Contents of up to `capacity` octets in all, those in use among them.
 
+    @ivar capacity: the most octets that the contents use.
     @ivar octets: the octets that the contents use now, with `OVERHEAD` for each.
     """
 
@@ -79,7 +80,7 @@ class Contents:
         @param clock: seconds of the clock that file times are taken from.
         @param monotonic: seconds of a clock that only grows.
         """
-        self._capacity = capacity
+        self.capacity = capacity
         self._clock = clock
         self._monotonic = monotonic
         self.octets = 0
@@ -110,21 +111,21 @@ class Contents:
     def wants(self, status: os.stat_result) -> bool:
         """Whether the content of a file with that status would be kept; makes room for it."""
         cost = status.st_size + OVERHEAD
-        if status.st_size > SMALL or cost > self._capacity:
+        if status.st_size > SMALL or cost > self.capacity:
             return False
         if (status.st_dev, status.st_ino) in self._by_inode:
             return False  # an older state of it is being read
         if self._clock() - max(status.st_mtime, status.st_ctime) < SETTLED:
             return False
         for _ in range(LOOKS):
-            if self.octets + cost <= self._capacity:
+            if self.octets + cost <= self.capacity:
                 return True
             inode = next(iter(self._by_inode))
             if self._by_inode[inode].readers:
                 self._by_inode.move_to_end(inode)
             else:
                 self._drop(inode)
-        return self.octets + cost <= self._capacity
+        return self.octets + cost <= self.capacity
 
     def add(self, status: os.stat_result, data: bytes) -> ContentReader:
         """Keep the content of a file that is wanted, and return a reader of it.
