@@ -14,7 +14,6 @@ from twisted.internet.defer import ensureDeferred, maybeDeferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 
-from benchmarks import dead_clients, dead_sockets
 from benchmarks.dead_clients import DEAD, Case, DeadClients, requests
 from benchmarks.dead_sockets import DeadSocket, TakenPorts
 from benchmarks.slow import DELAY, SLOW, SlowBackend, slow_threads
@@ -55,7 +54,11 @@ class Scene:
         self.server = OneAnswer(wire.DATA_HEADERS[1] + b"1")
         self._listening = reactor.listenUDP(0, self.server, interface="127.0.0.1")
         port = self._listening.getHost().port
-        self.dead = DeadClients(reactor, port, self.root, folder / "clients")
+        self.dead = DeadClients(
+            *(reactor, port, self.root, folder / "clients"),
+            repeat=0.05,
+            slow_threads=lambda reactor: maybeDeferred,
+        )
 
     def one(self, **changes: Any) -> None:
         """Let one die, and another one on its port."""
@@ -69,10 +72,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+def scene(reactor: Any, tmp_path: Path) -> Iterator[Scene]:
     """Return a scene in which repeats come soon."""
-    monkeypatch.setattr(dead_clients, "REPEAT", 0.05)
-    monkeypatch.setattr(dead_clients, "slow_threads", lambda reactor: maybeDeferred)
     scene = Scene(reactor, tmp_path)
     yield scene
     scene.close()
@@ -121,10 +122,9 @@ def test_dead_socket_hears_and_is_silent(reactor: Any) -> None:
             server.recvfrom(100)
 
 
-def test_dead_client_does_not_wait_for_ever(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_client_does_not_wait_for_ever(reactor: Any) -> None:
     """A server may be too busy to answer."""
-    monkeypatch.setattr(dead_sockets, "LONGEST", 0.01)
-    dead = DeadSocket(reactor, ("127.0.0.1", 9))
+    dead = DeadSocket(reactor, ("127.0.0.1", 9), longest=0.01)
     with pytest.raises(NotHeard):
         outcome(reactor, dead.when_heard(1))
     dead.close()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from twisted_tftp.net import client_ports
 from twisted_tftp.net.client_ports import (
     PORT_REST,
     PORT_TRIES,
@@ -34,10 +33,10 @@ def opened() -> Iterator[ExitStack]:
 class Ports(ClientPorts):
     """Ports with a clock and a memory of their own."""
 
-    def __init__(self, bind: Any = None) -> None:
+    def __init__(self, bind: Any = None, **options: Any) -> None:
         self.time = Clock()
         self.rest = PortRest(self.time.seconds)
-        super().__init__(bind, clock=self.time.seconds, rest=self.rest)
+        super().__init__(bind, clock=self.time.seconds, rest=self.rest, **options)
 
 
 def opens(stack: ExitStack, ports: ClientPorts, server: Any = SERVER) -> Any:
@@ -79,9 +78,7 @@ def test_server_without_a_route_gets_the_wildcard_address(opened: ExitStack) -> 
     assert opens(opened, Ports(), server)[0] == "0.0.0.0"
 
 
-def test_route_is_looked_up_again_after_some_seconds(
-    opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_route_is_looked_up_again_after_some_seconds(opened: ExitStack) -> None:
     """And not before: it costs as much as a datagram."""
     looked_up: list[Any] = []
 
@@ -89,8 +86,7 @@ def test_route_is_looked_up_again_after_some_seconds(
         looked_up.append(server)
         return ("127.0.0.1", 0)
 
-    monkeypatch.setattr(client_ports, "route_source", source)
-    ports = Ports()
+    ports = Ports(find_source=source)
     for _ in range(3):
         opens(opened, ports)
     assert looked_up == [SERVER]
@@ -99,13 +95,11 @@ def test_route_is_looked_up_again_after_some_seconds(
     assert looked_up == [SERVER] * 2
 
 
-def test_address_that_has_left_the_host_is_not_used(
-    opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_address_that_has_left_the_host_is_not_used(opened: ExitStack) -> None:
     """The route is looked up again at once."""
     sources = [("192.0.2.77", 0), ("127.0.0.1", 0)]
-    monkeypatch.setattr(client_ports, "route_source", lambda server: sources.pop(0))
-    assert opens(opened, Ports())[0] == "127.0.0.1"
+    ports = Ports(find_source=lambda server: sources.pop(0))
+    assert opens(opened, ports)[0] == "127.0.0.1"
 
 
 def test_address_of_the_caller_is_used(opened: ExitStack) -> None:
@@ -126,12 +120,11 @@ def test_address_of_the_caller_is_used(opened: ExitStack) -> None:
 class Chosen:
     """The system's choice of ports, by a list."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, numbers: list[int]) -> None:
+    def __init__(self, numbers: list[int]) -> None:
         self.open: list[int] = []
         self.numbers = numbers
-        monkeypatch.setattr(client_ports, "open_socket", self._open)
 
-    def _open(self, *args: Any) -> Any:
+    def open_socket(self, *args: Any) -> Any:
         if not self.numbers:
             raise OSError(errno.EMFILE, "too many open files")
         return ChosenSocket(self, self.numbers.pop(0))
@@ -151,10 +144,10 @@ class ChosenSocket:
         self.chosen.open.remove(self.number)
 
 
-def test_port_rests_for_ten_seconds_after_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_rests_for_ten_seconds_after_its_use() -> None:
     """A server may still repeat its answer to the request that was sent from it."""
-    chosen = Chosen(monkeypatch, [1, 1, 2, 1, 3, 1])
-    ports = Ports()
+    chosen = Chosen([1, 1, 2, 1, 3, 1])
+    ports = Ports(open_socket=chosen.open_socket)
     assert ports.open(SERVER).getsockname()[1] == 1
     assert ports.open(SERVER).getsockname()[1] == 2
     ports.time.advance(PORT_REST - 1)
@@ -166,10 +159,10 @@ def test_port_rests_for_ten_seconds_after_its_use(monkeypatch: pytest.MonkeyPatc
     assert sorted(chosen.open) == [1, 1, 2, 3]
 
 
-def test_port_that_has_not_rested_is_better_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_that_has_not_rested_is_better_than_none() -> None:
     """After some tries, or where no descriptor is left to try with."""
-    chosen = Chosen(monkeypatch, [*range(1, PORT_TRIES + 3)])
-    ports = Ports()
+    chosen = Chosen([*range(1, PORT_TRIES + 3)])
+    ports = Ports(open_socket=chosen.open_socket)
     for number in range(1, PORT_TRIES + 3):
         ports.release(number)
     assert ports.open(SERVER).getsockname()[1] == PORT_TRIES + 1

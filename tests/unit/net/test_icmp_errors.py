@@ -14,6 +14,7 @@ from tests.support.reactors import reactor, spin
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.context import Outcome
 from twisted_tftp.net import icmp_errors
+from twisted_tftp.net.request_port import listen
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server import TFTPServer, TFTPService
@@ -98,31 +99,41 @@ def test_errors_are_read_so_that_nothing_turns_idly(served: Served) -> None:
     spin(served.reactor, lambda: len(served.recorder.outcomes) == 5)
     served.reactor.iterate(0)
     served.reactor.iterate(0)
-    assert select.select([served.service._opener.hub], [], [], 0)[0] == []
+    (server,) = served.service.servers
+    assert select.select([server.opener.hub], [], [], 0)[0] == []
 
 
-def test_mistake_in_dealing_with_a_refusal_harms_nobody_else(
-    reactor: Any, host: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another transfer may be reading the port that all of them share."""
-    refused: list[None] = []
+class FailingServer(TFTPServer):
+    """A server that fails when it is told of a closed port."""
 
-    def fail(*args: Any) -> None:
-        refused.append(None)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.failures = 0
+
+    def refused(self, *args: Any) -> None:
+        self.failures += 1
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr(TFTPServer, "refused", fail)
-    served = Served(reactor, host, single_port=True)
-    with served.socket() as sock:
-        sock.sendto(REQUESTS["read"], served.address)
-    (port,) = served.service.ports
+
+def test_mistake_in_dealing_with_a_refusal_harms_nobody_else(reactor: Any, host: str) -> None:
+    """Another transfer may be reading the port that all of them share."""
+    backend = MemoryBackend({"file": bytes(3000)})
+    policy = Policy(timeout=TIMEOUT, single_port=True)
+    server = FailingServer(backend, policy, observer=Recorder(), reactor=reactor)
+    port = listen(reactor, 0, server, host, server.opener.hub)
+    with socket.socket(port.addressFamily, socket.SOCK_DGRAM) as sock:
+        sock.sendto(REQUESTS["read"], (host, port.getHost().port))
     assert select.select([port.socket], [], [], 20)[0]
     for _ in range(1000):
         port.read_one()
-        if refused:
+        if server.failures:
             break
-    assert refused
-    served.stop()
+    assert server.failures
+    server.transfers.cancel_all("")
+    stopped: list[Any] = []
+    port.stopListening().addCallback(stopped.append)
+    spin(reactor, lambda: stopped)
+    server.opener.close()
 
 
 def test_transfer_that_was_answered_outlives_its_port(served: Served) -> None:

@@ -15,6 +15,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tests.support.reactors import reactor, spin
+from tests.support.sockets import SocketWithoutIPv6
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import settings
@@ -217,13 +218,6 @@ def test_every_address_is_bound_by_default(reactor: Any) -> None:
 
 def test_host_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing address family is no reason not to start, unless it was asked for."""
-
-    class SocketWithoutIPv6(socket.socket):
-        def __init__(self, family: int = -1, *args: Any, **kwargs: Any) -> None:
-            if family == socket.AF_INET6:
-                raise OSError(errno.EAFNOSUPPORT, "none")
-            super().__init__(family, *args, **kwargs)
-
     monkeypatch.setattr(socket, "socket", SocketWithoutIPv6)
     running = Running(reactor, host=())
     assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0"]
