@@ -1,4 +1,4 @@
-"""The fuzzer's corpus passes, and its targets see what is wrong."""
+"""Tests of the fuzzer: its corpus passes, and its targets find bugs."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ FILES = {name: sorted((CORPUS / name).iterdir()) for name in TARGETS}
     ],
 )
 def test_input_of_the_corpus_passes(name: str, file: Path) -> None:
-    """What the fuzzer has reached so far is right."""
+    """Each input that the fuzzer has kept is handled correctly."""
     TARGETS[name](file.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_seed_passes(name: str) -> None:
-    """Ordinary packets and transfers are right."""
+    """Ordinary packets and transfers are handled correctly."""
     for seed in SEEDS[name]():
         TARGETS[name](seed)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_corpus_is_small(name: str) -> None:
-    """A corpus is some dozens of short inputs, so that all of them run with the tests."""
+    """The corpus is a few dozen short inputs, so that all of them run with the tests."""
     sizes = [file.stat().st_size for file in FILES[name]]
     assert 0 < len(sizes) < 150
     assert max(sizes) < 1000
@@ -95,7 +95,7 @@ BUGS: list[tuple[str, Any, str, Any]] = [
 def test_planted_bug_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, owner: Any, attribute: str, bug: Any
 ) -> None:
-    """With a bug in the package, an input fails."""
+    """With a bug planted in the package, at least one input fails."""
     monkeypatch.setattr(options, "_negotiate_cached", options._negotiate)  # no answers from before
     monkeypatch.setattr(owner, attribute, bug)
     inputs = [*SEEDS[name](), *(file.read_bytes() for file in FILES[name])]
@@ -110,10 +110,10 @@ def fails(target: Callable[[bytes], None], octets: bytes) -> bool:
     return False
 
 
-def test_fuzzing_without_atheris_says_what_is_missing(
+def test_missing_atheris_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is not an atheris for each Python."""
+    """The program exits with status 2 and names the missing module."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("sys.argv", ["fuzz", "request"])
     assert fuzz.__main__.main() == 2

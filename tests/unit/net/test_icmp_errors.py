@@ -1,4 +1,4 @@
-"""Closed ports over loopback: the system's ICMP errors end transfers that were never answered."""
+"""Tests of ICMP errors over loopback: a closed port ends a transfer that was never answered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TIMEOUT = 100
 
 
 class Served:
-    """A server of files in memory, which repeats nothing while a test lasts."""
+    """A server with files in memory that repeats nothing during a test."""
 
     def __init__(self, reactor: Any, host: str, single_port: bool) -> None:
         self.reactor = reactor
@@ -67,7 +67,7 @@ class Served:
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def host(request: Any) -> str:
-    """Return a loopback address of each family."""
+    """Return a loopback address, IPv4 and IPv6."""
     return str(request.param)
 
 
@@ -81,7 +81,7 @@ def served(request: Any, reactor: Any, host: str) -> Iterator[Served]:
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_closed_port_ends_its_transfer_within_two_answers(served: Served, kind: str) -> None:
-    """No timer is waited for: the server would repeat its answer after minutes only."""
+    """The transfer ends long before the server's timeout."""
     with served.socket() as sock:
         sock.sendto(REQUESTS[kind], served.address)
     spin(served.reactor, lambda: served.recorder.outcomes)
@@ -91,8 +91,8 @@ def test_closed_port_ends_its_transfer_within_two_answers(served: Served, kind: 
     assert statistics.error == "the client's port is closed"
 
 
-def test_errors_are_read_so_that_nothing_turns_idly(served: Served) -> None:
-    """What waits in the queue of a socket would wake the reactor again and again."""
+def test_errors_are_read_from_the_socket(served: Served) -> None:
+    """An error that is not read would wake the reactor again and again."""
     with served.socket() as sock:
         for number in range(5):
             sock.sendto(b"\0\1file\0octet\0%d\x001\0" % number, served.address)
@@ -115,8 +115,8 @@ class FailingServer(TFTPServer):
         raise RuntimeError("a mistake")
 
 
-def test_mistake_in_dealing_with_a_refusal_harms_nobody_else(reactor: Any, host: str) -> None:
-    """Another transfer may be reading the port that all of them share."""
+def test_exception_while_an_error_is_handled_stops_nothing(reactor: Any, host: str) -> None:
+    """All transfers share the port, so an exception must not reach its reader."""
     backend = MemoryBackend({"file": bytes(3000)})
     policy = Policy(timeout=TIMEOUT, single_port=True)
     server = FailingServer(backend, policy, observer=Recorder(), reactor=reactor)
@@ -136,8 +136,8 @@ def test_mistake_in_dealing_with_a_refusal_harms_nobody_else(reactor: Any, host:
     server.opener.close()
 
 
-def test_transfer_that_was_answered_outlives_its_port(served: Served) -> None:
-    """The client has closed its socket, and binds it again: it is served further."""
+def test_answered_transfer_survives_a_closed_port(served: Served) -> None:
+    """The client may close its socket and bind the same port again."""
     with served.socket() as sock:
         sock.sendto(b"\0\1file\0octet\0windowsize\x002\0", served.address)
         spin(served.reactor, lambda: select.select([sock], [], [], 0)[0])
@@ -157,8 +157,8 @@ def test_transfer_that_was_answered_outlives_its_port(served: Served) -> None:
     assert served.service.transfers.running == 2
 
 
-def test_refusal_of_one_client_loses_nothing_of_another(served: Served) -> None:
-    """The system reports it at the next use of the socket, whoever that is for."""
+def test_error_of_one_client_does_not_affect_another(served: Served) -> None:
+    """The system reports an error at the next use of the socket, for any client."""
     for _ in range(20):
         with served.socket() as gone, served.socket() as sock:
             sock.bind((served.address[0], 0))  # before the other's port is free to be chosen

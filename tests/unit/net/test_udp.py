@@ -1,4 +1,4 @@
-"""Sockets of transfers and the request port, over loopback."""
+"""Tests of the sockets of transfers and of the request port, over loopback."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LOOPBACK = ("127.0.0.1", 1)
 
 
 class Protocol:
-    """What a request port needs of its protocol."""
+    """The part of a protocol that a request port uses."""
 
     noisy = False
 
@@ -96,7 +96,7 @@ def listening(reactor: Any, host: str) -> Iterator[tuple[Protocol, RequestPort]]
 
 @pytest.fixture
 def client() -> Iterator[socket.socket]:
-    """Return a client's socket."""
+    """Return the socket of a client."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(10)
@@ -104,7 +104,7 @@ def client() -> Iterator[socket.socket]:
 
 
 class LinkFixture:
-    """A link to a client, in a hub."""
+    """A link to a client, the opener that made it, and its socket."""
 
     link: Any
 
@@ -146,24 +146,26 @@ def fixture(reactor: Any, client: socket.socket, reading: bool) -> Iterator[Link
 
 @pytest.fixture
 def linked(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
-    """Return the link of a client that reads."""
+    """Return the link of a download."""
     yield from fixture(reactor, client, True)
 
 
 @pytest.fixture
 def uploading(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
-    """Return the link of a client that writes."""
+    """Return the link of an upload."""
     yield from fixture(reactor, client, False)
 
 
 @pytest.fixture(params=[True, False], ids=["reads", "writes"])
 def either(request: Any, reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
-    """Return each kind of link in turn."""
+    """Return the link of a download and that of an upload."""
     yield from fixture(reactor, client, request.param)
 
 
-def test_link_carries_bursts_and_answers(either: LinkFixture, client: socket.socket) -> None:
-    """Each pair of header and octets is one datagram; the peer's datagrams come in."""
+def test_link_sends_bursts_and_receives_answers(
+    either: LinkFixture, client: socket.socket
+) -> None:
+    """Each pair of header and octets is sent as one datagram."""
     either.link.attach(either.receive)
     either.link.send([b"\0\3\0\1", b"one", b"\0\3\0\2", memoryview(b"two")])
     assert client.recv(100) == b"\0\3\0\1one"
@@ -174,8 +176,8 @@ def test_link_carries_bursts_and_answers(either: LinkFixture, client: socket.soc
     spin(either.reactor, lambda: either.got == [b"ack"])
 
 
-def test_link_reads_all_that_comes(either: LinkFixture, client: socket.socket) -> None:
-    """Whether it reads one or many in a turn, nothing stays in the socket."""
+def test_link_reads_all_datagrams(either: LinkFixture, client: socket.socket) -> None:
+    """No datagram stays in the socket, however many are read in one turn."""
     either.link.attach(either.receive)
     for number in range(200):
         client.sendto(bytes([number]), either.address)
@@ -183,8 +185,8 @@ def test_link_reads_all_that_comes(either: LinkFixture, client: socket.socket) -
     assert sorted(either.got) == [bytes([number]) for number in range(200)]
 
 
-def test_drain_reads_what_waits_at_once(either: LinkFixture, client: socket.socket) -> None:
-    """Before a timeout is acted on, the socket is emptied without the reactor."""
+def test_drain_reads_waiting_datagrams_at_once(either: LinkFixture, client: socket.socket) -> None:
+    """The socket is emptied without the reactor."""
     either.link.attach(either.receive)
     for number in range(3):
         client.sendto(bytes([number]), either.address)
@@ -193,7 +195,7 @@ def test_drain_reads_what_waits_at_once(either: LinkFixture, client: socket.sock
 
 
 def test_strangers_do_not_reach_the_transfer(either: LinkFixture, client: socket.socket) -> None:
-    """A packet of another port, or of another address with the same port, gets ERROR 5."""
+    """Packets from another port or another address get ERROR 5."""
     either.link.attach(either.receive)
     with contextlib.ExitStack() as stack:
         for address in (("127.0.0.1", 0), ("127.0.0.2", client.getsockname()[1])):
@@ -207,8 +209,10 @@ def test_strangers_do_not_reach_the_transfer(either: LinkFixture, client: socket
     assert either.got == []
 
 
-def test_link_closed_while_it_is_read_stops(either: LinkFixture, client: socket.socket) -> None:
-    """A datagram that ends the transfer is the last one read."""
+def test_link_closed_by_a_datagram_reads_no_more(
+    either: LinkFixture, client: socket.socket
+) -> None:
+    """The datagram that ends the transfer is the last one."""
 
     def receive(datagram: Any, now: float) -> None:
         either.got.append(bytes(datagram))
@@ -221,8 +225,8 @@ def test_link_closed_while_it_is_read_stops(either: LinkFixture, client: socket.
     assert either.got == [b"x"]
 
 
-def test_full_socket_is_waited_for_with_a_copy(either: LinkFixture) -> None:
-    """On EAGAIN the rest of the burst is kept, copied, and sent when there is room."""
+def test_burst_waits_for_room_in_the_socket(either: LinkFixture) -> None:
+    """After EAGAIN a copy of the rest waits; a newer burst replaces it."""
     either.turn_offload_off()
     sent = either.refuse(0, errno.EAGAIN, errno.EAGAIN)
     either.link.attach(either.receive)
@@ -237,8 +241,8 @@ def test_full_socket_is_waited_for_with_a_copy(either: LinkFixture) -> None:
     assert sent[2:] == [b"h44"], "nothing waits any more"
 
 
-def test_burst_that_waited_is_sent_as_it_was(either: LinkFixture) -> None:
-    """What is reused by the reader meanwhile does not change what goes out."""
+def test_waiting_burst_is_a_copy(either: LinkFixture) -> None:
+    """Buffers that the reader reuses do not change what is sent later."""
     sent = either.refuse(errno.EAGAIN)
     either.link.attach(either.receive)
     octets = bytearray(b"12")
@@ -259,7 +263,7 @@ def test_burst_that_waited_is_sent_as_it_was(either: LinkFixture) -> None:
     "error", [errno.ENOBUFS, errno.EPERM, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EMSGSIZE]
 )
 def test_datagram_that_can_not_be_sent_counts_as_lost(either: LinkFixture, error: int) -> None:
-    """The others of the burst go out, and nobody fails."""
+    """The other datagrams of the burst are sent, and no exception is raised."""
     either.turn_offload_off()
     sent = either.refuse(error, error)
     either.link.send([b"h1", b"1", b"h2", b"2"])
@@ -268,10 +272,10 @@ def test_datagram_that_can_not_be_sent_counts_as_lost(either: LinkFixture, error
 
 @pytest.mark.parametrize("error", [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EMSGSIZE])
 @pytest.mark.parametrize("burst", [[b"h1", b"1"], [b"h1", b"1", b"h2", b"2"]])
-def test_error_of_an_earlier_datagram_loses_none(
+def test_error_about_an_earlier_datagram_loses_nothing(
     either: LinkFixture, error: int, burst: list[bytes]
 ) -> None:
-    """The system reports what ICMP has said instead of sending; offload stays on."""
+    """The system reports an ICMP error instead of sending; the datagram is sent again."""
     sent = either.refuse(error)
     either.link.send(burst)
     assert b"".join(sent) == b"".join(burst)
@@ -280,18 +284,18 @@ def test_error_of_an_earlier_datagram_loses_none(
     assert len(sent) == (1 if OFFLOAD else 2), "one system call sends a window"
 
 
-def test_socket_error_while_reading_is_no_failure(
+def test_socket_error_while_reading_is_ignored(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
-    """An ICMP error that the system reports is passed over."""
+    """An ICMP error that the system reports does not end the transfer."""
     uploading.link.attach(uploading.receive)
     uploading.sock.receive_errors = [errno.ECONNREFUSED]
     client.sendto(b"x", uploading.address)
     spin(uploading.reactor, lambda: uploading.got == [b"x"])
 
 
-def test_room_for_a_window_is_asked_for(uploading: LinkFixture) -> None:
-    """The receive buffer grows for windows that it could not hold, and for no others."""
+def test_receive_buffer_grows_for_large_windows(uploading: LinkFixture) -> None:
+    """It is not changed for windows that fit."""
     before = uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     uploading.link.expect(1000)
     assert uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
@@ -302,7 +306,7 @@ def test_room_for_a_window_is_asked_for(uploading: LinkFixture) -> None:
 
 
 def test_ports_come_from_the_range() -> None:
-    """Every port of the range is used before it is said to be exhausted."""
+    """All ports of the range are used before the range counts as exhausted."""
     with open_socket(LOOPBACK, LOOPBACK) as probe:
         base = probe.getsockname()[1]
     socks = []
@@ -320,8 +324,8 @@ def test_ports_come_from_the_range() -> None:
             sock.close()
 
 
-def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> None:
-    """Datagrams of the last transfer may still be on their way; it is better than none, though."""
+def test_port_of_a_range_is_not_used_again_for_the_same_peer(reactor: Any) -> None:
+    """Late datagrams could reach the next transfer; if there is no other port, it is used."""
     now = [0.0]
     low, high = free_range(3)
     sockets = OpenedSockets()
@@ -341,8 +345,10 @@ def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> Non
 
 
 @pytest.mark.parametrize("reading", [True, False])
-def test_port_of_a_range_rests_from_the_end_of_its_transfer(reactor: Any, reading: bool) -> None:
-    """A transfer may take longer than the rest of a port."""
+def test_port_of_a_range_is_avoided_from_the_end_of_its_transfer(
+    reactor: Any, reading: bool
+) -> None:
+    """A transfer may take longer than `PAIR_REST`."""
     now = [0.0]
     low, high = free_range(2)
     sockets = OpenedSockets()
@@ -360,8 +366,8 @@ def test_port_of_a_range_rests_from_the_end_of_its_transfer(reactor: Any, readin
     opener.close()
 
 
-def test_idle_port_of_a_range_does_not_serve_an_earlier_peer_again(reactor: Any) -> None:
-    """Its number was that of another socket, which is closed by now."""
+def test_idle_port_of_a_range_is_not_used_for_an_earlier_peer(reactor: Any) -> None:
+    """The peer may have used the same port number with another socket."""
     low, high = free_range(2)
     local = ("127.0.0.1", 69)
     for _ in range(10):
@@ -388,8 +394,8 @@ def test_idle_port_of_a_range_does_not_serve_an_earlier_peer_again(reactor: Any)
         opener.close()
 
 
-def test_idle_ports_give_way_to_a_peer_that_must_avoid_the_others(reactor: Any) -> None:
-    """Not all idle ports are asked whether they may serve it, so a good one may be missed."""
+def test_idle_ports_are_closed_for_a_peer_that_needs_another_port(reactor: Any) -> None:
+    """The opener does not try all idle ports, so it may miss the right one."""
     sockets = OpenedSockets()
     opener = LinkOpener(
         reactor,
@@ -419,8 +425,8 @@ def test_idle_ports_give_way_to_a_peer_that_must_avoid_the_others(reactor: Any) 
     opener.close()
 
 
-def test_idle_ports_that_a_peer_must_avoid_do_not_give_way(reactor: Any) -> None:
-    """To close them would give it no better port, and they can serve others."""
+def test_idle_ports_that_a_peer_must_avoid_are_not_closed(reactor: Any) -> None:
+    """To close them would give the peer no better port."""
     sockets = OpenedSockets()
     opener = LinkOpener(reactor, free_range(2), lambda: 0.0, open_socket=sockets)
     peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
@@ -435,8 +441,8 @@ def test_idle_ports_that_a_peer_must_avoid_do_not_give_way(reactor: Any) -> None
     opener.close()
 
 
-def test_pairs_are_forgotten_after_their_rest() -> None:
-    """The ports of a peer are given in the order of their last use."""
+def test_pairs_are_forgotten_after_a_minute() -> None:
+    """The ports of a peer are in the order of their last use."""
     now = [0.0]
     pairs = RecentPairs(lambda: now[0], True)
     for port in (1, 2, 1):
@@ -449,8 +455,8 @@ def test_pairs_are_forgotten_after_their_rest() -> None:
     assert pairs.ports_of(LOOPBACK) == []
 
 
-def test_pairs_that_are_remembered_are_bounded() -> None:
-    """The oldest ports of a peer are forgotten, and the peers that came longest ago."""
+def test_number_of_remembered_pairs_is_bounded() -> None:
+    """The oldest ports of a peer and the oldest peers are forgotten first."""
     pairs = RecentPairs(lambda: 0.0, True)
     for port in range(PAIR_PORTS + 1):
         pairs.add(LOOPBACK, port)
@@ -464,23 +470,23 @@ def test_pairs_that_are_remembered_are_bounded() -> None:
     assert pairs.ports_of(LOOPBACK)[-1] == 2
 
 
-def test_pairs_are_not_remembered_where_the_system_chooses_ports() -> None:
-    """They would cost memory for nothing."""
+def test_pairs_are_not_remembered_without_a_range() -> None:
+    """The system chooses from so many ports that they are not needed."""
     pairs = RecentPairs(lambda: 0.0, False)
     pairs.add(LOOPBACK, 1)
     assert len(pairs) == 0
     assert pairs.ports_of(LOOPBACK) == []
 
 
-def test_address_that_is_not_ours_is_an_error() -> None:
-    """A socket that can't be bound is closed and the error is told."""
+def test_socket_can_not_be_bound_to_a_foreign_address() -> None:
+    """The socket is closed, and the error is raised."""
     with pytest.raises(OSError, match="assign"):
         open_socket(LOOPBACK, ("192.0.2.1", 69), (40000, 40001))
     with pytest.raises(OSError, match="assign"):
         open_socket(LOOPBACK, ("192.0.2.1", 69))
 
 
-def test_without_a_local_address_any_is_bound() -> None:
+def test_socket_without_a_local_address_is_bound_to_the_wildcard() -> None:
     """A plain Twisted port does not tell which address a request reached."""
     with open_socket(LOOPBACK, None) as sock:
         assert sock.getsockname()[0] == "0.0.0.0"
@@ -489,7 +495,7 @@ def test_without_a_local_address_any_is_bound() -> None:
 
 
 def test_port_that_can_not_be_bound_leaves_no_socket(reactor: Any) -> None:
-    """Its descriptor is closed at once, and not when the garbage collector comes."""
+    """Its descriptor is closed at once, and not by the garbage collector."""
     with listening(reactor, "127.0.0.1") as (_, port):
         taken = port.getHost().port
         before = os.listdir("/proc/self/fd")
@@ -501,8 +507,8 @@ def test_port_that_can_not_be_bound_leaves_no_socket(reactor: Any) -> None:
         assert os.listdir("/proc/self/fd") == before
 
 
-def test_request_port_tells_the_address_that_was_asked(reactor: Any) -> None:
-    """On a wildcard socket each of the host's addresses is told from the others."""
+def test_request_port_reports_the_local_address(reactor: Any) -> None:
+    """With a wildcard socket, the destination address of each request is known."""
     with listening(reactor, "0.0.0.0") as (protocol, port):
         number = port.getHost().port
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -516,7 +522,7 @@ def test_request_port_tells_the_address_that_was_asked(reactor: Any) -> None:
 
 
 def test_request_port_answers_from_the_address_that_was_asked(reactor: Any) -> None:
-    """In single-port mode the source of an answer is the address of the request."""
+    """In single-port mode the source of an answer is the destination of the request."""
     for wildcard, host in (("0.0.0.0", "127.0.0.3"), ("::", "::1")):
         with listening(reactor, wildcard) as (protocol, port):
             family = port.addressFamily
@@ -550,8 +556,8 @@ class Arriving:
         return self._arrival
 
 
-def test_broadcast_and_multicast_requests_are_not_unicast(reactor: Any) -> None:
-    """A request to a broadcast address is ignored (RFC 1123 section 4.2.3.5)."""
+def test_broadcast_and_multicast_requests_are_ignored(reactor: Any) -> None:
+    """RFC 1123 section 4.2.3.5 requires it for requests to broadcast addresses."""
     with listening(reactor, "127.0.0.1") as (protocol, port):
         real = port.socket
         local, everyone = socket.inet_aton("192.0.2.1"), socket.inet_aton("255.255.255.255")
@@ -573,8 +579,8 @@ def test_broadcast_and_multicast_requests_are_not_unicast(reactor: Any) -> None:
         ]
 
 
-def test_request_that_breaks_the_protocol_object_does_not_stop_the_port(reactor: Any) -> None:
-    """An exception is logged, and the next datagram is read."""
+def test_exception_in_the_protocol_does_not_stop_the_port(reactor: Any) -> None:
+    """The exception is logged, and the next datagram is read."""
     with listening(reactor, "127.0.0.1") as (protocol, port):
         protocol.fail = True
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -583,10 +589,10 @@ def test_request_that_breaks_the_protocol_object_does_not_stop_the_port(reactor:
         spin(reactor, lambda: len(protocol.got) == 100)
 
 
-def test_error_of_the_request_socket_is_passed_over(
+def test_error_of_the_request_socket_is_ignored(
     reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails to be read or sent is lost, and no more."""
+    """A datagram that can't be read or sent is lost."""
     with listening(reactor, "127.0.0.1") as (protocol, port):
         real = port.socket
         failing = RefusingSocket(real)
@@ -599,10 +605,10 @@ def test_error_of_the_request_socket_is_passed_over(
         port.socket = real
 
 
-def test_taken_port_and_missing_address_can_not_be_bound(
+def test_port_that_can_not_be_bound_is_a_cannot_listen_error(
     reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever stands in the way is a CannotListenError."""
+    """The port is in use, or the address or its family does not exist."""
     with listening(reactor, "127.0.0.1") as (_, port), pytest.raises(CannotListenError):
         listen(reactor, port.getHost().port, Protocol(), "127.0.0.1")
     with pytest.raises(CannotListenError):
@@ -613,16 +619,14 @@ def test_taken_port_and_missing_address_can_not_be_bound(
 
 
 def test_link_local_addresses_keep_their_scope() -> None:
-    """The interface is part of a link-local address."""
+    """The interface is a part of a link-local address."""
     assert endpoint(("fe80::1", 5, 0, 3)) == Endpoint("fe80::1%3", 5)
     assert endpoint(("::1", 5, 0, 0)) == Endpoint("::1", 5)
     assert endpoint(("192.0.2.1", 5)) == Endpoint("192.0.2.1", 5)
 
 
-def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
-    linked: LinkFixture, client: socket.socket
-) -> None:
-    """After some packets a second socket serves the peer; a stranger still gets ERROR 5."""
+def test_link_of_a_long_download_is_connected(linked: LinkFixture, client: socket.socket) -> None:
+    """A second socket serves the peer, and strangers still get ERROR 5 from the first one."""
     linked.link.attach(linked.receive)
     for number in range(CONNECT_AFTER + 10):
         client.sendto(bytes([number]), linked.address)
@@ -652,7 +656,7 @@ def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
 
 @contextlib.contextmanager
 def descriptors_left(count: int) -> Iterator[None]:
-    """Let this process open `count` more descriptors, and no others."""
+    """Let this process open `count` more descriptors and no others."""
     with open(os.devnull) as probe:
         first_free = probe.fileno()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -664,10 +668,10 @@ def descriptors_left(count: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("cause", ["no descriptor", "few descriptors", "no shared port"])
-def test_link_that_can_not_be_connected_goes_on(
+def test_download_goes_on_without_a_second_socket(
     linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
-    """Without a descriptor to spare, or a port to share, the first socket serves on."""
+    """There may be no descriptor for it, or the port can't be shared."""
     linked.link.attach(linked.receive)
     with contextlib.ExitStack() as stack:
         if cause == "no descriptor":
@@ -686,12 +690,12 @@ def test_link_that_can_not_be_connected_goes_on(
 
 
 def open_read(linked: LinkFixture, peer: Any) -> Any:
-    """Return the link of another read."""
+    """Open the link of another download."""
     return linked.opener.open(peer, ("127.0.0.1", 69), True)
 
 
-def test_transfers_at_once_have_ports_of_their_own(linked: LinkFixture) -> None:
-    """A port is kept for the next transfer only once its own is over."""
+def test_running_downloads_have_different_ports(linked: LinkFixture) -> None:
+    """A port is used again only after its download is over."""
     other = open_read(linked, ("127.0.0.1", 1))
     sock = linked.sockets.of(other)
     assert sock.getsockname() != linked.address
@@ -702,8 +706,10 @@ def test_transfers_at_once_have_ports_of_their_own(linked: LinkFixture) -> None:
     third.close()
 
 
-def test_peer_does_not_come_back_to_a_port(linked: LinkFixture, client: socket.socket) -> None:
-    """What is left of a peer's last transfer reaches no other, and is not answered."""
+def test_port_is_not_used_again_for_the_same_peer(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """Late packets of the peer's first download reach no other, and get no answer."""
     linked.link.close()
     again = open_read(linked, client.getsockname())
     again.attach(linked.receive)
@@ -717,8 +723,8 @@ def test_peer_does_not_come_back_to_a_port(linked: LinkFixture, client: socket.s
     again.close()
 
 
-def test_client_that_always_asks_from_one_port_leaves_no_ports(linked: LinkFixture) -> None:
-    """Each of its transfers needs a port that does not know it; none of them is kept."""
+def test_client_with_a_fixed_port_fills_no_list_of_idle_ports(linked: LinkFixture) -> None:
+    """Each of its downloads needs a new port, and none of these is kept."""
     linked.link.close()
     asked = [("127.0.0.1", 1)] * 20
     ports = []
@@ -730,10 +736,10 @@ def test_client_that_always_asks_from_one_port_leaves_no_ports(linked: LinkFixtu
     assert [port.fileno() >= 0 for port in ports] == [True] + [False] * 19
 
 
-def test_port_that_serves_again_knows_its_new_peer_only(
+def test_port_used_again_receives_from_its_new_peer_only(
     linked: LinkFixture, client: socket.socket
 ) -> None:
-    """The peer before gets silence, the new one is heard, and anybody else gets ERROR 5."""
+    """The peer before gets no answer, and other addresses get ERROR 5."""
     linked.link.close()
     with contextlib.ExitStack() as stack:
         new, stranger = (
@@ -755,8 +761,8 @@ def test_port_that_serves_again_knows_its_new_peer_only(
         spin(linked.reactor, lambda: linked.strangers.counted == 2)
 
 
-def test_port_is_given_up_after_some_transfers(linked: LinkFixture) -> None:
-    """Then comes another one, which nobody knows yet."""
+def test_port_is_closed_after_some_downloads(linked: LinkFixture) -> None:
+    """The next download gets a new port."""
     linked.link.close()
     for number in range(TRANSFERS_PER_PORT - 1):
         link = open_read(linked, ("127.0.0.2", number + 1))
@@ -768,8 +774,8 @@ def test_port_is_given_up_after_some_transfers(linked: LinkFixture) -> None:
     link.close()
 
 
-def test_port_is_given_up_after_some_seconds(linked: LinkFixture) -> None:
-    """A port that somebody knows is not used for long."""
+def test_port_is_closed_after_some_seconds(linked: LinkFixture) -> None:
+    """A port whose number is known is not used for long."""
     linked.link.close()
     link = open_read(linked, ("127.0.0.1", 1))
     assert linked.sockets.of(link) is linked.sock
@@ -778,8 +784,8 @@ def test_port_is_given_up_after_some_seconds(linked: LinkFixture) -> None:
     assert linked.sock.fileno() < 0
 
 
-def test_ports_are_taken_by_chance(linked: LinkFixture) -> None:
-    """Which port a transfer gets can't be told from the one before it."""
+def test_idle_port_is_chosen_at_random(linked: LinkFixture) -> None:
+    """The port of a download can't be guessed from the one before."""
     first = [open_read(linked, ("127.0.0.2", number)) for number in range(1, 11)]
     before = [linked.sockets.of(link) for link in first]
     for link in first:
@@ -793,10 +799,10 @@ def test_ports_are_taken_by_chance(linked: LinkFixture) -> None:
         link.close()
 
 
-def test_under_a_reactor_that_drops_what_fails_no_socket_is_connected(
+def test_no_socket_is_connected_without_epoll(
     reactor: Any, client: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An ICMP error reaches connected sockets only, and poll() then gives the descriptor up."""
+    """A reactor that uses poll() drops a connected socket with an ICMP error."""
     monkeypatch.delattr("select.epoll")  # so that the reactor waits for the sockets
     with contextlib.contextmanager(fixture)(reactor, client, True) as linked:
         linked.link.attach(linked.receive)
@@ -806,8 +812,8 @@ def test_under_a_reactor_that_drops_what_fails_no_socket_is_connected(
         assert linked.link.fileno() == linked.sock.fileno()
 
 
-def test_paused_request_port_goes_on(reactor: Any) -> None:
-    """Twisted's ports can be paused and resumed, in a hub too."""
+def test_request_port_can_be_paused_and_resumed(reactor: Any) -> None:
+    """This works with a hub too."""
     hub = make_hub(reactor)
     protocol = Protocol()
     port = listen(reactor, 0, protocol, "127.0.0.1", hub)
@@ -822,8 +828,8 @@ def test_paused_request_port_goes_on(reactor: Any) -> None:
     hub.close()
 
 
-def test_idle_ports_are_few_and_not_kept_for_long(linked: LinkFixture) -> None:
-    """After a storm the descriptors are back where they were."""
+def test_idle_ports_are_closed_after_a_second(linked: LinkFixture) -> None:
+    """At most `IDLE_PORTS` ports are idle, and no timer is left after the last one."""
     links_ = [open_read(linked, ("127.0.0.2", number + 1)) for number in range(IDLE_PORTS + 5)]
     socks = [linked.sockets.of(link) for link in links_]
 
@@ -847,8 +853,8 @@ def test_idle_ports_are_few_and_not_kept_for_long(linked: LinkFixture) -> None:
     assert not linked.time.getDelayedCalls()
 
 
-def test_idle_ports_make_room_for_those_that_are_needed(reactor: Any) -> None:
-    """Without a free port or descriptor an idle one is given up."""
+def test_idle_ports_are_closed_if_there_is_no_other_socket(reactor: Any) -> None:
+    """If no port or descriptor is free, the idle ports are closed for a new transfer."""
     sockets: list[socket.socket] = []
 
     def open_one(*args: Any) -> socket.socket:
@@ -869,7 +875,7 @@ def test_idle_ports_make_room_for_those_that_are_needed(reactor: Any) -> None:
 
 
 def test_idle_port_of_another_address_is_not_used(reactor: Any) -> None:
-    """The answer leaves from the address that was asked."""
+    """The answer must leave from the address that the request reached."""
     sockets = OpenedSockets()
     opener = LinkOpener(reactor, open_socket=sockets, chance=lambda: 0.0)
     asked = ("127.0.0.1", 69)
@@ -886,8 +892,8 @@ def test_idle_port_of_another_address_is_not_used(reactor: Any) -> None:
     opener.close()
 
 
-def test_link_that_is_closed_while_it_waits_for_room_is_forgotten(linked: LinkFixture) -> None:
-    """What a finished transfer had still to send is not sent any more."""
+def test_closed_link_sends_no_waiting_datagrams(linked: LinkFixture) -> None:
+    """What waited for room in the socket is dropped."""
     sent = linked.refuse(errno.EAGAIN)
     linked.link.send((b"one",))
     linked.link.close()
@@ -897,10 +903,10 @@ def test_link_that_is_closed_while_it_waits_for_room_is_forgotten(linked: LinkFi
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT])
-def test_window_goes_out_without_offload_where_that_is_refused(
+def test_window_is_sent_without_offload_if_that_is_refused(
     linked: LinkFixture, error: int
 ) -> None:
-    """Once refused, each block is sent by itself, and offload is not tried again."""
+    """Each block is sent by itself, and offload is not tried again."""
     sent = linked.refuse(error, error)
     linked.link.send([b"h1", b"1", b"h2", b"2", b"h3", b""])
     assert sent == [b"h11", b"h22", b"h3"]
@@ -913,7 +919,7 @@ def test_window_goes_out_without_offload_where_that_is_refused(
 def test_windows_of_any_size_arrive_as_datagrams(
     linked: LinkFixture, client: socket.socket, size: int, count: int
 ) -> None:
-    """With segmentation offload the peer gets the same datagrams as without."""
+    """With segmentation offload the peer gets the same datagrams as without it."""
     client.setsockopt(socket.SOL_SOCKET, 33, 64 * 1024 * 1024)
     if client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 2 * count * (size + 700):
         pytest.xfail("the system allows no buffer for so large a window")
@@ -928,10 +934,10 @@ def test_windows_of_any_size_arrive_as_datagrams(
         assert received(linked.reactor, client) == wire.DATA_HEADERS[number] + octets
 
 
-def test_datagrams_received_in_one_piece_are_told_apart(
+def test_datagrams_received_with_offload_are_separated(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
-    """With receive offload a window comes as one, and each of its datagrams is delivered."""
+    """One system call receives a whole window; each of its datagrams is delivered."""
     uploading.link.expect(1000)
     uploading.link.attach(uploading.receive)
     segments = [bytes([number]) * 100 for number in range(10)] + [b"end"]
@@ -944,10 +950,10 @@ def test_datagrams_received_in_one_piece_are_told_apart(
     assert [datagram for datagram in uploading.got if datagram] == [*segments, b"alone", b"last"]
 
 
-def test_window_of_a_stranger_is_not_the_peers(
+def test_window_of_a_stranger_is_not_delivered(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
-    """Received in one piece or not, what comes from elsewhere gets ERROR 5."""
+    """With receive offload too, a stranger gets ERROR 5."""
     uploading.link.expect(1000)
     uploading.link.attach(uploading.receive)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -959,10 +965,10 @@ def test_window_of_a_stranger_is_not_the_peers(
     assert uploading.got == []
 
 
-def test_transfer_that_ends_within_a_piece_gets_no_more_of_it(
+def test_link_closed_within_a_received_window_gets_no_more_of_it(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
-    """What follows the end is not delivered to a closed link."""
+    """The datagrams after the last one of the transfer are not delivered."""
 
     def receive(datagram: Any, now: float) -> None:
         uploading.got.append(bytes(datagram))
@@ -976,8 +982,8 @@ def test_transfer_that_ends_within_a_piece_gets_no_more_of_it(
     assert uploading.got == [b"12345678"]
 
 
-def test_request_port_waits_for_room(reactor: Any, client: socket.socket) -> None:
-    """In single-port mode a burst that does not fit is sent later, in order."""
+def test_request_port_waits_for_room_in_the_socket(reactor: Any, client: socket.socket) -> None:
+    """In single-port mode, datagrams that do not fit are sent later, in order."""
     with listening(reactor, "127.0.0.1") as (_, port):
         port.share()
         real = port.socket

@@ -1,4 +1,4 @@
-"""The request port: what is answered, what is not, and what starts a transfer."""
+"""Tests of the request port: which packets are answered, and which start a transfer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def wrq(filename: bytes = b"new", **options: str) -> bytes:
     ],
 )
 def test_only_requests_are_answered(datagram: bytes) -> None:
-    """Anything else gets silence and is counted: two servers can't be set to loop."""
+    """Other packets are counted and ignored: two servers can't answer each other for ever."""
     net = network()
     net.server.received(datagram, PEER, LOCAL)
     assert net.links == []
@@ -67,8 +67,8 @@ def test_only_requests_are_answered(datagram: bytes) -> None:
 
 
 @pytest.mark.parametrize("datagram", [b"\xff" * 100, b"\0\1\0octet\0"])
-def test_flood_of_bad_packets_is_a_line_a_minute(datagram: bytes) -> None:
-    """The first is told at once, with who sent it; the others are counted."""
+def test_bad_packets_are_logged_once_a_minute(datagram: bytes) -> None:
+    """The first one is logged at once with its address; the others are counted."""
     net = network()
     events: list[Any] = []
     globalLogPublisher.addObserver(events.append)
@@ -95,7 +95,7 @@ def test_flood_of_bad_packets_is_a_line_a_minute(datagram: bytes) -> None:
     ],
 )
 def test_malformed_request_gets_error_4_from_a_port_of_its_own(datagram: bytes) -> None:
-    """What is a request but can't be read is told so, and nothing stays open."""
+    """The socket is closed after the ERROR, and no transfer starts."""
     net = network()
     net.server.received(datagram, PEER, LOCAL)
     (link,) = net.links
@@ -105,8 +105,8 @@ def test_malformed_request_gets_error_4_from_a_port_of_its_own(datagram: bytes) 
     assert len(net.server.transfers) == 0
 
 
-def test_context_says_what_was_asked() -> None:
-    """A backend learns who asks, what was reached, and the name as sent and as text."""
+def test_context_describes_the_request() -> None:
+    """A backend gets the peer, the local address, and the file name as octets and as text."""
     seen: list[tuple[str, TransferContext]] = []
 
     class Backend(MemoryBackend):
@@ -134,7 +134,7 @@ def test_context_says_what_was_asked() -> None:
 
 @pytest.mark.parametrize("request_", [rrq(), rrq(tsize="0"), wrq(), wrq(blksize="100")])
 def test_repeated_request_repeats_the_first_answer(request_: bytes) -> None:
-    """Raspberry Pi, EDK2, Cisco and GRUB ask again: no second transfer, one answer more."""
+    """Raspberry Pi, EDK2, Cisco and GRUB repeat requests; no second transfer starts."""
     net = network()
     net.server.received(request_, PEER, LOCAL)
     net.clock.advance(0.5)
@@ -147,8 +147,8 @@ def test_repeated_request_repeats_the_first_answer(request_: bytes) -> None:
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_new_request_ends_what_its_port_has_not_answered(slow: bool) -> None:
-    """A port is used again sooner than we give up: nothing old is sent to its new transfer."""
+def test_new_request_ends_the_unanswered_transfer_of_its_port(slow: bool) -> None:
+    """A client may use its port again; it must not get packets of the old transfer."""
     net = network()
     if slow:
         opener = net.server.backend.open_reader
@@ -170,10 +170,10 @@ def test_new_request_ends_what_its_port_has_not_answered(slow: bool) -> None:
 @pytest.mark.parametrize("single_port", [False, True])
 @pytest.mark.parametrize("other", [LOCAL, ("192.0.2.70", 69)])
 @pytest.mark.parametrize("options", [{}, {"tsize": "0"}])
-def test_port_has_one_unanswered_transfer_whatever_it_asks(
+def test_port_has_at_most_one_unanswered_transfer(
     single_port: bool, other: Any, options: dict[str, str]
 ) -> None:
-    """A client that pipelines requests gets the last one; nobody is told of the others."""
+    """Of several requests in a row the last one is answered, and no ERROR is sent."""
     net, _ = single_port_network() if single_port else (network(), None)
     requests = [rrq(b"f", **options), wrq(b"new", **options), rrq(b"f", timeout="9")]
     for number, request in enumerate([*requests, rrq(b"small", **options)]):
@@ -187,8 +187,8 @@ def test_port_has_one_unanswered_transfer_whatever_it_asks(
     assert [bool(link.sent) for link in net.links[:-1]] == [False] * len(net.links[:-1])
 
 
-def test_new_request_leaves_a_transfer_that_goes_on() -> None:
-    """What it sends again is no first block, and can't pass for the answer to the request."""
+def test_new_request_does_not_end_an_answered_transfer() -> None:
+    """What that transfer sends again can't be mistaken for an answer to the request."""
     net = network()
     old = net.request(Opcode.RRQ, "f", port=4000)
     old.deliver(wire.ack(1))
@@ -197,8 +197,8 @@ def test_new_request_leaves_a_transfer_that_goes_on() -> None:
     assert net.server.counters.replaced == 0
 
 
-def test_new_request_ends_a_transfer_whose_first_block_is_awaited() -> None:
-    """Its OACK was acknowledged, but the block 1 that it repeats may pass for an answer."""
+def test_new_request_ends_a_transfer_that_may_repeat_block_1() -> None:
+    """Block 1 could be mistaken for the answer to the new request."""
     net = network()
     old = net.request(Opcode.RRQ, "f", {"tsize": "0"}, port=4000)
     old.deliver(wire.ack(0))
@@ -207,8 +207,8 @@ def test_new_request_ends_a_transfer_whose_first_block_is_awaited() -> None:
     assert net.recorder.outcomes == [Outcome.REPLACED]
 
 
-def test_request_that_was_overtaken_is_not_answered() -> None:
-    """The client has asked for something else since; a second later it may ask for it again."""
+def test_overtaken_request_is_not_answered() -> None:
+    """The client has sent a newer request; after a second the old one counts as new."""
     net = network()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(b"small"), PEER, LOCAL)
@@ -221,8 +221,8 @@ def test_request_that_was_overtaken_is_not_answered() -> None:
     assert [link.closed for link in net.links] == [True, True, False]
 
 
-def test_overtaken_request_is_known_when_its_successor_is_over() -> None:
-    """A small file is served within a round trip."""
+def test_overtaken_request_is_remembered_after_the_newer_transfer() -> None:
+    """The transfer of a small file may be over before the old request arrives."""
     net = network()
     net.server.received(rrq(), PEER, LOCAL)
     link = net.request(Opcode.RRQ, "small", port=PEER[1])
@@ -233,8 +233,8 @@ def test_overtaken_request_is_known_when_its_successor_is_over() -> None:
     assert net.server.counters.repeated == 1
 
 
-def test_overtaken_request_is_known_to_all_ports_of_a_server() -> None:
-    """Its successor may have been sent to another address of the server."""
+def test_overtaken_request_is_known_at_all_addresses_of_a_server() -> None:
+    """The newer request may have been sent to another address."""
     net = network()
     other = TFTPServer(
         net.server.backend,
@@ -250,8 +250,8 @@ def test_overtaken_request_is_known_to_all_ports_of_a_server() -> None:
     assert net.server.counters.repeated == 1
 
 
-def test_transfer_is_replaced_by_a_request_that_is_not_admitted() -> None:
-    """The port has a new owner, which must not be sent the answer to the old one."""
+def test_refused_request_still_replaces_the_unanswered_transfer() -> None:
+    """The port belongs to a new client, which must not get the answer to the old request."""
     net = network(rate=1.0)
     while not net.server.counters.limited:
         net.server.received(rrq(), ("192.0.2.1", 5000 + len(net.links)), LOCAL)
@@ -262,7 +262,7 @@ def test_transfer_is_replaced_by_a_request_that_is_not_admitted() -> None:
     assert net.recorder.outcomes == [Outcome.REPLACED]
 
 
-def test_malformed_request_ends_nothing() -> None:
+def test_malformed_request_ends_no_transfer() -> None:
     """It may be a damaged packet of the transfer."""
     net = network()
     link = net.request(Opcode.RRQ, "f", port=4000)
@@ -272,10 +272,10 @@ def test_malformed_request_ends_nothing() -> None:
 
 @pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
 @pytest.mark.parametrize("options", [{}, {"blksize": "1000"}])
-def test_closed_port_ends_a_transfer_at_the_second_refusal(
+def test_second_icmp_error_ends_an_unanswered_transfer(
     opcode: Opcode, options: dict[str, str]
 ) -> None:
-    """At the first one the answer is sent once more, in case that it was a mistake."""
+    """After the first one the answer is sent once more."""
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new", options)
     first = link.take()
@@ -289,8 +289,8 @@ def test_closed_port_ends_a_transfer_at_the_second_refusal(
 
 
 @pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
-def test_refusals_end_no_transfer_that_was_answered(opcode: Opcode) -> None:
-    """They are lost datagrams then: somebody was there, and may be again."""
+def test_icmp_errors_do_not_end_an_answered_transfer(opcode: Opcode) -> None:
+    """They count as lost datagrams."""
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new")
     link.refuse()
@@ -302,8 +302,8 @@ def test_refusals_end_no_transfer_that_was_answered(opcode: Opcode) -> None:
     assert link.take() == []
 
 
-def test_refusal_before_there_is_an_answer_is_passed_over() -> None:
-    """The backend takes its time, so it can't be about this transfer."""
+def test_icmp_error_before_the_first_answer_is_ignored() -> None:
+    """It can't be about this transfer, which has sent nothing yet."""
     waiting: Deferred[Any] = Deferred()
     backend = MemoryBackend({})
     backend.open_reader = lambda path, context: waiting  # type: ignore[method-assign]
@@ -316,8 +316,8 @@ def test_refusal_before_there_is_an_answer_is_passed_over() -> None:
     assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
 
 
-def test_request_that_overtakes_the_last_ack_is_a_new_one() -> None:
-    """A client that asks again from the same port has its ACK read first: it was sent first."""
+def test_last_ack_is_read_before_a_request_of_the_same_port() -> None:
+    """The ACK was sent before the request, so the old transfer is complete."""
     net = network(MemoryBackend({"small": b"x"}))
     link = net.request(wire.Opcode.RRQ, "small", port=4000)
     assert link.take()
@@ -328,8 +328,8 @@ def test_request_that_overtakes_the_last_ack_is_a_new_one() -> None:
     assert net.recorder.outcomes == [Outcome.COMPLETED]
 
 
-def test_repeated_request_is_not_answered_more_than_three_times() -> None:
-    """A forged request that is repeated draws four datagrams in all."""
+def test_answer_is_repeated_at_most_three_times() -> None:
+    """A forged request causes four datagrams in all."""
     net = network()
     for _ in range(20):
         net.server.received(rrq(), PEER, LOCAL)
@@ -337,8 +337,8 @@ def test_repeated_request_is_not_answered_more_than_three_times() -> None:
     assert len(link.sent) == 4
 
 
-def test_repeated_request_during_a_slow_open_starts_nothing() -> None:
-    """While the backend looks for the file, the same request is the same transfer."""
+def test_repeated_request_during_a_slow_open_starts_no_transfer() -> None:
+    """While the backend opens the file, the same request belongs to the same transfer."""
 
     class Slow(MemoryBackend):
         opened = 0
@@ -354,8 +354,8 @@ def test_repeated_request_during_a_slow_open_starts_nothing() -> None:
     assert backend.opened == 1
 
 
-def test_late_repeat_of_an_answered_request_is_silence() -> None:
-    """A repeat that was overtaken by its own answer changes nothing while it is young."""
+def test_late_repeat_of_an_answered_request_is_ignored() -> None:
+    """The repeat arrived after the client had the answer."""
     net = network()
     net.server.received(rrq(), PEER, LOCAL)
     (link,) = net.links
@@ -366,8 +366,8 @@ def test_late_repeat_of_an_answered_request_is_silence() -> None:
     assert len(net.links) == 1
 
 
-def test_repeated_write_after_its_end_is_not_told_that_the_file_exists() -> None:
-    """Cisco's repeated write request comes when the file is already there."""
+def test_repeated_write_request_after_the_transfer_gets_no_error() -> None:
+    """Cisco repeats a write request when the file is already stored."""
     net = network()
     net.server.received(wrq(), PEER, LOCAL)
     (link,) = net.links
@@ -379,8 +379,8 @@ def test_repeated_write_after_its_end_is_not_told_that_the_file_exists() -> None
     assert wire.parse_error(net.links[1].take()[0])[0] == 6
 
 
-def test_same_port_may_ask_anew_later() -> None:
-    """A client that restarts from a fixed port gets a new transfer; the old one dies alone."""
+def test_same_request_is_a_new_one_later() -> None:
+    """A client that restarts from a fixed port gets a new transfer."""
     net = network()
     net.server.received(rrq(), PEER, LOCAL)
     net.links[0].deliver(wire.ack(1))
@@ -394,7 +394,7 @@ def test_same_port_may_ask_anew_later() -> None:
 
 
 def test_other_request_from_the_same_port_is_a_new_transfer() -> None:
-    """Another file, or another address of ours, is no repeat."""
+    """Another file or another local address makes another request."""
     net = network()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(b"small"), PEER, LOCAL)
@@ -403,7 +403,7 @@ def test_other_request_from_the_same_port_is_a_new_transfer() -> None:
 
 
 def test_same_request_after_an_error_is_answered_again() -> None:
-    """A refusal is no transfer: asking again gets the answer again."""
+    """A refused request is no running transfer."""
     net = network()
     for number in (1, 2):
         net.server.received(rrq(b"missing"), PEER, LOCAL)
@@ -411,8 +411,8 @@ def test_same_request_after_an_error_is_answered_again() -> None:
         assert wire.parse_error(net.links[-1].take()[0])[0] == 1
 
 
-def test_requests_above_max_transfers_are_dropped_in_silence() -> None:
-    """The client asks again; when there is room it is served."""
+def test_requests_above_max_transfers_are_not_answered() -> None:
+    """A repeated request is served when there is room."""
     net = network(max_transfers=2)
     for port in (1, 2, 3):
         net.server.received(rrq(b"small"), ("192.0.2.1", port), LOCAL)
@@ -423,8 +423,8 @@ def test_requests_above_max_transfers_are_dropped_in_silence() -> None:
     assert len(net.links) == 3
 
 
-def test_transfer_that_nobody_answered_gives_way_to_a_new_request() -> None:
-    """Forged requests fill the table; who answers finds room, and keeps it."""
+def test_unanswered_transfer_is_ended_for_a_new_request() -> None:
+    """Forged requests fill the table, but a client that answers finds room and keeps it."""
     net = network(max_transfers=3)
     honest = net.request(Opcode.RRQ, "f", port=1)
     honest.deliver(wire.ack(1))
@@ -446,8 +446,8 @@ def test_transfer_that_nobody_answered_gives_way_to_a_new_request() -> None:
     assert {wire.opcode_of(sent) for link in forged for sent in link.sent} == {Opcode.DATA}
 
 
-def test_transfer_gives_way_after_its_peer_had_time_to_answer() -> None:
-    """A boot storm above the bound keeps those who came first, as long as they may answer."""
+def test_transfer_is_not_ended_before_its_peer_had_time_to_answer() -> None:
+    """In a boot storm above the limit the first clients are served."""
     net = network(max_transfers=1)
     net.server.received(rrq(), PEER, LOCAL)
     net.clock.advance(0.05)
@@ -457,7 +457,7 @@ def test_transfer_gives_way_after_its_peer_had_time_to_answer() -> None:
 
 
 def test_answer_that_waits_in_the_socket_keeps_its_transfer() -> None:
-    """A busy server looks for an answer before it says that there was none."""
+    """The server reads the socket before it ends a transfer as unanswered."""
     net = network(max_transfers=1)
     link = net.request(Opcode.RRQ, "f", port=1)
     link.waiting.append(wire.ack(1))
@@ -468,7 +468,7 @@ def test_answer_that_waits_in_the_socket_keeps_its_transfer() -> None:
 
 
 def test_last_answer_that_waits_in_the_socket_completes_its_transfer() -> None:
-    """Nobody gives way then, and there is room."""
+    """Then there is room, and no other transfer is ended."""
     net = network(max_transfers=1)
     link = net.request(Opcode.RRQ, "small", port=1)
     link.waiting.append(wire.ack(1))
@@ -479,8 +479,8 @@ def test_last_answer_that_waits_in_the_socket_completes_its_transfer() -> None:
     assert len(net.links) == 2
 
 
-def test_transfer_whose_file_is_not_open_yet_does_not_give_way() -> None:
-    """Who waits for a slow store can't have answered; those behind it can."""
+def test_transfer_without_an_open_file_is_not_ended() -> None:
+    """The peer has nothing to answer yet; transfers after it are ended instead."""
     net = network(max_transfers=2)
     opening = Deferred[Any]()
     opener = net.server.backend.open_reader
@@ -495,7 +495,7 @@ def test_transfer_whose_file_is_not_open_yet_does_not_give_way() -> None:
 
 
 def test_windows_of_many_transfers_share_their_memory() -> None:
-    """Who asks for the most gets less and less, and all again when the others have gone."""
+    """The largest windows are reduced, and grow again when other transfers have ended."""
     net = network(MemoryBackend({"f": bytes(10)}, "create"))
     asked = {"blksize": "65464", "windowsize": "64"}
     granted: list[int] = []
@@ -514,8 +514,8 @@ def test_windows_of_many_transfers_share_their_memory() -> None:
     assert net.server.transfers.windows.room == 64 << 20
 
 
-def test_dallying_does_not_count_as_a_transfer() -> None:
-    """A write that is complete leaves its place to the next one."""
+def test_dallying_write_does_not_count_as_a_transfer() -> None:
+    """A complete write leaves room for the next one."""
     net = network(max_transfers=1)
     net.store("a", b"x")
     net.store("b", b"x")
@@ -523,7 +523,7 @@ def test_dallying_does_not_count_as_a_transfer() -> None:
 
 
 def test_without_a_socket_a_request_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When descriptors or ports run out the server lives, and serves when there are some."""
+    """Without descriptors or ports, requests are dropped until some are free."""
     net = network()
 
     def none_left(peer: Any, local: Any, reading: bool) -> MemoryLink:
@@ -537,16 +537,16 @@ def test_without_a_socket_a_request_is_dropped(monkeypatch: pytest.MonkeyPatch) 
     assert net.fetch("small") == b"x"
 
 
-def test_server_that_stops_takes_no_request() -> None:
-    """New requests get silence, so that they are asked of the next server."""
+def test_stopping_server_does_not_answer_requests() -> None:
+    """The clients will ask another server."""
     net = network()
     net.server.accepting = False
     net.server.received(rrq(), PEER, LOCAL)
     assert net.links == []
 
 
-def test_build_session_is_where_a_subclass_steps_in() -> None:
-    """As buildProtocol elsewhere: the factory method makes each session."""
+def test_subclass_can_build_its_own_sessions() -> None:
+    """`build_session` is a factory method, like `buildProtocol`."""
     built: list[Session] = []
 
     class Server(TFTPServer):
@@ -560,7 +560,7 @@ def test_build_session_is_where_a_subclass_steps_in() -> None:
 
 
 class SharedPort(RequestPort):
-    """Stands in for a request port from which all answers are sent."""
+    """A double of the request port that all transfers share."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, Any, Any]] = []
@@ -583,7 +583,7 @@ def single_port_network() -> tuple[MemoryNetwork, SharedPort]:
 
 
 def test_single_port_answers_from_the_request_port() -> None:
-    """Packets are told apart by their peer, and each answer leaves from where it was asked."""
+    """Packets are assigned by their peer; answers are sent from the address that was asked."""
     net, port = single_port_network()
     other = ("192.0.2.2", 4000)
     net.server.received(rrq(), PEER, LOCAL)
@@ -599,7 +599,7 @@ def test_single_port_answers_from_the_request_port() -> None:
 
 
 def crowd(net: MemoryNetwork, count: int, network: int = 51) -> list[MemoryLink]:
-    """Let so many hosts ask once each, and wait until they had time to answer."""
+    """Send one request from each of `count` hosts, and let the time for an answer pass."""
     before = len(net.links)
     for number in range(count):
         net.server.received(rrq(), (f"198.{network}.{number >> 8}.{number & 255}", 4000), LOCAL)
@@ -607,8 +607,8 @@ def crowd(net: MemoryNetwork, count: int, network: int = 51) -> list[MemoryLink]
     return net.links[before:]
 
 
-def test_in_a_flood_who_asks_again_is_served() -> None:
-    """Forged addresses seldom come twice; clients do. When it is over all are served at once."""
+def test_host_that_asks_again_in_a_flood_is_served() -> None:
+    """Forged addresses seldom repeat; after the flood, first requests are served again."""
     net = network(max_transfers=2000)
     assert len(crowd(net, 300)) == 300
     assert len(crowd(net, 300, network=18)) == 100  # by then 200 were looked at
@@ -630,8 +630,8 @@ def test_in_a_flood_who_asks_again_is_served() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_storm_of_those_who_answer_is_no_flood(late: bool) -> None:
-    """However many they are, and where they were looked at before they answered, too."""
+def test_many_clients_that_answer_are_no_flood(late: bool) -> None:
+    """This holds even if the server checked them before they answered."""
     net = network(max_transfers=2000)
     links = crowd(net, 250)
     if late:
@@ -652,16 +652,16 @@ def test_storm_of_those_who_answer_is_no_flood(late: bool) -> None:
     assert net.server.counters.unproven <= 4
 
 
-def test_storm_at_a_slow_disk_is_no_flood() -> None:
-    """Machines whose file is not open yet were sent nothing that they could have answered."""
+def test_many_requests_at_a_slow_disk_are_no_flood() -> None:
+    """Clients whose file is not open yet have nothing to answer."""
     net = network(max_transfers=2000)
     net.server.backend = type("Slow", (), {"open_reader": lambda *_: Deferred()})()
     assert len(crowd(net, 300)) == len(crowd(net, 300, network=18)) == 300
     assert net.server.counters.unproven == 0
 
 
-def test_peer_has_its_time_from_the_first_answer_on() -> None:
-    """However long its file was in opening, it is not given up before it could answer."""
+def test_time_to_answer_starts_with_the_first_answer() -> None:
+    """A slow open does not reduce the time that the peer has."""
     net = network(max_transfers=200)
     waiting: list[Deferred[Any]] = []
 
@@ -687,8 +687,8 @@ def test_peer_has_its_time_from_the_first_answer_on() -> None:
     assert net.server.counters.displaced == 0
 
 
-def test_drops_are_told_when_a_port_closes() -> None:
-    """Who embeds one port has no service that does, and no timer is left."""
+def test_drops_are_logged_when_the_port_closes() -> None:
+    """A program that embeds one port has no service for that; no timer is left."""
     net = network()
     for _ in range(3):
         net.server.received(b"\xff", PEER, LOCAL)
@@ -702,8 +702,8 @@ def test_drops_are_told_when_a_port_closes() -> None:
     assert net.clock.getDelayedCalls() == []
 
 
-def test_peer_that_negotiated_a_long_timeout_is_not_counted_for_long() -> None:
-    """Few requests with a timeout of minutes must not look like a flood of many."""
+def test_long_negotiated_timeout_does_not_prolong_a_flood() -> None:
+    """A few requests with a timeout of minutes do not count as silent for minutes."""
     net = network(max_transfers=2000, retransmit=Retransmit.FIXED, retries=100)
     for number in range(150):
         host = f"198.51.100.{number}"
@@ -714,8 +714,8 @@ def test_peer_that_negotiated_a_long_timeout_is_not_counted_for_long() -> None:
     assert net.server.transfers.running == 100  # below that nobody counts
 
 
-def test_who_asks_again_in_a_flood_still_has_its_rate() -> None:
-    """A request that a flood drops does not count."""
+def test_request_dropped_in_a_flood_does_not_use_the_rate() -> None:
+    """The second request of the host is not above its rate."""
     net = network(max_transfers=2000, rate=0.1)
     crowd(net, 300)
     crowd(net, 300, network=18)
@@ -729,8 +729,8 @@ def test_who_asks_again_in_a_flood_still_has_its_rate() -> None:
 
 
 @pytest.mark.parametrize("port", [69, 6969])
-def test_single_port_serves_no_other_server(port: int) -> None:
-    """A request from a server's port is forged; what we answer, that server could answer."""
+def test_single_port_ignores_requests_from_other_servers(port: int) -> None:
+    """Such a request is forged, and the other server could answer what we send."""
     net, shared = single_port_network()
     for request in (rrq(), wrq()):
         net.server.received(request, ("192.0.2.2", port), ("192.0.2.69", 6969))
@@ -739,7 +739,7 @@ def test_single_port_serves_no_other_server(port: int) -> None:
 
 
 def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening() -> None:
-    """Before the first answer nothing can be an answer to it."""
+    """Before the first answer is sent, no packet can be a reply to it."""
     net, port = single_port_network()
     net.server.backend = type("Never", (), {"open_reader": lambda *_: Deferred()})()
     net.server.received(rrq(), PEER, LOCAL)
@@ -747,8 +747,8 @@ def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening() -> No
     assert port.sent == []
 
 
-def test_single_port_gives_a_peer_one_transfer() -> None:
-    """A new request of the same peer ends its old transfer, quietly."""
+def test_single_port_has_one_transfer_for_each_peer() -> None:
+    """A new request ends the old transfer without an ERROR."""
     net, port = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(b"small"), PEER, LOCAL)
@@ -758,7 +758,7 @@ def test_single_port_gives_a_peer_one_transfer() -> None:
 
 
 def test_single_port_ends_an_answered_transfer_for_a_new_request() -> None:
-    """The packets of the two could not be told apart."""
+    """The packets of the two transfers could not be told apart."""
     net, _ = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(wire.ack(1), PEER, LOCAL)
@@ -766,8 +766,8 @@ def test_single_port_ends_an_answered_transfer_for_a_new_request() -> None:
     assert net.recorder.outcomes == [Outcome.CANCELLED]
 
 
-def test_single_port_hears_of_closed_ports() -> None:
-    """A refusal is that of the peer and of the address that it was answered from."""
+def test_single_port_handles_icmp_errors() -> None:
+    """An error is assigned by the peer and by the local address of the answer."""
     net, port = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     for peer, local in ((PEER, ("192.0.2.70", 69)), (("192.0.2.1", 4001), LOCAL)) * 2:
@@ -780,7 +780,7 @@ def test_single_port_hears_of_closed_ports() -> None:
 
 
 def test_single_port_does_not_end_a_transfer_for_a_damaged_packet() -> None:
-    """An ACK whose opcode became that of a request is no request; a stranger's is answered."""
+    """An ACK of the peer whose opcode became that of a request is ignored."""
     net, port = single_port_network()
     net.server.received(rrq(b"small"), PEER, LOCAL)
     net.server.received(b"\0\1\0\1", PEER, LOCAL)
@@ -791,15 +791,15 @@ def test_single_port_does_not_end_a_transfer_for_a_damaged_packet() -> None:
     assert port.sent[-1][0][1] == wire.Opcode.ERROR
 
 
-def test_single_port_needs_a_port_that_can_do_it() -> None:
-    """A plain Twisted port can't, and cuts what is longer than 8192 octets."""
+def test_single_port_needs_a_request_port() -> None:
+    """A plain Twisted port is refused: it truncates datagrams to 8192 octets."""
     net = network(single_port=True)
     with pytest.raises(TypeError):
         net.server.makeConnection(udp.Port(0, net.server))
 
 
-def test_plain_twisted_port_serves_too() -> None:
-    """`reactor.listenUDP(69, TFTPServer(backend))` works; transfers have ports of their own."""
+def test_plain_twisted_port_works_with_own_ports_of_transfers() -> None:
+    """`reactor.listenUDP(69, TFTPServer(backend))` is possible."""
     net = network()
     net.server.datagramReceived(rrq(b"small"), PEER)
     (link,) = net.links
@@ -815,8 +815,8 @@ class ThreeSockets(MemoryNetwork):
         return super().open(peer, local, reading)
 
 
-def test_writes_that_dally_give_their_sockets_to_new_requests() -> None:
-    """Complete uploads hold sockets for a while; when there are none left, the oldest go."""
+def test_dallying_writes_are_ended_if_there_is_no_socket() -> None:
+    """Complete writes keep their sockets for a while; the oldest ones are ended first."""
     net = ThreeSockets(MemoryBackend({"small": b"x"}, "overwrite"))
     for number in range(3):
         net.store(f"f{number}", b"x")
@@ -824,8 +824,8 @@ def test_writes_that_dally_give_their_sockets_to_new_requests() -> None:
     assert net.server.counters.shed == 0
 
 
-def test_writes_that_dally_are_bounded() -> None:
-    """A flood of tiny uploads does not hold a socket each for many seconds."""
+def test_number_of_dallying_writes_is_bounded() -> None:
+    """Many small uploads do not each keep a socket for several seconds."""
     net = network(MemoryBackend({}, "overwrite"))
     for number in range(MAX_DALLYING + 3):
         net.store(f"f{number}", b"x")
@@ -833,7 +833,7 @@ def test_writes_that_dally_are_bounded() -> None:
 
 
 def test_session_that_can_not_be_built_leaves_no_socket() -> None:
-    """A mistake in a subclass is told to its author, and leaks nothing."""
+    """An exception in `build_session` is raised to the caller, and the socket is closed."""
 
     class Server(TFTPServer):
         def build_session(self, context: TransferContext, **wiring: Any) -> Session:
@@ -846,8 +846,8 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
     assert len(net.server.transfers) == 0
 
 
-def test_long_requests_are_not_remembered() -> None:
-    """What the network sends must not fill the memory: requests of firmware are short."""
+def test_long_requests_are_not_cached() -> None:
+    """Only short requests and few options are cached, so that a flood can't fill the memory."""
     short = rrq(blksize="1000")
     assert parse_request(short) is parse_request(short)
     assert negotiate({"blksize": "1000"}, Policy()) is negotiate({"blksize": "1000"}, Policy())
@@ -857,8 +857,8 @@ def test_long_requests_are_not_remembered() -> None:
     assert negotiate(request.options, Policy()) is not negotiate(request.options, Policy())
 
 
-def test_requests_are_cut_at_the_same_length_in_each_mode() -> None:
-    """The shared port reads datagrams of any length, but no request has so many options."""
+def test_requests_are_truncated_in_single_port_mode_too() -> None:
+    """The shared port reads longer datagrams, but a request has at most `MAX_REQUEST` octets."""
     net, _ = single_port_network()
     net.server.received(rrq() + b"x\0y\0" * 16000, PEER, LOCAL)
     running = net.server.transfers.find((PEER, LOCAL))
@@ -866,8 +866,8 @@ def test_requests_are_cut_at_the_same_length_in_each_mode() -> None:
     assert len(running.request) == MAX_REQUEST
 
 
-def test_idle_ports_are_given_up_when_descriptors_are_short() -> None:
-    """A file that can't be opened for want of one asks for them."""
+def test_idle_ports_are_closed_if_there_is_no_descriptor() -> None:
+    """The server closes them when a file can't be opened for lack of descriptors."""
 
     class NoneLeft:
         def open_reader(self, path: str, context: TransferContext) -> Any:
@@ -885,8 +885,8 @@ def test_idle_ports_are_given_up_when_descriptors_are_short() -> None:
     assert net.links[0].sent == []
 
 
-def test_denied_address_gets_silence_and_is_counted() -> None:
-    """For whatever it asks, and also while others are served."""
+def test_denied_address_is_not_answered() -> None:
+    """Its requests are counted, and other addresses are served."""
     net = network(deny=(ipaddress.ip_network("192.0.2.128/25"),))
     for number in range(3):
         net.server.received(rrq(b"small"), ("192.0.2.200", 1000 + number), LOCAL)
@@ -895,8 +895,8 @@ def test_denied_address_gets_silence_and_is_counted() -> None:
     assert net.fetch("small") == b"x"
 
 
-def test_requests_above_the_rate_get_silence_until_there_is_room() -> None:
-    """For each source by itself; a repeated request is no new one."""
+def test_requests_above_the_rate_are_not_answered() -> None:
+    """Each source has its own rate; a repeated request does not count."""
     net = network(rate=2.0)
     for number in range(4):
         net.server.received(rrq(b"small"), ("192.0.2.1", 1000 + number), LOCAL)
@@ -908,8 +908,8 @@ def test_requests_above_the_rate_get_silence_until_there_is_room() -> None:
     assert (len(net.links), net.server.counters.limited) == (4, 2)
 
 
-def test_requests_above_max_per_client_get_silence_until_one_is_over() -> None:
-    """Addresses are counted, not ports; another address has its own."""
+def test_requests_above_max_per_client_are_not_answered() -> None:
+    """The limit is for an address, not for a port; the end of a transfer makes room."""
     net = network(max_per_client=2)
     for number in range(3):
         net.server.received(rrq(b"small"), ("192.0.2.1", 1000 + number), LOCAL)
@@ -924,8 +924,8 @@ def test_requests_above_max_per_client_get_silence_until_one_is_over() -> None:
     assert net.server.transfers.hosts == 0
 
 
-def test_writes_are_taken_from_some_networks_only() -> None:
-    """Who may read and not write is told so."""
+def test_writes_are_allowed_from_some_networks_only() -> None:
+    """Clients elsewhere may read, and get ERROR 2 for a write."""
     net = network(allow_write=(ipaddress.ip_network("192.0.2.128/25"),))
     with pytest.raises(AccessViolation, match="your address may not write here"):
         net.store("new", b"x")

@@ -1,4 +1,4 @@
-"""Contents are kept while they are hot, and are never used for what is in a file no more."""
+"""Tests of the cache of small files: it never serves what is not in the file any more."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ CONTEXT = TransferContext(
 MODIFIED = 1_600_000_000_000_000_000
 
 
-class Later:
-    """A clock that says that some time has passed since files were changed."""
+class ShiftedClock:
+    """A clock ahead of the system's, as if time had passed since the files were changed."""
 
     def __init__(self) -> None:
         self.ahead = 10.0
@@ -50,13 +50,13 @@ class Later:
 
 
 class Served:
-    """A backend of a folder, with threads that run at once, and what it opened."""
+    """A backend of a folder, with its cache; threads run at once."""
 
     def __init__(
         self, root: Path, capacity: int = 1_000_000, opener: CachedOpener | None = None
     ) -> None:
         self.root = root
-        self.clock = Later()
+        self.clock = ShiftedClock()
         self.now = 0.0  # of the monotonic clock
         self.contents = Contents(capacity, self.clock, lambda: self.now)
         self.opener = opener or opener_of(root)
@@ -88,7 +88,7 @@ pytestmark = needs_openat2
 
 
 def test_small_file_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second use opens and reads nothing."""
+    """The second read of a small file needs no read from the file."""
     assert served.read() == (b"content", True)
     monkeypatch.setattr(os, "preadv", None)
     assert served.read() == (b"content", True)
@@ -110,7 +110,7 @@ def test_small_file_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch
 def test_changed_file_is_never_served_from_memory(
     served: Served, change: Callable[[Path], object]
 ) -> None:
-    """Whatever is done to the file, and however soon, the next use sees it."""
+    """The next request sees any change of the file, however soon after it."""
     path = served.root / "file"
     (served.root / "other").write_bytes(b"other")
     os.utime(path, ns=(0, MODIFIED))
@@ -120,8 +120,8 @@ def test_changed_file_is_never_served_from_memory(
 
 
 @pytest.mark.parametrize("how", ["deleted", "hidden", "root replaced"])
-def test_file_that_is_gone_is_not_served(served: Served, how: str) -> None:
-    """A content outlives neither its name nor the permission to reach it."""
+def test_deleted_or_unreachable_file_is_not_served(served: Served, how: str) -> None:
+    """Cached content is not served without a file of that name below the root."""
     served.read()
     if how == "deleted":
         (served.root / "file").unlink()
@@ -134,8 +134,8 @@ def test_file_that_is_gone_is_not_served(served: Served, how: str) -> None:
         served.read()
 
 
-def test_content_is_read_again_after_a_while(served: Served) -> None:
-    """What no time of the file tells, a store through a mapping, is seen all the same."""
+def test_content_is_read_again_after_its_lifetime(served: Served) -> None:
+    """A change that the file's times do not show is seen after `LIFE` seconds."""
     # As if the file had changed since then, and its times had not.
     served.contents.add((served.root / "file").stat(), b"notseen").close()
     assert served.read() == (b"notseen", True)
@@ -143,8 +143,8 @@ def test_content_is_read_again_after_a_while(served: Served) -> None:
     assert served.read() == (b"content", True)
 
 
-def test_file_that_has_just_changed_is_not_kept(served: Served) -> None:
-    """A change within the same tick of the file system's clock would not show."""
+def test_file_that_has_just_changed_is_not_cached(served: Served) -> None:
+    """A second change in the same tick of the file system's clock could not be seen."""
     served.clock.ahead = SETTLED / 2
     assert served.read() == (b"content", False)
     served.clock.ahead = -1000.0  # the clock was set back
@@ -153,10 +153,10 @@ def test_file_that_has_just_changed_is_not_kept(served: Served) -> None:
     assert served.read() == (b"content", True)
 
 
-def test_file_that_changes_while_it_is_read_is_not_kept(
+def test_file_that_changes_while_it_is_read_is_not_cached(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read between two states of a file is neither of them."""
+    """Octets from two states of a file are not cached as one content."""
     preadv = os.preadv
 
     def change_and_read(*args: Any) -> int:
@@ -168,8 +168,8 @@ def test_file_that_changes_while_it_is_read_is_not_kept(
     assert len(served.contents) == 0
 
 
-def test_transfer_goes_on_with_what_it_began_with(served: Served) -> None:
-    """A file that changes under a reader changes for the next one, which reads the file."""
+def test_reader_keeps_the_content_that_it_started_with(served: Served) -> None:
+    """A changed file is read from the disk for the next reader."""
     reader = served.open()
     (served.root / "file").write_bytes(b"another")
     assert served.read() == (b"another", False)
@@ -202,8 +202,8 @@ def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
-def test_descriptor_of_another_state_is_not_shared(tmp_path: Path) -> None:
-    """A file that changes between the look and the open is opened anew by the next reader."""
+def test_file_changed_before_its_open_is_not_shared(tmp_path: Path) -> None:
+    """If a file changes between lookup and open, the next reader opens it again."""
     path = tmp_path / "large"
     path.write_bytes(bytes(SMALL + 1))
     path.read_bytes()
@@ -215,16 +215,16 @@ def test_descriptor_of_another_state_is_not_shared(tmp_path: Path) -> None:
         reader.close()
 
 
-def test_two_names_of_one_file_share_a_content(served: Served) -> None:
-    """A hard link is the same file."""
+def test_hard_links_share_one_cached_content(served: Served) -> None:
+    """Two names of the same file are cached once."""
     os.link(served.root / "file", served.root / "again")
     served.read()
     served.read("again")
     assert len(served.contents) == 1
 
 
-def test_large_file_is_not_kept(served: Served) -> None:
-    """The page cache has it already; only small files cost more to open than to send."""
+def test_large_file_is_not_cached(served: Served) -> None:
+    """Files above `SMALL` octets are left to the page cache."""
     (served.root / "large").write_bytes(bytes(SMALL + 1))
     assert served.read("large") == (bytes(SMALL + 1), False)
     (served.root / "small").write_bytes(bytes(SMALL))
@@ -232,7 +232,7 @@ def test_large_file_is_not_kept(served: Served) -> None:
 
 
 def test_readers_of_one_large_file_share_a_descriptor(served: Served) -> None:
-    """A rack that boots from one kernel opens it once; it closes after the last reader."""
+    """The file is opened once for all readers, and closed after the last one."""
     path = served.root / "large"
     path.write_bytes(bytes(SMALL + 1))
     before = descriptors()
@@ -250,17 +250,17 @@ def test_readers_of_one_large_file_share_a_descriptor(served: Served) -> None:
     assert served.read("large")[0] == path.read_bytes()
 
 
-def test_empty_file_is_kept(served: Served) -> None:
-    """There is nothing to read, and that is what is remembered."""
+def test_empty_file_is_cached(served: Served) -> None:
+    """An empty file counts as a small file."""
     (served.root / "empty").touch()
     assert served.read("empty") == (b"", True)
     assert served.read("empty") == (b"", True)
 
 
-def test_file_that_is_not_in_memory_is_read_in_a_thread(
+def test_file_outside_the_page_cache_is_read_in_a_thread(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reactor waits for no disk."""
+    """The reactor does not wait for the disk to fill the cache."""
 
     def cold(*args: Any) -> int:
         raise BlockingIOError
@@ -274,13 +274,13 @@ def test_file_that_is_not_in_memory_is_read_in_a_thread(
     assert Served(served.root).read() == (b"content", False)
 
 
-def test_without_capacity_nothing_is_kept(served: Served) -> None:
-    """`--cache 0` turns it off."""
+def test_capacity_zero_disables_the_cache(served: Served) -> None:
+    """With `--cache 0` each read comes from the file."""
     assert Served(served.root, capacity=0).read() == (b"content", False)
 
 
-def test_least_recently_used_content_makes_room(tmp_path: Path) -> None:
-    """What was asked for lately stays."""
+def test_least_recently_used_content_is_removed_first(tmp_path: Path) -> None:
+    """A full cache keeps the files that were read last."""
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(1000))
     served = Served(tmp_path, capacity=2 * (1000 + OVERHEAD))
@@ -290,8 +290,8 @@ def test_least_recently_used_content_makes_room(tmp_path: Path) -> None:
     assert kept == set("ac")
 
 
-def test_contents_in_use_count_and_stay(tmp_path: Path) -> None:
-    """Memory is bounded by the capacity even where every transfer has another file."""
+def test_content_in_use_is_not_removed(tmp_path: Path) -> None:
+    """Content that readers use counts against the capacity and stays in the cache."""
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(1000))
     served = Served(tmp_path, capacity=2 * (1000 + OVERHEAD))
@@ -313,10 +313,10 @@ def test_contents_in_use_count_and_stay(tmp_path: Path) -> None:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_what_is_served_is_what_is_in_the_file(
+def test_served_content_is_always_that_of_the_file(
     tmp_path: Path, steps: list[tuple[str, str]]
 ) -> None:
-    """In any order of reads, open readers and changes, and the sum of octets stays right."""
+    """After any sequence of reads and changes, content and used octets are right."""
     served = Served(tmp_path, capacity=3 * (8 + OVERHEAD))
     for name in "abcd":
         (tmp_path / name).write_bytes(b"00000000")
@@ -341,8 +341,8 @@ def test_what_is_served_is_what_is_in_the_file(
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
-def test_files_on_tmpfs_are_read_at_once() -> None:
-    """They are memory: no file there needs a thread, though RWF_NOWAIT is refused."""
+def test_files_on_tmpfs_are_read_without_threads() -> None:
+    """tmpfs refuses RWF_NOWAIT, but its files are always in memory."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         root = Path(folder)
         (root / "file").write_bytes(b"content")
@@ -356,7 +356,7 @@ def test_files_on_tmpfs_are_read_at_once() -> None:
 
 
 def test_readers_that_need_threads_share_their_memory(tmp_path: Path) -> None:
-    """Ten thousand transfers from a network's file system do not read ahead 2.5 GB."""
+    """The more readers read in threads, the less each of them reads at a time."""
     path = tmp_path / "large"
     path.write_bytes(bytes(CHUNK_SIZE))
     chunks = SharedChunks(CHUNK_SIZE, CHUNK_SIZE)

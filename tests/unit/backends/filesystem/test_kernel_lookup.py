@@ -1,4 +1,4 @@
-"""What the kernel has in memory is opened at once; everything else is left to a thread."""
+"""Tests of the lookup with openat2: names in the kernel's cache are opened without a thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twisted_tftp.errors import AccessViolation, FileNotFound
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Make a root, with a secret beside it."""
+    """Make a root, and a file beside it that must not be found."""
     made = tmp_path / "root"
     (made / "sub").mkdir(parents=True)
     (made / "sub" / "file").write_bytes(b"content")
@@ -50,8 +50,8 @@ def opened(opener: CachedOpener, path: str) -> int | None:
 @pytest.mark.parametrize(
     "path", ["sub/file", "/sub/file", "//sub/./file", "inside", "sub/../inside"]
 )
-def test_what_is_in_memory_is_opened_at_once(root: Path, path: str) -> None:
-    """A name just used is in the kernel's memory, also through links that stay inside."""
+def test_cached_name_is_opened_at_once(root: Path, path: str) -> None:
+    """A name that was just used is found, also through links that stay inside the root."""
     os.stat(root / path.lstrip("/"))
     descriptor = opened(opener_of(root), path)
     assert descriptor is not None
@@ -62,8 +62,8 @@ def test_what_is_in_memory_is_opened_at_once(root: Path, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["outside", "absolute", "../secret", "sub/../../secret", "../root/sub/file"]
 )
-def test_what_may_lead_outside_is_left_to_the_walk(root: Path, path: str) -> None:
-    """Neither refused nor served: the walk can tell an absolute link that stays inside."""
+def test_path_that_may_leave_the_root_is_left_to_the_path_walk(root: Path, path: str) -> None:
+    """It is neither served nor refused: the path walk decides."""
     os.stat(root / path)
     before = descriptors()
     assert opened(opener_of(root), path) is None
@@ -72,8 +72,8 @@ def test_what_may_lead_outside_is_left_to_the_walk(root: Path, path: str) -> Non
 
 @needs_openat2
 @pytest.mark.parametrize("path", ["fifo", "sub"])
-def test_what_is_no_file_is_refused_without_blocking(root: Path, path: str) -> None:
-    """A FIFO does not block, a directory is not served, and nothing stays open."""
+def test_fifo_and_directory_are_refused_without_blocking(root: Path, path: str) -> None:
+    """The lookup raises AccessViolation and leaves nothing open."""
     os.stat(root / path)
     before = descriptors()
     with pytest.raises(AccessViolation):
@@ -82,24 +82,22 @@ def test_what_is_no_file_is_refused_without_blocking(root: Path, path: str) -> N
 
 
 @needs_openat2
-def test_a_name_known_to_be_missing_is_refused_at_once(root: Path) -> None:
-    """The kernel remembers missing names too."""
+def test_missing_name_in_the_kernel_cache_is_refused_at_once(root: Path) -> None:
+    """The kernel caches missing names too."""
     assert not (root / "missing").exists()
     with pytest.raises(FileNotFound):
         opened(opener_of(root), "missing")
 
 
-def test_a_root_that_is_replaced_is_seen(root: Path) -> None:
-    """Each call starts from the root's name."""
+def test_replaced_root_is_noticed(root: Path) -> None:
+    """Each lookup starts from the name of the root."""
     opener = opener_of(root)
     root.rename(root.parent / "old")
     assert opened(opener, "sub/file") is None
 
 
-def test_without_the_system_call_everything_is_left_to_the_walk(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An older kernel is asked once."""
+def test_kernel_without_openat2_is_asked_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ENOSYS all lookups are left to the path walk."""
     calls: list[Any] = []
 
     def missing(*args: Any) -> int:
@@ -114,17 +112,17 @@ def test_without_the_system_call_everything_is_left_to_the_walk(
     assert len(calls) == 1
 
 
-def test_elsewhere_than_on_linux_there_is_no_system_call(
+def test_other_systems_than_linux_use_the_path_walk(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything works through the walk."""
+    """The lookup finds nothing there, and raises nothing."""
     monkeypatch.setattr("sys.platform", "darwin")
     assert opened(opener_of(root), "sub/file") is None
 
 
 @needs_openat2
-def test_a_fifo_is_not_even_opened(root: Path) -> None:
-    """Who waits at the other end of a FIFO is not let through by a request for it."""
+def test_fifo_is_not_opened(root: Path) -> None:
+    """A process that waits for a reader of the FIFO is not woken by a request."""
     os.stat(root / "fifo")
     with pytest.raises(AccessViolation):
         opened(opener_of(root), "fifo")
@@ -144,15 +142,15 @@ def test_a_fifo_is_not_even_opened(root: Path) -> None:
         os.close(events)
 
 
-def test_nothing_is_opened_before_the_file_system_is_known(root: Path) -> None:
-    """The first request goes to a thread, which learns what the others may do."""
+def test_nothing_is_found_before_the_type_of_the_file_system_is_known(root: Path) -> None:
+    """The first request is left to a thread, which looks at the file system."""
     os.stat(root / "sub" / "file")
     assert opened(CachedOpener(str(root)), "sub/file") is None
 
 
 @pytest.mark.parametrize("kind", ["fuse.sshfs", "nfs4", "cifs", ""])
-def test_a_file_system_that_may_wait_is_left_to_threads(root: Path, kind: str) -> None:
-    """Networks and FUSE wait in open() itself, whatever is in memory."""
+def test_network_and_fuse_file_systems_are_left_to_threads(root: Path, kind: str) -> None:
+    """Their open() may wait, even if the name is in the kernel's cache."""
     os.stat(root / "sub" / "file")
     opener = CachedOpener(str(root), type_of=lambda device: kind)
     opener.learn()
@@ -162,7 +160,7 @@ def test_a_file_system_that_may_wait_is_left_to_threads(root: Path, kind: str) -
 @needs_openat2
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
 def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
-    """What was learnt holds for one device only."""
+    """Nothing is found on another device until the opener has looked at it."""
     opener = opener_of(root)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         (Path(other) / "sub").mkdir()
@@ -182,10 +180,10 @@ def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
 
 
 @needs_openat2
-def test_file_that_may_not_be_read_is_left_to_the_walk(
+def test_unreadable_file_is_left_to_the_path_walk(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What stands in the way of opening it is found out there."""
+    """The lookup leaves nothing open when the open fails."""
     os.stat(root / "sub" / "file")
     opener = opener_of(root)
 
