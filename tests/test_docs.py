@@ -29,27 +29,43 @@ from twisted_tftp.testing import MemoryNetwork
 
 __all__ = ["reactor"]
 
+#: The folder of the repository.
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Folders whose files a document may name by the end of their path.
 FOLDERS = (".ci", "benchmarks", "deploy", "docs", "examples", "fuzz", "tests", "twisted_tftp")
 
+#: The documents that are checked.
 DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "fuzz" / "README.md"})
 
 #: Documents with Python examples; the tests below run all of them.
 WITH_EXAMPLES = {"README.md", "docs/backends.md", "docs/client.md", "docs/testing.md"}
 
-#: Lines that the README has at most.
+#: The most lines that the README may have.
 README_LINES = 140
 
+#: A link in Markdown; the group is its target.
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+#: A heading.
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+#: A code block: its language and its text.
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+#: A code span in a line.
 SPAN = re.compile(r"`([^`\n]+)`")
+
+#: A code span that names a file.
 FILE_NAME = re.compile(r"[\w-][\w./-]*\.(?:py|md|sh|c|tac|profile|service|conf)\Z")
+
+#: A code span that names a test module.
 TEST_MODULE = re.compile(r"(?:[a-z_]+/)*test_\w+\Z")
+
+#: A code span that begins with a class, or with an attribute of one.
 CLASS = re.compile(r"[A-Z]\w*[a-z]\w*(?:\.\w+)?(?=\Z|\()")
 
+#: The context of a read.
 CONTEXT = TransferContext(Endpoint("192.0.2.1", 2000), None, Direction.READ, b"f", "octet", {})
 
 
@@ -282,7 +298,7 @@ class Database:
 
     def __init__(self, examples: dict[str, Any], path: Path) -> None:
         self.path = path
-        path.touch()  # an empty file is an empty database
+        path.touch()  # SQLite takes an empty file for an empty database
         self.backend = examples["SQLiteBackend"](str(path), in_thread=maybeDeferred)
         self.backend.check()
         self.backend.start()

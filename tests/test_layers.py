@@ -10,7 +10,10 @@ from pathlib import Path
 
 import twisted_tftp
 
+#: The folder of the package.
 PACKAGE = Path(twisted_tftp.__file__).parent
+
+#: The folder of the tests.
 TESTS = Path(__file__).parent
 
 #: The rank of each top-level folder and module. No module imports from a higher rank.
@@ -96,6 +99,7 @@ NOT_YET_SEPARATED = {
     "test_docs.py",
 }
 
+#: The modules of the package, by name.
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 

@@ -10,7 +10,7 @@ import pytest
 from twisted_tftp import errors
 from twisted_tftp.errors import ErrorCode, TFTPError, from_os_error
 
-#: What the peer is told for each of the system's errors.
+#: Error numbers of the system, and the error code that the peer gets for each.
 TABLE = [
     (errno.ENOENT, 1),
     (errno.ENOTDIR, 1),
@@ -28,6 +28,7 @@ TABLE = [
     (errno.EEXIST, 6),
 ]
 
+#: All error numbers of the system.
 EVERY_ERRNO = sorted(errno.errorcode)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from twisted_tftp.policy import Policy
 
-#: Setting, its attribute, the smallest and the largest value, the first ones outside.
+#: Setting, attribute, smallest value, largest value, and the values just outside.
 BOUNDS: list[tuple[str, str, Any, Any, Any, Any]] = [
     ("timeout", "timeout", 0.01, 255, 0.0099, 255.01),
     ("retries", "retries", 1, 1000, 0, 1001),

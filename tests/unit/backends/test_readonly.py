@@ -11,6 +11,7 @@ from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import AccessViolation, FileNotFound
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend
 
+#: The context of a read.
 CONTEXT = TransferContext(Endpoint("::1", 2000), None, Direction.READ, b"f", "octet", {})
 
 

@@ -23,6 +23,7 @@ from twisted_tftp.testing import MemoryNetwork
 
 __all__ = ["reactor"]
 
+#: The content of a file.
 FILE = b"f" * 3000
 
 
@@ -115,7 +116,7 @@ def test_dead_socket_counts_datagrams_and_answers_none(reactor: Any) -> None:
             server.sendto(b"answer", address)
         outcome(reactor, dead.when_heard(2))
         assert dead.asked_at <= dead.heard_at[0] <= dead.heard_at[1]
-        outcome(reactor, dead.when_heard(1))  # that was before
+        outcome(reactor, dead.when_heard(1))  # it has arrived already
         dead.close()
         server.settimeout(0.05)
         with pytest.raises(TimeoutError):

@@ -6,7 +6,10 @@ import pytest
 
 from benchmarks.flat import Sample, Watch, judge, rows
 
+#: A number that returns to its start, such as open descriptors.
 RETURNS = Watch("n", returns=True, slack=1)
+
+#: A number that may grow a little, such as memory.
 STAYS = Watch("n", returns=False, factor=1.1, slack=5)
 
 

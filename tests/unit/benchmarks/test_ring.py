@@ -22,6 +22,7 @@ from twisted_tftp.server import TFTPService
 
 __all__ = ["reactor"]
 
+#: The content of a file.
 FILE = bytes(range(256)) * 40
 
 

@@ -15,9 +15,13 @@ from twisted_tftp.config.settings import POLICY_KEYS, Settings, settings
 from twisted_tftp.config.value_types import Choice, Rate, Size, ValueType, WholeNumber
 from twisted_tftp.policy import Policy, Range, Rollover
 
+#: The reference page in the repository.
 REFERENCE = Path(__file__).parents[3] / "docs" / "options.md"
+
+#: The README of the repository.
 README = Path(__file__).parents[3] / "README.md"
 
+#: The names of the options, as names of test cases.
 IDS = [option.name for option in OPTIONS]
 
 

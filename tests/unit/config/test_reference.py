@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twisted_tftp.tap import Options
 
+#: The reference page in the repository.
 OPTIONS = Path(__file__).parents[3] / "docs" / "options.md"
 
 

@@ -14,8 +14,13 @@ from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.settings import settings
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
-V4, V6 = ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::1/128")
+#: An IPv4 network.
+V4 = ipaddress.ip_network("192.0.2.0/24")
 
+#: An IPv6 network of one address.
+V6 = ipaddress.ip_network("2001:db8::1/128")
+
+#: Names of settings that have a value.
 NAMES = [
     "max-per-client",
     "rate",

@@ -19,6 +19,7 @@ from twisted_tftp.transfer import receiver, sender
 from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.step import Step
 
+#: The inputs of the corpus, by target.
 FILES = {name: sorted((CORPUS / name).iterdir()) for name in TARGETS}
 
 
@@ -70,6 +71,7 @@ def broken(*arguments: Any) -> Any:
     raise ValueError("a bug")
 
 
+#: Bugs: the target that finds it, the owner of the attribute, its name and its wrong value.
 BUGS: list[tuple[str, Any, str, Any]] = [
     ("request", wire, "_text", lambda octets: octets.decode("ascii")),
     ("request", wire, "parse_error", lambda datagram: (datagram[3], "")),
@@ -96,7 +98,8 @@ def test_planted_bug_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, owner: Any, attribute: str, bug: Any
 ) -> None:
     """With a bug planted in the package, at least one input fails."""
-    monkeypatch.setattr(options, "_negotiate_cached", options._negotiate)  # no answers from before
+    # Without the cache, which may have results from before the bug.
+    monkeypatch.setattr(options, "_negotiate_cached", options._negotiate)
     monkeypatch.setattr(owner, attribute, bug)
     inputs = [*SEEDS[name](), *(file.read_bytes() for file in FILES[name])]
     assert any(fails(TARGETS[name], each) for each in inputs)

@@ -20,6 +20,7 @@ from twisted_tftp.net.client_ports import (
     route_source,
 )
 
+#: The socket address of a server.
 SERVER = ("127.0.0.1", 69)
 
 

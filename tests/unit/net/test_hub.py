@@ -180,7 +180,7 @@ def test_outbox_can_be_sent_before_the_round_is_over(reactor: Any, probe: Probe)
     sender = Sender()
 
     def answer() -> None:
-        assert hub.outbox is None  # one link alone answers at once, unless it has several answers
+        assert hub.outbox is None  # a single ready link sends its answer at once
         hub.gather()
         hub.gather()
         assert hub.outbox is not None

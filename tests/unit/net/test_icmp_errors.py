@@ -26,13 +26,15 @@ pytestmark = pytest.mark.skipif(
     not icmp_errors.AVAILABLE or sys.platform != "linux", reason="the system tells no ICMP errors"
 )
 
+#: Requests, by kind.
 REQUESTS = {
     "read": b"\0\1file\0octet\0",
     "read with options": b"\0\1file\0octet\0blksize\x001000\0",
     "write": b"\0\2new\0octet\0",
     "write with options": b"\0\2new\0octet\0blksize\x001000\0",
 }
-#: Seconds between two repeats of the server: longer than any test.
+
+#: The timeout of the server in seconds, longer than any test.
 TIMEOUT = 100
 
 
@@ -150,7 +152,7 @@ def test_answered_transfer_survives_a_closed_port(served: Served) -> None:
     with served.socket() as sock:
         sock.bind(client)
         sock.sendto(wire.ack(1), transfer)
-    with served.socket() as other:  # when this is answered, all of the above was read
+    with served.socket() as other:  # its answer shows that the packets before were read
         other.sendto(REQUESTS["read"], served.address)
         spin(served.reactor, lambda: select.select([other], [], [], 0)[0])
     assert served.recorder.outcomes == []
@@ -161,7 +163,7 @@ def test_error_of_one_client_does_not_affect_another(served: Served) -> None:
     """The system reports an error at the next use of the socket, for any client."""
     for _ in range(20):
         with served.socket() as gone, served.socket() as sock:
-            sock.bind((served.address[0], 0))  # before the other's port is free to be chosen
+            sock.bind((served.address[0], 0))  # before the other socket's port is free again
             gone.sendto(b"\0\1file\0octet\0", served.address)
             gone.close()
             sock.sendto(b"\0\1file\0octet\0", served.address)

@@ -41,6 +41,7 @@ from twisted_tftp.protocol import wire
 
 __all__ = ["reactor"]
 
+#: The socket address of a peer to which nothing is sent.
 LOOPBACK = ("127.0.0.1", 1)
 
 
@@ -74,7 +75,7 @@ def received(reactor: Any, sock: socket.socket) -> bytes:
 def free_range(count: int) -> tuple[int, int]:
     """Return the lowest and the highest of `count` ports in a row that are free.
 
-    They are below those that systems choose from, so that no other socket gets one by chance.
+    The system does not choose ports from this range, so no other socket gets one of them.
     """
     for low in sorted(range(20_000, 30_000, count), key=lambda _: random()):
         with contextlib.ExitStack() as socks, contextlib.suppress(OSError):
@@ -311,7 +312,7 @@ def test_ports_come_from_the_range() -> None:
         base = probe.getsockname()[1]
     socks = []
     try:
-        # Some of them may be another's, so it takes at most five.
+        # Other programs may use some of these ports, so five is the most.
         with contextlib.suppress(OSError):
             for _ in range(5):
                 socks.append(open_socket(LOOPBACK, LOOPBACK, (base, base + 4)))
@@ -402,7 +403,7 @@ def test_idle_ports_are_closed_for_a_peer_that_needs_another_port(reactor: Any) 
         free_range(3),
         lambda: 0.0,
         open_socket=sockets,
-        chance=lambda: 0.0,  # it asks the same idle port each time
+        chance=lambda: 0.0,  # always tries the same idle port
     )
     local = ("127.0.0.1", 69)
 
@@ -418,7 +419,7 @@ def test_idle_ports_are_closed_for_a_peer_that_needs_another_port(reactor: Any) 
         other = opened(2)
     known.close()
     good = sockets.port_of(other)
-    other.close()  # two ports are idle now, and the one that knows the peer is asked
+    other.close()  # two ports are idle, and the one that has served the peer is tried
     last = opened(1)
     assert sockets.port_of(last) == good
     last.close()
@@ -463,7 +464,7 @@ def test_number_of_remembered_pairs_is_bounded() -> None:
     assert pairs.ports_of(LOOPBACK) == list(range(1, PAIR_PORTS + 1))
     for number in range(PAIR_PEERS - 1):
         pairs.add(("192.0.2.1", number), 1)
-    pairs.add(LOOPBACK, 2)  # that is recent again
+    pairs.add(LOOPBACK, 2)  # used again, so not the oldest any more
     pairs.add(("192.0.2.2", 1), 1)
     assert pairs.ports_of(("192.0.2.1", 0)) == []
     assert pairs.ports_of(("192.0.2.1", 1)) == [1]
@@ -503,7 +504,7 @@ def test_port_that_can_not_be_bound_leaves_no_socket(reactor: Any) -> None:
         for _ in range(3):
             with pytest.raises(CannotListenError) as caught:
                 listen(reactor, taken, DatagramProtocol(), "127.0.0.1")
-            kept.append(caught.value)  # whose traceback keeps the frames, and what is in them
+            kept.append(caught.value)  # its traceback keeps the frames and their objects
         assert os.listdir("/proc/self/fd") == before
 
 
@@ -803,7 +804,7 @@ def test_no_socket_is_connected_without_epoll(
     reactor: Any, client: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reactor that uses poll() drops a connected socket with an ICMP error."""
-    monkeypatch.delattr("select.epoll")  # so that the reactor waits for the sockets
+    monkeypatch.delattr("select.epoll")  # now each socket is registered with the reactor
     with contextlib.contextmanager(fixture)(reactor, client, True) as linked:
         linked.link.attach(linked.receive)
         for _ in range(2 * CONNECT_AFTER):

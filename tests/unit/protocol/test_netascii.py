@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from twisted_tftp.protocol.netascii import Decoder, encode
 
-#: Octets in which line ends and NULs are frequent.
+#: Data in which line ends and NULs are frequent.
 TEXTS = st.lists(
     st.sampled_from([b"\r", b"\n", b"\x00", b"\r\n", b"\r\x00", b"a", b"\xff"]), max_size=40
 ).map(b"".join) | st.binary(max_size=100)

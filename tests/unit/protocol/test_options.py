@@ -13,8 +13,10 @@ from twisted_tftp.protocol.options import Grant, accept, announced_size, negotia
 
 DEFAULT = Policy()
 
+#: The options that the server knows.
 NAMES = ["blksize", "blksize2", "windowsize", "timeout", "utimeout", "rollover", "tsize"]
 
+#: Values of options, numbers and others.
 VALUES = st.one_of(
     st.integers(-10, 70_000).map(str),
     st.integers(0, 2**70).map(str),
@@ -22,10 +24,12 @@ VALUES = st.one_of(
     st.sampled_from(["007", "+8", "1_000", "٣", "1e3", " 8", "8 ", "8\n", "9" * 4000]),
 )
 
+#: Options of a request.
 OPTIONS = st.dictionaries(
     st.one_of(st.sampled_from(NAMES), st.text("abcz-", max_size=5)), VALUES, max_size=9
 )
 
+#: Policies with different limits.
 POLICIES = st.builds(
     Policy,
     max_blksize=st.integers(8, 65464),
@@ -33,8 +37,10 @@ POLICIES = st.builds(
     rollover=st.sampled_from(Rollover),
 )
 
+#: Sizes of a file in octets; None if the size is unknown.
 SIZES = st.none() | st.integers(0, 2**64 - 1)
 
+#: Texts that are not decimal numbers.
 NOT_NUMBERS = [
     "",
     "abc",
@@ -432,6 +438,7 @@ def test_windowsize_is_lowered_to_the_receive_buffer() -> None:
     assert negotiate({"blksize": "8192"}, Policy(), room=10).accepted == (("blksize", "8192"),)
 
 
+#: The options that a client has requested.
 ASKED = {
     "blksize": "1428",
     "windowsize": "16",

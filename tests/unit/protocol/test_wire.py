@@ -16,10 +16,10 @@ from twisted_tftp.errors import (
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode, Request
 
-WORDS = st.text(
-    st.characters(min_codepoint=1, max_codepoint=127), max_size=20
-)  # ASCII without NUL: what an option may hold
+#: Texts that an option may have: ASCII without NUL.
+WORDS = st.text(st.characters(min_codepoint=1, max_codepoint=127), max_size=20)
 
+#: Well-formed requests.
 REQUESTS = st.builds(
     Request,
     st.sampled_from([Opcode.RRQ, Opcode.WRQ]),
@@ -82,9 +82,9 @@ def test_first_of_a_repeated_option_wins() -> None:
 @pytest.mark.parametrize(
     "tail",
     [
-        b"windowsize\x0016",  # the value has no end
-        b"windowsize\x00",  # no value at all
-        b"windowsize",  # nor an end of the name
+        b"windowsize\x0016",  # without the end of the value
+        b"windowsize\x00",  # without a value
+        b"windowsize",  # without the end of the name
     ],
 )
 def test_unterminated_option_is_ignored(tail: bytes) -> None:

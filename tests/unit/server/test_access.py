@@ -49,7 +49,7 @@ def test_longest_prefix_decides(
     """An allow list denies all other addresses; a deny list alone allows them."""
     table = Networks(networks(*allow), networks(*deny))
     assert table.allows(host) is allowed
-    assert table.allows(host) is allowed  # as it is remembered
+    assert table.allows(host) is allowed  # now from the cache
 
 
 @given(

@@ -19,8 +19,13 @@ from twisted_tftp.server.admission import REPEATED_WITHIN, Arrival, Counters, Ve
 from twisted_tftp.server.flood_defence import MIN_SILENT_IN_FLOOD, TIME_TO_ANSWER
 from twisted_tftp.testing import MemoryNetwork
 
+#: The socket address of a client.
 PEER = ("192.0.2.1", 4000)
+
+#: The socket address that requests reach.
 LOCAL = ("192.0.2.69", 69)
+
+#: The files of the backend.
 FILES = {"f": bytes(2000), "small": b"x"}
 
 

@@ -18,6 +18,7 @@ from twisted_tftp.server.flood_defence import (
     UnansweredTransfers,
 )
 
+#: A policy with a timeout of one second.
 POLICY = Policy(timeout=1.0)
 
 

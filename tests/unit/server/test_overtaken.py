@@ -9,7 +9,10 @@ from twisted_tftp.server.overtaken import (
     OvertakenRequests,
 )
 
+#: The socket address that requests reach.
 LOCAL = ("192.0.2.69", 69)
+
+#: The key of a transfer: the addresses of a client and of the server.
 PEER = (("192.0.2.1", 4000), LOCAL)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from twisted_tftp.server.process_memory import ARENAS
 
-#: Allocates in many threads at once, and prints what glibc says of its arenas then.
+#: Allocates memory in many threads at once, and prints what glibc reports about its arenas.
 PROGRAM = """
 import ctypes, threading
 from twisted_tftp.server.process_memory import limit_arenas

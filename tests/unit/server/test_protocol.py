@@ -25,7 +25,10 @@ from twisted_tftp.server.protocol import Session, TFTPServer
 from twisted_tftp.server.transfers import MAX_DALLYING
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
+#: The socket address of a client.
 PEER = ("192.0.2.1", 4000)
+
+#: The socket address that requests reach.
 LOCAL = ("192.0.2.69", 69)
 
 
@@ -442,7 +445,7 @@ def test_unanswered_transfer_is_ended_for_a_new_request() -> None:
     assert net.recorder.outcomes.count(Outcome.COMPLETED) == 1
     forged = net.links[1:]
     assert [link.closed for link in forged] == [True] * 50 + [False] * 2
-    # Given way is given up in silence: nobody is told who has never answered.
+    # A peer that has never answered gets no ERROR when its transfer is ended.
     assert {wire.opcode_of(sent) for link in forged for sent in link.sent} == {Opcode.DATA}
 
 
@@ -611,7 +614,7 @@ def test_host_that_asks_again_in_a_flood_is_served() -> None:
     """Forged addresses seldom repeat; after the flood, first requests are served again."""
     net = network(max_transfers=2000)
     assert len(crowd(net, 300)) == 300
-    assert len(crowd(net, 300, network=18)) == 100  # by then 200 were looked at
+    assert len(crowd(net, 300, network=18)) == 100  # the server has checked 200 transfers by then
     served = len(net.links)
     net.server.received(rrq(), PEER, LOCAL)
     assert len(net.links) == served
@@ -642,7 +645,7 @@ def test_many_clients_that_answer_are_no_flood(late: bool) -> None:
         assert len(unanswered.silent) == 250
     for link in links:
         link.deliver(wire.ack(1))
-    # No more than a few are dropped before it is seen that they have answered.
+    # Only a few requests are dropped before the server notices the answers.
     for number in range(4):
         net.server.received(rrq(), (f"203.0.113.{number}", 4000), LOCAL)
     before = len(net.links)
@@ -672,7 +675,7 @@ def test_time_to_answer_starts_with_the_first_answer() -> None:
     opener = net.server.backend.open_reader
     net.server.backend.open_reader = open_reader
     links = []
-    for second in range(20):  # they ask again, so that they are waited for
+    for second in range(20):  # the requests are repeated, so the server keeps waiting
         for number in range(200):
             net.server.received(rrq(), (f"198.51.100.{number}", 4000), LOCAL)
         links = net.links[:200]
@@ -711,7 +714,7 @@ def test_long_negotiated_timeout_does_not_prolong_a_flood() -> None:
     net.clock.advance(17)
     for number in range(100):
         net.server.received(rrq(b"missing"), (f"203.0.113.{number}", 4000), LOCAL)
-    assert net.server.transfers.running == 100  # below that nobody counts
+    assert net.server.transfers.running == 100  # fewer are never a flood
 
 
 def test_request_dropped_in_a_flood_does_not_use_the_rate() -> None:

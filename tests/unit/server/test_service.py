@@ -58,7 +58,7 @@ def test_limit_of_descriptors_is_raised_if_possible(
 
     def setrlimit(kind: int, limits: tuple[int, int]) -> None:
         if refused:
-            raise ValueError("not allowed to raise maximum limit")  # what EPERM becomes
+            raise ValueError("not allowed to raise maximum limit")  # Python raises this for EPERM
         asked.append(limits[0])
 
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, 1_000_000))

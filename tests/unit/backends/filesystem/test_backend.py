@@ -57,9 +57,10 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
 
+#: The content of files outside the root.
 SECRET = b"SECRET"
 
-#: Octets in which each position can be told from its neighbours.
+#: The content of a file: each octet differs from the ones beside it.
 OCTETS = bytes(number * 7 % 251 for number in range(5000))
 
 
@@ -286,6 +287,7 @@ def flaky(descriptor: int, buffers: Any, offset: int, *args: Any) -> int:
 
 real_preadv = os.preadv
 
+#: Replacements of `preadv`, by the state of the page cache.
 CACHES = {
     "warm": real_preadv,
     "cold": cold,
@@ -443,7 +445,7 @@ def test_reads_of_a_truncated_file_are_short(
     reader.close()
 
 
-# -- closing and cancelling in the middle -------------------------------------------------
+# -- closing and cancelling during a call -------------------------------------------------
 
 
 def test_closing_a_reader_closes_its_file(root: Path) -> None:
@@ -516,7 +518,7 @@ def test_cancelled_open_leaves_no_file_open(root: Path, path: str) -> None:
     opening.cancel()
     assert results[0].check(CancelledError)
     tell = threads.work()
-    assert opened(root) == [], "the thread itself cleans up: after a stop nobody hears of it"
+    assert opened(root) == [], "the thread itself closes the file"
     tell()
     assert threads.calls == []
     assert len(results) == 1
@@ -811,7 +813,7 @@ def test_upload_to_a_directory_without_read_permission_succeeds(nobodys: Path) -
     assert (nobodys / "box" / "new").read_bytes() == b"new"
 
 
-# -- room ---------------------------------------------------------------------------------
+# -- full disks ---------------------------------------------------------------------------
 
 
 def test_an_announced_size_above_the_free_space_is_refused(
@@ -1141,7 +1143,7 @@ def test_abort_waits_for_the_thread_that_writes(root: Path) -> None:
     assert len(opened(root)) == 2, "the upload and its directory"
     threads.run()
     assert results == []
-    assert len(threads.calls) == 1, "only the removal: what was held is not written"
+    assert len(threads.calls) == 1, "only the removal: the data in memory is not written"
     threads.run()
     assert results == [None]
     assert opened(root) == []
@@ -1205,7 +1207,7 @@ def test_write_waits_while_too_much_data_is_in_memory(root: Path) -> None:
     assert results == []
     threads.run()
     assert results == [None]
-    assert len(threads.calls) == 1, "what was held is being written"
+    assert len(threads.calls) == 1, "the data in memory is being written"
     assert writer.write(b"the end") is None
     committing = writer.commit()
     threads.run_all()
@@ -1251,7 +1253,7 @@ def test_data_is_written_in_order_whenever_threads_run(
                 if threads.calls:
                     threads.run()
                 continue
-            while not waiting:  # as a session does, which acknowledges nothing meanwhile
+            while not waiting:  # a session waits too: it sends no ACK before
                 threads.run()
             sent += step
             written = writer.write(step)

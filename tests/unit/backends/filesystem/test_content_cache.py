@@ -30,12 +30,12 @@ from twisted_tftp.backends.filesystem.reader import (
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
 
+#: The context of a read.
 CONTEXT = TransferContext(
     Endpoint("192.0.2.1", 1), None, Direction.READ, b"file", "octet", {}, None
 )
 
-
-#: When the file was last written to, as far as its mtime tells: anybody may set that.
+#: The mtime of a file that was set back after a change, in nanoseconds: anybody may set it.
 MODIFIED = 1_600_000_000_000_000_000
 
 
@@ -105,7 +105,7 @@ def test_small_file_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch
         lambda path: (path.write_bytes(b"another"), os.utime(path, ns=(0, MODIFIED))),
         lambda path: (path.unlink(), path.symlink_to("other")),
     ],
-    ids=["rewritten", "grown", "truncated", "replaced", "made anew", "dated back", "a link"],
+    ids=["rewritten", "grown", "truncated", "replaced", "created again", "dated back", "a link"],
 )  # fmt: skip
 def test_changed_file_is_never_served_from_memory(
     served: Served, change: Callable[[Path], object]
@@ -136,7 +136,7 @@ def test_deleted_or_unreachable_file_is_not_served(served: Served, how: str) -> 
 
 def test_content_is_read_again_after_its_lifetime(served: Served) -> None:
     """A change that the file's times do not show is seen after `LIFE` seconds."""
-    # As if the file had changed since then, and its times had not.
+    # The cached content is wrong, as after a change that left the times of the file as they were.
     served.contents.add((served.root / "file").stat(), b"notseen").close()
     assert served.read() == (b"notseen", True)
     served.now = LIFE

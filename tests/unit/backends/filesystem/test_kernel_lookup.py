@@ -126,8 +126,8 @@ def test_fifo_is_not_opened(root: Path) -> None:
     os.stat(root / "fifo")
     with pytest.raises(AccessViolation):
         opened(opener_of(root), "fifo")
-    # A FIFO that nobody reads can't be opened for writing without waiting; had the request
-    # opened it, a writer that waits would have gone through. Watch who opens it.
+    # A process that opens a FIFO for writing waits until another one opens it for reading. A
+    # request must not be that other one, so watch whether it opens the FIFO.
     watch = ctypes.CDLL(None, use_errno=True)
     events = watch.inotify_init1(os.O_NONBLOCK)
     watch.inotify_add_watch(events, bytes(root / "fifo"), 0x20)  # IN_OPEN

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from twisted_tftp.backends.filesystem.path_walk import MAX_LINKS, find
 from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError, from_os_error
 
+#: The content of files outside the root.
 SECRET = b"SECRET"
 
+#: Paths that leave the root.
 LEAVING = [
     "../secret",
     "/../secret",
@@ -39,7 +41,7 @@ LEAVING = [
     "../" * 50 + "etc/passwd",
 ]
 
-#: Spelled as a way out for other systems or decoders; here they are plain names of no file.
+#: Paths that other systems or decoders would read as leaving the root; here no file has them.
 HARMLESS = [
     "/etc/passwd",
     "//etc/passwd",
@@ -231,7 +233,7 @@ def test_random_paths_never_leave_the_root(steps: list[str]) -> None:
         ("to", "{root}", "to/to/to/file", b"file"),
         ("sub/back", "..", "sub/back/sub/back/file", b"file"),
         ("here", ".", "here/here/file", b"file"),
-        # `..` goes back from where the link leads, as it does in the kernel.
+        # `..` is the parent of the directory that the link leads to, as in the kernel.
         ("to", "sub/deep", "to/../inner", b"inner"),
     ],
 )
@@ -362,7 +364,7 @@ def test_missing_root_is_reported_as_a_missing_file(root: Path) -> None:
     assert isinstance(refusal(root / "file", "file"), FileNotFound)
 
 
-# -- what is no regular file --------------------------------------------------------------
+# -- other files than regular ones --------------------------------------------------------
 
 
 def unblocked(function: Callable[[], Any]) -> Any:
@@ -378,7 +380,7 @@ def unblocked(function: Callable[[], Any]) -> Any:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(10)
-    assert results, "it blocks"
+    assert results, "the call blocks"
     return results[0]
 
 
@@ -452,7 +454,7 @@ def test_file_replaced_before_its_open_is_refused(
     assert isinstance(error, AccessViolation)
 
 
-# -- swaps --------------------------------------------------------------------------------
+# -- names replaced during a walk ---------------------------------------------------------
 
 
 def test_directory_replaced_by_a_link_during_the_walk_is_not_followed(
@@ -548,7 +550,7 @@ def test_links_swapped_in_a_loop_never_lead_outside(
         swapper.join()
     assert swaps > 1
     assert {octets for octets in seen if isinstance(octets, bytes)} == {b"good"}
-    assert AccessViolation in seen, "no moment of a swap was met"
+    assert AccessViolation in seen, "no read met a link"
 
 
 # -- permissions and descriptors ----------------------------------------------------------

@@ -69,7 +69,7 @@ def test_running_uploads_share_the_quota(tmp_path: Path) -> None:
     backend = serving(tmp_path, 1_000_000)
     one, two = (value(backend.open_writer(name, asking())) for name in ("one", "two"))
     value(one.write(bytes(600_000)))
-    value(two.write(bytes(600_000)))  # what fails there fails the next call
+    value(two.write(bytes(600_000)))  # an error in the thread fails the next call
     with pytest.raises(DiskFull):
         value(two.commit())
     value(two.abort())
@@ -147,7 +147,7 @@ def test_written_upload_can_be_committed_in_a_full_tree(tmp_path: Path) -> None:
     """Others may fill the tree before the commit, which needs no more room."""
     backend = serving(tmp_path, WRITE_SIZE + 1)
     writer = value(backend.open_writer("new", asking()))
-    value(writer.write(bytes(WRITE_SIZE)))  # so many octets are written at once
+    value(writer.write(bytes(WRITE_SIZE)))  # enough for a thread, which writes them now
     (tmp_path / "other").write_bytes(bytes(5 * WRITE_SIZE))
     backend.forget()
     with pytest.raises(DiskFull):

@@ -17,6 +17,7 @@ from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.upload import FORGOTTEN, sweep
 from twisted_tftp.errors import AccessViolation
 
+#: The name of a temporary file.
 STRAY = ".tftp-upload-0123456789abcdef"
 
 
