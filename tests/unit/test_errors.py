@@ -80,9 +80,9 @@ def test_no_message_contains_a_path(number: int) -> None:
     """System errors contain paths of the server; the messages for the peer do not."""
     error = OSError(number, "text of /srv/tftp", "/srv/tftp/secret-name", None, "/srv/other")
     failure = from_os_error(error)
-    told = failure.message + str(failure) + repr(failure)
-    assert "/srv" not in told
-    assert "secret" not in told
+    texts = failure.message + str(failure) + repr(failure)
+    assert "/srv" not in texts
+    assert "secret" not in texts
 
 
 def test_codes_are_those_of_the_rfcs() -> None:

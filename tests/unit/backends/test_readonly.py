@@ -40,10 +40,10 @@ def test_request_is_passed_on_unchanged() -> None:
 @pytest.mark.parametrize("name", ["f", "new", "../x", ""])
 def test_every_write_is_refused(name: str) -> None:
     """A write is refused even if the wrapped backend would accept it."""
-    beneath = MemoryBackend({"f": b"octets"}, "overwrite")
+    backend = MemoryBackend({"f": b"octets"}, "overwrite")
     with pytest.raises(AccessViolation, match="does not accept"):
-        ReadOnlyBackend(beneath).open_writer(name, CONTEXT)
-    assert beneath.files == {"f": b"octets"}
+        ReadOnlyBackend(backend).open_writer(name, CONTEXT)
+    assert backend.files == {"f": b"octets"}
 
 
 def test_interface_is_implemented() -> None:

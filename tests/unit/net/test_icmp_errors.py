@@ -23,7 +23,8 @@ from twisted_tftp.testing import Recorder
 __all__ = ["reactor"]
 
 pytestmark = pytest.mark.skipif(
-    not icmp_errors.AVAILABLE or sys.platform != "linux", reason="the system tells no ICMP errors"
+    not icmp_errors.AVAILABLE or sys.platform != "linux",
+    reason="the system does not report ICMP errors",
 )
 
 #: Requests, by kind.

@@ -153,8 +153,8 @@ def test_drops_are_logged_once_a_minute() -> None:
         assert clock.getDelayedCalls() == []
     finally:
         globalLogPublisher.removeObserver(events.append)
-    told = [event["log_format"].format(**event) for event in events]
-    assert told == [
+    lines = [event["log_format"].format(**event) for event in events]
+    assert lines == [
         "a packet was dropped: flood (the last one from 192.0.2.0)",
         "59 packets were dropped: flood (the last one from 192.0.2.59)",
         "60 packets were dropped: flood (the last one from 192.0.2.119)",

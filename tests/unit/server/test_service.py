@@ -270,21 +270,21 @@ class RecordingBackend(MemoryBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.stopping: Deferred[None] = Deferred()
 
     def check(self) -> None:
-        self.told.append("check")
+        self.calls.append("check")
 
     def start(self) -> None:
-        self.told.append("start")
+        self.calls.append("start")
         raise OSError("a mistake")
 
     def forget(self) -> None:
-        self.told.append("forget")
+        self.calls.append("forget")
 
     def stop(self) -> Deferred[None]:
-        self.told.append("stop")
+        self.calls.append("stop")
         return self.stopping
 
 
@@ -297,7 +297,7 @@ def test_stop_waits_for_the_backend_for_a_limited_time(reactor: Any, is_hurried:
     service.startService()
     stopped: list[Any] = []
     service.stopService().addBoth(stopped.append)
-    spin(reactor, lambda: "stop" in backend.told)
+    spin(reactor, lambda: "stop" in backend.calls)
     if is_hurried:
         service.stop_now()
     spin(reactor, lambda: stopped, 5)
@@ -314,8 +314,8 @@ def test_service_calls_the_lifecycle_of_its_backend(reactor: Any, is_wrapped: bo
     service.reload()
     stopped: list[Any] = []
     service.stopService().addBoth(stopped.append)
-    spin(reactor, lambda: "stop" in backend.told)
-    assert backend.told == ["check", "start", "forget", "stop"]
+    spin(reactor, lambda: "stop" in backend.calls)
+    assert backend.calls == ["check", "start", "forget", "stop"]
     assert not stopped
     backend.stopping.callback(None)
     spin(reactor, lambda: stopped)
@@ -416,5 +416,5 @@ def test_stop_logs_the_count_of_dropped_requests(reactor: Any) -> None:
     finally:
         globalLogPublisher.removeObserver(events.append)
     running.client.close()
-    told = [event["count"] for event in events if event.get("reason") == "the address is denied"]
-    assert told == [2]
+    counts = [event["count"] for event in events if event.get("reason") == "the address is denied"]
+    assert counts == [2]

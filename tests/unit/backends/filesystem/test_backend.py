@@ -209,19 +209,19 @@ def test_unreadable_paths_are_refused_with_the_right_error_code(
     os.mkfifo("fifo")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind("socket")
-    told: list[TFTPError] = []
+    errors: list[TFTPError] = []
     watched = threading.Thread(
-        target=lambda: told.append(refusal(lambda: serving(root).open_reader(path, asking()))),
+        target=lambda: errors.append(refusal(lambda: serving(root).open_reader(path, asking()))),
         daemon=True,
     )
     watched.start()
     watched.join(10)
-    assert [error.code for error in told] == [code]
-    assert str(root.parent) not in told[0].message
+    assert [error.code for error in errors] == [code]
+    assert str(root.parent) not in errors[0].message
 
 
 @pytest.fixture
-def nobodys() -> Iterator[Path]:
+def unprivileged() -> Iterator[Path]:
     """Make a root that everybody may write to, and run the test with the rights of `nobody`."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -242,10 +242,10 @@ def nobodys() -> Iterator[Path]:
             os.seteuid(was)
 
 
-def test_file_without_read_permission_is_an_access_violation(nobodys: Path) -> None:
+def test_file_without_read_permission_is_an_access_violation(unprivileged: Path) -> None:
     """A file that exists but may not be read is refused with ERROR 2."""
-    told = refusal(lambda: serving(nobodys).open_reader("secret", asking()))
-    assert told.code is ErrorCode.ACCESS_VIOLATION
+    error = refusal(lambda: serving(unprivileged).open_reader("secret", asking()))
+    assert error.code is ErrorCode.ACCESS_VIOLATION
 
 
 def test_the_root_is_looked_up_at_each_request(root: Path) -> None:
@@ -610,9 +610,9 @@ def test_write_mode_never_refuses_all_uploads(root: Path) -> None:
     """`never` is the default: all uploads are refused with ERROR 2."""
     for backend in (serving(root, "never"), FilesystemBackend(str(root), in_thread=maybeDeferred)):
         for path in ("new", "file", "../secret"):
-            told = refusal(lambda backend=backend, path=path: backend.open_writer(path, asking()))
-            assert told.code is ErrorCode.ACCESS_VIOLATION
-            assert "does not accept" in told.message
+            error = refusal(lambda backend=backend, path=path: backend.open_writer(path, asking()))
+            assert error.code is ErrorCode.ACCESS_VIOLATION
+            assert "does not accept" in error.message
     assert sorted(os.listdir(root)) == ["file", "sub"]
 
 
@@ -667,8 +667,8 @@ def test_overwrite_replaces_the_file_at_the_commit(root: Path) -> None:
 
 def test_create_refuses_an_existing_file(root: Path) -> None:
     """The open fails with ERROR 6, and the file is not changed."""
-    told = refusal(lambda: serving(root, "create").open_writer("file", asking()))
-    assert isinstance(told, FileAlreadyExists)
+    error = refusal(lambda: serving(root, "create").open_writer("file", asking()))
+    assert isinstance(error, FileAlreadyExists)
     assert (root / "file").read_bytes() == OCTETS
 
 
@@ -704,9 +704,9 @@ def test_upload_to_a_bad_path_is_refused(
     os.symlink("../new", root / "nowhere")
     os.mkfifo(root / "fifo")
     before = sorted(root.parent.rglob("*"))
-    told = refusal(lambda: serving(root, write).open_writer(path, asking()))
-    assert told.code is code
-    assert str(root.parent) not in told.message
+    error = refusal(lambda: serving(root, write).open_writer(path, asking()))
+    assert error.code is code
+    assert str(root.parent) not in error.message
     assert sorted(root.parent.rglob("*")) == before
 
 
@@ -724,8 +724,8 @@ def test_upload_follows_a_link_inside_the_root(root: Path, target: str) -> None:
 def test_create_refuses_a_link_to_an_existing_file(root: Path) -> None:
     """The target of the link exists, so the open fails with ERROR 6."""
     os.symlink("sub/inner", root / "link")
-    told = refusal(lambda: serving(root, "create").open_writer("link", asking()))
-    assert isinstance(told, FileAlreadyExists)
+    error = refusal(lambda: serving(root, "create").open_writer("link", asking()))
+    assert isinstance(error, FileAlreadyExists)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o755, 0o666])
@@ -791,26 +791,26 @@ def test_short_writes_are_continued(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert (root / "new").read_bytes() == OCTETS * 2
 
 
-def test_a_read_only_file_is_not_replaced(nobodys: Path) -> None:
+def test_a_read_only_file_is_not_replaced(unprivileged: Path) -> None:
     """The file's own permission is checked, although a rename needs only the directory's."""
-    told = refusal(lambda: serving(nobodys).open_writer("readonly", asking()))
-    assert told.code is ErrorCode.ACCESS_VIOLATION
-    assert (nobodys / "readonly").read_bytes() == b"old"
+    error = refusal(lambda: serving(unprivileged).open_writer("readonly", asking()))
+    assert error.code is ErrorCode.ACCESS_VIOLATION
+    assert (unprivileged / "readonly").read_bytes() == b"old"
 
 
-def test_upload_to_a_directory_without_write_permission_is_refused(nobodys: Path) -> None:
+def test_upload_to_a_directory_without_write_permission_is_refused(unprivileged: Path) -> None:
     """The upload fails with ERROR 2."""
-    told = refusal(lambda: serving(nobodys).open_writer("locked/new", asking()))
-    assert told.code is ErrorCode.ACCESS_VIOLATION
+    error = refusal(lambda: serving(unprivileged).open_writer("locked/new", asking()))
+    assert error.code is ErrorCode.ACCESS_VIOLATION
 
 
-def test_upload_to_a_directory_without_read_permission_succeeds(nobodys: Path) -> None:
+def test_upload_to_a_directory_without_read_permission_succeeds(unprivileged: Path) -> None:
     """A directory that can't be opened, and so not synced, does not fail an upload."""
-    (nobodys / "box").mkdir()
-    (nobodys / "box").chmod(0o333)
-    upload(serving(nobodys), "box/new", b"new")
-    (nobodys / "box").chmod(0o777)
-    assert (nobodys / "box" / "new").read_bytes() == b"new"
+    (unprivileged / "box").mkdir()
+    (unprivileged / "box").chmod(0o333)
+    upload(serving(unprivileged), "box/new", b"new")
+    (unprivileged / "box").chmod(0o777)
+    assert (unprivileged / "box" / "new").read_bytes() == b"new"
 
 
 # -- full disks ---------------------------------------------------------------------------
@@ -824,8 +824,8 @@ def test_an_announced_size_above_the_free_space_is_refused(
         os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=10, f_bfree=99, f_frsize=512)
     )
     backend = serving(root)
-    told = refusal(lambda: backend.open_writer("new", asking(5121)))
-    assert isinstance(told, DiskFull)
+    error = refusal(lambda: backend.open_writer("new", asking(5121)))
+    assert isinstance(error, DiskFull)
     assert leftovers(root) == []
     assert opened(root) == []
     upload(backend, "new", b"x" * 5120, size=5120)
@@ -1284,9 +1284,9 @@ def test_requests_fail_while_the_root_is_missing(tmp_path: Path) -> None:
     """Reads and uploads fail with ERROR 1."""
     backend = serving(tmp_path / "nothing")
     assert isinstance(refusal(lambda: backend.open_reader("f", asking())), FileNotFound)
-    told = refusal(lambda: backend.open_writer("f", asking()))
-    assert not isinstance(told, AccessViolation)
-    assert told.code is ErrorCode.FILE_NOT_FOUND
+    error = refusal(lambda: backend.open_writer("f", asking()))
+    assert not isinstance(error, AccessViolation)
+    assert error.code is ErrorCode.FILE_NOT_FOUND
 
 
 def test_no_descriptor_is_closed_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
