@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
+from tests.support.backends import asking, is_openat2_there
 from tests.support.daemon import TIMEOUT
 from tests.support.deferreds import value
-from tests.support.filesystem import asking, is_openat2_there
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.backends.naming import is_temporary

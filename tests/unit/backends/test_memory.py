@@ -7,28 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
+from tests.support.backends import asking, upload
 from twisted_tftp.backends import MemoryBackend
-from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists, FileNotFound
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
-
-
-def asking(size: int | None = None) -> TransferContext:
-    """Return the context of a request that announces `size` octets."""
-    peer = Endpoint("192.0.2.7", 2000)
-    return TransferContext(peer, None, Direction.WRITE, b"f", "octet", {}, size)
-
-
-def upload(backend: MemoryBackend, name: str, *pieces: bytes, size: int | None = None) -> None:
-    """Write a file as a session does."""
-    writer = backend.open_writer(name, asking(size))
-    try:
-        for piece in pieces:
-            writer.write(piece)
-        writer.commit()
-    except Exception:
-        writer.abort()
-        raise
 
 
 def test_interfaces_are_implemented() -> None:

@@ -37,6 +37,31 @@ def network(backend: Any = None, **policy: Any) -> MemoryNetwork:
     return MemoryNetwork(backend or MemoryBackend(files, "create"), Policy(**policy))
 
 
+class LimitedNetwork(MemoryNetwork):
+    """A network whose server may have `max_sockets` sockets open."""
+
+    def __init__(self, backend: Any, max_sockets: int) -> None:
+        super().__init__(backend)
+        self.max_sockets = max_sockets
+
+    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
+        if sum(not link.closed for link in self.links) >= self.max_sockets:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().open(peer, local, reading)
+
+
+class SlowBackend(MemoryBackend):
+    """A backend whose files are opened when the test fires the Deferreds in `opening`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opening: list[Deferred[Any]] = []
+
+    def open_reader(self, path: str, context: TransferContext) -> Any:
+        self.opening.append(Deferred())
+        return self.opening[-1]
+
+
 def rrq(filename: bytes = b"f", **options: str) -> bytes:
     return wire.encode_request(wire.Request(Opcode.RRQ, filename, "octet", options))
 
@@ -307,15 +332,13 @@ def test_icmp_errors_do_not_end_an_answered_transfer(opcode: Opcode) -> None:
 
 def test_icmp_error_before_the_first_answer_is_ignored() -> None:
     """It can't be about this transfer, which has sent nothing yet."""
-    waiting: Deferred[Any] = Deferred()
-    backend = MemoryBackend({})
-    backend.open_reader = lambda path, context: waiting  # type: ignore[method-assign]
+    backend = SlowBackend()
     net = network(backend)
     link = net.request(Opcode.RRQ, "f")
     link.refuse()
     link.refuse()
     assert not link.closed
-    waiting.callback(MemoryReader(b"x"))
+    backend.opening[0].callback(MemoryReader(b"x"))
     assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
 
 
@@ -525,17 +548,12 @@ def test_dallying_write_does_not_count_as_a_transfer() -> None:
     assert len(net.server.transfers) == 2
 
 
-def test_without_a_socket_a_request_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_socket_a_request_is_dropped() -> None:
     """Without descriptors or ports, requests are dropped until some are free."""
-    net = network()
-
-    def none_left(peer: Any, local: Any, reading: bool) -> MemoryLink:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(net, "open", none_left)
-        for _ in range(5):
-            net.server.received(rrq(), PEER, LOCAL)
+    net = LimitedNetwork(MemoryBackend({"small": b"x"}), max_sockets=0)
+    for _ in range(5):
+        net.server.received(rrq(), PEER, LOCAL)
+    net.max_sockets = 1
     assert net.server.counters.shed == 5
     assert net.fetch("small") == b"x"
 
@@ -658,7 +676,7 @@ def test_many_clients_that_answer_are_no_flood(late: bool) -> None:
 def test_many_requests_at_a_slow_disk_are_no_flood() -> None:
     """Clients whose file is not open yet have nothing to answer."""
     net = network(max_transfers=2000)
-    net.server.backend = type("Slow", (), {"open_reader": lambda *_: Deferred()})()
+    net.server.backend = SlowBackend()
     assert len(crowd(net, 300)) == len(crowd(net, 300, network=18)) == 300
     assert net.server.counters.unproven == 0
 
@@ -666,24 +684,18 @@ def test_many_requests_at_a_slow_disk_are_no_flood() -> None:
 def test_time_to_answer_starts_with_the_first_answer() -> None:
     """A slow open does not reduce the time that the peer has."""
     net = network(max_transfers=200)
-    waiting: list[Deferred[Any]] = []
-
-    def open_reader(path: str, context: TransferContext) -> Deferred[Any]:
-        waiting.append(Deferred())
-        return waiting[-1]
-
-    opener = net.server.backend.open_reader
-    net.server.backend.open_reader = open_reader
+    fast, slow = net.server.backend, SlowBackend()
+    net.server.backend = slow
     links = []
     for second in range(20):  # the requests are repeated, so the server keeps waiting
         for number in range(200):
             net.server.received(rrq(), (f"198.51.100.{number}", 4000), LOCAL)
         links = net.links[:200]
         net.clock.advance(1 if second < 19 else 0)
-    net.server.backend.open_reader = opener
+    net.server.backend = fast
     context = TransferContext(Endpoint(*PEER), None, Direction.READ, b"f", "octet", {})
-    for each in waiting[:200]:
-        each.callback(opener("f", context))
+    for opening in slow.opening[:200]:
+        opening.callback(fast.open_reader("f", context))
     for number in range(100):
         net.server.received(rrq(), (f"203.0.113.{number}", 4000), LOCAL)
     assert [link.closed for link in links] == [False] * 200
@@ -809,18 +821,9 @@ def test_plain_twisted_port_works_with_own_ports_of_transfers() -> None:
     assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
 
 
-class ThreeSockets(MemoryNetwork):
-    """A network whose server may have three sockets open."""
-
-    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
-        if sum(not link.closed for link in self.links) >= 3:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return super().open(peer, local, reading)
-
-
 def test_dallying_writes_are_ended_if_there_is_no_socket() -> None:
     """Complete writes keep their sockets for a while; the oldest ones are ended first."""
-    net = ThreeSockets(MemoryBackend({"small": b"x"}, "overwrite"))
+    net = LimitedNetwork(MemoryBackend({"small": b"x"}, "overwrite"), max_sockets=3)
     for number in range(3):
         net.store(f"f{number}", b"x")
     assert net.fetch("small") == b"x"

@@ -21,8 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python import log
 from zope.interface.verify import verifyObject
 
-from tests.support.deferreds import results_of, value
-from tests.support.filesystem import (
+from tests.support.backends import (
     ManualThreads,
     asking,
     content,
@@ -31,6 +30,7 @@ from tests.support.filesystem import (
     refusal,
     upload,
 )
+from tests.support.deferreds import results_of, value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.backends.filesystem.reader import (

@@ -16,8 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
+from tests.support.backends import needs_openat2, opener_of
 from tests.support.deferreds import value
-from tests.support.filesystem import needs_openat2, opener_of
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.content_cache import LIFE, OVERHEAD, SETTLED, SMALL, Contents
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener, Found

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.filesystem import needs_openat2, opener_of
+from tests.support.backends import needs_openat2, opener_of
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.errors import AccessViolation, FileNotFound
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.backends import opened
 from twisted_tftp.backends.filesystem.path_walk import MAX_LINKS, find
 from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError, from_os_error
 
@@ -96,17 +97,6 @@ def _no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
     """Check that nothing below the directory of the test stays open."""
     yield
     assert opened(tmp_path) == []
-
-
-def opened(directory: Path) -> list[str]:
-    """Return the paths below `directory` that this process has open."""
-    targets = []
-    for descriptor in os.listdir("/proc/self/fd"):
-        try:
-            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-        except FileNotFoundError:
-            continue  # the descriptor of the list itself
-    return [target for target in targets if target.startswith(str(directory))]
 
 
 def content(root: Path | str, path: str) -> bytes:

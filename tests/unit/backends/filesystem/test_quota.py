@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import maybeDeferred
 
+from tests.support.backends import asking, leftovers, refusal, upload
 from tests.support.deferreds import value
-from tests.support.filesystem import asking, leftovers, refusal, upload
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.writer import WRITE_SIZE

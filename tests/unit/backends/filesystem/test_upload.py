@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
+from tests.support.backends import asking, leftovers, refusal, upload
 from tests.support.deferreds import value
-from tests.support.filesystem import asking, leftovers, refusal, upload
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.upload import FORGOTTEN, sweep
 from twisted_tftp.errors import AccessViolation

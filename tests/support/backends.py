@@ -1,4 +1,4 @@
-"""Read and write files through a filesystem backend, with threads that the test runs."""
+"""Read and write files through a backend, with threads that the test runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tests.support.deferreds import value
-from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.backends.filesystem.reader import FilesystemReader
 from twisted_tftp.context import Direction, Endpoint, TransferContext
@@ -80,7 +79,7 @@ def leftovers(directory: Path) -> list[str]:
     return [path.name for path in directory.rglob(".tftp-upload-*")]
 
 
-def upload(backend: FilesystemBackend, path: str, *pieces: bytes, size: int | None = None) -> None:
+def upload(backend: Any, path: str, *pieces: bytes, size: int | None = None) -> None:
     """Write a file as a session does: abort if a call fails."""
     writer = value(backend.open_writer(path, asking(size)))
     try:
