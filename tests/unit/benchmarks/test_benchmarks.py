@@ -185,8 +185,8 @@ def test_report_has_ratios_of_medians() -> None:
     assert "failed" not in summary(results)
 
 
-def test_lost_datagram_counts_as_the_longest_crossing() -> None:
-    """The median counts a crossing without an end as longer than all others."""
+def test_transfer_without_an_end_counts_as_the_longest() -> None:
+    """The median of the times counts a transfer that did not end as longer than all others."""
     results = Results([_server("ours", "")], [], 1, 1, 60)
     for seed, sample in enumerate([Sample(1.0), Sample(note=">60"), Sample(note=">60")]):
         results.ways[Way(1, 0.02, 5, seed), "ours"] = [sample]

@@ -44,7 +44,7 @@ def complaint(watch: Watch, start: float, values: list[float], end: float) -> st
 def test_growing_number_is_a_complaint(
     watch: Watch, start: float, values: list[float], end: float, said: str
 ) -> None:
-    """A number is flat if it returns to its start, or if its first and last quarters are alike."""
+    """A flat number returns to its start, or has alike first and last quarters."""
     assert complaint(watch, start, values, end) == said
 
 

@@ -279,7 +279,7 @@ def test_overtaken_request_is_known_at_all_addresses_of_a_server() -> None:
 
 
 def test_refused_request_still_replaces_the_unanswered_transfer() -> None:
-    """The port belongs to a new client, which must not get the answer to the old request."""
+    """The client waits for the answer to its newer request, so the old answer must not come."""
     net = network(rate=1.0)
     while not net.server.counters.limited:
         net.server.received(rrq(), ("192.0.2.1", 5000 + len(net.links)), LOCAL)
@@ -381,7 +381,7 @@ def test_repeated_request_during_a_slow_open_starts_no_transfer() -> None:
 
 
 def test_late_repeat_of_an_answered_request_is_ignored() -> None:
-    """The repeat arrived after the client had the answer."""
+    """The client has the answer already, and only its repeated request was late."""
     net = network()
     net.server.received(rrq(), PEER, LOCAL)
     (link,) = net.links
@@ -521,7 +521,7 @@ def test_transfer_without_an_open_file_is_not_ended() -> None:
 
 
 def test_windows_of_many_transfers_share_their_memory() -> None:
-    """The largest windows are reduced, and grow again when other transfers have ended."""
+    """Each further transfer gets a smaller window; ended transfers free their memory."""
     net = network(MemoryBackend({"f": bytes(10)}, "create"))
     asked = {"blksize": "65464", "windowsize": "64"}
     granted: list[int] = []
