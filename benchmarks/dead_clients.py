@@ -12,10 +12,12 @@ import random
 import socket
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as NotHeard
 from twisted.internet.task import deferLater
 
@@ -121,7 +123,15 @@ class DeadClients:
     """
 
     def __init__(
-        self, reactor: Any, port: int, root: Path, folder: Path, *, first_contact: bool = True
+        self,
+        reactor: Any,
+        port: int,
+        root: Path,
+        folder: Path,
+        *,
+        first_contact: bool = True,
+        repeat: float = REPEAT,
+        slow_threads: Callable[[Any], Callable[..., Deferred[Any]]] = slow_threads,
     ) -> None:
         """Prepare.
 
@@ -130,8 +140,11 @@ class DeadClients:
         @param folder: for the files of the clients; it is made.
         @param first_contact: each honest client knows nothing of the daemon yet; then there is
             little but time that tells answers apart. Otherwise it knows that xids are granted.
+        @param repeat: seconds from a first answer to its repeat, before one was measured.
+        @param slow_threads: returns how calls are run that wait for a slow disk.
         """
         self._first_contact = first_contact
+        self._slow_threads = slow_threads
         self.taken = self.missed = 0
         self.failures: Counter[str] = Counter()
         self.wrong = WrongAnswers()
@@ -143,7 +156,7 @@ class DeadClients:
         self._chance = random.Random(69)
         self._content = (root / "read-3000").read_bytes()
         self._number = 0
-        self._repeats = deque([REPEAT], maxlen=MEASURED)
+        self._repeats = deque([repeat], maxlen=MEASURED)
 
     async def work(self, until: float) -> None:
         """Let one die after the other until that time; begin by chance, as others do."""
@@ -188,7 +201,7 @@ class DeadClients:
             retries=RETRIES,
             ports=TakenPorts(port),
             known=KnownServer(XidSupport.UNKNOWN if self._first_contact else XidSupport.GRANTED),
-            in_thread=slow_threads(self._reactor) if case.slow_disk else None,
+            in_thread=self._slow_threads(self._reactor) if case.slow_disk else None,
         )
         name = f"{case.wanted}-{number}" if case.wanted in NUMBERED else case.wanted
         asked = SLOW + name if case.slow_server else name

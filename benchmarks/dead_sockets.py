@@ -47,8 +47,12 @@ class DeadSocket:
     @ivar heard_at: when datagrams came.
     """
 
-    def __init__(self, reactor: Any, server: SocketAddress) -> None:
-        """Open it on any port."""
+    def __init__(self, reactor: Any, server: SocketAddress, longest: float = LONGEST) -> None:
+        """Open it on any port.
+
+        @param longest: seconds that `when_heard` waits at most.
+        """
+        self._longest = longest
         self._reactor, self._server = reactor, server
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind((HOST, 0))
@@ -66,11 +70,11 @@ class DeadSocket:
             self._sock.sendto(datagram, self._server)
 
     def when_heard(self, count: int) -> Deferred[None]:
-        """Return what fires when `count` datagrams came; it is cancelled after `LONGEST`."""
+        """Return what fires when `count` datagrams came; it is cancelled after some seconds."""
         heard: Deferred[None] = Deferred()
         self._awaited = count, heard
         self._tell()
-        return heard.addTimeout(LONGEST, self._reactor)
+        return heard.addTimeout(self._longest, self._reactor)
 
     def close(self) -> None:
         """Free the port at once."""

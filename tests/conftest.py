@@ -1,4 +1,4 @@
-"""Settings of all tests."""
+"""Settings that all tests share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 from hypothesis import settings
 
-# An example may take any time: machines are shared, and speed is for the benchmarks.
+# No deadline for an example: a busy machine may be slow, and the benchmarks measure speed.
 settings.register_profile("any speed", parent=settings.default, deadline=None)
 settings.load_profile("any speed")
 

@@ -1,4 +1,4 @@
-"""Documents name files, options and links that exist, and their Python examples run."""
+"""Check the documents: links, files, classes and options exist, and Python examples run."""
 
 from __future__ import annotations
 
@@ -29,27 +29,43 @@ from twisted_tftp.testing import MemoryNetwork
 
 __all__ = ["reactor"]
 
+#: The folder of the repository.
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Folders whose files a document may name by the end of their path.
 FOLDERS = (".ci", "benchmarks", "deploy", "docs", "examples", "fuzz", "tests", "twisted_tftp")
 
+#: The documents that are checked.
 DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "fuzz" / "README.md"})
 
 #: Documents with Python examples; the tests below run all of them.
 WITH_EXAMPLES = {"README.md", "docs/backends.md", "docs/client.md", "docs/testing.md"}
 
-#: Lines that the README has at most.
+#: The most lines that the README may have.
 README_LINES = 140
 
+#: A link in Markdown; the group is its target.
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+#: A heading.
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+#: A code block: its language and its text.
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+#: A code span in a line.
 SPAN = re.compile(r"`([^`\n]+)`")
+
+#: A code span that names a file.
 FILE_NAME = re.compile(r"[\w-][\w./-]*\.(?:py|md|sh|c|tac|profile|service|conf)\Z")
+
+#: A code span that names a test module.
 TEST_MODULE = re.compile(r"(?:[a-z_]+/)*test_\w+\Z")
+
+#: A code span that begins with a class, or with an attribute of one.
 CLASS = re.compile(r"[A-Z]\w*[a-z]\w*(?:\.\w+)?(?=\Z|\()")
 
+#: The context of a read.
 CONTEXT = TransferContext(Endpoint("192.0.2.1", 2000), None, Direction.READ, b"f", "octet", {})
 
 
@@ -147,7 +163,7 @@ def test_readme_is_short() -> None:
 
 
 def test_commands_have_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    """Commands in the text are what `twistd tftp` and `txtftp` take."""
+    """Commands in the documents use options that `twistd tftp` and `txtftp` accept."""
     commands = 0
     for document in DOCUMENTS:
         lines = [line for block in blocks(name_of(document), "sh") for line in block.splitlines()]
@@ -165,7 +181,7 @@ def test_commands_have_options_that_exist(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_options_of_the_client_are_described(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table has each option of `txtftp get`, and no other."""
+    """The table in `client.md` has each option of `txtftp get`, and no other."""
     text = (ROOT / "docs" / "client.md").read_text()
     rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `-"))
     described = set(re.findall(r"`(--?[a-z-]+)", rows))
@@ -182,13 +198,13 @@ def txtftp(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
 
 
 def test_every_python_example_is_tested() -> None:
-    """No other document has an example."""
+    """Only the documents in `WITH_EXAMPLES`, whose examples are run here, have Python examples."""
     found = {name_of(document) for document in DOCUMENTS if blocks(name_of(document), "python")}
     assert found == WITH_EXAMPLES
 
 
 def test_application_of_the_readme_serves_its_file() -> None:
-    """The lines make an Application with a service, whose backend has the file."""
+    """The example makes an Application with a service, whose backend has the file."""
     names: dict[str, Any] = {}
     exec(blocks("README.md", "python")[1], names)
     assert IService(names["application"]).getServiceNamed("tftp") is names["service"]
@@ -199,7 +215,7 @@ def test_application_of_the_readme_serves_its_file() -> None:
 def test_client_example_fetches_and_stores(
     name: str, number: int, reactor: Any, tmp_path: Path
 ) -> None:
-    """The lines as they are, but for the server's address and the local folders."""
+    """The example is run with another server address and other local folders."""
     served = Served(reactor)
     served.backend.files["vmlinuz"] = FILE
     (tmp_path / "hostname").write_bytes(b"host")
@@ -214,7 +230,7 @@ def test_client_example_fetches_and_stores(
 
 
 def test_url_example_fetches_and_stores(reactor: Any, tmp_path: Path) -> None:
-    """`download` and `upload` do so with URLs."""
+    """`download` and `upload` transfer files that are named by URLs."""
     served = Served(reactor)
     idle = len(reactor.getReaders())
     served.backend.files["vmlinuz"] = FILE
@@ -230,7 +246,7 @@ def test_url_example_fetches_and_stores(reactor: Any, tmp_path: Path) -> None:
 
 
 def run(block: str, reactor: Any, folder: Path) -> Any:
-    """Run lines with `await` in them, with the local folders replaced; return what they return."""
+    """Run code that contains `await`, with other local folders, and return what it returns."""
     block = block.replace('"/srv/mirror', f'"{folder}').replace('"/etc', f'"{folder}')
     names: dict[str, Any] = {"maybeDeferred": maybeDeferred}
     exec("async def example(reactor):\n" + textwrap.indent(block, "    "), names)
@@ -247,16 +263,16 @@ def examples() -> dict[str, Any]:
 
 
 def test_short_backend_is_short(examples: dict[str, Any]) -> None:
-    """It serves what its own test says, in twenty lines."""
+    """The first example of a backend implements the interface in twenty lines."""
     verifyObject(IFileBackend, examples["PerMachine"]())
     block = blocks("docs/backends.md", "python")[0]
     assert len(block.split("@implementer")[1].splitlines()) <= 20
 
 
-def test_wrapper_asks_in_lower_case_and_hands_the_lifecycle_on(
+def test_wrapper_converts_names_and_delegates_the_lifecycle(
     examples: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Reads and writes are renamed; a backend that can't serve is still told of."""
+    """Reads and writes use lower-case names, and `check` of the wrapped backend is called."""
     backend = examples["LowerCase"](MemoryBackend({"boot.cfg": b"octets"}, "create"))
     verifyObject(IFileBackend, backend)
     verifyObject(IBackendLifecycle, backend)
@@ -282,7 +298,7 @@ class Database:
 
     def __init__(self, examples: dict[str, Any], path: Path) -> None:
         self.path = path
-        path.touch()  # an empty file is an empty database
+        path.touch()  # SQLite takes an empty file for an empty database
         self.backend = examples["SQLiteBackend"](str(path), in_thread=maybeDeferred)
         self.backend.check()
         self.backend.start()
@@ -313,15 +329,15 @@ def test_database_gives_back_what_was_stored(database: Database, size: int) -> N
 
 
 def test_database_refuses_a_name_that_is_taken(database: Database) -> None:
-    """The first file stays, and the client gets ERROR 6."""
+    """The first file is kept, and the client gets ERROR 6."""
     database.network.store("file", b"first")
     with pytest.raises(FileAlreadyExists):
         database.network.store("file", b"second")
     assert database.rows() == [("file", b"first")]
 
 
-def test_database_has_nothing_of_an_upload_that_fails(database: Database) -> None:
-    """A client that falls silent leaves no row."""
+def test_database_keeps_nothing_of_a_failed_upload(database: Database) -> None:
+    """A client that stops answering leaves no row."""
     link = database.network.request(wire.Opcode.WRQ, "file")
     link.deliver(wire.DATA_HEADERS[1] + bytes(512))
     for _ in range(60):
@@ -330,8 +346,8 @@ def test_database_has_nothing_of_an_upload_that_fails(database: Database) -> Non
     assert database.rows() == []
 
 
-def test_database_says_what_is_missing(database: Database) -> None:
-    """A file that is not there is ERROR 1, and one that is deleted in a read ends it."""
+def test_database_reports_missing_files(database: Database) -> None:
+    """A missing file is ERROR 1; a file that is deleted during a read fails the read."""
     with pytest.raises(FileNotFound):
         database.network.fetch("missing")
     database.network.store("file", bytes(2000))
@@ -342,7 +358,7 @@ def test_database_says_what_is_missing(database: Database) -> None:
         result_of(reader.read(0, 512))
 
 
-def test_database_keeps_the_contracts(database: Database) -> None:
+def test_database_implements_the_interfaces(database: Database) -> None:
     """All four interfaces are implemented."""
     verifyObject(IFileBackend, database.backend)
     verifyObject(IBackendLifecycle, database.backend)
@@ -350,7 +366,7 @@ def test_database_keeps_the_contracts(database: Database) -> None:
 
 
 def test_example_of_a_test_passes() -> None:
-    """What the guide for testing shows as a test is one."""
+    """The test in the guide for testing is a test that passes."""
     names: dict[str, Any] = {}
     exec(blocks("docs/testing.md", "python")[0], names)
     names["test_silent_client_is_given_up"]()

@@ -1,4 +1,4 @@
-"""The architecture: imports go from folders of a higher rank to folders of a lower one."""
+"""Check the imports of the package and of the tests: modules import lower layers only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from pathlib import Path
 
 import twisted_tftp
 
+#: The folder of the package.
 PACKAGE = Path(twisted_tftp.__file__).parent
 
-#: The rank of each folder, and of each module at the top. None imports from a higher rank.
+#: The folder of the tests.
+TESTS = Path(__file__).parent
+
+#: The rank of each top-level folder and module. No module imports from a higher rank.
 RANKS = {
     # what users of the package import
     "twisted_tftp": 0,
@@ -28,11 +32,11 @@ RANKS = {
     "net": 3,
     # one transfer
     "session": 4,
-    # stores, and the two ends
+    # stores of files, server, client
     "backends": 5,
     "server": 5,
     "client": 5,
-    # what stands on both ends
+    # services that use server and client
     "origins": 6,
     "observe": 6,
     "http": 6,
@@ -40,7 +44,7 @@ RANKS = {
     "workers": 6,
     # settings
     "config": 7,
-    # what people call
+    # commands, and doubles for tests of users
     "tools": 8,
     "cli": 8,
     "tap": 8,
@@ -48,19 +52,21 @@ RANKS = {
     "__main__": 8,
 }
 
-#: What a folder never imports, whatever the ranks are.
-NEVER = {
+#: The folders that a folder must not import, whatever their ranks are.
+FORBIDDEN = {
     "backends": {"session", "net", "server", "client"},
     "server": {"client"},
     "client": {"server"},
 }
 
-#: What the server may know of backends: how they are named and found, and none of them.
-NO_CONCRETE_BACKEND = {"backends.plugin"}
+#: The modules of `backends` that `server` may import; it must not import a concrete backend.
+BACKENDS_FOR_SERVER = {"backends.plugin"}
 
-#: Folders that import nothing that sends, waits or tells the time, and what else they may import.
+#: Folders that import nothing that sends, waits or tells the time.
 PURE = {"protocol", "transfer"}
-PURE_IMPORT = {
+
+#: The modules and packages that these folders may import.
+PURE_IMPORTS = {
     "__future__",
     "collections",
     "dataclasses",
@@ -75,23 +81,35 @@ PURE_IMPORT = {
 
 
 def module_name(path: Path) -> str:
-    """Return the name of a module beneath the package; that of the package for itself."""
+    """Return the name of a module, relative to the package; the package's name for itself."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if parts[-1] == "__init__":
         parts = parts[:-1]
     return ".".join(parts) or "twisted_tftp"
 
 
+#: Files that still import test modules of `client`, `process` and `simulated`.
+NOT_YET_SEPARATED = {
+    "peers/test_interop.py",
+    "process/test_amplifier.py",
+    "process/test_faults.py",
+    "process/test_privilege.py",
+    "process/test_signals.py",
+    "simulated/test_stale_answers.py",
+    "test_docs.py",
+}
+
+#: The modules of the package, by name.
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def folder(module: str) -> str:
-    """Return the folder at the top that a module is in, or the module at the top."""
+    """Return the top-level folder that a module is in, or the top-level module itself."""
     return module.split(".")[0]
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Return what a file imports, wherever in it: modules, and names in modules."""
+    """Return all imports of a file, also those in functions: modules, and names in modules."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -106,19 +124,19 @@ def imports(module: str) -> set[str]:
     for name in imported(MODULES[module]):
         if name.split(".")[0] != "twisted_tftp":
             continue
-        below = name.removeprefix("twisted_tftp").lstrip(".")
-        while below not in MODULES and "." in below:
-            below = below.rpartition(".")[0]
-        found.add(below if below in MODULES else "twisted_tftp")
+        relative = name.removeprefix("twisted_tftp").lstrip(".")
+        while relative not in MODULES and "." in relative:
+            relative = relative.rpartition(".")[0]
+        found.add(relative if relative in MODULES else "twisted_tftp")
     return found
 
 
 def breaks_a_rule(module: str, other: str) -> bool:
-    """Whether `module` may not import `other`."""
+    """Return whether `module` must not import `other`."""
     here, there = folder(module), folder(other)
-    if here == "server" and there == "backends" and other not in NO_CONCRETE_BACKEND:
+    if here == "server" and there == "backends" and other not in BACKENDS_FOR_SERVER:
         return True
-    return RANKS[here] < RANKS[there] or there in NEVER.get(here, ())
+    return RANKS[here] < RANKS[there] or there in FORBIDDEN.get(here, ())
 
 
 def violations() -> set[tuple[str, str]]:
@@ -132,17 +150,17 @@ def violations() -> set[tuple[str, str]]:
 
 
 def test_each_folder_has_a_rank() -> None:
-    """What lies at the top of the package has a rank."""
+    """Each top-level folder and module of the package is in the table of ranks."""
     assert {folder(module) for module in MODULES} <= RANKS.keys()
 
 
 def test_imports_go_to_lower_ranks() -> None:
-    """No module imports from a higher rank, or what its folder never imports."""
+    """No module imports from a higher rank, or from a folder that is forbidden to its own."""
     assert violations() == set()
 
 
 def test_folders_import_each_other_one_way() -> None:
-    """Where one folder imports another one, that one does not import it back, by any way."""
+    """The imports between folders have no cycle."""
     graph: dict[str, set[str]] = {}
     for module in MODULES:
         for other in imports(module):
@@ -152,24 +170,24 @@ def test_folders_import_each_other_one_way() -> None:
 
 
 def test_modules_import_each_other_one_way() -> None:
-    """No import leads back to where it began, within a folder either."""
+    """The imports between modules have no cycle, within a folder either."""
     TopologicalSorter({module: imports(module) for module in MODULES}).prepare()
 
 
-def test_machines_know_no_socket_and_no_reactor() -> None:
-    """What decides about packets imports nothing of Twisted, sockets, time or logging."""
+def test_machines_import_no_sockets_and_no_reactor() -> None:
+    """`protocol` and `transfer` import nothing of Twisted, and no sockets, time or logging."""
     found = {
         (module, name)
         for module, path in MODULES.items()
         if folder(module) in PURE
         for name in imported(path)
-        if name.split(".")[0] not in PURE_IMPORT
+        if name.split(".")[0] not in PURE_IMPORTS
     }
     assert found == set()
 
 
-def test_each_module_says_what_it_is_for() -> None:
-    """A module's docstring begins with one sentence: its responsibility."""
+def test_each_module_has_a_docstring_with_a_first_sentence() -> None:
+    """A module's docstring begins with one sentence, which states its responsibility."""
     for module, path in MODULES.items():
         docstring = ast.get_docstring(ast.parse(path.read_text()))
         assert docstring, module
@@ -177,10 +195,37 @@ def test_each_module_says_what_it_is_for() -> None:
 
 
 def test_each_folder_says_what_it_may_import() -> None:
-    """A folder's docstring has two sentences: what lives there, and what that may import."""
+    """A folder's docstring has two sentences: what lives there, and what it may import."""
     for module, path in MODULES.items():
         if path.name != "__init__.py" or module == "twisted_tftp":
             continue
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
         assert len(re.findall(r"\.(?=\s|\Z)", docstring)) == 2, module
         assert "import" in docstring.split("\n\n")[-1], module
+
+
+def imported_test_modules(path: Path) -> set[str]:
+    """Return the test modules that a file of the tests imports."""
+    names = {name for name in imported(path) if name.startswith("tests.")}
+    return {name for name in names if any(part.startswith("test_") for part in name.split("."))}
+
+
+def test_tests_import_no_test_module() -> None:
+    """What tests share is in `tests/support`; no file of the tests imports a test module."""
+    found = {
+        (path.relative_to(TESTS).as_posix(), name)
+        for path in sorted(TESTS.rglob("*.py"))
+        for name in imported_test_modules(path)
+    }
+    assert {path for path, _ in found} <= NOT_YET_SEPARATED, found
+
+
+def test_support_has_no_test() -> None:
+    """`tests/support` defines no test: pytest would run none there."""
+    for path in sorted((TESTS / "support").glob("*.py")):
+        functions = [
+            node.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.FunctionDef)
+        ]
+        assert [name for name in functions if name.startswith("test_")] == [], path

@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
+from tests.support.backends import asking, is_openat2_there
 from tests.support.daemon import TIMEOUT
-from tests.unit.backends.filesystem.test_backend import asking, value
+from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem import kernel_lookup as cached
+from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import TFTPError
 
@@ -182,9 +183,7 @@ def test_check_before_the_open_is_seen_to_lose_the_race(race: Race) -> None:
 
 @pytest.mark.parametrize("cache", [0, 1 << 20], ids=["opened", "kept"])
 @pytest.mark.parametrize("way", ["at once", "in a thread"])
-def test_nothing_outside_is_ever_read(
-    way: str, cache: int, race: Race, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_outside_is_ever_read(way: str, cache: int, race: Race) -> None:
     """A read has the inside file's octets or is refused, on both ways that there are to it."""
     in_threads = 0
 
@@ -193,9 +192,10 @@ def test_nothing_outside_is_ever_read(
         in_threads += 1
         return maybeDeferred(function, *args)
 
+    opener = CachedOpener(str(race.root))
     if way == "in a thread":
-        monkeypatch.setattr(cached, "_type_of", lambda device: "unknown")
-    backend = FilesystemBackend(str(race.root), cache=cache, in_thread=in_thread)
+        opener = CachedOpener(str(race.root), type_of=lambda device: "unknown")
+    backend = FilesystemBackend(str(race.root), cache=cache, in_thread=in_thread, opener=opener)
 
     def read(name: str) -> bytes:
         reader = value(backend.open_reader(name, asking()))
@@ -208,7 +208,7 @@ def test_nothing_outside_is_ever_read(
     assert set(seen) == {GOOD, None}
     if way == "in a thread":
         assert in_threads >= seen.total()
-    elif backend._cached._device is not None:
+    elif is_openat2_there():
         assert in_threads < seen.total(), "none was found at once"
 
 

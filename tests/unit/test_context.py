@@ -1,4 +1,4 @@
-"""A transfer's record says who, what and how long."""
+"""Tests of the context and the statistics of a transfer."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def context(filename: bytes = b"f") -> TransferContext:
         (Endpoint("::", 0), "[::]:0"),
     ],
 )
-def test_an_endpoint_is_written_as_people_write_it(endpoint: Endpoint, text: str) -> None:
-    """An IPv6 address is in brackets, so that the port can be told from it."""
+def test_endpoint_is_written_as_host_and_port(endpoint: Endpoint, text: str) -> None:
+    """An IPv6 address is in brackets, to separate it from the port."""
     assert str(endpoint) == text
     assert f"{endpoint}" == text
 
@@ -39,26 +39,26 @@ def test_an_endpoint_is_written_as_people_write_it(endpoint: Endpoint, text: str
         (b"../\x01\x7f", "../\x01\x7f"),
     ],
 )
-def test_the_path_is_the_name_as_text(filename: bytes, path: str) -> None:
-    """UTF-8 is read as such, and other octets are escaped, not lost."""
+def test_path_is_the_file_name_as_text(filename: bytes, path: str) -> None:
+    """UTF-8 is decoded; other octets are escaped and not lost."""
     assert context(filename).path == path
 
 
 @given(st.binary(max_size=60))
-def test_any_name_can_be_turned_back_into_its_octets(filename: bytes) -> None:
-    """The text stands for exactly one name."""
+def test_path_can_be_encoded_to_the_file_name(filename: bytes) -> None:
+    """Each path stands for exactly one file name."""
     assert context(filename).path.encode("utf-8", "surrogateescape") == filename
 
 
-def test_a_transfer_takes_the_seconds_from_its_start_to_its_end() -> None:
-    """While it runs it has taken none."""
+def test_duration_is_from_the_start_to_the_end() -> None:
+    """While a transfer runs its duration is 0."""
     statistics = TransferStatistics(context(), started=100.5)
     assert statistics.seconds == 0.0
     statistics.ended = 103.0
     assert statistics.seconds == 2.5
 
 
-def test_a_transfer_that_starts_with_the_clock_is_measured_too() -> None:
-    """An end at the clock's zero is an end."""
+def test_duration_is_right_at_time_zero() -> None:
+    """An end at the clock's 0.0 is an end too."""
     statistics = TransferStatistics(context(), started=-1.5, ended=0.0)
     assert statistics.seconds == 1.5

@@ -1,4 +1,4 @@
-"""Failures carry the right code, and words that say nothing of the server's paths."""
+"""Tests of the errors: codes of the RFCs, and messages without paths of the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from twisted_tftp import errors
 from twisted_tftp.errors import ErrorCode, TFTPError, from_os_error
 
-#: What the peer is told for each of the system's errors.
+#: Error numbers of the system, and the error code that the peer gets for each.
 TABLE = [
     (errno.ENOENT, 1),
     (errno.ENOTDIR, 1),
@@ -28,12 +28,13 @@ TABLE = [
     (errno.EEXIST, 6),
 ]
 
+#: All error numbers of the system.
 EVERY_ERRNO = sorted(errno.errorcode)
 
 
 @pytest.mark.parametrize(("number", "code"), TABLE)
-def test_each_error_of_the_system_has_its_code(number: int, code: int) -> None:
-    """The peer learns what kind of failure it is."""
+def test_system_errors_have_tftp_error_codes(number: int, code: int) -> None:
+    """The code tells the peer what kind of failure it is."""
     failure = from_os_error(OSError(number, os.strerror(number), "/srv/tftp/secret-name"))
     assert failure.code == code
     assert failure.message
@@ -52,8 +53,8 @@ def test_each_error_of_the_system_has_its_code(number: int, code: int) -> None:
         (errno.EEXIST, "exists"),
     ],
 )
-def test_the_message_is_for_people(number: int, words: str) -> None:
-    """Whoever stands before the client can tell what to do."""
+def test_message_is_readable(number: int, words: str) -> None:
+    """The message explains the failure to a person at the client."""
     assert words in from_os_error(OSError(number, os.strerror(number))).message
 
 
@@ -66,8 +67,8 @@ def test_the_message_is_for_people(number: int, words: str) -> None:
         OSError(),
     ],
 )
-def test_an_unknown_error_is_an_input_output_error(error: OSError) -> None:
-    """What has no code of its own has code 0 and tells nothing."""
+def test_unknown_system_error_has_code_0(error: OSError) -> None:
+    """Its message tells nothing but that input or output failed."""
     failure = from_os_error(error)
     assert type(failure) is TFTPError
     assert failure.code == ErrorCode.NOT_DEFINED
@@ -75,17 +76,17 @@ def test_an_unknown_error_is_an_input_output_error(error: OSError) -> None:
 
 
 @pytest.mark.parametrize("number", EVERY_ERRNO)
-def test_no_message_shows_a_path(number: int) -> None:
-    """The system's text holds the server's paths; ours does not."""
+def test_no_message_contains_a_path(number: int) -> None:
+    """System errors contain paths of the server; the messages for the peer do not."""
     error = OSError(number, "text of /srv/tftp", "/srv/tftp/secret-name", None, "/srv/other")
     failure = from_os_error(error)
-    told = failure.message + str(failure) + repr(failure)
-    assert "/srv" not in told
-    assert "secret" not in told
+    texts = failure.message + str(failure) + repr(failure)
+    assert "/srv" not in texts
+    assert "secret" not in texts
 
 
-def test_the_codes_are_those_of_the_rfcs() -> None:
-    """RFC 1350's appendix, and 8 of RFC 2347."""
+def test_codes_are_those_of_the_rfcs() -> None:
+    """The codes are in the appendix of RFC 1350; code 8 is in RFC 2347."""
     assert [(code.value, code.name) for code in ErrorCode] == [
         (0, "NOT_DEFINED"),
         (1, "FILE_NOT_FOUND"),
@@ -112,8 +113,10 @@ def test_the_codes_are_those_of_the_rfcs() -> None:
         (errors.TransferTimedOut, 0),
     ],
 )
-def test_each_failure_has_its_code_and_words(kind: type[TFTPError], code: int) -> None:
-    """A failure without a message says what its kind means; one with a message says that."""
+def test_each_error_class_has_a_code_and_a_default_message(
+    kind: type[TFTPError], code: int
+) -> None:
+    """A message that is passed in replaces the default one."""
     assert kind.code == code
     assert kind().message == kind.default_message != ""
     assert kind("other words").message == str(kind("other words")) == "other words"

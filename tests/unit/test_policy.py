@@ -1,4 +1,4 @@
-"""A policy is checked when it is made."""
+"""Tests of the policy: its values are checked when it is made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from twisted_tftp.policy import Policy
 
-#: Setting, its attribute, the smallest and the largest value, the first ones outside.
+#: Setting, attribute, smallest value, largest value, and the values just outside.
 BOUNDS: list[tuple[str, str, Any, Any, Any, Any]] = [
     ("timeout", "timeout", 0.01, 255, 0.0099, 255.01),
     ("retries", "retries", 1, 1000, 0, 1001),
@@ -20,10 +20,10 @@ BOUNDS: list[tuple[str, str, Any, Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "attribute", "low", "high", "below", "above"), BOUNDS)
-def test_a_number_is_taken_within_its_bounds_only(
+def test_number_outside_its_bounds_is_refused(
     name: str, attribute: str, low: float, high: float, below: float, above: float
 ) -> None:
-    """Both bounds are good, the next values are not, and the message names the setting."""
+    """Both bounds are allowed, and the message names the setting."""
     for good in (low, high):
         assert getattr(Policy(**{attribute: good}), attribute) == good
     for bad in (below, above, -1, float("nan"), float("inf")):
@@ -31,8 +31,8 @@ def test_a_number_is_taken_within_its_bounds_only(
             Policy(**{attribute: bad})
 
 
-def test_uploads_may_be_bounded_by_zero_but_not_below() -> None:
-    """0 octets is a bound too; None is none."""
+def test_max_upload_may_be_zero_but_not_negative() -> None:
+    """None means that there is no limit."""
     assert Policy(max_upload=0).max_upload == 0
     assert Policy(max_upload=2**50).max_upload == 2**50
     assert Policy(max_upload=None).max_upload is None
@@ -41,26 +41,26 @@ def test_uploads_may_be_bounded_by_zero_but_not_below() -> None:
 
 
 @pytest.mark.parametrize("ports", [(1, 1), (1, 65535), (65535, 65535), (40000, 40999)])
-def test_a_port_range_goes_upwards(ports: tuple[int, int]) -> None:
-    """One port is a range as well."""
+def test_port_range_is_accepted(ports: tuple[int, int]) -> None:
+    """A range may have one port."""
     assert Policy(port_range=ports).port_range == ports
 
 
 @pytest.mark.parametrize("ports", [(0, 1), (2, 1), (1, 65536), (-1, 5), (0, 0), (65536, 65536)])
-def test_a_bad_port_range_is_refused(ports: tuple[int, int]) -> None:
-    """Ports are from 1 to 65535 and the lower one comes first."""
+def test_invalid_port_range_is_refused(ports: tuple[int, int]) -> None:
+    """Ports are from 1 to 65535, and the lower one comes first."""
     with pytest.raises(ValueError, match="port-range"):
         Policy(port_range=ports)
 
 
-def test_a_port_range_and_a_single_port_exclude_each_other() -> None:
-    """Transfers leave from one place or the other."""
+def test_port_range_with_single_port_is_refused() -> None:
+    """Transfers use ports of the range or the request port, not both."""
     assert Policy(single_port=True).single_port
     with pytest.raises(ValueError, match=r"port-range.*single-port"):
         Policy(port_range=(40000, 40999), single_port=True)
 
 
-def test_a_policy_does_not_change() -> None:
-    """Every session of a server shares it."""
+def test_policy_is_immutable() -> None:
+    """All sessions of a server share it."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Policy().retries = 1  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The plugin and its options, in process; the daemon itself is tested as a child."""
+"""Tests of the twistd plugin and its options, in this process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_twistd_finds_the_plugin() -> None:
 
 
 def test_defaults_are_the_documented_ones() -> None:
-    """Without options: the working directory, read-only, on port 69, with the usual policy."""
+    """Without options: the working directory, read-only, port 69, the default policy."""
     settings = parse().settings
     assert (settings.root, settings.port, settings.drain) == (".", 69, 5)
     assert settings.write is WriteMode.NEVER
@@ -38,8 +38,8 @@ def test_defaults_are_the_documented_ones() -> None:
     assert not settings.verbose
 
 
-def test_every_option_arrives(tmp_path: Path) -> None:
-    """Each option of the help is parsed to its place."""
+def test_options_reach_the_settings(tmp_path: Path) -> None:
+    """Options of the command line set the attributes of their names."""
     settings = parse(
         *("--root", str(tmp_path), "--host", "127.0.0.1", "--host", "::1", "--port", "6969"),
         *("--write", "create", "--timeout", "2", "--retries", "4", "--retransmit", "fixed"),
@@ -70,8 +70,8 @@ def test_every_option_arrives(tmp_path: Path) -> None:
         ("--port-range", "40000:40001", "--single-port"),
     ],
 )
-def test_mistake_is_one_line_and_exit_status_1(arguments: tuple[str, ...]) -> None:
-    """SystemExit with a text is what Python turns into both."""
+def test_wrong_option_exits_with_one_line(arguments: tuple[str, ...]) -> None:
+    """The parser raises SystemExit with a text, which Python prints, with exit status 1."""
     with pytest.raises(SystemExit) as caught:
         parse(*arguments)
     assert isinstance(caught.value.code, str)
@@ -79,7 +79,7 @@ def test_mistake_is_one_line_and_exit_status_1(arguments: tuple[str, ...]) -> No
 
 
 def test_help_is_grouped() -> None:
-    """Every option has its place under a title."""
+    """Each option is listed under a title, in lines of at most 80 characters."""
     usage = Options().getUsage(80)
     assert [line for line in usage.splitlines() if line.endswith(":")] == [
         "Files:",
@@ -95,15 +95,15 @@ def test_help_is_grouped() -> None:
     assert listed == known
 
 
-def test_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--version` prints the version and ends well."""
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints the version, with exit status 0."""
     with pytest.raises(SystemExit) as caught:
         parse("--version")
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"twisted-tftp {__version__}\n"
 
 
-def test_make_service_returns_the_service(tmp_path: Path) -> None:
-    """What twistd is given is the service of the settings."""
+def test_make_service_returns_a_tftp_service(tmp_path: Path) -> None:
+    """twistd gets the service that the settings describe."""
     made: Any = makeService(parse("--root", str(tmp_path)))
     assert isinstance(made, TFTPService)

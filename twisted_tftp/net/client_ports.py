@@ -50,6 +50,22 @@ class PortRest:
 _rest_of_process = PortRest()
 
 
+def route_source(server: SocketAddress) -> SocketAddress | None:
+    """Return the local address from which datagrams to `server` are sent, with port 0.
+
+    @return: a socket address of the server's family, with the scope if it is link-local. None if
+        there is no route, or if the server's address is not a unicast address.
+    """
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    with socket.socket(family, DATAGRAM) as sock:
+        try:
+            sock.connect(server)  # this sends nothing
+        except OSError:
+            return None
+        host, _, *rest = sock.getsockname()
+    return (host, 0, *rest)
+
+
 class ClientPorts:
     """The sockets of a client for transfers with servers.
 
@@ -62,13 +78,19 @@ class ClientPorts:
         *,
         clock: Callable[[], float] = time.monotonic,
         rest: PortRest | None = None,
+        open_socket: Callable[..., socket.socket] = open_socket,
+        find_source: Callable[[SocketAddress], SocketAddress | None] = route_source,
     ) -> None:
         """Set up, without opening a socket.
 
         @param bind: the local socket address of all transfers, with port 0 for any port; None for
             the local address of the route to each server.
         @param rest: the record of port use; None for the one that the process shares.
+        @param open_socket: opens a socket: see `twisted_tftp.net.udp.open_socket`.
+        @param find_source: returns the local address of the route to a server.
         """
+        self._open_socket = open_socket
+        self._find_source = find_source
         self.is_fixed = bind is not None and bool(bind[1])
         self._bind = bind
         self._clock = clock
@@ -102,13 +124,13 @@ class ClientPorts:
 
     def _open_at(self, server: SocketAddress, local: SocketAddress | None) -> socket.socket:
         if local is not None and local[1]:
-            return open_socket(server, local, (local[1], local[1]))
+            return self._open_socket(server, local, (local[1], local[1]))
         # Sockets on rejected ports stay open until a port is found, so that the system does not
         # choose these ports again.
         rejected: list[socket.socket] = []
         try:
             while True:
-                sock = open_socket(server, local)
+                sock = self._open_socket(server, local)
                 if len(rejected) == PORT_TRIES or self._rest.has_rested(sock.getsockname()[1]):
                     break
                 rejected.append(sock)
@@ -128,25 +150,9 @@ class ClientPorts:
         local, until = self._routes.get(server, (None, 0.0))
         if now < until:
             return local
-        local = route_source(server)
+        local = self._find_source(server)
         if local is not None:
             if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
             self._routes[server] = local, now + ROUTE_LIFE
         return local
-
-
-def route_source(server: SocketAddress) -> SocketAddress | None:
-    """Return the local address from which datagrams to `server` are sent, with port 0.
-
-    @return: a socket address of the server's family, with the scope if it is link-local. None if
-        there is no route, or if the server's address is not a unicast address.
-    """
-    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    with socket.socket(family, DATAGRAM) as sock:
-        try:
-            sock.connect(server)  # this sends nothing
-        except OSError:
-            return None
-        host, _, *rest = sock.getsockname()
-    return (host, 0, *rest)

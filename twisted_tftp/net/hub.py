@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import select
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor, IReadWriteDescriptor
@@ -128,8 +129,19 @@ class EpollHub:
     connects = True
     _log = Logger()
 
-    def __init__(self, reactor: IReactorFDSet, linger: float = BUSY_POLL) -> None:
+    def __init__(
+        self,
+        reactor: IReactorFDSet,
+        linger: float = BUSY_POLL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Set up, and register with `reactor`.
+
+        @param linger: how long the hub polls idle sockets, in seconds.
+        @param clock: seconds of a monotonic clock.
+        """
         self._reactor = reactor
+        self._clock = clock
         self._linger = linger
         self._overdue_at = 0.0
         self._epoll = select.epoll()
@@ -174,12 +186,12 @@ class EpollHub:
     def gather(self) -> None:
         if self.outbox is None:
             self.outbox = []
-            self._overdue_at = time.monotonic() + MAX_OUTBOX_DELAY
+            self._overdue_at = self._clock() + MAX_OUTBOX_DELAY
 
     def send_overdue(self) -> None:
-        if self.outbox and time.monotonic() >= self._overdue_at:
+        if self.outbox and self._clock() >= self._overdue_at:
             self.send_outbox()
-            self._overdue_at = time.monotonic() + MAX_OUTBOX_DELAY
+            self._overdue_at = self._clock() + MAX_OUTBOX_DELAY
 
     def send_outbox(self) -> None:
         if self.outbox:
@@ -207,7 +219,7 @@ class EpollHub:
         datagram.
         """
         poll, links = self._poll, self._links
-        clock, linger = time.monotonic, self._linger
+        clock, linger = self._clock, self._linger
         now = clock()
         turn_ends = now + MAX_TURN
         idle_ends = 0.0

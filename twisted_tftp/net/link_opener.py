@@ -57,6 +57,10 @@ class RecentPairs:
         self._wanted = wanted
         self._ports: OrderedDict[SocketAddress, dict[int, float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Return the number of peers whose ports are remembered."""
+        return len(self._ports)
+
     def ports_of(self, peer: SocketAddress) -> list[int]:
         """Return the ports that have served `peer` lately, the oldest first."""
         if not self._wanted:

@@ -77,8 +77,12 @@ class RateLimit:
     some are forgotten early, which grants their owners a little more.
     """
 
-    def __init__(self, rate: float) -> None:
-        """Allow `rate` requests a second, above 0; below one, one at a time."""
+    def __init__(self, rate: float, most_buckets: int = MOST_BUCKETS) -> None:
+        """Allow `rate` requests a second, above 0; below one, one at a time.
+
+        @param most_buckets: buckets that are kept at most.
+        """
+        self._most_buckets = most_buckets
         self._rate = rate
         self._capacity = max(1.0, rate)
         self.period = self._capacity / rate
@@ -92,7 +96,7 @@ class RateLimit:
 
     def take_token(self, source: str, now: float) -> bool:
         """Take a token of `source` at `now`; return whether there was one."""
-        if now >= self._period_ends or len(self._recent) >= MOST_BUCKETS // 2:
+        if now >= self._period_ends or len(self._recent) >= self._most_buckets // 2:
             self._older, self._recent = self._recent, {}
             self._period_ends = now + self.period
         found = self._recent.get(source) or self._older.pop(source, None)

@@ -65,6 +65,7 @@ class StartError(SystemExit, Exception):
 class TFTPService(Service):
     """Serve a backend on one port of some addresses.
 
+    @ivar backend: the backend.
     @ivar transfers: the running transfers of all addresses.
     @ivar servers: the L{TFTPServer} of each address, while the service runs.
     """
@@ -79,6 +80,7 @@ class TFTPService(Service):
         port: int = TFTP_PORT,
         host: Sequence[str] = (),
         drain: float = DEFAULT_DRAIN,
+        grace: float = GRACE,
         policy: Policy | None = None,
         observer: Any = None,
         reactor: Any = None,
@@ -89,12 +91,13 @@ class TFTPService(Service):
         @param port: the request port; 0 lets the system choose, see `ports`.
         @param host: addresses to listen on; none for all of IPv4 and IPv6.
         @param drain: seconds that running transfers have to finish when the service stops.
+        @param grace: seconds that the backend then has to release its files.
         @param policy: what is granted; the defaults of `Policy` if None.
         @param observer: an L{ITransferObserver}; None for the log.
         """
         if reactor is None:
             from twisted.internet import reactor
-        self._backend = backend
+        self.backend = backend
         self._lifecycle = lifecycle_of(backend)
         self._port = port
         self._host = tuple(host)
@@ -108,7 +111,7 @@ class TFTPService(Service):
         self._drops = Drops(reactor)
         self._ports: list[RequestPort] = []
         self._awaited: Deferred[Any] | None = None  # what a stop waits for
-        self._grace = GRACE
+        self._grace = grace
         self.transfers = Transfers()
         self.servers: list[TFTPServer] = []
 
@@ -204,7 +207,7 @@ class TFTPService(Service):
 
     def _bind(self, host: str) -> None:
         server = TFTPServer(
-            self._backend,
+            self.backend,
             self._policy,
             observer=self._observer,
             reactor=self._reactor,

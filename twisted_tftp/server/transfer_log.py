@@ -35,17 +35,19 @@ _SUCCESSES = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
 class TransferLog:
     """An observer that writes transfers to the log."""
 
-    _log = Logger(namespace="twisted_tftp")
-
-    def __init__(self, verbose: bool = False, reactor: Any = None) -> None:
+    def __init__(
+        self, verbose: bool = False, reactor: Any = None, log: Logger | None = None
+    ) -> None:
         """Set up.
 
         @param verbose: whether to log requests and progress too, at debug level. (twistd writes
             all levels, so the level alone does not hide them.)
         @param reactor: an L{IReactorTime}; None for the global one.
+        @param log: where the lines go; None for a logger of the namespace `twisted_tftp`.
         """
         if reactor is None:
             from twisted.internet import reactor
+        self._log = Logger(namespace="twisted_tftp") if log is None else log
         self._verbose = verbose
         self._reactor = reactor
         self._lines: list[str] = []

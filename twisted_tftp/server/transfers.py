@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred, succeed
 
 from twisted_tftp.net.udp import SocketAddress
@@ -30,7 +32,12 @@ class Transfers:
     that a write may dally.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, give_back: Callable[[], None] = give_back) -> None:
+        """Set up an empty table.
+
+        @param give_back: gives unused memory back to the system.
+        """
+        self._give_back = give_back
         self.windows = WindowBudget()
         self.overtaken = OvertakenRequests()
         self.unanswered = UnansweredTransfers()
@@ -48,6 +55,11 @@ class Transfers:
     def running(self) -> int:
         """How many transfers run."""
         return self._running
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts have running transfers."""
+        return len(self._of)
 
     def of(self, host: str) -> int:
         """Return how many transfers of a peer's host run."""
@@ -107,7 +119,7 @@ class Transfers:
         self._sessions.discard(session)
         if self._most >= MANY_SESSIONS and count <= self._most // 10:
             self._most = count
-            give_back()
+            self._give_back()
         self._dallying.pop(session, None)
         peer = session.key[0]
         others = self._of_peer[peer]

@@ -1,4 +1,4 @@
-"""Files in memory are read as they were, and written whole or not at all."""
+"""Tests of the memory backend: files are read unchanged, and uploads are atomic."""
 
 from __future__ import annotations
 
@@ -7,32 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
+from tests.support.backends import asking, upload
 from twisted_tftp.backends import MemoryBackend
-from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists, FileNotFound
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
 
 
-def asking(size: int | None = None) -> TransferContext:
-    """Return the context of a request that announces `size` octets."""
-    peer = Endpoint("192.0.2.7", 2000)
-    return TransferContext(peer, None, Direction.WRITE, b"f", "octet", {}, size)
-
-
-def upload(backend: MemoryBackend, name: str, *pieces: bytes, size: int | None = None) -> None:
-    """Write a file as a session does."""
-    writer = backend.open_writer(name, asking(size))
-    try:
-        for piece in pieces:
-            writer.write(piece)
-        writer.commit()
-    except Exception:
-        writer.abort()
-        raise
-
-
-def test_the_contracts_are_kept() -> None:
-    """Backend, reader and writer are what a session takes."""
+def test_interfaces_are_implemented() -> None:
+    """Backend, reader and writer implement the interfaces that a session uses."""
     backend = MemoryBackend({"f": b"x"}, "overwrite")
     verifyObject(IFileBackend, backend)
     verifyObject(IFileReader, backend.open_reader("f", asking()))
@@ -40,29 +22,29 @@ def test_the_contracts_are_kept() -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 310), st.integers(1, 310))
-def test_a_file_is_read_at_any_offset(octets: bytes, offset: int, length: int) -> None:
-    """All that was wanted, less at the end, nothing past it."""
+def test_file_is_read_at_any_offset(octets: bytes, offset: int, length: int) -> None:
+    """A read at the end is short, and a read after the end is empty."""
     reader = MemoryBackend({"f": octets}).open_reader("f", asking())
     assert reader.size == len(octets)
     assert bytes(reader.read(offset, length)) == octets[offset : offset + length]
 
 
 @pytest.mark.parametrize("path", ["a/f", "/a/f", "//a//f", "./a/./f"])
-def test_a_file_is_found_with_slashes_and_without(path: str) -> None:
-    """A name starts at the root however it is spelled."""
+def test_file_is_found_with_and_without_slashes(path: str) -> None:
+    """All spellings of a path start at the root."""
     assert bytes(MemoryBackend({"a/f": b"x"}).open_reader(path, asking()).read(0, 9)) == b"x"
 
 
 @pytest.mark.parametrize("path", ["g", "A/F", "a", "a/f/g", "a\\f", "", "a/f\x00", "x" * 5000])
-def test_what_is_not_there_is_not_found(path: str) -> None:
-    """Code 1 tells so."""
+def test_missing_file_is_not_found(path: str) -> None:
+    """The open fails with ERROR 1."""
     with pytest.raises(FileNotFound):
         MemoryBackend({"a/f": b"x"}).open_reader(path, asking())
 
 
 @pytest.mark.parametrize("path", ["../f", "a/../f", "a/", "..", "/", "."])
-def test_steps_upwards_and_directories_are_refused(path: str) -> None:
-    """There are no directories in memory to step through."""
+def test_dot_dot_and_directories_are_refused(path: str) -> None:
+    """There are no directories in memory."""
     backend = MemoryBackend({"f": b"x", "a/f": b"y"}, "overwrite")
     with pytest.raises(AccessViolation):
         backend.open_reader(path, asking())
@@ -70,8 +52,8 @@ def test_steps_upwards_and_directories_are_refused(path: str) -> None:
         backend.open_writer(path, asking())
 
 
-def test_a_reader_keeps_what_it_has_opened() -> None:
-    """A file that is replaced or removed meanwhile does not change what is read."""
+def test_reader_keeps_the_content_that_it_opened() -> None:
+    """A file that is replaced or removed does not change what is read."""
     backend = MemoryBackend({"f": b"old", "g": b"gone"}, "overwrite")
     first, second = (backend.open_reader(name, asking()) for name in "fg")
     upload(backend, "f", b"new")
@@ -81,8 +63,8 @@ def test_a_reader_keeps_what_it_has_opened() -> None:
     assert bytes(backend.open_reader("f", asking()).read(0, 9)) == b"new"
 
 
-def test_a_closed_reader_holds_no_octets() -> None:
-    """What it read before stays good."""
+def test_closed_reader_frees_its_content() -> None:
+    """Octets that were read before the close stay valid."""
     reader = MemoryBackend({"f": b"old"}).open_reader("f", asking())
     view = reader.read(0, 3)
     reader.close()
@@ -90,8 +72,8 @@ def test_a_closed_reader_holds_no_octets() -> None:
     assert bytes(reader.read(0, 3)) == b""
 
 
-def test_the_files_are_the_backends_own() -> None:
-    """Uploads do not appear in the mapping that it was made of."""
+def test_backend_copies_the_mapping_of_files() -> None:
+    """Uploads do not appear in the mapping that was passed to the backend."""
     files = {"f": b"x"}
     backend = MemoryBackend(files, "overwrite")
     upload(backend, "g", b"y")
@@ -99,8 +81,8 @@ def test_the_files_are_the_backends_own() -> None:
     assert backend.files == {"f": b"x", "g": b"y"}
 
 
-def test_nothing_is_written_unless_it_is_allowed() -> None:
-    """By default every write is refused."""
+def test_uploads_are_refused_by_default() -> None:
+    """The open fails with ERROR 2; an unknown write mode is a ValueError."""
     with pytest.raises(AccessViolation):
         MemoryBackend().open_writer("f", asking())
     with pytest.raises(ValueError, match="always"):
@@ -108,8 +90,8 @@ def test_nothing_is_written_unless_it_is_allowed() -> None:
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8))
-def test_a_file_appears_at_the_commit_and_is_whole(pieces: list[bytes]) -> None:
-    """Before the commit nothing of it can be seen."""
+def test_file_appears_at_the_commit(pieces: list[bytes]) -> None:
+    """Before the commit no part of an upload can be read."""
     backend = MemoryBackend(write="create")
     writer = backend.open_writer("/a/f", asking())
     for piece in pieces:
@@ -119,8 +101,8 @@ def test_a_file_appears_at_the_commit_and_is_whole(pieces: list[bytes]) -> None:
     assert backend.files == {"a/f": b"".join(pieces)}
 
 
-def test_an_abort_leaves_what_was_there() -> None:
-    """The old file is neither truncated nor removed, and a new one never appears."""
+def test_abort_changes_nothing() -> None:
+    """The old file is unchanged, and no new file appears."""
     backend = MemoryBackend({"f": b"old"}, "overwrite")
     for name in ("f", "g"):
         writer = backend.open_writer(name, asking())
@@ -129,8 +111,8 @@ def test_an_abort_leaves_what_was_there() -> None:
     assert backend.files == {"f": b"old"}
 
 
-def test_create_replaces_nothing() -> None:
-    """A file that is there is told at the open."""
+def test_create_refuses_an_existing_file() -> None:
+    """The open fails with ERROR 6."""
     backend = MemoryBackend({"f": b"old"}, "create")
     with pytest.raises(FileAlreadyExists):
         backend.open_writer("f", asking())
@@ -139,8 +121,8 @@ def test_create_replaces_nothing() -> None:
 
 
 @pytest.mark.parametrize("step", ["write", "commit"])
-def test_create_leaves_a_file_that_has_appeared_meanwhile(step: str) -> None:
-    """Of two uploads of one name the first one to commit wins."""
+def test_create_lets_the_first_commit_of_a_name_win(step: str) -> None:
+    """The second commit of the same name fails with ERROR 6."""
     backend = MemoryBackend(write="create")
     writer = backend.open_writer("f", asking())
     upload(backend, "f", b"first")
@@ -150,8 +132,8 @@ def test_create_leaves_a_file_that_has_appeared_meanwhile(step: str) -> None:
     assert backend.files == {"f": b"first"}
 
 
-def test_an_announced_size_above_the_capacity_is_refused_at_once() -> None:
-    """The client need not send what does not fit; what just fits is taken."""
+def test_announced_size_above_the_capacity_is_refused_at_the_open() -> None:
+    """A size equal to the free capacity is accepted."""
     backend = MemoryBackend({"f": b"12345"}, "overwrite", capacity=10)
     with pytest.raises(DiskFull):
         backend.open_writer("g", asking(6))
@@ -159,8 +141,8 @@ def test_an_announced_size_above_the_capacity_is_refused_at_once() -> None:
     backend.open_writer("f", asking(10))
 
 
-def test_octets_above_the_capacity_are_refused_as_they_come() -> None:
-    """A size that was not announced is bounded as well."""
+def test_write_above_the_capacity_is_refused() -> None:
+    """An upload of unknown size fails when it exceeds the capacity."""
     backend = MemoryBackend({"f": b"12345"}, "overwrite", capacity=10)
     with pytest.raises(DiskFull):
         upload(backend, "g", b"123", b"456")
@@ -169,15 +151,15 @@ def test_octets_above_the_capacity_are_refused_as_they_come() -> None:
     assert backend.files == {"f": b"12345", "g": b"12345"}
 
 
-def test_a_file_that_is_replaced_makes_room_for_the_new_one() -> None:
-    """Capacity counts what will be there after the commit."""
+def test_replaced_file_does_not_count_against_the_capacity() -> None:
+    """The capacity holds for the files as they are after the commit."""
     backend = MemoryBackend({"f": b"1234567890"}, "overwrite", capacity=10)
     upload(backend, "f", b"abcdefghij")
     assert backend.files == {"f": b"abcdefghij"}
 
 
-def test_two_uploads_do_not_share_the_same_room() -> None:
-    """What fitted when it came may not fit any more at the commit."""
+def test_capacity_is_checked_again_at_the_commit() -> None:
+    """Two uploads may fit one by one, but not both."""
     backend = MemoryBackend(write="create", capacity=10)
     first, second = (backend.open_writer(name, asking()) for name in "fg")
     first.write(b"123456")

@@ -1,4 +1,4 @@
-"""A requested name is split into components, or it is no name."""
+"""Tests of requested paths: they are split into components or refused."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from twisted_tftp.errors import AccessViolation, FileNotFound
         ("caf\udce9", ["caf\udce9"]),
     ],
 )
-def test_a_path_is_split_at_its_slashes(path: str, parts: list[str]) -> None:
-    """It starts at the root; `..` is kept and nothing is decoded."""
+def test_path_is_split_at_its_slashes(path: str, parts: list[str]) -> None:
+    """`..` is kept, and nothing is decoded."""
     assert components(path) == parts
 
 
 @pytest.mark.parametrize("path", ["", "\x00", "a\x00", "a\x00/b", "a" * (MAX_PATH + 1)])
-def test_what_no_file_can_be_called_is_not_found(path: str) -> None:
-    """Nothing, a NUL inside and more than the system takes."""
+def test_impossible_name_is_not_found(path: str) -> None:
+    """An empty path, a NUL in it, and one that is longer than the system allows."""
     with pytest.raises(FileNotFound):
         components(path)
 
 
-def test_the_longest_path_is_taken() -> None:
-    """The bound itself is good."""
+def test_longest_path_is_accepted() -> None:
+    """The limit itself is allowed."""
     assert components("a/" * (MAX_PATH // 2 - 1) + "ab") == ["a"] * (MAX_PATH // 2 - 1) + ["ab"]
 
 
 @pytest.mark.parametrize("path", ["/", "a/", "a//", ".", "..", "a/.", "a/..", "../..", "./", "//"])
-def test_the_name_of_a_directory_is_refused(path: str) -> None:
-    """A file's name does not end in a slash or a dot component."""
+def test_path_of_a_directory_is_refused(path: str) -> None:
+    """The path of a file does not end with a slash or a dot component."""
     with pytest.raises(AccessViolation):
         components(path)
 
 
 @given(st.text("ab./\\\x00 ", max_size=30))
 def test_components_are_names_or_dot_dot(path: str) -> None:
-    """Nothing empty, no single dot, no slash; at least one, and the last one is a name."""
+    """No component is empty, `.` or contains a slash; the last one is a name."""
     try:
         parts = components(path)
     except (FileNotFound, AccessViolation):
@@ -64,8 +64,8 @@ def test_components_are_names_or_dot_dot(path: str) -> None:
     assert components("/" + "/./".join(parts)) == parts
 
 
-def test_the_write_modes_are_the_words_of_the_command_line() -> None:
-    """Anything else is an error."""
+def test_write_modes_are_the_values_of_the_command_line() -> None:
+    """Any other word is a ValueError."""
     assert [mode.value for mode in WriteMode] == ["never", "create", "overwrite"]
     with pytest.raises(ValueError, match="always"):
         WriteMode("always")

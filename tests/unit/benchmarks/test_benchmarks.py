@@ -1,4 +1,4 @@
-"""Test the benchmark's C programs against each other, and what it makes of their figures."""
+"""Tests of the benchmark's C programs, run against each other, and of its report."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def _load(tools: Tools, running: Running, *arguments: str) -> dict[str, Any]:
     ids=["plain", "blksize", "window", "offload"],
 )
 @pytest.mark.parametrize("clients", ["1", "7"])
-def test_fetches_files(
+def test_client_fetches_files(
     tools: Tools, store: Store, least: Running, options: list[str], clients: str
 ) -> None:
-    """Files of all lengths arrive whole, however they are asked for."""
+    """Files of all lengths arrive complete, with all options."""
     arguments = [*options, "-c", clients, "-n", "20", "-f", str(store.root)]
     result = _load(tools, least, *arguments, "one two empty even")
     sizes = 300_000 + 1000 + 0 + 1428 * 20
@@ -66,10 +66,10 @@ def test_fetches_files(
 
 
 @pytest.mark.parametrize("place", [0, 1427, 299_999])
-def test_notices_a_wrong_octet(
+def test_client_notices_a_wrong_octet(
     tools: Tools, store: Store, least: Running, tmp_path: Path, place: int
 ) -> None:
-    """One octet that differs is noticed, wherever it is."""
+    """One different octet is an error, at any position."""
     content = bytearray((store.root / "one").read_bytes())
     content[place] ^= 1
     (tmp_path / "one").write_bytes(content)
@@ -78,10 +78,10 @@ def test_notices_a_wrong_octet(
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-def test_notices_a_wrong_length(
+def test_client_notices_a_wrong_length(
     tools: Tools, store: Store, least: Running, tmp_path: Path, change: int
 ) -> None:
-    """A file that is served too long or too short is noticed."""
+    """A file that is too long or too short is an error."""
     content = (store.root / "one").read_bytes() + b"more"
     (tmp_path / "one").write_bytes(content[: 300_000 + change])
     result = _load(tools, least, "-b", "1428", "-f", str(tmp_path), "one")
@@ -89,8 +89,10 @@ def test_notices_a_wrong_length(
 
 
 @pytest.mark.parametrize("options", [[], ["-w", "16"], ["-w", "64", "-g"]])
-def test_uploads(tools: Tools, store: Store, least: Running, options: list[str]) -> None:
-    """What was uploaded can be fetched again."""
+def test_client_uploads_files(
+    tools: Tools, store: Store, least: Running, options: list[str]
+) -> None:
+    """An uploaded file can be fetched."""
     source = str(store.root / "one")
     sent = _load(tools, least, "-u", "-b", "1428", *options, "-f", source, "up%")
     back = _load(tools, least, "-b", "1428", "-f", source, "up0")
@@ -98,14 +100,14 @@ def test_uploads(tools: Tools, store: Store, least: Running, options: list[str])
     assert (back["transfers"], back["wrong"]) == (1, 0)
 
 
-def test_reports_an_error(tools: Tools, least: Running) -> None:
-    """A refused request is a failure that carries the server's text."""
+def test_client_reports_an_error_of_the_server(tools: Tools, least: Running) -> None:
+    """A refused request fails with the server's text."""
     result = _load(tools, least, "missing")
     assert (result["failures"], result["error"]) == (1, "none")
 
 
-def test_holds_transfers(tools: Tools, store: Store, least: Running) -> None:
-    """Held transfers are all open at once, and then all come to their ends."""
+def test_client_holds_transfers_open(tools: Tools, store: Store, least: Running) -> None:
+    """All transfers are open at the same time, and then all complete."""
     load = Load("held", "", (("one", 300_000),), clients=8, transfers=50, blksize=512, hold=True)
     sample = carry(load, least, store, tools, 5)
     assert sample.value is not None
@@ -113,14 +115,14 @@ def test_holds_transfers(tools: Tools, store: Store, least: Running) -> None:
 
 
 def test_relay_without_loss(tools: Tools, store: Store, least: Running) -> None:
-    """Over a relay that only delays, a file arrives with no datagram too many."""
+    """Over a relay that only delays, a file arrives without extra datagrams."""
     sample = cross(Way(16, 0.0, 0.2), least, store, tools, 5)
     assert sample.value is not None
     assert sample.sent_over_needed == 1
 
 
-def test_relay_loses_its_share(tools: Tools, store: Store, least: Running) -> None:
-    """The relay drops about the share of datagrams that it is told to, and the rest arrives."""
+def test_relay_drops_the_given_share(tools: Tools, store: Store, least: Running) -> None:
+    """About the given share of datagrams is dropped, and the file still arrives."""
     relay = subprocess.Popen(
         [str(tools.relay), "-l", "0.25", "-s", "7", HOST, str(least.port)],
         stdin=subprocess.PIPE,
@@ -143,7 +145,7 @@ def test_relay_loses_its_share(tools: Tools, store: Store, least: Running) -> No
 
 
 def test_relay_repeats_and_reorders(tools: Tools, store: Store, least: Running) -> None:
-    """Repeated datagrams change nothing of what arrives."""
+    """Repeated and reordered datagrams do not change the file."""
     relay = subprocess.Popen(
         [str(tools.relay), "-r", "0.5", "-d", "100", HOST, str(least.port)],
         stdin=subprocess.PIPE,
@@ -163,8 +165,8 @@ def _server(name: str, kind: str) -> Server:
     return Server(name, name, lambda root, port: [], lambda: "1", kind=kind)
 
 
-def test_reports_ratios() -> None:
-    """Ratios are of medians, and a load that a server cannot do is none."""
+def test_report_has_ratios_of_medians() -> None:
+    """A load that a server can't do has no ratio."""
     load = Load("small", "small files", (), unit="files/s")
     results = Results(
         [_server("ours", ""), _server("atftpd", "C"), _server("hpa", "C")], [load], 3, 1, 1
@@ -183,8 +185,8 @@ def test_reports_ratios() -> None:
     assert "failed" not in summary(results)
 
 
-def test_a_crossing_without_end_is_the_longest() -> None:
-    """The median of crossings counts those that did not end as longer than all that did."""
+def test_transfer_without_an_end_counts_as_the_longest() -> None:
+    """The median of the times counts a transfer that did not end as longer than all others."""
     results = Results([_server("ours", "")], [], 1, 1, 60)
     for seed, sample in enumerate([Sample(1.0), Sample(note=">60"), Sample(note=">60")]):
         results.ways[Way(1, 0.02, 5, seed), "ours"] = [sample]

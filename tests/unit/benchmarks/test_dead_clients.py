@@ -1,4 +1,4 @@
-"""The soak's dead clients, and the honest ones on their ports."""
+"""Tests of the soak's dead clients, and of the honest clients that use their ports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from twisted.internet.defer import ensureDeferred, maybeDeferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 
-from benchmarks import dead_clients, dead_sockets
 from benchmarks.dead_clients import DEAD, Case, DeadClients, requests
 from benchmarks.dead_sockets import DeadSocket, TakenPorts
 from benchmarks.slow import DELAY, SLOW, SlowBackend, slow_threads
@@ -24,11 +23,12 @@ from twisted_tftp.testing import MemoryNetwork
 
 __all__ = ["reactor"]
 
+#: The content of a file.
 FILE = b"f" * 3000
 
 
 class OneAnswer(DatagramProtocol):
-    """A server with one answer to all requests, that acknowledges each block."""
+    """A server that gives the same answer to all requests, and acknowledges each block."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
@@ -46,7 +46,7 @@ class OneAnswer(DatagramProtocol):
 
 
 class Scene:
-    """Dead clients of a server with one answer."""
+    """Dead clients and a server with one answer."""
 
     def __init__(self, reactor: Any, folder: Path) -> None:
         self.reactor, self.root = reactor, folder / "served"
@@ -55,7 +55,11 @@ class Scene:
         self.server = OneAnswer(wire.DATA_HEADERS[1] + b"1")
         self._listening = reactor.listenUDP(0, self.server, interface="127.0.0.1")
         port = self._listening.getHost().port
-        self.dead = DeadClients(reactor, port, self.root, folder / "clients")
+        self.dead = DeadClients(
+            *(reactor, port, self.root, folder / "clients"),
+            repeat=0.05,
+            slow_threads=lambda reactor: maybeDeferred,
+        )
 
     def one(self, **changes: Any) -> None:
         """Let one die, and another one on its port."""
@@ -69,17 +73,15 @@ class Scene:
 
 
 @pytest.fixture
-def scene(reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+def scene(reactor: Any, tmp_path: Path) -> Iterator[Scene]:
     """Return a scene in which repeats come soon."""
-    monkeypatch.setattr(dead_clients, "REPEAT", 0.05)
-    monkeypatch.setattr(dead_clients, "slow_threads", lambda reactor: maybeDeferred)
     scene = Scene(reactor, tmp_path)
     yield scene
     scene.close()
 
 
-def test_port_of_the_dead_is_taken_first_and_any_other_then() -> None:
-    """A transfer that asks again does so from another port."""
+def test_port_of_the_dead_client_is_used_first() -> None:
+    """A transfer that repeats its request uses another port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dead:
         dead.bind(("127.0.0.1", 0))
         address = dead.getsockname()
@@ -93,16 +95,16 @@ def test_port_of_the_dead_is_taken_first_and_any_other_then() -> None:
 
 
 @pytest.mark.parametrize("kind", DEAD)
-def test_dead_clients_ask_well(kind: str) -> None:
-    """What they ask for is well-formed, and each request is another one."""
+def test_requests_of_dead_clients_are_well_formed(kind: str) -> None:
+    """All requests of one dead client are different."""
     asked = requests(kind, 7)
     assert len(set(asked)) == len(asked) == (4 if kind == "several" else 1)
     for request in asked:
         wire.parse_request(request)
 
 
-def test_dead_socket_hears_and_is_silent(reactor: Any) -> None:
-    """It tells when it has heard enough; it closes at once."""
+def test_dead_socket_counts_datagrams_and_answers_none(reactor: Any) -> None:
+    """It reports when enough datagrams have arrived, and closes at once."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(5)
@@ -114,17 +116,16 @@ def test_dead_socket_hears_and_is_silent(reactor: Any) -> None:
             server.sendto(b"answer", address)
         outcome(reactor, dead.when_heard(2))
         assert dead.asked_at <= dead.heard_at[0] <= dead.heard_at[1]
-        outcome(reactor, dead.when_heard(1))  # that was before
+        outcome(reactor, dead.when_heard(1))  # it has arrived already
         dead.close()
         server.settimeout(0.05)
         with pytest.raises(TimeoutError):
             server.recvfrom(100)
 
 
-def test_dead_client_does_not_wait_for_ever(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server may be too busy to answer."""
-    monkeypatch.setattr(dead_sockets, "LONGEST", 0.01)
-    dead = DeadSocket(reactor, ("127.0.0.1", 9))
+def test_dead_client_stops_waiting_after_some_seconds(reactor: Any) -> None:
+    """The server may be too busy to answer."""
+    dead = DeadSocket(reactor, ("127.0.0.1", 9), longest=0.01)
     with pytest.raises(NotHeard):
         outcome(reactor, dead.when_heard(1))
     dead.close()
@@ -133,10 +134,10 @@ def test_dead_client_does_not_wait_for_ever(reactor: Any, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("heard", [0, 1])
 @pytest.mark.parametrize("slow_disk", [False, True])
 @pytest.mark.parametrize("wanted", ["missing", "read-3000"])
-def test_wrong_answer_is_counted_and_told(
+def test_wrong_answer_is_counted_and_described(
     scene: Scene, heard: int, slow_disk: bool, wanted: str
 ) -> None:
-    """The honest client asks from the dead one's port, and what it gets is compared."""
+    """The honest client uses the dead client's port, and the file that it gets is compared."""
     scene.one(heard=heard, slow_disk=slow_disk, wanted=wanted)
     (_, dead), (request, honest), *_ = scene.server.asked
     assert honest == dead
@@ -152,16 +153,16 @@ def test_wrong_answer_is_counted_and_told(
 
 
 @pytest.mark.parametrize("slow_disk", [False, True])
-def test_upload_that_is_stored_nowhere_is_wrong(scene: Scene, slow_disk: bool) -> None:
-    """A server that acknowledges it may have stored it under a dead client's name."""
+def test_acknowledged_upload_that_is_not_stored_is_wrong(scene: Scene, slow_disk: bool) -> None:
+    """The server may have stored it under the name that the dead client asked for."""
     scene.server.answer = wire.ack(0)
     scene.one(dead="a write", wanted="upload", slow_disk=slow_disk)
     assert scene.dead.wrong.counts == {"upload after a write": 1}
     assert "upload-1 was stored elsewhere" in scene.dead.complaints()[0]
 
 
-def test_clean_failures_are_no_complaint_unless_many(scene: Scene) -> None:
-    """A share of one in twenty is borne."""
+def test_few_clean_failures_are_no_complaint(scene: Scene) -> None:
+    """Up to one failure in twenty transfers is accepted."""
     scene.server.answer = b"\0\5\0\2no\0"
     scene.one(heard=1)
     assert scene.dead.complaints()[0] == "dead clients: 1 failed cleanly"
@@ -170,8 +171,8 @@ def test_clean_failures_are_no_complaint_unless_many(scene: Scene) -> None:
     assert "20 ports taken again, 0 wrong answers, 1 failed" in scene.dead.summary()
 
 
-def test_missing_file_that_is_missing_is_well(scene: Scene) -> None:
-    """This is what was asked for."""
+def test_missing_file_is_the_expected_answer(scene: Scene) -> None:
+    """An ERROR for a file that does not exist is not a complaint."""
     scene.server.answer = b"\0\5\0\1no such file\0"
     scene.one(crowd=True)
     assert scene.dead.taken == 1
@@ -179,7 +180,7 @@ def test_missing_file_that_is_missing_is_well(scene: Scene) -> None:
 
 
 def test_slow_files_are_opened_late(tmp_path: Path) -> None:
-    """Those whose name says so, and no others."""
+    """Only files whose names begin with `SLOW` are opened after a delay."""
     (tmp_path / "file").write_bytes(b"content")
     clock = Clock()
     backend = SlowBackend(clock, str(tmp_path), "overwrite", in_thread=maybeDeferred)
@@ -193,8 +194,8 @@ def test_slow_files_are_opened_late(tmp_path: Path) -> None:
         assert link.sent
 
 
-def test_slow_threads_take_their_time(reactor: Any) -> None:
-    """Then they do what they are asked."""
+def test_slow_threads_delay_each_call(reactor: Any) -> None:
+    """The call returns its result after the delay."""
     pool = reactor.getThreadPool()
     pool.start()
     began = time.monotonic()

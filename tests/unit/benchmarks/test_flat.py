@@ -1,4 +1,4 @@
-"""A soak tells what grows from what is flat, and a short one finds our daemon well."""
+"""Tests of how a soak tells numbers that grow from numbers that stay the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import pytest
 
 from benchmarks.flat import Sample, Watch, judge, rows
 
+#: A number that returns to its start, such as open descriptors.
 RETURNS = Watch("n", returns=True, slack=1)
+
+#: A number that may grow a little, such as memory.
 STAYS = Watch("n", returns=False, factor=1.1, slack=5)
 
 
@@ -16,7 +19,7 @@ def samples(*values: float) -> list[Sample]:
 
 
 def complaint(watch: Watch, start: float, values: list[float], end: float) -> str:
-    """Judge a number's course."""
+    """Return the complaint about a series of samples, if there is one."""
     (first,), (last,) = samples(start), samples(end)
     return judge(watch, first, samples(*values), last).complaint
 
@@ -38,15 +41,15 @@ def complaint(watch: Watch, start: float, values: list[float], end: float) -> st
         (Watch("n", returns=False, slack=100, most=9), 1, [1, 9, 9, 9], 10, "above 9"),
     ],
 )
-def test_what_grows_is_told_from_what_is_flat(
+def test_growing_number_is_a_complaint(
     watch: Watch, start: float, values: list[float], end: float, said: str
 ) -> None:
-    """A number returns to its start, or its last quarter is much like its first."""
+    """A flat number returns to its start, or has alike first and last quarters."""
     assert complaint(watch, start, values, end) == said
 
 
-def test_slow_leak_is_seen_through_bursts() -> None:
-    """Octets that are never given back show beneath what comes and goes."""
+def test_slow_leak_is_found_among_bursts() -> None:
+    """A minimum that rises shows memory that is never freed."""
     bursts = [1000.0 * (number % 10) for number in range(400)]
     assert complaint(Watch("n", returns=False, factor=1.1), 0, bursts, 0) == ""
     leak = [burst + 5 * number for number, burst in enumerate(bursts)]
@@ -54,13 +57,13 @@ def test_slow_leak_is_seen_through_bursts() -> None:
 
 
 def test_too_few_samples_are_no_verdict() -> None:
-    """Three don't make four quarters."""
+    """Three samples can't be divided into four quarters."""
     with pytest.raises(ValueError, match="four"):
         complaint(STAYS, 1, [1, 2, 3], 1)
 
 
 def test_table_has_each_number_in_its_unit() -> None:
-    """Start, first quarter, the most, last quarter and end, then the verdict."""
+    """The columns: start, first quarter, maximum, last quarter, end and verdict."""
     watch = Watch("n", returns=False, unit=10)
     (idle,) = samples(20)
     verdict = judge(watch, idle, samples(30, 90, 40, 50), idle)

@@ -1,4 +1,4 @@
-"""The soak's client keeps the last datagrams of a transfer, those of strangers too."""
+"""Tests of the soak's client, which keeps the last datagrams of each transfer."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from twisted_tftp.server import TFTPService
 
 __all__ = ["reactor"]
 
+#: The content of a file.
 FILE = bytes(range(256)) * 40
 
 
@@ -73,8 +74,8 @@ def address(sock: socket.socket) -> str:
     return "{}:{}".format(*sock.getsockname())
 
 
-def test_short_transfer_is_kept_whole(reactor: Any, port: int) -> None:
-    """The title, both addresses, and each datagram with its seconds."""
+def test_short_transfer_is_described_completely(reactor: Any, port: int) -> None:
+    """The description has a title, both addresses, and each datagram with its time."""
     client = ring_client(reactor, port, blksize=8192)
     client.begin("read", 7, "file")
     outcome(reactor, client.get("file", Comparison(FILE)))
@@ -95,7 +96,7 @@ def test_short_transfer_is_kept_whole(reactor: Any, port: int) -> None:
 
 
 def test_only_the_last_datagrams_of_a_long_transfer_are_kept(reactor: Any, port: int) -> None:
-    """Also where a window leaves or comes in one piece."""
+    """This holds too where a window is sent or received in one system call."""
     client = ring_client(reactor, port, blksize=512, windowsize=16)
     client.begin("write", 1, "new")
     outcome(reactor, client.put(io.BytesIO(FILE), "new"))
@@ -111,10 +112,8 @@ def test_only_the_last_datagrams_of_a_long_transfer_are_kept(reactor: Any, port:
     assert lines[-1].endswith("ACK 21")
 
 
-def test_strangers_are_kept_before_and_after_the_answer(
-    reactor: Any, peers: list[socket.socket]
-) -> None:
-    """What came from the server's host before the answer, and from other ports after it."""
+def test_datagrams_of_strangers_are_kept(reactor: Any, peers: list[socket.socket]) -> None:
+    """They come from the server's host before the answer, and from other ports after it."""
     server, transfer, stranger = peers
     client = ring_client(reactor, server.getsockname()[1], options=False)
     client.begin("read", 3, "file")
@@ -135,8 +134,8 @@ def test_strangers_are_kept_before_and_after_the_answer(
     assert f"from the stranger {address(stranger)}: ACK 8" in said
 
 
-def test_all_links_of_a_transfer_are_in_its_ring(reactor: Any, port: int) -> None:
-    """A transfer may ask again from another port."""
+def test_all_links_of_a_transfer_are_described(reactor: Any, port: int) -> None:
+    """A transfer may repeat its request from another port."""
     client = ring_client(reactor, port)
     client.begin("read", 4, "file")
     for _ in range(2):
@@ -149,7 +148,7 @@ def test_all_links_of_a_transfer_are_in_its_ring(reactor: Any, port: int) -> Non
 
 
 def test_wrong_answers_are_all_counted_and_some_described(reactor: Any, port: int) -> None:
-    """The long descriptions don't fill a log."""
+    """Long descriptions are limited, so that they do not fill a log."""
     client, wrong = ring_client(reactor, port), WrongAnswers()
     assert wrong.complaints() == []
     client.begin("read", 5, "file")
@@ -166,7 +165,7 @@ def test_wrong_answers_are_all_counted_and_some_described(reactor: Any, port: in
 
 
 def test_other_errors_are_not_wrong_answers() -> None:
-    """Only those that say so, or whose cause does."""
+    """An error counts as a wrong answer if it is one, or if its cause is one."""
     assert is_wrong(WrongOctets())
     assert not is_wrong(TFTPError())
     assert not is_wrong(OSError())

@@ -1,4 +1,4 @@
-"""The table of options is complete, and what is made from it agrees with it."""
+"""Tests of the table of options, and of the reference page that is made from it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from twisted_tftp.config.settings import POLICY_KEYS, Settings, settings
 from twisted_tftp.config.value_types import Choice, Rate, Size, ValueType, WholeNumber
 from twisted_tftp.policy import Policy, Range, Rollover
 
+#: The reference page in the repository.
 REFERENCE = Path(__file__).parents[3] / "docs" / "options.md"
+
+#: The README of the repository.
 README = Path(__file__).parents[3] / "README.md"
 
+#: The names of the options, as names of test cases.
 IDS = [option.name for option in OPTIONS]
 
 
@@ -26,14 +30,14 @@ def option_named(name: str) -> Option:
 
 
 def test_each_setting_is_an_option() -> None:
-    """Each attribute of the policy and of the settings has one option, and no option is left."""
+    """Each attribute of `Policy` and `Settings` has exactly one option."""
     attributes = POLICY_KEYS | {field.name for field in dataclasses.fields(Settings)} - {"policy"}
     assert sorted(option.key for option in OPTIONS) == sorted(attributes)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=IDS)
 def test_default_of_an_option_is_that_of_its_attribute(option: Option) -> None:
-    """Without options the policy is the one that a program gets, and each setting its default."""
+    """The defaults of the command line are those of `Policy` and `Settings`."""
     without = settings({})
     owner: Any = Policy() if option.key in POLICY_KEYS else without
     assert getattr(owner, option.key) == option.default
@@ -41,8 +45,8 @@ def test_default_of_an_option_is_that_of_its_attribute(option: Option) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=IDS)
-def test_default_can_be_written_as_a_value(option: Option) -> None:
-    """The text that the help shows is one that the option takes, or the default has a text."""
+def test_default_in_the_help_is_a_valid_value(option: Option) -> None:
+    """The default that the help shows can be given to the option, unless it is a description."""
     if option.type is None:
         assert option.shown_default == ""
     elif option.default_text is None:
@@ -70,19 +74,19 @@ def test_default_can_be_written_as_a_value(option: Option) -> None:
         (option_named("root").type, "/srv/tftp"),
     ],
 )
-def test_value_is_written_as_it_is_read(written: ValueType[Any], text: str) -> None:
-    """What a type writes for a value, it reads again as that value."""
+def test_formatted_value_can_be_parsed(written: ValueType[Any], text: str) -> None:
+    """Each type formats a value as the text that it parses."""
     assert written.format(written.parse(text)) == text
 
 
-def test_number_outside_its_range_is_told_with_its_name() -> None:
-    """The message says which option, which numbers it takes and which one was given."""
+def test_number_outside_its_range_is_refused() -> None:
+    """The message contains the option, its range and the number that was given."""
     with pytest.raises(ValueError, match=r"^port must be from 0 to 65535, not 65536$"):
         option_named("port").value_of("65536")
 
 
-def test_repeatable_option_has_all_values_that_were_given() -> None:
-    """One wrong text among several is told; none at all is an empty tuple."""
+def test_repeatable_option_collects_its_values() -> None:
+    """One invalid value is an error; no value at all is an empty tuple."""
     host = option_named("host")
     assert host.value_of(["::1", "192.0.2.1"]) == ("::1", "192.0.2.1")
     assert host.value_of([]) == ()
@@ -91,7 +95,7 @@ def test_repeatable_option_has_all_values_that_were_given() -> None:
 
 
 def test_each_option_is_listed_once() -> None:
-    """The lists have each option in one group, in the order of the table."""
+    """Each option is in one group, in the order of the table."""
     groups = [group for group, _ in options_by_group()]
     listed = [option for _, options in options_by_group() for option in options]
     assert groups == list(Group)
@@ -99,19 +103,19 @@ def test_each_option_is_listed_once() -> None:
 
 
 def test_reference_page_is_up_to_date() -> None:
-    """The page in the repository is the one that the table makes."""
+    """The page in the repository is the one that is made from the table."""
     made = "python -m twisted_tftp.config.reference > docs/options.md"
     assert REFERENCE.read_text() == page(), f"the table has changed; run {made}"
 
 
 def test_reference_page_has_a_row_for_each_option() -> None:
-    """A cell with a bar in it would break the table."""
+    """Each row has the same number of cells."""
     rows = {line.split(" | ")[0]: line for line in page().splitlines() if line.startswith("| `--")}
     assert set(rows) == {f"| `{option.usage}`" for option in OPTIONS} | {"| `--version`"}
     assert {row.count("|") for row in rows.values()} == {5}
 
 
-def test_readme_leads_to_the_reference_page() -> None:
-    """The README does not repeat the options."""
+def test_readme_links_to_the_reference_page() -> None:
+    """The README has no list of options of its own."""
     assert "docs/options.md" in README.read_text()
     assert "| `--" not in README.read_text()

@@ -1,4 +1,4 @@
-"""Settings become objects, and a bad one is told by its name."""
+"""Tests of the settings: texts become values, and errors name the setting."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.settings import settings
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
-V4, V6 = ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::1/128")
+#: An IPv4 network.
+V4 = ipaddress.ip_network("192.0.2.0/24")
 
+#: An IPv6 network of one address.
+V6 = ipaddress.ip_network("2001:db8::1/128")
+
+#: Names of settings that have a value.
 NAMES = [
     "max-per-client",
     "rate",
@@ -39,8 +44,8 @@ NAMES = [
 ]
 
 
-def test_without_settings_the_defaults_hold() -> None:
-    """Nothing given, or None for each, is the default of everything."""
+def test_missing_settings_have_their_defaults() -> None:
+    """A setting that is None has its default too."""
     defaults = settings({})
     assert settings(dict.fromkeys([*NAMES, "root", "host", "single-port", "verbose"])) == defaults
     assert defaults.policy == Policy()
@@ -64,8 +69,8 @@ def test_without_settings_the_defaults_hold() -> None:
         ("verbose", 0, False),
     ],
 )
-def test_a_setting_of_the_service_is_taken(name: str, text: Any, value: Any) -> None:
-    """Each one gets to the attribute of its name."""
+def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> None:
+    """The value is in the attribute of `Settings` with the same name."""
     assert settings({name: text}) == replace(settings({}), **{name: value})
 
 
@@ -96,8 +101,8 @@ def test_a_setting_of_the_service_is_taken(name: str, text: Any, value: Any) -> 
         ("allow-write", ["192.0.2.0/24"], (V4,)),
     ],
 )
-def test_a_setting_of_the_policy_is_taken(name: str, text: Any, value: Any) -> None:
-    """Each one gets to the policy's attribute of its name."""
+def test_setting_of_the_policy_is_parsed(name: str, text: Any, value: Any) -> None:
+    """The value is in the attribute of `Policy` with the same name."""
     expected = Policy(**{name.replace("-", "_"): value})
     assert settings({name: text}) == replace(settings({}), policy=expected)
 
@@ -119,8 +124,8 @@ def test_a_setting_of_the_policy_is_taken(name: str, text: Any, value: Any) -> N
         ("1T", 1024**4),
     ],
 )
-def test_a_size_has_a_unit_or_none(text: str, octets: int) -> None:
-    """Units are powers of 1024, in any case."""
+def test_size_may_have_a_unit(text: str, octets: int) -> None:
+    """Units are powers of 1024, in upper or lower case."""
     assert settings({"max-upload": text}).policy.max_upload == octets
     assert settings({"upload-quota": text}).upload_quota == octets
 
@@ -194,8 +199,8 @@ def test_a_size_has_a_unit_or_none(text: str, octets: int) -> None:
         ("drain", "nan"),
     ],
 )
-def test_a_bad_setting_is_told_by_its_name(name: str, text: Any) -> None:
-    """The message begins with the option, so that the operator finds it."""
+def test_invalid_setting_is_named_in_the_error(name: str, text: Any) -> None:
+    """The message begins with the name of the option."""
     with pytest.raises(ValueError, match=f"^{name} must"):
         settings({name: text})
 
@@ -211,14 +216,14 @@ def test_a_bad_setting_is_told_by_its_name(name: str, text: Any) -> None:
     ],
     ids=["port", "retries", "max-upload", "highest port", "lowest port"],
 )
-def test_a_number_of_thousands_of_digits_is_told_by_its_option(name: str, text: str) -> None:
-    """Python's own limit on digits must not hide which option is meant."""
+def test_number_with_thousands_of_digits_is_named_in_the_error(name: str, text: str) -> None:
+    """Python's own error for such numbers does not replace the message."""
     with pytest.raises(ValueError, match=name):
         settings({name: text})
 
 
-def test_the_cache_has_a_size_and_a_default() -> None:
-    """It is on unless it is turned off."""
+def test_cache_is_on_by_default() -> None:
+    """`--cache 0` turns it off."""
     assert settings({}).cache == 16 * 1024 * 1024
     assert settings({"cache": "1M"}).cache == 1024 * 1024
     assert settings({"cache": "0"}).cache == 0
@@ -226,27 +231,27 @@ def test_the_cache_has_a_size_and_a_default() -> None:
         settings({"cache": "much"})
 
 
-def test_a_choice_is_told_with_what_can_be_chosen() -> None:
-    """The operator need not look into the manual."""
+def test_error_of_a_choice_lists_the_possible_values() -> None:
+    """The operator sees which words are allowed."""
     with pytest.raises(ValueError, match="never, create, overwrite"):
         settings({"write": "yes"})
 
 
-def test_a_network_is_not_both_allowed_and_denied() -> None:
-    """Neither would be longer than the other."""
+def test_network_that_is_allowed_and_denied_is_refused() -> None:
+    """No rule has a longer prefix than the other, so neither could decide."""
     with pytest.raises(ValueError, match=r"192\.0\.2\.0/24 is both allowed and denied"):
         settings({"allow": ["192.0.2.0/24"], "deny": ["10.0.0.0/8", "192.0.2.0/24"]})
 
 
-def test_a_port_range_with_a_single_port_is_refused() -> None:
-    """They contradict each other, and both are named."""
+def test_port_range_with_single_port_is_refused() -> None:
+    """The message names both options."""
     with pytest.raises(ValueError, match=r"port-range.*single-port"):
         settings({"port-range": "40000:40999", "single-port": True})
 
 
 @given(st.sampled_from(NAMES), st.text(max_size=12))
-def test_any_text_is_a_setting_or_a_value_error_with_its_name(name: str, text: str) -> None:
-    """No typing error ends in a traceback that does not say which option it was."""
+def test_any_text_is_a_value_or_an_error_that_names_the_setting(name: str, text: str) -> None:
+    """No text causes any other exception."""
     said = name
     try:
         settings({name: text})

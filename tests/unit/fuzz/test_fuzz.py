@@ -1,4 +1,4 @@
-"""The fuzzer's corpus passes, and its targets see what is wrong."""
+"""Tests of the fuzzer: its corpus passes, and its targets find bugs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from twisted_tftp.transfer import peer_watch, receiver, sender
 from twisted_tftp.transfer.blocks import Numbering
 from twisted_tftp.transfer.machine import Step
 
+#: The inputs of the corpus, by target.
 FILES = {name: sorted((CORPUS / name).iterdir()) for name in TARGETS}
 
 
@@ -31,20 +32,20 @@ FILES = {name: sorted((CORPUS / name).iterdir()) for name in TARGETS}
     ],
 )
 def test_input_of_the_corpus_passes(name: str, file: Path) -> None:
-    """What the fuzzer has reached so far is right."""
+    """Each input that the fuzzer has kept is handled correctly."""
     TARGETS[name](file.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_seed_passes(name: str) -> None:
-    """Ordinary packets and transfers are right."""
+    """Ordinary packets and transfers are handled correctly."""
     for seed in SEEDS[name]():
         TARGETS[name](seed)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_corpus_is_small(name: str) -> None:
-    """A corpus is some dozens of short inputs, so that all of them run with the tests."""
+    """The corpus is a few dozen short inputs, so that all of them run with the tests."""
     sizes = [file.stat().st_size for file in FILES[name]]
     assert 0 < len(sizes) < 150
     assert max(sizes) < 1000
@@ -74,6 +75,7 @@ def broken(*arguments: Any) -> Any:
     raise ValueError("a bug")
 
 
+#: Bugs: the target that finds it, the owner of the attribute, its name and its wrong value.
 BUGS: list[tuple[str, Any, str, Any]] = [
     ("request", wire, "_text", lambda octets: octets.decode("ascii")),
     ("request", wire, "parse_error", lambda datagram: (datagram[3], "")),
@@ -99,8 +101,9 @@ BUGS: list[tuple[str, Any, str, Any]] = [
 def test_planted_bug_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, owner: Any, attribute: str, bug: Any
 ) -> None:
-    """With a bug in the package, an input fails."""
-    monkeypatch.setattr(options, "_negotiate_cached", options._negotiate)  # no answers from before
+    """With a bug planted in the package, at least one input fails."""
+    # Without the cache, which may have results from before the bug.
+    monkeypatch.setattr(options, "_negotiate_cached", options._negotiate)
     monkeypatch.setattr(owner, attribute, bug)
     inputs = [*SEEDS[name](), *(file.read_bytes() for file in FILES[name])]
     assert any(fails(TARGETS[name], each) for each in inputs)
@@ -114,10 +117,10 @@ def fails(target: Callable[[bytes], None], octets: bytes) -> bool:
     return False
 
 
-def test_fuzzing_without_atheris_says_what_is_missing(
+def test_missing_atheris_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is not an atheris for each Python."""
+    """The program exits with status 2 and names the missing module."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("sys.argv", ["fuzz", "request"])
     assert fuzz.__main__.main() == 2

@@ -1,4 +1,4 @@
-"""Sockets of a client: the address that they are bound to, and ports that have rested."""
+"""Tests of the sockets of a client: their local address, and ports that were not used lately."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from twisted_tftp.net import client_ports
 from twisted_tftp.net.client_ports import (
     PORT_REST,
     PORT_TRIES,
@@ -21,27 +20,28 @@ from twisted_tftp.net.client_ports import (
     route_source,
 )
 
+#: The socket address of a server.
 SERVER = ("127.0.0.1", 69)
 
 
 @pytest.fixture
 def opened() -> Iterator[ExitStack]:
-    """Close what a test opens."""
+    """Return a stack that closes the sockets of the test."""
     with ExitStack() as stack:
         yield stack
 
 
 class Ports(ClientPorts):
-    """Ports with a clock and a memory of their own."""
+    """Client ports with a clock and a record of port use of their own."""
 
-    def __init__(self, bind: Any = None) -> None:
+    def __init__(self, bind: Any = None, **options: Any) -> None:
         self.time = Clock()
         self.rest = PortRest(self.time.seconds)
-        super().__init__(bind, clock=self.time.seconds, rest=self.rest)
+        super().__init__(bind, clock=self.time.seconds, rest=self.rest, **options)
 
 
 def opens(stack: ExitStack, ports: ClientPorts, server: Any = SERVER) -> Any:
-    """Open a socket and return its address."""
+    """Open a socket and return its local address."""
     return stack.enter_context(ports.open(server)).getsockname()
 
 
@@ -56,12 +56,12 @@ def opens(stack: ExitStack, ports: ClientPorts, server: Any = SERVER) -> Any:
 def test_socket_is_bound_to_the_address_of_the_route(
     opened: ExitStack, server: Any, local: str
 ) -> None:
-    """Of either family; what is sent to another local address does not reach it."""
+    """Datagrams to other local addresses do not reach the socket (IPv4 and IPv6)."""
     assert opens(opened, Ports(), server)[0] == local
 
 
 def test_datagram_to_another_local_address_does_not_arrive(opened: ExitStack) -> None:
-    """It is sent to the same port of 127.9.9.9."""
+    """A datagram to the same port of 127.9.9.9 is not received."""
     sock = opened.enter_context(Ports().open(SERVER))
     other = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     port = sock.getsockname()[1]
@@ -72,25 +72,22 @@ def test_datagram_to_another_local_address_does_not_arrive(opened: ExitStack) ->
         sock.recvfrom(100)
 
 
-def test_server_without_a_route_gets_the_wildcard_address(opened: ExitStack) -> None:
-    """A broadcast address stands here for it; sending fails until there is a route."""
+def test_socket_without_a_route_is_bound_to_the_wildcard_address(opened: ExitStack) -> None:
+    """Sending fails until there is a route; a broadcast address has none."""
     server = ("255.255.255.255", 69)
     assert route_source(server) is None
     assert opens(opened, Ports(), server)[0] == "0.0.0.0"
 
 
-def test_route_is_looked_up_again_after_some_seconds(
-    opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And not before: it costs as much as a datagram."""
+def test_route_is_cached_for_some_seconds(opened: ExitStack) -> None:
+    """A lookup costs as much as a datagram."""
     looked_up: list[Any] = []
 
     def source(server: Any) -> Any:
         looked_up.append(server)
         return ("127.0.0.1", 0)
 
-    monkeypatch.setattr(client_ports, "route_source", source)
-    ports = Ports()
+    ports = Ports(find_source=source)
     for _ in range(3):
         opens(opened, ports)
     assert looked_up == [SERVER]
@@ -99,17 +96,15 @@ def test_route_is_looked_up_again_after_some_seconds(
     assert looked_up == [SERVER] * 2
 
 
-def test_address_that_has_left_the_host_is_not_used(
-    opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The route is looked up again at once."""
+def test_route_is_looked_up_again_if_its_address_is_gone(opened: ExitStack) -> None:
+    """The host may have lost the cached local address."""
     sources = [("192.0.2.77", 0), ("127.0.0.1", 0)]
-    monkeypatch.setattr(client_ports, "route_source", lambda server: sources.pop(0))
-    assert opens(opened, Ports())[0] == "127.0.0.1"
+    ports = Ports(find_source=lambda server: sources.pop(0))
+    assert opens(opened, ports)[0] == "127.0.0.1"
 
 
-def test_address_of_the_caller_is_used(opened: ExitStack) -> None:
-    """With any port, or with that of the caller."""
+def test_socket_is_bound_to_the_address_of_the_caller(opened: ExitStack) -> None:
+    """The caller may choose an address, or an address and a port."""
     ports = Ports(("127.9.9.9", 0))
     host, port = opens(opened, ports)
     assert host == "127.9.9.9"
@@ -123,24 +118,23 @@ def test_address_of_the_caller_is_used(opened: ExitStack) -> None:
         Ports(("192.0.2.77", 0)).open(SERVER)
 
 
-class Chosen:
-    """The system's choice of ports, by a list."""
+class ChosenPorts:
+    """A replacement for the system's choice of ports: a list of numbers."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, numbers: list[int]) -> None:
+    def __init__(self, numbers: list[int]) -> None:
         self.open: list[int] = []
         self.numbers = numbers
-        monkeypatch.setattr(client_ports, "open_socket", self._open)
 
-    def _open(self, *args: Any) -> Any:
+    def open_socket(self, *args: Any) -> Any:
         if not self.numbers:
             raise OSError(errno.EMFILE, "too many open files")
         return ChosenSocket(self, self.numbers.pop(0))
 
 
 class ChosenSocket:
-    """A socket on a port of the list."""
+    """A socket with a port of the list."""
 
-    def __init__(self, chosen: Chosen, number: int) -> None:
+    def __init__(self, chosen: ChosenPorts, number: int) -> None:
         self.chosen, self.number = chosen, number
         chosen.open.append(number)
 
@@ -151,10 +145,10 @@ class ChosenSocket:
         self.chosen.open.remove(self.number)
 
 
-def test_port_rests_for_ten_seconds_after_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server may still repeat its answer to the request that was sent from it."""
-    chosen = Chosen(monkeypatch, [1, 1, 2, 1, 3, 1])
-    ports = Ports()
+def test_used_port_is_avoided_for_ten_seconds() -> None:
+    """A server may still repeat its answer to a request from that port."""
+    chosen = ChosenPorts([1, 1, 2, 1, 3, 1])
+    ports = Ports(open_socket=chosen.open_socket)
     assert ports.open(SERVER).getsockname()[1] == 1
     assert ports.open(SERVER).getsockname()[1] == 2
     ports.time.advance(PORT_REST - 1)
@@ -166,10 +160,10 @@ def test_port_rests_for_ten_seconds_after_its_use(monkeypatch: pytest.MonkeyPatc
     assert sorted(chosen.open) == [1, 1, 2, 3]
 
 
-def test_port_that_has_not_rested_is_better_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After some tries, or where no descriptor is left to try with."""
-    chosen = Chosen(monkeypatch, [*range(1, PORT_TRIES + 3)])
-    ports = Ports()
+def test_recently_used_port_is_used_if_there_is_no_other() -> None:
+    """This happens after `PORT_TRIES` ports, or if there is no descriptor to try more."""
+    chosen = ChosenPorts([*range(1, PORT_TRIES + 3)])
+    ports = Ports(open_socket=chosen.open_socket)
     for number in range(1, PORT_TRIES + 3):
         ports.release(number)
     assert ports.open(SERVER).getsockname()[1] == PORT_TRIES + 1

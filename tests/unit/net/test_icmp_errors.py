@@ -1,4 +1,4 @@
-"""Closed ports over loopback: the system's ICMP errors end transfers that were never answered."""
+"""Tests of ICMP errors over loopback: a closed port ends a transfer that was never answered."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.support.reactors import reactor, spin
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.context import Outcome
 from twisted_tftp.net import icmp_errors
+from twisted_tftp.net.request_port import listen
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server import TFTPServer, TFTPService
@@ -22,21 +23,24 @@ from twisted_tftp.testing import Recorder
 __all__ = ["reactor"]
 
 pytestmark = pytest.mark.skipif(
-    not icmp_errors.AVAILABLE or sys.platform != "linux", reason="the system tells no ICMP errors"
+    not icmp_errors.AVAILABLE or sys.platform != "linux",
+    reason="the system does not report ICMP errors",
 )
 
+#: Requests, by kind.
 REQUESTS = {
     "read": b"\0\1file\0octet\0",
     "read with options": b"\0\1file\0octet\0blksize\x001000\0",
     "write": b"\0\2new\0octet\0",
     "write with options": b"\0\2new\0octet\0blksize\x001000\0",
 }
-#: Seconds between two repeats of the server: longer than any test.
+
+#: The timeout of the server in seconds, longer than any test.
 TIMEOUT = 100
 
 
 class Served:
-    """A server of files in memory, which repeats nothing while a test lasts."""
+    """A server with files in memory that repeats nothing during a test."""
 
     def __init__(self, reactor: Any, host: str, single_port: bool) -> None:
         self.reactor = reactor
@@ -66,7 +70,7 @@ class Served:
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def host(request: Any) -> str:
-    """Return a loopback address of each family."""
+    """Return a loopback address, IPv4 and IPv6."""
     return str(request.param)
 
 
@@ -80,7 +84,7 @@ def served(request: Any, reactor: Any, host: str) -> Iterator[Served]:
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_closed_port_ends_its_transfer_within_two_answers(served: Served, kind: str) -> None:
-    """No timer is waited for: the server would repeat its answer after minutes only."""
+    """The transfer ends long before the server's timeout."""
     with served.socket() as sock:
         sock.sendto(REQUESTS[kind], served.address)
     spin(served.reactor, lambda: served.recorder.outcomes)
@@ -90,43 +94,53 @@ def test_closed_port_ends_its_transfer_within_two_answers(served: Served, kind: 
     assert statistics.error == "the client's port is closed"
 
 
-def test_errors_are_read_so_that_nothing_turns_idly(served: Served) -> None:
-    """What waits in the queue of a socket would wake the reactor again and again."""
+def test_errors_are_read_from_the_socket(served: Served) -> None:
+    """An error that is not read would wake the reactor again and again."""
     with served.socket() as sock:
         for number in range(5):
             sock.sendto(b"\0\1file\0octet\0%d\x001\0" % number, served.address)
     spin(served.reactor, lambda: len(served.recorder.outcomes) == 5)
     served.reactor.iterate(0)
     served.reactor.iterate(0)
-    assert select.select([served.service._opener.hub], [], [], 0)[0] == []
+    (server,) = served.service.servers
+    assert select.select([server.opener.hub], [], [], 0)[0] == []
 
 
-def test_mistake_in_dealing_with_a_refusal_harms_nobody_else(
-    reactor: Any, host: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another transfer may be reading the port that all of them share."""
-    refused: list[None] = []
+class FailingServer(TFTPServer):
+    """A server that fails when it is told of a closed port."""
 
-    def fail(*args: Any) -> None:
-        refused.append(None)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.failures = 0
+
+    def refused(self, *args: Any) -> None:
+        self.failures += 1
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr(TFTPServer, "refused", fail)
-    served = Served(reactor, host, single_port=True)
-    with served.socket() as sock:
-        sock.sendto(REQUESTS["read"], served.address)
-    (port,) = served.service.ports
+
+def test_exception_while_an_error_is_handled_stops_nothing(reactor: Any, host: str) -> None:
+    """All transfers share the port, so an exception must not reach its reader."""
+    backend = MemoryBackend({"file": bytes(3000)})
+    policy = Policy(timeout=TIMEOUT, single_port=True)
+    server = FailingServer(backend, policy, observer=Recorder(), reactor=reactor)
+    port = listen(reactor, 0, server, host, server.opener.hub)
+    with socket.socket(port.addressFamily, socket.SOCK_DGRAM) as sock:
+        sock.sendto(REQUESTS["read"], (host, port.getHost().port))
     assert select.select([port.socket], [], [], 20)[0]
     for _ in range(1000):
         port.read_one()
-        if refused:
+        if server.failures:
             break
-    assert refused
-    served.stop()
+    assert server.failures
+    server.transfers.cancel_all("")
+    stopped: list[Any] = []
+    port.stopListening().addCallback(stopped.append)
+    spin(reactor, lambda: stopped)
+    server.opener.close()
 
 
-def test_transfer_that_was_answered_outlives_its_port(served: Served) -> None:
-    """The client has closed its socket, and binds it again: it is served further."""
+def test_answered_transfer_survives_a_closed_port(served: Served) -> None:
+    """The client may close its socket and bind the same port again."""
     with served.socket() as sock:
         sock.sendto(b"\0\1file\0octet\0windowsize\x002\0", served.address)
         spin(served.reactor, lambda: select.select([sock], [], [], 0)[0])
@@ -139,18 +153,18 @@ def test_transfer_that_was_answered_outlives_its_port(served: Served) -> None:
     with served.socket() as sock:
         sock.bind(client)
         sock.sendto(wire.ack(1), transfer)
-    with served.socket() as other:  # when this is answered, all of the above was read
+    with served.socket() as other:  # its answer shows that the packets before were read
         other.sendto(REQUESTS["read"], served.address)
         spin(served.reactor, lambda: select.select([other], [], [], 0)[0])
     assert served.recorder.outcomes == []
     assert served.service.transfers.running == 2
 
 
-def test_refusal_of_one_client_loses_nothing_of_another(served: Served) -> None:
-    """The system reports it at the next use of the socket, whoever that is for."""
+def test_error_of_one_client_does_not_affect_another(served: Served) -> None:
+    """The system reports an error at the next use of the socket, for any client."""
     for _ in range(20):
         with served.socket() as gone, served.socket() as sock:
-            sock.bind((served.address[0], 0))  # before the other's port is free to be chosen
+            sock.bind((served.address[0], 0))  # before the other socket's port is free again
             gone.sendto(b"\0\1file\0octet\0", served.address)
             gone.close()
             sock.sendto(b"\0\1file\0octet\0", served.address)

@@ -1,4 +1,4 @@
-"""Packets of strangers: one answer a second, none to an ERROR, none in a flood."""
+"""Tests of packets from strangers: one ERROR a second, none for an ERROR, none in a flood."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted_tftp.protocol import wire
 
 
 class Sent:
-    """A socket that notes what is sent."""
+    """A socket that records what is sent."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, object]] = []
@@ -32,16 +32,16 @@ def tell(strangers: Strangers, sock: Sent, address: object, datagram: bytes, now
     strangers.received(sock, address, datagram, now)  # type: ignore[arg-type]
 
 
-def test_stranger_is_told_error_5(sock: Sent) -> None:
-    """A packet for a transfer that is not the sender's gets ERROR 5 (RFC 1350 section 4)."""
+def test_stranger_gets_error_5(sock: Sent) -> None:
+    """A packet from another address than the peer's gets ERROR 5 (RFC 1350 section 4)."""
     tell(Strangers(), sock, ("192.0.2.9", 9), wire.ack(1), 0.0)
     ((datagram, address),) = sock.sent
     assert wire.parse_error(datagram)[0] == ErrorCode.UNKNOWN_TRANSFER_ID
     assert address == ("192.0.2.9", 9)
 
 
-def test_stranger_is_told_once_a_second(sock: Sent) -> None:
-    """More packets draw no more answers; another stranger has its own second."""
+def test_stranger_gets_one_answer_a_second(sock: Sent) -> None:
+    """Each stranger has its own limit."""
     strangers = Strangers()
     for now in (0.0, 0.5, 0.99):
         tell(strangers, sock, "a", wire.ack(1), now)
@@ -61,8 +61,8 @@ def test_errors_and_garbage_are_not_answered(sock: Sent, datagram: bytes) -> Non
     assert sock.sent == []
 
 
-def test_flood_of_forged_addresses_is_bounded(sock: Sent) -> None:
-    """Beyond the addresses remembered nobody is answered until the second has passed."""
+def test_number_of_strangers_that_are_answered_is_bounded(sock: Sent) -> None:
+    """When the table is full, no other stranger is answered for a second."""
     strangers = Strangers()
     for number in range(MAX_REMEMBERED + 100):
         tell(strangers, sock, number, wire.ack(1), 0.0)
@@ -71,8 +71,8 @@ def test_flood_of_forged_addresses_is_bounded(sock: Sent) -> None:
     assert len(sock.sent) == MAX_REMEMBERED + 1
 
 
-def test_answer_that_can_not_be_sent_is_nothing(sock: Sent) -> None:
-    """A firewall of our own does not break a transfer."""
+def test_answer_that_can_not_be_sent_is_ignored(sock: Sent) -> None:
+    """A local firewall does not make a transfer fail."""
     sock.fails = True
     tell(Strangers(), sock, "a", wire.ack(1), 0.0)
     assert sock.sent == []

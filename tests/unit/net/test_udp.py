@@ -1,4 +1,4 @@
-"""Sockets of transfers and the request port, over loopback."""
+"""Tests of the sockets of transfers and of the request port, over loopback."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import select
 import socket
 from collections.abc import Iterator
 from random import random
@@ -16,6 +17,12 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 
 from tests.support.reactors import reactor, spin
+from tests.support.sockets import (
+    ClockedReactor,
+    OpenedSockets,
+    RefusingSocket,
+    SocketWithoutIPv6,
+)
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net.download_links import CONNECT_AFTER, PORT_LIFE, TRANSFERS_PER_PORT
 from twisted_tftp.net.hub import make_hub
@@ -29,16 +36,17 @@ from twisted_tftp.net.link_opener import (
     RecentPairs,
 )
 from twisted_tftp.net.request_port import RequestPort, SharedLink, listen
-from twisted_tftp.net.udp import endpoint, open_socket
+from twisted_tftp.net.udp import OFFLOAD, endpoint, open_socket
 from twisted_tftp.protocol import wire
 
 __all__ = ["reactor"]
 
+#: The socket address of a peer to which nothing is sent.
 LOOPBACK = ("127.0.0.1", 1)
 
 
 class Protocol:
-    """What a request port needs of its protocol."""
+    """The part of a protocol that a request port uses."""
 
     noisy = False
 
@@ -58,10 +66,16 @@ class Protocol:
             raise ZeroDivisionError
 
 
+def received(reactor: Any, sock: socket.socket) -> bytes:
+    """Turn `reactor` until a datagram comes to `sock`, and return it."""
+    spin(reactor, lambda: select.select([sock], [], [], 0)[0])
+    return sock.recv(65535)
+
+
 def free_range(count: int) -> tuple[int, int]:
     """Return the lowest and the highest of `count` ports in a row that are free.
 
-    They are below those that systems choose from, so that no other socket gets one by chance.
+    The system does not choose ports from this range, so no other socket gets one of them.
     """
     for low in sorted(range(20_000, 30_000, count), key=lambda _: random()):
         with contextlib.ExitStack() as socks, contextlib.suppress(OSError):
@@ -83,7 +97,7 @@ def listening(reactor: Any, host: str) -> Iterator[tuple[Protocol, RequestPort]]
 
 @pytest.fixture
 def client() -> Iterator[socket.socket]:
-    """Return a client's socket."""
+    """Return the socket of a client."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(10)
@@ -91,27 +105,35 @@ def client() -> Iterator[socket.socket]:
 
 
 class LinkFixture:
-    """A link to a client, in a hub."""
+    """A link to a client, the opener that made it, and its socket."""
 
     link: Any
 
     def __init__(self, reactor: Any, client: socket.socket, reading: bool) -> None:
         self.reactor = reactor
-        self.opener = LinkOpener(reactor, clock=reactor.seconds)
+        self.time = ClockedReactor(reactor)
+        self.sockets = OpenedSockets()
+        self.opener = LinkOpener(self.time, clock=self.time.seconds, open_socket=self.sockets)
         self.strangers = self.opener.strangers
         self.got: list[bytes] = []
         self.link = self.opener.open(client.getsockname(), ("127.0.0.1", 69), reading)
-        self.sock = self.link._sock
+        self.sock = self.sockets.of(self.link)
         self.address = self.sock.getsockname()
 
     def receive(self, datagram: Any, now: float) -> None:
         self.got.append(bytes(datagram))
 
-    def replace_socket(self, *errors: int) -> Reluctant:
-        """Let the link have a socket that refuses at times."""
-        sock = Reluctant(self.sock, *errors)
-        self.link._sock = sock
-        return sock
+    def refuse(self, *errors: int) -> list[bytes]:
+        """Let the next calls that send fail; return the list that gets what is sent."""
+        self.sock.send_errors = list(errors)
+        return self.sock.sent
+
+    def turn_offload_off(self) -> None:
+        """Let the system refuse segmentation offload, so that the link does not use it again."""
+        self.sock.send_errors = [errno.EIO, errno.EIO]
+        self.link.send([b"h1", b"1", b"h2", b"2"])
+        assert self.sock.sent == [b"h11", b"h22"]
+        self.sock.sent.clear()
 
 
 def fixture(reactor: Any, client: socket.socket, reading: bool) -> Iterator[LinkFixture]:
@@ -120,28 +142,31 @@ def fixture(reactor: Any, client: socket.socket, reading: bool) -> Iterator[Link
     linked.link.close()
     linked.link.close()
     linked.opener.close()
+    assert not linked.time.getDelayedCalls()
 
 
 @pytest.fixture
 def linked(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
-    """Return the link of a client that reads."""
+    """Return the link of a download."""
     yield from fixture(reactor, client, True)
 
 
 @pytest.fixture
 def uploading(reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
-    """Return the link of a client that writes."""
+    """Return the link of an upload."""
     yield from fixture(reactor, client, False)
 
 
 @pytest.fixture(params=[True, False], ids=["reads", "writes"])
 def either(request: Any, reactor: Any, client: socket.socket) -> Iterator[LinkFixture]:
-    """Return each kind of link in turn."""
+    """Return the link of a download and that of an upload."""
     yield from fixture(reactor, client, request.param)
 
 
-def test_link_carries_bursts_and_answers(either: LinkFixture, client: socket.socket) -> None:
-    """Each pair of header and octets is one datagram; the peer's datagrams come in."""
+def test_link_sends_bursts_and_receives_answers(
+    either: LinkFixture, client: socket.socket
+) -> None:
+    """Each pair of header and octets is sent as one datagram."""
     either.link.attach(either.receive)
     either.link.send([b"\0\3\0\1", b"one", b"\0\3\0\2", memoryview(b"two")])
     assert client.recv(100) == b"\0\3\0\1one"
@@ -152,8 +177,8 @@ def test_link_carries_bursts_and_answers(either: LinkFixture, client: socket.soc
     spin(either.reactor, lambda: either.got == [b"ack"])
 
 
-def test_link_reads_all_that_comes(either: LinkFixture, client: socket.socket) -> None:
-    """Whether it reads one or many in a turn, nothing stays in the socket."""
+def test_link_reads_all_datagrams(either: LinkFixture, client: socket.socket) -> None:
+    """No datagram stays in the socket, however many are read in one turn."""
     either.link.attach(either.receive)
     for number in range(200):
         client.sendto(bytes([number]), either.address)
@@ -161,8 +186,8 @@ def test_link_reads_all_that_comes(either: LinkFixture, client: socket.socket) -
     assert sorted(either.got) == [bytes([number]) for number in range(200)]
 
 
-def test_drain_reads_what_waits_at_once(either: LinkFixture, client: socket.socket) -> None:
-    """Before a timeout is acted on, the socket is emptied without the reactor."""
+def test_drain_reads_waiting_datagrams_at_once(either: LinkFixture, client: socket.socket) -> None:
+    """The socket is emptied without the reactor."""
     either.link.attach(either.receive)
     for number in range(3):
         client.sendto(bytes([number]), either.address)
@@ -171,7 +196,7 @@ def test_drain_reads_what_waits_at_once(either: LinkFixture, client: socket.sock
 
 
 def test_strangers_do_not_reach_the_transfer(either: LinkFixture, client: socket.socket) -> None:
-    """A packet of another port, or of another address with the same port, gets ERROR 5."""
+    """Packets from another port or another address get ERROR 5."""
     either.link.attach(either.receive)
     with contextlib.ExitStack() as stack:
         for address in (("127.0.0.1", 0), ("127.0.0.2", client.getsockname()[1])):
@@ -185,8 +210,10 @@ def test_strangers_do_not_reach_the_transfer(either: LinkFixture, client: socket
     assert either.got == []
 
 
-def test_link_closed_while_it_is_read_stops(either: LinkFixture, client: socket.socket) -> None:
-    """A datagram that ends the transfer is the last one read."""
+def test_link_closed_by_a_datagram_reads_no_more(
+    either: LinkFixture, client: socket.socket
+) -> None:
+    """The datagram that ends the transfer is the last one."""
 
     def receive(datagram: Any, now: float) -> None:
         either.got.append(bytes(datagram))
@@ -199,102 +226,77 @@ def test_link_closed_while_it_is_read_stops(either: LinkFixture, client: socket.
     assert either.got == [b"x"]
 
 
-class Reluctant:
-    """A socket that refuses to send some times."""
-
-    def __init__(self, sock: socket.socket, *errors: int) -> None:
-        self.sock = sock
-        self.errors = list(errors)
-        self.sent: list[bytes] = []
-
-    def sendmsg(self, buffers: Any, ancillary: Any, flags: int, peer: Any) -> None:
-        if self.errors:
-            error = self.errors.pop(0)
-            if error:
-                raise OSError(error, "no")
-        self.sent.append(b"".join(bytes(buffer) for buffer in buffers))
-
-    def sendto(self, datagram: bytes, peer: Any) -> None:
-        self.sendmsg([datagram], (), 0, peer)
-
-    def recvfrom(self, size: int) -> Any:
-        if self.errors:
-            raise OSError(self.errors.pop(0), "no")
-        return self.sock.recvfrom(size)
-
-    def recvmsg_into(self, *args: Any) -> Any:
-        if self.errors:
-            raise OSError(self.errors.pop(0), "no")
-        return self.sock.recvmsg_into(*args)
-
-    def fileno(self) -> int:
-        return self.sock.fileno()
-
-    def close(self) -> None:
-        self.sock.close()
-
-
-def test_full_socket_is_waited_for_with_a_copy(either: LinkFixture) -> None:
-    """On EAGAIN the rest of the burst is kept, copied, and sent when there is room."""
-    sock = either.replace_socket(0, errno.EAGAIN, errno.EAGAIN)
-    either.link._offload = False
+def test_burst_waits_for_room_in_the_socket(either: LinkFixture) -> None:
+    """After EAGAIN a copy of the rest waits; a newer burst replaces it."""
+    either.turn_offload_off()
+    sent = either.refuse(0, errno.EAGAIN, errno.EAGAIN)
     either.link.attach(either.receive)
     octets = bytearray(b"12")
     view = memoryview(octets)
     either.link.send([b"h1", view[:1], b"h2", view[1:]])
     octets[:] = b"xx"
     either.link.send([b"h3", b"3"])
-    spin(either.reactor, lambda: len(sock.sent) == 2)
-    assert sock.sent == [b"h11", b"h33"]
-    spin(either.reactor, lambda: not either.link._pending)
+    spin(either.reactor, lambda: len(sent) == 2)
+    assert sent == [b"h11", b"h33"]
+    either.link.send([b"h4", b"4"])
+    assert sent[2:] == [b"h44"], "nothing waits any more"
 
 
-def test_burst_that_waited_is_sent_as_it_was(either: LinkFixture) -> None:
-    """What is reused by the reader meanwhile does not change what goes out."""
-    sock = either.replace_socket(errno.EAGAIN)
+def test_waiting_burst_is_a_copy(either: LinkFixture) -> None:
+    """Buffers that the reader reuses do not change what is sent later."""
+    sent = either.refuse(errno.EAGAIN)
     either.link.attach(either.receive)
     octets = bytearray(b"12")
     either.link.send([b"h1", memoryview(octets)])
     octets[:] = b"xx"
-    spin(either.reactor, lambda: sock.sent)
-    assert sock.sent == [b"h112"]
+    spin(either.reactor, lambda: sent)
+    assert sent == [b"h112"]
+    octets[:] = b"12"
+    sent = either.refuse(errno.EAGAIN)
+    sent.clear()
+    either.link.send([b"h1", memoryview(octets), b"h2", memoryview(octets)])
+    octets[:] = b"xx"
+    spin(either.reactor, lambda: len(b"".join(sent)) == 8)
+    assert b"".join(sent) == b"h112h212"
 
 
 @pytest.mark.parametrize(
     "error", [errno.ENOBUFS, errno.EPERM, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EMSGSIZE]
 )
 def test_datagram_that_can_not_be_sent_counts_as_lost(either: LinkFixture, error: int) -> None:
-    """The others of the burst go out, and nobody fails."""
-    sock = either.replace_socket(error, error)
-    either.link._offload = False
+    """The other datagrams of the burst are sent, and no exception is raised."""
+    either.turn_offload_off()
+    sent = either.refuse(error, error)
     either.link.send([b"h1", b"1", b"h2", b"2"])
-    assert sock.sent == [b"h22"]
+    assert sent == [b"h22"]
 
 
 @pytest.mark.parametrize("error", [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EMSGSIZE])
 @pytest.mark.parametrize("burst", [[b"h1", b"1"], [b"h1", b"1", b"h2", b"2"]])
-def test_error_of_an_earlier_datagram_loses_none(
+def test_error_about_an_earlier_datagram_loses_nothing(
     either: LinkFixture, error: int, burst: list[bytes]
 ) -> None:
-    """The system reports what ICMP has said instead of sending; offload stays on."""
-    sock = either.replace_socket(error)
+    """The system reports an ICMP error instead of sending; the datagram is sent again."""
+    sent = either.refuse(error)
     either.link.send(burst)
-    assert b"".join(sock.sent) == b"".join(burst)
-    assert either.link._offload
+    assert b"".join(sent) == b"".join(burst)
+    sent.clear()
+    either.link.send([b"h3", b"3", b"h4", b"4"])
+    assert len(sent) == (1 if OFFLOAD else 2), "one system call sends a window"
 
 
-def test_socket_error_while_reading_is_no_failure(
+def test_socket_error_while_reading_is_ignored(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
-    """An ICMP error that the system reports is passed over."""
+    """An ICMP error that the system reports does not end the transfer."""
     uploading.link.attach(uploading.receive)
-    uploading.replace_socket(errno.ECONNREFUSED)
+    uploading.sock.receive_errors = [errno.ECONNREFUSED]
     client.sendto(b"x", uploading.address)
     spin(uploading.reactor, lambda: uploading.got == [b"x"])
 
 
-def test_room_for_a_window_is_asked_for(uploading: LinkFixture) -> None:
-    """The receive buffer grows for windows that it could not hold, and for no others."""
+def test_receive_buffer_grows_for_large_windows(uploading: LinkFixture) -> None:
+    """It is not changed for windows that fit."""
     before = uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     uploading.link.expect(1000)
     assert uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
@@ -305,12 +307,12 @@ def test_room_for_a_window_is_asked_for(uploading: LinkFixture) -> None:
 
 
 def test_ports_come_from_the_range() -> None:
-    """Every port of the range is used before it is said to be exhausted."""
+    """All ports of the range are used before the range counts as exhausted."""
     with open_socket(LOOPBACK, LOOPBACK) as probe:
         base = probe.getsockname()[1]
     socks = []
     try:
-        # Some of them may be another's, so it takes at most five.
+        # Other programs may use some of these ports, so five is the most.
         with contextlib.suppress(OSError):
             for _ in range(5):
                 socks.append(open_socket(LOOPBACK, LOOPBACK, (base, base + 4)))
@@ -323,18 +325,19 @@ def test_ports_come_from_the_range() -> None:
             sock.close()
 
 
-def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> None:
-    """Datagrams of the last transfer may still be on their way; it is better than none, though."""
+def test_port_of_a_range_is_not_used_again_for_the_same_peer(reactor: Any) -> None:
+    """Late datagrams could reach the next transfer; if there is no other port, it is used."""
     now = [0.0]
     low, high = free_range(3)
-    opener = LinkOpener(reactor, (low, high), lambda: now[0])
+    sockets = OpenedSockets()
+    opener = LinkOpener(reactor, (low, high), lambda: now[0], open_socket=sockets)
     peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
     for reading in (False, True):
         for _ in range(5):
             ports = []
             for _ in range(3):
                 link: Any = opener.open(peer, local, reading)
-                ports.append(link._sock.getsockname()[1])
+                ports.append(sockets.port_of(link))
                 link.close()
                 opener.close_idle()
             assert sorted(ports) == [low, low + 1, high]
@@ -343,17 +346,20 @@ def test_port_of_a_range_does_not_serve_its_last_peer_again(reactor: Any) -> Non
 
 
 @pytest.mark.parametrize("reading", [True, False])
-def test_port_of_a_range_rests_from_the_end_of_its_transfer(reactor: Any, reading: bool) -> None:
-    """A transfer may take longer than the rest of a port."""
+def test_port_of_a_range_is_avoided_from_the_end_of_its_transfer(
+    reactor: Any, reading: bool
+) -> None:
+    """A transfer may take longer than `PAIR_REST`."""
     now = [0.0]
     low, high = free_range(2)
-    opener = LinkOpener(reactor, (low, high), lambda: now[0])
+    sockets = OpenedSockets()
+    opener = LinkOpener(reactor, (low, high), lambda: now[0], open_socket=sockets)
     peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
     for _ in range(10):
         ports = []
         for _ in range(2):
             link: Any = opener.open(peer, local, reading)
-            ports.append(link._sock.getsockname()[1])
+            ports.append(sockets.port_of(link))
             now[0] += PAIR_REST + 1
             link.close()
             opener.close_idle()
@@ -361,77 +367,83 @@ def test_port_of_a_range_rests_from_the_end_of_its_transfer(reactor: Any, readin
     opener.close()
 
 
-def test_idle_port_of_a_range_does_not_serve_an_earlier_peer_again(reactor: Any) -> None:
-    """Its number was that of another socket, which is closed by now."""
+def test_idle_port_of_a_range_is_not_used_for_an_earlier_peer(reactor: Any) -> None:
+    """The peer may have used the same port number with another socket."""
     low, high = free_range(2)
     local = ("127.0.0.1", 69)
     for _ in range(10):
-        opener = LinkOpener(reactor, (low, high), lambda: 0.0)
+        sockets = OpenedSockets()
+        opener = LinkOpener(reactor, (low, high), lambda: 0.0, open_socket=sockets)
 
         def opened(number: int, opener: LinkOpener = opener) -> Any:
             return opener.open(("127.0.0.1", number), local, True)
 
         first = opened(1)
-        port = first._sock.getsockname()[1]
+        port = sockets.port_of(first)
         first.close()
         opener.close_idle()
         for number in range(2, 100):
             other = opened(number)
-            is_same = other._sock.getsockname()[1] == port
+            is_same = sockets.port_of(other) == port
             other.close()
             if is_same:
                 break
             opener.close_idle()
         second = opened(1)
-        assert second._sock.getsockname()[1] != port
+        assert sockets.port_of(second) != port
         second.close()
         opener.close()
 
 
-def test_idle_ports_give_way_to_a_peer_that_must_avoid_the_others(reactor: Any) -> None:
-    """Not all idle ports are asked whether they may serve it, so a good one may be missed."""
-    # It asks the same one each time.
-    opener = LinkOpener(reactor, free_range(3), lambda: 0.0, chance=lambda: 0.0)
+def test_idle_ports_are_closed_for_a_peer_that_needs_another_port(reactor: Any) -> None:
+    """The opener does not try all idle ports, so it may miss the right one."""
+    sockets = OpenedSockets()
+    opener = LinkOpener(
+        reactor,
+        free_range(3),
+        lambda: 0.0,
+        open_socket=sockets,
+        chance=lambda: 0.0,  # always tries the same idle port
+    )
     local = ("127.0.0.1", 69)
 
     def opened(number: int) -> Any:
         return opener.open(("127.0.0.1", number), local, True)
 
-    def port_of(link: Any) -> int:
-        return int(link._sock.getsockname()[1])
-
     link = opened(1)
-    first = port_of(link)
+    first = sockets.port_of(link)
     link.close()
     opener.close_idle()
     known = opened(1)
     with open_socket(LOOPBACK, LOOPBACK, (first, first)):
         other = opened(2)
     known.close()
-    good = port_of(other)
-    other.close()  # two ports are idle now, and the one that knows the peer is asked
+    good = sockets.port_of(other)
+    other.close()  # two ports are idle, and the one that has served the peer is tried
     last = opened(1)
-    assert port_of(last) == good
+    assert sockets.port_of(last) == good
     last.close()
     opener.close()
 
 
-def test_idle_ports_that_a_peer_must_avoid_do_not_give_way(reactor: Any) -> None:
-    """To close them would give it no better port, and they can serve others."""
-    opener = LinkOpener(reactor, free_range(2), lambda: 0.0)
+def test_idle_ports_that_a_peer_must_avoid_are_not_closed(reactor: Any) -> None:
+    """To close them would give the peer no better port."""
+    sockets = OpenedSockets()
+    opener = LinkOpener(reactor, free_range(2), lambda: 0.0, open_socket=sockets)
     peer, local = ("127.0.0.1", 1), ("127.0.0.1", 69)
     opener.open(peer, local, True).close()
     opener.close_idle()
     opener.open(peer, local, True).close()
-    (idle,) = opener._idle
+    (idle,) = [sock for sock in sockets.all if sock.fileno() >= 0]
     last = opener.open(peer, local, True)
-    assert opener._idle == [idle]
+    assert sockets.of(last) is not idle
+    assert idle.fileno() >= 0
     last.close()
     opener.close()
 
 
-def test_pairs_are_forgotten_after_their_rest() -> None:
-    """The ports of a peer are given in the order of their last use."""
+def test_pairs_are_forgotten_after_a_minute() -> None:
+    """The ports of a peer are in the order of their last use."""
     now = [0.0]
     pairs = RecentPairs(lambda: now[0], True)
     for port in (1, 2, 1):
@@ -444,38 +456,38 @@ def test_pairs_are_forgotten_after_their_rest() -> None:
     assert pairs.ports_of(LOOPBACK) == []
 
 
-def test_pairs_that_are_remembered_are_bounded() -> None:
-    """The oldest ports of a peer are forgotten, and the peers that came longest ago."""
+def test_number_of_remembered_pairs_is_bounded() -> None:
+    """The oldest ports of a peer and the oldest peers are forgotten first."""
     pairs = RecentPairs(lambda: 0.0, True)
     for port in range(PAIR_PORTS + 1):
         pairs.add(LOOPBACK, port)
     assert pairs.ports_of(LOOPBACK) == list(range(1, PAIR_PORTS + 1))
     for number in range(PAIR_PEERS - 1):
         pairs.add(("192.0.2.1", number), 1)
-    pairs.add(LOOPBACK, 2)  # that is recent again
+    pairs.add(LOOPBACK, 2)  # used again, so not the oldest any more
     pairs.add(("192.0.2.2", 1), 1)
     assert pairs.ports_of(("192.0.2.1", 0)) == []
     assert pairs.ports_of(("192.0.2.1", 1)) == [1]
     assert pairs.ports_of(LOOPBACK)[-1] == 2
 
 
-def test_pairs_are_not_remembered_where_the_system_chooses_ports() -> None:
-    """They would cost memory for nothing."""
+def test_pairs_are_not_remembered_without_a_range() -> None:
+    """The system chooses from so many ports that they are not needed."""
     pairs = RecentPairs(lambda: 0.0, False)
     pairs.add(LOOPBACK, 1)
-    assert not pairs._ports
+    assert len(pairs) == 0
     assert pairs.ports_of(LOOPBACK) == []
 
 
-def test_address_that_is_not_ours_is_an_error() -> None:
-    """A socket that can't be bound is closed and the error is told."""
+def test_socket_can_not_be_bound_to_a_foreign_address() -> None:
+    """The socket is closed, and the error is raised."""
     with pytest.raises(OSError, match="assign"):
         open_socket(LOOPBACK, ("192.0.2.1", 69), (40000, 40001))
     with pytest.raises(OSError, match="assign"):
         open_socket(LOOPBACK, ("192.0.2.1", 69))
 
 
-def test_without_a_local_address_any_is_bound() -> None:
+def test_socket_without_a_local_address_is_bound_to_the_wildcard() -> None:
     """A plain Twisted port does not tell which address a request reached."""
     with open_socket(LOOPBACK, None) as sock:
         assert sock.getsockname()[0] == "0.0.0.0"
@@ -484,7 +496,7 @@ def test_without_a_local_address_any_is_bound() -> None:
 
 
 def test_port_that_can_not_be_bound_leaves_no_socket(reactor: Any) -> None:
-    """Its descriptor is closed at once, and not when the garbage collector comes."""
+    """Its descriptor is closed at once, and not by the garbage collector."""
     with listening(reactor, "127.0.0.1") as (_, port):
         taken = port.getHost().port
         before = os.listdir("/proc/self/fd")
@@ -492,12 +504,12 @@ def test_port_that_can_not_be_bound_leaves_no_socket(reactor: Any) -> None:
         for _ in range(3):
             with pytest.raises(CannotListenError) as caught:
                 listen(reactor, taken, DatagramProtocol(), "127.0.0.1")
-            kept.append(caught.value)  # whose traceback keeps the frames, and what is in them
+            kept.append(caught.value)  # its traceback keeps the frames and their objects
         assert os.listdir("/proc/self/fd") == before
 
 
-def test_request_port_tells_the_address_that_was_asked(reactor: Any) -> None:
-    """On a wildcard socket each of the host's addresses is told from the others."""
+def test_request_port_reports_the_local_address(reactor: Any) -> None:
+    """With a wildcard socket, the destination address of each request is known."""
     with listening(reactor, "0.0.0.0") as (protocol, port):
         number = port.getHost().port
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -511,7 +523,7 @@ def test_request_port_tells_the_address_that_was_asked(reactor: Any) -> None:
 
 
 def test_request_port_answers_from_the_address_that_was_asked(reactor: Any) -> None:
-    """In single-port mode the source of an answer is the address of the request."""
+    """In single-port mode the source of an answer is the destination of the request."""
     for wildcard, host in (("0.0.0.0", "127.0.0.3"), ("::", "::1")):
         with listening(reactor, wildcard) as (protocol, port):
             family = port.addressFamily
@@ -535,23 +547,41 @@ def test_request_port_answers_from_the_address_that_was_asked(reactor: Any) -> N
                 assert sock.recv(10) == b"z"
 
 
-def test_broadcast_and_multicast_requests_are_not_unicast(reactor: Any) -> None:
-    """A request to a broadcast address is ignored (RFC 1123 section 4.2.3.5)."""
-    with listening(reactor, "127.0.0.1") as (_, port):
+class Arriving:
+    """A socket from which one datagram with packet information is read."""
+
+    def __init__(self, datagram: bytes, info: tuple[int, int, bytes]) -> None:
+        self._arrival = (datagram, [info], 0, LOOPBACK)
+
+    def recvmsg(self, *args: Any) -> Any:
+        return self._arrival
+
+
+def test_broadcast_and_multicast_requests_are_ignored(reactor: Any) -> None:
+    """RFC 1123 section 4.2.3.5 requires it for requests to broadcast addresses."""
+    with listening(reactor, "127.0.0.1") as (protocol, port):
+        real = port.socket
         local, everyone = socket.inet_aton("192.0.2.1"), socket.inet_aton("255.255.255.255")
-        info = [(socket.IPPROTO_IP, 8, b"\1\0\0\0" + local + everyone)]
-        assert port._arrival(info)[1] is False
         group = socket.inet_pton(socket.AF_INET6, "ff02::1")
-        info = [(socket.IPPROTO_IPV6, 50, group + b"\1\0\0\0")]
-        assert port._arrival(info)[1] is False
         near = socket.inet_pton(socket.AF_INET6, "fe80::1")
-        info = [(socket.IPPROTO_IPV6, 50, near + b"\3\0\0\0")]
-        assert port._arrival(info) == (("fe80::1", port.getHost().port, 0, 3), True)
-        assert port._arrival([(0, 0, b"")]) == (None, True)
+        arrivals = [
+            (b"broadcast", (socket.IPPROTO_IP, 8, b"\1\0\0\0" + local + everyone)),
+            (b"multicast", (socket.IPPROTO_IPV6, 50, group + b"\1\0\0\0")),
+            (b"link-local", (socket.IPPROTO_IPV6, 50, near + b"\3\0\0\0")),
+            (b"unknown", (0, 0, b"")),
+        ]
+        for datagram, info in arrivals:
+            port.socket = Arriving(datagram, info)
+            assert port.read_one()
+        port.socket = real
+        assert protocol.got == [
+            (b"link-local", LOOPBACK, ("fe80::1", port.getHost().port, 0, 3)),
+            (b"unknown", LOOPBACK, None),
+        ]
 
 
-def test_request_that_breaks_the_protocol_object_does_not_stop_the_port(reactor: Any) -> None:
-    """An exception is logged, and the next datagram is read."""
+def test_exception_in_the_protocol_does_not_stop_the_port(reactor: Any) -> None:
+    """The exception is logged, and the next datagram is read."""
     with listening(reactor, "127.0.0.1") as (protocol, port):
         protocol.fail = True
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -560,13 +590,15 @@ def test_request_that_breaks_the_protocol_object_does_not_stop_the_port(reactor:
         spin(reactor, lambda: len(protocol.got) == 100)
 
 
-def test_error_of_the_request_socket_is_passed_over(
+def test_error_of_the_request_socket_is_ignored(
     reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails to be read or sent is lost, and no more."""
+    """A datagram that can't be read or sent is lost."""
     with listening(reactor, "127.0.0.1") as (protocol, port):
         real = port.socket
-        port.socket = FailingOnce(real)
+        failing = RefusingSocket(real)
+        failing.receive_errors = [errno.ECONNREFUSED]
+        port.socket = failing
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(b"x", ("127.0.0.1", port.getHost().port))
             spin(reactor, lambda: protocol.got)
@@ -574,57 +606,34 @@ def test_error_of_the_request_socket_is_passed_over(
         port.socket = real
 
 
-class FailingOnce:
-    """A socket whose first read fails."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._failed = False
-
-    def recvmsg(self, *args: Any) -> Any:
-        if not self._failed:
-            self._failed = True
-            raise OSError(errno.ECONNREFUSED, "no")
-        return self._sock.recvmsg(*args)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-
-def test_taken_port_and_missing_address_can_not_be_bound(
+def test_port_that_can_not_be_bound_is_a_cannot_listen_error(
     reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever stands in the way is a CannotListenError."""
+    """The port is in use, or the address or its family does not exist."""
     with listening(reactor, "127.0.0.1") as (_, port), pytest.raises(CannotListenError):
         listen(reactor, port.getHost().port, Protocol(), "127.0.0.1")
     with pytest.raises(CannotListenError):
         listen(reactor, 0, Protocol(), "192.0.2.1")
-
-    def no_family(*args: Any) -> Any:
-        raise OSError(errno.EAFNOSUPPORT, "no such family")
-
-    monkeypatch.setattr(RequestPort, "createInternetSocket", no_family)
+    monkeypatch.setattr(socket, "socket", SocketWithoutIPv6)
     with pytest.raises(CannotListenError):
         listen(reactor, 0, Protocol(), "::1")
 
 
 def test_link_local_addresses_keep_their_scope() -> None:
-    """The interface is part of a link-local address."""
+    """The interface is a part of a link-local address."""
     assert endpoint(("fe80::1", 5, 0, 3)) == Endpoint("fe80::1%3", 5)
     assert endpoint(("::1", 5, 0, 0)) == Endpoint("::1", 5)
     assert endpoint(("192.0.2.1", 5)) == Endpoint("192.0.2.1", 5)
 
 
-def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
-    linked: LinkFixture, client: socket.socket
-) -> None:
-    """After some packets a second socket serves the peer; a stranger still gets ERROR 5."""
+def test_link_of_a_long_download_is_connected(linked: LinkFixture, client: socket.socket) -> None:
+    """A second socket serves the peer, and strangers still get ERROR 5 from the first one."""
     linked.link.attach(linked.receive)
     for number in range(CONNECT_AFTER + 10):
         client.sendto(bytes([number]), linked.address)
     spin(linked.reactor, lambda: len(linked.got) == CONNECT_AFTER + 10)
     assert sorted(linked.got) == [bytes([number]) for number in range(CONNECT_AFTER + 10)]
-    assert linked.link._sock is not linked.sock
+    assert linked.link.fileno() != linked.sock.fileno()
     linked.link.send([b"h1", b"1"])
     linked.link.send([b"h2", b"2", b"h3", b"3"])
     assert [client.recvfrom(10) for _ in range(3)] == [
@@ -648,7 +657,7 @@ def test_link_of_a_long_read_is_connected_and_strangers_are_still_told(
 
 @contextlib.contextmanager
 def descriptors_left(count: int) -> Iterator[None]:
-    """Let this process open `count` more descriptors, and no others."""
+    """Let this process open `count` more descriptors and no others."""
     with open(os.devnull) as probe:
         first_free = probe.fileno()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -660,10 +669,10 @@ def descriptors_left(count: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("cause", ["no descriptor", "few descriptors", "no shared port"])
-def test_link_that_can_not_be_connected_goes_on(
+def test_download_goes_on_without_a_second_socket(
     linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
-    """Without a descriptor to spare, or a port to share, the first socket serves on."""
+    """There may be no descriptor for it, or the port can't be shared."""
     linked.link.attach(linked.receive)
     with contextlib.ExitStack() as stack:
         if cause == "no descriptor":
@@ -675,59 +684,63 @@ def test_link_that_can_not_be_connected_goes_on(
         for _ in range(CONNECT_AFTER):
             client.sendto(b"x", linked.address)
             linked.link.drain()
-    assert linked.link._sock is linked.sock
+    assert linked.link.fileno() == linked.sock.fileno()
     client.sendto(b"on", linked.address)
     spin(linked.reactor, lambda: linked.got[-1] == b"on")
     assert len(linked.got) == CONNECT_AFTER + 1
 
 
 def open_read(linked: LinkFixture, peer: Any) -> Any:
-    """Return the link of another read."""
+    """Open the link of another download."""
     return linked.opener.open(peer, ("127.0.0.1", 69), True)
 
 
-def test_transfers_at_once_have_ports_of_their_own(linked: LinkFixture) -> None:
-    """A port is kept for the next transfer only once its own is over."""
+def test_running_downloads_have_different_ports(linked: LinkFixture) -> None:
+    """A port is used again only after its download is over."""
     other = open_read(linked, ("127.0.0.1", 1))
-    assert other._port.address != linked.address
+    sock = linked.sockets.of(other)
+    assert sock.getsockname() != linked.address
     other.close()
     third = open_read(linked, ("127.0.0.1", 2))
-    assert third._port is other._port
-    assert third._sock.fileno() >= 0
+    assert linked.sockets.of(third) is sock
+    assert third.fileno() >= 0
     third.close()
 
 
-def test_peer_does_not_come_back_to_a_port(linked: LinkFixture, client: socket.socket) -> None:
-    """What is left of a peer's last transfer reaches no other, and is not answered."""
+def test_port_is_not_used_again_for_the_same_peer(
+    linked: LinkFixture, client: socket.socket
+) -> None:
+    """Late packets of the peer's first download reach no other, and get no answer."""
     linked.link.close()
     again = open_read(linked, client.getsockname())
     again.attach(linked.receive)
-    assert again._port.address != linked.address
+    address = linked.sockets.of(again).getsockname()
+    assert address != linked.address
     client.sendto(wire.ack(3), linked.address)
-    client.sendto(b"new", again._port.address)
+    client.sendto(b"new", address)
     spin(linked.reactor, lambda: linked.got)
     assert linked.got == [b"new"]
     assert linked.strangers.counted == 0
     again.close()
 
 
-def test_client_that_always_asks_from_one_port_leaves_no_ports(linked: LinkFixture) -> None:
-    """Each of its transfers needs a port that does not know it; none of them is kept."""
+def test_client_with_a_fixed_port_fills_no_list_of_idle_ports(linked: LinkFixture) -> None:
+    """Each of its downloads needs a new port, and none of these is kept."""
     linked.link.close()
     asked = [("127.0.0.1", 1)] * 20
     ports = []
     for peer in asked:
         link = open_read(linked, peer)
-        ports.append(link._port)
+        ports.append(linked.sockets.of(link))
         link.close()
     assert len(set(ports)) == 20
     assert [port.fileno() >= 0 for port in ports] == [True] + [False] * 19
 
 
-def test_port_that_serves_again_knows_its_new_peer_only(
+def test_port_used_again_receives_from_its_new_peer_only(
     linked: LinkFixture, client: socket.socket
 ) -> None:
-    """The peer before gets silence, the new one is heard, and anybody else gets ERROR 5."""
+    """The peer before gets no answer, and other addresses get ERROR 5."""
     linked.link.close()
     with contextlib.ExitStack() as stack:
         new, stranger = (
@@ -738,7 +751,7 @@ def test_port_that_serves_again_knows_its_new_peer_only(
             sock.settimeout(10)
         link = open_read(linked, new.getsockname())
         link.attach(linked.receive)
-        assert link._port.address == linked.address
+        assert linked.sockets.of(link) is linked.sock
         for sock in (client, stranger, new):
             sock.sendto(wire.ack(1), linked.address)
         spin(linked.reactor, lambda: linked.got)
@@ -749,65 +762,59 @@ def test_port_that_serves_again_knows_its_new_peer_only(
         spin(linked.reactor, lambda: linked.strangers.counted == 2)
 
 
-def test_port_is_given_up_after_some_transfers(linked: LinkFixture) -> None:
-    """Then comes another one, which nobody knows yet."""
+def test_port_is_closed_after_some_downloads(linked: LinkFixture) -> None:
+    """The next download gets a new port."""
     linked.link.close()
     for number in range(TRANSFERS_PER_PORT - 1):
         link = open_read(linked, ("127.0.0.2", number + 1))
-        assert link._port is linked.link._port
+        assert linked.sockets.of(link) is linked.sock
         link.close()
     assert linked.sock.fileno() < 0
     link = open_read(linked, ("127.0.0.3", 1))
-    assert link._port is not linked.link._port
+    assert linked.sockets.of(link) is not linked.sock
     link.close()
 
 
-def sweep(linked: LinkFixture) -> None:
-    """Let the opener's timer fire now."""
-    assert linked.opener._sweep is not None
-    linked.opener._sweep.cancel()
-    linked.opener._swept()
-
-
-def test_port_is_given_up_after_some_seconds(linked: LinkFixture) -> None:
-    """A port that somebody knows is not used for long."""
-    now = [linked.opener._clock()]
-    linked.link._port._clock = linked.opener._clock = lambda: now[0]
+def test_port_is_closed_after_some_seconds(linked: LinkFixture) -> None:
+    """A port whose number is known is not used for long."""
     linked.link.close()
     link = open_read(linked, ("127.0.0.1", 1))
-    assert link._port is linked.link._port
-    now[0] += PORT_LIFE
+    assert linked.sockets.of(link) is linked.sock
+    linked.time.advance(PORT_LIFE)
     link.close()
     assert linked.sock.fileno() < 0
 
 
-def test_ports_are_taken_by_chance(linked: LinkFixture) -> None:
-    """Which port a transfer gets can't be told from the one before it."""
+def test_idle_port_is_chosen_at_random(linked: LinkFixture) -> None:
+    """The port of a download can't be guessed from the one before."""
     first = [open_read(linked, ("127.0.0.2", number)) for number in range(1, 11)]
+    before = [linked.sockets.of(link) for link in first]
     for link in first:
         link.close()
     second = [open_read(linked, ("127.0.0.3", number)) for number in range(1, 11)]
-    assert [link._port for link in second] != [link._port for link in first]
-    assert [link._port for link in second] != [link._port for link in reversed(first)]
-    assert {link._port for link in second} == {link._port for link in first}
+    after = [linked.sockets.of(link) for link in second]
+    assert after != before
+    assert after != before[::-1]
+    assert set(after) == set(before)
     for link in second:
         link.close()
 
 
-def test_under_a_reactor_that_drops_what_fails_no_socket_is_connected(
-    linked: LinkFixture, client: socket.socket, monkeypatch: pytest.MonkeyPatch
+def test_no_socket_is_connected_without_epoll(
+    reactor: Any, client: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An ICMP error reaches connected sockets only, and poll() then gives the descriptor up."""
-    monkeypatch.setattr(linked.opener.hub, "connects", False)
-    linked.link.attach(linked.receive)
-    for _ in range(2 * CONNECT_AFTER):
-        client.sendto(b"x", linked.address)
-    spin(linked.reactor, lambda: len(linked.got) == 2 * CONNECT_AFTER)
-    assert linked.link._sock is linked.sock
+    """A reactor that uses poll() drops a connected socket with an ICMP error."""
+    monkeypatch.delattr("select.epoll")  # now each socket is registered with the reactor
+    with contextlib.contextmanager(fixture)(reactor, client, True) as linked:
+        linked.link.attach(linked.receive)
+        for _ in range(2 * CONNECT_AFTER):
+            client.sendto(b"x", linked.address)
+        spin(linked.reactor, lambda: len(linked.got) == 2 * CONNECT_AFTER)
+        assert linked.link.fileno() == linked.sock.fileno()
 
 
-def test_paused_request_port_goes_on(reactor: Any) -> None:
-    """Twisted's ports can be paused and resumed, in a hub too."""
+def test_request_port_can_be_paused_and_resumed(reactor: Any) -> None:
+    """This works with a hub too."""
     hub = make_hub(reactor)
     protocol = Protocol()
     port = listen(reactor, 0, protocol, "127.0.0.1", hub)
@@ -822,29 +829,33 @@ def test_paused_request_port_goes_on(reactor: Any) -> None:
     hub.close()
 
 
-def test_idle_ports_are_few_and_not_kept_for_long(linked: LinkFixture) -> None:
-    """After a storm the descriptors are back where they were."""
-    now = [0.0]
-    linked.opener._clock = lambda: now[0]
+def test_idle_ports_are_closed_after_a_second(linked: LinkFixture) -> None:
+    """At most `IDLE_PORTS` ports are idle, and no timer is left after the last one."""
     links_ = [open_read(linked, ("127.0.0.2", number + 1)) for number in range(IDLE_PORTS + 5)]
+    socks = [linked.sockets.of(link) for link in links_]
+
+    def count_open() -> int:
+        return sum(sock.fileno() >= 0 for sock in socks)
+
     for link in links_:
         link.close()
-    assert sum(link._port.fileno() >= 0 for link in links_) == IDLE_PORTS
-    now[0] = IDLE_LIFE + 1
-    link = open_read(linked, ("127.0.0.3", 1))
-    sweep(linked)
-    link.close()
-    assert [port.fileno() >= 0 for port in linked.opener._idle] == [True]
-    assert sum(link._port.fileno() >= 0 for link in links_) == 1
-    sweep(linked)
-    now[0] = 2 * IDLE_LIFE + 1
-    sweep(linked)
-    assert linked.opener._idle == []
-    assert linked.opener._sweep is None
+    assert count_open() == IDLE_PORTS
+    first, second = (open_read(linked, ("127.0.0.3", number)) for number in (1, 2))
+    linked.time.advance(IDLE_LIFE)
+    assert count_open() == 2
+    first.close()
+    linked.time.advance(IDLE_LIFE / 2)
+    second.close()
+    assert count_open() == 2
+    linked.time.advance(IDLE_LIFE / 2)
+    assert count_open() == 1
+    linked.time.advance(IDLE_LIFE)
+    assert count_open() == 0
+    assert not linked.time.getDelayedCalls()
 
 
-def test_idle_ports_make_room_for_those_that_are_needed(reactor: Any) -> None:
-    """Without a free port or descriptor an idle one is given up."""
+def test_idle_ports_are_closed_if_there_is_no_other_socket(reactor: Any) -> None:
+    """If no port or descriptor is free, the idle ports are closed for a new transfer."""
     sockets: list[socket.socket] = []
 
     def open_one(*args: Any) -> socket.socket:
@@ -865,41 +876,43 @@ def test_idle_ports_make_room_for_those_that_are_needed(reactor: Any) -> None:
 
 
 def test_idle_port_of_another_address_is_not_used(reactor: Any) -> None:
-    """The answer leaves from the address that was asked."""
-    opener = LinkOpener(reactor, chance=lambda: 0.0)
+    """The answer must leave from the address that the request reached."""
+    sockets = OpenedSockets()
+    opener = LinkOpener(reactor, open_socket=sockets, chance=lambda: 0.0)
     asked = ("127.0.0.1", 69)
     first: Any = opener.open(("127.0.0.1", 1), asked, True)
+    sock = sockets.of(first)
     first.close()
     for local in (("127.0.0.2", 69), None):
         link: Any = opener.open(("127.0.0.1", 2), local, True)
-        assert link._port is not first._port
+        assert sockets.of(link) is not sock
         link.close()
     link = opener.open(("127.0.0.1", 2), asked, True)
-    assert link._port is first._port
+    assert sockets.of(link) is sock
     link.close()
     opener.close()
 
 
-def test_link_that_is_closed_while_it_waits_for_room_is_forgotten(linked: LinkFixture) -> None:
-    """What a finished transfer had still to send is not sent any more."""
-    sock = linked.replace_socket(errno.EAGAIN)
+def test_closed_link_sends_no_waiting_datagrams(linked: LinkFixture) -> None:
+    """What waited for room in the socket is dropped."""
+    sent = linked.refuse(errno.EAGAIN)
     linked.link.send((b"one",))
     linked.link.close()
     linked.reactor.iterate(0)
     linked.reactor.iterate(0)
-    assert sock.sent == []
+    assert sent == []
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT])
-def test_window_goes_out_without_offload_where_that_is_refused(
+def test_window_is_sent_without_offload_if_that_is_refused(
     linked: LinkFixture, error: int
 ) -> None:
-    """Once refused, each block is sent by itself, and offload is not tried again."""
-    sock = linked.replace_socket(error, error)
+    """Each block is sent by itself, and offload is not tried again."""
+    sent = linked.refuse(error, error)
     linked.link.send([b"h1", b"1", b"h2", b"2", b"h3", b""])
-    assert sock.sent == [b"h11", b"h22", b"h3"]
+    assert sent == [b"h11", b"h22", b"h3"]
     linked.link.send([b"h4", b"4", b"h5", b"5"])
-    assert sock.sent[3:] == [b"h44", b"h55"]
+    assert sent[3:] == [b"h44", b"h55"]
 
 
 @pytest.mark.parametrize("size", [8, 512, 1428, 8192, 60000])
@@ -907,7 +920,7 @@ def test_window_goes_out_without_offload_where_that_is_refused(
 def test_windows_of_any_size_arrive_as_datagrams(
     linked: LinkFixture, client: socket.socket, size: int, count: int
 ) -> None:
-    """With segmentation offload the peer gets the same datagrams as without."""
+    """With segmentation offload the peer gets the same datagrams as without it."""
     client.setsockopt(socket.SOL_SOCKET, 33, 64 * 1024 * 1024)
     if client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 2 * count * (size + 700):
         pytest.xfail("the system allows no buffer for so large a window")
@@ -917,16 +930,15 @@ def test_windows_of_any_size_arrive_as_datagrams(
         burst += [wire.DATA_HEADERS[number], bytes([number]) * size]
     burst[-1] = b"end"
     linked.link.send(burst)
-    spin(linked.reactor, lambda: not linked.link._pending)
     for number in range(count):
         octets = bytes([number]) * size if number < count - 1 else b"end"
-        assert client.recv(65535) == wire.DATA_HEADERS[number] + octets
+        assert received(linked.reactor, client) == wire.DATA_HEADERS[number] + octets
 
 
-def test_datagrams_received_in_one_piece_are_told_apart(
+def test_datagrams_received_with_offload_are_separated(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
-    """With receive offload a window comes as one, and each of its datagrams is delivered."""
+    """One system call receives a whole window; each of its datagrams is delivered."""
     uploading.link.expect(1000)
     uploading.link.attach(uploading.receive)
     segments = [bytes([number]) * 100 for number in range(10)] + [b"end"]
@@ -939,10 +951,10 @@ def test_datagrams_received_in_one_piece_are_told_apart(
     assert [datagram for datagram in uploading.got if datagram] == [*segments, b"alone", b"last"]
 
 
-def test_window_of_a_stranger_is_not_the_peers(
+def test_window_of_a_stranger_is_not_delivered(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
-    """Received in one piece or not, what comes from elsewhere gets ERROR 5."""
+    """With receive offload too, a stranger gets ERROR 5."""
     uploading.link.expect(1000)
     uploading.link.attach(uploading.receive)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -954,10 +966,10 @@ def test_window_of_a_stranger_is_not_the_peers(
     assert uploading.got == []
 
 
-def test_transfer_that_ends_within_a_piece_gets_no_more_of_it(
+def test_link_closed_within_a_received_window_gets_no_more_of_it(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
-    """What follows the end is not delivered to a closed link."""
+    """The datagrams after the last one of the transfer are not delivered."""
 
     def receive(datagram: Any, now: float) -> None:
         uploading.got.append(bytes(datagram))
@@ -971,29 +983,15 @@ def test_transfer_that_ends_within_a_piece_gets_no_more_of_it(
     assert uploading.got == [b"12345678"]
 
 
-class FullAtFirst(FailingOnce):
-    """A socket without room for the first datagrams."""
-
-    def __init__(self, sock: socket.socket, refusals: int) -> None:
-        super().__init__(sock)
-        self.refusals = refusals
-
-    def sendmsg(self, *args: Any) -> Any:
-        if self.refusals:
-            self.refusals -= 1
-            raise BlockingIOError(errno.EAGAIN, "full")
-        return self._sock.sendmsg(*args)
-
-
-def test_request_port_waits_for_room(reactor: Any, client: socket.socket) -> None:
-    """In single-port mode a burst that does not fit is sent later, in order."""
+def test_request_port_waits_for_room_in_the_socket(reactor: Any, client: socket.socket) -> None:
+    """In single-port mode, datagrams that do not fit are sent later, in order."""
     with listening(reactor, "127.0.0.1") as (_, port):
         port.share()
         real = port.socket
-        port.socket = FullAtFirst(real, 2)
+        full = RefusingSocket(real)
+        full.send_errors = [errno.EAGAIN, errno.EAGAIN]
+        port.socket = full
         link = SharedLink(port, client.getsockname(), ("127.0.0.1", port.getHost().port))
         link.send([b"h1", b"1", b"h2", b"2", b"h3", b"3"])
-        assert [
-            [client.recv(10)] for _ in range(3) if spin(reactor, lambda: not port._waiting) is None
-        ] == [[b"h11"], [b"h22"], [b"h33"]]
+        assert [received(reactor, client) for _ in range(3)] == [b"h11", b"h22", b"h33"]
         port.socket = real

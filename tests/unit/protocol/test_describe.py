@@ -1,4 +1,4 @@
-"""Packets in words."""
+"""Tests of packets as text."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from twisted_tftp.protocol.describe import describe
         (b"", "opcode 0: 0 octets"),
     ],
 )
-def test_each_kind_of_packet_has_its_words(datagram: bytes, words: str) -> None:
-    """What is in it that matters, and nothing that a terminal would act on."""
+def test_each_kind_of_packet_is_described(datagram: bytes, words: str) -> None:
+    """The text shows the important fields, and escapes control characters."""
     assert describe(datagram) == words
     assert describe(memoryview(datagram)) == words
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\0\1", b"\0\5\0\0", b"\0\6"]))
-def test_any_octets_have_words_on_one_line(octets: bytes, start: bytes) -> None:
-    """The network does not write to the terminal."""
+def test_any_octets_are_described_in_one_line(octets: bytes, start: bytes) -> None:
+    """The text contains printable ASCII only, whatever the packet contains."""
     assert describe(start + octets).isprintable()

@@ -1,4 +1,4 @@
-"""Netascii is right at every cut."""
+"""Tests of netascii: encoding and decoding do not depend on where the data is cut."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from hypothesis import strategies as st
 
 from twisted_tftp.protocol.netascii import Decoder, encode
 
-#: Octets in which line ends and NULs are frequent.
+#: Data in which line ends and NULs are frequent.
 TEXTS = st.lists(
     st.sampled_from([b"\r", b"\n", b"\x00", b"\r\n", b"\r\x00", b"a", b"\xff"]), max_size=40
 ).map(b"".join) | st.binary(max_size=100)
 
 
 def pieces(octets: bytes, cuts: list[int]) -> list[bytes]:
-    """Return `octets` cut at `cuts`, whatever the numbers are."""
+    """Return `octets`, cut at `cuts`."""
     edges = [0, *sorted(cut % (len(octets) + 1) for cut in cuts), len(octets)]
     return [octets[start:end] for start, end in pairwise(edges)]
 
 
 def decoded(parts: list[bytes]) -> bytes:
-    """Return what a decoder makes of `parts` one after the other."""
+    """Return what a decoder returns for `parts` in a row."""
     decoder = Decoder()
     return b"".join([decoder.decode(part) for part in parts]) + decoder.decode(b"", final=True)
 
 
 def reference(octets: bytes) -> bytes:
-    """Decode octet by octet, as slowly and as plainly as can be."""
+    """Decode octet by octet: a slow, simple implementation to compare with."""
     out = bytearray()
     position = 0
     while position < len(octets):
@@ -59,46 +59,46 @@ def reference(octets: bytes) -> bytes:
         (b"\x00\xff", b"\x00\xff"),
     ],
 )
-def test_text_goes_over_the_wire_and_back(text: bytes, wire: bytes) -> None:
-    """LF is CR LF and CR is CR NUL on the wire (RFC 764)."""
+def test_line_ends_are_encoded_and_decoded(text: bytes, wire: bytes) -> None:
+    """LF is CR LF, and CR is CR NUL, on the wire (RFC 764)."""
     assert encode(text) == wire
     assert decoded([wire]) == text
 
 
 @given(TEXTS)
 def test_encoded_text_has_no_bare_cr_or_lf(text: bytes) -> None:
-    """On the wire CR is followed by LF or NUL, and LF follows CR."""
+    """In encoded data CR is followed by LF or NUL, and LF follows CR."""
     wire = encode(text)
     assert b"\r" not in wire.replace(b"\r\n", b"").replace(b"\r\x00", b"")
     assert b"\n" not in wire.replace(b"\r\n", b"")
 
 
 @given(TEXTS, st.lists(st.integers(0, 300), max_size=8))
-def test_any_octets_survive_any_cut_on_the_way(text: bytes, cuts: list[int]) -> None:
-    """Encoding and decoding are inverse, wherever the blocks' borders are."""
+def test_decoding_restores_data_cut_anywhere(text: bytes, cuts: list[int]) -> None:
+    """Decoding is the inverse of encoding, wherever the blocks end."""
     assert decoded(pieces(encode(text), cuts)) == text
 
 
 @given(TEXTS)
-def test_any_octets_survive_one_at_a_time(text: bytes) -> None:
-    """The worst cut is the one at every octet."""
+def test_decoding_restores_data_in_single_octets(text: bytes) -> None:
+    """Each octet is decoded in a call of its own."""
     assert decoded([bytes([octet]) for octet in encode(text)]) == text
 
 
 @given(TEXTS, st.lists(st.integers(0, 300), max_size=8))
-def test_pieces_encode_as_the_whole_does(text: bytes, cuts: list[int]) -> None:
-    """The encoder needs no memory between two pieces."""
+def test_pieces_are_encoded_like_the_whole(text: bytes, cuts: list[int]) -> None:
+    """The encoder needs no state between two pieces."""
     assert b"".join(map(encode, pieces(text, cuts))) == encode(text)
 
 
 @given(TEXTS, st.lists(st.integers(0, 300), max_size=8))
-def test_what_is_no_netascii_decodes_the_same_at_any_cut(octets: bytes, cuts: list[int]) -> None:
-    """Stray CRs are kept as they are, and a cut beside one changes nothing."""
+def test_invalid_netascii_decodes_the_same_at_any_cut(octets: bytes, cuts: list[int]) -> None:
+    """A CR that no LF or NUL follows is kept, wherever the data is cut."""
     assert decoded(pieces(octets, cuts)) == reference(octets)
 
 
-def test_a_cr_at_the_end_waits_for_what_follows() -> None:
-    """Only the next octet says what a CR means."""
+def test_cr_at_the_end_of_a_piece_is_held_back() -> None:
+    """Only the next octet decides what a CR means."""
     decoder = Decoder()
     assert decoder.decode(b"a\r") == b"a"
     assert decoder.decode(b"") == b""
@@ -107,8 +107,8 @@ def test_a_cr_at_the_end_waits_for_what_follows() -> None:
     assert decoder.decode(b"c") == b"c"
 
 
-def test_a_cr_at_the_very_end_is_given_out() -> None:
-    """A file that ends in the middle of a pair loses nothing."""
+def test_cr_at_the_end_of_the_file_is_kept() -> None:
+    """A file that ends with a CR loses nothing."""
     decoder = Decoder()
     assert decoder.decode(b"a\r") == b"a"
     assert decoder.decode(b"", final=True) == b"\r"
@@ -119,6 +119,6 @@ def test_a_cr_at_the_very_end_is_given_out() -> None:
     ("wire", "text"),
     [(b"a\rb", b"a\rb"), (b"\r\r\n", b"\r\n"), (b"\r\r\x00", b"\r\r"), (b"a\nb", b"a\nb")],
 )
-def test_a_stray_cr_or_lf_is_kept(wire: bytes, text: bytes) -> None:
-    """Senders that do not know netascii are forgiven."""
+def test_single_cr_or_lf_is_kept(wire: bytes, text: bytes) -> None:
+    """Data of senders that do not encode netascii is accepted as it is."""
     assert decoded([wire]) == text

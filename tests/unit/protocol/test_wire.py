@@ -1,4 +1,4 @@
-"""Packets are read and built as the RFCs draw them, whatever the network sends."""
+"""Tests of the packets: parsing and encoding follow the RFCs, whatever the network sends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from twisted_tftp.errors import (
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode, Request
 
-WORDS = st.text(
-    st.characters(min_codepoint=1, max_codepoint=127), max_size=20
-)  # ASCII without NUL: what an option may hold
+#: Texts that an option may have: ASCII without NUL.
+WORDS = st.text(st.characters(min_codepoint=1, max_codepoint=127), max_size=20)
 
+#: Well-formed requests.
 REQUESTS = st.builds(
     Request,
     st.sampled_from([Opcode.RRQ, Opcode.WRQ]),
@@ -32,14 +32,14 @@ REQUESTS = st.builds(
 # -- requests -----------------------------------------------------------------------------
 
 
-def test_a_plain_read_request_is_read() -> None:
-    """An RRQ without options gives its name and mode."""
+def test_read_request_is_parsed() -> None:
+    """An RRQ without options has a file name and a mode."""
     request = wire.parse_request(b"\x00\x01boot/pxelinux.0\x00octet\x00")
     assert request == Request(Opcode.RRQ, b"boot/pxelinux.0", "octet", {})
 
 
-def test_a_write_request_with_options_keeps_their_order() -> None:
-    """A WRQ's options come in the order asked, their values as sent."""
+def test_options_of_a_write_request_keep_their_order() -> None:
+    """The values are kept as they were sent."""
     request = wire.parse_request(
         b"\x00\x02up.bin\x00netascii\x00tsize\x000123\x00blksize\x001428\x00windowsize\x0016\x00"
     )
@@ -54,25 +54,25 @@ def test_a_write_request_with_options_keeps_their_order() -> None:
 
 
 @pytest.mark.parametrize("mode", [b"octet", b"OCTET", b"Octet", b"oCtEt"])
-def test_the_octet_mode_is_known_in_any_case(mode: bytes) -> None:
-    """A mode's case does not matter (RFC 1350 section 5)."""
+def test_octet_mode_is_case_insensitive(mode: bytes) -> None:
+    """The mode may be in upper or lower case (RFC 1350 section 5)."""
     assert wire.parse_request(b"\x00\x01f\x00" + mode + b"\x00").mode == wire.OCTET
 
 
 @pytest.mark.parametrize("mode", [b"netascii", b"NETASCII", b"NetAscii"])
-def test_the_netascii_mode_is_known_in_any_case(mode: bytes) -> None:
-    """The same holds for netascii."""
+def test_netascii_mode_is_case_insensitive(mode: bytes) -> None:
+    """The mode may be in upper or lower case (RFC 1350 section 5)."""
     assert wire.parse_request(b"\x00\x01f\x00" + mode + b"\x00").mode == wire.NETASCII
 
 
-def test_option_names_come_out_in_lower_case_and_values_as_sent() -> None:
-    """Option names do not depend on case (RFC 2347); their values are not touched."""
+def test_option_names_are_converted_to_lower_case() -> None:
+    """Names are case-insensitive (RFC 2347); values are not changed."""
     request = wire.parse_request(b"\x00\x01f\x00octet\x00BLKSIZE\x001024\x00X-Tag\x00AbC\x00")
     assert request.options == {"blksize": "1024", "x-tag": "AbC"}
 
 
-def test_the_first_of_a_repeated_option_wins() -> None:
-    """An option that comes again, in any case, changes nothing."""
+def test_first_of_a_repeated_option_wins() -> None:
+    """The same name in another case counts as repeated."""
     request = wire.parse_request(
         b"\x00\x01f\x00octet\x00blksize\x001024\x00tsize\x000\x00BlkSize\x008\x00"
     )
@@ -82,46 +82,46 @@ def test_the_first_of_a_repeated_option_wins() -> None:
 @pytest.mark.parametrize(
     "tail",
     [
-        b"windowsize\x0016",  # the value has no end
-        b"windowsize\x00",  # no value at all
-        b"windowsize",  # nor an end of the name
+        b"windowsize\x0016",  # without the end of the value
+        b"windowsize\x00",  # without a value
+        b"windowsize",  # without the end of the name
     ],
 )
-def test_an_unterminated_option_is_dropped(tail: bytes) -> None:
-    """What is cut off at the end is left out, what stands before it counts."""
+def test_unterminated_option_is_ignored(tail: bytes) -> None:
+    """The options before it are kept."""
     request = wire.parse_request(b"\x00\x01f\x00octet\x00blksize\x001024\x00" + tail)
     assert request.options == {"blksize": "1024"}
 
 
 @pytest.mark.parametrize("zeros", [1, 2, 3, 7, 400])
-def test_zeros_after_the_request_are_no_options(zeros: int) -> None:
-    """Firmware pads requests with NULs; they mean nothing."""
+def test_zeros_after_the_request_are_ignored(zeros: int) -> None:
+    """Some firmware pads requests with NULs."""
     plain = b"\x00\x01f\x00octet\x00"
     assert wire.parse_request(plain + bytes(zeros)).options == {}
     padded = plain + b"blksize\x001024\x00" + bytes(zeros)
     assert wire.parse_request(padded).options == {"blksize": "1024"}
 
 
-def test_what_follows_an_empty_option_name_is_left_out() -> None:
-    """Behind padding nothing is taken for an option any more."""
+def test_options_after_an_empty_name_are_ignored() -> None:
+    """An empty name is the start of padding."""
     request = wire.parse_request(b"\x00\x01f\x00octet\x00\x00\x00blksize\x001024\x00")
     assert request.options == {}
 
 
-def test_an_empty_option_value_is_kept() -> None:
-    """An option may have an empty value; those after it still count."""
+def test_empty_option_value_is_kept() -> None:
+    """The options after it are kept too."""
     request = wire.parse_request(b"\x00\x01f\x00octet\x00multicast\x00\x00blksize\x001024\x00")
     assert request.options == {"multicast": "", "blksize": "1024"}
 
 
 def test_options_that_are_not_ascii_are_escaped() -> None:
-    """Octets above 127 come out as text that can be logged and put into ASCII again."""
+    """Octets above 127 become text that can be logged and encoded as ASCII."""
     request = wire.parse_request(b"\x00\x01f\x00octet\x00\xff\x00\xb2\x00")
     assert request.options == {"\\xff": "\\xb2"}
 
 
-def test_a_name_of_any_octets_is_taken_as_it_is() -> None:
-    """A file name is octets, not text."""
+def test_file_name_may_contain_any_octets() -> None:
+    """A file name is a byte string, not text."""
     name = bytes(range(1, 256))
     assert wire.parse_request(b"\x00\x01" + name + b"\x00octet\x00").filename == name
 
@@ -142,23 +142,23 @@ def test_a_name_of_any_octets_is_taken_as_it_is() -> None:
         b"\xff\xfff\x00octet\x00",
     ],
 )
-def test_another_opcode_is_no_request(datagram: bytes) -> None:
-    """Only RRQ and WRQ are requests; nothing at all is not one either."""
+def test_packet_with_another_opcode_is_not_a_request(datagram: bytes) -> None:
+    """Only RRQ and WRQ are requests; an empty packet is not."""
     with pytest.raises(IllegalOperation, match="not a read or write request"):
         wire.parse_request(datagram)
 
 
 @pytest.mark.parametrize("opcode", [b"\x00\x01", b"\x00\x02"])
 @pytest.mark.parametrize("body", [b"", b"f", b"f\x00", b"f\x00octet", b"\x00", b"\x00octet"])
-def test_a_request_cut_short_is_refused(opcode: bytes, body: bytes) -> None:
-    """Name and mode must both be there and end."""
+def test_truncated_request_is_refused(opcode: bytes, body: bytes) -> None:
+    """File name and mode must both be there and end with a NUL."""
     with pytest.raises(IllegalOperation, match="cut short"):
         wire.parse_request(opcode + body)
 
 
 @pytest.mark.parametrize("opcode", [b"\x00\x01", b"\x00\x02"])
-def test_a_request_without_a_name_is_refused(opcode: bytes) -> None:
-    """An empty name names no file."""
+def test_request_without_a_file_name_is_refused(opcode: bytes) -> None:
+    """An empty file name is an error."""
     with pytest.raises(IllegalOperation, match="names no file"):
         wire.parse_request(opcode + b"\x00octet\x00")
 
@@ -166,22 +166,22 @@ def test_a_request_without_a_name_is_refused(opcode: bytes) -> None:
 @pytest.mark.parametrize(
     "mode", [b"", b"mail", b"binary", b"octet ", b" octet", b"octe", b"\xff\xfe", b"oct\xe9t"]
 )
-def test_an_unknown_mode_is_refused(mode: bytes) -> None:
-    """Only octet and netascii are served; mail is obsolete."""
+def test_unknown_mode_is_refused(mode: bytes) -> None:
+    """Only octet and netascii are supported; mail is obsolete."""
     with pytest.raises(IllegalOperation, match="mode"):
         wire.parse_request(b"\x00\x01f\x00" + mode + b"\x00")
 
 
-def test_a_malformed_request_is_told_with_code_4() -> None:
-    """The peer learns of it as an illegal operation."""
+def test_malformed_request_has_error_code_4() -> None:
+    """The error is an illegal TFTP operation."""
     with pytest.raises(IllegalOperation) as caught:
         wire.parse_request(b"\x00\x01")
     assert caught.value.code is ErrorCode.ILLEGAL_OPERATION
 
 
 @given(st.binary(max_size=600))
-def test_octets_at_random_raise_nothing_but_illegal_operation(datagram: bytes) -> None:
-    """Whatever comes is a request or an illegal operation."""
+def test_random_octets_raise_nothing_but_illegal_operation(datagram: bytes) -> None:
+    """Any datagram is either a request or an illegal operation."""
     try:
         wire.parse_request(datagram)
     except IllegalOperation:
@@ -195,10 +195,8 @@ def test_octets_at_random_raise_nothing_but_illegal_operation(datagram: bytes) -
         max_size=20,
     ),
 )
-def test_requests_of_random_pieces_hold_what_a_request_promises(
-    opcode: bytes, pieces: list[bytes]
-) -> None:
-    """Near-requests either fail cleanly or have a name, a known mode and lower-case options."""
+def test_parsed_request_is_always_valid(opcode: bytes, pieces: list[bytes]) -> None:
+    """A parsed request has a name, a known mode and lower-case option names."""
     try:
         request = wire.parse_request(opcode + b"".join(pieces))
     except IllegalOperation:
@@ -210,18 +208,16 @@ def test_requests_of_random_pieces_hold_what_a_request_promises(
 
 
 @given(REQUESTS)
-def test_an_encoded_request_is_read_back(request: Request) -> None:
-    """What the client builds is what the server reads, with the order of the options."""
+def test_encoded_request_is_parsed_unchanged(request: Request) -> None:
+    """The server reads what the client sends, with the order of the options."""
     read = wire.parse_request(wire.encode_request(request))
     assert read == request
     assert list(read.options) == list(request.options)
 
 
 @given(REQUESTS, st.data())
-def test_a_request_cut_anywhere_is_refused_or_loses_options_only(
-    request: Request, data: st.DataObject
-) -> None:
-    """A cut request never gains anything: it is refused, or has the first of the options."""
+def test_truncated_request_never_contains_more(request: Request, data: st.DataObject) -> None:
+    """It is refused, or has the first of the options."""
     whole = wire.encode_request(request)
     cut = data.draw(st.integers(0, len(whole) - 1))
     mandatory = len(request.filename) + len(request.mode) + 4
@@ -236,8 +232,8 @@ def test_a_request_cut_anywhere_is_refused_or_loses_options_only(
         assert len(read.options) < len(items)
 
 
-def test_an_encoded_request_is_exact() -> None:
-    """A request's bytes are those of RFC 1350 and RFC 2347."""
+def test_encoded_request_is_exact() -> None:
+    """The octets are those of RFC 1350 and RFC 2347."""
     request = Request(Opcode.WRQ, b"a\xffb", "octet", {"tsize": "5", "blksize": "1428"})
     assert (
         wire.encode_request(request)
@@ -259,8 +255,8 @@ def test_an_encoded_request_is_exact() -> None:
         (memoryview(b"\x00\x03\x00\x01x"), 3),
     ],
 )
-def test_the_opcode_is_the_first_two_octets(datagram: bytes | memoryview, opcode: int) -> None:
-    """A packet too short for an opcode has opcode 0."""
+def test_opcode_is_the_first_two_octets(datagram: bytes | memoryview, opcode: int) -> None:
+    """A packet that is too short for an opcode has opcode 0."""
     assert wire.opcode_of(datagram) == opcode
 
 
@@ -273,13 +269,13 @@ def test_the_opcode_is_the_first_two_octets(datagram: bytes | memoryview, opcode
         (65535, b"\x00\x04\xff\xff"),
     ],
 )
-def test_an_ack_is_exact(number: int, packet: bytes) -> None:
-    """An ACK is four octets."""
+def test_ack_is_exact(number: int, packet: bytes) -> None:
+    """An ACK has four octets."""
     assert wire.ack(number) == packet
 
 
 def test_data_headers_are_exact() -> None:
-    """There is one header for each block number, opcode 3 and the number."""
+    """There is one header for each block number: opcode 3 and the number."""
     assert len(wire.DATA_HEADERS) == 65536
     assert all(
         header == b"\x00\x03" + bytes(divmod(number, 256))
@@ -287,8 +283,8 @@ def test_data_headers_are_exact() -> None:
     )
 
 
-def test_an_oack_is_exact() -> None:
-    """An OACK has names and values in the order given, each ended by a NUL."""
+def test_oack_is_exact() -> None:
+    """Names and values are in the given order, each with a NUL at its end."""
     assert (
         wire.oack([("tsize", "700"), ("blksize", "1428")])
         == b"\x00\x06tsize\x00700\x00blksize\x001428\x00"
@@ -303,24 +299,24 @@ def test_an_oack_is_exact() -> None:
         (TFTPError("broken"), b"\x00\x05\x00\x00broken\x00"),
     ],
 )
-def test_an_error_is_exact(failure: TFTPError, packet: bytes) -> None:
-    """An ERROR has the failure's code and message, ended by a NUL."""
+def test_error_is_exact(failure: TFTPError, packet: bytes) -> None:
+    """An ERROR has a code, and a message with a NUL at its end."""
     assert wire.error(failure) == packet
 
 
-def test_a_nul_in_a_message_does_not_end_it() -> None:
-    """The one NUL of an ERROR is its last octet."""
+def test_error_has_one_nul_at_its_end() -> None:
+    """NULs in the message are removed."""
     packet = wire.error(TFTPError("a\x00b\x00"))
     assert packet == b"\x00\x05\x00\x00ab\x00"
 
 
-def test_a_message_that_is_not_ascii_goes_as_utf_8() -> None:
-    """A message may hold any text, even half a surrogate pair."""
+def test_message_is_encoded_as_utf_8() -> None:
+    """A message may contain any text, even a lone surrogate."""
     assert wire.error(TFTPError("é\udcff")) == b"\x00\x05\x00\x00\xc3\xa9?\x00"
 
 
-def test_a_long_message_is_cut() -> None:
-    """An ERROR always fits a packet of 512 octets, and ends with its NUL."""
+def test_long_message_is_truncated() -> None:
+    """An ERROR always fits into 512 octets and ends with a NUL."""
     packet = wire.error(TFTPError("x" * 100_000))
     assert packet == b"\x00\x05\x00\x00" + b"x" * wire.MAX_MESSAGE + b"\x00"
     assert len(packet) <= 512
@@ -328,7 +324,7 @@ def test_a_long_message_is_cut() -> None:
 
 @given(st.text(max_size=600), st.sampled_from([TFTPError, FileNotFound, IllegalOperation]))
 def test_every_error_packet_is_well_formed(message: str, kind: type[TFTPError]) -> None:
-    """Opcode, code, a message without NUL that fits, and one NUL."""
+    """It has an opcode, a code, and a message without NUL that fits and ends with one NUL."""
     packet = wire.error(kind(message))
     assert packet[:4] == b"\x00\x05" + kind.code.to_bytes(2, "big")
     assert packet.index(b"\x00", 4) == len(packet) - 1
@@ -336,7 +332,7 @@ def test_every_error_packet_is_well_formed(message: str, kind: type[TFTPError]) 
 
 
 @given(st.text(max_size=100).filter(lambda text: "\x00" not in text))
-def test_a_message_that_fits_is_read_back(message: str) -> None:
+def test_message_is_parsed_unchanged(message: str) -> None:
     """The peer reads the message that was sent."""
     code, read = wire.parse_error(wire.error(FileNotFound(message)))
     assert code == ErrorCode.FILE_NOT_FOUND
@@ -358,28 +354,28 @@ def test_a_message_that_fits_is_read_back(message: str) -> None:
         (memoryview(b"\x00\x05\x00\x01gone\x00"), (1, "gone")),
     ],
 )
-def test_an_error_is_read_however_short_it_is(
+def test_truncated_error_is_parsed(
     datagram: bytes | memoryview, expected: tuple[int, str]
 ) -> None:
-    """A missing code is 0, a missing message empty, a missing NUL forgiven."""
+    """A missing code is 0, a missing message is empty, and the NUL may be missing."""
     assert wire.parse_error(datagram) == expected
 
 
-def test_half_a_code_is_no_code() -> None:
-    """An ERROR cut in the middle of its code has code 0, as one without a code."""
+def test_error_with_half_a_code_has_code_0() -> None:
+    """A code of one octet counts as missing."""
     assert wire.parse_error(b"\x00\x05\x08") == (0, "")
 
 
 @given(st.binary(max_size=100))
-def test_reading_an_error_never_raises(datagram: bytes) -> None:
-    """Any octets give a code of 16 bits and a text."""
+def test_parsing_an_error_never_raises(datagram: bytes) -> None:
+    """Any octets give a 16-bit code and a text."""
     code, message = wire.parse_error(datagram)
     assert 0 <= code <= 65535
     assert "\x00" not in message
 
 
-def test_oack_is_read_as_it_is_written() -> None:
-    """Names in lower case, values as they are."""
+def test_oack_is_parsed() -> None:
+    """Names are in lower case, values as they were sent."""
     assert wire.parse_oack(b"\0\6BlkSize\x001428\0tsize\x000\0") == {
         "blksize": "1428",
         "tsize": "0",
@@ -390,16 +386,16 @@ def test_oack_is_read_as_it_is_written() -> None:
 @pytest.mark.parametrize(
     "octets", [b"blksize", b"blksize\0", b"blksize\x008", b"\x008\0", b"a\x001\0A\x002\0"]
 )
-def test_oack_that_is_none_is_refused(octets: bytes) -> None:
-    """Cut short, without a name, or with a name twice, it says nothing to rely on."""
+def test_malformed_oack_is_refused(octets: bytes) -> None:
+    """It is truncated, has an empty name, or has a name twice."""
     with pytest.raises(IllegalOperation):
         wire.parse_oack(b"\0\6" + octets)
 
 
 @pytest.mark.parametrize(("name", "options"), [(b"", {}), (b"a\0b", {}), (b"a", {"x": "1\x00y"})])
-def test_request_that_would_be_another_one_is_not_encoded(
+def test_request_with_a_nul_in_a_field_is_not_encoded(
     name: bytes, options: dict[str, str]
 ) -> None:
-    """A NUL ends a field: what follows it would be a field of its own."""
+    """A NUL ends a field, so the rest would become a field of its own."""
     with pytest.raises(ValueError, match="NUL"):
         wire.encode_request(Request(Opcode.RRQ, name, "octet", options))

@@ -1,4 +1,4 @@
-"""Who may ask: networks, rates, and what is told of those that may not."""
+"""Tests of networks and rates, and of the log of dropped requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from twisted_tftp.server import access
 from twisted_tftp.server.access import Networks, RateLimit, parse_address, source_prefix
 from twisted_tftp.server.drop_log import Drops
 
@@ -21,8 +20,8 @@ def networks(*texts: str) -> list[Any]:
     return [ipaddress.ip_network(text) for text in texts]
 
 
-def test_without_a_rule_all_are_allowed() -> None:
-    """Of both families."""
+def test_all_addresses_are_allowed_by_default() -> None:
+    """Without rules, IPv4 and IPv6 addresses are allowed."""
     assert Networks().allows("192.0.2.1")
     assert Networks().allows("2001:db8::1")
 
@@ -47,20 +46,18 @@ def test_without_a_rule_all_are_allowed() -> None:
 def test_longest_prefix_decides(
     allow: list[str], deny: list[str], host: str, allowed: bool
 ) -> None:
-    """A list of those that are allowed leaves out all others; one of those that are not, none."""
+    """An allow list denies all other addresses; a deny list alone allows them."""
     table = Networks(networks(*allow), networks(*deny))
     assert table.allows(host) is allowed
-    assert table.allows(host) is allowed  # as it is remembered
+    assert table.allows(host) is allowed  # now from the cache
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 255), st.integers(24, 32), st.booleans()), max_size=8),
     st.integers(0, 255),
 )
-def test_table_is_what_a_walk_through_the_prefixes_finds(
-    rules: list[tuple[int, int, bool]], last: int
-) -> None:
-    """From the address itself to shorter and shorter prefixes, the first rule decides."""
+def test_lookup_finds_the_longest_prefix(rules: list[tuple[int, int, bool]], last: int) -> None:
+    """The result is that of a search through all prefixes of the address, longest first."""
     verdicts: dict[Any, bool] = {}
     for octet, length, verdict in rules:
         verdicts[ipaddress.ip_network((f"192.0.2.{octet}", length), strict=False)] = verdict
@@ -78,8 +75,8 @@ def test_table_is_what_a_walk_through_the_prefixes_finds(
     assert table.allows(host) is expected
 
 
-def test_sources_are_addresses_and_halves_of_addresses() -> None:
-    """Who has one IPv6 address mostly has 2^64 of them."""
+def test_source_is_an_ipv4_address_or_an_ipv6_64() -> None:
+    """An owner of one IPv6 address usually has all addresses of its /64."""
     assert source_prefix("192.0.2.1") == "192.0.2.1"
     assert source_prefix("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
     assert source_prefix("2001:db8:1:2::9") == "2001:db8:1:2::/64"
@@ -88,8 +85,8 @@ def test_sources_are_addresses_and_halves_of_addresses() -> None:
     assert str(parse_address("::ffff:192.0.2.1")) == "192.0.2.1"
 
 
-def test_rate_is_held_for_each_source() -> None:
-    """So many at once, and as many a second after that."""
+def test_rate_limits_each_source() -> None:
+    """A source may send a burst, and then so many requests a second."""
     limit = RateLimit(3.0)
     assert [limit.take_token("a", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
     assert limit.take_token("b", 0.0)
@@ -97,8 +94,8 @@ def test_rate_is_held_for_each_source() -> None:
     assert [limit.take_token("a", 10.0) for _ in range(5)] == [True] * 3 + [False] * 2
 
 
-def test_rate_below_one_is_one_at_a_time() -> None:
-    """After the seconds that it takes."""
+def test_rate_below_one_allows_single_requests() -> None:
+    """The next request is allowed after 1 / rate seconds."""
     limit = RateLimit(0.5)
     assert [limit.take_token("a", at) for at in (0.0, 1.0, 1.9, 2.1, 4.0, 4.2)] == [
         *(True, False, False),
@@ -110,8 +107,8 @@ def test_rate_below_one_is_one_at_a_time() -> None:
     st.lists(st.tuples(st.integers(0, 96), st.sampled_from("abc")), max_size=60),
     st.sampled_from([0.5, 1.0, 4.0]),
 )
-def test_buckets_that_are_forgotten_were_full(asked: list[tuple[int, str]], rate: float) -> None:
-    """What is allowed is what buckets that are kept for ever allow (without rounding errors)."""
+def test_forgotten_buckets_were_full(asked: list[tuple[int, str]], rate: float) -> None:
+    """The results are those of buckets that are kept for ever."""
     limit = RateLimit(rate)
     capacity, now = max(1.0, rate), 0.0
     buckets = dict.fromkeys("abc", (capacity, 0.0))
@@ -124,10 +121,9 @@ def test_buckets_that_are_forgotten_were_full(asked: list[tuple[int, str]], rate
         buckets[source] = (tokens - allowed, now)
 
 
-def test_flood_of_forged_addresses_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are; and who is over the rate stays over it while there is room."""
-    monkeypatch.setattr(access, "MOST_BUCKETS", 1000)
-    limit, chance = RateLimit(1.0), random.Random(1)
+def test_buckets_are_bounded_in_a_flood() -> None:
+    """Forged addresses make no more than `most_buckets` buckets; a recent source keeps its own."""
+    limit, chance = RateLimit(1.0, most_buckets=1000), random.Random(1)
     for number in range(20_000):
         limit.take_token(str(chance.random()), number * 1e-4)
         assert len(limit) <= 1000
@@ -137,8 +133,8 @@ def test_flood_of_forged_addresses_fills_no_memory(monkeypatch: pytest.MonkeyPat
     assert not limit.take_token("a", 10.0)
 
 
-def test_drops_are_told_once_a_minute() -> None:
-    """The first at once, the others by their number; each reason for itself."""
+def test_drops_are_logged_once_a_minute() -> None:
+    """The first drop is logged at once, the others are counted, for each reason separately."""
     clock = Clock()
     drops = Drops(clock)
     events: list[Any] = []
@@ -157,8 +153,8 @@ def test_drops_are_told_once_a_minute() -> None:
         assert clock.getDelayedCalls() == []
     finally:
         globalLogPublisher.removeObserver(events.append)
-    told = [event["log_format"].format(**event) for event in events]
-    assert told == [
+    lines = [event["log_format"].format(**event) for event in events]
+    assert lines == [
         "a packet was dropped: flood (the last one from 192.0.2.0)",
         "59 packets were dropped: flood (the last one from 192.0.2.59)",
         "60 packets were dropped: flood (the last one from 192.0.2.119)",

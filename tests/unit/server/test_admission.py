@@ -1,4 +1,4 @@
-"""Admission: which check refuses a request, and what the checks do to earlier transfers."""
+"""Tests of admission: which check refuses a request, and what it does to earlier transfers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ from twisted_tftp.server.admission import REPEATED_WITHIN, Arrival, Counters, Ve
 from twisted_tftp.server.flood_defence import MIN_SILENT_IN_FLOOD, TIME_TO_ANSWER
 from twisted_tftp.testing import MemoryNetwork
 
+#: The socket address of a client.
 PEER = ("192.0.2.1", 4000)
+
+#: The socket address that requests reach.
 LOCAL = ("192.0.2.69", 69)
+
+#: The files of the backend.
 FILES = {"f": bytes(2000), "small": b"x"}
 
 
@@ -35,25 +40,25 @@ def rrq(filename: bytes = b"f") -> bytes:
 def check(
     net: MemoryNetwork, datagram: bytes = rrq(), peer: Any = PEER, local: Any = LOCAL
 ) -> Verdict | None:
-    """Return what the server's checks say of a request; an admitted one starts no transfer."""
+    """Return the verdict of the checks on a request, without starting a transfer."""
     now = net.clock.seconds()
     return net.server.admission.admit(Arrival(datagram, peer, local, Direction.READ, now))
 
 
 def ask(net: MemoryNetwork, datagram: bytes = rrq(), peer: Any = PEER) -> None:
-    """Let a request reach the server, which starts a transfer if it is admitted."""
+    """Send a request to the server, which starts a transfer if it is admitted."""
     net.server.received(datagram, peer, LOCAL)
 
 
 def silent_crowd(net: MemoryNetwork, count: int) -> None:
-    """Let so many hosts ask, and be silent for longer than an answer takes."""
+    """Send requests of `count` hosts that do not answer, and let the time for an answer pass."""
     for number in range(count):
         ask(net, peer=(f"198.51.{number >> 8}.{number & 255}", 4000))
     net.clock.advance(2 * TIME_TO_ANSWER)
 
 
 def flooded() -> MemoryNetwork:
-    """Return a server that has looked at enough silent transfers to see a flood."""
+    """Return a server with so many unanswered transfers that it sees a flood."""
     net = network(max_transfers=10 * MIN_SILENT_IN_FLOOD)
     silent_crowd(net, 2 * MIN_SILENT_IN_FLOOD)
     for number in range(MIN_SILENT_IN_FLOOD):
@@ -62,13 +67,13 @@ def flooded() -> MemoryNetwork:
 
 
 def test_request_is_admitted() -> None:
-    """Where nothing speaks against it."""
+    """A request that no check refuses gets no verdict."""
     assert check(network()) is None
 
 
 @pytest.mark.parametrize("port", [69, 6969])
 def test_request_from_a_server_is_refused_on_a_single_port(port: int) -> None:
-    """Whether the server waits on the usual port or on the number of ours."""
+    """Requests from port 69 and from the server's own port number are refused."""
     net = network(single_port=True)
     local = ("192.0.2.69", 6969)
     assert check(net, peer=("192.0.2.2", port), local=local) is admission.FROM_A_SERVER
@@ -76,13 +81,13 @@ def test_request_from_a_server_is_refused_on_a_single_port(port: int) -> None:
     assert check(net, peer=("192.0.2.2", port), local=None) is None
 
 
-def test_request_from_a_server_is_admitted_where_transfers_have_ports() -> None:
-    """It can't answer what comes from a port that it has not asked."""
+def test_request_from_a_server_is_admitted_if_transfers_have_own_ports() -> None:
+    """The other server does not accept an answer from a port that it has not contacted."""
     assert check(network(), peer=("192.0.2.2", 69)) is None
 
 
 def test_request_is_refused_while_the_server_stops() -> None:
-    """It is not counted either: the next server is asked."""
+    """It is not counted: the client will ask another server."""
     net = network()
     net.server.accepting = False
     assert check(net) is admission.STOPPING
@@ -91,14 +96,14 @@ def test_request_is_refused_while_the_server_stops() -> None:
 
 
 def test_request_from_a_denied_network_is_refused() -> None:
-    """Those from others are not."""
+    """Requests from other networks are admitted."""
     net = network(deny=(ipaddress.ip_network("192.0.2.0/24"),))
     assert check(net) is admission.DENIED
     assert check(net, peer=("198.51.100.1", 4000)) is None
 
 
 def test_request_that_a_newer_one_replaced_is_refused() -> None:
-    """From the same port only."""
+    """This holds for requests from the same port only."""
     net = network()
     ask(net, rrq(b"f"))
     ask(net, rrq(b"small"))
@@ -107,7 +112,7 @@ def test_request_that_a_newer_one_replaced_is_refused() -> None:
 
 
 def test_repeated_request_is_refused_and_its_answer_repeated() -> None:
-    """As long as the first answer was not acknowledged."""
+    """The answer is repeated until it is acknowledged."""
     net = network()
     ask(net)
     (link,) = net.links
@@ -117,8 +122,8 @@ def test_repeated_request_is_refused_and_its_answer_repeated() -> None:
     assert link.take() == first
 
 
-def test_repeat_of_an_answered_request_is_refused_while_it_is_young() -> None:
-    """It draws nothing, and a while later it is a new request."""
+def test_repeat_of_an_answered_request_is_refused_for_a_second() -> None:
+    """After `REPEATED_WITHIN` seconds it is a new request."""
     net = network()
     ask(net)
     (link,) = net.links
@@ -131,15 +136,15 @@ def test_repeat_of_an_answered_request_is_refused_while_it_is_young() -> None:
     assert check(net) is None
 
 
-def test_same_request_at_another_address_of_ours_is_no_repeat() -> None:
-    """Each address that was asked answers."""
+def test_same_request_to_another_local_address_is_a_new_request() -> None:
+    """Each local address answers for itself."""
     net = network()
     ask(net)
     assert check(net, local=("192.0.2.70", 69)) is None
 
 
-def test_answer_that_waits_is_read_before_a_repeat_is_looked_for() -> None:
-    """The peer sent it before the request."""
+def test_waiting_answer_is_read_before_the_request_is_checked() -> None:
+    """The peer sent the answer in the socket before the request."""
     net = network()
     ask(net, rrq(b"small"))
     net.links[0].waiting.append(wire.ack(1))
@@ -148,7 +153,7 @@ def test_answer_that_waits_is_read_before_a_repeat_is_looked_for() -> None:
 
 
 def test_new_request_ends_the_unanswered_transfers_of_its_port() -> None:
-    """Also where a later check refuses it; a malformed one ends nothing."""
+    """They end even if a later check refuses the request; a malformed request ends none."""
     net = network(max_per_client=1)
     ask(net, rrq(b"f"))
     ask(net, rrq(b"f"), peer=("192.0.2.1", 4001))
@@ -160,8 +165,8 @@ def test_new_request_ends_the_unanswered_transfers_of_its_port() -> None:
     assert net.recorder.outcomes == [Outcome.REPLACED]
 
 
-def test_host_that_asks_for_the_first_time_in_a_flood_is_refused() -> None:
-    """When it asks again it is admitted."""
+def test_first_request_of_a_host_in_a_flood_is_refused() -> None:
+    """The second request of the host is admitted."""
     net = flooded()
     assert check(net) is admission.UNPROVEN
     net.clock.advance(1)
@@ -169,7 +174,7 @@ def test_host_that_asks_for_the_first_time_in_a_flood_is_refused() -> None:
 
 
 def test_few_silent_peers_are_no_flood() -> None:
-    """However few transfers are allowed."""
+    """With a small max-transfers, a few unanswered transfers are not a flood."""
     net = network(max_transfers=2 * MIN_SILENT_IN_FLOOD)
     silent_crowd(net, MIN_SILENT_IN_FLOOD)
     for number in range(MIN_SILENT_IN_FLOOD):
@@ -177,15 +182,15 @@ def test_few_silent_peers_are_no_flood() -> None:
 
 
 def test_request_above_the_rate_is_refused() -> None:
-    """Each that is admitted counts, and those of other hosts do not."""
+    """Admitted requests count for their own host only."""
     net = network(rate=2.0)
     verdicts = [check(net, peer=("192.0.2.1", 4000 + number)) for number in range(3)]
     assert verdicts == [None, None, admission.OVER_RATE]
     assert check(net, peer=("192.0.2.2", 4000)) is None
 
 
-def test_request_above_the_limit_of_its_host_is_refused() -> None:
-    """Until one of the host's transfers is over."""
+def test_request_above_max_per_client_is_refused() -> None:
+    """The next one is admitted when a transfer of the host is over."""
     net = network(max_per_client=1)
     ask(net, rrq(b"small"))
     other_port = ("192.0.2.1", 4001)
@@ -195,8 +200,8 @@ def test_request_above_the_limit_of_its_host_is_refused() -> None:
     assert check(net, peer=other_port) is None
 
 
-def test_request_above_max_transfers_is_refused_unless_one_gives_way() -> None:
-    """A transfer gives way when its peer had time to answer and has not."""
+def test_request_above_max_transfers_is_refused() -> None:
+    """A transfer that is unanswered for long enough is ended to make room."""
     net = network(max_transfers=1)
     ask(net)
     other = ("192.0.2.2", 4000)
@@ -208,7 +213,7 @@ def test_request_above_max_transfers_is_refused_unless_one_gives_way() -> None:
 
 
 def test_first_check_that_refuses_decides() -> None:
-    """The order of the checks is that of what they cost; later ones are not reached."""
+    """The checks are in the order of their cost, and the later ones are not called."""
     net = network(
         single_port=True,
         deny=(ipaddress.ip_network("192.0.2.0/24"),),
@@ -229,7 +234,7 @@ def test_first_check_that_refuses_decides() -> None:
 
 
 class SharedPort(RequestPort):
-    """Stands in for a request port that all transfers share; nothing is sent."""
+    """A double of the request port that all transfers share; it sends nothing."""
 
     def __init__(self) -> None:
         pass
@@ -241,8 +246,8 @@ class SharedPort(RequestPort):
         pass
 
 
-def test_each_verdict_has_a_counter_and_a_reason_or_none() -> None:
-    """A counter is one of the server's."""
+def test_counter_of_each_verdict_exists() -> None:
+    """The counter of a verdict is a field of `Counters`."""
     counters = {field.name for field in fields(Counters)}
     verdicts = [each for each in vars(admission).values() if isinstance(each, Verdict)]
     verdicts.append(admission.no_socket(OSError(24, "Too many open files")))
@@ -263,10 +268,8 @@ def test_each_verdict_has_a_counter_and_a_reason_or_none() -> None:
         (b"\0\1f", admission.MALFORMED),
     ],
 )
-def test_what_can_not_be_served_is_counted_by_its_verdict(
-    datagram: bytes, verdict: Verdict
-) -> None:
-    """Of what is no request, or can't be read, too."""
+def test_unserved_packets_are_counted_by_their_verdicts(datagram: bytes, verdict: Verdict) -> None:
+    """Packets that are not requests, and malformed requests, are counted too."""
     net = network()
     ask(net, datagram)
     assert verdict.counter is not None
@@ -274,7 +277,7 @@ def test_what_can_not_be_served_is_counted_by_its_verdict(
 
 
 def test_malformed_request_without_a_socket_is_counted_once() -> None:
-    """There is nowhere to answer it from, as with each other request then."""
+    """Without a socket it gets no ERROR, and counts as a request that found no socket."""
 
     class NoSocket(MemoryNetwork):
         def open(self, peer: Any, local: Any, reading: bool) -> Any:

@@ -1,4 +1,4 @@
-"""What the server remembers in a flood: who has not answered, and who has asked lately."""
+"""Tests of the flood defence: which peers have not answered, and which hosts asked lately."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from twisted_tftp.server.flood_defence import (
     UnansweredTransfers,
 )
 
+#: A policy with a timeout of one second.
 POLICY = Policy(timeout=1.0)
 
 
 class Stub:
-    """As much of a session as the defence sees; it was sent something at the time 0."""
+    """The part of a session that the flood defence uses; its first answer was sent at time 0."""
 
     def __init__(self, offered_at: float = 0.0) -> None:
         self.offered_at = offered_at
@@ -42,7 +43,7 @@ def defence(
 
 
 def test_oldest_silent_transfer_makes_room() -> None:
-    """Once its peer had time to answer, and no sooner; where none is silent there is no room."""
+    """It is ended when its peer had time to answer, and not before."""
     answered, opening, old, young = Stub(), Stub(float("inf")), Stub(), Stub(0.05)
     answered.answered = True
     flood, _ = defence(answered, opening, old, young)
@@ -56,7 +57,7 @@ def test_oldest_silent_transfer_makes_room() -> None:
 
 
 def test_answer_that_waits_in_a_socket_keeps_its_transfer() -> None:
-    """What the peer has sent is read before its transfer is ended."""
+    """The socket is read before its transfer is ended."""
 
     def catch_up(session: Stub) -> None:
         session.answered = True
@@ -68,8 +69,8 @@ def test_answer_that_waits_in_a_socket_keeps_its_transfer() -> None:
 
 
 @pytest.mark.parametrize("now", [1.0, TIMEOUTS_UNTIL_GIVEN_UP + 1])
-def test_transfer_whose_end_waits_in_a_socket_is_not_kept(now: float) -> None:
-    """A peer that has sent an ERROR has not answered, and its transfer is over."""
+def test_waiting_error_ends_its_transfer(now: float) -> None:
+    """An ERROR in the socket is no answer, and the transfer is over."""
 
     def catch_up(session: Stub) -> None:
         session.finished = session.caught_up = True
@@ -88,8 +89,8 @@ def test_transfer_whose_end_waits_in_a_socket_is_not_kept(now: float) -> None:
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_review_looks_at_all_in_turn(silent: bool) -> None:
-    """Those that stay as they were do not keep others from being looked at."""
+def test_review_looks_at_each_transfer_in_turn(silent: bool) -> None:
+    """Transfers that do not change do not keep the review from the others."""
     stay = [Stub(0.0 if silent else 10.0) for _ in range(8)]
     change = Stub()
     flood, unanswered = defence(*stay, change)
@@ -104,7 +105,7 @@ def test_review_looks_at_all_in_turn(silent: bool) -> None:
 
 
 def test_review_gives_up_transfers_that_are_silent_for_long() -> None:
-    """Until then they are counted."""
+    """They count as silent until then."""
     session = Stub()
     flood, unanswered = defence(session)
     flood.review(TIMEOUTS_UNTIL_GIVEN_UP)
@@ -114,7 +115,7 @@ def test_review_gives_up_transfers_that_are_silent_for_long() -> None:
 
 
 def test_review_forgets_transfers_that_were_answered() -> None:
-    """They are noticed when it is their turn to be looked at."""
+    """An answer is noticed when the review looks at the transfer."""
     sessions = [Stub() for _ in range(10)]
     flood, unanswered = defence(*sessions)
     for _ in range(5):
@@ -128,10 +129,8 @@ def test_review_forgets_transfers_that_were_answered() -> None:
 
 
 @pytest.mark.parametrize(("max_transfers", "most"), [(10, 100), (5000, 500)])
-def test_flood_is_more_silent_peers_than_a_part_of_the_transfers(
-    max_transfers: int, most: int
-) -> None:
-    """And never fewer than a hundred; to ask whether there is one changes nothing."""
+def test_flood_is_a_share_of_silent_transfers(max_transfers: int, most: int) -> None:
+    """A flood has at least `MIN_SILENT_IN_FLOOD` silent peers; the question changes nothing."""
     unanswered = UnansweredTransfers()
     flood = FloodDefence(Policy(max_transfers=max_transfers), unanswered, lambda session: None)
     for _ in range(most):
@@ -143,8 +142,8 @@ def test_flood_is_more_silent_peers_than_a_part_of_the_transfers(
 
 
 @pytest.mark.parametrize("start", [0.0, 250.0, 1e6])
-def test_who_asks_again_is_known_for_a_while(start: float) -> None:
-    """However long the clock has run; and each time that it asks counts."""
+def test_host_that_asked_is_remembered_for_a_while(start: float) -> None:
+    """Each request of the host starts that time again."""
     hosts = RecentHosts()
     waits = [0.0, 0.0, 1.0, RECENT_SECONDS, RECENT_SECONDS + 1, 300.0, 1.0]
     now, again = start, []
@@ -154,8 +153,8 @@ def test_who_asks_again_is_known_for_a_while(start: float) -> None:
     assert again == [False, True, True, True, False, False, True]
 
 
-def test_flood_makes_few_hosts_known_and_takes_no_more_memory() -> None:
-    """Of 100,000 that ask once, nearly none seem to ask again, and nobody is forgotten."""
+def test_flood_of_new_hosts_is_seldom_mistaken_for_known_hosts() -> None:
+    """Of 100,000 hosts that ask once, nearly none count as known; the memory does not grow."""
     hosts, chance = RecentHosts(), random.Random(1)
     hosts.add("192.0.2.1", 0.0)
     known = sum(hosts.add(str(chance.random()), number * 5e-5) for number in range(100_000))

@@ -1,4 +1,4 @@
-"""Requests that a newer one of the same port has replaced."""
+"""Tests of requests that a newer request from the same port has replaced."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from twisted_tftp.server.overtaken import (
     OvertakenRequests,
 )
 
+#: The socket address that requests reach.
 LOCAL = ("192.0.2.69", 69)
+
+#: The key of a transfer: the addresses of a client and of the server.
 PEER = (("192.0.2.1", 4000), LOCAL)
 
 
 def test_request_is_remembered_for_a_while() -> None:
-    """Of the peer's port that sent it, and from the last time that it was replaced."""
+    """The time starts again when the request is replaced again; other ports are not affected."""
     overtaken = OvertakenRequests()
     overtaken.add(PEER, b"a", 0.0)
     overtaken.add(PEER, b"a", 5.0)
@@ -25,7 +28,7 @@ def test_request_is_remembered_for_a_while() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """The oldest are forgotten, of one port and of all of them."""
+    """The oldest requests are forgotten, of one port and of all ports."""
     overtaken = OvertakenRequests()
     for number in range(MAX_REQUESTS + 1):
         overtaken.add(PEER, b"%d" % number, 0.0)

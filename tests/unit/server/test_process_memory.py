@@ -1,4 +1,4 @@
-"""The memory that the C library holds."""
+"""Tests of the memory that the C library keeps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from twisted_tftp.server.process_memory import ARENAS
 
-#: Allocates in many threads at once, and prints what glibc says of its arenas then.
+#: Allocates memory in many threads at once, and prints what glibc reports about its arenas.
 PROGRAM = """
 import ctypes, threading
 from twisted_tftp.server.process_memory import limit_arenas
@@ -35,7 +35,7 @@ library.fclose(stream)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="it is about glibc")
 def test_threads_share_few_arenas() -> None:
-    """Each arena keeps for good what it had in use once."""
+    """Each malloc arena keeps what it once used, so there must be few."""
     counts = []
     for limited in (False, True):
         program = PROGRAM.format(limited=limited)

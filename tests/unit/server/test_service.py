@@ -1,4 +1,4 @@
-"""The service: bind, serve, refuse, drain, stop."""
+"""Tests of the service: it binds its ports, serves, drains and stops."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tests.support.reactors import reactor, spin
+from tests.support.sockets import SocketWithoutIPv6
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import settings
@@ -24,8 +24,7 @@ from twisted_tftp.interfaces import IBackendLifecycle
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
-from twisted_tftp.server import service as service_module
-from twisted_tftp.server.service import StartError, TFTPService
+from twisted_tftp.server.service import GRACE, StartError, TFTPService
 from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]
@@ -35,42 +34,47 @@ def rrq(filename: bytes = b"f") -> bytes:
     return wire.encode_request(wire.Request(Opcode.RRQ, filename, "octet", {}))
 
 
+def logged_at_start(reactor: Any) -> list[Any]:
+    """Return the log events of a service that binds its port."""
+    events: list[Any] = []
+    service = TFTPService(MemoryBackend({}), port=0, host=["127.0.0.1"], reactor=reactor)
+    globalLogPublisher.addObserver(events.append)
+    try:
+        service.privilegedStartService()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: stopped)
+    return events
+
+
 @pytest.mark.parametrize("refused", [False, True])
-def test_descriptors_are_asked_for_where_that_is_allowed(
-    refused: bool, monkeypatch: pytest.MonkeyPatch
+def test_limit_of_descriptors_is_raised_if_possible(
+    reactor: Any, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a sandbox that forbids to ask the service makes do with what there is, and says so."""
+    """If the system refuses, the service logs a warning and runs with the present limit."""
     asked: list[int] = []
 
     def setrlimit(kind: int, limits: tuple[int, int]) -> None:
         if refused:
-            raise ValueError("not allowed to raise maximum limit")  # what EPERM becomes
+            raise ValueError("not allowed to raise maximum limit")  # Python raises this for EPERM
         asked.append(limits[0])
 
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, 1_000_000))
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
-    events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
-        TFTPService(MemoryBackend({}))._raise_descriptor_limit()
-    finally:
-        globalLogPublisher.removeObserver(events.append)
+    events = logged_at_start(reactor)
     assert asked == ([] if refused else [30_200])
     assert [event["limit"] for event in events] == ([1024] if refused else [])
 
 
 @pytest.mark.parametrize(("limit", "level"), [(1024, LogLevel.warn), (4096, LogLevel.info)])
 def test_few_descriptors_are_a_warning_below_a_thousand_transfers(
-    limit: int, level: Any, monkeypatch: pytest.MonkeyPatch
+    reactor: Any, limit: int, level: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line says how many transfers are possible, and what to do."""
+    """The line contains the possible number of transfers, and what to do."""
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
-    events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
-        TFTPService(MemoryBackend({}))._raise_descriptor_limit()
-    finally:
-        globalLogPublisher.removeObserver(events.append)
+    events = logged_at_start(reactor)
     (event,) = events
     assert event["log_level"] is level
     assert event["possible"] == (limit - 200) // 3
@@ -80,7 +84,7 @@ def test_few_descriptors_are_a_warning_below_a_thousand_transfers(
 
 
 def test_each_address_is_announced_once(reactor: Any) -> None:
-    """By the service, with its port."""
+    """One log line for each address contains its port."""
     events: list[Any] = []
     globalLogPublisher.addObserver(events.append)
     service = TFTPService(
@@ -151,7 +155,7 @@ class Running:
 
 @pytest.mark.parametrize("single_port", [True, False])
 def test_service_serves_a_file(reactor: Any, single_port: bool) -> None:
-    """A file is fetched over real sockets, from a port of its own or from the request port."""
+    """A file is fetched over sockets, with own ports of transfers and with a single port."""
     running = Running(reactor, policy=Policy(single_port=single_port))
     datagram, source = running.ask(rrq())
     assert len(datagram) == 516
@@ -165,7 +169,7 @@ def test_service_serves_a_file(reactor: Any, single_port: bool) -> None:
 
 @pytest.mark.parametrize("single_port", [True, False])
 def test_stop_waits_for_running_transfers(reactor: Any, single_port: bool) -> None:
-    """What runs may finish; what is new is not answered; then the service has stopped."""
+    """Running transfers finish, new requests get no answer, and then the service has stopped."""
     running = Running(reactor, policy=Policy(single_port=single_port), drain=30)
     _, source = running.ask(rrq())
     stopped = running.stop()
@@ -180,8 +184,8 @@ def test_stop_waits_for_running_transfers(reactor: Any, single_port: bool) -> No
 
 
 @pytest.mark.parametrize("single_port", [True, False])
-def test_stop_ends_what_takes_longer_than_the_drain(reactor: Any, single_port: bool) -> None:
-    """A client that is cut off is told so."""
+def test_stop_ends_transfers_after_the_drain_time(reactor: Any, single_port: bool) -> None:
+    """The client gets an ERROR."""
     running = Running(reactor, policy=Policy(single_port=single_port), drain=0.05)
     running.ask(rrq())
     stopped = running.stop()
@@ -193,7 +197,7 @@ def test_stop_ends_what_takes_longer_than_the_drain(reactor: Any, single_port: b
 
 
 def test_service_may_start_again(reactor: Any) -> None:
-    """A stopped service can be started anew."""
+    """A service that has stopped can be started again."""
     running = Running(reactor)
     stopped = running.stop()
     spin(reactor, lambda: stopped)
@@ -206,22 +210,15 @@ def test_service_may_start_again(reactor: Any) -> None:
 
 
 def test_every_address_is_bound_by_default(reactor: Any) -> None:
-    """Without a host both families are served, each by its own socket."""
+    """Without `host`, IPv4 and IPv6 have a socket each."""
     running = Running(reactor, host=())
     assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0", "::"]
     running.end()
 
 
-def test_host_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing address family is no reason not to start, unless it was asked for."""
-    real = service_module.listen
-
-    def listen(reactor: Any, port: int, protocol: Any, host: str, hub: Any) -> Any:
-        if ":" in host:
-            raise CannotListenError(host, port, OSError(errno.EAFNOSUPPORT, "none"))
-        return real(reactor, port, protocol, host, hub)
-
-    monkeypatch.setattr(service_module, "listen", listen)
+def test_system_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing address family is an error only if an address of it was given."""
+    monkeypatch.setattr(socket, "socket", SocketWithoutIPv6)
     running = Running(reactor, host=())
     assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0"]
     running.end()
@@ -229,8 +226,8 @@ def test_host_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.MonkeyP
         Running(reactor, host=["::1"])
 
 
-def test_taken_port_is_said_in_one_line(reactor: Any) -> None:
-    """What was bound before is closed again."""
+def test_port_in_use_is_reported_in_one_line(reactor: Any) -> None:
+    """Ports that were bound before are closed again."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.2", 0))
         number = taken.getsockname()[1]
@@ -247,18 +244,19 @@ def test_taken_port_is_said_in_one_line(reactor: Any) -> None:
 
 
 def test_missing_privilege_is_explained(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line says what helps."""
+    """The error names the ways to bind a port below 1024."""
 
-    def listen(reactor: Any, port: int, protocol: Any, host: str, hub: Any) -> Any:
-        raise CannotListenError(host, port, PermissionError(13, "Permission denied"))
+    class SocketWithoutPrivilege(socket.socket):
+        def bind(self, address: Any) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(service_module, "listen", listen)
+    monkeypatch.setattr(socket, "socket", SocketWithoutPrivilege)
     with pytest.raises(StartError, match="need root or CAP_NET_BIND_SERVICE, or use --port"):
         TFTPService(MemoryBackend(), port=69, reactor=reactor).startService()
 
 
-def test_missing_root_is_said_before_anything_is_bound(reactor: Any, tmp_path: Path) -> None:
-    """A root that is no directory is a mistake of the operator."""
+def test_missing_root_is_reported_before_a_port_is_bound(reactor: Any, tmp_path: Path) -> None:
+    """The error is raised with and without a wrapper around the backend."""
     backend = FilesystemBackend(str(tmp_path / "no"))
     for each in (backend, ReadOnlyBackend(backend)):
         service = TFTPService(each, port=0, reactor=reactor)
@@ -267,42 +265,39 @@ def test_missing_root_is_said_before_anything_is_bound(reactor: Any, tmp_path: P
 
 
 @implementer(IBackendLifecycle)
-class Lively(MemoryBackend):
-    """A backend that notes what it is told, and fails at it."""
+class RecordingBackend(MemoryBackend):
+    """A backend that records the calls of its lifecycle; its start fails."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.stopping: Deferred[None] = Deferred()
 
     def check(self) -> None:
-        self.told.append("check")
+        self.calls.append("check")
 
     def start(self) -> None:
-        self.told.append("start")
+        self.calls.append("start")
         raise OSError("a mistake")
 
     def forget(self) -> None:
-        self.told.append("forget")
+        self.calls.append("forget")
 
     def stop(self) -> Deferred[None]:
-        self.told.append("stop")
+        self.calls.append("stop")
         return self.stopping
 
 
 @pytest.mark.parametrize("is_hurried", [False, True])
-def test_backend_that_does_not_stop_is_not_waited_for_without_end(
-    reactor: Any, is_hurried: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For some seconds, and not at all if a second SIGTERM comes."""
-    if not is_hurried:
-        monkeypatch.setattr(service_module, "GRACE", 0.05)
-    backend = Lively()
-    service = TFTPService(backend, port=0, host=["127.0.0.1"], reactor=reactor)
+def test_stop_waits_for_the_backend_for_a_limited_time(reactor: Any, is_hurried: bool) -> None:
+    """It waits for some seconds, and not at all after a second SIGTERM."""
+    backend = RecordingBackend()
+    grace = GRACE if is_hurried else 0.05
+    service = TFTPService(backend, port=0, host=["127.0.0.1"], reactor=reactor, grace=grace)
     service.startService()
     stopped: list[Any] = []
     service.stopService().addBoth(stopped.append)
-    spin(reactor, lambda: "stop" in backend.told)
+    spin(reactor, lambda: "stop" in backend.calls)
     if is_hurried:
         service.stop_now()
     spin(reactor, lambda: stopped, 5)
@@ -310,26 +305,24 @@ def test_backend_that_does_not_stop_is_not_waited_for_without_end(
 
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
-def test_backend_is_told_when_its_service_starts_reloads_and_stops(
-    reactor: Any, is_wrapped: bool
-) -> None:
-    """The stop waits for it; a failure of the start is logged and stops nothing."""
-    backend = Lively()
+def test_service_calls_the_lifecycle_of_its_backend(reactor: Any, is_wrapped: bool) -> None:
+    """The stop waits for the backend; an error of its start is logged and stops nothing."""
+    backend = RecordingBackend()
     wrapped = ReadOnlyBackend(backend) if is_wrapped else backend
     service = TFTPService(wrapped, port=0, host=["127.0.0.1"], reactor=reactor)
     service.startService()
     service.reload()
     stopped: list[Any] = []
     service.stopService().addBoth(stopped.append)
-    spin(reactor, lambda: "stop" in backend.told)
-    assert backend.told == ["check", "start", "forget", "stop"]
+    spin(reactor, lambda: "stop" in backend.calls)
+    assert backend.calls == ["check", "start", "forget", "stop"]
     assert not stopped
     backend.stopping.callback(None)
     spin(reactor, lambda: stopped)
 
 
-def test_settings_become_a_service(tmp_path: Path) -> None:
-    """The command line's settings are the service's."""
+def test_service_is_made_from_settings(tmp_path: Path) -> None:
+    """The settings of the command line reach the service and its backend."""
     service = make_service(
         settings(
             {
@@ -341,13 +334,13 @@ def test_settings_become_a_service(tmp_path: Path) -> None:
             }
         )
     )
-    assert service._backend._contents._capacity == 5
+    assert service.backend.contents.capacity == 5
     assert isinstance(service, TFTPService)
     assert service.name == "tftp"
 
 
 class SlowCommit(MemoryBackend):
-    """A store whose files take their time to be put in their place."""
+    """A store whose commits wait until the test lets them finish."""
 
     def __init__(self) -> None:
         super().__init__(write="create")
@@ -367,13 +360,11 @@ class SlowCommit(MemoryBackend):
 
 
 @pytest.mark.parametrize("single_port", [True, False])
-def test_commit_that_outlasts_the_stop_does_no_harm(
-    reactor: Any, monkeypatch: pytest.MonkeyPatch, single_port: bool
-) -> None:
-    """The stop does not wait for ever; the file still comes to its place, and is logged."""
-    monkeypatch.setattr(service_module, "GRACE", 0.05)
+def test_commit_may_finish_after_the_stop(reactor: Any, single_port: bool) -> None:
+    """The stop does not wait for ever; the file still appears, and the transfer is logged."""
     backend = SlowCommit()
-    running = Running(reactor, backend=backend, policy=Policy(single_port=single_port), drain=0.05)
+    policy = Policy(single_port=single_port)
+    running = Running(reactor, backend=backend, policy=policy, drain=0.05, grace=0.05)
     request = wire.encode_request(wire.Request(Opcode.WRQ, b"new", "octet", {}))
     _, source = running.ask(request)
     running.client.sendto(wire.DATA_HEADERS[1] + b"content", source)
@@ -396,7 +387,7 @@ def test_commit_that_outlasts_the_stop_does_no_harm(
 
 @pytest.mark.parametrize("single_port", [True, False])
 def test_window_of_an_upload_fits_the_socket(reactor: Any, single_port: bool) -> None:
-    """However much is asked for, what is granted arrives in one piece."""
+    """The granted window is received completely, whatever window the client requested."""
     backend = MemoryBackend(write="create")
     running = Running(reactor, backend=backend, policy=Policy(single_port=single_port))
     options = {"blksize": "65464", "windowsize": "64"}
@@ -411,8 +402,8 @@ def test_window_of_an_upload_fits_the_socket(reactor: Any, single_port: bool) ->
     running.end()
 
 
-def test_what_was_dropped_is_told_at_a_stop(reactor: Any) -> None:
-    """The ports of a service count together, and the last minute's count is not lost."""
+def test_stop_logs_the_count_of_dropped_requests(reactor: Any) -> None:
+    """The count of the last minute is not lost."""
     running = Running(reactor, policy=Policy(deny=(ip_network("127.0.0.0/8"),)))
     for _ in range(3):
         running.client.sendto(rrq(), running.address)
@@ -425,5 +416,5 @@ def test_what_was_dropped_is_told_at_a_stop(reactor: Any) -> None:
     finally:
         globalLogPublisher.removeObserver(events.append)
     running.client.close()
-    told = [event["count"] for event in events if event.get("reason") == "the address is denied"]
-    assert told == [2]
+    counts = [event["count"] for event in events if event.get("reason") == "the address is denied"]
+    assert counts == [2]

@@ -1,4 +1,4 @@
-"""One line for each transfer, with nothing of the network in it unescaped."""
+"""Tests of the transfer log: one line for each transfer, with everything escaped."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Log:
     def __init__(self, verbose: bool = False) -> None:
         self.events: list[Any] = []
         self.clock = Clock()
-        self.log = TransferLog(verbose, self.clock)
-        self.log._log = Logger(namespace="test", observer=self.events.append)  # type: ignore[misc]
+        logger = Logger(namespace="test", observer=self.events.append)  # type: ignore[arg-type]
+        self.log = TransferLog(verbose, self.clock, logger)
 
     @property
     def lines(self) -> list[str | None]:
@@ -47,8 +47,8 @@ def statistics(filename: bytes = b"pxelinux.0", **more: Any) -> TransferStatisti
     return TransferStatistics(context, started=10.0, **more)
 
 
-def test_finished_transfer_is_one_line_with_all_that_is_asked_for() -> None:
-    """Peer, direction, file, octets, seconds, rate, options, retransmissions, outcome."""
+def test_finished_transfer_is_one_line() -> None:
+    """Peer, direction, file, outcome, octets, time, rate, options and retransmissions."""
     log = Log()
     log.log.finished(
         statistics(
@@ -76,8 +76,8 @@ def test_finished_transfer_is_one_line_with_all_that_is_asked_for() -> None:
         (Outcome.REFUSED, LogLevel.warn),
     ],
 )
-def test_level_tells_failures_from_the_rest(outcome: Outcome, level: Any) -> None:
-    """A size probe is no failure."""
+def test_failures_are_logged_as_warnings(outcome: Outcome, level: Any) -> None:
+    """A size probe is not a failure."""
     log = Log()
     log.log.finished(statistics(outcome=outcome, ended=10.0, error="why\nnot"))
     assert log.events[0]["log_level"] is level
@@ -85,7 +85,7 @@ def test_level_tells_failures_from_the_rest(outcome: Outcome, level: Any) -> Non
 
 
 def test_requests_and_progress_are_logged_when_verbose_only() -> None:
-    """The default is one line at the end."""
+    """By default there is one line, at the end of the transfer."""
     quiet, verbose = Log(), Log(verbose=True)
     for log in (quiet, verbose):
         log.log.started(statistics())
@@ -98,28 +98,28 @@ def test_requests_and_progress_are_logged_when_verbose_only() -> None:
 
 
 @given(st.binary())
-def test_no_octet_of_the_network_forges_a_line(name: bytes) -> None:
-    """Whatever a file is called, its name is printable ASCII in one line, without quotes."""
+def test_file_name_can_not_forge_a_log_line(name: bytes) -> None:
+    """Whatever its octets are, the name is printable ASCII without quotes."""
     text = printable(name.decode("utf-8", "surrogateescape"))
     assert all(" " <= character <= "~" for character in text)
     assert '"' not in text
 
 
-def test_escapes_are_the_octets_sent() -> None:
-    """What an operator sees can be typed again."""
+def test_escapes_show_the_octets_of_the_name() -> None:
+    """An escaped octet is shown in hexadecimal."""
     assert printable("a\nb\x1b[31m\\\udcff") == "a\\x0ab\\x1b[31m\\x5c\\xff"
     assert printable("é") == "\\xc3\\xa9"
 
 
-def test_braces_in_a_name_are_no_format() -> None:
-    """A name is data for the log's format, and not part of it."""
+def test_braces_in_a_name_are_not_interpreted() -> None:
+    """The name is not a part of the log's format string."""
     log = Log()
     log.log.finished(statistics(b"{octets}", outcome=Outcome.COMPLETED, ended=10.0))
     assert '"{octets}"' in (log.lines[0] or "")
 
 
-def test_lines_of_a_storm_are_gathered() -> None:
-    """The first line comes at once, the next ones together, and a quiet log at once again."""
+def test_lines_of_many_transfers_are_collected() -> None:
+    """The first line is logged at once, the following ones together; later it starts again."""
     log = Log()
     for number in range(5):
         name = f"f{number}".encode()
@@ -135,8 +135,8 @@ def test_lines_of_a_storm_are_gathered() -> None:
     assert len(log.lines) == 3
 
 
-def test_failures_are_not_gathered() -> None:
-    """What went wrong is told when it does."""
+def test_lines_of_failures_are_not_collected() -> None:
+    """Each failure is logged when it happens."""
     log = Log()
     for _ in range(3):
         log.log.finished(statistics(outcome=Outcome.FAILED, ended=10.0))
@@ -144,7 +144,7 @@ def test_failures_are_not_gathered() -> None:
 
 
 def test_flood_of_failures_is_summarised_once_a_minute() -> None:
-    """Each of 2,000 has its line, the rest one in all; the next minute begins anew."""
+    """2,000 failures a minute have lines; the others are counted in one line."""
     log = Log()
     for number in range(5000):
         name = f"f{number}".encode()
@@ -162,8 +162,8 @@ def test_flood_of_failures_is_summarised_once_a_minute() -> None:
     assert len(log.lines) == 2002
 
 
-def test_stop_tells_of_failures_that_have_no_line() -> None:
-    """The summary does not wait for its minute then."""
+def test_flush_logs_the_count_of_failures() -> None:
+    """The summary is logged before the minute is over."""
     log = Log()
     for _ in range(2001):
         log.log.finished(statistics(outcome=Outcome.REFUSED, ended=10.0))
@@ -172,8 +172,8 @@ def test_stop_tells_of_failures_that_have_no_line() -> None:
     assert log.clock.getDelayedCalls() == []
 
 
-def test_what_was_gathered_is_told_before_the_end() -> None:
-    """A stop loses no line and leaves no timer."""
+def test_flush_logs_the_collected_lines() -> None:
+    """No line is lost at a stop, and no timer is left."""
     log = Log()
     for _ in range(3):
         log.log.finished(statistics(outcome=Outcome.COMPLETED, ended=10.0))

@@ -1,13 +1,10 @@
-"""The table of running transfers."""
+"""Tests of the table of running transfers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from twisted_tftp.context import Direction, Endpoint, TransferContext
-from twisted_tftp.server import transfers as transfers_module
 from twisted_tftp.server.process_memory import give_back
 from twisted_tftp.server.transfers import Transfers
 
@@ -17,7 +14,7 @@ def asked_by(host: str) -> TransferContext:
 
 
 class Stub:
-    """As much of a session as the table sees."""
+    """The part of a session that the table uses."""
 
     def __init__(self, transfers: Transfers, key: str) -> None:
         self.transfers, self.key = transfers, key
@@ -41,8 +38,8 @@ def fired(deferred: Any) -> bool:
     return bool(deferred.called)
 
 
-def test_waits_fire_when_the_last_one_goes() -> None:
-    """No transfer runs, and later nothing is left: two different moments."""
+def test_deferreds_fire_when_the_last_transfer_ends() -> None:
+    """ "No transfer runs" and "no session is left" are different moments."""
     transfers = Transfers()
     assert fired(transfers.when_none_runs())
     assert fired(transfers.cancel_all("x"))
@@ -58,8 +55,8 @@ def test_waits_fire_when_the_last_one_goes() -> None:
     assert fired(gone)
 
 
-def test_cancelled_wait_is_forgotten() -> None:
-    """A drain that runs out of time leaves nothing behind."""
+def test_cancelled_deferred_is_forgotten() -> None:
+    """The end of a transfer does not fire a Deferred that was cancelled."""
     transfers = Transfers()
     session = Stub(transfers, "a")
     wait = transfers.when_none_runs()
@@ -69,7 +66,7 @@ def test_cancelled_wait_is_forgotten() -> None:
 
 
 def test_newest_session_of_a_key_is_found() -> None:
-    """An older one of the same key may go on; its end does not hide the newer."""
+    """The end of an older session with the same key does not remove the newer one."""
     transfers = Transfers()
     old, new = Stub(transfers, "a"), Stub(transfers, "a")
     old.end()
@@ -79,11 +76,10 @@ def test_newest_session_of_a_key_is_found() -> None:
     assert len(transfers) == 1
 
 
-def test_memory_is_given_back_after_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once most of the sessions have gone, and not again before the next crowd."""
+def test_memory_is_given_back_after_many_transfers() -> None:
+    """This happens once, when a tenth of the sessions is left."""
     given_back: list[int] = []
-    monkeypatch.setattr(transfers_module, "give_back", lambda: given_back.append(len(transfers)))
-    transfers = Transfers()
+    transfers = Transfers(give_back=lambda: given_back.append(len(transfers)))
     for count in (999, 2000, 1000, 50):
         for session in [Stub(transfers, str(number)) for number in range(count)]:
             session.finish()
@@ -91,6 +87,6 @@ def test_memory_is_given_back_after_a_crowd(monkeypatch: pytest.MonkeyPatch) -> 
     assert given_back == [199, 99]
 
 
-def test_memory_can_be_given_back_here() -> None:
-    """Whatever the system is, to ask it does no harm."""
+def test_giving_memory_back_raises_nothing() -> None:
+    """The call works, or does nothing, on this system."""
     give_back()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
@@ -46,7 +48,10 @@ CACHE = 16 * 1024 * 1024
 
 @implementer(IFileBackend, IBackendLifecycle)
 class FilesystemBackend:
-    """The regular files beneath the directory `root`."""
+    """The regular files beneath the directory `root`.
+
+    @ivar contents: the contents of small files that are in memory.
+    """
 
     _log = Logger()
 
@@ -59,6 +64,9 @@ class FilesystemBackend:
         quota: int | None = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
+        opener: CachedOpener | None = None,
+        contents: Contents | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Serve `root`.
 
@@ -70,14 +78,16 @@ class FilesystemBackend:
         @param in_thread: how to run what may block; None for threads of its own.
         @param write_behind: whether uploads are written in threads. If not, whoever brings the
             octets waits for each write: 1.5 times as fast for who has nothing else to do.
+        @param opener: finds the files that the kernel has in memory; None for one of its own.
+        @param contents: the contents of small files; None for a store of `cache` octets.
+        @param clock: seconds of a monotonic clock, for the quota.
         """
         self.root = root
         self._write_behind = write_behind
         self._write = WriteMode(write)
-        self._quota = None if quota is None else Quota(root, quota)
-        self._cached = CachedOpener(root)
-        self._cache = cache
-        self._contents = Contents(cache)
+        self._quota = None if quota is None else Quota(root, quota, clock)
+        self._cached = opener or CachedOpener(root)
+        self.contents = Contents(cache) if contents is None else contents
         self._chunks = SharedChunks()
         self._nowait_flags = nowait_flags()
         self._open_files: WeakValueDictionary[Identity, OpenFile] = WeakValueDictionary()
@@ -91,7 +101,7 @@ class FilesystemBackend:
         found = self._cached.find(path)
         if found is not None:
             try:
-                reader = self._contents.reader(found.status) or self._open_found(found)
+                reader = self.contents.reader(found.status) or self._open_found(found)
             finally:
                 found.close()
             if reader is not None:
@@ -120,12 +130,12 @@ class FilesystemBackend:
         if descriptor is None:
             return None
         file = OpenFile(descriptor)
-        if self._contents.wants(found.status):
+        if self.contents.wants(found.status):
             data = read_cached(descriptor, found.status.st_size, flags)
             # The file was the same before and after the read, so this is its content.
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
-                return self._contents.add(found.status, data)
+                return self.contents.add(found.status, data)
         if identity(file.status) == state:
             self._open_files[state] = file
         return self._reader(file, flags)
@@ -175,7 +185,7 @@ class FilesystemBackend:
     def forget(self) -> None:
         """Clear the caches: file contents, the kind of the file system, the size of the tree."""
         self._cached.forget()
-        self._contents = Contents(self._cache)
+        self.contents.clear()
         self._open_files.clear()
         if self._quota is not None:
             self._quota.forget()

@@ -63,7 +63,11 @@ class Content:
 
 
 class Contents:
-    """Contents of up to `capacity` octets in all, those in use among them."""
+    """Contents of up to `capacity` octets in all, those in use among them.
+
+    @ivar capacity: the most octets that the contents use.
+    @ivar octets: the octets that the contents use now, with `OVERHEAD` for each.
+    """
 
     def __init__(
         self,
@@ -76,11 +80,20 @@ class Contents:
         @param clock: seconds of the clock that file times are taken from.
         @param monotonic: seconds of a clock that only grows.
         """
-        self._capacity = capacity
+        self.capacity = capacity
         self._clock = clock
         self._monotonic = monotonic
-        self._octets = 0
+        self.octets = 0
         self._by_inode: OrderedDict[tuple[int, int], Content] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of contents."""
+        return len(self._by_inode)
+
+    def clear(self) -> None:
+        """Remove all contents; readers keep those that they have."""
+        self._by_inode.clear()
+        self.octets = 0
 
     def reader(self, status: os.stat_result) -> ContentReader | None:
         """Return a reader of the file with that status, if its content is known."""
@@ -98,21 +111,21 @@ class Contents:
     def wants(self, status: os.stat_result) -> bool:
         """Whether the content of a file with that status would be kept; makes room for it."""
         cost = status.st_size + OVERHEAD
-        if status.st_size > SMALL or cost > self._capacity:
+        if status.st_size > SMALL or cost > self.capacity:
             return False
         if (status.st_dev, status.st_ino) in self._by_inode:
             return False  # an older state of it is being read
         if self._clock() - max(status.st_mtime, status.st_ctime) < SETTLED:
             return False
         for _ in range(LOOKS):
-            if self._octets + cost <= self._capacity:
+            if self.octets + cost <= self.capacity:
                 return True
             inode = next(iter(self._by_inode))
             if self._by_inode[inode].readers:
                 self._by_inode.move_to_end(inode)
             else:
                 self._drop(inode)
-        return self._octets + cost <= self._capacity
+        return self.octets + cost <= self.capacity
 
     def add(self, status: os.stat_result, data: bytes) -> ContentReader:
         """Keep the content of a file that is wanted, and return a reader of it.
@@ -121,12 +134,12 @@ class Contents:
         """
         content = Content(identity(status), data, self._monotonic() + LIFE)
         self._by_inode[status.st_dev, status.st_ino] = content
-        self._octets += len(data) + OVERHEAD
+        self.octets += len(data) + OVERHEAD
         return ContentReader(content)
 
     def _drop(self, inode: tuple[int, int]) -> None:
         content = self._by_inode.pop(inode)
-        self._octets -= len(content.data) + OVERHEAD
+        self.octets -= len(content.data) + OVERHEAD
 
 
 @implementer(IFileReader)

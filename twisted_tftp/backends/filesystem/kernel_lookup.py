@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -75,6 +76,17 @@ class Found:
         os.close(self._place)
 
 
+def file_system_type(device: int) -> str:
+    """Return the type of the file system with the number `device`, as mountinfo has it."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        for mount in mounts:
+            fields = mount.split()
+            if fields[2] == number:
+                return fields[fields.index("-") + 1]
+    return ""
+
+
 class CachedOpener:
     """Find regular files beneath `root` without ever blocking.
 
@@ -84,7 +96,12 @@ class CachedOpener:
     @ivar in_memory: what it finds is memory, so that reading it waits for nothing.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, type_of: Callable[[int], str] = file_system_type) -> None:
+        """Set up for `root`.
+
+        @param type_of: returns the type of the file system with a device number.
+        """
+        self._type_of = type_of
         self._root = os.fsencode(root)
         self._device: int | None = None  # that of the root, where it is local
         self.in_memory = False
@@ -109,7 +126,7 @@ class CachedOpener:
         self._device = None
         if self._syscall is not None:
             device = os.stat(self._root).st_dev
-            kind = _type_of(device)
+            kind = self._type_of(device)
             if kind in LOCAL:
                 self.in_memory = kind in MEMORY
                 self._device = device
@@ -164,14 +181,3 @@ def _relative(path: str) -> bytes:
 #: Names of so many characters are remembered as the kernel takes them.
 REMEMBERED_PATH = 128
 _remembered = lru_cache(maxsize=1024)(_relative)
-
-
-def _type_of(device: int) -> str:
-    """Return the type of the file system with the number `device`, as mountinfo has it."""
-    number = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        for mount in mounts:
-            fields = mount.split()
-            if fields[2] == number:
-                return fields[fields.index("-") + 1]
-    return ""

@@ -20,17 +20,51 @@ OUTDATED = 60.0
 PAUSE_PER_MEASUREMENT = 10.0
 
 
+def octets_below(root: str) -> int:
+    """Return the octets of the regular files below `root`, each once, without temporary ones."""
+    octets = 0
+    linked: set[tuple[int, int]] = set()
+    for directory, _, names in os.walk(root):
+        for name in names:
+            if is_temporary(name):
+                continue
+            try:
+                status = os.lstat(os.path.join(directory, name))
+            except OSError:
+                continue  # removed meanwhile
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if status.st_nlink > 1:
+                identity = (status.st_dev, status.st_ino)
+                if identity in linked:
+                    continue
+                linked.add(identity)
+            octets += status.st_size
+    return octets
+
+
 class Quota:
     """How many octets the regular files beneath `root` have, and may have.
 
     Methods may block, and may be called from any thread.
     """
 
-    def __init__(self, root: str, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow `limit` octets beneath the directory `root`."""
+    def __init__(
+        self,
+        root: str,
+        limit: int,
+        clock: Callable[[], float] = time.monotonic,
+        measure: Callable[[str], int] = octets_below,
+    ) -> None:
+        """Allow `limit` octets below the directory `root`.
+
+        @param clock: seconds of a monotonic clock.
+        @param measure: returns the octets of the files below a directory.
+        """
         self._root = root
         self._limit = limit
         self._clock = clock
+        self._octets_below = measure
         self._lock = threading.Lock()
         self._measuring = threading.Lock()
         self._used = 0  # by files that are in their places
@@ -107,32 +141,9 @@ class Quota:
             with self._lock:
                 self._committed = self._replaced = 0
             began = self._clock()
-            octets = _octets_beneath(self._root)
+            octets = self._octets_below(self._root)
             with self._lock:
                 # What was committed meanwhile may have been seen or not; rather twice than never.
                 self._used = octets + self._committed
             self._measured_at = self._clock()
             self._took = self._measured_at - began
-
-
-def _octets_beneath(root: str) -> int:
-    """Return the octets of the regular files beneath `root`, each once, without temporary ones."""
-    octets = 0
-    linked: set[tuple[int, int]] = set()
-    for directory, _, names in os.walk(root):
-        for name in names:
-            if is_temporary(name):
-                continue
-            try:
-                status = os.lstat(os.path.join(directory, name))
-            except OSError:
-                continue  # removed meanwhile
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            if status.st_nlink > 1:
-                identity = (status.st_dev, status.st_ino)
-                if identity in linked:
-                    continue
-                linked.add(identity)
-            octets += status.st_size
-    return octets

@@ -31,15 +31,26 @@ class FilesystemWriter:
     ACK.
     """
 
-    def __init__(self, upload: Upload, in_thread: InThread, behind: bool = True) -> None:
+    def __init__(
+        self,
+        upload: Upload,
+        in_thread: InThread,
+        behind: bool = True,
+        write_size: int = WRITE_SIZE,
+        held_size: int = HELD_SIZE,
+    ) -> None:
         """Set up a writer to the temporary file of `upload`.
 
         @param in_thread: how to run a call that may block.
         @param behind: whether octets are written in threads; otherwise `write` waits for it.
+        @param write_size: octets that are given to a thread together.
+        @param held_size: octets that are held in memory before `write` returns a Deferred.
         """
         self._upload = upload
         self._in_thread = in_thread
         self._behind = behind
+        self._write_size = write_size
+        self._held_size = held_size
         self._held: list[bytes] = []
         self._held_octets = 0
         self._flushing: Deferred[None] | None = None
@@ -59,11 +70,11 @@ class FilesystemWriter:
             if self._held_octets >= INLINE_WRITE_SIZE:
                 self._upload.write(self._take())
             return None
-        if self._held_octets < WRITE_SIZE:
+        if self._held_octets < self._write_size:
             return None
         if self._flushing is None:
             self._flush()
-        if self._held_octets < HELD_SIZE:
+        if self._held_octets < self._held_size:
             return None
         self._room = Deferred()
         return self._room
@@ -96,7 +107,7 @@ class FilesystemWriter:
         self._flushing = None
         if isinstance(result, Failure):
             self._failure = result
-        elif self._held_octets >= WRITE_SIZE:
+        elif self._held_octets >= self._write_size:
             self._flush()
         room, self._room = self._room, None
         if room is None:

@@ -1,4 +1,4 @@
-"""Files are read whatever the page cache holds, and uploads appear whole or not at all."""
+"""Tests of the filesystem backend: reads with any state of the page cache, and atomic uploads."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python import log
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from twisted_tftp.backends.filesystem import writer as writer_module
+from tests.support.backends import (
+    ManualThreads,
+    asking,
+    content,
+    leftovers,
+    opened,
+    refusal,
+    upload,
+)
+from tests.support.deferreds import results_of, value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.backends.filesystem.reader import (
@@ -32,13 +40,13 @@ from twisted_tftp.backends.filesystem.reader import (
     SharedChunks,
     nowait_flags,
 )
+from twisted_tftp.backends.filesystem.upload import Upload
 from twisted_tftp.backends.filesystem.writer import (
     HELD_SIZE,
     INLINE_WRITE_SIZE,
     WRITE_SIZE,
     FilesystemWriter,
 )
-from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import (
     AccessViolation,
     DiskFull,
@@ -46,106 +54,19 @@ from twisted_tftp.errors import (
     FileAlreadyExists,
     FileNotFound,
     TFTPError,
-    from_os_error,
 )
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
 
+#: The content of files outside the root.
 SECRET = b"SECRET"
 
-#: Octets in which each position can be told from its neighbours.
+#: The content of a file: each octet differs from the ones beside it.
 OCTETS = bytes(number * 7 % 251 for number in range(5000))
-
-
-def asking(size: int | None = None) -> TransferContext:
-    """Return the context of a request that announces `size` octets."""
-    peer = Endpoint("192.0.2.7", 2000)
-    return TransferContext(peer, None, Direction.WRITE, b"f", "octet", {}, size)
-
-
-class Threads:
-    """Stand in for a thread pool: calls wait here until the test runs them."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
-
-    def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        waiting: Deferred[Any] = Deferred()
-        self.calls.append((waiting, function, args))
-        return waiting
-
-    def work(self) -> Callable[[], None]:
-        """Run the oldest call, and return what tells of its result."""
-        waiting, function, args = self.calls.pop(0)
-        try:
-            result = function(*args)
-        except BaseException:
-            failure = Failure()
-            return lambda: waiting.errback(failure)
-        return lambda: waiting.callback(result)
-
-    def run(self) -> None:
-        """Run the oldest call and tell of its result."""
-        self.work()()
-
-    def run_all(self) -> None:
-        """Run calls until there are none."""
-        while self.calls:
-            self.run()
-
-
-def results_of(deferred: Deferred[Any]) -> list[Any]:
-    """Return a list that gets what `deferred` fires with."""
-    results: list[Any] = []
-    deferred.addBoth(results.append)
-    return results
-
-
-def value(result: Any) -> Any:
-    """Return what a call gave, at once or through a Deferred that has fired."""
-    if not isinstance(result, Deferred):
-        return result
-    results = results_of(result)
-    assert results, "it has not fired"
-    if isinstance(results[0], Failure):
-        results[0].raiseException()
-    return results[0]
-
-
-def refusal(function: Callable[[], Any]) -> TFTPError:
-    """Return what the peer is told of the failure of `function`."""
-    with pytest.raises((TFTPError, OSError)) as caught:
-        value(function())
-    error = caught.value
-    return from_os_error(error) if isinstance(error, OSError) else error
-
-
-def opened(directory: Path) -> list[str]:
-    """Return what this process has open beneath `directory`."""
-    targets = []
-    for descriptor in os.listdir("/proc/self/fd"):
-        try:
-            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-        except FileNotFoundError:
-            continue  # the descriptor of the list itself
-    return [target for target in targets if target.startswith(str(directory))]
-
-
-def leftovers(directory: Path) -> list[str]:
-    """Return the temporary files beneath `directory`."""
-    return [path.name for path in directory.rglob(".tftp-upload-*")]
-
-
-@pytest.fixture(autouse=True)
-def _cold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a thread look for each name; `test_kernel_lookup` has the names in the kernel's
-    memory.
-    """
-    monkeypatch.setattr(CachedOpener, "find", lambda self, path: None)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Make a tree of a root, with a secret beside it."""
+    """Make the root of a backend, and files beside it that must never be read or written."""
     made = tmp_path / "root"
     (made / "sub").mkdir(parents=True)
     (made / "file").write_bytes(OCTETS)
@@ -158,7 +79,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
-    """No descriptor, no temporary file, no unheeded failure, and the secret as it was."""
+    """Check that no descriptor, temporary file or logged error is left, and no secret changed."""
     logged: list[Any] = []
     log.addObserver(logged.append)
     yield
@@ -170,17 +91,33 @@ def _nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
         assert not secret.parent.exists() or not secret.exists() or secret.read_bytes() == SECRET
 
 
+def slow_opener(root: Path | str) -> CachedOpener:
+    """Return an opener that finds nothing, so that each name is looked up in a thread.
+
+    `test_kernel_lookup` tests the names that are found at once.
+    """
+    return CachedOpener(str(root), type_of=lambda device: "a slow one")
+
+
 def serving(root: Path, write: str = "overwrite", in_thread: Any = None) -> FilesystemBackend:
-    """Return a backend that runs at once what a thread would run."""
-    return FilesystemBackend(str(root), write, in_thread=in_thread or maybeDeferred)
+    """Return a backend; without `in_thread`, what a thread would run is run at once."""
+    return FilesystemBackend(
+        str(root), write, in_thread=in_thread or maybeDeferred, opener=slow_opener(root)
+    )
+
+
+def opened_now(opening: Any, in_thread: Any) -> Any:
+    """Return the reader or writer of `opening`; run the calls that wait in manual threads."""
+    if isinstance(in_thread, ManualThreads):
+        in_thread.run_all()
+    return value(opening)
 
 
 def open_reader(root: Path, path: str = "file", in_thread: Any = None) -> FilesystemReader:
     """Return a reader, opened at once, that reads through `in_thread`."""
-    reader = value(serving(root).open_reader(path, asking()))
+    opening = serving(root, in_thread=in_thread).open_reader(path, asking())
+    reader = opened_now(opening, in_thread)
     assert isinstance(reader, FilesystemReader)
-    if in_thread is not None:
-        reader._in_thread = in_thread
     return reader
 
 
@@ -188,39 +125,28 @@ def open_writer(
     root: Path, path: str = "new", in_thread: Any = None, write: str = "overwrite"
 ) -> FilesystemWriter:
     """Return a writer, opened at once, that writes through `in_thread`."""
-    writer = value(serving(root, write).open_writer(path, asking()))
+    opening = serving(root, write, in_thread).open_writer(path, asking())
+    writer = opened_now(opening, in_thread)
     assert isinstance(writer, FilesystemWriter)
-    if in_thread is not None:
-        writer._in_thread = in_thread
     return writer
 
 
-def upload(backend: FilesystemBackend, path: str, *pieces: bytes, size: int | None = None) -> None:
-    """Write a file as a session does: abort what fails."""
-    writer = value(backend.open_writer(path, asking(size)))
-    try:
-        for piece in pieces:
-            value(writer.write(piece))
-        value(writer.commit())
-    except Exception:
-        value(writer.abort())
-        raise
-
-
-def content(reader: FilesystemReader, length: int = 512) -> bytes:
-    """Read to the end in windows of `length` octets, and close."""
-    octets = b""
-    while piece := bytes(value(reader.read(len(octets), length))):
-        octets += piece
-    reader.close()
-    return octets
+def descriptor_of(path: Path) -> int:
+    """Return the only descriptor of this process that has `path` open."""
+    [descriptor] = [
+        int(name)
+        for name in os.listdir("/proc/self/fd")
+        if os.path.islink(f"/proc/self/fd/{name}")
+        and os.readlink(f"/proc/self/fd/{name}") == str(path)
+    ]
+    return descriptor
 
 
 # -- opening for reading ------------------------------------------------------------------
 
 
-def test_the_contracts_are_kept(root: Path) -> None:
-    """Backend, reader and writer are what a session takes."""
+def test_interfaces_are_implemented(root: Path) -> None:
+    """Backend, reader and writer implement the interfaces that a session uses."""
     verifyObject(IFileBackend, serving(root))
     reader, writer = open_reader(root), open_writer(root)
     verifyObject(IFileReader, reader)
@@ -234,14 +160,14 @@ def test_the_contracts_are_kept(root: Path) -> None:
     [("file", OCTETS), ("/file", OCTETS), ("sub/inner", b"inner"), ("sub/../file", OCTETS)],
 )
 def test_a_file_is_read_and_its_size_is_known(root: Path, path: str, octets: bytes) -> None:
-    """The size is there before the first octet is read."""
+    """A reader knows the size of its file, and reads all of it."""
     reader = open_reader(root, path)
     assert reader.size == len(octets)
     assert content(reader) == octets
 
 
-def test_an_empty_file_is_a_file(root: Path) -> None:
-    """It has size 0 and no octets."""
+def test_empty_file_is_read(root: Path) -> None:
+    """An empty file has size 0 and no octets."""
     (root / "empty").touch()
     reader = open_reader(root, "empty")
     assert reader.size == 0
@@ -274,29 +200,29 @@ def test_an_empty_file_is_a_file(root: Path) -> None:
         ("socket", ErrorCode.ACCESS_VIOLATION),
     ],
 )
-def test_what_can_not_be_read_is_told_with_its_code(
+def test_unreadable_paths_are_refused_with_the_right_error_code(
     root: Path, monkeypatch: pytest.MonkeyPatch, path: str, code: ErrorCode
 ) -> None:
-    """Through a Deferred, without a word on where the files are, and without blocking."""
+    """The error has the right code, does not contain the path of the root, and comes at once."""
     monkeypatch.chdir(root)
     os.symlink("../secret", "away")
     os.mkfifo("fifo")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind("socket")
-    told: list[TFTPError] = []
+    errors: list[TFTPError] = []
     watched = threading.Thread(
-        target=lambda: told.append(refusal(lambda: serving(root).open_reader(path, asking()))),
+        target=lambda: errors.append(refusal(lambda: serving(root).open_reader(path, asking()))),
         daemon=True,
     )
     watched.start()
     watched.join(10)
-    assert [error.code for error in told] == [code]
-    assert str(root.parent) not in told[0].message
+    assert [error.code for error in errors] == [code]
+    assert str(root.parent) not in errors[0].message
 
 
 @pytest.fixture
-def nobodys() -> Iterator[Path]:
-    """Make a root that anybody may write to, and be nobody for the test."""
+def unprivileged() -> Iterator[Path]:
+    """Make a root that everybody may write to, and run the test with the rights of `nobody`."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o777)
@@ -316,14 +242,14 @@ def nobodys() -> Iterator[Path]:
             os.seteuid(was)
 
 
-def test_an_unreadable_file_is_refused(nobodys: Path) -> None:
-    """Code 2 says that it is there and may not be had."""
-    told = refusal(lambda: serving(nobodys).open_reader("secret", asking()))
-    assert told.code is ErrorCode.ACCESS_VIOLATION
+def test_file_without_read_permission_is_an_access_violation(unprivileged: Path) -> None:
+    """A file that exists but may not be read is refused with ERROR 2."""
+    error = refusal(lambda: serving(unprivileged).open_reader("secret", asking()))
+    assert error.code is ErrorCode.ACCESS_VIOLATION
 
 
 def test_the_root_is_looked_up_at_each_request(root: Path) -> None:
-    """An operator may put a new tree in the place of the old one."""
+    """A directory that replaces the root is used by the next request."""
     backend = serving(root)
     assert content(value(backend.open_reader("file", asking()))) == OCTETS
     root.rename(root.parent / "old")
@@ -336,24 +262,24 @@ def test_the_root_is_looked_up_at_each_request(root: Path) -> None:
 
 
 def cold(*args: Any) -> int:
-    """Have nothing in the page cache."""
+    """Replace `preadv`: no page is in the page cache."""
     raise BlockingIOError(errno.EAGAIN, "not in memory")
 
 
 def unsupported(*args: Any) -> int:
-    """Be a file system that knows no RWF_NOWAIT."""
+    """Replace `preadv`: the file system does not support RWF_NOWAIT."""
     raise OSError(errno.EOPNOTSUPP, "what is that")
 
 
 def short(descriptor: int, buffers: Any, *args: Any) -> int:
-    """Have only the first octets in the page cache, and leave rubbish behind them."""
+    """Replace `preadv`: the first half is in the page cache; garbage is read for the rest."""
     [view] = buffers
     view[:] = b"!" * len(view)
     return real_preadv(descriptor, [view[: max(1, len(view) // 2)]], *args)
 
 
 def flaky(descriptor: int, buffers: Any, offset: int, *args: Any) -> int:
-    """Have every other page in the cache."""
+    """Replace `preadv`: every other range of 700 octets is in the page cache."""
     if offset // 700 % 2:
         return cold()
     return real_preadv(descriptor, buffers, offset, *args)
@@ -361,6 +287,7 @@ def flaky(descriptor: int, buffers: Any, offset: int, *args: Any) -> int:
 
 real_preadv = os.preadv
 
+#: Replacements of `preadv`, by the state of the page cache.
 CACHES = {
     "warm": real_preadv,
     "cold": cold,
@@ -375,7 +302,7 @@ CACHES = {
 def test_the_octets_are_right_whatever_the_page_cache_has(
     root: Path, monkeypatch: pytest.MonkeyPatch, preadv: Any, length: int
 ) -> None:
-    """All of them, by whichever way they come, in windows of any size."""
+    """The whole file is read, whatever part of it is cached, with reads of any length."""
     (root / "file").write_bytes(OCTETS[:500] if length == 1 else OCTETS)
     monkeypatch.setattr(os, "preadv", preadv)
     assert content(open_reader(root), length) == (root / "file").read_bytes()
@@ -390,7 +317,7 @@ def test_the_octets_are_right_whatever_the_page_cache_has(
 def test_reads_at_growing_offsets_are_exact(
     cache: str, octets: bytes, steps: list[tuple[int, int]], chunk: int
 ) -> None:
-    """Each read has what the file has there, again and again, up to the end and past it."""
+    """Each read returns the octets at its offset, also at and after the end of the file."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "file").write_bytes(octets)
         with mock.patch.object(os, "preadv", CACHES[cache]):
@@ -403,22 +330,22 @@ def test_reads_at_growing_offsets_are_exact(
             reader.close()
 
 
-def test_what_is_in_memory_costs_no_thread(root: Path) -> None:
-    """A warm file is answered where it stands."""
+def test_cached_pages_are_read_without_a_thread(root: Path) -> None:
+    """A read of pages in the page cache returns at once."""
     try:
         with open(root / "file", "rb") as file:
             os.preadv(file.fileno(), [bytearray(10)], 0, os.RWF_NOWAIT)
     except OSError:
         pytest.skip("this file system knows no RWF_NOWAIT")
-    threads = Threads()
+    threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
     assert bytes(value(reader.read(10, 20))) == OCTETS[10:30]
     assert threads.calls == []
     reader.close()
 
 
-def test_what_was_read_stays_until_the_next_read(root: Path) -> None:
-    """A smaller read after a larger one has its own length."""
+def test_smaller_read_after_a_larger_one_is_not_padded(root: Path) -> None:
+    """A reused buffer does not make a read longer than what was asked for."""
     reader = open_reader(root)
     first = value(reader.read(0, 1000))
     assert bytes(first) == OCTETS[:1000]
@@ -426,15 +353,15 @@ def test_what_was_read_stays_until_the_next_read(root: Path) -> None:
     reader.close()
 
 
-def test_a_file_system_without_nowait_is_asked_once(
+def test_nowait_is_not_tried_again_where_it_is_unsupported(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then each thread reads a large piece, which answers many reads."""
+    """After that, each thread reads a large piece, which serves many reads."""
     asked = []
     monkeypatch.setattr(os, "preadv", lambda *args: asked.append(args) or unsupported())
     octets = OCTETS * 120
     (root / "file").write_bytes(octets)
-    threads = Threads()
+    threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
     runs = 0
     got = b""
@@ -453,14 +380,14 @@ def test_a_file_system_without_nowait_is_asked_once(
 def test_a_system_without_nowait_reads_in_threads(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no flag the page cache is not asked at all."""
+    """Without RWF_NOWAIT and `preadv`, all reads are done in threads."""
     monkeypatch.delattr(os, "RWF_NOWAIT")
     monkeypatch.delattr(os, "preadv")
     assert content(open_reader(root)) == OCTETS
 
 
 def test_a_failing_disk_fails_the_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the reactor's thread at once, in another one through the Deferred."""
+    """An I/O error is raised by `read`, or fails its Deferred if a thread reads."""
 
     def broken(*args: Any) -> Any:
         raise OSError(errno.EIO, "the disk is broken")
@@ -476,8 +403,8 @@ def test_a_failing_disk_fails_the_read(root: Path, monkeypatch: pytest.MonkeyPat
     reader.close()
 
 
-def test_a_short_read_of_the_disk_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread reads until it has all, or the end."""
+def test_short_reads_are_continued(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread reads on until it has all octets, or the end of the file."""
     real = os.pread
     monkeypatch.setattr(os, "preadv", cold)
     monkeypatch.setattr(os, "pread", lambda fd, length, at: real(fd, min(length, 7), at))
@@ -486,10 +413,10 @@ def test_a_short_read_of_the_disk_goes_on(root: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("preadv", [real_preadv, cold, unsupported])
 @pytest.mark.parametrize("change", ["replaced", "deleted", "moved"])
-def test_an_open_file_is_read_whatever_becomes_of_its_name(
+def test_open_file_is_read_after_its_name_was_replaced_or_removed(
     root: Path, monkeypatch: pytest.MonkeyPatch, preadv: Any, change: str
 ) -> None:
-    """The old content is read to its end."""
+    """The reader reads the file that it opened, to its end."""
     monkeypatch.setattr(os, "preadv", preadv)
     reader = open_reader(root)
     got = bytes(value(reader.read(0, 100)))
@@ -506,10 +433,10 @@ def test_an_open_file_is_read_whatever_becomes_of_its_name(
 
 
 @pytest.mark.parametrize("preadv", [real_preadv, cold, unsupported])
-def test_a_file_that_was_truncated_comes_back_short(
+def test_reads_of_a_truncated_file_are_short(
     root: Path, monkeypatch: pytest.MonkeyPatch, preadv: Any
 ) -> None:
-    """The missing octets are not made up, so that the transfer can fail."""
+    """Missing octets are not replaced by others, so the transfer can fail."""
     monkeypatch.setattr(os, "preadv", preadv)
     reader = open_reader(root)
     os.truncate(root / "file", 300)
@@ -518,11 +445,11 @@ def test_a_file_that_was_truncated_comes_back_short(
     reader.close()
 
 
-# -- closing and cancelling in the middle -------------------------------------------------
+# -- closing and cancelling during a call -------------------------------------------------
 
 
-def test_a_closed_reader_has_closed_its_file(root: Path) -> None:
-    """Nothing is left open, not even the directory."""
+def test_closing_a_reader_closes_its_file(root: Path) -> None:
+    """A reader has its file open and nothing else, and closes it."""
     reader = open_reader(root)
     assert opened(root) == [str(root / "file")]
     reader.close()
@@ -530,13 +457,13 @@ def test_a_closed_reader_has_closed_its_file(root: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_reader_closed_while_a_thread_reads_closes_afterwards(
+def test_file_is_closed_after_the_thread_that_reads_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
-    """The thread must never read from a number that another file has got meanwhile."""
-    threads = Threads()
+    """A descriptor that a thread uses is not closed: its number could be given to another file."""
+    threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
-    descriptor = reader._descriptor
+    descriptor = descriptor_of(root / "file")
     monkeypatch.setattr(os, "preadv", cold)
     read = os.pread
     closed: list[int] = []
@@ -568,11 +495,11 @@ def test_a_reader_closed_while_a_thread_reads_closes_afterwards(
         assert bytes(results[0]) == OCTETS[:10]
 
 
-def test_a_reader_whose_thread_is_done_closes_at_once(
+def test_file_is_closed_at_once_after_a_thread_has_read_it(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A read that is over is not under way."""
-    threads = Threads()
+    """A read that is finished does not delay the close."""
+    threads = ManualThreads()
     reader = open_reader(root, in_thread=threads)
     monkeypatch.setattr(os, "preadv", cold)
     answer = reader.read(0, 10)
@@ -584,24 +511,24 @@ def test_a_reader_whose_thread_is_done_closes_at_once(
 
 
 @pytest.mark.parametrize("path", ["file", "nothing"])
-def test_an_open_that_was_cancelled_leaves_nothing_open(root: Path, path: str) -> None:
-    """A thread can't be called back, so its file is closed when it comes."""
-    threads = Threads()
+def test_cancelled_open_leaves_no_file_open(root: Path, path: str) -> None:
+    """A thread can't be stopped, so the thread itself closes the file."""
+    threads = ManualThreads()
     results = results_of(opening := serving(root, in_thread=threads).open_reader(path, asking()))
     opening.cancel()
     assert results[0].check(CancelledError)
     tell = threads.work()
-    assert opened(root) == [], "the thread itself cleans up: after a stop nobody hears of it"
+    assert opened(root) == [], "the thread itself closes the file"
     tell()
     assert threads.calls == []
     assert len(results) == 1
 
 
-def test_an_open_that_was_cancelled_while_it_waited_is_not_done(
+def test_cancelled_open_that_has_not_started_opens_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a slow disk there may be thousands that nobody waits for any more."""
-    threads = Threads()
+    """Cancelled opens that wait behind a slow disk cost nothing when it is their turn."""
+    threads = ManualThreads()
     backend = serving(root, in_thread=threads)
     for opening in (backend.open_reader("file", asking()), backend.open_writer("new", asking())):
         assert isinstance(opening, Deferred)
@@ -614,9 +541,9 @@ def test_an_open_that_was_cancelled_while_it_waited_is_not_done(
 
 
 @pytest.mark.parametrize("path", ["new", "file", "sub"])
-def test_an_upload_that_was_cancelled_while_it_opens_leaves_nothing(root: Path, path: str) -> None:
-    """Its temporary file is removed when it comes, and the target is as it was."""
-    threads = Threads()
+def test_cancelled_open_of_an_upload_leaves_no_temporary_file(root: Path, path: str) -> None:
+    """The temporary file is removed, and the target is not changed."""
+    threads = ManualThreads()
     results = results_of(opening := serving(root, in_thread=threads).open_writer(path, asking()))
     opening.cancel()
     assert results[0].check(CancelledError)
@@ -630,11 +557,11 @@ def test_an_upload_that_was_cancelled_while_it_opens_leaves_nothing(root: Path, 
 
 @pytest.mark.parametrize("path", ["file", "new", "nothing/new"])
 @pytest.mark.parametrize("direction", ["read", "write"])
-def test_an_open_cancelled_before_its_news_arrive_leaves_nothing(
+def test_open_cancelled_before_its_result_arrives_leaves_nothing(
     root: Path, direction: str, path: str
 ) -> None:
-    """The thread has done its work, and the reactor has not heard of it yet."""
-    threads = Threads()
+    """The thread has opened the file, but the reactor has not received the result yet."""
+    threads = ManualThreads()
     backend = serving(root, in_thread=threads)
     opening = (backend.open_reader if direction == "read" else backend.open_writer)(path, asking())
     results = results_of(opening)
@@ -648,11 +575,11 @@ def test_an_open_cancelled_before_its_news_arrive_leaves_nothing(
     assert sorted(os.listdir(root)) == ["file", "sub"]
 
 
-def test_nothing_is_looked_up_outside_a_thread(
+def test_no_system_call_that_may_block_is_made_in_the_reactor(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Directories may be on a slow disk: what the reactor's thread calls must not wait."""
-    threads = Threads()
+    """The reactor's thread opens, writes, syncs and renames nothing."""
+    threads = ManualThreads()
     backend = serving(root, in_thread=threads)
 
     def forbidden(*args: Any, **kwargs: Any) -> Any:
@@ -679,18 +606,18 @@ def test_nothing_is_looked_up_outside_a_thread(
 # -- uploads ------------------------------------------------------------------------------
 
 
-def test_never_takes_nothing(root: Path) -> None:
-    """The default serves reads only."""
+def test_write_mode_never_refuses_all_uploads(root: Path) -> None:
+    """`never` is the default: all uploads are refused with ERROR 2."""
     for backend in (serving(root, "never"), FilesystemBackend(str(root), in_thread=maybeDeferred)):
         for path in ("new", "file", "../secret"):
-            told = refusal(lambda backend=backend, path=path: backend.open_writer(path, asking()))
-            assert told.code is ErrorCode.ACCESS_VIOLATION
-            assert "does not accept" in told.message
+            error = refusal(lambda backend=backend, path=path: backend.open_writer(path, asking()))
+            assert error.code is ErrorCode.ACCESS_VIOLATION
+            assert "does not accept" in error.message
     assert sorted(os.listdir(root)) == ["file", "sub"]
 
 
 def test_an_unknown_write_mode_is_an_error(root: Path) -> None:
-    """The operator learns of it when the backend is made."""
+    """The constructor raises ValueError."""
     with pytest.raises(ValueError, match="always"):
         FilesystemBackend(str(root), "always")
 
@@ -698,7 +625,7 @@ def test_an_unknown_write_mode_is_an_error(root: Path) -> None:
 @pytest.mark.parametrize("write", ["create", "overwrite"])
 @pytest.mark.parametrize("path", ["new", "/new", "sub/new", "sub/../new", "caf\udce9"])
 def test_a_new_file_appears_at_the_commit(root: Path, write: str, path: str) -> None:
-    """Before the commit nothing has the name; after it the file is whole."""
+    """Before the commit no file has the name; after it the file is complete."""
     target = os.path.join(os.fsencode(root), os.fsencode(path.lstrip("/")))
     writer = value(serving(root, write).open_writer(path, asking()))
     value(writer.write(OCTETS))
@@ -709,8 +636,8 @@ def test_a_new_file_appears_at_the_commit(root: Path, write: str, path: str) -> 
         assert file.read() == OCTETS + b"the end"
 
 
-def test_an_empty_upload_is_an_empty_file(root: Path) -> None:
-    """No write comes before its commit."""
+def test_upload_without_data_makes_an_empty_file(root: Path) -> None:
+    """A commit without any write makes a file of size 0."""
     upload(serving(root), "new")
     assert (root / "new").read_bytes() == b""
 
@@ -718,16 +645,16 @@ def test_an_empty_upload_is_an_empty_file(root: Path) -> None:
 @pytest.mark.parametrize(
     "octets", [WRITE_SIZE - 1, WRITE_SIZE, WRITE_SIZE + 1, HELD_SIZE, HELD_SIZE + 1, 3 * HELD_SIZE]
 )
-def test_uploads_of_any_size_are_whole(root: Path, octets: int) -> None:
-    """Around every threshold."""
+def test_uploads_of_all_sizes_are_complete(root: Path, octets: int) -> None:
+    """Sizes just below and above the thresholds of the writer are stored without a change."""
     expected = (OCTETS * (octets // len(OCTETS) + 1))[:octets]
     pieces = [expected[at : at + 65464] for at in range(0, octets, 65464)]
     upload(serving(root), "new", *pieces)
     assert (root / "new").read_bytes() == expected
 
 
-def test_overwrite_replaces_at_the_commit(root: Path) -> None:
-    """Until then the old file is served, and who has it open reads it to the end."""
+def test_overwrite_replaces_the_file_at_the_commit(root: Path) -> None:
+    """Until then the old file is served; open readers of it read it to the end."""
     backend = serving(root)
     before = open_reader(root)
     writer = value(backend.open_writer("file", asking()))
@@ -738,10 +665,10 @@ def test_overwrite_replaces_at_the_commit(root: Path) -> None:
     assert content(before) == OCTETS
 
 
-def test_create_replaces_nothing(root: Path) -> None:
-    """A file that is there is told at the open, and left alone."""
-    told = refusal(lambda: serving(root, "create").open_writer("file", asking()))
-    assert isinstance(told, FileAlreadyExists)
+def test_create_refuses_an_existing_file(root: Path) -> None:
+    """The open fails with ERROR 6, and the file is not changed."""
+    error = refusal(lambda: serving(root, "create").open_writer("file", asking()))
+    assert isinstance(error, FileAlreadyExists)
     assert (root / "file").read_bytes() == OCTETS
 
 
@@ -768,24 +695,24 @@ def test_create_replaces_nothing(root: Path) -> None:
         ("x" * 5000, ErrorCode.FILE_NOT_FOUND),
     ],
 )
-def test_an_upload_to_what_can_not_be_one_is_refused(
+def test_upload_to_a_bad_path_is_refused(
     root: Path, write: str, path: str, code: ErrorCode
 ) -> None:
-    """Outside the root, through links that leave, onto what is no file: nothing is made."""
+    """Paths outside the root, links that leave it, and names of other things make no file."""
     os.symlink("../secret", root / "away")
     os.symlink("..", root / "outside")
     os.symlink("../new", root / "nowhere")
     os.mkfifo(root / "fifo")
     before = sorted(root.parent.rglob("*"))
-    told = refusal(lambda: serving(root, write).open_writer(path, asking()))
-    assert told.code is code
-    assert str(root.parent) not in told.message
+    error = refusal(lambda: serving(root, write).open_writer(path, asking()))
+    assert error.code is code
+    assert str(root.parent) not in error.message
     assert sorted(root.parent.rglob("*")) == before
 
 
 @pytest.mark.parametrize("target", ["file", "sub/inner", "{root}/sub/inner", "sub/new"])
-def test_an_upload_goes_through_a_link_that_stays_inside(root: Path, target: str) -> None:
-    """The link stays a link, and what it names is written; it may be missing still."""
+def test_upload_follows_a_link_inside_the_root(root: Path, target: str) -> None:
+    """The link stays a link, and its target is written; the target need not exist before."""
     os.symlink(target.format(root=root), root / "link")
     upload(serving(root), "link", b"written")
     assert (root / "link").is_symlink()
@@ -794,31 +721,31 @@ def test_an_upload_goes_through_a_link_that_stays_inside(root: Path, target: str
     assert (root / target.format(root=root)).read_bytes() == b"written"
 
 
-def test_create_does_not_replace_through_a_link(root: Path) -> None:
-    """What the link names exists, so the file exists."""
+def test_create_refuses_a_link_to_an_existing_file(root: Path) -> None:
+    """The target of the link exists, so the open fails with ERROR 6."""
     os.symlink("sub/inner", root / "link")
-    told = refusal(lambda: serving(root, "create").open_writer("link", asking()))
-    assert isinstance(told, FileAlreadyExists)
+    error = refusal(lambda: serving(root, "create").open_writer("link", asking()))
+    assert isinstance(error, FileAlreadyExists)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o755, 0o666])
-def test_a_replaced_files_mode_is_kept(root: Path, mode: int) -> None:
-    """An upload changes what a file holds, not who may read it."""
+def test_mode_of_a_replaced_file_is_kept(root: Path, mode: int) -> None:
+    """An upload changes the content of a file, not its permissions."""
     (root / "file").chmod(mode)
     upload(serving(root), "file", b"new")
     assert stat.S_IMODE((root / "file").stat().st_mode) == mode
 
 
 def test_the_set_user_bit_of_a_replaced_file_is_not_kept(root: Path) -> None:
-    """What a stranger sent must not run as somebody else."""
+    """A client must not be able to install a program that runs with another user's rights."""
     (root / "file").chmod(0o6755)
     upload(serving(root), "file", b"new")
     assert stat.S_IMODE((root / "file").stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0, 0o666)])
-def test_a_new_files_mode_follows_the_umask(root: Path, umask: int, mode: int) -> None:
-    """The operator's umask says who may read uploads."""
+def test_mode_of_a_new_file_follows_the_umask(root: Path, umask: int, mode: int) -> None:
+    """The umask of the process decides who may read uploads."""
     was = os.umask(umask)
     try:
         upload(serving(root), "new", b"new")
@@ -831,7 +758,7 @@ def test_a_new_files_mode_follows_the_umask(root: Path, umask: int, mode: int) -
 def test_a_file_is_durable_before_it_is_visible(
     root: Path, monkeypatch: pytest.MonkeyPatch, write: str
 ) -> None:
-    """First its octets are on the disk, then it gets its name, then the name is on the disk."""
+    """The order of a commit: write, sync the file, give it its name, sync the directory."""
     done: list[str] = []
 
     def noting(name: str) -> Callable[..., Any]:
@@ -855,8 +782,8 @@ def test_a_file_is_durable_before_it_is_visible(
     assert done == ["writev", "fsync file", visible, "fsync directory"]
 
 
-def test_a_short_write_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that takes a few octets at a time gets them all."""
+def test_short_writes_are_continued(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that writes fewer octets than given gets the rest in further calls."""
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:1001]))
     monkeypatch.setattr(os, "writev", lambda fd, pieces: real(fd, pieces[0][:999]))
@@ -864,41 +791,41 @@ def test_a_short_write_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (root / "new").read_bytes() == OCTETS * 2
 
 
-def test_a_read_only_file_is_not_replaced(nobodys: Path) -> None:
-    """Its own permission counts, though a rename asks for the directory's only."""
-    told = refusal(lambda: serving(nobodys).open_writer("readonly", asking()))
-    assert told.code is ErrorCode.ACCESS_VIOLATION
-    assert (nobodys / "readonly").read_bytes() == b"old"
+def test_a_read_only_file_is_not_replaced(unprivileged: Path) -> None:
+    """The file's own permission is checked, although a rename needs only the directory's."""
+    error = refusal(lambda: serving(unprivileged).open_writer("readonly", asking()))
+    assert error.code is ErrorCode.ACCESS_VIOLATION
+    assert (unprivileged / "readonly").read_bytes() == b"old"
 
 
-def test_a_directory_that_may_not_be_written_takes_no_upload(nobodys: Path) -> None:
-    """The server's rights are the bound."""
-    told = refusal(lambda: serving(nobodys).open_writer("locked/new", asking()))
-    assert told.code is ErrorCode.ACCESS_VIOLATION
+def test_upload_to_a_directory_without_write_permission_is_refused(unprivileged: Path) -> None:
+    """The upload fails with ERROR 2."""
+    error = refusal(lambda: serving(unprivileged).open_writer("locked/new", asking()))
+    assert error.code is ErrorCode.ACCESS_VIOLATION
 
 
-def test_a_directory_that_may_not_be_listed_takes_uploads(nobodys: Path) -> None:
-    """A drop box can't be opened for its fsync; that is no failure."""
-    (nobodys / "box").mkdir()
-    (nobodys / "box").chmod(0o333)
-    upload(serving(nobodys), "box/new", b"new")
-    (nobodys / "box").chmod(0o777)
-    assert (nobodys / "box" / "new").read_bytes() == b"new"
+def test_upload_to_a_directory_without_read_permission_succeeds(unprivileged: Path) -> None:
+    """A directory that can't be opened, and so not synced, does not fail an upload."""
+    (unprivileged / "box").mkdir()
+    (unprivileged / "box").chmod(0o333)
+    upload(serving(unprivileged), "box/new", b"new")
+    (unprivileged / "box").chmod(0o777)
+    assert (unprivileged / "box" / "new").read_bytes() == b"new"
 
 
-# -- room ---------------------------------------------------------------------------------
+# -- full disks ---------------------------------------------------------------------------
 
 
 def test_an_announced_size_above_the_free_space_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the open, so that the client need not send what can't be kept."""
+    """The open fails with ERROR 3, so the client does not send a file that can't be stored."""
     monkeypatch.setattr(
         os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=10, f_bfree=99, f_frsize=512)
     )
     backend = serving(root)
-    told = refusal(lambda: backend.open_writer("new", asking(5121)))
-    assert isinstance(told, DiskFull)
+    error = refusal(lambda: backend.open_writer("new", asking(5121)))
+    assert isinstance(error, DiskFull)
     assert leftovers(root) == []
     assert opened(root) == []
     upload(backend, "new", b"x" * 5120, size=5120)
@@ -906,17 +833,17 @@ def test_an_announced_size_above_the_free_space_is_refused(
 
 
 def full(*args: Any) -> Any:
-    """Be a full disk."""
+    """Replace a system call: the disk is full."""
     raise OSError(errno.ENOSPC, "No space left on device", "/srv/tftp/secret")
 
 
 @pytest.mark.parametrize("call", ["writev", "fsync"])
 @pytest.mark.parametrize("path", ["file", "new"])
 @pytest.mark.parametrize("write", ["create", "overwrite"])
-def test_a_disk_that_fills_up_fails_the_commit(
+def test_full_disk_fails_the_commit(
     root: Path, monkeypatch: pytest.MonkeyPatch, call: str, path: str, write: str
 ) -> None:
-    """A small upload meets it there; the old file is intact and nothing is left."""
+    """After the abort the old file is unchanged, and no temporary file is left."""
     if write == "create" and path == "file":
         path = "sub/new"
     writer = open_writer(root, path, write=write)
@@ -929,17 +856,23 @@ def test_a_disk_that_fills_up_fails_the_commit(
     assert (root / "file").read_bytes() == OCTETS
 
 
-def test_without_write_behind_octets_are_written_where_they_come(
+def test_without_write_behind_data_is_written_in_the_calling_thread(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No thread is asked but to open and to commit, and what fails does so at once."""
+    """Threads are used to open and to commit only, and an error is raised by `write`."""
     asked: list[Any] = []
 
     def in_thread(function: Any, *args: Any) -> Deferred[Any]:
         asked.append(function)
         return maybeDeferred(function, *args)
 
-    backend = FilesystemBackend(str(root), "overwrite", in_thread=in_thread, write_behind=False)
+    backend = FilesystemBackend(
+        str(root),
+        "overwrite",
+        in_thread=in_thread,
+        write_behind=False,
+        opener=slow_opener(root),
+    )
     writer = value(backend.open_writer("file", asking()))
     (temporary,) = leftovers(root)
     asked.clear()
@@ -956,11 +889,11 @@ def test_without_write_behind_octets_are_written_where_they_come(
     assert leftovers(root) == []
 
 
-def test_a_disk_that_fills_up_fails_the_next_write(
+def test_full_disk_fails_the_next_write_and_the_commit(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails in a thread is told by the call after it, and by the commit."""
-    threads = Threads()
+    """An error in a thread is raised by the next call."""
+    threads = ManualThreads()
     writer = open_writer(root, "file", threads)
     monkeypatch.setattr(os, "writev", full)
     assert writer.write(b"x" * WRITE_SIZE) is None
@@ -973,11 +906,11 @@ def test_a_disk_that_fills_up_fails_the_next_write(
     assert (root / "file").read_bytes() == OCTETS
 
 
-def test_a_disk_that_fills_up_fails_the_write_that_waits(
+def test_full_disk_fails_a_write_that_waits_for_room(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that is held back is told, not left to wait."""
-    threads = Threads()
+    """The Deferred of a write that waits fails, and nothing more is written."""
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     monkeypatch.setattr(os, "writev", full)
     assert writer.write(b"x" * WRITE_SIZE) is None
@@ -993,11 +926,11 @@ def test_a_disk_that_fills_up_fails_the_write_that_waits(
     value(aborting)
 
 
-def test_a_disk_that_fills_up_under_a_thread_fails_a_commit_that_waits_for_it(
+def test_full_disk_fails_a_commit_that_waits_for_a_thread(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last octets must not be committed without those before them."""
-    threads = Threads()
+    """The last octets are not committed without those before them."""
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     writer.write(b"x" * WRITE_SIZE)
     writer.write(b"the end")
@@ -1017,8 +950,8 @@ def test_a_disk_that_fills_up_under_a_thread_fails_a_commit_that_waits_for_it(
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link", "dangling link"])
-def test_create_leaves_what_has_taken_the_name_meanwhile(root: Path, kind: str) -> None:
-    """The commit says that the file exists, and what exists is not touched."""
+def test_create_does_not_replace_a_file_made_during_the_upload(root: Path, kind: str) -> None:
+    """The commit fails with ERROR 6, and what has the name now is not changed."""
     writer = open_writer(root, write="create")
     value(writer.write(b"second"))
     new = root / "new"
@@ -1037,8 +970,8 @@ def test_create_leaves_what_has_taken_the_name_meanwhile(root: Path, kind: str) 
     assert kind != "file" or new.read_bytes() == b"first"
 
 
-def test_of_two_uploads_of_one_name_the_first_to_commit_wins_under_create(root: Path) -> None:
-    """The second one is told that the file exists."""
+def test_create_lets_the_first_commit_of_a_name_win(root: Path) -> None:
+    """The second commit of the same name fails with ERROR 6."""
     first, second = (open_writer(root, write="create") for _ in range(2))
     value(first.write(b"first"))
     value(second.write(b"second"))
@@ -1048,8 +981,8 @@ def test_of_two_uploads_of_one_name_the_first_to_commit_wins_under_create(root: 
     assert (root / "new").read_bytes() == b"second"
 
 
-def test_overwrite_does_not_replace_a_directory_that_has_taken_the_name(root: Path) -> None:
-    """The commit fails and the directory is left alone."""
+def test_overwrite_does_not_replace_a_directory_made_during_the_upload(root: Path) -> None:
+    """The commit fails with ERROR 2, and the directory keeps its files."""
     writer = open_writer(root)
     value(writer.write(b"octets"))
     (root / "new").mkdir()
@@ -1059,8 +992,8 @@ def test_overwrite_does_not_replace_a_directory_that_has_taken_the_name(root: Pa
     assert (root / "new" / "precious").exists()
 
 
-def test_overwrite_replaces_a_link_that_has_taken_the_name(root: Path) -> None:
-    """It is the name that is replaced: a link put there meanwhile leads nowhere."""
+def test_overwrite_replaces_a_link_made_during_the_upload(root: Path) -> None:
+    """The commit replaces the link itself and does not follow it."""
     writer = open_writer(root)
     value(writer.write(b"octets"))
     os.symlink("../secret", root / "new")
@@ -1070,8 +1003,8 @@ def test_overwrite_replaces_a_link_that_has_taken_the_name(root: Path) -> None:
 
 
 @pytest.mark.parametrize("write", ["create", "overwrite"])
-def test_an_upload_stays_in_the_directory_that_it_was_opened_in(root: Path, write: str) -> None:
-    """A link that takes the directory's place meanwhile does not lead the commit outside."""
+def test_upload_is_committed_in_the_directory_that_was_opened(root: Path, write: str) -> None:
+    """A link that replaces the directory during the upload does not lead the commit elsewhere."""
     writer = open_writer(root, "sub/new", write=write)
     value(writer.write(b"octets"))
     (root / "sub").rename(root / "moved")
@@ -1090,10 +1023,10 @@ def test_an_upload_stays_in_the_directory_that_it_was_opened_in(root: Path, writ
         ("overwrite", "file", "fsync"),
     ],
 )
-def test_a_commit_that_fails_leaves_what_was_there(
+def test_failed_commit_changes_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch, write: str, path: str, call: str
 ) -> None:
-    """And after the abort nothing of the upload."""
+    """After the abort the old file is unchanged, and nothing of the upload is left."""
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise OSError(errno.EIO, "the disk is broken")
@@ -1110,10 +1043,10 @@ def test_a_commit_that_fails_leaves_what_was_there(
 
 @pytest.mark.parametrize("write", ["create", "overwrite"])
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
-def test_a_commit_that_is_told_as_failed_has_changed_nothing(
+def test_commit_that_can_not_sync_the_directory_succeeds_or_changes_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch, write: str, number: int
 ) -> None:
-    """Some file systems can't sync a directory (EINVAL): all, or nothing, but not both."""
+    """A commit never fails after the file has appeared under its name."""
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -1130,10 +1063,8 @@ def test_a_commit_that_is_told_as_failed_has_changed_nothing(
         assert (root / "new").read_bytes() == b"new"
 
 
-def test_a_file_system_without_modes_takes_uploads(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where a mode can't be kept (vfat) the file is replaced all the same."""
+def test_uploads_work_without_file_modes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that can't set modes (vfat) does not fail an upload."""
 
     def fchmod(descriptor: int, mode: int) -> None:
         raise PermissionError(errno.EPERM, "not here")
@@ -1146,10 +1077,10 @@ def test_a_file_system_without_modes_takes_uploads(
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
-def test_a_file_system_without_links_takes_new_files(
+def test_create_works_without_hard_links(
     root: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where there are no hard links (vfat) a free name is still taken by one upload only."""
+    """Without hard links (vfat), the second upload of a name still fails."""
 
     def link(*args: Any, **kwargs: Any) -> None:
         raise OSError(number, "no links here")
@@ -1167,8 +1098,10 @@ def test_a_file_system_without_links_takes_new_files(
     assert leftovers(root) == []
 
 
-def test_a_failed_rename_gives_the_name_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without hard links the name is taken before the rename; a failure leaves it free."""
+def test_failed_rename_frees_the_reserved_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without hard links the name is reserved before the rename; a failure frees it."""
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.EPERM, "no")
@@ -1188,8 +1121,8 @@ def test_a_failed_rename_gives_the_name_back(root: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("octets", [0, 1, WRITE_SIZE, 3 * HELD_SIZE])
 @pytest.mark.parametrize("path", ["file", "new", "sub/new"])
-def test_an_abort_leaves_nothing(root: Path, path: str, octets: int) -> None:
-    """The old file is neither truncated nor removed, and a new one never appears."""
+def test_abort_changes_nothing(root: Path, path: str, octets: int) -> None:
+    """The old file is neither truncated nor removed, and no new file appears."""
     writer = open_writer(root, path)
     if octets:
         value(writer.write(b"x" * octets))
@@ -1199,9 +1132,9 @@ def test_an_abort_leaves_nothing(root: Path, path: str, octets: int) -> None:
     assert (root / "file").read_bytes() == OCTETS
 
 
-def test_an_abort_while_a_thread_writes_waits_for_it(root: Path) -> None:
-    """The descriptor is the thread's until then; what is held is dropped."""
-    threads = Threads()
+def test_abort_waits_for_the_thread_that_writes(root: Path) -> None:
+    """The thread uses the descriptor until it is done; data that is still in memory is dropped."""
+    threads = ManualThreads()
     writer = open_writer(root, "file", threads)
     writer.write(b"x" * WRITE_SIZE)
     writer.write(b"y" * WRITE_SIZE)
@@ -1210,7 +1143,7 @@ def test_an_abort_while_a_thread_writes_waits_for_it(root: Path) -> None:
     assert len(opened(root)) == 2, "the upload and its directory"
     threads.run()
     assert results == []
-    assert len(threads.calls) == 1, "only the removal: what was held is not written"
+    assert len(threads.calls) == 1, "only the removal: the data in memory is not written"
     threads.run()
     assert results == [None]
     assert opened(root) == []
@@ -1218,11 +1151,9 @@ def test_an_abort_while_a_thread_writes_waits_for_it(root: Path) -> None:
     assert (root / "file").read_bytes() == OCTETS
 
 
-def test_an_abort_after_a_failed_thread_is_no_failure(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The session knows already; the abort cleans up."""
-    threads = Threads()
+def test_abort_after_a_failed_write_succeeds(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The abort cleans up and reports no error."""
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     writer.write(b"x" * WRITE_SIZE)
     results = results_of(writer.abort())
@@ -1234,8 +1165,8 @@ def test_an_abort_after_a_failed_thread_is_no_failure(
     assert sorted(os.listdir(root)) == ["file", "sub"]
 
 
-def test_an_abort_forgives_a_temporary_file_that_is_gone(root: Path) -> None:
-    """An operator may have cleaned up before."""
+def test_abort_ignores_a_missing_temporary_file(root: Path) -> None:
+    """Somebody may have removed the temporary file before."""
     writer = open_writer(root)
     [temporary] = leftovers(root)
     os.unlink(root / temporary)
@@ -1245,9 +1176,9 @@ def test_an_abort_forgives_a_temporary_file_that_is_gone(root: Path) -> None:
 # -- writes through threads ---------------------------------------------------------------
 
 
-def test_octets_are_held_until_they_are_worth_a_thread(root: Path) -> None:
-    """Small blocks cost nothing but memory."""
-    threads = Threads()
+def test_small_writes_are_collected_for_one_thread(root: Path) -> None:
+    """Data stays in memory until there are `WRITE_SIZE` octets of it."""
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     for _ in range(WRITE_SIZE // 1024 - 1):
         assert writer.write(b"x" * 1024) is None
@@ -1259,9 +1190,9 @@ def test_octets_are_held_until_they_are_worth_a_thread(root: Path) -> None:
     value(aborting)
 
 
-def test_a_client_is_held_back_while_too_much_is_held(root: Path) -> None:
-    """A slow disk does not fill the memory; when it has caught up the client goes on."""
-    threads = Threads()
+def test_write_waits_while_too_much_data_is_in_memory(root: Path) -> None:
+    """With a slow disk, `write` returns a Deferred that fires when there is room again."""
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     block = b"x" * 65536
     for _ in range(WRITE_SIZE // len(block)):
@@ -1276,7 +1207,7 @@ def test_a_client_is_held_back_while_too_much_is_held(root: Path) -> None:
     assert results == []
     threads.run()
     assert results == [None]
-    assert len(threads.calls) == 1, "what was held is being written"
+    assert len(threads.calls) == 1, "the data in memory is being written"
     assert writer.write(b"the end") is None
     committing = writer.commit()
     threads.run_all()
@@ -1284,9 +1215,9 @@ def test_a_client_is_held_back_while_too_much_is_held(root: Path) -> None:
     assert (root / "new").read_bytes() == b"x" * (WRITE_SIZE + HELD_SIZE) + b"the end"
 
 
-def test_a_commit_waits_for_the_thread_that_writes(root: Path) -> None:
-    """Octets stay in order, and the file appears with the last of them."""
-    threads = Threads()
+def test_commit_waits_for_the_thread_that_writes(root: Path) -> None:
+    """Data is written in order, and the file appears after its last octets."""
+    threads = ManualThreads()
     writer = open_writer(root, in_thread=threads)
     writer.write(b"a" * WRITE_SIZE)
     writer.write(b"b" * WRITE_SIZE)
@@ -1306,15 +1237,14 @@ def test_a_commit_waits_for_the_thread_that_writes(root: Path) -> None:
     st.lists(st.one_of(st.binary(min_size=1, max_size=20), st.none()), max_size=30),
     st.booleans(),
 )
-def test_octets_are_in_order_whenever_threads_run(steps: list[bytes | None], commit: bool) -> None:
-    """Writes, and threads that run at any moment: the file is all the octets, or is not."""
-    threads = Threads()
-    with (
-        tempfile.TemporaryDirectory() as name,
-        mock.patch.object(writer_module, "WRITE_SIZE", 16),
-        mock.patch.object(writer_module, "HELD_SIZE", 40),
-    ):
-        writer = open_writer(Path(name), in_thread=threads)
+def test_data_is_written_in_order_whenever_threads_run(
+    steps: list[bytes | None], commit: bool
+) -> None:
+    """After a commit the file has all octets in order; after an abort there is no file."""
+    threads = ManualThreads()
+    with tempfile.TemporaryDirectory() as name:
+        file = Upload(name, "new", replace=True, size=0, quota=None)
+        writer = FilesystemWriter(file, threads, write_size=16, held_size=40)
         sent = b""
         waiting: list[Any] = [None]
         for step in steps:
@@ -1323,7 +1253,7 @@ def test_octets_are_in_order_whenever_threads_run(steps: list[bytes | None], com
                 if threads.calls:
                     threads.run()
                 continue
-            while not waiting:  # as a session does, which acknowledges nothing meanwhile
+            while not waiting:  # a session waits too: it sends no ACK before
                 threads.run()
             sent += step
             written = writer.write(step)
@@ -1338,8 +1268,8 @@ def test_octets_are_in_order_whenever_threads_run(steps: list[bytes | None], com
         assert opened(Path(name)) == []
 
 
-def test_files_of_the_same_name_are_told_by_their_directories(root: Path) -> None:
-    """Two uploads at once do not share a temporary file."""
+def test_uploads_of_one_name_have_separate_temporary_files(root: Path) -> None:
+    """Two uploads of one name at once do not mix their data."""
     first, second = (open_writer(root, "new") for _ in range(2))
     assert len(set(leftovers(root))) == 2
     value(first.write(b"first"))
@@ -1350,36 +1280,33 @@ def test_files_of_the_same_name_are_told_by_their_directories(root: Path) -> Non
     assert (root / "new").read_bytes() == b"second"
 
 
-def test_a_missing_root_serves_nothing(tmp_path: Path) -> None:
-    """Until it is there again, every file is missing."""
+def test_requests_fail_while_the_root_is_missing(tmp_path: Path) -> None:
+    """Reads and uploads fail with ERROR 1."""
     backend = serving(tmp_path / "nothing")
     assert isinstance(refusal(lambda: backend.open_reader("f", asking())), FileNotFound)
-    told = refusal(lambda: backend.open_writer("f", asking()))
-    assert not isinstance(told, AccessViolation)
-    assert told.code is ErrorCode.FILE_NOT_FOUND
+    error = refusal(lambda: backend.open_writer("f", asking()))
+    assert not isinstance(error, AccessViolation)
+    assert error.code is ErrorCode.FILE_NOT_FOUND
 
 
 def test_no_descriptor_is_closed_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A close that fails has closed all the same: the number may be another file's by then."""
+    """A close that fails is not repeated: the number may belong to another file already."""
     real, closed = os.close, []
+    upload = open_writer(root, "file")
+    upload.write(b"new")
+    [temporary] = leftovers(root)
+    uploading = descriptor_of(root / temporary)
 
     def close(descriptor: int) -> None:
         real(descriptor)
         closed.append(descriptor)
-        if descriptor == writer._upload_descriptor:
+        if descriptor == uploading:
             raise OSError(errno.EIO, "a write has failed after all")
 
-    class Writer:
-        _upload_descriptor = -1
-
-    writer = Writer()
-    upload = value(maybeDeferred(serving(root, "overwrite").open_writer, "file", asking()))
-    upload.write(b"new")
-    writer._upload_descriptor = upload._upload._descriptor
     with monkeypatch.context() as patch:
         patch.setattr(os, "close", close)
         with pytest.raises(OSError, match="after all"):
             value(upload.commit())
         value(upload.abort())
-    assert closed.count(writer._upload_descriptor) == 1
+    assert closed.count(uploading) == 1
     assert (root / "file").read_bytes() == OCTETS

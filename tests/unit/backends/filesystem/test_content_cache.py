@@ -1,4 +1,4 @@
-"""Contents are kept while they are hot, and are never used for what is in a file no more."""
+"""Tests of the cache of small files: it never serves what is not in the file any more."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, execute
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
-from tests.unit.backends.filesystem.test_kernel_lookup import needs_openat2
+from tests.support.backends import needs_openat2, opener_of
+from tests.support.deferreds import value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.content_cache import LIFE, OVERHEAD, SETTLED, SMALL, Contents
-from twisted_tftp.backends.filesystem.kernel_lookup import Found
-from twisted_tftp.backends.filesystem.reader import CHUNK_SIZE, FilesystemReader, SharedChunks
+from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener, Found
+from twisted_tftp.backends.filesystem.reader import (
+    CHUNK_SIZE,
+    FilesystemReader,
+    OpenFile,
+    SharedChunks,
+)
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
 
+#: The context of a read.
 CONTEXT = TransferContext(
     Endpoint("192.0.2.1", 1), None, Direction.READ, b"file", "octet", {}, None
 )
 
-
-#: When the file was last written to, as far as its mtime tells: anybody may set that.
+#: The mtime of a file that was set back after a change, in nanoseconds: anybody may set it.
 MODIFIED = 1_600_000_000_000_000_000
 
 
-class Later:
-    """A clock that says that some time has passed since files were changed."""
+class ShiftedClock:
+    """A clock ahead of the system's, as if time had passed since the files were changed."""
 
     def __init__(self) -> None:
         self.ahead = 10.0
@@ -44,39 +49,29 @@ class Later:
         return time.time() + self.ahead
 
 
-def now(result: Any) -> Any:
-    """Return what a Deferred has fired with, and anything else as it is."""
-    if isinstance(result, Deferred):
-        results: list[Any] = []
-        result.addBoth(results.append)
-        (result,) = results
-    if isinstance(result, Failure):
-        result.raiseException()
-    return result
-
-
 class Served:
-    """A backend of a folder, with threads that run at once, and what it opened."""
+    """A backend of a folder, with its cache; threads run at once."""
 
-    def __init__(self, root: Path, capacity: int = 1_000_000) -> None:
+    def __init__(
+        self, root: Path, capacity: int = 1_000_000, opener: CachedOpener | None = None
+    ) -> None:
         self.root = root
-        self.clock = Later()
-        self.backend = FilesystemBackend(str(root), in_thread=self._at_once)
-        self.contents = self.backend._contents = Contents(capacity, self.clock)
-        self.backend._cached.learn()
-
-    @staticmethod
-    def _at_once(function: Callable[..., Any], *args: Any) -> Any:
-        return execute(function, *args)
+        self.clock = ShiftedClock()
+        self.now = 0.0  # of the monotonic clock
+        self.contents = Contents(capacity, self.clock, lambda: self.now)
+        self.opener = opener or opener_of(root)
+        self.backend = FilesystemBackend(
+            str(root), in_thread=maybeDeferred, opener=self.opener, contents=self.contents
+        )
 
     def open(self, name: str = "file") -> Any:
         """Return a reader; what the kernel has not in memory is had from a thread."""
-        return now(self.backend.open_reader(name, CONTEXT))
+        return value(self.backend.open_reader(name, CONTEXT))
 
     def read(self, name: str = "file") -> tuple[bytes, bool]:
         """Return a file's octets, and whether they came from memory."""
         reader = self.open(name)
-        octets = bytes(now(reader.read(0, reader.size))) if reader.size else b""
+        octets = bytes(value(reader.read(0, reader.size))) if reader.size else b""
         reader.close()
         return octets, not isinstance(reader, FilesystemReader)
 
@@ -93,7 +88,7 @@ pytestmark = needs_openat2
 
 
 def test_small_file_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second use opens and reads nothing."""
+    """The second read of a small file needs no read from the file."""
     assert served.read() == (b"content", True)
     monkeypatch.setattr(os, "preadv", None)
     assert served.read() == (b"content", True)
@@ -110,12 +105,12 @@ def test_small_file_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch
         lambda path: (path.write_bytes(b"another"), os.utime(path, ns=(0, MODIFIED))),
         lambda path: (path.unlink(), path.symlink_to("other")),
     ],
-    ids=["rewritten", "grown", "truncated", "replaced", "made anew", "dated back", "a link"],
+    ids=["rewritten", "grown", "truncated", "replaced", "created again", "dated back", "a link"],
 )  # fmt: skip
 def test_changed_file_is_never_served_from_memory(
     served: Served, change: Callable[[Path], object]
 ) -> None:
-    """Whatever is done to the file, and however soon, the next use sees it."""
+    """The next request sees any change of the file, however soon after it."""
     path = served.root / "file"
     (served.root / "other").write_bytes(b"other")
     os.utime(path, ns=(0, MODIFIED))
@@ -125,8 +120,8 @@ def test_changed_file_is_never_served_from_memory(
 
 
 @pytest.mark.parametrize("how", ["deleted", "hidden", "root replaced"])
-def test_file_that_is_gone_is_not_served(served: Served, how: str) -> None:
-    """A content outlives neither its name nor the permission to reach it."""
+def test_deleted_or_unreachable_file_is_not_served(served: Served, how: str) -> None:
+    """Cached content is not served without a file of that name below the root."""
     served.read()
     if how == "deleted":
         (served.root / "file").unlink()
@@ -139,21 +134,17 @@ def test_file_that_is_gone_is_not_served(served: Served, how: str) -> None:
         served.read()
 
 
-def test_content_is_read_again_after_a_while(served: Served) -> None:
-    """What no time of the file tells, a store through a mapping, is seen all the same."""
-    now = [0.0]
-    served.contents._monotonic = lambda: now[0]
-    served.read()
-    status = (served.root / "file").stat()
-    content = served.contents._by_inode[status.st_dev, status.st_ino]
-    content.data = b"notseen"  # as if the file had changed and nothing had noted it
+def test_content_is_read_again_after_its_lifetime(served: Served) -> None:
+    """A change that the file's times do not show is seen after `LIFE` seconds."""
+    # The cached content is wrong, as after a change that left the times of the file as they were.
+    served.contents.add((served.root / "file").stat(), b"notseen").close()
     assert served.read() == (b"notseen", True)
-    now[0] = LIFE
+    served.now = LIFE
     assert served.read() == (b"content", True)
 
 
-def test_file_that_has_just_changed_is_not_kept(served: Served) -> None:
-    """A change within the same tick of the file system's clock would not show."""
+def test_file_that_has_just_changed_is_not_cached(served: Served) -> None:
+    """A second change in the same tick of the file system's clock could not be seen."""
     served.clock.ahead = SETTLED / 2
     assert served.read() == (b"content", False)
     served.clock.ahead = -1000.0  # the clock was set back
@@ -162,10 +153,10 @@ def test_file_that_has_just_changed_is_not_kept(served: Served) -> None:
     assert served.read() == (b"content", True)
 
 
-def test_file_that_changes_while_it_is_read_is_not_kept(
+def test_file_that_changes_while_it_is_read_is_not_cached(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read between two states of a file is neither of them."""
+    """Octets from two states of a file are not cached as one content."""
     preadv = os.preadv
 
     def change_and_read(*args: Any) -> int:
@@ -174,11 +165,11 @@ def test_file_that_changes_while_it_is_read_is_not_kept(
 
     monkeypatch.setattr(os, "preadv", change_and_read)
     assert served.read() == (b"another", False)
-    assert not served.contents._by_inode
+    assert len(served.contents) == 0
 
 
-def test_transfer_goes_on_with_what_it_began_with(served: Served) -> None:
-    """A file that changes under a reader changes for the next one, which reads the file."""
+def test_reader_keeps_the_content_that_it_started_with(served: Served) -> None:
+    """A changed file is read from the disk for the next reader."""
     reader = served.open()
     (served.root / "file").write_bytes(b"another")
     assert served.read() == (b"another", False)
@@ -187,34 +178,53 @@ def test_transfer_goes_on_with_what_it_began_with(served: Served) -> None:
     assert served.read() == (b"another", True)
 
 
-def test_descriptor_of_another_state_is_not_shared(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that changes between the look and the open is opened anew by the next reader."""
-    path = served.root / "large"
+class OutdatedOpener(CachedOpener):
+    """Find a file, change it after that, and report the status from before the change."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path.parent))
+        self._path = path
+        self._before: os.stat_result | None = None
+        self.learn()
+
+    def find(self, path: str) -> Found | None:
+        found = super().find(path)
+        assert found is not None
+        if self._before is None:
+            self._before = found.status
+            self._path.write_bytes(bytes(SMALL + 2))
+        found.status = self._before
+        return found
+
+
+def descriptors() -> set[str]:
+    """Return the numbers of the descriptors that this process has open."""
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_file_changed_before_its_open_is_not_shared(tmp_path: Path) -> None:
+    """If a file changes between lookup and open, the next reader opens it again."""
+    path = tmp_path / "large"
     path.write_bytes(bytes(SMALL + 1))
-    real = Found.open
-
-    def change_and_open(found: Found) -> int | None:
-        path.write_bytes(bytes(SMALL + 2))
-        return real(found)
-
-    monkeypatch.setattr(Found, "open", change_and_open)
-    reader = served.open("large")
-    assert not served.backend._open_files
-    reader.close()
+    path.read_bytes()
+    served = Served(tmp_path, opener=OutdatedOpener(path))
+    before = descriptors()
+    readers = [served.open("large") for _ in range(2)]
+    assert len(descriptors() - before) == 2
+    for reader in readers:
+        reader.close()
 
 
-def test_two_names_of_one_file_share_a_content(served: Served) -> None:
-    """A hard link is the same file."""
+def test_hard_links_share_one_cached_content(served: Served) -> None:
+    """Two names of the same file are cached once."""
     os.link(served.root / "file", served.root / "again")
     served.read()
     served.read("again")
-    assert len(served.contents._by_inode) == 1
+    assert len(served.contents) == 1
 
 
-def test_large_file_is_not_kept(served: Served) -> None:
-    """The page cache has it already; only small files cost more to open than to send."""
+def test_large_file_is_not_cached(served: Served) -> None:
+    """Files above `SMALL` octets are left to the page cache."""
     (served.root / "large").write_bytes(bytes(SMALL + 1))
     assert served.read("large") == (bytes(SMALL + 1), False)
     (served.root / "small").write_bytes(bytes(SMALL))
@@ -222,35 +232,35 @@ def test_large_file_is_not_kept(served: Served) -> None:
 
 
 def test_readers_of_one_large_file_share_a_descriptor(served: Served) -> None:
-    """A rack that boots from one kernel opens it once; it closes after the last reader."""
+    """The file is opened once for all readers, and closed after the last one."""
     path = served.root / "large"
     path.write_bytes(bytes(SMALL + 1))
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     readers = [served.open("large") for _ in range(3)]
-    assert len(set(os.listdir("/proc/self/fd")) - before) == 1
+    assert len(descriptors() - before) == 1
     for reader in readers[:2]:
         reader.close()
-    assert bytes(now(readers[2].read(SMALL, 1))) == b"\0"
+    assert bytes(value(readers[2].read(SMALL, 1))) == b"\0"
     path.write_bytes(b"x" * (SMALL + 2))
     changed = served.open("large")
     assert (readers[2].size, changed.size) == (SMALL + 1, SMALL + 2)
     changed.close()
     readers[2].close()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     assert served.read("large")[0] == path.read_bytes()
 
 
-def test_empty_file_is_kept(served: Served) -> None:
-    """There is nothing to read, and that is what is remembered."""
+def test_empty_file_is_cached(served: Served) -> None:
+    """An empty file counts as a small file."""
     (served.root / "empty").touch()
     assert served.read("empty") == (b"", True)
     assert served.read("empty") == (b"", True)
 
 
-def test_file_that_is_not_in_memory_is_read_in_a_thread(
+def test_file_outside_the_page_cache_is_read_in_a_thread(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reactor waits for no disk."""
+    """The reactor does not wait for the disk to fill the cache."""
 
     def cold(*args: Any) -> int:
         raise BlockingIOError
@@ -264,25 +274,24 @@ def test_file_that_is_not_in_memory_is_read_in_a_thread(
     assert Served(served.root).read() == (b"content", False)
 
 
-def test_without_capacity_nothing_is_kept(served: Served) -> None:
-    """`--cache 0` turns it off."""
-    served.backend._contents = Contents(0, served.clock)
-    assert served.read() == (b"content", False)
+def test_capacity_zero_disables_the_cache(served: Served) -> None:
+    """With `--cache 0` each read comes from the file."""
+    assert Served(served.root, capacity=0).read() == (b"content", False)
 
 
-def test_least_recently_used_content_makes_room(tmp_path: Path) -> None:
-    """What was asked for lately stays."""
+def test_least_recently_used_content_is_removed_first(tmp_path: Path) -> None:
+    """A full cache keeps the files that were read last."""
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(1000))
     served = Served(tmp_path, capacity=2 * (1000 + OVERHEAD))
     for name in "abac":
         served.read(name)
-    kept = {inode for _, inode in served.contents._by_inode}
-    assert kept == {(tmp_path / name).stat().st_ino for name in "ac"}
+    kept = {name for name in "abc" if served.contents.reader((tmp_path / name).stat())}
+    assert kept == set("ac")
 
 
-def test_contents_in_use_count_and_stay(tmp_path: Path) -> None:
-    """Memory is bounded by the capacity even where every transfer has another file."""
+def test_content_in_use_is_not_removed(tmp_path: Path) -> None:
+    """Content that readers use counts against the capacity and stays in the cache."""
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(1000))
     served = Served(tmp_path, capacity=2 * (1000 + OVERHEAD))
@@ -304,10 +313,10 @@ def test_contents_in_use_count_and_stay(tmp_path: Path) -> None:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_what_is_served_is_what_is_in_the_file(
+def test_served_content_is_always_that_of_the_file(
     tmp_path: Path, steps: list[tuple[str, str]]
 ) -> None:
-    """In any order of reads, open readers and changes, and the sum of octets stays right."""
+    """After any sequence of reads and changes, content and used octets are right."""
     served = Served(tmp_path, capacity=3 * (8 + OVERHEAD))
     for name in "abcd":
         (tmp_path / name).write_bytes(b"00000000")
@@ -326,40 +335,44 @@ def test_what_is_served_is_what_is_in_the_file(
         elif step == "change":
             path.write_bytes(f"{number:08}".encode())
         contents = served.contents
-        held = sum(len(each.data) + OVERHEAD for each in contents._by_inode.values())
-        assert contents._octets == held <= 3 * (8 + OVERHEAD)
+        assert contents.octets == len(contents) * (8 + OVERHEAD) <= 3 * (8 + OVERHEAD)
     for reader, _ in readers:
         reader.close()
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
-def test_files_on_tmpfs_are_read_at_once() -> None:
-    """They are memory: no file there needs a thread, though RWF_NOWAIT is refused."""
+def test_files_on_tmpfs_are_read_without_threads() -> None:
+    """tmpfs refuses RWF_NOWAIT, but its files are always in memory."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         root = Path(folder)
         (root / "file").write_bytes(b"content")
         (root / "large").write_bytes(bytes(SMALL + 1))
         served = Served(root)
-        assert served.backend._cached.in_memory
+        assert served.opener.in_memory
         assert served.read() == (b"content", True)
         reader = served.open("large")
         assert bytes(reader.read(1, SMALL)) == bytes(SMALL)
         reader.close()
 
 
-def test_readers_that_need_threads_share_their_memory(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ten thousand transfers from a network's file system do not read ahead 2.5 GB."""
-    (served.root / "large").write_bytes(bytes(CHUNK_SIZE))
-    monkeypatch.delattr(os, "RWF_NOWAIT")
-    served = Served(served.root)
-    chunks = served.backend._chunks = SharedChunks(CHUNK_SIZE, CHUNK_SIZE)
-    readers = [served.open("large") for _ in range(3)]
-    held = []
+def test_readers_that_need_threads_share_their_memory(tmp_path: Path) -> None:
+    """The more readers read in threads, the less each of them reads at a time."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(CHUNK_SIZE))
+    chunks = SharedChunks(CHUNK_SIZE, CHUNK_SIZE)
+    held: list[int] = []
+
+    def in_thread(read: Callable[..., bytes], *args: Any) -> Deferred[bytes]:
+        octets = read(*args)
+        held.append(len(octets))
+        return succeed(octets)
+
+    readers = [
+        FilesystemReader(OpenFile(os.open(path, os.O_RDONLY)), in_thread, chunks, None)
+        for _ in range(3)
+    ]
     for reader in readers:
-        now(reader.read(0, 100))
-        held.append(len(reader._chunk))
+        value(reader.read(0, 100))
     assert held == [CHUNK_SIZE, CHUNK_SIZE // 2, CHUNK_SIZE // 3]
     for reader in readers:
         reader.close()

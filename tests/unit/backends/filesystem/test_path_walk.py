@@ -1,4 +1,4 @@
-"""Names are found beneath a root, and nothing outside it ever is."""
+"""Tests of the path walk: it finds files below the root and never any outside."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.backends import opened
 from twisted_tftp.backends.filesystem.path_walk import MAX_LINKS, find
 from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError, from_os_error
 
+#: The content of files outside the root.
 SECRET = b"SECRET"
 
+#: Paths that leave the root.
 LEAVING = [
     "../secret",
     "/../secret",
@@ -39,7 +42,7 @@ LEAVING = [
     "../" * 50 + "etc/passwd",
 ]
 
-#: Spelled as a way out for other systems or decoders; here they are plain names of no file.
+#: Paths that other systems or decoders would read as leaving the root; here no file has them.
 HARMLESS = [
     "/etc/passwd",
     "//etc/passwd",
@@ -77,7 +80,7 @@ HARMLESS = [
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Make a tree of a root, with a secret beside it."""
+    """Make a root, and files beside it that must never be found."""
     made = tmp_path / "root"
     (made / "sub" / "deep").mkdir(parents=True)
     (made / "file").write_bytes(b"file")
@@ -91,24 +94,13 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
-    """Whatever a test does, nothing beneath its directory stays open."""
+    """Check that nothing below the directory of the test stays open."""
     yield
     assert opened(tmp_path) == []
 
 
-def opened(directory: Path) -> list[str]:
-    """Return what this process has open beneath `directory`."""
-    targets = []
-    for descriptor in os.listdir("/proc/self/fd"):
-        try:
-            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-        except FileNotFoundError:
-            continue  # the descriptor of the list itself
-    return [target for target in targets if target.startswith(str(directory))]
-
-
 def content(root: Path | str, path: str) -> bytes:
-    """Return the octets of what is found."""
+    """Return the octets of the file that the walk finds."""
     with find(str(root), path) as place:
         descriptor = place.open_regular()
     with open(descriptor, "rb") as file:
@@ -116,7 +108,7 @@ def content(root: Path | str, path: str) -> bytes:
 
 
 def refusal(root: Path | str, path: str) -> TFTPError:
-    """Return what the peer is told."""
+    """Return the error that the peer gets."""
     with pytest.raises((TFTPError, OSError)) as caught:
         content(root, path)
     error = caught.value
@@ -143,39 +135,39 @@ def refusal(root: Path | str, path: str) -> TFTPError:
         ("sub/../" * 500 + "file", b"file"),
     ],
 )
-def test_a_file_beneath_the_root_is_found(root: Path, path: str, octets: bytes) -> None:
-    """However its way is spelled, as long as it stays inside."""
+def test_file_below_the_root_is_found(root: Path, path: str, octets: bytes) -> None:
+    """Leading slashes, `.` and `..` are allowed as long as the path stays inside."""
     assert content(root, path) == octets
 
 
 @pytest.mark.parametrize("path", LEAVING)
-def test_a_way_out_of_the_root_is_refused(root: Path, path: str) -> None:
-    """Even one that comes back."""
+def test_path_that_leaves_the_root_is_refused(root: Path, path: str) -> None:
+    """It is an access violation, even if the path comes back into the root."""
     assert isinstance(refusal(root, path), AccessViolation)
 
 
 @pytest.mark.parametrize("path", HARMLESS)
-def test_what_is_no_way_out_is_not_found(root: Path, path: str) -> None:
-    """No spelling is decoded: these are names that no file has."""
+def test_encoded_paths_are_not_decoded(root: Path, path: str) -> None:
+    """They are plain names that no file has, so the answer is "file not found"."""
     assert isinstance(refusal(root, path), FileNotFound)
 
 
 @pytest.mark.parametrize("name", ["..\\secret", "%2e%2e", "...", "~", " ", "\n", "caf\udce9", "-"])
-def test_odd_names_are_names(root: Path, name: str) -> None:
-    """A file that is really called so is found."""
+def test_file_with_an_unusual_name_is_found(root: Path, name: str) -> None:
+    """Backslashes, percent signs and the like are parts of a name."""
     (root / name).write_bytes(b"odd")
     assert content(root, name) == b"odd"
 
 
-def test_a_name_of_255_octets_is_found(root: Path) -> None:
-    """The longest that the file system takes."""
+def test_name_of_255_octets_is_found(root: Path) -> None:
+    """It is the longest name that file systems allow."""
     (root / ("x" * 255)).write_bytes(b"long")
     assert content(root, "x" * 255) == b"long"
 
 
 @pytest.mark.parametrize("path", ["/", ".", "..", "sub/", "sub/.", "sub/..", "sub/deep/../.."])
-def test_a_directorys_name_is_refused(root: Path, path: str) -> None:
-    """What can't be a file is an access violation."""
+def test_path_of_a_directory_is_refused(root: Path, path: str) -> None:
+    """It is an access violation."""
     assert isinstance(refusal(root, path), AccessViolation)
 
 
@@ -188,8 +180,8 @@ def test_a_directorys_name_is_refused(root: Path, path: str) -> None:
         max_size=10,
     )
 )
-def test_no_way_leads_to_the_secret(steps: list[str]) -> None:
-    """Steps at random through a tree with links in all directions find files of the root."""
+def test_random_paths_never_leave_the_root(steps: list[str]) -> None:
+    """Random steps through a tree with links in all directions find files of the root only."""
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         base = top / "root"
@@ -231,14 +223,14 @@ def test_no_way_leads_to_the_secret(steps: list[str]) -> None:
         ("to", "{root}", "to/to/to/file", b"file"),
         ("sub/back", "..", "sub/back/sub/back/file", b"file"),
         ("here", ".", "here/here/file", b"file"),
-        # `..` goes back from where the link leads, as it does in the kernel.
+        # `..` is the parent of the directory that the link leads to, as in the kernel.
         ("to", "sub/deep", "to/../inner", b"inner"),
     ],
 )
-def test_a_link_that_stays_inside_is_followed(
+def test_link_inside_the_root_is_followed(
     root: Path, link: str, target: str, path: str, octets: bytes
 ) -> None:
-    """Relative or absolute, at the end or on the way."""
+    """Relative and absolute links work, at the end of a path and before it."""
     os.symlink(target.format(root=root), root / link)
     assert content(root, path) == octets
 
@@ -266,22 +258,24 @@ def test_a_link_that_stays_inside_is_followed(
         ("to", "sub/deep", "to/../../../secret"),
     ],
 )
-def test_a_link_that_leaves_is_refused(root: Path, link: str, target: str, path: str) -> None:
-    """Relative or absolute, at the end or on the way, with a sibling's name or not."""
+def test_link_that_leaves_the_root_is_refused(
+    root: Path, link: str, target: str, path: str
+) -> None:
+    """It is an access violation, also if its target only begins like the name of the root."""
     os.symlink(target.format(root=root, top=root.parent), root / link)
     assert isinstance(refusal(root, path), AccessViolation)
 
 
-def test_a_chain_of_links_that_leaves_is_refused(root: Path) -> None:
-    """It is the last one that counts."""
+def test_chain_of_links_that_leaves_the_root_is_refused(root: Path) -> None:
+    """The last link of the chain leads outside."""
     os.symlink("two", root / "one")
     os.symlink("sub/three", root / "two")
     os.symlink("../../secret", root / "sub" / "three")
     assert isinstance(refusal(root, "one"), AccessViolation)
 
 
-def test_a_chain_of_as_many_links_as_linux_follows_is_followed(root: Path) -> None:
-    """One more is refused."""
+def test_chain_of_links_has_the_limit_of_linux(root: Path) -> None:
+    """`MAX_LINKS` links are followed; one more is refused."""
     os.symlink("file", root / "link1")
     for number in range(2, MAX_LINKS + 2):
         os.symlink(f"link{number - 1}", root / f"link{number}")
@@ -300,23 +294,23 @@ def test_a_chain_of_as_many_links_as_linux_follows_is_followed(root: Path) -> No
         ({"here": "."}, "here/" * (MAX_LINKS + 1) + "file"),
     ],
 )
-def test_a_loop_of_links_ends(root: Path, links: dict[str, str], path: str) -> None:
-    """After as many as Linux follows it is an access violation."""
+def test_loop_of_links_is_refused(root: Path, links: dict[str, str], path: str) -> None:
+    """It is an access violation after `MAX_LINKS` links."""
     for link, target in links.items():
         os.symlink(target, root / link)
     assert isinstance(refusal(root, path), AccessViolation)
 
 
 @pytest.mark.parametrize("target", ["nothing", "sub/nothing", "nothing/x", "{root}/nothing"])
-def test_a_dangling_link_is_not_found(root: Path, target: str) -> None:
-    """As a file that is not there."""
+def test_link_to_a_missing_file_is_not_found(root: Path, target: str) -> None:
+    """The answer is "file not found", as for a missing file."""
     os.symlink(target.format(root=root), root / "link")
     assert isinstance(refusal(root, "link"), FileNotFound)
 
 
 @pytest.mark.parametrize("target", ["sub", ".", "{root}", "sub/.."])
-def test_a_link_to_a_directory_is_no_file(root: Path, target: str) -> None:
-    """It is an access violation, as the directory is."""
+def test_link_to_a_directory_is_refused(root: Path, target: str) -> None:
+    """It is an access violation, as the directory itself is."""
     os.symlink(target.format(root=root), root / "link")
     assert isinstance(refusal(root, "link"), AccessViolation)
 
@@ -324,8 +318,8 @@ def test_a_link_to_a_directory_is_no_file(root: Path, target: str) -> None:
 # -- the root itself ----------------------------------------------------------------------
 
 
-def test_a_root_that_is_a_link_is_followed(root: Path) -> None:
-    """The operator's own links count; absolute ones inside may name the root either way."""
+def test_root_that_is_a_link_is_followed(root: Path) -> None:
+    """Absolute links inside it may use the link's path or the directory's own path."""
     alias = root.parent / "alias"
     os.symlink("root", alias)
     os.symlink(f"{alias}/file", root / "by-alias")
@@ -336,10 +330,10 @@ def test_a_root_that_is_a_link_is_followed(root: Path) -> None:
     assert isinstance(refusal(alias, "../secret"), AccessViolation)
 
 
-def test_a_relative_root_is_taken_from_the_working_directory(
+def test_relative_root_is_relative_to_the_working_directory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Absolute links inside it are understood as well."""
+    """Absolute links inside the root are followed there too."""
     monkeypatch.chdir(root.parent)
     os.symlink(f"{root}/sub/inner", root / "link")
     assert content("root", "link") == b"inner"
@@ -348,23 +342,23 @@ def test_a_relative_root_is_taken_from_the_working_directory(
     assert isinstance(refusal(".", "../secret"), AccessViolation)
 
 
-def test_the_whole_file_system_can_be_a_root(root: Path) -> None:
-    """Every absolute link is inside then."""
+def test_root_can_be_the_whole_file_system(root: Path) -> None:
+    """With the root `/`, every absolute link stays inside."""
     os.symlink(f"{root}/file", root / "link")
     assert content("/", f"{root}/link") == b"file"
 
 
-def test_a_missing_root_is_told_as_a_missing_file(root: Path) -> None:
-    """The peer learns nothing of the root."""
+def test_missing_root_is_reported_as_a_missing_file(root: Path) -> None:
+    """The answer is "file not found", which tells nothing about the root."""
     assert isinstance(refusal(root / "nothing", "file"), FileNotFound)
     assert isinstance(refusal(root / "file", "file"), FileNotFound)
 
 
-# -- what is no regular file --------------------------------------------------------------
+# -- other files than regular ones --------------------------------------------------------
 
 
 def unblocked(function: Callable[[], Any]) -> Any:
-    """Run `function` in a thread and fail if it hangs."""
+    """Run `function` in a thread and return its result; fail if it blocks."""
     results: list[Any] = []
 
     def run() -> None:
@@ -376,26 +370,26 @@ def unblocked(function: Callable[[], Any]) -> Any:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(10)
-    assert results, "it blocks"
+    assert results, "the call blocks"
     return results[0]
 
 
-def test_a_fifo_is_refused_and_does_not_block(root: Path) -> None:
-    """Opening a FIFO waits for a writer, which never comes."""
+def test_fifo_is_refused_without_blocking(root: Path) -> None:
+    """The walk does not wait for a writer of the FIFO."""
     os.mkfifo(root / "fifo")
     assert isinstance(unblocked(lambda: content(root, "fifo")), AccessViolation)
 
 
-def test_a_socket_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no regular file."""
+def test_unix_socket_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an access violation."""
     monkeypatch.chdir(root)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind("socket")
         assert isinstance(refusal(root, "socket"), AccessViolation)
 
 
-def test_a_device_is_refused(root: Path) -> None:
-    """A device would give octets for ever."""
+def test_device_is_refused(root: Path) -> None:
+    """It is an access violation: a device could supply octets without end."""
     try:
         os.mknod(root / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     except PermissionError:
@@ -403,41 +397,10 @@ def test_a_device_is_refused(root: Path) -> None:
     assert isinstance(refusal(root, "zero"), AccessViolation)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "device"])
-def test_what_takes_a_files_place_before_it_is_opened_is_refused(
-    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    """What was opened counts, not what was there a moment before."""
-    monkeypatch.chdir(root)
-    with find(str(root), "file") as place:
-        status = place.stat()
-        os.unlink("file")
-        if kind == "fifo":
-            os.mkfifo("file")
-        elif kind == "socket":
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.bind("file")
-        elif kind == "device":
-            try:
-                os.mknod("file", stat.S_IFCHR | 0o666, os.makedev(1, 5))
-            except PermissionError:
-                pytest.skip("only root can make a device")
-        else:
-            os.mkdir("file")
-        monkeypatch.setattr(place, "stat", lambda: status)
-        error = unblocked(place.open_regular)
-    if isinstance(error, OSError):
-        error = from_os_error(error)
-    assert isinstance(error, AccessViolation)
-
-
-# -- swaps --------------------------------------------------------------------------------
-
-
 def after(
     monkeypatch: pytest.MonkeyPatch, function: str, name: bytes, change: Callable[[], None]
 ) -> None:
-    """Do `change` right after the first call of os.`function` for `name`."""
+    """Call `change` right after the first call of os.`function` for `name`."""
     real = getattr(os, function)
     pending = [change]
 
@@ -451,10 +414,43 @@ def after(
     monkeypatch.setattr(os, function, wrapper)
 
 
-def test_a_directory_swapped_for_a_link_after_the_look_is_not_followed(
+@pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "device"])
+def test_file_replaced_before_its_open_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What was opened is checked again: it may be a FIFO or a device that replaced the file."""
+    monkeypatch.chdir(root)
+
+    def replace() -> None:
+        os.unlink("file")
+        if kind == "fifo":
+            os.mkfifo("file")
+        elif kind == "socket":
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.bind("file")
+        elif kind == "device":
+            try:
+                os.mknod("file", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+            except PermissionError:
+                pytest.skip("only root can make a device")
+        else:
+            os.mkdir("file")
+
+    with find(str(root), "file") as place:
+        after(monkeypatch, "stat", b"file", replace)
+        error = unblocked(place.open_regular)
+    if isinstance(error, OSError):
+        error = from_os_error(error)
+    assert isinstance(error, AccessViolation)
+
+
+# -- names replaced during a walk ---------------------------------------------------------
+
+
+def test_directory_replaced_by_a_link_during_the_walk_is_not_followed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was looked at is a directory; the link that it became is not entered."""
+    """The walk has seen a directory and does not enter the link that replaces it."""
 
     def swap() -> None:
         (root / "sub").rename(root / "away")
@@ -467,10 +463,10 @@ def test_a_directory_swapped_for_a_link_after_the_look_is_not_followed(
 
 
 @pytest.mark.parametrize("function", ["readlink", "stat"])
-def test_a_file_swapped_for_a_link_after_the_look_is_not_followed(
+def test_file_replaced_by_a_link_during_the_walk_is_not_followed(
     root: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    """Not after the walk has looked at it, and not between the check and the open."""
+    """Neither a link made during the walk nor one made between check and open is followed."""
 
     def swap() -> None:
         os.unlink(root / "file")
@@ -481,10 +477,10 @@ def test_a_file_swapped_for_a_link_after_the_look_is_not_followed(
     assert (root / "file").is_symlink()
 
 
-def test_a_directory_moved_out_of_the_root_leads_nowhere_by_dot_dot(
+def test_dot_dot_returns_to_the_directory_that_the_walk_came_from(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`..` goes back to the directory that the walk came from, wherever it is by now."""
+    """A directory that is moved out of the root during the walk does not lead outside."""
 
     def move() -> None:
         (root / "sub").rename(root.parent / "root2" / "sub")
@@ -496,7 +492,7 @@ def test_a_directory_moved_out_of_the_root_leads_nowhere_by_dot_dot(
 
 
 def swap_directory(root: Path) -> None:
-    """Let `sub` be a link to a directory outside for a moment."""
+    """Replace `sub` for a moment by a link to a directory outside."""
     os.rename(root / "sub", root / "away")
     os.rename(root / "link", root / "sub")
     os.rename(root / "sub", root / "link")
@@ -504,7 +500,7 @@ def swap_directory(root: Path) -> None:
 
 
 def swap_file(root: Path) -> None:
-    """Let `sub/x` be a link to a file outside for a moment."""
+    """Replace `sub/x` for a moment by a link to a file outside."""
     os.symlink("../../root2/x", root / "new")
     os.rename(root / "new", root / "sub" / "x")
     (root / "new").write_bytes(b"good")
@@ -512,8 +508,10 @@ def swap_file(root: Path) -> None:
 
 
 @pytest.mark.parametrize("swap", [swap_directory, swap_file])
-def test_no_swap_in_a_loop_ever_shows_the_secret(root: Path, swap: Callable[[Path], None]) -> None:
-    """While a directory or a file becomes a link and back all the time, only good is read."""
+def test_links_swapped_in_a_loop_never_lead_outside(
+    root: Path, swap: Callable[[Path], None]
+) -> None:
+    """While a directory or a file is replaced by a link all the time, no outside file is read."""
     (root / "sub" / "x").write_bytes(b"good")
     os.symlink("../root2", root / "link")
     stop = threading.Event()
@@ -542,7 +540,7 @@ def test_no_swap_in_a_loop_ever_shows_the_secret(root: Path, swap: Callable[[Pat
         swapper.join()
     assert swaps > 1
     assert {octets for octets in seen if isinstance(octets, bytes)} == {b"good"}
-    assert AccessViolation in seen, "no moment of a swap was met"
+    assert AccessViolation in seen, "no read met a link"
 
 
 # -- permissions and descriptors ----------------------------------------------------------
@@ -550,7 +548,7 @@ def test_no_swap_in_a_loop_ever_shows_the_secret(root: Path, swap: Callable[[Pat
 
 @pytest.fixture
 def open_tree() -> Iterator[Path]:
-    """Make a root that anybody may enter, and be nobody for the test."""
+    """Make a root that everybody may enter, and run the test with the rights of `nobody`."""
     directory = Path(tempfile.mkdtemp())
     directory.chmod(0o755)
     (directory / "closed").mkdir()
@@ -570,13 +568,13 @@ def open_tree() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("path", ["unreadable", "closed/file"])
-def test_what_may_not_be_read_is_refused(open_tree: Path, path: str) -> None:
-    """The server's rights are the bound, and the peer is told code 2."""
+def test_file_without_permission_is_refused(open_tree: Path, path: str) -> None:
+    """It is an access violation, for a file and for a directory on the way."""
     assert isinstance(refusal(open_tree, path), AccessViolation)
 
 
-def test_a_place_holds_only_its_directory(root: Path) -> None:
-    """What was open on the way is closed, however long the way."""
+def test_place_keeps_only_one_directory_open(root: Path) -> None:
+    """The other directories of the path are closed, and the last one by `close`."""
     os.symlink("../deep/../../sub", root / "sub" / "deep" / "link")
     with pytest.raises(AccessViolation):
         find(str(root), "sub/deep/../../../x")
@@ -587,8 +585,8 @@ def test_a_place_holds_only_its_directory(root: Path) -> None:
     assert opened(root.parent) == []
 
 
-def test_a_place_may_be_that_of_a_missing_file(root: Path) -> None:
-    """Uploads need the directory of a file that is not there yet."""
+def test_place_of_a_missing_file_is_found(root: Path) -> None:
+    """An upload needs the directory of a file that does not exist yet."""
     with find(str(root), "sub/new") as place:
         assert place.name == b"new"
         with pytest.raises(FileNotFoundError):
@@ -597,10 +595,10 @@ def test_a_place_may_be_that_of_a_missing_file(root: Path) -> None:
             place.open_regular()
 
 
-def test_no_descriptor_is_left_where_the_system_has_none_to_give(
+def test_walk_without_free_descriptors_leaves_none_open(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EMFILE in the middle of a walk closes what was open before."""
+    """EMFILE in the middle of a walk closes the directories that were opened before."""
     real = os.open
 
     def starved(path: Any, *args: Any, **kwargs: Any) -> int:

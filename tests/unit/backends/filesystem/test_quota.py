@@ -1,4 +1,4 @@
-"""The files of a tree grow through uploads up to a bound, and no further."""
+"""Tests of the quota: uploads make the files below the root grow to a limit and no further."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.unit.backends.filesystem.test_backend import asking, leftovers, refusal, upload, value
+from tests.support.backends import asking, leftovers, refusal, upload
+from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem import quota as quota_module
 from twisted_tftp.backends.filesystem.quota import Quota
+from twisted_tftp.backends.filesystem.writer import WRITE_SIZE
 from twisted_tftp.errors import DiskFull
 
 
-@pytest.fixture(autouse=True)
-def _measured_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a tree be measured as often as an upload does not fit."""
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 0.0)
-
-
 def serving(root: Path, quota: int, write: str = "overwrite") -> FilesystemBackend:
-    return FilesystemBackend(str(root), write, quota=quota, in_thread=maybeDeferred)
+    """Return a backend whose clock stands still.
+
+    A measurement takes no time then, so there is no pause before the next one.
+    """
+    return FilesystemBackend(
+        str(root), write, quota=quota, in_thread=maybeDeferred, clock=lambda: 0.0
+    )
 
 
-def test_files_that_are_there_count(tmp_path: Path) -> None:
-    """What operators put there, links of one file once, and no links to elsewhere."""
+def test_existing_files_count(tmp_path: Path) -> None:
+    """Hard links count once; links to other places and temporary files do not count."""
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "er" / "file").write_bytes(bytes(600))
     os.link(tmp_path / "deep" / "er" / "file", tmp_path / "link")
@@ -43,8 +44,8 @@ def test_files_that_are_there_count(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_file_that_replaces_another_takes_its_room(tmp_path: Path) -> None:
-    """A configuration that a switch writes each night counts once."""
+def test_replaced_file_does_not_count(tmp_path: Path) -> None:
+    """A file that is uploaded again and again counts once."""
     backend = serving(tmp_path, 1000)
     for size in (600, 300, 400, 0, 500):
         upload(backend, "config", bytes(size))
@@ -52,10 +53,10 @@ def test_file_that_replaces_another_takes_its_room(tmp_path: Path) -> None:
     assert isinstance(refusal(lambda: upload(backend, "third", b"x")), DiskFull)
 
 
-def test_announced_size_above_the_quota_is_refused_before_an_octet_is_sent(
+def test_announced_size_above_the_quota_is_refused_at_the_open(
     tmp_path: Path,
 ) -> None:
-    """The client is told at once."""
+    """The client gets the error before it sends data."""
     backend = serving(tmp_path, 1000)
     with pytest.raises(DiskFull):
         value(backend.open_writer("new", asking(1001)))
@@ -63,12 +64,12 @@ def test_announced_size_above_the_quota_is_refused_before_an_octet_is_sent(
     value(value(backend.open_writer("new", asking(1000))).abort())
 
 
-def test_uploads_under_way_share_the_quota(tmp_path: Path) -> None:
-    """Together they do not pass it; one that fails gives its part back."""
+def test_running_uploads_share_the_quota(tmp_path: Path) -> None:
+    """Together they stay within it; an abort frees what the upload used."""
     backend = serving(tmp_path, 1_000_000)
     one, two = (value(backend.open_writer(name, asking())) for name in ("one", "two"))
     value(one.write(bytes(600_000)))
-    value(two.write(bytes(600_000)))  # what fails there fails the next call
+    value(two.write(bytes(600_000)))  # an error in the thread fails the next call
     with pytest.raises(DiskFull):
         value(two.commit())
     value(two.abort())
@@ -77,8 +78,8 @@ def test_uploads_under_way_share_the_quota(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["three"]
 
 
-def test_room_that_somebody_made_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit has the tree measured again, unless that takes more than its share."""
+def test_full_tree_is_measured_again(tmp_path: Path) -> None:
+    """An upload that does not fit starts a measurement, unless the last one was too short ago."""
     now = [0.0]
     octets = [800]
 
@@ -86,9 +87,7 @@ def test_room_that_somebody_made_is_seen(tmp_path: Path, monkeypatch: pytest.Mon
         now[0] += 2.0
         return octets[0]
 
-    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
-    quota = Quota(str(tmp_path), 1000, lambda: now[0])
+    quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
     with pytest.raises(DiskFull):
         quota.check(500)
     octets[0] = 0
@@ -99,8 +98,8 @@ def test_room_that_somebody_made_is_seen(tmp_path: Path, monkeypatch: pytest.Mon
     quota.check(500)
 
 
-def test_upload_without_a_size_finds_the_room_that_was_made(tmp_path: Path) -> None:
-    """When it is opened, and while its octets come."""
+def test_upload_of_unknown_size_uses_room_that_was_freed(tmp_path: Path) -> None:
+    """Files that somebody deletes make room, before the upload and during it."""
     backend = serving(tmp_path, 1000)
     (tmp_path / "old").write_bytes(bytes(1000))
     with pytest.raises(DiskFull):
@@ -114,8 +113,8 @@ def test_upload_without_a_size_finds_the_room_that_was_made(tmp_path: Path) -> N
     assert (tmp_path / "new").stat().st_size == 200
 
 
-def test_replacing_one_name_of_a_file_frees_nothing(tmp_path: Path) -> None:
-    """Its other names keep the octets; and of two that replace one file, one frees it."""
+def test_replacing_a_hard_link_frees_nothing(tmp_path: Path) -> None:
+    """The octets stay in use under the other name of the file."""
     (tmp_path / "one").write_bytes(bytes(900))
     os.link(tmp_path / "one", tmp_path / "two")
     backend = serving(tmp_path, 1000)
@@ -124,19 +123,17 @@ def test_replacing_one_name_of_a_file_frees_nothing(tmp_path: Path) -> None:
         upload(backend, "three", bytes(100))
 
 
-def test_file_that_is_replaced_again_and_again_fits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_file_replaced_many_times_fits(
+    tmp_path: Path,
 ) -> None:
-    """Where what was replaced would make the room, a slow measurement is made all the same."""
+    """If replaced files could make the room, the tree is measured although that is slow."""
     now = [0.0]
 
     def measure(root: str) -> int:
         now[0] += 5.0
         return 40
 
-    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
-    quota = Quota(str(tmp_path), 100, lambda: now[0])
+    quota = Quota(str(tmp_path), 100, lambda: now[0], measure)
     for _ in range(6):
         quota.check(40)
         quota.hold(40)
@@ -146,24 +143,21 @@ def test_file_that_is_replaced_again_and_again_fits(
         quota.check(61)
 
 
-def test_upload_that_was_given_its_room_is_not_refused_it(tmp_path: Path) -> None:
-    """Somebody else has filled the tree before the commit, which asks for no more."""
-    backend = serving(tmp_path, 1000)
+def test_written_upload_can_be_committed_in_a_full_tree(tmp_path: Path) -> None:
+    """Others may fill the tree before the commit, which needs no more room."""
+    backend = serving(tmp_path, WRITE_SIZE + 1)
     writer = value(backend.open_writer("new", asking()))
-    value(writer.write(bytes(300_000)[:900]))
-    value(writer.write(b""))
-    writer._flush()
-    (tmp_path / "other").write_bytes(bytes(5000))
-    assert backend._quota is not None
-    backend._quota.forget()
+    value(writer.write(bytes(WRITE_SIZE)))  # enough for a thread, which writes them now
+    (tmp_path / "other").write_bytes(bytes(5 * WRITE_SIZE))
+    backend.forget()
     with pytest.raises(DiskFull):
-        backend._quota.check(1)
+        value(backend.open_writer("another", asking(1)))
     value(writer.commit())
-    assert (tmp_path / "new").stat().st_size == 900
+    assert (tmp_path / "new").stat().st_size == WRITE_SIZE
 
 
-def test_uploads_of_many_threads_pass_no_quota(tmp_path: Path) -> None:
-    """What one thread has been given no other one gets."""
+def test_quota_holds_with_many_threads(tmp_path: Path) -> None:
+    """Threads that ask at the same time never get more than the quota together."""
     quota = Quota(str(tmp_path), 10_000)
     quota.check(1)
     held: list[int] = []
@@ -189,7 +183,7 @@ def test_uploads_of_many_threads_pass_no_quota(tmp_path: Path) -> None:
     assert sum(held) == 10_000 // 7 * 7
 
 
-def test_what_others_wrote_is_seen_after_a_minute(tmp_path: Path) -> None:
+def test_files_of_other_programs_count_after_a_minute(tmp_path: Path) -> None:
     """The tree is measured at intervals, and not for each upload."""
     now = [0.0]
     quota = Quota(str(tmp_path), 1000, lambda: now[0])
@@ -202,13 +196,11 @@ def test_what_others_wrote_is_seen_after_a_minute(tmp_path: Path) -> None:
         quota.check(1000)
 
 
-def test_upload_that_ends_while_the_tree_is_measured_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_upload_committed_during_a_measurement_counts(
+    tmp_path: Path,
 ) -> None:
-    """It may not have been seen, so it is added."""
+    """The measurement may have missed the file, so it is added."""
     now = [0.0]
-    quota = Quota(str(tmp_path), 1000, lambda: now[0])
-    quota.hold(700)
     committed: list[bool] = []
 
     def measure(root: str) -> int:
@@ -218,28 +210,28 @@ def test_upload_that_ends_while_the_tree_is_measured_counts(
             now[0] += 1.0
         return 0
 
-    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 10.0)
+    quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
+    quota.hold(700)
     with pytest.raises(DiskFull):
         quota.check(400)
 
 
-def test_upload_waits_for_the_first_measurement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_second_upload_waits_for_a_running_measurement(
+    tmp_path: Path,
 ) -> None:
-    """Two that come at once are both held against what is there."""
+    """Two uploads at once cause one measurement, and its result holds for both."""
     measuring, go_on = threading.Event(), threading.Event()
+    now = [0.0]
     measured = []
 
     def measure(root: str) -> int:
         measured.append(root)
         measuring.set()
         go_on.wait(30)
+        now[0] += 1.0  # so that the next measurement is not due before `now` is 11
         return 1000
 
-    monkeypatch.setattr(quota_module, "_octets_beneath", measure)
-    monkeypatch.setattr(quota_module, "PAUSE_PER_MEASUREMENT", 1e9)
-    quota = Quota(str(tmp_path), 1000)
+    quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
     refused: list[DiskFull] = []
 
     def check() -> None:

@@ -1,4 +1,4 @@
-"""Temporary files of uploads: which are swept away, and which are left alone."""
+"""Tests of temporary files: which ones a start removes, and which ones it leaves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.unit.backends.filesystem.test_backend import asking, leftovers, refusal, upload, value
+from tests.support.backends import asking, leftovers, refusal, upload
+from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.upload import FORGOTTEN, sweep
 from twisted_tftp.errors import AccessViolation
 
+#: The name of a temporary file.
 STRAY = ".tftp-upload-0123456789abcdef"
 
 
@@ -23,8 +25,8 @@ def serving(root: Path, write: str = "overwrite") -> FilesystemBackend:
     return FilesystemBackend(str(root), write, in_thread=maybeDeferred)
 
 
-def test_stray_temporary_files_are_swept(tmp_path: Path) -> None:
-    """Wherever they are in the tree, and nothing else is."""
+def test_leftover_temporary_files_are_removed(tmp_path: Path) -> None:
+    """They are removed in all directories, and no other file is."""
     (tmp_path / "sub" / "deeper").mkdir(parents=True)
     strays = [tmp_path / STRAY, tmp_path / "sub" / "deeper" / STRAY]
     others = [tmp_path / "file", tmp_path / ".tftp-upload-notes", tmp_path / (STRAY + "0")]
@@ -35,8 +37,8 @@ def test_stray_temporary_files_are_swept(tmp_path: Path) -> None:
     assert all(path.exists() for path in others)
 
 
-def test_what_is_no_file_is_not_swept(tmp_path: Path) -> None:
-    """A directory, a FIFO or a link of such a name is somebody else's, and is not opened."""
+def test_directory_fifo_and_link_are_not_removed(tmp_path: Path) -> None:
+    """Something that is not a regular file stays, even with the name of a temporary file."""
     for number, make in enumerate((os.mkdir, os.mkfifo, lambda path: os.symlink("x", path))):
         make(tmp_path / (STRAY[:-1] + str(number)))
     (tmp_path / "x").write_bytes(b"x")
@@ -44,8 +46,8 @@ def test_what_is_no_file_is_not_swept(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_links_to_elsewhere_are_not_followed(tmp_path: Path) -> None:
-    """What is outside of the root is not ours."""
+def test_links_out_of_the_root_are_not_followed(tmp_path: Path) -> None:
+    """Files outside the root are not removed."""
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir()
     outside.mkdir()
@@ -56,8 +58,8 @@ def test_links_to_elsewhere_are_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", ["create", "overwrite"])
-def test_upload_under_way_is_not_swept(write: str, tmp_path: Path) -> None:
-    """Another server that starts on the same root leaves it alone, until it has its name."""
+def test_running_upload_is_not_removed(write: str, tmp_path: Path) -> None:
+    """A second server that starts on the same root leaves the temporary file of the first."""
     backend = serving(tmp_path, write)
     writer = value(backend.open_writer("new", asking()))
     assert len(leftovers(tmp_path)) == 1
@@ -69,10 +71,10 @@ def test_upload_under_way_is_not_swept(write: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("write", "call"), [("create", "link"), ("overwrite", "rename")])
-def test_upload_that_takes_its_place_is_not_swept(
+def test_upload_is_not_removed_during_its_commit(
     write: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lock holds until the name is there, although the file is closed before."""
+    """The lock is held until the file has its name, although the file was closed before."""
     take_place, swept = getattr(os, call), []
 
     def after_a_sweep(*args: Any, **kwargs: Any) -> None:
@@ -85,10 +87,10 @@ def test_upload_that_takes_its_place_is_not_swept(
     assert (tmp_path / "new").read_bytes() == b"octets"
 
 
-def test_upload_that_was_swept_before_it_was_locked_begins_again(
+def test_temporary_file_removed_before_its_lock_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is a moment between a file's creation and its lock."""
+    """Another server may remove the file between its creation and its lock."""
     lock, swept = fcntl.flock, []
 
     def after_a_sweep(descriptor: int, operation: int) -> None:
@@ -103,10 +105,10 @@ def test_upload_that_was_swept_before_it_was_locked_begins_again(
     assert (tmp_path / "new").read_bytes() == b"octets"
 
 
-def test_where_there_are_no_locks_age_tells_strays(
+def test_without_locks_old_temporary_files_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uploads work there too, and one that is a day old is none any more."""
+    """On a file system without locks, files older than `FORGOTTEN` seconds are leftovers."""
 
     def no_locks(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -121,14 +123,14 @@ def test_where_there_are_no_locks_age_tells_strays(
 
 
 def test_upload_can_not_have_the_name_of_a_temporary_file(tmp_path: Path) -> None:
-    """It would be swept away at the next start."""
+    """A file of such a name would be removed at the next start, so it is refused."""
     backend = serving(tmp_path)
     assert isinstance(refusal(lambda: upload(backend, STRAY, b"x")), AccessViolation)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_read_only_server_sweeps_nothing(tmp_path: Path) -> None:
-    """What it may not write is none of its business."""
+def test_read_only_server_removes_nothing(tmp_path: Path) -> None:
+    """With the write mode `never` no temporary file is removed."""
     (tmp_path / STRAY).write_bytes(b"x")
     assert value(serving(tmp_path, "never").sweep()) == 0
     assert value(serving(tmp_path, "create").sweep()) == 1
@@ -138,7 +140,7 @@ def test_read_only_server_sweeps_nothing(tmp_path: Path) -> None:
 def test_upload_that_could_not_be_made_durable_fails(
     write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a descriptor for the directory its new name can't be synced; so it gets none."""
+    """If the directory can't be opened for its sync, the file does not get its name."""
     really = os.open
 
     def opening(path: Any, *args: Any, **kwargs: Any) -> int:
@@ -152,10 +154,10 @@ def test_upload_that_could_not_be_made_durable_fails(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_upload_that_is_in_its_place_is_no_failure(
+def test_error_after_the_rename_does_not_fail_the_upload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a file system says when the lock's descriptor is closed comes too late to count."""
+    """An error when the lock is released comes after the file has its name."""
     really, duplicates = os.close, []
     duplicate = os.dup
 

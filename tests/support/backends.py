@@ -1,0 +1,122 @@
+"""Read and write files through a backend, with threads that the test runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tests.support.deferreds import value
+from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
+from twisted_tftp.backends.filesystem.reader import FilesystemReader
+from twisted_tftp.context import Direction, Endpoint, TransferContext
+from twisted_tftp.errors import TFTPError, from_os_error
+
+
+def asking(size: int | None = None) -> TransferContext:
+    """Return the context of a request that announces `size` octets."""
+    peer = Endpoint("192.0.2.7", 2000)
+    return TransferContext(peer, None, Direction.WRITE, b"f", "octet", {}, size)
+
+
+class ManualThreads:
+    """A replacement for a thread pool: calls wait until the test runs them."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        waiting: Deferred[Any] = Deferred()
+        self.calls.append((waiting, function, args))
+        return waiting
+
+    def work(self) -> Callable[[], None]:
+        """Run the oldest call; return a function that passes its result to the reactor."""
+        waiting, function, args = self.calls.pop(0)
+        try:
+            result = function(*args)
+        except BaseException:
+            failure = Failure()
+            return lambda: waiting.errback(failure)
+        return lambda: waiting.callback(result)
+
+    def run(self) -> None:
+        """Run the oldest call and pass its result on."""
+        self.work()()
+
+    def run_all(self) -> None:
+        """Run calls until none is left."""
+        while self.calls:
+            self.run()
+
+
+def refusal(function: Callable[[], Any]) -> TFTPError:
+    """Return the error that the peer gets when `function` fails."""
+    with pytest.raises((TFTPError, OSError)) as caught:
+        value(function())
+    error = caught.value
+    return from_os_error(error) if isinstance(error, OSError) else error
+
+
+def opened(directory: Path) -> list[str]:
+    """Return the paths below `directory` that this process has open."""
+    targets = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        except FileNotFoundError:
+            continue  # the descriptor of the list itself
+    return [target for target in targets if target.startswith(str(directory))]
+
+
+def leftovers(directory: Path) -> list[str]:
+    """Return the temporary files of uploads below `directory`."""
+    return [path.name for path in directory.rglob(".tftp-upload-*")]
+
+
+def upload(backend: Any, path: str, *pieces: bytes, size: int | None = None) -> None:
+    """Write a file as a session does: abort if a call fails."""
+    writer = value(backend.open_writer(path, asking(size)))
+    try:
+        for piece in pieces:
+            value(writer.write(piece))
+        value(writer.commit())
+    except Exception:
+        value(writer.abort())
+        raise
+
+
+def content(reader: FilesystemReader, length: int = 512) -> bytes:
+    """Read to the end of the file in pieces of `length` octets, and close the reader."""
+    octets = b""
+    while piece := bytes(value(reader.read(len(octets), length))):
+        octets += piece
+    reader.close()
+    return octets
+
+
+def opener_of(root: Path) -> CachedOpener:
+    """Return an opener that has looked at the file system of its root."""
+    opener = CachedOpener(str(root))
+    opener.learn()
+    return opener
+
+
+def is_openat2_there() -> bool:
+    """Return whether the kernel has openat2 with RESOLVE_CACHED."""
+    opener = opener_of(Path("/"))
+    os.stat("/etc/passwd")
+    found = opener.find("etc/passwd")
+    if found is None:
+        return False
+    found.close()
+    return True
+
+
+#: Marks tests that need openat2.
+needs_openat2 = pytest.mark.skipif(not is_openat2_there(), reason="the kernel has no openat2")
