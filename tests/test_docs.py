@@ -16,8 +16,8 @@ from twisted.internet.defer import ensureDeferred, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from tests.support.memory_server import FILE, MemoryServer, settle
 from tests.support.reactors import outcome, reactor, spin
-from tests.unit.client.test_client import FILE, Served, settle
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.cli.main import main
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
@@ -200,7 +200,7 @@ def test_client_example_fetches_and_stores(
     name: str, number: int, reactor: Any, tmp_path: Path
 ) -> None:
     """The lines as they are, but for the server's address and the local folders."""
-    served = Served(reactor)
+    served = MemoryServer(reactor)
     served.backend.files["vmlinuz"] = FILE
     (tmp_path / "hostname").write_bytes(b"host")
     block = blocks(name, "python")[number].replace(
@@ -215,7 +215,7 @@ def test_client_example_fetches_and_stores(
 
 def test_url_example_fetches_and_stores(reactor: Any, tmp_path: Path) -> None:
     """`download` and `upload` do so with URLs."""
-    served = Served(reactor)
+    served = MemoryServer(reactor)
     idle = len(reactor.getReaders())
     served.backend.files["vmlinuz"] = FILE
     (tmp_path / "hostname").write_bytes(b"host")

@@ -19,8 +19,8 @@ from twisted.internet.defer import maybeDeferred
 
 from benchmarks.servers import Running, Unavailable, servers, start
 from tests.support.daemon import free_port
-from tests.support.reactors import reactor, spin
-from tests.unit.client.test_client import outcome, settle
+from tests.support.memory_server import settle
+from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.client.client import TFTPClient, TransferResult
 from twisted_tftp.errors import FileNotFound, TFTPError
 

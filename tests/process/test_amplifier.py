@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulated.test_amplifier import FORGED
 from tests.support.daemon import Daemon
+from tests.support.forged_requests import FORGED
 
 
 @pytest.mark.parametrize("mode", [[], ["--single-port"]])

@@ -9,11 +9,9 @@ import pwd
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,157 +19,29 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import run
 from tests.support.daemon import (
+    CHECKOUT,
     IPV6,
     LOOPBACK,
     TIMEOUT,
     TWIST,
     TWISTD,
     Daemon,
+    TacDaemon,
+    assert_ended_well,
     can_bind,
     free_port,
 )
+from tests.support.marks import as_root, linux
+from tests.support.packets import ack, data, error, rrq, wrq
+from tests.support.peer import LOCALHOST, Peer, peer
+from tests.support.served_root import CONTENT, open_root, root, temporary_files
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-LOCALHOST = "127.0.0.1"
-
-Address = tuple[str, int]
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def request(opcode: int, name: bytes, mode: bytes = b"octet", **options: str) -> bytes:
-    """Return a read (1) or write (2) request."""
-    words = [name, mode, *(word.encode() for option in options.items() for word in option)]
-    return opcode.to_bytes(2, "big") + b"".join(word + b"\0" for word in words)
-
-
-def rrq(name: bytes, mode: bytes = b"octet", **options: str) -> bytes:
-    """Return a read request."""
-    return request(1, name, mode, **options)
-
-
-def wrq(name: bytes, mode: bytes = b"octet", **options: str) -> bytes:
-    """Return a write request."""
-    return request(2, name, mode, **options)
-
-
-def data(block: int, octets: bytes) -> bytes:
-    """Return a DATA packet."""
-    return b"\0\3" + block.to_bytes(2, "big") + octets
-
-
-def ack(block: int) -> bytes:
-    """Return an ACK packet."""
-    return b"\0\4" + block.to_bytes(2, "big")
-
-
-def error(code: int, message: bytes) -> bytes:
-    """Return an ERROR packet."""
-    return b"\0\5" + code.to_bytes(2, "big") + message + b"\0"
-
-
-class Peer:
-    """A client's socket, by default at 127.0.0.1."""
-
-    def __init__(self, host: str = LOCALHOST) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.sock = socket.socket(family, socket.SOCK_DGRAM)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.bind((host, 0))
-        self._last: tuple[bytes, Address] | None = None
-
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
-
-    @property
-    def port(self) -> int:
-        """The socket's own port."""
-        port: int = self.sock.getsockname()[1]
-        return port
-
-    def send(self, datagram: bytes, address: Address) -> None:
-        """Send a datagram."""
-        self.sock.sendto(datagram, address)
-
-    def receive(self) -> tuple[bytes, Address]:
-        """Return the next datagram and the address that it came from.
-
-        One that has just come from there is passed over: on a busy machine, where we are slow to
-        answer, the daemon sends it again.
-        """
-        last = self._last
-        while self._last == last:
-            datagram, address = self.sock.recvfrom(65535)
-            self._last = datagram, address[:2]
-        assert self._last is not None
-        return self._last
-
-    def ask(self, datagram: bytes, address: Address) -> tuple[bytes, Address]:
-        """Send a datagram and return the next one that comes."""
-        self.send(datagram, address)
-        return self.receive()
-
-    def fetch(self, name: bytes, address: Address) -> bytes:
-        """Return a whole file in 512-octet blocks."""
-        block, transfer = self.ask(rrq(name), address)
-        return self.rest(block, transfer)
-
-    def rest(self, block: bytes, transfer: Address) -> bytes:
-        """Acknowledge the first `block` and all that follow, and return their octets."""
-        content, number = b"", 1
-        while True:
-            assert block[:4] == data(number, b""), block[:100]
-            content += block[4:]
-            if len(block) < 516:
-                self.send(ack(number), transfer)
-                return content
-            number += 1
-            block, address = self.ask(ack(number - 1), transfer)
-            assert address == transfer
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    """Give a client's socket."""
-    with Peer() as one:
-        yield one
-
-
-CONTENT = random.Random(1350).randbytes(5000)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Give a directory with the file `file`."""
-    directory = tmp_path / "root"
-    directory.mkdir()
-    (directory / "file").write_bytes(CONTENT)
-    return directory
+__all__ = ["open_root", "peer", "root"]  # fixtures
 
 
 # -- the command line ------------------------------------------------------------------------
-
-
-def run(
-    *command: str | Path | int, prefix: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess[str]:
-    """Run a command that ends soon."""
-    return subprocess.run(
-        [*prefix, *map(str, command)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="backslashreplace",
-        timeout=TIMEOUT,
-        cwd=tempfile.gettempdir(),
-        env={**os.environ, "COLUMNS": "80"},
-    )
 
 
 def twistd(*options: str | int, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -313,17 +183,6 @@ def test_a_port_that_is_taken_on_one_address_is_served_on_none(root: Path) -> No
     assert "serving on" not in done.stdout
 
 
-@pytest.fixture
-def open_root() -> Iterator[Path]:
-    """Give a directory that every user can reach and write to, unlike those of tmp_path."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        directory.chmod(0o777)
-        (directory / "file").write_bytes(CONTENT)
-        (directory / "file").chmod(0o644)
-        yield directory
-
-
 def unprivileged() -> tuple[str, ...]:
     """Return a command prefix that takes from us what root needs to bind such a port.
 
@@ -376,17 +235,6 @@ def test_the_daemon_serves_after_it_has_given_up_root(open_root: Path, peer: Pee
 
 
 # -- other ways to run it --------------------------------------------------------------------
-
-
-class TacDaemon(Daemon):
-    """The example application."""
-
-    def command(self) -> list[str]:
-        return [self.executable, "-noy", str(CHECKOUT / "tftp.tac")]
-
-    def environment(self) -> dict[str, str]:
-        variables = {"TFTP_ROOT": str(self.root), "TFTP_PORT": str(self.port)}
-        return {**super().environment(), **variables}
 
 
 @pytest.mark.skipif(not IPV6, reason="the example serves ::1, which this machine has not")
@@ -457,11 +305,6 @@ def test_the_plugin_is_found_in_a_checkout(kind: type[Daemon], root: Path, peer:
 
 #: With a port for each transfer, and with one for all.
 each_port_mode = pytest.mark.parametrize("mode", [[], ["--single-port"]], ids=["own", "single"])
-
-
-def temporary_files(root: Path) -> list[str]:
-    """Return the names of half-way uploads."""
-    return [path.name for path in root.glob(".tftp-upload-*")]
 
 
 @each_port_mode
@@ -556,14 +399,6 @@ def test_an_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
         daemon.wait()
     assert "waiting for" not in daemon.log
     assert_ended_well(daemon)
-
-
-def assert_ended_well(daemon: Daemon) -> None:
-    """Check that the daemon ended as twistd does at SIGTERM, and complained of nothing."""
-    assert daemon.process.returncode in (0, -signal.SIGTERM)
-    assert daemon.lines[-1].endswith("Server Shut Down.")
-    assert "Traceback" not in daemon.log
-    assert not daemon.errors
 
 
 # -- the log ---------------------------------------------------------------------------------

@@ -15,23 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_daemon import (
-    CONTENT,
-    LOCALHOST,
-    Address,
-    Peer,
-    ack,
-    as_root,
-    data,
-    error,
-    linux,
-    peer,
-    root,
-    rrq,
-    temporary_files,
-    wrq,
-)
 from tests.support.daemon import TIMEOUT, Daemon
+from tests.support.marks import as_root, linux
+from tests.support.packets import ack, data, error, rrq, wrq
+from tests.support.peer import LOCALHOST, Address, Peer, peer
+from tests.support.served_root import CONTENT, root, temporary_files
 
 __all__ = ["peer", "root"]  # fixtures
 
@@ -294,7 +282,7 @@ def test_daemon_without_descriptors_sheds_requests_and_recovers(root: Path) -> N
                         assert other.fetch(b"file", address) == CONTENT
                         break
                     except TimeoutError:
-                        other._last = None
+                        other.forget_last()
                 else:
                     raise AssertionError("it does not recover")
         finally:
@@ -311,7 +299,9 @@ WAY_BACK = """
 import subprocess, sys
 sys.path.insert(0, {checkout!r})
 from tests.support.daemon import Daemon
-from tests.process.test_daemon import CONTENT, Peer, ack, rrq
+from tests.support.packets import ack, rrq
+from tests.support.peer import Peer
+from tests.support.served_root import CONTENT
 
 def ip(*words):
     subprocess.run(["ip", *words], check=True)
@@ -398,7 +388,7 @@ def test_client_that_comes_back_after_a_refused_datagram_goes_on(root: Path) -> 
         peer.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         peer.sock.settimeout(TIMEOUT)
         peer.sock.bind((LOCALHOST, port))
-        peer._last = None
+        peer.forget_last()
         block, _ = peer.receive()
         assert block[:4] == data(number, b"")
         while True:

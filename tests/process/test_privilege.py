@@ -14,23 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_daemon import (
-    CONTENT,
-    LOCALHOST,
-    Peer,
-    ack,
-    as_root,
-    assert_ended_well,
-    data,
-    error,
-    linux,
-    open_root,
-    peer,
-    rrq,
-    run,
-    wrq,
-)
-from tests.support.daemon import Daemon
+from tests.support.commands import run
+from tests.support.daemon import Daemon, assert_ended_well
+from tests.support.marks import as_root, linux
+from tests.support.packets import ack, data, error, rrq, wrq
+from tests.support.peer import LOCALHOST, Peer, peer
+from tests.support.served_root import CONTENT, open_root
 
 __all__ = ["open_root", "peer"]
 

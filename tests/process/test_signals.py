@@ -11,22 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_daemon import (
-    CONTENT,
-    LOCALHOST,
-    Peer,
-    TacDaemon,
-    ack,
-    assert_ended_well,
-    data,
-    error,
-    peer,
-    root,
-    rrq,
-    temporary_files,
-    wrq,
-)
-from tests.support.daemon import TIMEOUT, TWIST, Daemon
+from tests.support.daemon import TIMEOUT, Daemon, TacDaemon, TwistDaemon, assert_ended_well
+from tests.support.packets import ack, data, error, rrq, wrq
+from tests.support.peer import LOCALHOST, Peer, peer
+from tests.support.served_root import CONTENT, root, temporary_files
 
 __all__ = ["peer", "root"]  # fixtures
 
@@ -41,7 +29,7 @@ class LoggingDaemon(Daemon):
         super().__init__(root, *options, hosts=[LOCALHOST], twistd=["--logfile", str(log_path)])
         self.log_path = log_path
 
-    def _wait_until_serving(self) -> None:
+    def wait_until_serving(self) -> None:
         wait_for_text(self.log_path, "serving on")
 
 
@@ -98,14 +86,6 @@ def test_sigusr1_rotates_the_log_as_twistd_does(root: Path, tmp_path: Path, peer
         wait_for_text(log, "completed")
         daemon.process.send_signal(signal.SIGUSR1)
         assert "completed" in wait_for_text(tmp_path / "log.1", "completed")
-
-
-class TwistDaemon(Daemon):
-    """A daemon of `twist`."""
-
-    def command(self) -> list[str]:
-        command = super().command()
-        return [str(TWIST), "--log-format=text", *command[command.index("tftp") :]]
 
 
 @pytest.mark.parametrize("kind", [Daemon, TwistDaemon, TacDaemon])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forged_requests import FORGED
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
@@ -17,30 +18,6 @@ FILES = {"file": bytes(100_000), "small": b"x", "empty": b""}
 VICTIM = ("192.0.2.1", 4000)
 LOCAL = ("192.0.2.69", 69)
 
-#: What firmware asks for with options; in lower case as it is repeated in the OACK.
-PXE = {"tsize": "0", "blksize": "1456", "windowsize": "64"}
-
-
-def request(opcode: Opcode, name: bytes, mode: str = "octet", **options: str) -> bytes:
-    return wire.encode_request(wire.Request(opcode, name, mode, options))
-
-
-#: Name of the row to the forged datagram.
-FORGED = {
-    "read": request(Opcode.RRQ, b"file"),
-    "read, netascii": request(Opcode.RRQ, b"file", "netascii"),
-    "read, options": request(Opcode.RRQ, b"file", **PXE),
-    "read, largest blocks": request(Opcode.RRQ, b"file", blksize="65464", windowsize="64"),
-    "read, an option that is not taken": request(Opcode.RRQ, b"file", multicast=""),
-    "read of a file that is missing": request(Opcode.RRQ, b"missing"),
-    "write": request(Opcode.WRQ, b"new"),
-    "write, options": request(Opcode.WRQ, b"new", **PXE),
-    "no file name": b"\0\1\0octet\0",
-    "an ACK": wire.ack(1),
-    "an ERROR": b"\0\5\0\0why\0",
-    "DATA": b"\0\3\0\1" + bytes(512),
-    "nonsense": b"\xff" * 100,
-}
 
 #: Those of which a transfer comes, by the first word of their row.
 STARTING = ("read", "write")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
-import random
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
+from tests.support.contents import octets
 from tests.support.faults import Faults
+from tests.support.logs import no_errors_logged
 from tests.support.virtual import SERVER, Network, NetworkClient, Store, StoreReader, StoreWriter
 from twisted_tftp.client.client import TransferResult
 from twisted_tftp.errors import TFTPError
@@ -25,18 +23,6 @@ from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy, Retransmit
 
 #: Octets of a file at most, so that an example is quick.
 MOST_OCTETS = 40_000
-
-
-@contextlib.contextmanager
-def nothing_logged() -> Iterator[None]:
-    """See that neither end logs a failure."""
-    events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
-        yield
-    finally:
-        globalLogPublisher.removeObserver(events.append)
-    assert [event for event in events if event["log_level"] >= LogLevel.error] == []
 
 
 @dataclass
@@ -155,10 +141,6 @@ chances = st.builds(
 )
 
 
-def octets(size: int, seed: object) -> bytes:
-    return random.Random(f"{size} {seed}").randbytes(size)
-
-
 def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None:
     """What the client calls complete is so, both ends end, and nothing is left."""
     completed: set[bool] = set()
@@ -220,7 +202,7 @@ def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None
             timeout=timeout,
             options=options,
         )
-        with nothing_logged():
+        with no_errors_logged():
             first = lab.begin("first", octets(size, seed))
             while first.outcome is None:
                 lab.network.step()
@@ -260,7 +242,7 @@ def test_megabyte_completes_at_five_percent_loss(
             blksize=1428,
             windowsize=windowsize,
         )
-        with nothing_logged():
+        with no_errors_logged():
             transfer = lab.begin("file", octets(1_000_000, seed))
             lab.end()
         assert transfer.complete, transfer.outcome
@@ -283,7 +265,7 @@ def test_transfers_complete_whatever_is_done_to_a_fifth_of_all_datagrams(
             blksize=512,
             windowsize=windowsize,
         )
-        with nothing_logged():
+        with no_errors_logged():
             transfers.append(lab.begin("file", octets(20_000, seed)))
             lab.end()
     failed = [each.outcome for each in transfers if not each.complete]

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
-from tests.simulated.test_endpoints import nothing_logged, octets
+from tests.support.contents import octets
 from tests.support.faults import Faults, Way
+from tests.support.logs import no_errors_logged
 from tests.support.virtual import (
     CLIENT,
     SERVER,
@@ -162,7 +163,7 @@ def run(
     network = Graveyard(Policy(single_port=single_port), disk, delay)
     local = Store(network.clock, 0.0, "overwrite")
     client = NetworkClient(network, blksize=1428, windowsize=4)
-    with nothing_logged():
+    with no_errors_logged():
         if knows:
             network.client_port = PORT + 1
             first: list[Any] = []

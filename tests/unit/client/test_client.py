@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
+from tests.support.memory_server import FILE, MemoryServer, settle
 from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client.client import TFTPClient, TransferResult, download, upload
@@ -42,63 +43,22 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
-from twisted_tftp.server import TFTPService
-from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]
 
-FILE = bytes(range(256)) * 400
-
-
-class Served:
-    """A server of files in memory."""
-
-    def __init__(self, reactor: Any, host: str = "127.0.0.1", **policy: Any) -> None:
-        self.reactor = reactor
-        self.backend = MemoryBackend({"file": FILE, "empty": b"", "even": bytes(1024)}, "create")
-        self.recorder = Recorder()
-        self.service = TFTPService(
-            self.backend,
-            port=0,
-            host=[host],
-            drain=0,
-            policy=Policy(**policy),
-            observer=self.recorder,
-            reactor=reactor,
-        )
-        self.service.startService()
-        self.host = host
-        self.port = self.service.ports[0].getHost().port
-
-    def client(self, **settings: Any) -> TFTPClient:
-        """Return a client of it."""
-        return TFTPClient(self.reactor, self.host, self.port, in_thread=maybeDeferred, **settings)
-
-    def stop(self) -> None:
-        stopped: list[Any] = []
-        self.service.stopService().addBoth(stopped.append)
-        spin(self.reactor, lambda: stopped)
-
-
-def settle(reactor: Any, client: TFTPClient) -> None:
-    """Wait until the client has let go of everything."""
-    closed: list[Any] = []
-    client.close().addBoth(closed.append)
-    spin(reactor, lambda: closed)
-    assert not client.lingers
-
 
 @pytest.fixture
-def served(reactor: Any) -> Iterator[Served]:
+def served(reactor: Any) -> Iterator[MemoryServer]:
     """Return a running server."""
-    served = Served(reactor)
+    served = MemoryServer(reactor)
     yield served
     served.stop()
 
 
-def get(served: Served, filename: str = "file", **settings: Any) -> tuple[bytes, TransferResult]:
+def get(
+    served: MemoryServer, filename: str = "file", **settings: Any
+) -> tuple[bytes, TransferResult]:
     """Fetch a file; return its octets and how it went."""
     client, sink = served.client(**settings), io.BytesIO()
     try:
@@ -108,7 +68,9 @@ def get(served: Served, filename: str = "file", **settings: Any) -> tuple[bytes,
     return sink.getvalue(), result
 
 
-def put(served: Served, data: bytes, filename: str = "new", **settings: Any) -> TransferResult:
+def put(
+    served: MemoryServer, data: bytes, filename: str = "new", **settings: Any
+) -> TransferResult:
     """Store a file."""
     client = served.client(**settings)
     try:
@@ -132,7 +94,7 @@ SETTINGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("name", ["file", "empty", "even"])
 def test_file_is_fetched_octet_by_octet(
-    served: Served, name: str, settings: dict[str, Any]
+    served: MemoryServer, name: str, settings: dict[str, Any]
 ) -> None:
     """With every option and with none."""
     octets, result = get(served, name, **settings)
@@ -149,7 +111,7 @@ def test_file_is_fetched_octet_by_octet(
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 1428 * 16, 100_000])
 def test_file_is_stored_octet_by_octet(
-    served: Served, size: int, settings: dict[str, Any]
+    served: MemoryServer, size: int, settings: dict[str, Any]
 ) -> None:
     """With every option and with none."""
     data = os.urandom(size)
@@ -158,7 +120,7 @@ def test_file_is_stored_octet_by_octet(
     assert result.octets == size
 
 
-def test_size_is_asked_for_as_firmware_does(served: Served) -> None:
+def test_size_is_asked_for_as_firmware_does(served: MemoryServer) -> None:
     """The server takes it for a size probe, and not for a failure."""
     client = served.client()
     sizes: list[Any] = []
@@ -171,7 +133,7 @@ def test_size_is_asked_for_as_firmware_does(served: Served) -> None:
     settle(served.reactor, client)
 
 
-def test_options_may_be_given_for_one_transfer(served: Served) -> None:
+def test_options_may_be_given_for_one_transfer(served: MemoryServer) -> None:
     """In their order, and no others."""
     client, sink = served.client(), io.BytesIO()
     result = outcome(served.reactor, client.get("file", sink, {"windowsize": "4"}))
@@ -180,7 +142,7 @@ def test_options_may_be_given_for_one_transfer(served: Served) -> None:
     settle(served.reactor, client)
 
 
-def test_size_is_told_where_it_is_known(served: Served, tmp_path: Path) -> None:
+def test_size_is_told_where_it_is_known(served: MemoryServer, tmp_path: Path) -> None:
     """A stream's length is not; a path's and a reader's are announced."""
     assert "tsize" not in put(served, b"x", "stream").options
     (tmp_path / "local").write_bytes(b"12345")
@@ -192,7 +154,7 @@ def test_size_is_told_where_it_is_known(served: Served, tmp_path: Path) -> None:
         assert served.backend.files[name] == b"12345"
 
 
-def test_netascii_is_local_text_at_both_ends(served: Served) -> None:
+def test_netascii_is_local_text_at_both_ends(served: MemoryServer) -> None:
     """Line ends are those of this system, in and out."""
     text = b"one\ntwo\rthree\r\n\n"
     put(served, text, "text", mode="netascii")
@@ -200,7 +162,7 @@ def test_netascii_is_local_text_at_both_ends(served: Served) -> None:
     assert get(served, "text", mode="netascii")[0] == text
 
 
-def test_many_transfers_go_on_at_once(served: Served) -> None:
+def test_many_transfers_go_on_at_once(served: MemoryServer) -> None:
     """One client has as many of them as are asked for."""
     client = served.client()
     sinks = [io.BytesIO() for _ in range(20)]
@@ -213,7 +175,7 @@ def test_many_transfers_go_on_at_once(served: Served) -> None:
     assert client.running == []
 
 
-def test_path_appears_whole(served: Served, tmp_path: Path) -> None:
+def test_path_appears_whole(served: MemoryServer, tmp_path: Path) -> None:
     """A file on disk is there when it is complete, under its name."""
     (tmp_path / "local").write_bytes(b"old")
     client = served.client()
@@ -227,7 +189,7 @@ def test_path_appears_whole(served: Served, tmp_path: Path) -> None:
     ("name", "kind"), [("missing", FileNotFound), ("../file", AccessViolation)]
 )
 def test_refusal_is_the_exception_of_its_code(
-    served: Served, tmp_path: Path, name: str, kind: type[Exception]
+    served: MemoryServer, tmp_path: Path, name: str, kind: type[Exception]
 ) -> None:
     """And nothing is left of the file that was to be."""
     (tmp_path / "local").write_bytes(b"old")
@@ -239,13 +201,13 @@ def test_refusal_is_the_exception_of_its_code(
     settle(served.reactor, client)
 
 
-def test_store_that_is_refused_says_why(served: Served) -> None:
+def test_store_that_is_refused_says_why(served: MemoryServer) -> None:
     """The server's code is the exception's."""
     with pytest.raises(FileAlreadyExists):
         put(served, b"x", "file")
 
 
-def test_source_that_is_missing_asks_for_nothing(served: Served, tmp_path: Path) -> None:
+def test_source_that_is_missing_asks_for_nothing(served: MemoryServer, tmp_path: Path) -> None:
     """What fails here is not the server's business."""
     client = served.client()
     with pytest.raises(TFTPError):
@@ -261,7 +223,7 @@ class Full(io.BytesIO):
         raise OSError(28, "No space left on device")
 
 
-def test_sink_that_is_full_ends_the_transfer_and_tells_the_server(served: Served) -> None:
+def test_sink_that_is_full_ends_the_transfer_and_tells_the_server(served: MemoryServer) -> None:
     """The server does not send on into nowhere."""
     client = served.client(windowsize=1, blksize=512)
     with pytest.raises(DiskFull):
@@ -272,7 +234,7 @@ def test_sink_that_is_full_ends_the_transfer_and_tells_the_server(served: Served
 
 
 def test_cancelled_transfer_tells_the_server_and_leaves_nothing(
-    served: Served, tmp_path: Path
+    served: MemoryServer, tmp_path: Path
 ) -> None:
     """`cancel()` on the Deferred is the way to stop."""
     client = served.client(blksize=8, windowsize=1)
@@ -289,7 +251,7 @@ def test_cancelled_transfer_tells_the_server_and_leaves_nothing(
 def test_ipv6_and_single_port_are_served(reactor: Any) -> None:
     """The answer may come from the port that was asked."""
     for host, policy in (("::1", {}), ("127.0.0.1", {"single_port": True})):
-        served = Served(reactor, host, **policy)
+        served = MemoryServer(reactor, host, **policy)
         assert get(served)[0] == FILE
         put(served, FILE)
         assert served.backend.files["new"] == FILE
@@ -544,7 +506,7 @@ class LateSink(MemoryWriter):
 
 @pytest.mark.parametrize("windowsize", [1, 4, 16, 64])
 def test_window_that_comes_again_while_its_sink_is_busy_is_stored_once(
-    served: Served, windowsize: int
+    served: MemoryServer, windowsize: int
 ) -> None:
     """What is lost either way is asked for and sent again, whatever was acknowledged early."""
     client = served.client(blksize=512, windowsize=windowsize, loss=0.05, retries=50)
@@ -577,7 +539,7 @@ def test_sink_that_takes_nothing_is_blamed(fake: Fake) -> None:
     settle(fake.reactor, client)
 
 
-def test_what_a_sink_raises_is_the_cause(served: Served) -> None:
+def test_what_a_sink_raises_is_the_cause(served: MemoryServer) -> None:
     """The server is told less, its owner all."""
 
     class Broken(MemoryWriter):
@@ -591,7 +553,7 @@ def test_what_a_sink_raises_is_the_cause(served: Served) -> None:
     settle(served.reactor, client)
 
 
-def test_trace_that_fails_is_left_out(served: Served) -> None:
+def test_trace_that_fails_is_left_out(served: MemoryServer) -> None:
     """The transfer goes on without it."""
     told: list[str] = []
 
@@ -624,7 +586,9 @@ def test_window_of_a_slow_source_is_sent_when_it_is_full(fake: Fake) -> None:
     os.close(ours)
 
 
-def test_sink_that_gives_up_its_write_when_it_is_aborted_alarms_nobody(served: Served) -> None:
+def test_sink_that_gives_up_its_write_when_it_is_aborted_alarms_nobody(
+    served: MemoryServer,
+) -> None:
     """As files of Twisted do: they cancel what is under way."""
 
     class Cancels(SlowSink):
@@ -646,7 +610,7 @@ def test_sink_that_gives_up_its_write_when_it_is_aborted_alarms_nobody(served: S
     settle(served.reactor, client)
 
 
-def test_closed_client_holds_nothing(served: Served) -> None:
+def test_closed_client_holds_nothing(served: MemoryServer) -> None:
     """What runs is cancelled, also what is being looked up, and no last ACK is waited with."""
     client, sink = served.client(), SlowSink()
     outcome(served.reactor, client.get("file", io.BytesIO()))
@@ -750,7 +714,7 @@ def test_transfer_cancelled_while_it_asks_tells_nobody(fake: Fake) -> None:
     assert select.select([fake.request], [], [], 0)[0] == []
 
 
-def test_host_name_is_looked_up(served: Served) -> None:
+def test_host_name_is_looked_up(served: MemoryServer) -> None:
     """By Twisted's resolver; who is not there is an error."""
     pool = served.reactor.getThreadPool()
     pool.start()
@@ -765,7 +729,7 @@ def test_host_name_is_looked_up(served: Served) -> None:
     pool.stop()
 
 
-def test_urls_are_fetched_and_stored(served: Served, tmp_path: Path) -> None:
+def test_urls_are_fetched_and_stored(served: MemoryServer, tmp_path: Path) -> None:
     """RFC 3617, with files on this side."""
     url = f"tftp://127.0.0.1:{served.port}"
     idle = len(served.reactor.getReaders())
@@ -821,7 +785,7 @@ def test_blocks_fit_the_path() -> None:
     assert largest_blksize(("::1", 69, 0, 0)) == 65464
 
 
-def test_packets_are_traced_in_words(served: Served) -> None:
+def test_packets_are_traced_in_words(served: MemoryServer) -> None:
     """Each one sent and received, in its order."""
     lines: list[tuple[str, bool]] = []
     get(
@@ -960,7 +924,7 @@ class Reluctant:
         pass
 
 
-def test_streams_may_take_and_give_a_little_at_a_time(served: Served) -> None:
+def test_streams_may_take_and_give_a_little_at_a_time(served: MemoryServer) -> None:
     """A pipe does; nothing is lost."""
     client, stream = served.client(), Reluctant(FILE)
     outcome(served.reactor, client.put(stream, "new"))
@@ -980,7 +944,7 @@ class Nonblocking(Reluctant):
         return None
 
 
-def test_stream_that_does_not_block_is_an_error_and_not_the_end(served: Served) -> None:
+def test_stream_that_does_not_block_is_an_error_and_not_the_end(served: MemoryServer) -> None:
     """An upload is not cut short because its source was slow."""
     client = served.client()
     with pytest.raises(TFTPError):
@@ -992,7 +956,7 @@ def test_stream_that_does_not_block_is_an_error_and_not_the_end(served: Served) 
 
 
 @pytest.mark.parametrize("name", ["", "file\0octet\0blksize"])
-def test_name_that_is_none_asks_for_nothing(served: Served, name: str) -> None:
+def test_name_that_is_none_asks_for_nothing(served: MemoryServer, name: str) -> None:
     """A NUL would end the name, and make options of the rest."""
     client = served.client()
     for transfer in (client.get(name, io.BytesIO()), client.put(io.BytesIO(), name)):
@@ -1014,7 +978,7 @@ class SlowCommit(MemoryWriter):
         return self.done.addCallback(lambda _: MemoryWriter.commit(self))
 
 
-def test_transfer_cancelled_while_its_file_is_put_in_place_ends_once(served: Served) -> None:
+def test_transfer_cancelled_while_its_file_is_put_in_place_ends_once(served: MemoryServer) -> None:
     """The file is whole and stays; the Deferred has fired already, and nothing breaks."""
     client, sink = served.client(), SlowCommit()
     transfer = client.get("file", sink)
