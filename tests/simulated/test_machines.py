@@ -177,9 +177,15 @@ def test_every_ack_repeated_does_not_multiply_windows() -> None:
 
 def test_a_path_that_loses_all_ends_both() -> None:
     """A peer that has never answered gets four datagrams in all."""
-    run = Simulation(octets(100), lose=lambda *_: True).run()
+    lost: list[bytes] = []
+
+    def lose(to_receiver: bool, datagram: bytes, count: int) -> bool:
+        lost.append(datagram)
+        return True
+
+    run = Simulation(octets(100), lose=lose).run()
     assert run.sender.state is SenderState.FAILED
-    assert run._count == 5  # four OACKs and the ERROR that a session would not send
+    assert len(lost) == 5  # four OACKs and the ERROR that a session would not send
 
 
 @pytest.mark.parametrize(

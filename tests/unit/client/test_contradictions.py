@@ -8,7 +8,7 @@ import itertools
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 
 from tests.support.daemon import IPV6
 from tests.support.reactors import outcome, reactor, spin
-from twisted_tftp.client import TFTPClient, held_writer
+from twisted_tftp.client import TFTPClient
+from twisted_tftp.client.held_writer import MAX_HELD
 from twisted_tftp.errors import (
     AnswerNotConfirmed,
     AnswersContradict,
@@ -34,7 +35,7 @@ from twisted_tftp.errors import (
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.udp import open_socket
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer import first_answer
+from twisted_tftp.transfer.first_answer import KnownServer
 
 __all__ = ["reactor"]
 
@@ -139,11 +140,14 @@ def host(reactor: Any) -> Iterator[Host]:
     host.close()
 
 
-@pytest.fixture
-def long_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doubt for longer than a test lasts, so that nothing depends on the machine's speed."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 100.0)
-    monkeypatch.setattr(first_answer, "MAX_DOUBT", 100.0)
+def doubt_for(seconds: float) -> KnownServer:
+    """Return what a client must know of a server to doubt its answers for exactly so long."""
+    return KnownServer(min_doubt=seconds, max_doubt=seconds)
+
+
+def long_doubt() -> KnownServer:
+    """Let the doubt last longer than the test, so that the machine's speed does not matter."""
+    return doubt_for(100.0)
 
 
 def test_datagram_to_another_local_address_is_no_answer(host: Host) -> None:
@@ -171,12 +175,11 @@ def true_answer(kind: str, xid: str) -> bytes:
 TRUE_ANSWERS = pytest.mark.parametrize("true", ["options", "no xid", "data", "error"])
 
 
-@pytest.mark.usefixtures("long_doubt")
 @TRUE_ANSWERS
 def test_stale_block_is_not_taken_for_the_answer(host: Host, true: str) -> None:
     """The true answer contradicts it; the client tells both and asks from another port."""
     sink = io.BytesIO()
-    fetching = host.client().get("want", sink)
+    fetching = host.client(known=long_doubt()).get("want", sink)
     peer, xid = host.asked()
     old, new = host.open(), host.open()
     old.sendto(STALE_BEGINNING, peer)
@@ -195,10 +198,9 @@ def test_stale_block_is_not_taken_for_the_answer(host: Host, true: str) -> None:
     assert str(again[1]) in line
 
 
-@pytest.mark.usefixtures("long_doubt")
 def test_missing_file_stays_missing_after_a_stale_block(host: Host) -> None:
     """The server says so twice."""
-    fetching = host.client().get("missing", io.BytesIO())
+    fetching = host.client(known=long_doubt()).get("missing", io.BytesIO())
     for number in range(2):
         peer, _ = host.asked()
         if not number:
@@ -442,22 +444,35 @@ def test_block_one_after_a_rollover_is_no_other_answer(host: Host, tmp_path: Pat
     assert host.told == []
 
 
+def noting_acks(noted: list[str]) -> Callable[[str, bool], None]:
+    """Return a trace that adds each ACK that the client has received to `noted`."""
+
+    def trace(words: str, received: bool) -> None:
+        if received and words.startswith("ACK"):
+            noted.append(words)
+
+    return trace
+
+
 @pytest.mark.parametrize("act", ["put", "get"])
-def test_answer_that_waits_in_the_socket_of_a_late_loop_counts(
-    host: Host, act: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answer_that_waits_in_the_socket_of_a_late_loop_counts(host: Host, act: str) -> None:
     """The time for it is over, but it came in time."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.05)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    client = host.client(bind="127.0.0.1", bind_port=port)
+    acknowledged: list[str] = []
+    client = host.client(
+        bind="127.0.0.1",
+        bind_port=port,
+        trace=noting_acks(acknowledged),
+        known=doubt_for(0.05),
+    )
     file = io.BytesIO()
     acting = client.put(io.BytesIO(b"x"), "new") if act == "put" else client.get("want", file)
     peer, _ = host.asked()
     host.open().sendto(wire.ack(0) if act == "put" else STALE, peer)
     if act == "put":
-        spin(host.reactor, lambda: any(each._go_on for each in client._sessions))  # type: ignore[attr-defined]
+        spin(host.reactor, lambda: acknowledged)
     else:
         spin(host.reactor, lambda: [each.octets for each in client.running] == [1])
     # One without xid: with our xid it would count after the time too.
@@ -468,25 +483,25 @@ def test_answer_that_waits_in_the_socket_of_a_late_loop_counts(
         outcome(host.reactor, acting)
 
 
-def test_stream_is_given_no_octets_of_a_file_in_doubt(
-    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_stream_is_given_no_octets_of_a_file_in_doubt(host: Host, tmp_path: Path) -> None:
     """A long file waits for the second answer; one in a path goes on, and is not complete."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 600)
     for sink, has_options in itertools.product((io.BytesIO(), tmp_path / "local"), (False, True)):
         fetching = host.client().get("want", sink)
         peer, xid = host.asked()
         sock = host.open()
-        answer = STALE_BEGINNING
+        answer, blksize = STALE_BEGINNING, 512
         if has_options:
-            answer = oack(blksize="512")
+            blksize = 65464
+            answer = oack(blksize=str(blksize))
             sock.sendto(answer, peer)
             assert host.receive(sock)[0] == wire.ack(0)
-        for number in (1, 2):
-            sock.sendto(wire.DATA_HEADERS[number] + b"Z" * 512, peer)
+        blocks = MAX_HELD // blksize + 1
+        for number in range(1, blocks + 1):
+            sock.sendto(wire.DATA_HEADERS[number] + b"Z" * blksize, peer)
             assert host.receive(sock)[0] == wire.ack(number)
+        end = wire.DATA_HEADERS[blocks + 1]
         if sink == tmp_path / "local":
-            sock.sendto(wire.DATA_HEADERS[3], peer)
+            sock.sendto(end, peer)
         second = host.asked_again(peer, xid)
         if isinstance(sink, io.BytesIO):
             assert sink.getvalue() == b""
@@ -494,8 +509,8 @@ def test_stream_is_given_no_octets_of_a_file_in_doubt(
             assert not sink.exists()
         host.open().sendto(answer, second)
         if isinstance(sink, io.BytesIO):
-            sock.sendto(wire.DATA_HEADERS[3], peer)
-        assert outcome(host.reactor, fetching).octets == 1024
+            sock.sendto(end, peer)
+        assert outcome(host.reactor, fetching).octets == blocks * blksize
         if isinstance(sink, io.BytesIO):
             sink.seek(0)
             sink.truncate()
@@ -574,14 +589,11 @@ def test_foreign_answer_from_the_asked_port_gets_no_error(host: Host) -> None:
 @pytest.mark.parametrize(
     "late", [oack(blksize="999"), STALE, error(1)], ids=["oack", "data", "error"]
 )
-def test_answer_is_not_contradicted_after_the_time_for_it(
-    host: Host, late: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answer_is_not_contradicted_after_the_time_for_it(host: Host, late: bytes) -> None:
     """A transfer that runs is not given up for what comes minutes later."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
     sink = io.BytesIO()
-    fetching = host.client().get("want", sink, {"blksize": "1000"})
+    client = host.client(known=doubt_for(0.0))
+    fetching = client.get("want", sink, {"blksize": "1000"})
     peer, _ = host.asked()
     sock = host.open()
     sock.sendto(oack(), peer)
@@ -598,14 +610,12 @@ def test_answer_is_not_contradicted_after_the_time_for_it(
 
 @pytest.mark.parametrize("kind", ["stream", "path"])
 def test_proof_that_comes_after_the_time_for_it_counts(
-    host: Host, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    host: Host, kind: str, tmp_path: Path
 ) -> None:
     """An upload is begun again, or fails: it went to the server of another one."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
     (tmp_path / "local").write_bytes(bytes(700))
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(bytes(700))
-    storing = host.client(windowsize=1).put(source, "new")
+    storing = host.client(windowsize=1, known=doubt_for(0.0)).put(source, "new")
     peer, xid = host.asked()
     old = host.open()
     old.sendto(wire.ack(0), peer)
@@ -627,11 +637,10 @@ def test_proof_that_comes_after_the_time_for_it_counts(
     assert outcome(host.reactor, storing).octets == 700
 
 
-def test_late_proof_from_a_single_port_counts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_proof_from_a_single_port_counts(host: Host) -> None:
     """It comes from the port that the transfer is with."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
-    storing = host.client(windowsize=1).put(io.BytesIO(bytes(3000)), "new")
+    client = host.client(windowsize=1, known=doubt_for(0.0))
+    storing = client.put(io.BytesIO(bytes(3000)), "new")
     peer, xid = host.asked()
     host.request.sendto(oack(), peer)
     for number in (1, 2):
@@ -758,13 +767,14 @@ def test_server_that_has_granted_an_xid_is_expected_to(host: Host) -> None:
     assert sink.getvalue() == b"true"
 
 
-@pytest.mark.usefixtures("long_doubt")
 def test_port_that_the_user_has_fixed_fails_at_once(host: Host) -> None:
     """There is no other one to ask from."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    fetching = host.client(bind="127.0.0.1", bind_port=port).get("want", io.BytesIO())
+    fetching = host.client(bind="127.0.0.1", bind_port=port, known=long_doubt()).get(
+        "want", io.BytesIO()
+    )
     peer, _ = host.asked()
     assert peer == ("127.0.0.1", port)
     host.open().sendto(STALE, peer)
@@ -773,10 +783,9 @@ def test_port_that_the_user_has_fixed_fails_at_once(host: Host) -> None:
         outcome(host.reactor, fetching)
 
 
-@pytest.mark.usefixtures("long_doubt")
 def test_client_asks_from_three_more_ports_at_most(host: Host) -> None:
     """Then it fails: something is wrong with the server, or with who else answers."""
-    fetching = host.client().get("want", io.BytesIO())
+    fetching = host.client(known=long_doubt()).get("want", io.BytesIO())
     ports = set()
     for number in range(4):
         peer, _ = host.asked()
@@ -806,11 +815,8 @@ def test_path_is_opened_again_after_octets_of_another_file(host: Host, tmp_path:
     assert (tmp_path / "local").read_bytes() == b"true"
 
 
-def test_path_that_can_not_be_opened_again_ends_the_transfer(
-    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_path_that_can_not_be_opened_again_ends_the_transfer(host: Host, tmp_path: Path) -> None:
     """A disk that does not answer any more is not waited for without end."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 600)
     is_stuck: list[bool] = []
 
     def in_thread(function: Any, *args: Any) -> Any:
@@ -820,10 +826,13 @@ def test_path_that_can_not_be_opened_again_ends_the_transfer(
     fetching = client.get("want", tmp_path / "local")
     peer, xid = host.asked()
     old = host.open()
-    old.sendto(oack(), peer)
+    blksize = 65464
+    old.sendto(oack(blksize=str(blksize)), peer)
     assert host.receive(old)[0] == wire.ack(0)
-    for number, octets in ((1, 1000), (2, 0)):
-        old.sendto(wire.DATA_HEADERS[number] + bytes(octets), peer)
+    blocks = MAX_HELD // blksize + 1
+    for number in range(1, blocks + 2):
+        octets = bytes(blksize if number <= blocks else 0)
+        old.sendto(wire.DATA_HEADERS[number] + octets, peer)
         assert host.receive(old)[0] == wire.ack(number)
     for _ in range(3):  # by then the transfer has nothing more to wait for by itself
         second = host.asked_again(peer, xid)
@@ -927,7 +936,6 @@ def test_transfer_in_doubt_can_be_cancelled(host: Host) -> None:
     host.error_at(old)
 
 
-@pytest.mark.usefixtures("long_doubt")
 @pytest.mark.parametrize("kind", ["stream", "forward stream", "path"])
 def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     host: Host, kind: str, tmp_path: Path
@@ -936,14 +944,18 @@ def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     content = b"x" * 512 * (kind != "stream") + b"end"
     (tmp_path / "local").write_bytes(content)
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(content)
-    storing = host.client(windowsize=1, blksize=1000).put(source, "new")
+    acknowledged: list[str] = []
+    client = host.client(
+        windowsize=1, blksize=1000, trace=noting_acks(acknowledged), known=long_doubt()
+    )
+    storing = client.put(source, "new")
     peer, _ = host.asked()
     old = host.open()
     old.sendto(wire.ack(0), peer)
     if kind != "stream":
         assert host.receive(old)[0] == wire.DATA_HEADERS[1] + b"x" * 512
         old.sendto(wire.ack(1), peer)
-    spin(host.reactor, lambda: any(each._go_on for each in host.clients[0]._sessions))  # type: ignore[attr-defined]
+    spin(host.reactor, lambda: len(acknowledged) == (1 if kind == "stream" else 2))
     assert not select.select([old], [], [], 0)[0]
     host.open().sendto(oack(), peer)
     assert wire.opcode_of(host.receive(old)[0]) == wire.Opcode.ERROR
@@ -955,14 +967,14 @@ def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     assert outcome(host.reactor, storing).octets == len(content)
 
 
-@pytest.mark.usefixtures("long_doubt")
 def test_upload_in_doubt_leaves_no_timer_when_it_is_cancelled(host: Host) -> None:
     """Its last block waits for the end of the doubt."""
-    client = host.client()
+    acknowledged: list[str] = []
+    client = host.client(trace=noting_acks(acknowledged), known=long_doubt())
     storing = client.put(io.BytesIO(b"end"), "new").addErrback(lambda _: None)
     peer, _ = host.asked()
     host.open().sendto(wire.ack(0), peer)
-    spin(host.reactor, lambda: any(each._go_on for each in client._sessions))  # type: ignore[attr-defined]
+    spin(host.reactor, lambda: acknowledged)
     storing.cancel()
     closed: list[Any] = []
     client.close().addBoth(closed.append)
@@ -1049,28 +1061,25 @@ def test_size_of_a_server_without_an_xid_is_asked_twice(host: Host) -> None:
 
 def test_what_came_before_the_request_is_no_answer(host: Host) -> None:
     """It waits in the socket, which is open before the file is."""
-    client = host.client(options=False)
-    open_link = client._open_link
+
+    class EarlyDatagram(ClientPorts):
+        def open(self, server: Any) -> socket.socket:
+            opened = super().open(server)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(STALE, opened.getsockname())
+            return opened
+
     sink = io.BytesIO()
-
-    def open_early(address: Any) -> Any:
-        link = open_link(address)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(STALE, link.local)
-        return link
-
-    client._open_link = open_early  # type: ignore[method-assign]
-    fetching = client.get("want", sink)
+    fetching = host.client(options=False, ports=EarlyDatagram()).get("want", sink)
     peer, _ = host.asked()
     host.open().sendto(wire.DATA_HEADERS[1] + b"true", peer)
     outcome(host.reactor, fetching)
     assert sink.getvalue() == b"true"
 
 
-@pytest.mark.usefixtures("long_doubt")
 def test_error_from_the_same_port_ends_what_is_in_doubt(host: Host) -> None:
     """A server with a single port answers from there, also after a stale block."""
-    fetching = host.client().get("missing", io.BytesIO())
+    fetching = host.client(known=long_doubt()).get("missing", io.BytesIO())
     peer, _ = host.asked()
     host.request.sendto(STALE, peer)
     host.request.sendto(error(1), peer)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from twisted_tftp.client import held_writer
 from twisted_tftp.client.held_writer import HeldWriter, Hold
 
 
@@ -80,11 +80,10 @@ def test_commit_waits_until_nothing_is_in_doubt(hold: Hold, slow: bool, octets: 
     assert committed == [None]
 
 
-def test_more_than_it_may_hold_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_it_may_hold_waits() -> None:
     """Whoever writes is told when to go on."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
     sink = Sink()
-    held = HeldWriter(sink, Hold.FILE, nothing)
+    held = HeldWriter(sink, Hold.FILE, nothing, max_held=3)
     assert held.write(b"one") is None
     waits: list[Any] = []
     held.write(b"two").addBoth(waits.append)
@@ -94,13 +93,10 @@ def test_more_than_it_may_hold_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("slow", [True, False])
-def test_more_than_it_may_hold_is_written_if_only_the_end_waits(
-    monkeypatch: pytest.MonkeyPatch, slow: bool
-) -> None:
+def test_more_than_it_may_hold_is_written_if_only_the_end_waits(slow: bool) -> None:
     """The commit waits all the same."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
     sink = Sink(slow)
-    held = HeldWriter(sink, Hold.END, nothing)
+    held = HeldWriter(sink, Hold.END, nothing, max_held=3)
     held.write(b"one")
     written: list[Any] = []
     maybeDeferred(held.write, b"two").addBoth(written.append)
@@ -145,12 +141,12 @@ def test_failure_of_held_octets_reaches_the_next_call(call: str) -> None:
         held.write(b"three")
 
 
-def test_whoever_makes_it_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_makes_it_wait_is_told() -> None:
     """Writes that are held do not wait; a commit does, and so do too many octets of a file."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
     for hold, waits_by_then in ((Hold.END, [0, 0, 1]), (Hold.FILE, [0, 1, 2])):
         told: list[None] = []
-        held = HeldWriter(Sink(), hold, lambda told=told: told.append(None))  # type: ignore[misc]
+        on_waiting = partial(told.append, None)
+        held = HeldWriter(Sink(), hold, on_waiting, max_held=3)
         waits = []
         for call in (lambda: held.write(b"one"), lambda: held.write(b"two"), held.commit):  # noqa: B023
             call()
