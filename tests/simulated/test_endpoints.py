@@ -1,4 +1,4 @@
-"""Our client and our server, over networks that do the worst, in virtual time."""
+"""Test our client with our server in virtual time, over networks with many kinds of faults."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MOST_OCTETS = 40_000
 class Transfer:
     """A transfer of a client.
 
-    @ivar outcome: how it ended by the client's word, or None.
-    @ivar at_target: what was under its name where it goes when it ended, or None.
+    @ivar outcome: the result or the failure that the client reports; None before the end.
+    @ivar at_target: the content of the file at its destination at the end; None if there is none.
     """
 
     reading: bool
@@ -41,15 +41,15 @@ class Transfer:
 
     @property
     def complete(self) -> bool:
-        """Whether the client says so."""
+        """Whether the client has reported success."""
         return isinstance(self.outcome, TransferResult)
 
 
 class Lab:
-    """A network with a client, and all transfers between the client and the server.
+    """A network with a client and a server, and a list of their transfers.
 
-    Reads are of files that no request can overwrite: a request that a damage has made a write,
-    and an ACK that a damage has made a short block, would do so, and nobody could tell.
+    No request can overwrite a file that is read. Otherwise damage could turn a read request into a
+    write request, and an ACK into a short block, and the file would be lost without an error.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Lab:
         known_size: bool = True,
         **asked: Any,
     ) -> None:
-        """Join both ends.
+        """Connect client and server.
 
         @param disk: seconds that each use of a file takes, at both ends.
-        @param known_size: whether what is stored has a size, or only an end.
+        @param known_size: whether the source of an upload has a known size.
         @param asked: settings of the client.
         """
         self.network = Network(
@@ -88,7 +88,7 @@ class Lab:
         self._known_size = known_size
 
     def begin(self, name: str, content: bytes) -> Transfer:
-        """Begin a transfer."""
+        """Start a transfer."""
         transfer = Transfer(self._reading, name, content)
         at = f"{name} {len(self.transfers)}"
         self.transfers.append(transfer)
@@ -110,7 +110,7 @@ class Lab:
         return transfer
 
     def end(self) -> None:
-        """Go on until both ends have ended, and see what is at each of them then."""
+        """Run until both ends have finished, and check the files at both of them."""
         network = self.network
         network.run()
         assert network.sockets.keys() == {SERVER}
@@ -141,8 +141,8 @@ chances = st.builds(
 )
 
 
-def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None:
-    """What the client calls complete is so, both ends end, and nothing is left."""
+def test_transfer_is_complete_or_fails_without_a_trace() -> None:
+    """On any network, a file that the client calls complete is; else nothing is left."""
     completed: set[bool] = set()
 
     @settings(max_examples=200, deadline=None)
@@ -232,7 +232,7 @@ BOTH_WAYS = pytest.mark.parametrize("reading", [True, False], ids=["read", "writ
 def test_megabyte_completes_at_five_percent_loss(
     windowsize: int, reading: bool, single_port: bool
 ) -> None:
-    """Each does, whatever is lost."""
+    """A transfer of a megabyte completes at a loss of 5 %."""
     loss = Faults(loss=0.05)
     for seed in range(3):
         lab = Lab(
@@ -251,10 +251,10 @@ def test_megabyte_completes_at_five_percent_loss(
 @PORTS
 @BOTH_WAYS
 @pytest.mark.parametrize("fault", ["loss", "repeat", "reorder", "delay", "replay", "corrupt"])
-def test_transfers_complete_whatever_is_done_to_a_fifth_of_all_datagrams(
+def test_transfers_complete_if_one_fault_affects_a_fifth_of_all_datagrams(
     fault: str, reading: bool, single_port: bool
 ) -> None:
-    """One fault alone ends none, but where the request or its answer was damaged."""
+    """One kind of fault alone ends no transfer, unless a request or its answer was damaged."""
     faults = Faults(**{fault: 0.2})
     transfers = []
     for seed, windowsize in itertools.product(range(5), (1, 4, 16, 64)):
