@@ -1,4 +1,4 @@
-"""The daemon as people run it: its command line, its start and stop, its log, its sockets."""
+"""Test the daemon's command line, its start and stop, its log and its sockets."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ __all__ = ["open_root", "peer", "root"]  # fixtures
 
 
 def twistd(*options: str | int, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run `twistd -n tftp` on a free port of 127.0.0.1, where the options name no other."""
+    """Run `twistd -n tftp` to its end, on a free port of 127.0.0.1 unless the options name one."""
     port = ("--port", free_port())
     return run(TWISTD, "-n", "--pidfile=", "tftp", *port, *options, prefix=prefix)
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], pattern: str) -> None:
-    """Check that a command failed with one line that says why."""
+    """Check that a command failed with one line on standard error that matches `pattern`."""
     assert "Traceback" not in done.stdout + done.stderr, done
     assert done.returncode == 1, done
     assert len(done.stderr.splitlines()) == 1, done
@@ -89,7 +89,7 @@ def test_help_explains_each_option(option: str, help_text: str) -> None:
 
 @pytest.fixture(scope="module")
 def help_text() -> str:
-    """Give what --help shows."""
+    """Return the output of --help."""
     return twistd("--help").stdout
 
 
@@ -100,8 +100,8 @@ def test_version_is_one_line() -> None:
     assert re.fullmatch(r"twisted-tftp \d+\.\d+\S*\n", done.stdout)
 
 
-#: Options that can't be, and what the one line about them must say.
-MISTAKES: list[tuple[list[str], str]] = [
+#: Invalid options, and a pattern for the error line.
+INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--root", "/nowhere/at/all"], r"root '/nowhere/at/all' is not a directory"),
     (["--root", "/etc/passwd"], r"root '/etc/passwd' is not a directory"),
     (["--root", ""], "root"),
@@ -153,16 +153,18 @@ MISTAKES: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("options", "pattern"), MISTAKES, ids=[" ".join(options) for options, _ in MISTAKES]
+    ("options", "pattern"),
+    INVALID_OPTIONS,
+    ids=[" ".join(options) for options, _ in INVALID_OPTIONS],
 )
-def test_a_mistake_is_one_line_on_stderr(options: list[str], pattern: str) -> None:
-    """A value that can't be ends twistd with status 1 and one line that names it."""
+def test_invalid_option_is_one_line_on_stderr(options: list[str], pattern: str) -> None:
+    """An invalid option ends twistd with status 1 and one line that names it."""
     assert_one_line(twistd(*options), pattern)
 
 
 @pytest.mark.parametrize("script", ["twistd", "twist"])
-def test_a_taken_port_is_one_line_on_stderr(script: str, root: Path) -> None:
-    """Where the port is taken, twistd and twist end with status 1 and one line that says so."""
+def test_port_in_use_is_one_line_on_stderr(script: str, root: Path) -> None:
+    """If the port is in use, twistd and twist end with status 1 and one line that says so."""
     command = [TWISTD, "-n", "--pidfile="] if script == "twistd" else [TWIST]
     with Peer() as holder:
         port = holder.port
@@ -171,9 +173,9 @@ def test_a_taken_port_is_one_line_on_stderr(script: str, root: Path) -> None:
 
 
 @pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
-def test_a_port_that_is_taken_on_one_address_is_served_on_none(root: Path) -> None:
-    """A start that fails on the second address ends the daemon too."""
-    # Not one of the system's choice: another process may have that on the first address.
+def test_start_fails_if_the_port_is_in_use_on_one_address(root: Path) -> None:
+    """If the second address can't be bound, the daemon ends and serves no address."""
+    # A port of the ephemeral range could be in use by another process on the first address.
     port = free_port((LOCALHOST, "::1"))
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as holder:
         holder.bind(("::1", port))
@@ -184,7 +186,7 @@ def test_a_port_that_is_taken_on_one_address_is_served_on_none(root: Path) -> No
 
 
 def unprivileged() -> tuple[str, ...]:
-    """Return a command prefix that takes from us what root needs to bind such a port.
+    """Return a command prefix that drops the capability to bind ports below 1024.
 
     Another user might not be able to read the package that is tested.
     """
@@ -197,8 +199,8 @@ def unprivileged() -> tuple[str, ...]:
 
 
 @linux
-def test_a_privileged_port_without_privileges_is_one_line_with_a_hint(open_root: Path) -> None:
-    """Who asks for a port below 1024 without the privilege is told what it needs."""
+def test_privileged_port_without_the_privilege_is_one_line_with_a_hint(open_root: Path) -> None:
+    """Without the privilege for a port below 1024, the error line says which one is missing."""
     limit = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if limit == 0:
         pytest.skip("every user may bind every port here")
@@ -212,8 +214,8 @@ def test_a_privileged_port_without_privileges_is_one_line_with_a_hint(open_root:
 
 
 @as_root
-def test_the_daemon_serves_after_it_has_given_up_root(open_root: Path, peer: Peer) -> None:
-    """With --uid and --gid a privileged port is bound by root and served by nobody."""
+def test_daemon_serves_after_it_has_dropped_root(open_root: Path, peer: Peer) -> None:
+    """With --uid and --gid, root binds the privileged port, and the user nobody serves."""
     nobody = pwd.getpwnam("nobody")
     group = grp.getgrgid(nobody.pw_gid).gr_name
     ids = ("--uid", "nobody", "--gid", group)
@@ -238,8 +240,8 @@ def test_the_daemon_serves_after_it_has_given_up_root(open_root: Path, peer: Pee
 
 
 @pytest.mark.skipif(not IPV6, reason="the example serves ::1, which this machine has not")
-def test_the_example_application_serves_read_only(root: Path, tmp_path: Path, peer: Peer) -> None:
-    """`twistd -noy tftp.tac` serves its root and takes no file."""
+def test_example_application_is_read_only(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """`twistd -noy tftp.tac` serves the files of its root and refuses uploads."""
     with TacDaemon(root, directory=tmp_path) as daemon:
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
         with Peer("::1") as other:
@@ -249,8 +251,8 @@ def test_the_example_application_serves_read_only(root: Path, tmp_path: Path, pe
     assert not daemon.errors
 
 
-def test_the_example_application_does_not_start_without_its_root(tmp_path: Path) -> None:
-    """It wraps its backend, and says what is wrong all the same."""
+def test_example_application_does_not_start_without_its_root(tmp_path: Path) -> None:
+    """`tftp.tac` fails with the reason if its root is missing, though it wraps its backend."""
     environment = dict(os.environ, TFTP_ROOT=str(tmp_path / "no"), PYTHONPATH=str(CHECKOUT))
     environment["TFTP_PORT"] = str(free_port())
     done = subprocess.run(
@@ -267,7 +269,7 @@ def test_the_example_application_does_not_start_without_its_root(tmp_path: Path)
 
 
 class CheckoutDaemon(Daemon):
-    """A daemon that is started in a checkout of the repository."""
+    """A daemon with a checkout of the repository as its working directory."""
 
     def environment(self) -> dict[str, str]:
         environment = super().environment()
@@ -275,7 +277,7 @@ class CheckoutDaemon(Daemon):
         return environment
 
 
-#: `python -m twisted` in a Python that knows the checkout as its working directory only.
+#: Runs `python -m twisted` without the checkout in `sys.path`, except as the working directory.
 UNINSTALLED = f"""
 import runpy, sys
 sys.path[:] = ["", *(entry for entry in sys.path if entry not in ("", {str(CHECKOUT)!r}))]
@@ -285,7 +287,7 @@ runpy.run_module("twisted", run_name="__main__")
 
 
 class UninstalledDaemon(CheckoutDaemon):
-    """A daemon that is started in a checkout of the repository which is not installed."""
+    """A daemon that finds the package only in its working directory."""
 
     def command(self) -> list[str]:
         command = super().command()
@@ -295,21 +297,21 @@ class UninstalledDaemon(CheckoutDaemon):
 
 # The twistd script does not look into the working directory; python -m does.
 @pytest.mark.parametrize("kind", [CheckoutDaemon, UninstalledDaemon])
-def test_the_plugin_is_found_in_a_checkout(kind: type[Daemon], root: Path, peer: Peer) -> None:
-    """In a checkout of the repository twistd has the command, and `python -m twisted` too."""
+def test_twistd_finds_the_plugin_in_a_checkout(kind: type[Daemon], root: Path, peer: Peer) -> None:
+    """In a checkout both `twistd` and `python -m twisted` have the command `tftp`."""
     with kind(root, directory=CHECKOUT) as daemon:
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
 
 
 # -- stopping --------------------------------------------------------------------------------
 
-#: With a port for each transfer, and with one for all.
+#: Runs a test with a port for each transfer, and with a single port.
 each_port_mode = pytest.mark.parametrize("mode", [[], ["--single-port"]], ids=["own", "single"])
 
 
 @each_port_mode
-def test_a_running_read_finishes_after_sigterm(mode: list[str], root: Path, peer: Peer) -> None:
-    """A stop waits for a read that makes progress, and then the daemon ends."""
+def test_running_read_finishes_after_sigterm(mode: list[str], root: Path, peer: Peer) -> None:
+    """After SIGTERM the daemon waits for a running read, and then it ends."""
     with Daemon(root, *mode, "--drain", "60") as daemon:
         block, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
         daemon.terminate()
@@ -321,8 +323,8 @@ def test_a_running_read_finishes_after_sigterm(mode: list[str], root: Path, peer
 
 
 @each_port_mode
-def test_a_running_write_finishes_after_sigterm(mode: list[str], root: Path, peer: Peer) -> None:
-    """A stop waits for a write that makes progress, and its file is stored."""
+def test_running_write_finishes_after_sigterm(mode: list[str], root: Path, peer: Peer) -> None:
+    """After SIGTERM the daemon waits for a running write, and stores its file."""
     with Daemon(root, *mode, "--drain", "60", "--write", "create") as daemon:
         first, transfer = peer.ask(wrq(b"new"), (LOCALHOST, daemon.port))
         assert first == ack(0)
@@ -337,10 +339,10 @@ def test_a_running_write_finishes_after_sigterm(mode: list[str], root: Path, pee
 
 
 @each_port_mode
-def test_a_new_request_is_not_answered_after_sigterm(
+def test_new_request_is_not_answered_after_sigterm(
     mode: list[str], root: Path, peer: Peer
 ) -> None:
-    """While the daemon waits for transfers it begins no other."""
+    """While the daemon waits for transfers to finish, it ignores new requests."""
     with Daemon(root, *mode, "--drain", "60", "--verbose") as daemon:
         address = (LOCALHOST, daemon.port)
         block, transfer = peer.ask(rrq(b"file"), address)
@@ -359,10 +361,10 @@ def test_a_new_request_is_not_answered_after_sigterm(
 
 @each_port_mode
 @pytest.mark.parametrize("drain", ["0", "0.1"])
-def test_a_read_that_outlasts_the_drain_is_told(
+def test_read_that_is_not_finished_after_the_drain_gets_an_error(
     mode: list[str], drain: str, root: Path, peer: Peer
 ) -> None:
-    """A client that is still there at the end of --drain gets an ERROR, and the daemon ends."""
+    """At the end of --drain, the client of a running read gets an ERROR, and the daemon ends."""
     with Daemon(root, *mode, "--drain", drain) as daemon:
         _, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
         daemon.terminate()
@@ -374,10 +376,10 @@ def test_a_read_that_outlasts_the_drain_is_told(
 
 @each_port_mode
 @pytest.mark.parametrize("drain", ["0", "0.1"])
-def test_a_half_way_upload_is_dropped_at_the_end_of_the_drain(
+def test_write_that_is_not_finished_after_the_drain_leaves_no_file(
     mode: list[str], drain: str, root: Path, peer: Peer
 ) -> None:
-    """An upload that a stop cuts off leaves no file, whole or temporary; its client is told."""
+    """At the end of --drain, a running upload gets an ERROR and leaves no file."""
     with Daemon(root, *mode, "--drain", drain, "--write", "create") as daemon:
         _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, daemon.port))
         assert peer.ask(data(1, CONTENT[:512]), transfer)[0] == ack(1)
@@ -389,8 +391,8 @@ def test_a_half_way_upload_is_dropped_at_the_end_of_the_drain(
     assert_ended_well(daemon)
 
 
-def test_an_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
-    """Where no transfer runs a stop waits for nothing."""
+def test_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
+    """If no transfer runs, SIGTERM ends the daemon at once."""
     with Daemon(root, "--drain", "3600") as daemon:
         # An answer shows that the reactor runs: it takes signals from then on only.
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
@@ -406,13 +408,13 @@ def test_an_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
 
 @pytest.fixture
 def daemon(root: Path) -> Iterator[Daemon]:
-    """Give a daemon that takes new files and is verbose."""
+    """Return a verbose daemon that takes new files."""
     with Daemon(root, "--write", "create", "--verbose") as running:
         yield running
 
 
-def test_a_read_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
-    """A read's line has the peer, the file, the octets, the options and the outcome."""
+def test_read_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
+    """The log line of a read has the peer, the file, the octets, the options and the outcome."""
     asked = rrq(b"file", blksize="1024", tsize="0", timeout="2")
     oack, transfer = peer.ask(asked, (LOCALHOST, daemon.port))
     assert oack == b"\0\6blksize\x001024\0tsize\x005000\0timeout\x002\0"
@@ -430,8 +432,8 @@ def test_a_read_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
     )
 
 
-def test_a_write_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
-    """A write's line has the peer, the file, the octets, the options and the outcome."""
+def test_write_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
+    """The log line of a write has the peer, the file, the octets, the options and the outcome."""
     asked = wrq(b"new", windowsize="2", tsize="515")
     oack, transfer = peer.ask(asked, (LOCALHOST, daemon.port))
     assert oack == b"\0\6windowsize\x002\0tsize\x00515\0"
@@ -446,16 +448,16 @@ def test_a_write_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
 
 
 @pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
-def test_an_ipv6_peer_is_logged_in_brackets(daemon: Daemon) -> None:
-    """The port of an IPv6 peer can be told from its address."""
+def test_ipv6_peer_is_logged_in_brackets(daemon: Daemon) -> None:
+    """The address of an IPv6 peer is logged in brackets, before its port."""
     with Peer("::1") as other:
         assert other.fetch(b"file", ("::1", daemon.port)) == CONTENT
         daemon.wait_for_line(rf'read "file" from \[::1\]:{other.port}: completed')
 
 
 @pytest.mark.parametrize("code", [8, 0])
-def test_a_size_probe_is_no_warning(code: int, daemon: Daemon, peer: Peer) -> None:
-    """A client that refuses the OACK, since the size was all it wanted, does nothing wrong."""
+def test_size_probe_is_logged_at_level_info(code: int, daemon: Daemon, peer: Peer) -> None:
+    """A client that refuses the OACK after a tsize is logged as a size probe at level info."""
     oack, transfer = peer.ask(rrq(b"file", tsize="0"), (LOCALHOST, daemon.port))
     assert oack == b"\0\6tsize\x005000\0"
     peer.send(error(code, b"thank you"), transfer)
@@ -464,16 +466,16 @@ def test_a_size_probe_is_no_warning(code: int, daemon: Daemon, peer: Peer) -> No
     assert "options tsize=5000" in line
 
 
-def test_an_abort_is_a_warning_with_the_words_of_the_client(daemon: Daemon, peer: Peer) -> None:
-    """An ERROR after the first block is no size probe; what the client says is in the log."""
+def test_abort_is_a_warning_with_the_text_of_the_client(daemon: Daemon, peer: Peer) -> None:
+    """An ERROR after the first block is logged as a warning with the client's text."""
     _, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
     peer.send(error(3, b"my disk is full"), transfer)
     line = daemon.wait_for_line('#warn.*] read "file" from .* aborted, .*')[0]
     assert line.endswith(": my disk is full")
 
 
-def test_a_refusal_is_a_warning(daemon: Daemon, peer: Peer) -> None:
-    """A request for a missing file is in the log, with the reason."""
+def test_refusal_is_a_warning_with_the_reason(daemon: Daemon, peer: Peer) -> None:
+    """A request for a missing file is logged as a warning with the reason."""
     answer, transfer = peer.ask(rrq(b"missing"), (LOCALHOST, daemon.port))
     assert answer == error(1, b"no such file")
     assert transfer[1] != daemon.port
@@ -485,7 +487,7 @@ ESCAPED = r"a\x0ab\x0d\x1b[31mc\x07\x7f\x22\x5c\x80\xe2\x80\xae\xc2\x9b31m"  # t
 
 
 def test_control_characters_of_names_are_escaped_in_the_log(daemon: Daemon, peer: Peer) -> None:
-    """A file name can neither forge a line of the log nor reach the terminal of its reader."""
+    """A file name with control characters, such as LF and ESC, is escaped in the log."""
     peer.ask(rrq(NASTY), (LOCALHOST, daemon.port))
     escaped = re.escape(f'read "{ESCAPED}" from ')
     daemon.wait_for_line(escaped + r"\S+ mode octet")  # of --verbose
@@ -496,7 +498,7 @@ def test_control_characters_of_names_are_escaped_in_the_log(daemon: Daemon, peer
 def test_control_characters_of_messages_and_options_are_escaped_in_the_log(
     daemon: Daemon, peer: Peer
 ) -> None:
-    """Neither an option's value nor an ERROR's message gets into the log as it is."""
+    """Control characters in an option or in an ERROR's text are escaped in the log."""
     nasty = NASTY.decode("latin-1")
     asked = b"\0\1file\0octet\0" + NASTY + b"\0" + NASTY + b"\0"
     _, transfer = peer.ask(asked, (LOCALHOST, daemon.port))
@@ -508,7 +510,7 @@ def test_control_characters_of_messages_and_options_are_escaped_in_the_log(
 
 
 def assert_printable(daemon: Daemon) -> None:
-    """Check that each line of the log has a time in front and printable ASCII behind it."""
+    """Check that each line of the log has a time and then only printable ASCII."""
     for line in daemon.log.split("\n"):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:+-]+ \[[ -~]+", line), line
 
@@ -518,8 +520,8 @@ def assert_printable(daemon: Daemon) -> None:
 
 @linux
 @each_port_mode
-def test_an_answer_comes_from_the_address_that_was_asked(mode: list[str], root: Path) -> None:
-    """On a host with several addresses a wildcard socket answers from the right one."""
+def test_answer_comes_from_the_address_of_the_request(mode: list[str], root: Path) -> None:
+    """A wildcard socket answers from the address that the request was sent to."""
     with Daemon(root, *mode, hosts=["0.0.0.0"]) as daemon, Peer() as one, Peer() as two:
         for asker, host in ((one, "127.0.0.2"), (two, "127.0.0.3"), (two, "127.0.0.4")):
             block, transfer = asker.ask(rrq(b"file"), (host, daemon.port))
@@ -531,7 +533,7 @@ def test_an_answer_comes_from_the_address_that_was_asked(mode: list[str], root: 
 
 
 def test_each_transfer_has_its_own_port(daemon: Daemon) -> None:
-    """Two transfers at once come from two ports, neither of them the request port."""
+    """Two transfers at once use two ports, and neither is the request port."""
     address = (LOCALHOST, daemon.port)
     with Peer() as one, Peer() as two:
         block_one, transfer_one = one.ask(rrq(b"file"), address)
@@ -541,6 +543,7 @@ def test_each_transfer_has_its_own_port(daemon: Daemon) -> None:
         assert two.rest(block_two, transfer_two) == CONTENT
 
 
+#: Datagrams that are no requests, by name.
 NO_REQUESTS = {
     "ACK": ack(0),
     "a later ACK": ack(7),
@@ -562,8 +565,10 @@ NO_REQUESTS = {
 
 
 @each_port_mode
-def test_what_is_no_request_gets_silence(mode: list[str], root: Path, peer: Peer) -> None:
-    """Whatever else reaches the request port, the first answer is that to a request behind it."""
+def test_datagram_that_is_no_request_gets_no_answer(
+    mode: list[str], root: Path, peer: Peer
+) -> None:
+    """The daemon answers no datagram on the request port but requests."""
     with Daemon(root, *mode) as daemon:
         address = (LOCALHOST, daemon.port)
         for name, packet in NO_REQUESTS.items():
@@ -586,26 +591,31 @@ def test_what_is_no_request_gets_silence(mode: list[str], root: Path, peer: Peer
         b"\0\1file\0mail\0",
     ],
 )
-def test_a_broken_request_gets_error_4(packet: bytes, daemon: Daemon, peer: Peer) -> None:
-    """A request that can't be read is answered as an illegal operation."""
+def test_malformed_request_gets_error_4(packet: bytes, daemon: Daemon, peer: Peer) -> None:
+    """A malformed request is answered with ERROR 4, from another port than the request port."""
     answer, transfer = peer.ask(packet, (LOCALHOST, daemon.port))
     assert answer[:4] == b"\0\5\0\4"
     assert answer.endswith(b"\0")
     assert transfer[1] != daemon.port
 
 
-# -- endurance -------------------------------------------------------------------------------
+# -- random input -------------------------------------------------------------------------------
 
-#: How many datagrams are thrown at the request port, how many before it is asked whether it is
-#: alive, and from how many sockets they come.
-DATAGRAMS, BURST, SOURCES = 100_000, 50, 16
+#: Random datagrams that are sent to the request port.
+RANDOM_DATAGRAMS = 100_000
 
-#: Octets that the daemon may grow by.
-GROWTH = 32 * 1024 * 1024
+#: Random datagrams after which a request checks that the daemon still answers.
+BURST = 50
+
+#: Sockets that send the random datagrams.
+SOURCES = 16
+
+#: Octets of memory by which the daemon may grow.
+MAX_GROWTH = 32 * 1024 * 1024
 
 
 def mutated(draw: random.Random) -> bytes:
-    """Return a datagram: noise, or a packet in which some octets were changed, cut or added."""
+    """Return a random datagram, or a packet with some octets changed, removed or added."""
     kind = draw.random()
     if kind < 0.3:
         opcode = b"" if kind < 0.15 else bytes([0, draw.randrange(8)])
@@ -634,14 +644,14 @@ def mutated(draw: random.Random) -> bytes:
 
 
 class Prober(Peer):
-    """A client that asks whether the daemon is alive."""
+    """A client that checks whether the daemon still answers."""
 
     def __init__(self) -> None:
         super().__init__()
         self._number = 0
 
     def probe(self, daemon: Daemon) -> None:
-        """Wait until the daemon answers; ask again where a flood has swallowed the question."""
+        """Wait until the daemon answers; repeat the request, which a flood may displace."""
         self._number += 1
         answer = error(1, b"no such file")
         deadline = time.monotonic() + TIMEOUT
@@ -659,7 +669,7 @@ class Prober(Peer):
 
 
 def settled_descriptors(daemon: Daemon, prober: Prober, most: int) -> int:
-    """Return the number of open descriptors once it is `most` or less, else after a while."""
+    """Return the number of open descriptors once it is at most `most`, or after a timeout."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         count = daemon.descriptors()
@@ -670,8 +680,8 @@ def settled_descriptors(daemon: Daemon, prober: Prober, most: int) -> int:
 
 @linux
 @pytest.mark.parametrize("mode", [[], ["--single-port"]], ids=["own", "single"])
-def test_garbage_leaves_the_daemon_as_it_was(mode: list[str], root: Path) -> None:
-    """Random and mutated datagrams cost neither the daemon's life, nor memory, nor descriptors."""
+def test_random_datagrams_cause_no_crash_and_no_leak(mode: list[str], root: Path) -> None:
+    """100,000 random or mutated datagrams cost the daemon no memory and no descriptors."""
     draw = random.Random(2024_2169)
     options = ("--timeout", "0.05", "--retries", "1", "--write", "create")
     options += ("--max-transfers", "300", "--drain", "0")
@@ -690,11 +700,11 @@ def test_garbage_leaves_the_daemon_as_it_was(mode: list[str], root: Path) -> Non
 
         assert prober.fetch(b"file", address) == CONTENT
         idle = daemon.descriptors()
-        flood(DATAGRAMS // 20)  # so that what is kept for later is there
+        flood(RANDOM_DATAGRAMS // 20)  # until the daemon has what it keeps, such as pools
         resident = daemon.resident()
-        flood(DATAGRAMS)
+        flood(RANDOM_DATAGRAMS)
         assert settled_descriptors(daemon, prober, idle) <= idle
-        assert daemon.resident() - resident <= GROWTH
+        assert daemon.resident() - resident <= MAX_GROWTH
         with Peer() as client:
             assert client.fetch(b"file", address) == CONTENT
         daemon.stop()
@@ -704,8 +714,8 @@ def test_garbage_leaves_the_daemon_as_it_was(mode: list[str], root: Path) -> Non
     assert (root / "file").read_bytes() == CONTENT
 
 
-def test_many_clients_at_once_are_all_served(root: Path) -> None:
-    """A hundred clients that take turns each get their own file."""
+def test_hundred_clients_at_once_get_their_files(root: Path) -> None:
+    """A hundred clients at the same time each get their own file."""
     names = [b"file-%d" % number for number in range(100)]
     for number, name in enumerate(names):
         (root / name.decode()).write_bytes(CONTENT[number:])
@@ -724,8 +734,8 @@ def test_many_clients_at_once_are_all_served(root: Path) -> None:
     assert results == {number: CONTENT[number:] for number in range(100)}
 
 
-def test_the_daemon_listens_everywhere_by_default(root: Path) -> None:
-    """Without --host the daemon serves all addresses of the families that there are."""
+def test_daemon_listens_on_all_addresses_by_default(root: Path) -> None:
+    """Without --host the daemon serves all addresses, of IPv4 and of IPv6 if there is one."""
 
     class Everywhere(Daemon):
         def command(self) -> list[str]:
@@ -742,8 +752,8 @@ def test_the_daemon_listens_everywhere_by_default(root: Path) -> None:
 
 
 @pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio"])
-def test_every_reactor_serves(reactor: str, root: Path, peer: Peer) -> None:
-    """Reads, writes and a stop work under each reactor that Twisted has on Linux."""
+def test_daemon_works_with_each_reactor(reactor: str, root: Path, peer: Peer) -> None:
+    """Reads, writes and a stop work with each reactor that Twisted has on Linux."""
     options = ("--write", "create")
     with Daemon(root, *options, twistd=("--reactor", reactor)) as daemon:
         address = (LOCALHOST, daemon.port)
@@ -759,8 +769,8 @@ def test_every_reactor_serves(reactor: str, root: Path, peer: Peer) -> None:
         assert_ended_well(daemon)
 
 
-def test_denied_address_gets_silence_while_others_are_served(root: Path) -> None:
-    """What was asked first would have been answered first."""
+def test_denied_address_gets_no_answer(root: Path) -> None:
+    """With --deny an address gets no answer, while another one is served."""
     with (
         Daemon(root, "--deny", "127.0.0.2/32", hosts=[LOCALHOST]) as daemon,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as denied,
