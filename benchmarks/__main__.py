@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import page
+from benchmarks.debian_packages import Unavailable
 from benchmarks.loads import (
     LOSS_FILE,
     BuildError,
@@ -27,8 +28,9 @@ from benchmarks.loads import (
     loads,
     ways,
 )
-from benchmarks.report import Results
-from benchmarks.servers import REPOSITORY, Running, Server, Unavailable, servers, start
+from benchmarks.results import Results
+from benchmarks.servers import REPOSITORY, Running, Server, servers, start
+from benchmarks.tables import summary
 
 LOSS = "loss"
 #: A server that needed longer for its first round is not asked again under the same load.
@@ -116,9 +118,9 @@ def main() -> int:
             _cross(ways(arguments.quick), results, tools, Path(folder))
         _say(f"{time.monotonic() - began:.0f} s in all\n")
     results.servers = [s for s in results.servers if s.name not in results.unavailable]
-    print(report.summary(results))
+    print(summary(results))
     if arguments.output:
-        report.write(results, arguments.output)
+        page.write(results, arguments.output)
     return _wrong(results)
 
 

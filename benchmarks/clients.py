@@ -14,9 +14,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.debian_packages import Unavailable
 from benchmarks.loads import fill
-from benchmarks.report import table
-from benchmarks.servers import HOST, Running, Unavailable, servers, start
+from benchmarks.servers import HOST, Running, servers, start
+from benchmarks.tables import table
 
 MB = 1_000_000
 #: Name on the server, octets, window; each is fetched in blocks of 1428 octets.

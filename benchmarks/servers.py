@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.debian_packages import Unavailable, libraries, program
+
 HOST = "127.0.0.1"
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: A file of this name and content is in every folder that is served.
@@ -26,10 +28,6 @@ PROBE = ("probe", b"probe")
 _TICK = os.sysconf("SC_CLK_TCK")
 _START_S = 15.0
 _STOP_S = 5.0
-
-
-class Unavailable(Exception):
-    """This server cannot run here; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,9 @@ def start(server: Server, root: Path, log: Path) -> Running:
     command = server.command(root, port)
     environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     if server.packages:
-        libraries = _libraries()
-        if libraries:
-            environment["LD_LIBRARY_PATH"] = libraries
+        folders = libraries()
+        if folders:
+            environment["LD_LIBRARY_PATH"] = folders
     with contextlib.ExitStack() as stack:
         prefix = stack.enter_context(_namespace()) if server.port else []
         output = stack.enter_context(open(log, "ab"))
@@ -222,68 +220,11 @@ def _field(path: str, name: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-# -- Debian packages ---------------------------------------------------------------------------
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "twisted-tftp-bench"
-
-
-def _libraries() -> str:
-    return ":".join(sorted({str(path.parent) for path in _cache().glob("*/**/lib*.so.*")}))
-
-
-def _program(name: str, package: str) -> str:
-    """Return the path of a program: an installed one, or its package unpacked in the cache.
-
-    Unpacked and not installed, because the packages of TFTP servers exclude each other.
-    """
-    installed = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if installed:
-        return installed
-    path = _cache() / package / "usr" / "sbin" / name
-    if not path.exists():
-        if not shutil.which("apt-get") or not shutil.which("dpkg"):
-            raise Unavailable(f"{name} is not installed, and there is no apt-get to get it with")
-        try:
-            _unpack(package, set())
-        except subprocess.CalledProcessError:
-            raise Unavailable(f"{package} could not be got; try apt-get update") from None
-    return str(path)
-
-
-def _unpack(package: str, done: set[str]) -> None:
-    """Unpack a package and those of the libraries that it needs and that are not installed."""
-    done.add(package)
-    folder = _cache() / package
-    if not folder.exists():
-        downloads = _cache() / "downloads"
-        downloads.mkdir(parents=True, exist_ok=True)
-        _output(["apt-get", "download", package], downloads)
-        partial = folder.with_suffix(".partial")
-        (archive,) = downloads.glob(f"{package}_*.deb")
-        _output(["dpkg", "-x", str(archive), str(partial)], downloads)
-        archive.unlink()
-        partial.rename(folder)
-    needs = _output(["apt-cache", "depends", "--important", package], _cache())
-    for name in re.findall(r"^ *(?:Pre)?Depends: (lib[^\s:]+)", needs, re.MULTILINE):
-        known = subprocess.run(["dpkg", "-s", name], capture_output=True, text=True)
-        if name not in done and "Status: install ok installed" not in known.stdout:
-            _unpack(name, done)
-
-
-def _output(command: list[str], folder: Path) -> str:
-    return subprocess.run(
-        command, cwd=folder, check=True, capture_output=True, text=True, timeout=120
-    ).stdout
-
-
 def _said(command: Callable[[], list[str]], pattern: str) -> Callable[[], str]:
     """Return what finds the version in a command's output."""
 
     def version() -> str:
-        environment = dict(os.environ, LD_LIBRARY_PATH=_libraries())
+        environment = dict(os.environ, LD_LIBRARY_PATH=libraries())
         done = subprocess.run(command(), capture_output=True, text=True, env=environment)
         found = re.search(pattern, done.stdout + done.stderr)
         return found[1] if found else "?"
@@ -313,21 +254,21 @@ def _hpa(root: Path, port: int) -> list[str]:
     if os.geteuid():
         raise Unavailable("needs root")
     return [
-        *(_program("in.tftpd", "tftpd-hpa"), "--foreground", "--listen", "--secure", "--create"),
+        *(program("in.tftpd", "tftpd-hpa"), "--foreground", "--listen", "--secure", "--create"),
         *("--permissive", "--address", f"{HOST}:{port}", str(root)),
     ]
 
 
 def _atftpd(root: Path, port: int) -> list[str]:
     return [
-        *(_program("atftpd", "atftpd"), "--daemon", "--no-fork", "--bind-address", HOST),
+        *(program("atftpd", "atftpd"), "--daemon", "--no-fork", "--bind-address", HOST),
         *("--port", str(port), "--maxthread", "1100", "--logfile", "-", str(root)),
     ]
 
 
 def _dnsmasq(root: Path, port: int) -> list[str]:
     return [
-        *(_program("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null"),
+        *(program("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null"),
         *("--port=0", "--enable-tftp", f"--tftp-root={root}", "--tftp-max=1100", "--user=root"),
         *("--log-facility=-", "--pid-file", "--listen-address=" + HOST),
     ]
@@ -390,7 +331,7 @@ def servers(least: Path) -> list[Server]:
             "hpa",
             "tftpd-hpa",
             _hpa,
-            _said(lambda: [_program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
+            _said(lambda: [program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
             windows=False,
             packages=("tftpd-hpa",),
             kind="C",
@@ -399,7 +340,7 @@ def servers(least: Path) -> list[Server]:
             "atftpd",
             "atftpd",
             _atftpd,
-            _said(lambda: [_program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
+            _said(lambda: [program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
             # Of 1,000 that are held, the daemon stops answering to most.
             most=100,
             packages=("atftpd",),
@@ -409,7 +350,7 @@ def servers(least: Path) -> list[Server]:
             "dnsmasq",
             "dnsmasq",
             _dnsmasq,
-            _said(lambda: [_program("dnsmasq", "dnsmasq-base"), "--version"], r"ersion ([\w.]+)"),
+            _said(lambda: [program("dnsmasq", "dnsmasq-base"), "--version"], r"ersion ([\w.]+)"),
             writes=False,
             windows=False,
             port=69,

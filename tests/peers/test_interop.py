@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from benchmarks.servers import Running, Unavailable, servers, start
+from benchmarks.debian_packages import Unavailable
+from benchmarks.servers import Running, servers, start
 from tests.support.daemon import free_port
 from tests.support.memory_server import settle
 from tests.support.reactors import outcome, reactor, spin
