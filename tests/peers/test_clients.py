@@ -17,18 +17,18 @@ import pytest
 
 from tests.support.daemon import IPV6, TIMEOUT, Daemon, can_bind
 
-#: Seconds for one run of a client; the largest file takes some 7.
+#: Seconds for one run of a client; the largest file takes about 7.
 CLIENT_TIMEOUT = 60
 
-#: The block size that is asked for where one is; it makes other boundaries than 512 does.
+#: The block size of clients that request one; its multiples are not multiples of 512.
 BLKSIZE = 1428
 
 MIB = 1024 * 1024
 
-#: Around the block sizes, and many whole blocks: their end is an empty block.
+#: Sizes of files: near the block sizes, and many whole blocks, after which an empty block comes.
 SIZES = [0, 1, 511, 512, 513, BLKSIZE - 1, BLKSIZE, BLKSIZE + 1, 25 * BLKSIZE, MIB]
 
-#: So large that block numbers of 512-octet blocks pass 65535.
+#: The size of a file of more than 65535 blocks of 512 octets.
 BIG = 40_000_000
 
 Done = subprocess.CompletedProcess[str]
@@ -85,8 +85,8 @@ class TftpHpa(Client):
     """tftp-hpa, which requests no options."""
 
     program = "tftp"
-    # Run with -c it exits with 0 whatever happens, and shows the server's error on its standard
-    # output, both for reads and writes.
+    # With -c its exit status is always 0, and it shows the server's error on its standard output,
+    # for reads and writes.
     failure = 0
     explains_on = "stdout"
 
@@ -136,8 +136,8 @@ class Curl(Client):
 
     def _run(self, what: str, local: Path, port: int, remote: str, host: str) -> Done:
         where = f"[{host}]" if ":" in host else host
-        # With --verbose, since the server's message is not in curl's own one: 7.88 says of each
-        # error "getpeername() failed with errno 107: Transport endpoint is not connected".
+        # Only --verbose shows the server's message: for each error, curl 7.88 itself says
+        # "getpeername() failed with errno 107: Transport endpoint is not connected".
         url = f"tftp://{where}:{port}/{remote}"
         return self.run("--globoff", "--no-progress-meter", "-v", *self.options, what, local, url)
 
@@ -330,7 +330,7 @@ def texts() -> dict[str, bytes]:
         for before in (509, 510, 511, 512)
     }
     for name, end in (("lf", b"\n"), ("cr", b"\r"), ("crlf", b"\r\n")):
-        # On the wire: one octet less than a block, just a block, and one more.
+        # In netascii: one octet less than a block, exactly a block, and one octet more.
         found |= {f"{name}-ends-{before}": b"x" * before + end for before in (509, 510, 511)}
     draw = random.Random(764)
     pieces = [b"\r", b"\n", b"\r\n", b"\0", b"a", b"bc"]
@@ -341,8 +341,8 @@ def texts() -> dict[str, bytes]:
 
 TEXTS = texts()
 
-# tftp-hpa and atftp translate as they should, a pair over a block boundary included; so what
-# they stored is compared, and that it went as netascii is seen by the octets of the log.
+# tftp-hpa and atftp translate correctly, also a pair across a block boundary. So the stored text
+# is compared, and the number of octets in the log shows that it was sent as netascii.
 NETASCII: list[Client] = [
     TftpHpa("ascii"),
     Atftp("mode netascii"),
@@ -468,7 +468,7 @@ def test_client_reports_a_missing_file(client: Client, daemon: Daemon, tmp_path:
     assert_explained(client, done, client.failure, "no such file")
 
 
-#: What curl says of error 6, and of error 2, where others say that something failed.
+#: What curl prints for ERROR 6 and for ERROR 2; other clients show the server's message.
 CURL_EXISTS, CURL_DENIED = 73, 69
 
 

@@ -89,8 +89,8 @@ def put(reactor: Any, server: Running, data: bytes, name: str, **settings: Any) 
     outcome(reactor, client.put(io.BytesIO(data), name))
     settle(reactor, client)
     path = server.root / name
-    # atftpd closes the file after its last ACK. In netascii it writes each CR, goes back by one,
-    # and writes the LF there: the file has its size, and a CR at the end, until it is closed.
+    # atftpd closes the file after its last ACK. In netascii it writes each CR, moves back by one
+    # octet, and writes the LF there: until it closes the file, there may be a CR at the end.
     spin(reactor, lambda: path.read_bytes() == data)
     return path.read_bytes()
 
@@ -156,7 +156,7 @@ def test_full_disk_is_reported_and_leaves_no_file(server: Running, tmp_path: Pat
     small.mkdir()
     get = f"{sys.executable} -m twisted_tftp get --port {server.port} {HOST} size100000"
     mounted = f"mount -t tmpfs -o size=64k none {small}"
-    # Where nothing may be mounted, the limit of a file's size stands for the disk's end.
+    # If mounting is not allowed, a limit of the file size takes the place of a full disk.
     script = f"{mounted} || ulimit -f 60; cd {small}; {get}; status=$?; ls -A; exit $status"
     may_mount = not subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode
     prefix = ["unshare", "--mount"] if may_mount else []

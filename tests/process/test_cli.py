@@ -30,7 +30,7 @@ from twisted_tftp.protocol import wire
 HOST = "127.0.0.1"
 FILE = bytes(range(256)) * 1000
 
-#: A file of three octets as the one block that it takes.
+#: The only block of a file of three octets.
 BLOCK = wire.DATA_HEADERS[1] + b"all"
 
 
@@ -213,7 +213,7 @@ def test_report_names_options_that_were_not_granted(
             for answer in answers:
                 _, peer = sock.recvfrom(1000)
                 sock.sendto(answer, peer)
-            # The first answer has no xid, so a second port asks for the same.
+            # The first answer has no xid, so the client sends the request from a second port.
             while (asked := sock.recvfrom(1000))[0][:2] != b"\0\1":
                 pass
             sock.sendto(answers[0], asked[1])
@@ -330,7 +330,7 @@ def test_terminal_shows_a_progress_bar(daemon: Daemon, tmp_path: Path) -> None:
     ) as running:
         os.close(theirs)
         shown = b""
-        # The terminal ends with the command.
+        # The terminal is closed when the command ends.
         with contextlib.suppress(OSError):
             while piece := os.read(ours, 65536):
                 shown += piece

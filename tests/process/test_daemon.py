@@ -295,7 +295,7 @@ class UninstalledDaemon(CheckoutDaemon):
         return [sys.executable, "-c", UNINSTALLED, "--log-format=text", *words]
 
 
-# The twistd script does not look into the working directory; python -m does.
+# The script twistd does not look for plugins in the working directory; `python -m` does.
 @pytest.mark.parametrize("kind", [CheckoutDaemon, UninstalledDaemon])
 def test_twistd_finds_the_plugin_in_a_checkout(kind: type[Daemon], root: Path, peer: Peer) -> None:
     """In a checkout both `twistd` and `python -m twisted` have the command `tftp`."""
@@ -353,7 +353,7 @@ def test_new_request_is_not_answered_after_sigterm(
             assert peer.rest(block, transfer) == CONTENT
             daemon.wait()
             late.sock.setblocking(False)
-            # Where the port is closed already the system says so, which is no answer either.
+            # If the port is closed already, the system reports that; it is no answer either.
             with pytest.raises((BlockingIOError, ConnectionRefusedError)):
                 late.receive()
     assert '"late"' not in daemon.log
@@ -394,7 +394,7 @@ def test_write_that_is_not_finished_after_the_drain_leaves_no_file(
 def test_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
     """If no transfer runs, SIGTERM ends the daemon at once."""
     with Daemon(root, "--drain", "3600") as daemon:
-        # An answer shows that the reactor runs: it takes signals from then on only.
+        # Only when the reactor runs, which an answer shows, does the daemon handle signals.
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
         daemon.wait_for_line("completed")
         daemon.terminate()
@@ -482,8 +482,9 @@ def test_refusal_is_a_warning_with_the_reason(daemon: Daemon, peer: Peer) -> Non
     daemon.wait_for_line('#warn.*] read "missing" from .* refused, 0 octets .*: no such file$')
 
 
+#: A text with control characters, and with UTF-8 that reverses text.
 NASTY = b'a\nb\r\x1b[31mc\x07\x7f"\\\x80\xe2\x80\xae\xc2\x9b31m'
-ESCAPED = r"a\x0ab\x0d\x1b[31mc\x07\x7f\x22\x5c\x80\xe2\x80\xae\xc2\x9b31m"  # the same in ASCII
+ESCAPED = r"a\x0ab\x0d\x1b[31mc\x07\x7f\x22\x5c\x80\xe2\x80\xae\xc2\x9b31m"  # as the log has it
 
 
 def test_control_characters_of_names_are_escaped_in_the_log(daemon: Daemon, peer: Peer) -> None:
@@ -675,7 +676,7 @@ def settled_descriptors(daemon: Daemon, prober: Prober, most: int) -> int:
         count = daemon.descriptors()
         if count <= most or time.monotonic() > deadline:
             return count
-        prober.probe(daemon)  # an answer takes a turn of the daemon's loop
+        prober.probe(daemon)  # each answer needs one turn of the daemon's reactor
 
 
 @linux

@@ -176,7 +176,7 @@ def check(lab: Lab, all_ended: list[Ended]) -> None:
         assert not target.exists() or not ended.transfer.reading
         assert not target.exists() or target.read_bytes() == ended.content
     names = {ended.local.name for ended in all_ended}
-    # Half of a file would be there under another name.
+    # A partial file would have another name.
     assert {*os.listdir(lab.root), *os.listdir(lab.local)} == names
 
 

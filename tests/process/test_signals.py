@@ -140,7 +140,7 @@ class HangingDaemon(Daemon):
 
 
 class HangingTwistDaemon(HangingDaemon, TwistDaemon):
-    """The same, started by `twist`: it ends with an exit status, not with the signal."""
+    """The same, started by `twist`: it ends by the exit of Python, not by the signal."""
 
 
 @pytest.mark.parametrize("kind", [HangingDaemon, HangingTwistDaemon])

@@ -21,7 +21,7 @@ from twisted_tftp.client.client import TransferResult
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy, Retransmit
 
-#: Octets of a file at most, so that an example is quick.
+#: The most octets of a file, so that an example is quick.
 MOST_OCTETS = 40_000
 
 
@@ -128,7 +128,7 @@ class Lab:
                 assert transfer.outcome.check(TFTPError), transfer.outcome.getTraceback()
                 if transfer.reading:
                     assert f"{transfer.name} {number}" not in self.local.files
-            # Where the last ACK is lost, a write that has failed is whole.
+            # If the last ACK was lost, a write that has failed for the client is complete.
             assert self.served.files.get(transfer.name) in (transfer.content, None)
 
 
@@ -141,8 +141,8 @@ chances = st.builds(
 )
 
 
-def test_transfer_is_complete_or_fails_without_a_trace() -> None:
-    """On any network, a file that the client calls complete is; else nothing is left."""
+def test_transfer_is_right_or_leaves_nothing_on_any_network() -> None:
+    """On any network a completed transfer has the right file, and a failed one leaves nothing."""
     completed: set[bool] = set()
 
     @settings(max_examples=200, deadline=None)
@@ -183,9 +183,9 @@ def test_transfer_is_complete_or_fails_without_a_trace() -> None:
         seed: int,
     ) -> None:
         if again == "the same port":
-            # What is left of the first transfer, a block 1 or an ACK 0, may answer the second
-            # request, as of a server without options; the other end would go on with the block
-            # size that it has granted. Only another port tells that (RFC 1350 section 4).
+            # An old block 1 or ACK 0 of the first transfer would look like an answer without
+            # options to the second request, while the other end uses the granted block size. Only
+            # another port prevents that (RFC 1350 section 4).
             blksize = DEFAULT_BLKSIZE
         whole = blksize if options else DEFAULT_BLKSIZE
         size = min(blocks * whole + rest % whole, MOST_OCTETS)
@@ -207,7 +207,7 @@ def test_transfer_is_complete_or_fails_without_a_trace() -> None:
             while first.outcome is None:
                 lab.network.step()
             if again == "the same port":
-                # The same file: what is replayed of another one could not be told from it.
+                # The same file, because replayed blocks of another one would not be recognised.
                 lab.client.close()
                 lab.begin("first", first.content)
             elif again is not None:

@@ -237,7 +237,7 @@ REPLAYS = st.lists(
 
 
 def test_no_octet_of_one_transfer_ends_in_another() -> None:
-    """Whatever earlier clients have requested and is replayed, a file has only its own octets."""
+    """With any dead clients and replayed datagrams, a transfer gets only its own octets."""
     completed = [0]
 
     @settings(max_examples=500, deadline=None)

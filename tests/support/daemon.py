@@ -89,7 +89,7 @@ class Daemon:
         prefix: Sequence[str] = (),
         directory: str | Path | None = None,
     ) -> None:
-        """Describe a daemon; `with` starts it.
+        """Set up a daemon; the `with` statement starts it.
 
         @param root: the directory that it serves.
         @param options: more options of `tftp`.
@@ -248,7 +248,7 @@ class Daemon:
             thread.start()
 
     def _collect(self, stream: IO[bytes], into: list[str]) -> None:
-        # Read as octets, so that lines end with LF only and a CR in one shows.
+        # The stream is read as octets, so that only LF ends a line, and a CR stays visible.
         with stream:
             for line in stream:
                 with self._changed:

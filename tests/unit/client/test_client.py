@@ -376,7 +376,7 @@ def test_invalid_oack_is_answered_with_error_8_or_4(
 ) -> None:
     """An OACK with a larger or unasked value gets ERROR 8, a malformed one ERROR 4 (RFC 2347)."""
     job = Download(fake, blksize=1428)
-    for _ in range(2):  # the first one may be for another client
+    for _ in range(2):  # the first OACK could be for another client, so the client asks again
         fake.asked()
         fake.say(answer)
         assert wire.parse_error(fake.got())[0] == code
@@ -627,7 +627,7 @@ def test_close_cancels_everything_and_closes_all_sockets(served: MemoryServer) -
     spin(served.reactor, lambda: sink.room)
     lost = TFTPClient(served.reactor, "localhost", served.port)
     looking = lost.get("file", io.BytesIO())
-    assert client.close().called  # at once: nothing here needs time
+    assert client.close().called  # it closes at once, because no thread is busy
     settle(served.reactor, lost)
     assert len(served.reactor.getReaders()) == idle
     for transfer in (storing, looking):
@@ -875,7 +875,7 @@ def test_first_block_may_be_late_after_the_oack(fake: ScriptedServer) -> None:
     job = Download(fake, timeout=1.0, retries=3)
     fake.asked()
     fake.say(wire.oack([("blksize", "512")]))
-    seen = [fake.got() for _ in range(6)]  # more than an address that never answered would get
+    seen = [fake.got() for _ in range(6)]  # an address that has never answered gets only four
     assert set(seen) == {wire.ack(0)}
     fake.say(wire.DATA_HEADERS[1] + b"late")
     fake.confirm(wire.oack([("blksize", "512")]))

@@ -39,8 +39,10 @@ from twisted_tftp.transfer.first_answer import KnownServer
 
 __all__ = ["reactor"]
 
-#: The answer to another request: a whole file, and the beginning of one.
+#: The answer to another request, with a whole file.
 STALE = wire.DATA_HEADERS[1] + b"Z"
+
+#: The answer to another request, with the first block of a file.
 STALE_BEGINNING = wire.DATA_HEADERS[1] + b"Z" * 512
 
 
@@ -220,8 +222,8 @@ def test_nothing_is_written_while_the_answer_is_in_doubt(host: Host) -> None:
     assert host.receive(sock)[0] == wire.ack(1)
     sock.sendto(wire.DATA_HEADERS[2] + b"end", peer)
     second = host.asked_again(peer, xid)
-    # A server that serves one client at a time would not read the second request before; and one
-    # that has forgotten the transfer answers a second ACK with an ERROR.
+    # A server that serves one client at a time reads the second request only after this ACK. A
+    # second ACK could reach a server that has forgotten the transfer, and would get an ERROR.
     assert host.receive(sock)[0] == wire.ack(2)
     assert not select.select([sock], [], [], 0)[0]
     assert sink.getvalue() == b""
@@ -473,10 +475,10 @@ def test_answer_in_the_socket_counts_if_the_reactor_was_late(host: Host, act: st
         spin(host.reactor, lambda: acknowledged)
     else:
         spin(host.reactor, lambda: [each.octets for each in client.running] == [1])
-    # One without xid: with our xid it would count after the time too.
+    # This OACK has no xid: an OACK with the xid would also count after the doubt.
     host.open().sendto(oack(), peer)
-    time.sleep(0.06)  # the loop stands still for longer than the doubt lasts
-    host.reactor.runUntilCurrent()  # timers come before sockets
+    time.sleep(0.06)  # the reactor is blocked for longer than the doubt lasts
+    host.reactor.runUntilCurrent()  # timers are handled before sockets
     with pytest.raises(AnswersContradict):
         outcome(host.reactor, acting)
 
@@ -545,7 +547,7 @@ def test_answer_without_options_is_accepted_after_a_second_request(host: Host) -
     old = host.open()
     old.sendto(wire.DATA_HEADERS[1] + bytes(512), peer)
     assert host.receive(old)[0] == wire.ack(1)
-    # Equal octets from a second port are the answer to a request that came twice.
+    # The same octets from a second port: the server has received the request twice.
     second = host.open()
     second.sendto(wire.DATA_HEADERS[1] + bytes(512), peer)
     assert wire.parse_error(host.receive(second)[0])[0] == 5
@@ -618,7 +620,7 @@ def test_oack_with_the_xid_overrides_another_answer_after_the_doubt(
     old = host.open()
     old.sendto(wire.ack(0), peer)
     host.receive(old)
-    if kind == "stream":  # whose end is sent too
+    if kind == "stream":  # the last block of a stream is sent too
         old.sendto(wire.ack(1), peer)
         host.receive(old)
     host.open().sendto(oack(xid), peer)
@@ -832,13 +834,13 @@ def test_download_times_out_if_its_path_cannot_be_opened_again(host: Host, tmp_p
         octets = bytes(blksize if number <= blocks else 0)
         old.sendto(wire.DATA_HEADERS[number] + octets, peer)
         assert host.receive(old)[0] == wire.ack(number)
-    for _ in range(3):  # by then the transfer has nothing more to wait for by itself
+    for _ in range(3):  # by then the transfer has no timer of its own
         second = host.asked_again(peer, xid)
     is_stuck.append(True)
     host.open().sendto(oack(xid), second)
     with pytest.raises(TransferTimedOut):
         outcome(host.reactor, fetching)
-    host.clients.clear()  # what waits for the disk can't be closed
+    host.clients.clear()  # a client that waits for a disk can't be closed
 
 
 def test_download_to_a_stream_fails_after_a_contradiction(host: Host) -> None:
@@ -1019,7 +1021,7 @@ def test_size_is_taken_from_the_confirmed_answer(host: Host, stale: bytes) -> No
     old = host.open()
     old.sendto(stale, peer)
     assert host.error_at(old) == 8
-    old.sendto(error(4), peer)  # what a small server makes of an ERROR
+    old.sendto(error(4), peer)  # the answer of a small server to an ERROR
     second = host.asked_again(peer, xid)
     host.open().sendto(wire.oack([("tsize", "5"), ("xid", xid)]), second)
     again, xid = host.asked()
