@@ -1,1 +1,1 @@
-"""Measure this server beside its peers, under one load; see `python -m benchmarks --help`."""
+"""Measure this server and others under the same loads; see `python -m benchmarks --help`."""

@@ -1,4 +1,4 @@
-"""Run the loads against the servers in turn, and report: the command line of the benchmarks."""
+"""Run all loads against all servers, and print the results: `python -m benchmarks`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import page
+from benchmarks.debian_packages import Unavailable
 from benchmarks.loads import (
     LOSS_FILE,
     BuildError,
@@ -27,19 +28,28 @@ from benchmarks.loads import (
     loads,
     ways,
 )
-from benchmarks.report import Results
-from benchmarks.servers import REPOSITORY, Running, Server, Unavailable, servers, start
+from benchmarks.results import Results
+from benchmarks.servers import REPOSITORY, Running, Server, servers, start
+from benchmarks.tables import summary
 
+#: The name of the load that uses simulated networks.
 LOSS = "loss"
-#: A server that needed longer for its first round is not asked again under the same load.
-_SLOW_S = 4.0
-#: Time for transfers that are held: they must all come to their ends.
-_HOLD_S = 40
-#: Small files stand for a while, as those of a server do: some caches trust no others.
-_SETTLE_S = 3
-_DESCRIPTORS = 32_768
-#: Crossings wait much more than they work, so that many can be on their way at once.
-_CROSSINGS = 24
+
+#: Seconds: a server that needed longer for a round gets no other round of the same load.
+MAX_ROUND_SECONDS = 4.0
+
+#: Seconds for a load that holds its transfers open: all of them must complete.
+HOLD_SECONDS = 40
+
+#: Seconds between the creation of small files and the first request: some caches keep only files
+#: that have not changed for a while.
+SETTLE_SECONDS = 3
+
+#: Descriptors that each server may have open.
+MAX_DESCRIPTORS = 32_768
+
+#: Transfers over simulated networks at the same time; they mostly wait.
+PARALLEL_CROSSINGS = 24
 
 
 def _arguments() -> argparse.Namespace:
@@ -66,7 +76,7 @@ def _arguments() -> argparse.Namespace:
         "--output",
         type=Path,
         metavar="DIR",
-        help="write the page there [docs, or none if quick or if anything was chosen]",
+        help="write the page into this folder [docs; none with --quick, --load or --server]",
     )
     arguments = parser.parse_args()
     if arguments.rounds is None:
@@ -78,14 +88,14 @@ def _arguments() -> argparse.Namespace:
         arguments.output = REPOSITORY / "docs"
     if arguments.output:
         try:
-            import matplotlib  # noqa: F401 - better to miss it now than after the run
+            import matplotlib  # noqa: F401 - report that it is missing before the run, not after it
         except ImportError:
             parser.error("the plots need matplotlib; pip install -e '.[bench]'")
     return arguments
 
 
 def main() -> int:
-    """Run; return 1 if an octet was wrong."""
+    """Run all loads; return 1 if our server or the yardstick sent or stored a wrong octet."""
     arguments = _arguments()
     _raise_descriptors()
     with tempfile.TemporaryDirectory(prefix="tftp-bench-") as folder:
@@ -116,17 +126,17 @@ def main() -> int:
             _cross(ways(arguments.quick), results, tools, Path(folder))
         _say(f"{time.monotonic() - began:.0f} s in all\n")
     results.servers = [s for s in results.servers if s.name not in results.unavailable]
-    print(report.summary(results))
+    print(summary(results))
     if arguments.output:
-        report.write(results, arguments.output)
+        page.write(results, arguments.output)
     return _wrong(results)
 
 
 def _raise_descriptors() -> None:
     """Let servers have a socket and a file open for each of 10,000 transfers."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # only root may go beyond
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, max(most, _DESCRIPTORS)))
+    with contextlib.suppress(ValueError, OSError):  # only root may exceed the hard limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_DESCRIPTORS, max(most, MAX_DESCRIPTORS)))
         return
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -139,7 +149,7 @@ def _say(text: str) -> None:
 def _started(
     chosen: list[Server], store: Store, results: Results, folder: Path
 ) -> Iterator[list[Running]]:
-    """Start servers side by side, without those that cannot run here."""
+    """Start servers at the same time; leave out those that can't run on this machine."""
 
     def attempt(server: Server) -> Running | None:
         if server.name in results.unavailable:
@@ -169,15 +179,15 @@ def _run(load: Load, results: Results, tools: Tools, folder: Path) -> None:
             able.append(server)
     with Store(load) as store, _started(able, store, results, folder) as started:
         if load.unit == "files/s":
-            time.sleep(_SETTLE_S)
-        # One server after the other in each round, so that all share what else the machine does.
+            time.sleep(SETTLE_SECONDS)
+        # In each round all servers run in turn, so that other load on the machine affects all.
         for _ in range(results.rounds):
             for running in list(started):
                 began = time.monotonic()
-                limit = _HOLD_S if load.hold else results.limit
+                limit = HOLD_SECONDS if load.hold else results.limit
                 sample = carry(load, running, store, tools, limit)
                 results.samples.setdefault((load.name, running.server.name), []).append(sample)
-                if sample.value is None or time.monotonic() - began > _SLOW_S:
+                if sample.value is None or time.monotonic() - began > MAX_ROUND_SECONDS:
                     started.remove(running)
                     running.stop()
     _say(f"{load.name}: " + ", ".join(_brief(load, server, results) for server in able))
@@ -192,7 +202,7 @@ def _brief(load: Load, server: Server, results: Results) -> str:
 
 def _cross(chosen: list[Way], results: Results, tools: Tools, folder: Path) -> None:
     able = [server for server in results.servers if server.retransmits and server.name != "quiet"]
-    load = Load(LOSS, "2 MiB over a bad network", (LOSS_FILE,))
+    load = Load(LOSS, "2 MiB over a network with faults", (LOSS_FILE,))
 
     def one(job: tuple[Way, Running]) -> None:
         way, running = job
@@ -206,26 +216,26 @@ def _cross(chosen: list[Way], results: Results, tools: Tools, folder: Path) -> N
             for running in started
             if way.windowsize == 1 or running.server.windows
         ]
-        # The order of the rows is that of the ways, whichever ends first.
+        # The rows have the order of the networks, whichever transfer completes first.
         for way, running in jobs:
             results.ways[way, running.server.name] = []
-        # Without loss and nearby there is more work than waiting: one at a time.
-        brisk = [job for job in jobs if job[0].round_trip_ms < 1 and job[0].loss == 0]
-        brisk += [
+        # Without loss and delay a transfer works more than it waits, so these run one at a time.
+        busy = [job for job in jobs if job[0].round_trip_ms < 1 and job[0].loss == 0]
+        busy += [
             (way, running)
             for way, running in jobs
             if way.round_trip_ms < 1 and way.loss and running.server.name == "ours"
         ]
-        for job in brisk:
+        for job in busy:
             one(job)
-        with ThreadPoolExecutor(_CROSSINGS) as pool:
-            for _ in pool.map(one, [job for job in jobs if job not in brisk]):
+        with ThreadPoolExecutor(PARALLEL_CROSSINGS) as pool:
+            for _ in pool.map(one, [job for job in jobs if job not in busy]):
                 pass
-    _say(f"{LOSS}: {len(jobs)} crossings")
+    _say(f"{LOSS}: {len(jobs)} transfers")
 
 
 def _wrong(results: Results) -> int:
-    """Name who served or kept wrong octets; return 1 if that was ours or the yardstick."""
+    """Print which servers had wrong octets; return 1 if ours or the yardstick had."""
     counts: dict[str, int] = {}
     for measured in (results.samples, results.ways):
         for (_, name), samples in measured.items():

@@ -14,24 +14,31 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.debian_packages import Unavailable
 from benchmarks.loads import fill
-from benchmarks.report import table
-from benchmarks.servers import HOST, Running, Unavailable, servers, start
+from benchmarks.servers import HOST, Running, servers, start
+from benchmarks.tables import table
 
 MB = 1_000_000
-#: Name on the server, octets, window; each is fetched in blocks of 1428 octets.
+
+#: (name of the file, its octets, windowsize); the block size is 1428.
 LOADS = [
     ("large", 200 * MB, 1),
     ("huge", 1000 * MB, 16),
     ("huge", 1000 * MB, 64),
     ("tiny", 1, 1),
 ]
+
+#: The servers that the clients read from.
 SERVERS = ("ours", "atftpd")
 
 
 @dataclass(frozen=True)
 class Client:
-    """A command that fetches a file."""
+    """A command that reads a file.
+
+    @ivar windows: whether it supports windowsize.
+    """
 
     name: str
     windows: bool
@@ -82,7 +89,7 @@ def _served() -> Iterator[dict[str, Running]]:
 
 
 def _fetch(client: Client, server: Running, name: str, windowsize: int) -> float | None:
-    """Return the seconds of a whole command; None where it failed or brought wrong octets."""
+    """Return the seconds that a command took; None if it failed or the file was wrong."""
     local = server.root.parent / "local"
     command = client.command(server.port, name, windowsize, local)
     began = time.perf_counter()
@@ -94,7 +101,7 @@ def _fetch(client: Client, server: Running, name: str, windowsize: int) -> float
 
 
 def main() -> int:
-    """Run, and print the table; return 1 if our client failed."""
+    """Run all clients, and print the table; return 1 if our client failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clients", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds [3]")
     rounds = parser.parse_args().rounds
@@ -104,7 +111,7 @@ def main() -> int:
             for server in running.values():
                 able = [each for each in CLIENTS if windowsize == 1 or each.windows]
                 took: dict[str, list[float]] = {client.name: [] for client in able}
-                # In turn, so that all share what else the machine does.
+                # The clients run in turn, so that other load on the machine affects all.
                 for _ in range(rounds):
                     for client in able:
                         seconds = _fetch(client, server, name, windowsize)

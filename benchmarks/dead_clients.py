@@ -1,8 +1,8 @@
-"""Take the ports of clients that died, just when the server repeats what it told them.
+"""Use the ports of clients that died, just when the server repeats its answers to them.
 
-A dead client asks for something, answers nothing and closes its socket. The server repeats its
-first answer some times. Shortly before a repeat is due an honest client takes the port, and asks
-for something else: it must not take the repeat for its answer.
+A dead client sends a request, answers nothing and closes its socket. The server repeats its first
+answer some times. Shortly before such a repeat, an honest client opens the same port and requests
+something else. It must not accept the repeat as its answer.
 """
 
 from __future__ import annotations
@@ -30,25 +30,44 @@ from twisted_tftp.errors import FileNotFound
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.first_answer import KnownServer, XidSupport
 
-#: What the honest clients ask for, and so do some of the dead ones.
-BLKSIZE, WINDOWSIZE = 1428, 4
+#: The block size that honest clients request.
+BLKSIZE = 1428
+
+#: The windowsize that honest clients request.
+WINDOWSIZE = 4
+
+#: The options that some of the dead clients request.
 OPTIONS = {"blksize": str(BLKSIZE), "windowsize": str(WINDOWSIZE), "tsize": "0"}
-#: Timeouts of silence that an honest client bears.
+
+#: Timeouts after which an honest client gives up.
 RETRIES = 5
-#: Seconds from a first answer to its repeat before one was measured; how many are remembered.
-REPEAT, MEASURED = 1.0, 50
-#: Seconds by which a prompt client asks before the repeat is due: the way to the server is short.
-PROMPT = (-0.001, 0.004)
-#: Requests of a crowd, and seconds that the server needs at least to read them.
-CROWD, CROWDED = 60, (0.0, 0.02)
+
+#: Seconds from a first answer to its repeat, until a time was measured.
+REPEAT = 1.0
+
+#: The number of measured times that are kept.
+MEASURED = 50
+
+#: Seconds before the repeat at which a client on an idle machine sends its request, from and to.
+IDLE_LEAD = (-0.001, 0.004)
+
+#: Requests that are sent at once, so that the honest client's request waits at the server.
+BURST_REQUESTS = 60
+
+#: Seconds before the repeat at which the honest client sends its request after them, from and to.
+BURST_LEAD = (0.0, 0.02)
+
 #: Octets of an upload.
-UPLOADED = 3000
-#: What is wanted under a name of its own each time.
+UPLOAD_SIZE = 3000
+
+#: The kinds of requests that use another file name each time.
 NUMBERED = ("missing", "upload")
-#: The share of clean failures that is no complaint.
-CLEAN = 0.05
-#: Kinds of clean failures that are shown.
-COMMONEST = 5
+
+#: The share of transfers that may fail cleanly.
+MAX_CLEAN_FAILURES = 0.05
+
+#: The number of kinds of clean failures that are printed.
+SHOWN_FAILURES = 5
 
 
 def _request(opcode: wire.Opcode, name: str, options: dict[str, str]) -> bytes:
@@ -56,11 +75,11 @@ def _request(opcode: wire.Opcode, name: str, options: dict[str, str]) -> bytes:
 
 
 def requests(kind: str, number: int) -> list[bytes]:
-    """Return what the dead client `number` of a kind in `DEAD` asks for."""
+    """Return the requests of dead client `number`, of a kind in `DEAD`."""
     plain = _request(wire.Opcode.RRQ, "read-1", {})
     read = _request(wire.Opcode.RRQ, "read-1", OPTIONS)
     write = _request(wire.Opcode.WRQ, f"dead-{number}", {})
-    announced = {**OPTIONS, "tsize": str(UPLOADED)}
+    announced = {**OPTIONS, "tsize": str(UPLOAD_SIZE)}
     negotiated = _request(wire.Opcode.WRQ, f"dead-{number}", announced)
     return {
         "a read": [plain],
@@ -71,21 +90,22 @@ def requests(kind: str, number: int) -> list[bytes]:
     }[kind]
 
 
-#: What dead clients have asked for.
+#: The kinds of dead clients, by their requests.
 DEAD = ("a read", "a read with options", "a write", "a write with options", "several")
-#: How many answers they hear before they die.
+
+#: How many answers dead clients receive before they die, to choose from.
 HEARD = (0, 1, 1, 2)
 
 
 class Case(NamedTuple):
-    """What a dead client does, and the one who takes its port.
+    """A dead client, and the honest client that uses its port.
 
-    @ivar dead: what the dead one asks for, one of `DEAD`.
-    @ivar heard: answers that it hears.
-    @ivar wanted: what the other one wants: a file that is missing, one that is there, or to store.
-    @ivar slow_server: the server opens the file late.
-    @ivar slow_disk: the client opens its own file late, with its socket open.
-    @ivar crowd: others ask before it, so that its request waits at the server.
+    @ivar dead: the requests of the dead client, one of `DEAD`.
+    @ivar heard: how many answers it receives.
+    @ivar wanted: the file of the honest client: "missing", "read-3000" or "upload".
+    @ivar slow_server: whether the server opens the file late.
+    @ivar slow_disk: whether the honest client opens its own file late, with its socket open.
+    @ivar crowd: whether other requests come before its request, which then waits at the server.
     """
 
     dead: str
@@ -97,12 +117,12 @@ class Case(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Its name for the count of wrong answers."""
+        """The name under which wrong answers are counted."""
         return f"{self.wanted} after {self.dead}"
 
 
 def some_case(chance: random.Random) -> Case:
-    """Return a case by chance."""
+    """Return a random case."""
     return Case(
         chance.choice(DEAD),
         chance.choice(HEARD),
@@ -114,12 +134,12 @@ def some_case(chance: random.Random) -> Case:
 
 
 class DeadClients:
-    """Dead clients of a daemon, and honest ones on their ports.
+    """Dead clients of a daemon, and honest clients on their ports.
 
-    @ivar taken: ports that were taken again.
-    @ivar missed: dead clients that were not answered, or whose port somebody else has taken.
-    @ivar failures: clean failures of the honest ones, in words, to how often.
-    @ivar wrong: wrong answers to them.
+    @ivar taken: how many ports were used again.
+    @ivar missed: how many dead clients got no answer, or lost their port to another process.
+    @ivar failures: text of a clean failure of an honest client to how often it occurred.
+    @ivar wrong: the wrong answers that honest clients accepted.
     """
 
     def __init__(
@@ -133,13 +153,14 @@ class DeadClients:
         repeat: float = REPEAT,
         slow_threads: Callable[[Any], Callable[..., Deferred[Any]]] = slow_threads,
     ) -> None:
-        """Prepare.
+        """Set up the clients.
 
-        @param port: of the daemon on loopback.
+        @param port: the request port of the daemon, on loopback.
         @param root: the daemon's folder.
-        @param folder: for the files of the clients; it is made.
-        @param first_contact: each honest client knows nothing of the daemon yet; then there is
-            little but time that tells answers apart. Otherwise it knows that xids are granted.
+        @param folder: for the files of the clients; it is created.
+        @param first_contact: whether each honest client knows nothing about the daemon. Then it
+            can recognise old answers mostly by their time. Otherwise it knows that the daemon
+            grants xids.
         @param repeat: seconds from a first answer to its repeat, before one was measured.
         @param slow_threads: returns how calls are run that wait for a slow disk.
         """
@@ -159,13 +180,13 @@ class DeadClients:
         self._repeats = deque([repeat], maxlen=MEASURED)
 
     async def work(self, until: float) -> None:
-        """Let one die after the other until that time; begin by chance, as others do."""
+        """Run cases one after the other until the time `until`, after a random delay."""
         await deferLater(self._reactor, self._chance.random())
         while time.monotonic() < until:
             await self.one(some_case(self._chance))
 
     async def one(self, case: Case) -> None:
-        """Let a client die, and take its port."""
+        """Run one case."""
         self._number += 1
         number = self._number
         dead = DeadSocket(self._reactor, (HOST, self._port))
@@ -184,16 +205,16 @@ class DeadClients:
             dead.close()
         if not case.heard:
             await self._repeat_is_near(dead.asked_at, case)
-        await self._take(dead.port, case, number)
+        await self._use_port(dead.port, case, number)
 
     async def _repeat_is_near(self, last: float, case: Case) -> None:
-        """Wait until the repeat of what was sent at `last` finds the port taken again."""
-        bounds = DELAY if case.slow_disk else CROWDED if case.crowd else PROMPT
+        """Wait until shortly before the repeat of the answer that came at `last`."""
+        bounds = DELAY if case.slow_disk else BURST_LEAD if case.crowd else IDLE_LEAD
         before = self._chance.uniform(*bounds)
         due = last + median(self._repeats) - before
         await deferLater(self._reactor, max(0.0, due - time.monotonic()))
 
-    async def _take(self, port: int, case: Case, number: int) -> None:
+    async def _use_port(self, port: int, case: Case, number: int) -> None:
         client = RingClient(
             *(self._reactor, HOST, self._port),
             blksize=BLKSIZE,
@@ -207,7 +228,7 @@ class DeadClients:
         asked = SLOW + name if case.slow_server else name
         client.begin(case.kind, number, asked)
         if case.crowd:
-            for index in range(CROWD):
+            for index in range(BURST_REQUESTS):
                 request = _request(wire.Opcode.RRQ, f"missing-{number}-{index}", {})
                 self._crowd.sendto(request, (HOST, self._port))
         try:
@@ -229,9 +250,9 @@ class DeadClients:
         self.taken += 1
 
     async def _fetch(self, client: RingClient, case: Case, asked: str, number: int) -> None:
-        """Fetch a file that is there, or one that is not.
+        """Read a file that exists, or one that does not.
 
-        @raise WrongOctets: it is another one; or this is the cause of the error.
+        @raise WrongOctets: the octets are wrong; or this is the cause of the error.
         """
         original = self._content if case.wanted == "read-3000" else None
         path = self._folder / str(number)
@@ -252,11 +273,11 @@ class DeadClients:
             path.unlink(missing_ok=True)
 
     async def _store(self, client: RingClient, case: Case, asked: str, stored: Path) -> None:
-        """Store a file.
+        """Write a file.
 
-        @raise WrongOctets: what is stored is something else, or nothing.
+        @raise WrongOctets: the server has stored other octets, or nothing.
         """
-        octets = self._chance.randbytes(UPLOADED)
+        octets = self._chance.randbytes(UPLOAD_SIZE)
         source = self._folder / stored.name
         try:
             if case.slow_disk:
@@ -271,25 +292,25 @@ class DeadClients:
             stored.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the socket."""
         self._crowd.close()
 
     def summary(self) -> str:
-        """Return what happened, in a line, and the commonest clean failures."""
+        """Return a line of counts, and lines for the most frequent clean failures."""
         wrong, failed = self.wrong.counts.total(), self.failures.total()
         line = (
             f"dead clients: {self.taken:,} ports taken again, {wrong:,} wrong answers, "
             f"{failed:,} failed cleanly"
         )
-        return "\n".join([line, *self._commonest()])
+        return "\n".join([line, *self._failure_lines()])
 
     def complaints(self) -> list[str]:
-        """Return what is not well."""
+        """Return the problems found."""
         failed = self.failures.total()
-        if failed <= CLEAN * self.taken:
+        if failed <= MAX_CLEAN_FAILURES * self.taken:
             return self.wrong.complaints()
         return [*self.wrong.complaints(), f"dead clients: {failed} failed cleanly"]
 
-    def _commonest(self) -> list[str]:
-        common = self.failures.most_common(COMMONEST)
+    def _failure_lines(self) -> list[str]:
+        common = self.failures.most_common(SHOWN_FAILURES)
         return [f"  {count} x {failure}" for failure, count in common]

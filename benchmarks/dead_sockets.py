@@ -1,4 +1,4 @@
-"""Sockets of clients that die, and the ports of those who come after them."""
+"""Sockets of clients that die, and of the clients that use their ports afterwards."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from benchmarks.servers import HOST
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.udp import SocketAddress, open_socket
 
-#: Seconds in which a dead client has heard what it waits for.
+#: Seconds after which a dead client stops waiting for answers.
 LONGEST = 3.0
 
 
 class TakenPorts(ClientPorts):
-    """Ports of one transfer: first a given one, and any where it asks again from another."""
+    """The ports of one transfer: a given one, and then any if it changes its port."""
 
     def __init__(self, port: int) -> None:
-        """Take `port` when a socket is asked for first."""
+        """Use `port` for the first socket."""
         super().__init__()
         self._port: int | None = port
 
     def open(self, server: SocketAddress) -> socket.socket:
-        """Return a socket on the given port, later on any.
+        """Return a socket on the given port, and on any port from the second call on.
 
-        @raise OSError: somebody else has the port.
+        @raise OSError: another process uses the given port.
         """
         port, self._port = self._port, None
         if port is None:
@@ -40,15 +40,15 @@ class TakenPorts(ClientPorts):
 
 @implementer(IReadDescriptor)
 class DeadSocket:
-    """A socket that asks, hears and does not answer.
+    """A socket that sends requests, and receives answers without a reply.
 
-    @ivar port: its local port.
-    @ivar asked_at: when it has asked.
-    @ivar heard_at: when datagrams came.
+    @ivar port: the local port.
+    @ivar asked_at: when the requests were sent.
+    @ivar heard_at: when datagrams arrived.
     """
 
     def __init__(self, reactor: Any, server: SocketAddress, longest: float = LONGEST) -> None:
-        """Open it on any port.
+        """Open a socket on any port.
 
         @param longest: seconds that `when_heard` waits at most.
         """
@@ -70,10 +70,10 @@ class DeadSocket:
             self._sock.sendto(datagram, self._server)
 
     def when_heard(self, count: int) -> Deferred[None]:
-        """Return what fires when `count` datagrams came; it is cancelled after some seconds."""
+        """Return a Deferred that fires after `count` datagrams, or fails after `longest` s."""
         heard: Deferred[None] = Deferred()
         self._awaited = count, heard
-        self._tell()
+        self._fire_if_heard()
         return heard.addTimeout(self._longest, self._reactor)
 
     def close(self) -> None:
@@ -82,15 +82,15 @@ class DeadSocket:
         self._sock.close()
 
     def doRead(self) -> None:
-        """Note when datagrams come."""
+        """Receive datagrams, and record when they arrive."""
         try:
             while True:
                 self._sock.recv(1)
                 self.heard_at.append(time.monotonic())
         except OSError:
-            self._tell()
+            self._fire_if_heard()
 
-    def _tell(self) -> None:
+    def _fire_if_heard(self) -> None:
         if self._awaited is not None and len(self.heard_at) >= self._awaited[0]:
             heard, self._awaited = self._awaited[1], None
             heard.callback(None)
@@ -104,4 +104,4 @@ class DeadSocket:
         return "dead client"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor has stopped."""
+        """Do nothing: the reactor has stopped."""

@@ -1,23 +1,24 @@
-"""Judge whether what a process holds stays as it is: the samples of a soak, and a verdict."""
+"""Check that the memory, descriptors and other resources of a process do not grow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: What a process holds at one moment, name to number.
+#: The resources of a process at one moment: name to amount.
 Sample = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Watch:
-    """One number that is watched.
+    """A resource that must not grow.
 
-    @ivar unit: divides it for the table.
-    @ivar returns: whether it is as at the start when all is over; if not, its greatest value in
-        the last quarter is compared with that in the first.
-    @ivar factor: of the value that it is compared with, and `slack` above that, it may be.
-    @ivar most: never more than this.
+    @ivar returns: whether its value at the end is compared with that at the start; otherwise its
+        highest value in the last quarter is compared with that in the first quarter.
+    @ivar factor: the later value may be this many times the earlier one, plus `slack`.
+    @ivar slack: see `factor`.
+    @ivar most: the highest value allowed at any time.
+    @ivar unit: values are divided by this in the table.
     """
 
     name: str
@@ -30,7 +31,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One number's course, and why it is not flat: nothing where it is."""
+    """The values of one resource, and what is wrong with them.
+
+    @ivar complaint: why they are not flat; empty if they are.
+    """
 
     watch: Watch
     start: float
@@ -42,12 +46,12 @@ class Verdict:
 
 
 def judge(watch: Watch, start: Sample, samples: Sequence[Sample], end: Sample) -> Verdict:
-    """Judge one number.
+    """Judge one resource.
 
-    @param start: when all was idle, and everything had been done once.
-    @param samples: while there was traffic, at least four, at even distances.
-    @param end: when all is idle again.
-    @raise ValueError: there are too few samples to tell.
+    @param start: the sample of the idle process, after it had done everything once.
+    @param samples: at least four samples during the traffic, at equal intervals.
+    @param end: the sample of the process when it is idle again.
+    @raise ValueError: there are fewer than four samples.
     """
     quarter = len(samples) // 4
     if not quarter:
@@ -66,7 +70,7 @@ def judge(watch: Watch, start: Sample, samples: Sequence[Sample], end: Sample) -
 
 
 def rows(verdicts: Sequence[Verdict]) -> list[list[str]]:
-    """Return the rows of a table, its head first."""
+    """Return the rows of a table; the first one is its head."""
     head = ["watched", "start", "1st quarter", "max", "last quarter", "end", "verdict"]
     return [
         head,

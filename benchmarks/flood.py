@@ -1,8 +1,7 @@
 """Flood a server on loopback with requests from forged addresses: `python -m benchmarks.flood`.
 
-All of 127.0.0.0/8 is this machine, so a datagram may leave from any address in it without a
-privilege. Nobody answers the server: what it sends to these addresses reaches sockets that are
-never read.
+All addresses in 127.0.0.0/8 belong to this machine, so any of them may be a source address without
+a privilege. The answers of the server go to sockets that are never read.
 """
 
 from __future__ import annotations
@@ -21,21 +20,35 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-#: Ports that the requests come from.
+#: Sockets, and so source ports, of the requests.
 SOCKETS = 64
-#: Datagrams that leave by one system call.
-BATCH = 64
-#: Seconds that are made up for where the machine was too slow; what lies further back is left out.
-_BEHIND = 0.25
 
+#: Datagrams that are sent by one system call.
+BATCH = 64
+
+#: Seconds of delay that the flood makes up for. Datagrams that are later than this are not sent.
+_MAX_DELAY = 0.25
+
+#: The addresses, as numbers, that the source addresses are chosen from.
 _HOSTS = range(0x7F000002, 0x7FFFFFFE)
+
+#: A struct sockaddr_in.
+
 _ADDRESS = struct.Struct("=H2s4s8x")
+
+#: A struct in_pktinfo: interface, source address, destination address.
 _SOURCE = struct.Struct("=i4s4s")
-_CONTROL = struct.Struct("@Nii")  # a cmsghdr: length, level, kind
-_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)  # named from Python 3.14 on
+
+#: A struct cmsghdr: length, level, type.
+_CONTROL = struct.Struct("@Nii")
+
+#: The constant has a name from Python 3.14 on.
+_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 
 
 class _Vector(ctypes.Structure):
+    """A struct iovec."""
+
     _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
@@ -54,15 +67,15 @@ class _Head(ctypes.Structure):
 
 
 class _Message(ctypes.Structure):
-    """A struct mmsghdr: a message, and how much of it was sent."""
+    """A struct mmsghdr: a message, and the number of octets sent."""
 
     _fields_ = (("head", _Head), ("sent", ctypes.c_uint))
 
 
 def packets(name: str) -> list[bytes]:
-    """Return what the flood is made of: requests with `name`, a file of the server, and others.
+    """Return the datagrams of a flood: mostly requests for the server's file `name`.
 
-    One in sixteen writes a new file, two ask for one that is missing, three are malformed.
+    Of 16 datagrams, one is a write request, two request a missing file, and three are malformed.
     """
     file = name.encode()
     octet, options = b"\0octet\0", b"blksize\x001428\0windowsize\x0016\0tsize\x000\0"
@@ -79,13 +92,16 @@ def packets(name: str) -> list[bytes]:
 
 
 class Flood:
-    """Sockets, and batches of datagrams that are ready but for their addresses."""
+    """A flood: its sockets, and a batch of datagrams that lack only their source addresses.
+
+    @ivar sent: how many datagrams were sent.
+    """
 
     def __init__(self, host: str, port: int, contents: Sequence[bytes]) -> None:
-        """Prepare to send `contents` in turn.
+        """Prepare to send `contents` in turn to a server.
 
-        @raise ValueError: `host` is not an IPv4 loopback address, and a forged datagram for it
-            would leave this machine.
+        @raise ValueError: `host` is not an IPv4 loopback address, so forged datagrams would leave
+            this machine.
         """
         address = ipaddress.ip_address(host)
         if address.version != 4 or not address.is_loopback:
@@ -94,7 +110,7 @@ class Flood:
         self._sockets: list[socket.socket] = []
         for _ in range(SOCKETS):
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            # To all addresses, so that answers meet silence and not an ICMP error.
+            # The sockets have all addresses, so that an answer causes no ICMP error.
             sock.bind(("", 0))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
             self._sockets.append(sock)
@@ -119,7 +135,7 @@ class Flood:
             head.control, head.control_size = controls + index * space, space
 
     def send(self, count: int) -> None:
-        """Send up to `BATCH` datagrams, each from an address of its own."""
+        """Send up to `BATCH` datagrams, each from another address."""
         controls, at = self._controls, self._source_at
         for _ in range(count):
             source = random.choice(_HOSTS).to_bytes(4, "big")
@@ -133,14 +149,14 @@ class Flood:
         self.sent += done
 
     def run(self, rate: float, seconds: float) -> float:
-        """Send `rate` datagrams a second for so many seconds; return the seconds that it took."""
+        """Send `rate` datagrams a second for `seconds`; return the seconds that it took."""
         began = time.monotonic()
         due = 0.0  # datagrams since the beginning
         now = began
         while now - began < seconds:
             owed = (now - began) * rate - due
-            if owed > rate * _BEHIND:
-                due += owed - rate * _BEHIND
+            if owed > rate * _MAX_DELAY:
+                due += owed - rate * _MAX_DELAY
             elif owed < BATCH:
                 time.sleep((BATCH - owed) / rate)
             else:
@@ -160,13 +176,13 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Flood, and print how it went."""
+    """Flood a server, and print the number and rate of the datagrams."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flood", description=__doc__)
-    parser.add_argument("host", help="an address in 127.0.0.0/8, and no other")
+    parser.add_argument("host", help="an address in 127.0.0.0/8")
     parser.add_argument("port", type=int)
     parser.add_argument("--rate", type=float, default=20_000, help="requests a second [20000]")
     parser.add_argument("--seconds", type=float, default=60, help="for how long [60]")
-    parser.add_argument("--file", default="file", help="what there is on the server [file]")
+    parser.add_argument("--file", default="file", help="the name of a file on the server [file]")
     arguments = parser.parse_args()
     if not (arguments.rate > 0 and arguments.seconds > 0 and 0 < arguments.port < 65536):
         parser.error("PORT, --rate and --seconds must be positive")

@@ -1,8 +1,8 @@
-"""Fetch a file with many clients and compare every octet: `python -m benchmarks.honest`.
+"""Read a file with many clients and compare every octet: `python -m benchmarks.honest`.
 
-It is what stands beside a flood. The first half of the clients begins at once and takes its time,
-then "begun" is printed; with a line on standard input the others follow, spread over that time.
-The result is one line of JSON.
+It runs at the same time as a flood. The first half of the clients starts at once and reads slowly;
+when all of them have begun, "begun" is printed. After a line on standard input the other clients
+start, spread over the same time. The result is one line of JSON.
 """
 
 from __future__ import annotations
@@ -26,33 +26,36 @@ from twisted_tftp.errors import TFTPError
 from twisted_tftp.interfaces import IFileWriter
 
 reactor: Any = installed
-#: Blocks of a window, in turn.
+
+#: The windowsizes of the clients, in turn.
 WINDOWS = (1, 2, 4, 8, 16)
+
+#: The block size of all clients.
 BLKSIZE = 1428
 
 
 class WrongOctets(Exception):
-    """A file is not the one that it should be."""
+    """A transfer has wrong octets."""
 
 
 @implementer(IFileWriter)
 class Comparison:
-    """What is fetched, compared with what it should be.
+    """A writer that compares a download with the original.
 
-    @ivar begun: fires with the first octets, or when there will be none.
+    @ivar begun: fires at the first octets, or at the end if there are none.
     """
 
     def __init__(self, original: bytes, seconds: float = 0.0) -> None:
-        """Compare with `original`, and take so many seconds for all of it."""
+        """Compare with `original`; let the whole download take `seconds`."""
         self.begun: Deferred[None] = Deferred()
         self._original = memoryview(original)
         self._at = 0
         self._pause = seconds / max(1, len(original))
 
     def write(self, data: bytes) -> Deferred[None] | None:
-        """Compare; take the time that these octets are to take.
+        """Compare `data`, and wait for its share of the time.
 
-        @raise WrongOctets: they differ.
+        @raise WrongOctets: it differs.
         """
         self._begin()
         end = self._at + len(data)
@@ -64,14 +67,14 @@ class Comparison:
     def commit(self) -> None:
         """Compare the length.
 
-        @raise WrongOctets: it is too short; one that is too long has differed.
+        @raise WrongOctets: the download is too short; `write` notices one that is too long.
         """
         self._begin()
         if self._at != len(self._original):
             raise WrongOctets(f"{self._at} octets, and not {len(self._original)}")
 
     def abort(self) -> None:
-        """Nothing is left to do."""
+        """End the comparison."""
         self._begin()
 
     def _begin(self) -> None:
@@ -80,7 +83,12 @@ class Comparison:
 
 
 class Crowd:
-    """Clients of one server that fetch one file, and how they fared."""
+    """Clients of one server that read one file.
+
+    @ivar done: how many have completed.
+    @ivar slowest: the longest time of a transfer, in seconds.
+    @ivar failures: text of a failure to how often it occurred.
+    """
 
     def __init__(
         self, port: int, name: str, original: bytes, seconds: float, retries: int
@@ -100,7 +108,7 @@ class Crowd:
         ]
 
     def fetch(self, number: int, slowly: bool) -> tuple[Deferred[None], Deferred[None]]:
-        """Let one client fetch; return what fires when it has begun, and when it is done."""
+        """Start a download; return Deferreds that fire when it has begun and when it has ended."""
         comparison = Comparison(self._original, self._seconds if slowly else 0.0)
         client = self._clients[number % len(self._clients)]
         result = client.get(self._name, comparison)
@@ -117,7 +125,7 @@ class Crowd:
         self.failures[str(error.__cause__ if wrong else error)] += 1
 
     def run(self, count: int) -> None:
-        """Let `count` of them fetch, and stop the reactor."""
+        """Run `count` downloads, and stop the reactor."""
         half = count // 2
         early = [self.fetch(number, slowly=True) for number in range(half)]
 
@@ -140,14 +148,21 @@ class Crowd:
 
 
 def main() -> int:
-    """Fetch, and print how it went; return 1 if one of them failed."""
+    """Run all downloads, and print the result; return 1 if one has failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.honest", description=__doc__)
     parser.add_argument("port", type=int)
-    parser.add_argument("name", help="of the file on the server")
-    parser.add_argument("original", type=Path, help="what it should be")
+    parser.add_argument("name", help="the name of the file on the server")
+    parser.add_argument("original", type=Path, help="a local copy of the file")
     parser.add_argument("--clients", type=int, default=50, metavar="N", help="how many [50]")
-    parser.add_argument("--seconds", type=float, default=60, help="that slow ones take [60]")
-    parser.add_argument("--retries", type=int, default=5, help="seconds of silence borne [5]")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="the time of a slow download [60]"
+    )
+    parser.add_argument(
+        "--retries",
+        type=int,
+        default=5,
+        help="seconds of silence after which a client gives up [5]",
+    )
     arguments = parser.parse_args()
     original = arguments.original.read_bytes()
     crowd = Crowd(arguments.port, arguments.name, original, arguments.seconds, arguments.retries)

@@ -1,9 +1,9 @@
-/* Be the yardstick: the least that a TFTP server can do.
+/* The yardstick of the benchmarks: a TFTP server that does the minimum.
  *
  * Files are read into memory before the first request, and uploads stay there under their names.
- * No timers, no logs, no checks: a lost datagram stays lost. What it does do is what makes it a
- * TFTP server (RFC 1350, 2347, 2348, 7440): a socket, and so a TID, for each transfer, options, and
- * windows, in one sendmsg() each.
+ * It has no timers, no logs and no checks: a lost datagram is not sent again. It has what a TFTP
+ * server needs (RFC 1350, 2347, 2348, 7440): a socket, and so a TID, for each transfer, options, and
+ * windows, each of which is sent by one sendmsg().
  *
  * usage: least HOST PORT FOLDER */
 #define _GNU_SOURCE
@@ -62,7 +62,7 @@ static unsigned get16(const unsigned char *p)
     return p[0] << 8 | p[1];
 }
 
-/* Return the named file's place in the table, or the free place where it would be. */
+/* Return the entry of the named file in the table, or the free entry for it. */
 static struct file *find(const char *name)
 {
     uint32_t hash = 2166136261u;
@@ -163,7 +163,7 @@ static void send_window(struct transfer *t)
     }
 }
 
-/* Keep one block of an upload; tell whether more are to come. */
+/* Store one block of an upload; return whether more blocks follow. */
 static int take_data(struct transfer *t, const unsigned char *p, size_t length)
 {
     struct file *file = t->file;
@@ -209,7 +209,7 @@ static void receive_blocks(struct transfer *t)
             if (!take_data(t, p, left < segment ? left : segment))
                 return;
         if (t->window == 1)
-            return; /* in lock step nothing more can be there */
+            return; /* in lock step no other datagram can be there */
     }
 }
 

@@ -1,8 +1,8 @@
-/* Put a load on a TFTP server, and compare every octet that it serves.
+/* Generate a load for a TFTP server, and compare every octet that it sends.
  *
- * One thread and one socket a transfer, connected as soon as the server's transfer port is known.
- * Nothing is allocated once the first request is out. The waits are those of common firmware: one
- * second, always, and after a gap in a window one ACK of the last block in order (RFC 7440).
+ * There is one thread, and one socket for each transfer, which is connected when the server's TID is
+ * known. No memory is allocated after the first request. The timeouts are those of common firmware:
+ * always one second. After a gap in a window one ACK of the last block in order is sent (RFC 7440).
  * The result is one line of JSON. See usage() for the options. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -36,7 +36,7 @@ enum { WAIT_MS = 1000, TRIES = 10, BATCH = 64, LARGEST = 65507, EVENTS = 256 };
 
 struct file {
     const char *name;
-    const unsigned char *content; /* or NULL: nothing to compare with */
+    const unsigned char *content; /* NULL if the octets are not compared */
     size_t size;
 };
 
@@ -46,17 +46,17 @@ struct transfer {
     const struct file *file;
     uint32_t blksize, window;
     uint64_t next;  /* get: the block expected; put: the first one not acknowledged */
-    uint64_t last;  /* put: the last block of the window that is out */
+    uint64_t last;  /* put: the last block of the window in flight */
     uint64_t high;  /* put: the highest block ever sent */
     uint32_t count; /* get: blocks since the last ACK */
     int64_t deadline;
     struct transfer *earlier, *later; /* by deadline */
-    struct transfer *behind;          /* in the ring of the held */
+    struct transfer *behind;          /* in the ring of transfers that are held open */
 };
 
 static struct sockaddr_in server;
 static unsigned clients = 1, total = 1, blksize, window = 1, limit_s = 600;
-static int writing, offload, holding, waiting; /* waiting: the held transfers stand still */
+static int writing, offload, holding, waiting; /* waiting: no held transfer advances */
 static struct file *files;
 static unsigned file_count;
 
@@ -135,7 +135,7 @@ static void send_request(struct transfer *t)
     const char *mark = strchr(t->file->name, '%');
 
     put16(packet, writing ? WRQ : RRQ);
-    if (mark) /* a name of its own for each upload */
+    if (mark) /* another name for each upload */
         at += snprintf((char *)packet + at, room - at, "%.*s%u%s", (int)(mark - t->file->name),
                        t->file->name, t->number, mark + 1);
     else
@@ -149,7 +149,7 @@ static void send_request(struct transfer *t)
         at += snprintf((char *)packet + at, room - at, "windowsize") + 1;
         at += snprintf((char *)packet + at, room - at, "%u", window) + 1;
     }
-    if (holding) { /* so that the server is patient with those that are held */
+    if (holding) { /* so that the server does not give up held transfers */
         at += snprintf((char *)packet + at, room - at, "timeout") + 1;
         at += snprintf((char *)packet + at, room - at, "20") + 1;
     }
@@ -167,7 +167,7 @@ static void send_ack(struct transfer *t)
     t->count = 0;
 }
 
-/* Send the window that starts at the first block not acknowledged. */
+/* Send the window that starts at the first unacknowledged block. */
 static void send_window(struct transfer *t)
 {
     static unsigned char headers[BATCH][4];
@@ -258,14 +258,14 @@ static void start(struct transfer *t)
     send_request(t);
 }
 
-/* Let the transfers that stand in the ring go on, as many at once as there are clients. */
+/* Let transfers in the ring advance, as many at the same time as there are clients. */
 static void pump(void)
 {
     while (!waiting && in_flight < clients && ring_head) {
         struct transfer *t = ring_head;
         if (!(ring_head = t->behind))
             ring_tail = &ring_head;
-        if (t->state != HELD) /* the server gave it up meanwhile */
+        if (t->state != HELD) /* the server has given it up */
             continue;
         in_flight++;
         t->state = RUNNING;
@@ -365,7 +365,7 @@ static int take_data(struct transfer *t, const unsigned char *p, size_t length)
         return 1;
     }
     duplicates++;
-    /* Again the block that was acknowledged last: that ACK was lost. */
+    /* The last acknowledged block came again: that ACK was lost. */
     if (!t->count && t->state != HELD && get16(p + 2) == (uint16_t)(t->next - 1)) {
         retransmissions++;
         send_ack(t);
@@ -389,7 +389,7 @@ static int take_ack(struct transfer *t, unsigned block)
         }
         send_window(t);
     } else if (ahead == 0 && t->window > 1 && !t->gap) {
-        /* In a window an ACK of what came before it says that its first block was lost. */
+        /* In a window, an ACK of the block before it means that its first block was lost. */
         t->gap = 1;
         send_window(t);
     } else {
@@ -398,7 +398,7 @@ static int take_ack(struct transfer *t, unsigned block)
     return 1;
 }
 
-/* Take one datagram; tell whether the transfer goes on. */
+/* Process one datagram; return whether the transfer goes on. */
 static int take(struct transfer *t, unsigned char *p, size_t length)
 {
     unsigned opcode;
@@ -602,7 +602,7 @@ static void run(void)
             while (asking < clients && started < total)
                 start(&transfers[started]);
             if (!asking) {
-                waiting = 2; /* all are open: the other side says when to go on */
+                waiting = 2; /* all are open: wait for a line on standard input */
                 hold(began);
             }
         }
@@ -643,7 +643,7 @@ static void map_files(char **names, unsigned count, const char *local)
         if (fd < 0 || fstat(fd, &status))
             die("%s: %s", path, strerror(errno));
         files[i].size = status.st_size;
-        /* One octet more than the file, so that an empty one can be mapped too. */
+        /* One octet more than the file, so that an empty file can be mapped too. */
         files[i].content = mmap(NULL, status.st_size + 1, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
         if (files[i].content == MAP_FAILED)
             die("%s: %s", path, strerror(errno));

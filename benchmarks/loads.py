@@ -1,4 +1,4 @@
-"""Put one load on one running server, check what came, and say what was measured."""
+"""Run one load against one server, check every octet, and return the measured values."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from typing import Any
 from benchmarks.servers import HOST, PROBE, Running, Server
 
 SOURCES = Path(__file__).resolve().parent
+
+#: A file system in memory.
 _MEMORY = Path("/dev/shm")
-_PAGE = 1 << 20
+
+#: Octets of a file that are written at once.
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Load:
-    """What clients do, and in what the outcome is counted."""
+    """What the clients of a run do, and the unit of the result."""
 
     name: str
     title: str
-    #: Names and sizes of the files that are asked for in turn; one that is the source of uploads.
+    #: Names and sizes of the files that are read in turn; for uploads, the one source file.
     files: tuple[tuple[str, int], ...]
     unit: str = "MB/s"
     clients: int = 1
@@ -35,13 +39,13 @@ class Load:
     windowsize: int = 1
     upload: bool = False
     offload: bool = False
-    #: Open all transfers first, then step them in turn.
+    #: Whether all transfers are opened first and then advanced in turn.
     hold: bool = False
-    #: Run by these servers only.
+    #: The names of the only servers that run it; empty for all.
     only: tuple[str, ...] = ()
 
     def refused_by(self, server: Server) -> str:
-        """Return why a server cannot do this, or nothing."""
+        """Return why a server can't run this load; an empty text if it can."""
         if self.only and server.name not in self.only:
             return "not asked"
         if server.name == "quiet" and "quiet" not in self.only:
@@ -57,13 +61,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Way:
-    """A way through a bad network, over which 2 MiB are fetched."""
+    """A simulated network with faults, over which 2 MiB are read."""
 
     windowsize: int
     loss: float
     round_trip_ms: float
     seed: int = 1
-    #: The chance of a datagram to be repeated, and that of being overtaken by those after it.
+    #: The chance that a datagram is repeated, and the chance that the next ones overtake it.
     muddle: float = 0.0
 
 
@@ -71,21 +75,21 @@ class Way:
 class Sample:
     """One run of one load against one server."""
 
-    #: In the load's unit; None if it could not be done, then `note` says why.
+    #: The result in the load's unit; None if the run failed, and `note` says why.
     value: float | None = None
     note: str = ""
     wrong: bool = False
     cpu_per_gb: float | None = None
     memory_per_transfer: float | None = None
-    #: Held transfers that did not come to their ends.
+    #: Transfers that were held open and did not complete.
     lost: int | None = None
-    #: Datagrams that the server sent over those that it needed to.
+    #: Datagrams that the server sent, divided by those needed.
     sent_over_needed: float | None = None
 
 
 @dataclass(frozen=True)
 class Tools:
-    """The C programs."""
+    """The paths of the compiled C programs."""
 
     load: Path
     least: Path
@@ -93,13 +97,13 @@ class Tools:
 
 
 class BuildError(Exception):
-    """There is no C compiler, or it refused."""
+    """There is no C compiler, or it failed."""
 
 
 def build(folder: Path) -> Tools:
     """Compile the C programs into `folder`.
 
-    @raise BuildError: that failed.
+    @raise BuildError: there is no compiler, or it failed.
     """
     compiler = shutil.which("cc")
     if not compiler:
@@ -116,13 +120,13 @@ def build(folder: Path) -> Tools:
 
 @dataclass
 class Store:
-    """Folders with files of chance content, one to serve and one beyond the servers' reach."""
+    """Folders with random files: one that is served, and for uploads one that is not."""
 
     load: Load
     _folders: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Store:
-        # Uploads go to memory: servers are compared here, not disks.
+        # Uploads go to memory, because servers are compared and not disks.
         fast = str(_MEMORY) if self.load.upload and os.access(_MEMORY, os.W_OK) else None
         self.root = self._folder(fast)
         self.originals = self._folder(None) if self.load.upload else self.root
@@ -133,7 +137,7 @@ class Store:
 
     def _folder(self, parent: str | None) -> Path:
         self._folders.append(tempfile.mkdtemp(prefix="tftp-bench-", dir=parent))
-        # Some servers leave their privileges, and must still read and write here.
+        # Servers that drop their privileges must be able to read and write here.
         os.chmod(self._folders[-1], 0o755)
         folder = Path(self._folders[-1], "files")
         folder.mkdir()
@@ -146,18 +150,19 @@ class Store:
 
 
 def fill(path: Path, size: int) -> None:
-    """Write a file whose content depends on its name only."""
+    """Write a random file; its content depends only on its name."""
     chance = random.Random(path.name)
     with path.open("wb") as file:
         while size:
-            file.write(chance.randbytes(min(size, _PAGE)))
-            size -= min(size, _PAGE)
+            file.write(chance.randbytes(min(size, _PIECE)))
+            size -= min(size, _PIECE)
 
 
 def carry(load: Load, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
     """Run the load once, for at most `limit` seconds.
 
-    What was done by then counts: rates need no end, only held transfers must all come to theirs.
+    A rate is also computed if the run was cut off then. Transfers that are held open must all
+    complete.
     """
     before = running.cpu()
     options = ["-c", str(load.clients), "-n", str(load.transfers), "-b", str(load.blksize)]
@@ -218,11 +223,11 @@ def _check_uploads(
     result: dict[str, Any],
     sample: Sample,
 ) -> None:
-    """Compare what a server holds now with what it was sent, and remove it."""
+    """Compare the files that a server has stored with the original, and remove them."""
     original = store.originals / load.files[0][0]
     whole = not result["failures"]
     if running.server.name == "least":
-        # It keeps uploads to itself: ask it for them.
+        # It keeps uploads in memory, so they are read from it.
         names = [f"put{number}" for number in range(load.transfers)] if whole else []
         for name in names:
             command = [str(tools.load), "-b", "1428", "-f", str(original)]
@@ -239,12 +244,12 @@ def _check_uploads(
 
 
 def cross(way: Way, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
-    """Fetch 2 MiB through a relay that behaves so."""
+    """Read 2 MiB through a relay that simulates the network `way`."""
     chances = ["-l", str(way.loss), "-s", str(way.seed)]
     chances += ["-r", str(way.muddle), "-o", str(way.muddle)]
     delay = ["-d", str(round(way.round_trip_ms * 500))]
     relay_command = [*running.prefix, str(tools.relay), *chances, *delay]
-    # Datagrams of the blocks and of the OACK.
+    # The datagrams of all blocks, and the OACK.
     name, size = store.load.files[0]
     needed = size // 1428 + 2
     with subprocess.Popen(
@@ -274,11 +279,13 @@ def cross(way: Way, running: Running, store: Store, tools: Tools, limit: int) ->
 
 
 MB = 1_000_000
+
+#: The name and the size of the file that is read over simulated networks.
 LOSS_FILE = ("two", 2 << 20)
 
 
 def loads(quick: bool) -> list[Load]:
-    """Return all loads but those of the bad network; small ones if `quick`."""
+    """Return all loads except those over simulated networks; small ones if `quick`."""
     small = 500
     part = 20 if quick else 1
     lock512, large, uploads = 50 * MB // part, 200 * MB // part, 50 * MB // part
@@ -332,7 +339,7 @@ def loads(quick: bool) -> list[Load]:
                 f"many{count}",
                 f"{count:,} transfer{'s' * (count > 1)} open",
                 ((f"steps{count}", max(4, steps // count) * 512 - 1),),
-                unit="µs a packet",
+                unit="µs per packet",
                 clients=min(count, 8),
                 transfers=count,
                 blksize=512,
@@ -353,7 +360,7 @@ def loads(quick: bool) -> list[Load]:
 
 
 def ways(quick: bool) -> list[Way]:
-    """Return the bad networks; a few of them if `quick`."""
+    """Return the simulated networks; a few of them if `quick`."""
     if quick:
         return [Way(size, loss, 0.2) for size in (1, 16) for loss in (0.0, 0.02)]
     muddled = [

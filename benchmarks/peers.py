@@ -1,4 +1,4 @@
-"""Run, in a process of its own, a server that has no command for what is wanted of it."""
+"""Run a server that has no suitable command of its own: `python -m benchmarks.peers`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def run_quiet(root: str, host: str, port: int) -> None:
-    """Serve `root` with this server and an observer that says nothing, until killed."""
+    """Serve `root` with this server, without a log of transfers, until killed."""
     from twisted.internet import reactor
 
     from twisted_tftp.backends import FilesystemBackend
@@ -39,7 +39,7 @@ def run_fbtftp(root: str, host: str, port: int) -> None:
 
     class File(ResponseData):
         def __init__(self, path: str) -> None:
-            self._file = open(path, "rb")  # noqa: SIM115 - closed by close(), as fbtftp asks
+            self._file = open(path, "rb")  # noqa: SIM115 - fbtftp calls close()
             self._size = os.fstat(self._file.fileno()).st_size
 
         def read(self, n: int) -> bytes:

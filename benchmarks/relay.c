@@ -1,10 +1,10 @@
-/* Be a bad network between TFTP clients and a server: drop, delay, repeat and reorder datagrams.
+/* Simulate a network between TFTP clients and a server: drop, delay, repeat and reorder datagrams.
  *
- * A client is known by its address. For each there is one socket towards the server, so the server
- * sees one peer, and for each transfer port (TID) from which the server answers it there is one
- * socket towards the client, so the client sees one TID for each that the server has. Chance comes
- * from a seed, one sequence for each direction. At end of file on standard input it prints what it
- * did as one line of JSON; at the start it prints its port.
+ * A client is identified by its address. For each client there is one socket towards the server, so
+ * the server sees one peer. For each transfer port (TID) of the server there is one socket towards
+ * the client, so the client sees as many TIDs as the server has. Random numbers come from a seed, one
+ * sequence for each direction. At the start the program prints its port. At end of file on standard
+ * input it prints what it did as one line of JSON.
  *
  * usage: relay [-l LOSS] [-r REPEAT] [-o REORDER] [-d ONE_WAY_US] [-s SEED] HOST PORT
  * where LOSS, REPEAT and REORDER are chances from 0 to 1. */
@@ -25,7 +25,7 @@
 enum { EVENTS = 64, LARGEST = 65536, LATE_NS = 2000000, ROUND = 64 };
 enum { UP, DOWN };
 
-/* A socket; what an epoll event points at. */
+/* A socket, to which an epoll event points. */
 struct end {
     enum { REQUESTS, TO_SERVER, TO_CLIENT } kind;
     int fd;
@@ -37,7 +37,7 @@ struct end {
 
 struct datagram {
     int64_t due;
-    uint64_t number; /* keeps those that are due at once in order */
+    uint64_t number; /* keeps the order of datagrams that are due at the same time */
     int fd;
     struct sockaddr_in to;
     size_t length;
@@ -61,7 +61,7 @@ static int64_t clock_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* splitmix64: one number from 0 to 1 */
+/* Return a random number from 0 to 1 (splitmix64). */
 static double draw(int way)
 {
     uint64_t z = chance[way] += 0x9e3779b97f4a7c15;
@@ -235,7 +235,7 @@ int main(int argc, char **argv)
     getrlimit(RLIMIT_NOFILE, &descriptors);
     descriptors.rlim_cur = descriptors.rlim_max;
     setrlimit(RLIMIT_NOFILE, &descriptors);
-    prctl(PR_SET_TIMERSLACK, 1); /* the default of 50 us is half of the shortest way */
+    prctl(PR_SET_TIMERSLACK, 1); /* the default of 50 us is half of the shortest one-way delay */
 
     poller = epoll_create1(0);
     requests = make_end(REQUESTS);

@@ -1,4 +1,4 @@
-"""Keep the last datagrams of each transfer of a client, so that a wrong octet can be proved."""
+"""Keep the last datagrams of each transfer, to print them if the transfer had a wrong octet."""
 
 from __future__ import annotations
 
@@ -16,26 +16,32 @@ from twisted_tftp.protocol.describe import describe
 
 #: Datagrams of a transfer that are kept.
 KEPT = 10
-#: Octets of a datagram that are kept: of a DATA, and of others, which are words.
-OF_DATA, OF_OTHERS = 64, 400
-#: Octets of a file that are shown for each DATA.
-SHOWN = 8
-#: Descriptions that are kept of each kind of wrong answers.
+
+#: Octets of a DATA that are kept.
+OCTETS_OF_DATA = 64
+
+#: Octets of other datagrams that are kept; most of them are text.
+OCTETS_OF_OTHERS = 400
+
+#: Octets of the file that are printed for each DATA.
+PRINTED_OCTETS = 8
+
+#: Wrong answers that are printed at length.
 DESCRIBED = 5
 
 
 class Ring:
     """The last datagrams of one transfer, on all its links.
 
-    @ivar links: its links, in their order.
+    @ivar links: the links, in the order in which they were opened.
     """
 
     def __init__(self, kind: str, number: int, name: str) -> None:
-        """Keep nothing yet.
+        """Set up an empty ring.
 
         @param kind: what the transfer does, in a word.
-        @param number: which one it is.
-        @param name: of the file that is asked for.
+        @param number: the number of the transfer.
+        @param name: the name of the requested file.
         """
         self.links: list[RingLink] = []
         self._title = f"{kind} {number}, {name}"
@@ -43,24 +49,24 @@ class Ring:
         self._last: deque[tuple[float, str, int, SocketAddress, bytes, int]] = deque(maxlen=KEPT)
 
     def sent(self, link: RingLink, header: Buffer, octets: Buffer) -> None:
-        """Keep a datagram that leaves: a header, and what follows it."""
+        """Keep a datagram that is sent: its header and its octets."""
         now = time.monotonic()
         if self._asked_at is None:
             self._asked_at = now
-        head = bytes(header) + bytes(octets[:OF_DATA])
+        head = bytes(header) + bytes(octets[:OCTETS_OF_DATA])
         size = len(header) + len(octets)
         self._last.append((now, "to", link.local[1], link.server, head, size))
 
     def received(
         self, link: RingLink, address: SocketAddress, datagram: Buffer, now: float, words: str
     ) -> None:
-        """Keep a datagram that came; `words` say how."""
-        kept = OF_DATA if datagram[1:2] == b"\3" else OF_OTHERS
+        """Keep a datagram that was received; `words` say how."""
+        kept = OCTETS_OF_DATA if datagram[1:2] == b"\3" else OCTETS_OF_OTHERS
         head, size = bytes(datagram[:kept]), len(datagram)
         self._last.append((now, words, link.local[1], address, head, size))
 
     def lines(self) -> list[str]:
-        """Return the transfer, its addresses and its last datagrams in words."""
+        """Return lines that describe the transfer, its addresses and its last datagrams."""
         asked_at = self._asked_at or 0.0
         return [
             self._title,
@@ -83,14 +89,16 @@ def _written(address: SocketAddress) -> str:
 def _shown(head: bytes, size: int) -> str:
     if wire.opcode_of(head) == wire.Opcode.DATA and size >= wire.HEADER_SIZE:
         number, octets = int.from_bytes(head[2:4], "big"), head[wire.HEADER_SIZE :]
-        shown = f"{octets[:SHOWN].hex(' ')}{' ...' if len(octets) > SHOWN else ''}"
+        shown = (
+            f"{octets[:PRINTED_OCTETS].hex(' ')}{' ...' if len(octets) > PRINTED_OCTETS else ''}"
+        )
         return f"DATA {number}, {size - wire.HEADER_SIZE} octets: {shown}"
     words = describe(head)
     return words if size == len(head) else f"{words}, of a datagram of {size}"
 
 
 class _HeardStrangers:
-    """What answers strangers, and keeps what they sent to one link."""
+    """A wrapper of `Strangers` that keeps what strangers send to one link."""
 
     def __init__(self, strangers: Any, link: RingLink) -> None:
         self._strangers = strangers
@@ -102,12 +110,12 @@ class _HeardStrangers:
 
 
 class RingLink(ClientLink):
-    """A link whose datagrams a ring keeps, those of strangers too."""
+    """A link whose datagrams are kept in a ring, also those of strangers."""
 
     __slots__ = ("_source", "ring")
 
     def __init__(self, ring: Ring, *parts: Any) -> None:
-        """Be a link of the transfer that `ring` keeps."""
+        """Make a link of the transfer that `ring` belongs to."""
         super().__init__(*parts)
         self.ring = ring
         self._source: SocketAddress = None
@@ -142,35 +150,35 @@ class RingLink(ClientLink):
 
 
 class RingClient(TFTPClient):
-    """A client for one transfer after the other, the last of which can be described.
+    """A client that runs one transfer after the other, and can describe the last one.
 
-    A transfer that is over and waits for repeats keeps its own ring.
+    A transfer that dallies after its end keeps its own ring.
     """
 
     _ring: Ring
 
     def begin(self, kind: str, number: int, name: str) -> None:
-        """Name the transfer that is asked for next."""
+        """Name the next transfer."""
         self._ring = Ring(kind, number, name)
 
     def build_link(self, *parts: Any) -> ClientLink:
-        """Return a link of the transfer that was named last."""
+        """Return a link for the transfer that was named last."""
         return RingLink(self._ring, *parts)
 
     def describe_last(self) -> str:
-        """Return the transfer that was named last, with its last datagrams, in lines."""
+        """Return a text about the transfer that was named last, with its last datagrams."""
         return "\n".join(self._ring.lines())
 
 
 def is_wrong(error: BaseException | None) -> bool:
-    """Return whether somebody got what he has not asked for, or stored what is not there."""
+    """Return whether an error means that a transfer had wrong octets."""
     return isinstance(error, WrongOctets) or isinstance(error and error.__cause__, WrongOctets)
 
 
 class WrongAnswers:
-    """Wrong answers, how many of each kind, and the first ones at length.
+    """The number of wrong answers of each kind, and descriptions of the first ones.
 
-    @ivar counts: kind to how many.
+    @ivar counts: kind to number.
     """
 
     def __init__(self) -> None:
@@ -178,14 +186,14 @@ class WrongAnswers:
         self._described: list[str] = []
 
     def add(self, kind: str, error: BaseException, client: RingClient) -> None:
-        """Count one of `kind`, which `client` has met in its last transfer."""
+        """Count a wrong answer of `kind` in the last transfer of `client`."""
         self.counts[kind] += 1
         if len(self._described) < DESCRIBED:
             cause = error if isinstance(error, WrongOctets) else error.__cause__
             self._described.append(f"{kind}: {cause}\n{client.describe_last()}")
 
     def complaints(self) -> list[str]:
-        """Return the long descriptions, and then how many there were of each kind."""
+        """Return the descriptions, and a line with the number of each kind."""
         if not self.counts:
             return []
         kinds = ", ".join(f"{count} x {kind}" for kind, count in self.counts.most_common())

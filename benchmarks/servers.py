@@ -1,4 +1,4 @@
-"""Get each server, start it, wait for it, see what it uses, and stop it."""
+"""Start a server, wait until it answers, measure its CPU and memory, and stop it."""
 
 from __future__ import annotations
 
@@ -18,71 +18,77 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.debian_packages import Unavailable, libraries, program
+
 HOST = "127.0.0.1"
+
+#: The root directory of the repository.
 REPOSITORY = Path(__file__).resolve().parent.parent
-#: A file of this name and content is in every folder that is served.
+
+#: The name and content of a file that is in every served folder.
 PROBE = ("probe", b"probe")
 
-_TICK = os.sysconf("SC_CLK_TCK")
-_START_S = 15.0
-_STOP_S = 5.0
+#: CPU ticks a second.
+_TICKS = os.sysconf("SC_CLK_TCK")
 
+#: Seconds in which a server must answer after its start.
+_START_SECONDS = 15.0
 
-class Unavailable(Exception):
-    """This server cannot run here; the text says why."""
+#: Seconds in which a server must end after SIGTERM.
+_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """One server, and what is known of it."""
+    """A server, and what it can do."""
 
     name: str
     title: str
-    #: Returns the command that serves a folder on a port, or raises Unavailable.
+    #: Returns the command that serves a folder on a port; raises Unavailable.
     command: Callable[[Path, int], list[str]]
     version: Callable[[], str]
     writes: bool = True
     windows: bool = True
-    #: As many transfers at once as it is asked for: more would need a process or a thread each.
+    #: The most transfers at once that it is measured with: some need a process or thread each.
     most: int = 1000
-    #: Fixed by the server, which therefore runs in a network namespace of its own.
+    #: The port, if it can't be chosen; the server then runs in its own network namespace.
     port: int | None = None
-    #: Where its libraries are, if they were only unpacked.
+    #: The Debian packages that may have been unpacked for it.
     packages: tuple[str, ...] = ()
     retransmits: bool = True
-    #: The language of a peer; empty for ours and for the yardstick.
+    #: The language of another server; empty for ours and for the yardstick.
     kind: str = "Python"
 
 
 @dataclass
 class Running:
-    """A server that answers."""
+    """A running server."""
 
     server: Server
     process: subprocess.Popen[bytes]
     port: int
     root: Path
-    #: What goes before the command of a client, so that it runs where the server is.
+    #: A command prefix that runs a client in the network namespace of the server.
     prefix: list[str] = field(default_factory=list)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def cpu(self) -> float:
-        """Return the CPU seconds that it and its children, ended ones too, have used."""
+        """Return the CPU seconds of the server and its children, including ended ones."""
         return sum(_cpu(pid) for pid in _tree(self.process.pid))
 
     def memory(self) -> int:
-        """Return the octets of memory that it has: of many processes, each its share."""
+        """Return its octets of memory; several processes count with their shares."""
         pids = _tree(self.process.pid)
         if len(pids) == 1:
             return resident(pids[0])
         return sum(_field(f"/proc/{pid}/smaps_rollup", "Pss") for pid in pids)
 
     def stop(self) -> None:
-        """Stop it and its children, by their own process ids."""
+        """Stop the server and its children, each by its process ID."""
         pids = _tree(self.process.pid)
         self.process.terminate()
         try:
-            self.process.wait(_STOP_S)
+            self.process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -95,15 +101,15 @@ class Running:
 def start(server: Server, root: Path, log: Path) -> Running:
     """Start `server` on `root` and wait until it answers.
 
-    @raise Unavailable: it cannot be had, or does not answer.
+    @raise Unavailable: its program is missing, or it does not answer.
     """
     port = server.port or free_port()
     command = server.command(root, port)
     environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     if server.packages:
-        libraries = _libraries()
-        if libraries:
-            environment["LD_LIBRARY_PATH"] = libraries
+        folders = libraries()
+        if folders:
+            environment["LD_LIBRARY_PATH"] = folders
     with contextlib.ExitStack() as stack:
         prefix = stack.enter_context(_namespace()) if server.port else []
         output = stack.enter_context(open(log, "ab"))
@@ -116,7 +122,7 @@ def start(server: Server, root: Path, log: Path) -> Running:
             env=environment,
         )
         running = Running(server, process, port, root, prefix, stack.pop_all())
-    stop_at = time.monotonic() + _START_S
+    stop_at = time.monotonic() + _START_SECONDS
     while not _answers(running):
         if process.poll() is not None or time.monotonic() > stop_at:
             running.stop()
@@ -134,7 +140,7 @@ def _answers(running: Running) -> bool:
 
 
 def probe(port: int) -> bool:
-    """Ask for the probe file, and tell whether it came."""
+    """Request the probe file; return whether it came."""
     name, content = PROBE
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(0.5)
@@ -148,7 +154,7 @@ def probe(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a UDP port that nobody has on loopback now."""
+    """Return a UDP port that is free on loopback now."""
     while True:
         port = random.randrange(20001, 30000)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
@@ -161,7 +167,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def _namespace() -> Iterator[list[str]]:
-    """Make a network namespace that has only loopback; give the prefix that enters it."""
+    """Create a network namespace with only loopback; return the prefix that enters it."""
     if not shutil.which("unshare") or not shutil.which("nsenter") or not shutil.which("ip"):
         raise Unavailable("needs unshare, nsenter and ip")
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
@@ -175,7 +181,7 @@ def _namespace() -> Iterator[list[str]]:
     assert keeper.stdout is not None
     try:
         if keeper.stdout.readline() != b"up\n":
-            raise Unavailable("no network namespace may be made here")
+            raise Unavailable("this machine does not allow network namespaces")
         enter = ["--user", "--preserve-credentials"] if user else []
         yield ["nsenter", "--target", str(keeper.pid), "--net", *enter]
     finally:
@@ -198,7 +204,7 @@ def _tree(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return the fields of a process's stat from its state on, none if it is gone."""
+    """Return the fields of a process's stat, from its state on; none if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -206,12 +212,12 @@ def _stat(pid: int) -> list[str]:
 
 
 def resident(pid: int) -> int:
-    """Return the octets of memory that a process has."""
+    """Return the resident octets of a process."""
     return _field(f"/proc/{pid}/status", "VmRSS")
 
 
 def _cpu(pid: int) -> float:
-    return sum(map(int, _stat(pid)[11:15])) / _TICK
+    return sum(map(int, _stat(pid)[11:15])) / _TICKS
 
 
 def _field(path: str, name: str) -> int:
@@ -222,68 +228,11 @@ def _field(path: str, name: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-# -- Debian packages ---------------------------------------------------------------------------
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "twisted-tftp-bench"
-
-
-def _libraries() -> str:
-    return ":".join(sorted({str(path.parent) for path in _cache().glob("*/**/lib*.so.*")}))
-
-
-def _program(name: str, package: str) -> str:
-    """Return the path of a program: an installed one, or its package unpacked in the cache.
-
-    Unpacked and not installed, because the packages of TFTP servers exclude each other.
-    """
-    installed = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if installed:
-        return installed
-    path = _cache() / package / "usr" / "sbin" / name
-    if not path.exists():
-        if not shutil.which("apt-get") or not shutil.which("dpkg"):
-            raise Unavailable(f"{name} is not installed, and there is no apt-get to get it with")
-        try:
-            _unpack(package, set())
-        except subprocess.CalledProcessError:
-            raise Unavailable(f"{package} could not be got; try apt-get update") from None
-    return str(path)
-
-
-def _unpack(package: str, done: set[str]) -> None:
-    """Unpack a package and those of the libraries that it needs and that are not installed."""
-    done.add(package)
-    folder = _cache() / package
-    if not folder.exists():
-        downloads = _cache() / "downloads"
-        downloads.mkdir(parents=True, exist_ok=True)
-        _output(["apt-get", "download", package], downloads)
-        partial = folder.with_suffix(".partial")
-        (archive,) = downloads.glob(f"{package}_*.deb")
-        _output(["dpkg", "-x", str(archive), str(partial)], downloads)
-        archive.unlink()
-        partial.rename(folder)
-    needs = _output(["apt-cache", "depends", "--important", package], _cache())
-    for name in re.findall(r"^ *(?:Pre)?Depends: (lib[^\s:]+)", needs, re.MULTILINE):
-        known = subprocess.run(["dpkg", "-s", name], capture_output=True, text=True)
-        if name not in done and "Status: install ok installed" not in known.stdout:
-            _unpack(name, done)
-
-
-def _output(command: list[str], folder: Path) -> str:
-    return subprocess.run(
-        command, cwd=folder, check=True, capture_output=True, text=True, timeout=120
-    ).stdout
-
-
 def _said(command: Callable[[], list[str]], pattern: str) -> Callable[[], str]:
-    """Return what finds the version in a command's output."""
+    """Return a function that finds the version in the output of a command."""
 
     def version() -> str:
-        environment = dict(os.environ, LD_LIBRARY_PATH=_libraries())
+        environment = dict(os.environ, LD_LIBRARY_PATH=libraries())
         done = subprocess.run(command(), capture_output=True, text=True, env=environment)
         found = re.search(pattern, done.stdout + done.stderr)
         return found[1] if found else "?"
@@ -295,7 +244,7 @@ def _said(command: Callable[[], list[str]], pattern: str) -> Callable[[], str]:
 
 
 def _script(name: str, module: str) -> str:
-    """Return the path of a command that a Python package installed beside this interpreter."""
+    """Return the path of a command that was installed by a Python package."""
     if importlib.util.find_spec(module) is None:
         raise Unavailable(f"{module} is not installed; pip install -e '.[bench]'")
     return str(Path(sys.executable).with_name(name))
@@ -313,21 +262,21 @@ def _hpa(root: Path, port: int) -> list[str]:
     if os.geteuid():
         raise Unavailable("needs root")
     return [
-        *(_program("in.tftpd", "tftpd-hpa"), "--foreground", "--listen", "--secure", "--create"),
+        *(program("in.tftpd", "tftpd-hpa"), "--foreground", "--listen", "--secure", "--create"),
         *("--permissive", "--address", f"{HOST}:{port}", str(root)),
     ]
 
 
 def _atftpd(root: Path, port: int) -> list[str]:
     return [
-        *(_program("atftpd", "atftpd"), "--daemon", "--no-fork", "--bind-address", HOST),
+        *(program("atftpd", "atftpd"), "--daemon", "--no-fork", "--bind-address", HOST),
         *("--port", str(port), "--maxthread", "1100", "--logfile", "-", str(root)),
     ]
 
 
 def _dnsmasq(root: Path, port: int) -> list[str]:
     return [
-        *(_program("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null"),
+        *(program("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null"),
         *("--port=0", "--enable-tftp", f"--tftp-root={root}", "--tftp-max=1100", "--user=root"),
         *("--log-facility=-", "--pid-file", "--listen-address=" + HOST),
     ]
@@ -358,7 +307,7 @@ def _package(name: str) -> Callable[[], str]:
 
 
 def servers(least: Path) -> list[Server]:
-    """Return all servers; `least` is the yardstick's program."""
+    """Return all servers; `least` is the path of the yardstick's program."""
     return [
         Server(
             "ours",
@@ -390,7 +339,7 @@ def servers(least: Path) -> list[Server]:
             "hpa",
             "tftpd-hpa",
             _hpa,
-            _said(lambda: [_program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
+            _said(lambda: [program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
             windows=False,
             packages=("tftpd-hpa",),
             kind="C",
@@ -399,8 +348,8 @@ def servers(least: Path) -> list[Server]:
             "atftpd",
             "atftpd",
             _atftpd,
-            _said(lambda: [_program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
-            # Of 1,000 that are held, the daemon stops answering to most.
+            _said(lambda: [program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
+            # With 1,000 open transfers, it stops answering most of them.
             most=100,
             packages=("atftpd",),
             kind="C",
@@ -409,7 +358,7 @@ def servers(least: Path) -> list[Server]:
             "dnsmasq",
             "dnsmasq",
             _dnsmasq,
-            _said(lambda: [_program("dnsmasq", "dnsmasq-base"), "--version"], r"ersion ([\w.]+)"),
+            _said(lambda: [program("dnsmasq", "dnsmasq-base"), "--version"], r"ersion ([\w.]+)"),
             writes=False,
             windows=False,
             port=69,

@@ -1,4 +1,4 @@
-"""Be as slow as a busy disk: a backend for the soak's daemon, and threads for its clients."""
+"""Open files as late as on a busy disk: a backend for a daemon, and threads for a client."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from twisted.internet.threads import deferToThreadPool
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.context import TransferContext
 
-#: What a name begins with whose file takes its time to open; the rest is the file's name.
+#: The prefix of a requested name whose file opens late; the rest is the name of the file.
 SLOW = "slow-"
 
-#: Seconds that a busy disk takes, from and to.
+#: Seconds that opening a file takes then, from and to.
 DELAY = (0.02, 0.05)
 
 
 class SlowBackend(FilesystemBackend):
-    """Files of a folder; those that are asked for as `slow-NAME` are opened late."""
+    """A filesystem backend; a file that is requested as `slow-NAME` is opened late."""
 
     def __init__(self, reactor: Any, *args: Any, **settings: Any) -> None:
-        """Wait with L{IReactorTime} `reactor`; the rest is for the L{FilesystemBackend}."""
+        """Set up; `reactor` provides the delay, the rest is for the L{FilesystemBackend}."""
         super().__init__(*args, **settings)
         self._reactor = reactor
 
     def open_reader(self, path: str, context: TransferContext) -> Any:
-        """Open a file, late where its name says so."""
+        """Open a file, late if its name says so."""
         return self._late(super().open_reader, path, context)
 
     def open_writer(self, path: str, context: TransferContext) -> Any:
-        """Open a new file, late where its name says so."""
+        """Open a new file, late if its name says so."""
         return self._late(super().open_writer, path, context)
 
     def _late(self, open_file: Callable[..., Any], path: str, context: TransferContext) -> Any:
@@ -44,7 +44,7 @@ class SlowBackend(FilesystemBackend):
 
 
 def slow_threads(reactor: Any) -> Callable[..., Deferred[Any]]:
-    """Return an `in_thread` of a L{TFTPClient} that takes as long as a busy disk."""
+    """Return an `in_thread` for a L{TFTPClient} with which all calls take as long."""
 
     def in_thread(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         def run() -> Deferred[Any]:

@@ -1,9 +1,9 @@
-"""Keep a daemon busy for long, and see that nothing in it grows: `python -m benchmarks.soak`.
+"""Keep a daemon busy for a long time, and check for leaks: `python -m benchmarks.soak`.
 
-Reads, writes, aborts, strangers, nonsense, clients that die and others on their ports, and floods
-from forged addresses, at once. Every octet that honest clients fetch or store is checked, and a
-wrong one is told with the last datagrams of its transfer. The exit status is 1 where an honest
-transfer failed, or where what the daemon holds is not flat.
+Reads, writes, aborts, datagrams from strangers, malformed packets, clients that die, others that
+use their ports, and floods from forged addresses happen at the same time. Every octet that honest
+clients read or write is checked; for a wrong one, the last datagrams of its transfer are printed.
+The exit status is 1 if an honest transfer failed, or if a resource of the daemon grows.
 """
 
 from __future__ import annotations
@@ -27,47 +27,56 @@ from twisted.internet.task import LoopingCall, deferLater
 from benchmarks.dead_clients import DeadClients
 from benchmarks.flat import Sample, Watch, judge, rows
 from benchmarks.loads import fill
-from benchmarks.report import table
 from benchmarks.servers import REPOSITORY, free_port, probe, resident
+from benchmarks.tables import table
 from benchmarks.traffic import SIZES, TEXT, Traffic
 from twisted_tftp.backends.filesystem.threads import READ_THREADS, WRITE_THREADS
 from twisted_tftp.backends.naming import is_temporary
 
 reactor: Any = installed
 
-#: Those that do one thing after the other.
+#: Workers, each of which does one thing after the other.
 WORKERS = 12
-#: Dead clients at once.
+
+#: Dead clients at the same time.
 DEAD_CLIENTS = 40
-#: Samples of a run, and seconds between two at most.
-SAMPLES, LONGEST = 60, 5.0
-#: Seconds in which a daemon that is idle has let go of everything.
-SETTLE = 60.0
-#: Samples of a daemon, a second apart, that must be alike before it counts as idle.
-STEADY = 4
+
+#: Samples of a run.
+SAMPLES = 60
+
+#: The longest time between two samples, in seconds.
+MAX_INTERVAL = 5.0
+
+#: Seconds in which an idle daemon must release everything.
+SETTLE_SECONDS = 60.0
+
+#: Equal samples, a second apart, after which a daemon counts as idle.
+EQUAL_SAMPLES = 4
 
 MB = 1 << 20
+
+#: The resources of the daemon that must not grow.
 WATCHES = (
     Watch("memory, MB", returns=False, factor=1.1, slack=8 * MB, unit=MB),
-    # Those of the two pools, of the reactor's own, and the main one.
+    # The threads of the two pools, of the reactor's pool, and the main thread.
     Watch("threads", returns=False, slack=float("inf"), most=READ_THREADS + WRITE_THREADS + 11),
     Watch("descriptors", returns=True),
     Watch("temporary files", returns=True),
     Watch("transfers", returns=True),
     Watch("sessions", returns=True),
-    # Two may be there to sum up the minute's failures and drops.
+    # Two timers may wait to log the failures and drops of the minute.
     Watch("timers", returns=True, slack=2),
     Watch("objects", returns=True, factor=1.05, slack=5000),
 )
 
 
 class Daemon:
-    """The daemon that is watched, and its files."""
+    """The daemon under test, and its files."""
 
     def __init__(self, folder: Path) -> None:
-        """Fill a folder and start to serve it.
+        """Fill a folder, and start a daemon that serves it.
 
-        @raise RuntimeError: it does not start.
+        @raise RuntimeError: the daemon does not start.
         """
         self.root, self.log = folder / "served", folder / "log"
         self.root.mkdir()
@@ -91,7 +100,7 @@ class Daemon:
                 cwd=folder,
                 env=environment,
             )
-        give_up = time.monotonic() + SETTLE
+        give_up = time.monotonic() + SETTLE_SECONDS
         while not (probe(self.port) and self._state.exists()):
             if self._process.poll() is not None or time.monotonic() > give_up:
                 self.stop()
@@ -99,7 +108,7 @@ class Daemon:
             time.sleep(0.1)
 
     def sample(self) -> Sample:
-        """Return what it holds now; what only it knows is up to a second old."""
+        """Return its resources now; those that it reports itself are up to a second old."""
         pid = self._process.pid
         return {
             "memory, MB": resident(pid),
@@ -110,16 +119,16 @@ class Daemon:
         }
 
     async def settled(self) -> Sample:
-        """Return what it holds when no transfer is left and its descriptors stay as they are."""
-        give_up = time.monotonic() + SETTLE
-        counts = [-1.0] * STEADY
+        """Return its resources when no transfer is left and its descriptors do not change."""
+        give_up = time.monotonic() + SETTLE_SECONDS
+        counts = [-1.0] * EQUAL_SAMPLES
         while True:
-            # The state of now, and not that of a second ago.
+            # Wait for a new state, not one that is a second old.
             self._state.unlink(missing_ok=True)
             while not self._state.exists():
                 await deferLater(reactor, 0.1)
-                if self._process.poll() is not None or time.monotonic() > give_up + SETTLE:
-                    raise RuntimeError("the daemon has ended, or stands still")
+                if self._process.poll() is not None or time.monotonic() > give_up + SETTLE_SECONDS:
+                    raise RuntimeError("the daemon has ended, or does not respond")
             sample = self.sample()
             counts = [*counts[1:], sample["descriptors"]]
             idle = not sample["sessions"] and len(set(counts)) == 1
@@ -127,11 +136,11 @@ class Daemon:
                 return sample
 
     def stop(self) -> int:
-        """Stop it; return its exit status."""
+        """Stop the daemon; return its exit status."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(SETTLE)
+            return self._process.wait(SETTLE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
@@ -140,9 +149,9 @@ class Daemon:
 async def soak(
     daemon: Daemon, traffic: Traffic, dead: DeadClients, count: int, seconds: float
 ) -> list[list[str]]:
-    """Keep the daemon busy for so long, and return the table of what it held, its head first.
+    """Keep the daemon busy for `seconds`; return the table of its resources, the head first.
 
-    @param count: dead clients at once.
+    @param count: dead clients at the same time.
     """
     await traffic.all_once()
     await gatherResults([ensureDeferred(dead.work(time.monotonic() + 1)) for _ in range(count)])
@@ -150,7 +159,7 @@ async def soak(
     until = time.monotonic() + seconds
     samples: list[Sample] = []
     sampling = LoopingCall(lambda: samples.append(daemon.sample()))
-    sampled = sampling.start(min(LONGEST, seconds / SAMPLES))
+    sampled = sampling.start(min(MAX_INTERVAL, seconds / SAMPLES))
     works = [traffic.work(str(number), until) for number in range(WORKERS)]
     works += [dead.work(until) for _ in range(count)]
     await gatherResults([ensureDeferred(work) for work in [*works, traffic.floods(until)]])
@@ -163,7 +172,7 @@ async def soak(
 
 
 def complaints_of_daemon(status: int, log: str) -> list[str]:
-    """Return what a daemon's exit status and log say that is not well."""
+    """Return the problems that the exit status and the log of the daemon show."""
     complaints = re.findall(r"^.*(?:Traceback|#critical|#error).*(?:\n.*){,20}", log, re.M)[:3]
     if status not in (0, -signal.SIGTERM):
         complaints.append(f"the daemon ended with status {status}")
@@ -171,7 +180,7 @@ def complaints_of_daemon(status: int, log: str) -> list[str]:
 
 
 def run(folder: Path, minutes: float, count: int, first_contact: bool) -> list[str]:
-    """Soak a daemon, print what was done and what was held, and return what is not well."""
+    """Run a soak, print its results, and return the problems."""
     daemon = Daemon(folder)
     try:
         traffic = Traffic(daemon.root, daemon.port)
@@ -204,20 +213,20 @@ def run(folder: Path, minutes: float, count: int, first_contact: bool) -> list[s
 
 
 def main() -> int:
-    """Soak, and say what is not well; return 1 where something is."""
+    """Run a soak, and print the problems; return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=20, help="for how long [20]")
+    parser.add_argument("--minutes", type=float, default=20, help="how long the soak lasts [20]")
     parser.add_argument(
         "--dead-clients",
         type=int,
         default=DEAD_CLIENTS,
         metavar="N",
-        help=f"clients that die, at once; 0 for none [{DEAD_CLIENTS}]",
+        help=f"clients that die, at the same time; 0 for none [{DEAD_CLIENTS}]",
     )
     parser.add_argument(
         "--first-contact",
         action="store_true",
-        help="those who take a dead client's port know nothing of the daemon yet",
+        help="clients on the port of a dead one know nothing about the daemon yet",
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tftp-soak-") as folder:
@@ -225,7 +234,7 @@ def main() -> int:
             Path(folder), arguments.minutes, arguments.dead_clients, arguments.first_contact
         )
     for complaint in complaints:
-        print(f"NOT WELL: {complaint}", file=sys.stderr)
+        print(f"PROBLEM: {complaint}", file=sys.stderr)
     return int(bool(complaints))
 
 

@@ -1,4 +1,4 @@
-"""Do all that a soak does to a daemon: honest transfers, whose octets are checked, and others."""
+"""Create the traffic of a soak: honest transfers, which are checked, and misbehaving clients."""
 
 from __future__ import annotations
 
@@ -26,36 +26,48 @@ from twisted_tftp.errors import FileNotFound
 
 reactor: Any = installed
 
-#: Files that are read, by their sizes: those of a block, those that are kept in memory, others.
+#: Sizes of the files that are read: about a block, small enough for the content cache, and larger.
 SIZES = (0, 1, 511, 512, 3000, 65_536, 300_000, 1_000_000, 4_000_000)
-#: Octets of a block and blocks of a window.
-WAYS = ((512, 1), (1428, 1), (1428, 4), (1428, 16), (8192, 8), (65_464, 64))
+
+#: Block sizes and windowsizes of honest clients.
+SHAPES = ((512, 1), (1428, 1), (1428, 4), (1428, 16), (8192, 8), (65_464, 64))
+
+#: The name of the file that is read in netascii mode.
 TEXT = "text"
-#: Timeouts of silence that an honest client bears: nothing here is about time.
+
+#: Timeouts after which an honest client gives up; many, because a soak does not test speed.
 RETRIES = 60
-#: Seconds from one flood to the next, and of one; requests a second.
-FLOOD_EVERY, FLOOD_FOR, FLOOD_RATE = 15, 2, 3000
-#: Peers that are silent with their sockets open; the oldest one leaves.
-SILENT = 100
+
+#: Seconds from the start of one flood to the start of the next.
+FLOOD_INTERVAL = 15
+
+#: Seconds that a flood lasts.
+FLOOD_SECONDS = 2
+
+#: Requests a second of a flood.
+FLOOD_RATE = 3000
+
+#: The most silent clients with open sockets; then the oldest socket is closed.
+MAX_SILENT = 100
 
 
 class Traffic:
-    """All that is done to the daemon.
+    """All clients of a soak, except the dead ones.
 
-    @ivar counts: what was done, name to how often.
-    @ivar failures: what went wrong with honest transfers, in words, to how often.
-    @ivar wrong: wrong answers to them.
+    @ivar counts: name of an action to how often it was done.
+    @ivar failures: text of a failure of an honest transfer to how often it occurred.
+    @ivar wrong: the wrong answers that honest clients accepted.
     """
 
     def __init__(self, root: Path, port: int) -> None:
-        """Prepare for a daemon on a port of loopback, whose files are in `root`."""
+        """Set up the clients of a daemon on a port of loopback, whose files are in `root`."""
         self.counts: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.wrong = WrongAnswers()
         self._root, self._address = root, (HOST, port)
         self._chance = random.Random(1350)
         self._contents = {path.name: path.read_bytes() for path in root.iterdir()}
-        # Each worker has its own, so that it can be told what was the last to go through one.
+        # Each worker has its own clients, so that the last transfer of a client can be described.
         self._clients: dict[tuple[str, int, int, str], RingClient] = {}
         self._asked: dict[str, RingClient] = {}  # worker to the client that it used last
         self._silent: deque[socket.socket] = deque()
@@ -68,21 +80,21 @@ class Traffic:
         ]
 
     async def all_once(self) -> None:
-        """Do each thing once, and flood once, so that what is kept for later is there."""
+        """Do each action once, and flood once, so that the daemon has filled its pools."""
         for act in self._acts:
             await self._do(act, "first")
         await self.flood(1.0)
 
     async def work(self, name: str, until: float) -> None:
-        """Do one thing after the other until that time."""
+        """Do random actions one after the other until the time `until`."""
         while time.monotonic() < until:
             await self._do(self._chance.choice(self._acts), name)
 
     async def floods(self, until: float) -> None:
-        """Flood for a while, again and again."""
-        while time.monotonic() + FLOOD_EVERY < until:
-            await self.flood(FLOOD_FOR)
-            await deferLater(reactor, FLOOD_EVERY - FLOOD_FOR)
+        """Flood the daemon at intervals until the time `until`."""
+        while time.monotonic() + FLOOD_INTERVAL < until:
+            await self.flood(FLOOD_SECONDS)
+            await deferLater(reactor, FLOOD_INTERVAL - FLOOD_SECONDS)
 
     async def _do(self, act: Callable[[str], Awaitable[None]], name: str) -> None:
         self.counts[act.__name__.replace("_", " ")] += 1
@@ -95,8 +107,8 @@ class Traffic:
                 self.failures[f"{act.__name__}: {error!r} {error.__cause__ or ''}"] += 1
 
     def _client(self, name: str, kind: str, file: str, mode: str = "octet") -> RingClient:
-        """Return a client of a worker for a transfer of some kind."""
-        blksize, windowsize = self._chance.choice(WAYS)
+        """Return a client of the worker `name` for a transfer of some kind."""
+        blksize, windowsize = self._chance.choice(SHAPES)
         key = (name, blksize, windowsize, mode)
         if key not in self._clients:
             self._clients[key] = RingClient(
@@ -117,17 +129,17 @@ class Traffic:
     # -- honest clients -------------------------------------------------------------------
 
     async def read(self, name: str) -> None:
-        """Fetch a file."""
+        """Read a file."""
         file = self._some_file()
         await self._client(name, "read", file).get(file, Comparison(self._contents[file]))
 
     async def read_text(self, name: str) -> None:
-        """Fetch a text, which changes on its way."""
+        """Read a text in netascii mode."""
         client = self._client(name, "read text", TEXT, "netascii")
         await client.get(TEXT, Comparison(self._contents[TEXT]))
 
     async def write(self, name: str) -> None:
-        """Store a file, a new one or in the place of another; compare it where it is then."""
+        """Write a file, a new one or over another one, and compare the stored file."""
         path = self._root / f"written-{name}-{self._chance.randrange(3)}"
         octets = self._chance.randbytes(self._chance.choice(SIZES))
         client = self._client(name, "write", path.name)
@@ -138,7 +150,7 @@ class Traffic:
             path.unlink()
 
     async def cancelled(self, name: str) -> None:
-        """Begin to fetch, and think better of it."""
+        """Begin to read a file, and cancel it."""
         file = f"read-{SIZES[-1]}"
         client = self._client(name, "cancelled", file)
         fetching = client.get(file, Comparison(self._contents[file], seconds=60))
@@ -151,28 +163,28 @@ class Traffic:
                 failure.raiseException()
 
     async def probe(self, name: str) -> None:
-        """Ask for a size, as firmware does."""
+        """Request the size of a file, as firmware does."""
         file = self._some_file()
         size = await self._client(name, "probe", file).size(file)
-        # That of an empty file is not told.
+        # The server does not announce the size of an empty file.
         if (size or 0) != len(self._contents[file]):
-            raise WrongOctets(f"{file} is said to have {size} octets")
+            raise WrongOctets(f"{file} was announced with {size} octets")
 
     async def missing(self, name: str) -> None:
-        """Ask for what is not there."""
+        """Request a missing file."""
         with contextlib.suppress(FileNotFound):
             file = f"missing-{self._chance.random()}"
             await self._client(name, "missing", file).get(file, Comparison(b""))
-            raise WrongOctets("a missing file is there")
+            raise WrongOctets("a missing file was read")
 
     # -- others ---------------------------------------------------------------------------
 
     async def abort_read(self, name: str) -> None:
-        """Fetch some blocks; then send an ERROR, or fall silent, or close the socket."""
+        """Read some blocks; then send an ERROR, or send nothing more, or close the socket."""
         await deferToThread(self._abort, b"\0\1read-4000000\0octet\0", b"\0\4%b")
 
     async def abort_write(self, name: str) -> None:
-        """Send some blocks, and leave in one of these ways."""
+        """Write some blocks, and end in one of the same ways."""
         request = b"\0\2aborted-%b\0octet\0" % name.encode()
         await deferToThread(self._abort, request, b"\0\3%b" + bytes(512))
 
@@ -191,13 +203,13 @@ class Traffic:
                 sock.sendto(b"\0\5\0\0enough\0", transfer)
         if way == 1:
             self._silent.append(sock)
-            if len(self._silent) <= SILENT:
+            if len(self._silent) <= MAX_SILENT:
                 return
             sock = self._silent.popleft()
         sock.close()
 
     async def nonsense(self, name: str) -> None:
-        """Send what no request is, or what only begins like one."""
+        """Send random datagrams, some of which begin like a request."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for _ in range(20):
                 head = self._chance.choice(
@@ -207,10 +219,10 @@ class Traffic:
                 sock.sendto(octets, self._address)
 
     async def stranger(self, name: str) -> None:
-        """Send to the port of somebody else's transfer."""
-        await deferToThread(self._meddle)
+        """Send packets to the port of another client's transfer."""
+        await deferToThread(self._send_as_stranger)
 
-    def _meddle(self) -> None:
+    def _send_as_stranger(self) -> None:
         with contextlib.ExitStack() as stack:
             client, stranger = (
                 stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -226,7 +238,7 @@ class Traffic:
                     client.sendto(b"\0\4" + block[2:4], transfer)
 
     async def flood(self, seconds: float) -> None:
-        """Ask from forged addresses."""
+        """Send requests from forged addresses."""
         self.counts["flood"] += 1
         host, port = self._address
         command = [sys.executable, "-m", "benchmarks.flood", host, str(port), "--file", "read-1"]
@@ -238,7 +250,7 @@ class Traffic:
             self.failures[f"flood: {done.stderr}"] += 1
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Close all clients and sockets."""
         for client in self._clients.values():
             await client.close()
         for sock in self._silent:

@@ -1,8 +1,8 @@
-# What the soak serves with: twistd -noy benchmarks/watched.tac
+# The daemon of the soak: twistd -noy benchmarks/watched.tac
 #
-# A TFTP service that writes down once a second what can't be seen from outside. Transfers whose
-# peer is silent end soon here, and there is room for few, so that a short soak sees many end. Its
-# memory for small files is small: full in the first minutes, it does not look like a leak.
+# A TFTP service that writes its internal counts to a file once a second. Its timeouts are short and
+# its limit of transfers is low, so that many transfers end during a short soak. Its content cache is
+# small: it fills in the first minutes, and so does not look like a leak.
 
 import gc
 import json
@@ -20,9 +20,9 @@ from twisted_tftp.server.process_memory import limit_arenas
 state = os.environ["SOAK_STATE"]
 
 
-def write_down():
+def write_state():
     if not service.transfers.running:
-        gc.collect()  # so that garbage does not count as what is held
+        gc.collect()  # otherwise garbage would count as objects in use
     values = {
         "transfers": service.transfers.running,
         "sessions": len(service.transfers),
@@ -43,4 +43,4 @@ service = TFTPService(
     policy=Policy(retries=4, max_transfers=2000),
 )
 service.setServiceParent(application)
-TimerService(1, write_down).setServiceParent(application)
+TimerService(1, write_state).setServiceParent(application)

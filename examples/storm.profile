@@ -1,5 +1,5 @@
-# What 30 thin clients ask for that are switched on at the same time: a BIOS with PXELINUX, then a
-# kernel and an initrd in windows, from a boot loader that asks for windows.
+# The requests of a thin client that boots: a BIOS with PXELINUX, then a boot loader that reads a
+# kernel and an initrd with windowsize. To boot 30 of them at the same time:
 #
 #     txtftp storm 192.0.2.69 --clients 30 --arrival 5/s --profile examples/storm.profile
 #

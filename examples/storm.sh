@@ -1,5 +1,5 @@
 #!/bin/sh
-# A complete storm on this machine: make boot files, serve them, boot 200 simulated machines.
+# A complete storm on this machine: create boot files, serve them, boot 200 simulated machines.
 # Run it from the checkout, with twisted-tftp installed: sh examples/storm.sh
 set -eu
 root=$(mktemp -d)

@@ -1,1 +1,1 @@
-"""Feed the package inputs that nobody thought of: `python -m fuzz`; see README.md here."""
+"""Run the package with random inputs, to find bugs: `python -m fuzz`; see README.md here."""

@@ -1,4 +1,4 @@
-"""Run targets under atheris for a time: the command line of the fuzzing."""
+"""Run targets under atheris for some time: `python -m fuzz`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pathlib import Path
 from fuzz.seeds import SEEDS
 from fuzz.targets import CORPUS, TARGETS
 
-#: Octets of an input at most; longer programs tell no more.
-LONGEST = 600
+#: The most octets of an input; longer inputs find nothing more.
+MAX_INPUT = 600
 
-#: Seconds for one input, which takes a few milliseconds: more means that something does not end.
-SLOWEST = 20
+#: Seconds after which an input counts as a hang; most inputs take a few milliseconds.
+HANG_SECONDS = 20
 
-#: The line of libFuzzer's that sums up: inputs, edges, the corpus.
+#: The last line of libFuzzer: inputs, edges, size of the corpus, inputs a second.
 _DONE = re.compile(
     r"^#(\d+)\s+DONE\s+cov: (\d+) .* corp: (\d+)/\S+ .* exec/s: (\d+)", re.MULTILINE
 )
 
 
 def main() -> int:
-    """Run; return 1 where a target has found something, 2 without atheris."""
+    """Run targets; return 1 if one has a finding, 2 if atheris is missing."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("target", nargs="*", help=f"all if none: {', '.join(TARGETS)}")
     parser.add_argument("--seconds", type=int, default=60, help="for each target [%(default)s]")
@@ -41,14 +41,14 @@ def main() -> int:
     parser.add_argument(
         "--grow",
         action="store_true",
-        help="then take what reaches more of the code into the corpus",
+        help="then add inputs that reach more of the code to the corpus",
     )
     arguments = parser.parse_args()
     unknown = set(arguments.target) - set(TARGETS)
     if unknown:
         parser.error(f"there is no target {min(unknown)}")
     if importlib.util.find_spec("atheris") is None:
-        print("atheris is missing; where it can be had: pip install -e '.[fuzz]'", file=sys.stderr)
+        print("atheris is missing; install it with pip install -e '.[fuzz]'", file=sys.stderr)
         return 2
     found = [
         name
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _run(name: str, seconds: int, scratch: Path) -> bool:
-    """Run one target and print its figures; return whether it has found nothing."""
+    """Run one target and print its figures; return whether it had no finding."""
     inputs, log = scratch / name, scratch / f"{name}.log"
     inputs.mkdir(parents=True, exist_ok=True)
     for seed in SEEDS[name]():
@@ -70,15 +70,15 @@ def _run(name: str, seconds: int, scratch: Path) -> bool:
     command = _command(
         name,
         f"-max_total_time={seconds}",
-        f"-max_len={LONGEST}",
-        f"-timeout={SLOWEST}",
+        f"-max_len={MAX_INPUT}",
+        f"-timeout={HANG_SECONDS}",
         "-entropic_scale_per_exec_time=1",
         f"-artifact_prefix={scratch}/{name}-",
         str(inputs),
         str(CORPUS / name),
     )
     with log.open("w") as output:
-        # libFuzzer keeps to the time; should it not, this is no run to wait for.
+        # libFuzzer ends by itself in time; the timeout is for the case that it does not.
         status = subprocess.run(
             command, stdout=output, stderr=output, timeout=seconds + 300
         ).returncode
@@ -94,11 +94,11 @@ def _run(name: str, seconds: int, scratch: Path) -> bool:
 
 
 def _grow(name: str, scratch: Path) -> None:
-    """Make the corpus anew: the fewest and shortest inputs that reach all that is reached."""
+    """Replace the corpus by the fewest and shortest inputs that reach the same code."""
     corpus = CORPUS / name
     with tempfile.TemporaryDirectory() as folder:
         least = Path(folder)
-        # Edges only: with their counts there would be ten times as many.
+        # Only edges count: with the counters of edges there would be ten times as many inputs.
         command = _command(
             name, "-merge=1", "-use_counters=0", folder, str(corpus), str(scratch / name)
         )
@@ -107,7 +107,7 @@ def _grow(name: str, scratch: Path) -> None:
         shutil.copytree(least, corpus)
     files = list(corpus.iterdir())
     octets = sum(file.stat().st_size for file in files)
-    print(f"{name}: {len(files)} inputs of {octets} octets are the corpus now")
+    print(f"{name}: {len(files)} inputs of {octets} octets are in the corpus now")
 
 
 def _command(name: str, *arguments: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Read numbers and octets from a fuzzer's input, which is a program of events to a target."""
+"""Read numbers and octets from the input of a fuzzer, which is a list of events for a target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Input:
-    """Octets that are used up from the front; what lies behind their end is zeros."""
+    """The octets of an input, which are read from the front; after their end come zeros."""
 
     def __init__(self, octets: bytes) -> None:
         self._octets = octets
@@ -36,9 +36,9 @@ class Input:
         return octets
 
     def rest(self) -> bytes:
-        """Return all that is left."""
+        """Return all octets that are left."""
         return self.octets(self.left)
 
     def choice(self, choices: Sequence[T]) -> T:
-        """Return the one of `choices` that the next octet names."""
+        """Return the element of `choices` that the next octet selects."""
         return choices[self.byte() % len(choices)]

@@ -1,4 +1,4 @@
-"""Hold what reads octets from the network against what it promises: wire, options, netascii."""
+"""Check the parsers of octets from the network with any input: packets, options, netascii."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted_tftp.protocol.describe import describe
 
 
 def request(data: bytes) -> None:
-    """Parse a datagram as each kind of packet; what parses is the same when sent and parsed."""
+    """Parse a datagram as each kind of packet; encode and parse a result again."""
     assert wire.opcode_of(data) == wire.opcode_of(memoryview(data))
     try:
         asked = wire.parse_request(data)
@@ -47,7 +47,7 @@ def request(data: bytes) -> None:
     assert words.isprintable()
 
 
-#: What servers of all kinds may be set to.
+#: Policies of servers, to choose from.
 POLICIES = [
     Policy(max_blksize=max_blksize, max_windowsize=max_windowsize, rollover=rollover)
     for max_blksize, max_windowsize, rollover in (
@@ -58,15 +58,19 @@ POLICIES = [
         (8, 1, Rollover.ZERO),
     )
 ]
+
+#: File sizes for tsize, to choose from.
 SIZES = (None, 1, 512, 2**32, 2**64 - 1)
+
+#: Octets of room in the socket buffer, to choose from.
 ROOMS = (None, 0, 500, 3000, 212_992)
 
-#: Options that lower a number, with the lowest one.
+#: Options whose number the server may lower, with the lowest allowed number.
 _LOWERED = {"blksize": MIN_BLKSIZE, "blksize2": MIN_BLKSIZE, "windowsize": 1}
 
 
 def negotiation(data: bytes) -> None:
-    """Negotiate as a server, and read the OACK and any other one as the client that asked."""
+    """Negotiate as a server; read the OACK, and any other OACK, as the client."""
     source = Input(data)
     policy = source.choice(POLICIES)
     tsize, room = source.choice(SIZES), source.choice(ROOMS)
@@ -74,7 +78,7 @@ def negotiation(data: bytes) -> None:
     try:
         asked = wire.parse_request(b"\0\1name\0octet\0" + fields).options
     except TFTPError as failure:
-        raise AssertionError("a request is good, whatever its options are") from failure
+        raise AssertionError("a request is valid with any options") from failure
     grant = options.negotiate(asked, policy, tsize=tsize, room=room)
     _check_grant(grant, asked, policy, tsize, room)
     if grant.oack is not None:
@@ -130,7 +134,7 @@ def _check_grant(
 
 
 def _check_held(held: options.Grant, asked: Mapping[str, str]) -> None:
-    """Check what an OACK that may be anything was taken for."""
+    """Check what the client accepts of any OACK."""
     assert {name for name, _ in held.accepted} <= asked.keys()
     numbers = {name: int(value) for name, value in asked.items() if re.fullmatch("[0-9]+", value)}
     sizes = [numbers[name] for name in ("blksize", "blksize2") if name in numbers]
@@ -138,12 +142,12 @@ def _check_held(held: options.Grant, asked: Mapping[str, str]) -> None:
     assert 1 <= held.windowsize <= max(1, numbers.get("windowsize", 1))
 
 
-#: What a pair of netascii stands for; all else stands for itself.
+#: The pairs of netascii: CR LF and CR NUL. All other octets stand for themselves.
 _PAIR = re.compile(rb"\r[\n\x00]")
 
 
 def translation(data: bytes) -> None:
-    """Translate a text in pieces and at once, there and back."""
+    """Encode and decode a text, in pieces and at once; the results must be the same."""
     source = Input(data)
     cuts = [1 + source.byte() % 9 for _ in range(4)]
     text = source.rest()
@@ -160,7 +164,7 @@ def translation(data: bytes) -> None:
     decoded = _PAIR.sub(lambda pair: pair[0].lstrip(b"\r").replace(b"\0", b"\r"), text)
     assert _decoded([text]) == decoded
     assert _decoded(pieces) == decoded
-    # The same cuts in what is sure to be netascii.
+    # The same cuts in a text that is valid netascii.
     assert _decoded([encoded[at : at + cuts[0]] for at in range(0, len(encoded), cuts[0])]) == text
 
 

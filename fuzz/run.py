@@ -1,4 +1,4 @@
-"""Hand one target to atheris: `python -m fuzz.run NAME`, and then libFuzzer's own arguments."""
+"""Run one target under atheris: `python -m fuzz.run NAME`, then arguments of libFuzzer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import atheris  # type: ignore[import-untyped]
 
-# Only what is imported in here is instrumented, so the package must not have come in before.
+# Only imports in this block are instrumented, so the package must not be imported earlier.
 with atheris.instrument_imports(include=["twisted_tftp"]):
     from fuzz.targets import TARGETS
 
@@ -16,10 +16,10 @@ from twisted.logger import globalLogBeginner
 
 def main() -> None:
     """Run until libFuzzer ends the process."""
-    # Twisted keeps what is logged before there is a log.
+    # Otherwise Twisted would keep all log events until a log is set up.
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
     name = sys.argv[1]
-    # libFuzzer runs itself again to merge, by its first argument and through a shell.
+    # To merge, libFuzzer runs its first argument again through a shell.
     itself = f"{shlex.quote(sys.executable)} -m fuzz.run {name}"
     atheris.Setup([itself, *sys.argv[2:]], TARGETS[name])
     atheris.Fuzz()

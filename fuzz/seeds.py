@@ -1,4 +1,4 @@
-"""Make the first inputs: ordinary packets and transfers that no fuzzer would find in good time."""
+"""Create the first inputs: ordinary packets and transfers, which a fuzzer would find too late."""
 
 from __future__ import annotations
 
@@ -50,16 +50,25 @@ def _texts() -> Iterator[bytes]:
 
 
 def _do(kind: int, amount: int = 0) -> bytes:
-    """Return an operation of a program of `machines` or `server`."""
+    """Return an operation for a target of `machines` or `server`."""
     return bytes([kind | amount << 3])
 
 
-#: A slow file is done; the deadline comes; the machine is woken early; a few milliseconds pass.
-_FINISH, _EXPIRE, _WAKE, _TIME = _do(7), _do(5, 1), _do(5), _do(4, 3)
+#: The operation: a pending call of the file ends.
+_FINISH = _do(7)
+
+#: The operation: the deadline passes.
+_EXPIRE = _do(5, 1)
+
+#: The operation: the machine is called before its deadline.
+_WAKE = _do(5)
+
+#: The operation: a few milliseconds pass.
+_TIME = _do(4, 3)
 
 
 def _machines() -> Iterator[bytes]:
-    """Yield programs for senders and receivers: most operations are the same for both."""
+    """Yield inputs for senders and receivers; most operations are the same for both."""
     for shape in (first | late for first in range(len(machines.SHAPES)) for late in (0, 128)):
         blksize, windowsize = machines.SHAPES[shape & 127]
         flagses = (4 | 8, 2 | 4 | 128, 1 | 4 | 8 | 64, 1 | 2 | 4 | 32)
@@ -73,7 +82,7 @@ def _machines() -> Iterator[bytes]:
             yield head + _do(6) * 3 + _EXPIRE + _do(2) + b"\0\1" + _do(3, 5) + b"\0\4\0\0\0"
             yield head + _do(0) + (_do(2, 9) + b"\1\4") * 2 + _do(7, 25) + b"a" + _FINISH
             yield head + (_do(7, 22) + _do(7, 23) + _FINISH + _TIME) * 4 + _do(7, 19) + b"abc"
-    for rollover in range(3):  # a window that the last number begins
+    for rollover in range(3):  # a window that starts at the last block number
         head = bytes([128 | 1, 1, 0, rollover, 4 | 8 | 64, 1, 0, 0])
         yield head + (_do(0) + _FINISH) * 25
 
@@ -105,7 +114,7 @@ def _servers() -> Iterator[bytes]:
     yield bytes([0, 0]) + _do(0, 3) + b"\6\0\1text\0" + _do(0, 2) + b"\2\0\5"
 
 
-#: Target to inputs.
+#: The name of a target to its first inputs.
 SEEDS = {
     "request": _requests,
     "options": _options,

@@ -1,4 +1,4 @@
-"""Send a whole server in memory requests and packets of any kind, and let the time pass."""
+"""Run a whole server in memory with any requests, packets and passing of time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from twisted_tftp.policy import Policy, Retransmit, Rollover
 from twisted_tftp.protocol import wire
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
+#: The files of the server.
 FILES = {
     "small": b"0123456789",
     "even": bytes(range(256)) * 4,
     "text": b"one\ntwo\r\r\nthree" * 60,
     "empty": b"",
 }
+
+#: The file names that requests choose from.
 NAMES = [b"small", b"even", b"text", b"new"]
 
+#: The policies of the server, to choose from.
 POLICIES = [
     Policy(retries=2, max_windowsize=4),
     Policy(retries=2, max_windowsize=4, max_upload=1500, rollover=Rollover.ONE),
@@ -41,10 +45,10 @@ POLICIES = [
     ),
 ]
 
-#: What peers write: ends of lines for netascii, cut anywhere.
+#: The text that peers write: line ends of netascii, which blocks cut anywhere.
 TEXT = b"\r\n\0ab\r\0c\r7\n"
 
-#: What peers ask for, each with its NULs.
+#: The options that requests choose from, with their NULs.
 OPTIONS = [
     b"",
     b"blksize\0008\0",
@@ -56,7 +60,7 @@ OPTIONS = [
     b"blksize\00070000\0timeout\0000\0windowsize\000x\0",
 ]
 
-#: Whence requests come: two ports of one host, one that is not welcome everywhere, and IPv6.
+#: The sources of requests: two ports of one host, a host that some policies deny, and IPv6.
 PEERS: list[tuple[Any, ...]] = [
     ("192.0.2.1", 20001),
     ("192.0.2.1", 20002),
@@ -64,15 +68,15 @@ PEERS: list[tuple[Any, ...]] = [
     ("2001:db8::1", 20001, 0, 0),
 ]
 
-#: Seconds that a slow file takes.
-SLOW = 0.3
+#: Seconds that each call of a slow file takes.
+SLOW_SECONDS = 0.3
 
-#: Datagrams of one answer at most: a window.
+#: The most datagrams of one answer: those of a window.
 LARGEST_WINDOW = 4
 
 
 class SlowFile:
-    """A backend, a reader or a writer that takes its time for all it is asked."""
+    """A wrapper of a backend, a reader or a writer whose calls take some time."""
 
     def __init__(self, behind: Any, clock: Clock) -> None:
         self._behind = behind
@@ -94,14 +98,17 @@ class SlowFile:
     def _later(self, call: Any) -> Any:
         def called(*arguments: Any) -> Deferred[Any]:
             deferred: Deferred[Any] = Deferred(lambda _: timer.cancel())
-            timer = self._clock.callLater(SLOW, deferred.callback, None)
+            timer = self._clock.callLater(SLOW_SECONDS, deferred.callback, None)
             return deferred.addCallback(lambda _: call(*arguments))
 
         return called
 
 
 class WatchedLink(MemoryLink):
-    """A link that notes what is sent after its end; who sends may pass over an exception."""
+    """A link that records whether something was sent after its end.
+
+    An exception would not be enough, because the caller may catch it.
+    """
 
     misused = False
 
@@ -111,7 +118,7 @@ class WatchedLink(MemoryLink):
 
 
 class Network(MemoryNetwork):
-    """A network whose links are watched."""
+    """A network whose links are `WatchedLink`s."""
 
     def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
         """Open the link of a transfer."""
@@ -121,17 +128,17 @@ class Network(MemoryNetwork):
 
 
 class Peer:
-    """What has come of one transfer, as its client knows it."""
+    """One transfer from the view of its client."""
 
     def __init__(self, link: MemoryLink) -> None:
         self.link = link
-        self.heard = b""  # the last datagram that came
+        self.heard = b""  # the last datagram received
         self.count = 0
-        self.told = False  # the server was sent something
+        self.told = False  # something was sent to the server
         self.blksize = 512
 
     def listen(self) -> int:
-        """Take what the server has sent; return how many datagrams."""
+        """Receive what the server has sent; return the number of datagrams."""
         sent = self.link.take()
         for datagram in sent:
             if wire.opcode_of(datagram) == wire.Opcode.OACK:
@@ -140,19 +147,19 @@ class Peer:
             assert len(datagram) <= wire.HEADER_SIZE + max(self.blksize, wire.MAX_MESSAGE + 1)
         self.heard = sent[-1] if sent else self.heard
         self.count += len(sent)
-        assert self.told or self.count <= 4, "a forged address gets too much"
+        assert self.told or self.count <= 4, "a forged address gets more than four datagrams"
         return len(sent)
 
     @property
     def number(self) -> int:
-        """The block number of what came last; an OACK's is 0."""
+        """The block number of the last datagram; 0 for an OACK."""
         if wire.opcode_of(self.heard) in (wire.Opcode.DATA, wire.Opcode.ACK):
             return int.from_bytes(self.heard[2:4], "big")
         return 0
 
 
 class ServerPlay:
-    """A server, its peers, and a program of what they do."""
+    """A server and its peers, whose actions the input decides."""
 
     def __init__(self, program: Input) -> None:
         self.program = program
@@ -166,7 +173,7 @@ class ServerPlay:
         self.last: tuple[bytes, tuple[Any, ...]] = b"", PEERS[0]
 
     def run(self) -> None:
-        """Run the program, and then let all peers fall silent."""
+        """Run all events, and then let all peers fall silent."""
         while self.program.left:
             operation = self.program.byte()
             self.event(operation & 7, operation >> 3)
@@ -192,7 +199,7 @@ class ServerPlay:
             self.answer(kind, amount, peer)
 
     def answer(self, kind: int, amount: int, peer: Peer) -> None:
-        """Let a peer send something to its transfer's port."""
+        """Let a peer send a datagram to the port of its transfer."""
         program, link = self.program, peer.link
         if kind == 2:
             datagram = program.octets(program.byte())
@@ -202,25 +209,25 @@ class ServerPlay:
             size = program.byte() % (peer.blksize + 2)
             datagram = self.data(peer, 1, size or peer.blksize)
         elif amount & 1:
-            # Blocks that come in one piece, the last one maybe shorter.
+            # Blocks that receive offload has joined; the last one may be shorter.
             train = b"".join(self.data(peer, each, peer.blksize) for each in (1, 2, 3))
             link.deliver_train(train[: -1 - program.byte()], wire.HEADER_SIZE + peer.blksize)
             return
         else:
             datagram = b"\0\5" + program.octets(program.byte() & 31)
         if amount & 16 and kind == 3:
-            link.waiting.append(datagram)  # read when the alarm goes off, or at a request
+            link.waiting.append(datagram)  # it is read at the deadline, or at a request
             return
         self.listen()
         link.deliver(datagram)
         sent = peer.listen()
-        assert sent <= LARGEST_WINDOW, "one datagram is answered with more than a window"
+        assert sent <= LARGEST_WINDOW, "the answer to one datagram is more than a window"
         if wire.opcode_of(datagram) == wire.Opcode.ERROR:
             assert not sent, "an ERROR was answered"
 
     @staticmethod
     def data(peer: Peer, ahead: int, size: int) -> bytes:
-        """Return the DATA that is `ahead` of the last ACK."""
+        """Return the DATA whose number is `ahead` of the last block number."""
         text = TEXT * (size // len(TEXT) + 1)
         return wire.DATA_HEADERS[(peer.number + ahead) & 0xFFFF] + text[:size]
 
@@ -240,7 +247,7 @@ class ServerPlay:
             peer.listen()
 
     def fall_silent(self) -> None:
-        """Wait until nothing is left of any transfer."""
+        """Let time pass until no transfer is left, and check that nothing remains."""
         network = self.network
         clock = network.clock
         for _ in range(50 * (len(self.peers) + 1)):
@@ -262,7 +269,7 @@ class ServerPlay:
 
 
 def server(data: bytes) -> None:
-    """Play a server; nothing may be logged that is an error."""
+    """Run a server; it must not log an error."""
     failures: list[str] = []
 
     def keep(event: Any) -> None:

@@ -1,4 +1,4 @@
-"""Name the targets: functions that take any octets and raise only where the package is wrong."""
+"""List the targets: functions that take any octets, and raise only if the package has a bug."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzz import machines, parsers, server
 
-#: Each of them takes one input.
+#: The targets by name; each takes one input.
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "request": parsers.request,
     "options": parsers.negotiation,
@@ -17,5 +17,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "server": server.server,
 }
 
-#: A folder of inputs for each of them.
+#: The folder with a folder of inputs for each target.
 CORPUS = Path(__file__).parent / "corpus"

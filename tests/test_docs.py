@@ -16,8 +16,8 @@ from twisted.internet.defer import ensureDeferred, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from tests.support.memory_server import FILE, MemoryServer, settle
 from tests.support.reactors import outcome, reactor, spin
-from tests.unit.client.test_client import FILE, Served, settle
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.cli.main import main
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
@@ -216,7 +216,7 @@ def test_client_example_fetches_and_stores(
     name: str, number: int, reactor: Any, tmp_path: Path
 ) -> None:
     """The example is run with another server address and other local folders."""
-    served = Served(reactor)
+    served = MemoryServer(reactor)
     served.backend.files["vmlinuz"] = FILE
     (tmp_path / "hostname").write_bytes(b"host")
     block = blocks(name, "python")[number].replace(
@@ -231,7 +231,7 @@ def test_client_example_fetches_and_stores(
 
 def test_url_example_fetches_and_stores(reactor: Any, tmp_path: Path) -> None:
     """`download` and `upload` transfer files that are named by URLs."""
-    served = Served(reactor)
+    served = MemoryServer(reactor)
     idle = len(reactor.getReaders())
     served.backend.files["vmlinuz"] = FILE
     (tmp_path / "hostname").write_bytes(b"host")

@@ -88,17 +88,6 @@ def module_name(path: Path) -> str:
     return ".".join(parts) or "twisted_tftp"
 
 
-#: Files that still import test modules of `client`, `process` and `simulated`.
-NOT_YET_SEPARATED = {
-    "peers/test_interop.py",
-    "process/test_amplifier.py",
-    "process/test_faults.py",
-    "process/test_privilege.py",
-    "process/test_signals.py",
-    "simulated/test_stale_answers.py",
-    "test_docs.py",
-}
-
 #: The modules of the package, by name.
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
@@ -217,7 +206,7 @@ def test_tests_import_no_test_module() -> None:
         for path in sorted(TESTS.rglob("*.py"))
         for name in imported_test_modules(path)
     }
-    assert {path for path, _ in found} <= NOT_YET_SEPARATED, found
+    assert found == set(), found
 
 
 def test_support_has_no_test() -> None:

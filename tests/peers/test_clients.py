@@ -1,6 +1,6 @@
-"""The daemon serves the TFTP clients that people have: tftp-hpa, atftp, curl and busybox.
+"""Test the daemon with the TFTP clients of other projects: tftp-hpa, atftp, curl and busybox.
 
-What is said here of a client was seen with Debian 12's: tftp-hpa 5.2, atftp 0.8.0, curl 7.88.1
+The comments about clients describe those of Debian 12: tftp-hpa 5.2, atftp 0.8.0, curl 7.88.1
 and busybox 1.35.0.
 """
 
@@ -17,18 +17,18 @@ import pytest
 
 from tests.support.daemon import IPV6, TIMEOUT, Daemon, can_bind
 
-#: Seconds for one run of a client; the largest file takes some 7.
+#: Seconds for one run of a client; the largest file takes about 7.
 CLIENT_TIMEOUT = 60
 
-#: The block size that is asked for where one is; it makes other boundaries than 512 does.
+#: The block size of clients that request one; its multiples are not multiples of 512.
 BLKSIZE = 1428
 
 MIB = 1024 * 1024
 
-#: Around the block sizes, and many whole blocks: their end is an empty block.
+#: Sizes of files: near the block sizes, and many whole blocks, after which an empty block comes.
 SIZES = [0, 1, 511, 512, 513, BLKSIZE - 1, BLKSIZE, BLKSIZE + 1, 25 * BLKSIZE, MIB]
 
-#: So large that block numbers of 512-octet blocks pass 65535.
+#: The size of a file of more than 65535 blocks of 512 octets.
 BIG = 40_000_000
 
 Done = subprocess.CompletedProcess[str]
@@ -37,8 +37,8 @@ Done = subprocess.CompletedProcess[str]
 class Client:
     """A client program; a subclass knows its command line.
 
-    @cvar failure: what it exits with where the server refuses a read.
-    @cvar explains_on: the stream that it shows the server's message on.
+    @cvar failure: the exit status if the server refuses a read.
+    @cvar explains_on: the stream that shows the server's message.
     """
 
     program: str
@@ -46,28 +46,28 @@ class Client:
     explains_on = "stderr"
 
     def __init__(self, *options: str, granted: tuple[str, ...] = ()) -> None:
-        """Describe a way to call the client.
+        """Set up a way to call the client.
 
-        @param options: more options on its command line.
-        @param granted: the options that the server is expected to grant, `name=value`.
+        @param options: more options for its command line.
+        @param granted: the options that the server must grant, `name=value`.
         """
         self.options = options
         self.granted = granted
 
     def __str__(self) -> str:
-        """Return a name for the test's id."""
+        """Return a name for the ID of the test."""
         return " ".join([self.program, *self.options]).replace(" --", " ").replace("option ", "")
 
     def get(self, port: int, remote: str, local: Path, host: str = "127.0.0.1") -> Done:
-        """Fetch `remote` into `local`."""
+        """Run the client to read `remote` into `local`."""
         raise NotImplementedError
 
     def put(self, port: int, local: Path, remote: str, host: str = "127.0.0.1") -> Done:
-        """Send `local` as `remote`."""
+        """Run the client to write `local` to `remote`."""
         raise NotImplementedError
 
     def run(self, *arguments: str | Path | int) -> Done:
-        """Run the program."""
+        """Run the program, and return its status and output."""
         path = shutil.which(self.program)
         if path is None:
             pytest.skip(f"{self.program} is not installed")
@@ -82,11 +82,11 @@ class Client:
 
 
 class TftpHpa(Client):
-    """tftp-hpa, which asks for no options."""
+    """tftp-hpa, which requests no options."""
 
     program = "tftp"
-    # Run with -c it exits with 0 whatever happens, and shows the server's error on its standard
-    # output, both for reads and writes.
+    # With -c its exit status is always 0, and it shows the server's error on its standard output,
+    # for reads and writes.
     failure = 0
     explains_on = "stdout"
 
@@ -102,7 +102,7 @@ class TftpHpa(Client):
 
 
 class Atftp(Client):
-    """atftp; its options are those of `--option`."""
+    """atftp; it requests the options that are given with `--option`."""
 
     program = "atftp"
     failure = 255
@@ -120,9 +120,9 @@ class Atftp(Client):
 
 
 class Curl(Client):
-    """curl, which asks for tsize, blksize and timeout unless it is told not to.
+    """curl, which requests tsize, blksize and timeout by default.
 
-    Whether to ask for tsize alone can't be told it, nor can it ask for a windowsize.
+    It can't request only tsize, and no windowsize.
     """
 
     program = "curl"
@@ -136,14 +136,14 @@ class Curl(Client):
 
     def _run(self, what: str, local: Path, port: int, remote: str, host: str) -> Done:
         where = f"[{host}]" if ":" in host else host
-        # With --verbose, since the server's message is not in curl's own one: 7.88 says of each
-        # error "getpeername() failed with errno 107: Transport endpoint is not connected".
+        # Only --verbose shows the server's message: for each error, curl 7.88 itself says
+        # "getpeername() failed with errno 107: Transport endpoint is not connected".
         url = f"tftp://{where}:{port}/{remote}"
         return self.run("--globoff", "--no-progress-meter", "-v", *self.options, what, local, url)
 
 
 class Busybox(Client):
-    """busybox tftp, which asks for tsize, and for a blksize (of 24 at least) with -b."""
+    """busybox tftp, which requests tsize, and with -b a blksize of at least 24."""
 
     program = "busybox"
 
@@ -160,8 +160,8 @@ VARIANTS: list[Client] = [
     *PLAIN,
     Atftp(f"blksize {BLKSIZE}", granted=(f"blksize={BLKSIZE}",)),
     Atftp("windowsize 8", granted=("windowsize=8",)),
-    # atftp sends the word as it is on a read, though its manual calls it "tsize enable"; that is
-    # no size, so it is not granted, and the file comes nevertheless.
+    # The manual of atftp says "tsize enable", but for a read atftp sends the word "enable". It is
+    # no size, so it is not granted; the file arrives nevertheless.
     Atftp("tsize enable"),
     Atftp("tsize 0", granted=("tsize=SIZE",)),
     Atftp("timeout 3", granted=("timeout=3",)),
@@ -183,20 +183,20 @@ each_size = pytest.mark.parametrize("size", SIZES)
 
 
 def octets(size: int) -> bytes:
-    """Return `size` octets that are the same each time and never repeat."""
+    """Return `size` octets that are the same in each run and have no period."""
     return random.Random(size).randbytes(size)
 
 
 def encoded(text: bytes) -> bytes:
-    """Return netascii, by the letter of RFC 764 and octet by octet."""
+    """Return `text` in netascii (RFC 764), encoded octet by octet."""
     pairs = {ord("\n"): b"\r\n", ord("\r"): b"\r\0"}
     return b"".join(pairs.get(octet, bytes([octet])) for octet in text)
 
 
 def assert_same(path: Path, expected: bytes, done: Done) -> None:
-    """Compare a file, and show what the client said where it differs."""
+    """Check the content of `path`; if it is wrong, show the client's output."""
     actual = path.read_bytes() if path.exists() else None
-    # Not as one assert: pytest would take minutes to show how two megabytes differ.
+    # No assert on the contents: pytest would take minutes to show how two megabytes differ.
     same = actual == expected
     size = None if actual is None else len(actual)
     assert same, f"{path.name}: {size} octets, expected {len(expected)}; {done}"
@@ -204,7 +204,7 @@ def assert_same(path: Path, expected: bytes, done: Done) -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a directory with a file of each size, named by it."""
+    """Return a directory with a file of each size, named by its size."""
     directory = tmp_path_factory.mktemp("files")
     for size in SIZES:
         (directory / str(size)).write_bytes(octets(size))
@@ -213,7 +213,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Give a daemon that takes and replaces files, in an own directory that is its root."""
+    """Return a daemon that takes and replaces files; its root is its own directory."""
     root = tmp_path_factory.mktemp("root")
     for size in SIZES:
         (root / str(size)).write_bytes(octets(size))
@@ -223,8 +223,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @each_variant
 @each_size
-def test_a_file_is_fetched(client: Client, size: int, daemon: Daemon, tmp_path: Path) -> None:
-    """Each client gets each octet of files of all sizes around its blocks."""
+def test_client_reads_files_of_all_sizes(
+    client: Client, size: int, daemon: Daemon, tmp_path: Path
+) -> None:
+    """Each client reads files whose sizes are near multiples of its block size."""
     local = tmp_path / "local"
     done = client.get(daemon.port, str(size), local)
     assert done.returncode == 0, done
@@ -233,8 +235,10 @@ def test_a_file_is_fetched(client: Client, size: int, daemon: Daemon, tmp_path: 
 
 @each_variant
 @each_size
-def test_a_file_is_stored(client: Client, size: int, daemon: Daemon, files: Path) -> None:
-    """Each client puts each octet of files of all sizes around its blocks."""
+def test_client_writes_files_of_all_sizes(
+    client: Client, size: int, daemon: Daemon, files: Path
+) -> None:
+    """Each client writes files whose sizes are near multiples of its block size."""
     remote = f"put-{VARIANTS.index(client)}-{size}"
     done = client.put(daemon.port, files / str(size), remote)
     assert done.returncode == 0, done
@@ -243,10 +247,10 @@ def test_a_file_is_stored(client: Client, size: int, daemon: Daemon, files: Path
 
 @pytest.mark.parametrize("client", [one for one in VARIANTS if one.granted], ids=str)
 @pytest.mark.parametrize("direction", ["read", "write"])
-def test_the_options_that_a_client_asks_for_are_granted(
+def test_requested_options_are_granted(
     client: Client, direction: str, daemon: Daemon, files: Path, tmp_path: Path
 ) -> None:
-    """The log of a transfer shows the options that the client was told to ask for."""
+    """The daemon grants the options that the client was told to request."""
     start = daemon.mark()
     size = 25 * BLKSIZE
     if direction == "read":
@@ -263,10 +267,10 @@ def test_the_options_that_a_client_asks_for_are_granted(
 
 
 @pytest.mark.parametrize("client", [Curl(), Curl("--tftp-no-options")], ids=str)
-def test_curl_takes_an_empty_file_without_complaint(
+def test_curl_reads_an_empty_file_without_an_error(
     client: Client, daemon: Daemon, tmp_path: Path
 ) -> None:
-    """Curl fails on a tsize of 0 ("invalid tsize -:0:- value"), so it is not told one."""
+    """The daemon sends curl no tsize of 0, which curl rejects ("invalid tsize -:0:- value")."""
     start = daemon.mark()
     local = tmp_path / "local"
     done = client.get(daemon.port, "0", local)
@@ -277,10 +281,10 @@ def test_curl_takes_an_empty_file_without_complaint(
 
 
 @each_client
-def test_a_fetched_file_may_have_more_than_65535_blocks(
+def test_client_reads_a_file_of_more_than_65535_blocks(
     client: Client, daemon: Daemon, tmp_path: Path
 ) -> None:
-    """Each client gets a file whose block numbers start again after 65535."""
+    """Each client reads a file whose block numbers roll over."""
     content = octets(BIG)
     (daemon.root / "big").write_bytes(content)
     local = tmp_path / "local"
@@ -294,10 +298,10 @@ def test_a_fetched_file_may_have_more_than_65535_blocks(
 
 
 @each_client
-def test_a_stored_file_may_have_more_than_65535_blocks(
+def test_client_writes_a_file_of_more_than_65535_blocks(
     client: Client, daemon: Daemon, tmp_path: Path
 ) -> None:
-    """Each client puts a file whose block numbers start again after 65535."""
+    """Each client writes a file whose block numbers roll over."""
     content = octets(BIG)
     local = tmp_path / "local"
     local.write_bytes(content)
@@ -311,7 +315,7 @@ def test_a_stored_file_may_have_more_than_65535_blocks(
 
 
 def assert_blocks_of_512(daemon: Daemon, direction: str, name: str, start: int) -> None:
-    """Check in the log that no other block size was agreed on."""
+    """Check in the log that no blksize was negotiated."""
     line = daemon.wait_for_line(
         f'{direction} "{name}" .*completed, {BIG} octets .* options (\\S+), ', start=start
     )
@@ -319,14 +323,14 @@ def assert_blocks_of_512(daemon: Daemon, direction: str, name: str, start: int) 
 
 
 def texts() -> dict[str, bytes]:
-    """Return texts whose line ends and lone CRs lie on all sides of block boundaries."""
+    """Return texts with line ends and lone CRs before, at and after block boundaries."""
     found = {
         f"{name}-at-{before}": b"x" * before + end + b"y" * 600 + end + b"z"
         for name, end in (("lf", b"\n"), ("cr", b"\r"), ("crlf", b"\r\n"), ("crnul", b"\r\0"))
         for before in (509, 510, 511, 512)
     }
     for name, end in (("lf", b"\n"), ("cr", b"\r"), ("crlf", b"\r\n")):
-        # On the wire: one octet less than a block, just a block, and one more.
+        # In netascii: one octet less than a block, exactly a block, and one octet more.
         found |= {f"{name}-ends-{before}": b"x" * before + end for before in (509, 510, 511)}
     draw = random.Random(764)
     pieces = [b"\r", b"\n", b"\r\n", b"\0", b"a", b"bc"]
@@ -337,8 +341,8 @@ def texts() -> dict[str, bytes]:
 
 TEXTS = texts()
 
-# tftp-hpa and atftp translate as they should, a pair over a block boundary included; so what
-# they stored is compared, and that it went as netascii is seen by the octets of the log.
+# tftp-hpa and atftp translate correctly, also a pair across a block boundary. So the stored text
+# is compared, and the number of octets in the log shows that it was sent as netascii.
 NETASCII: list[Client] = [
     TftpHpa("ascii"),
     Atftp("mode netascii"),
@@ -348,10 +352,10 @@ NETASCII: list[Client] = [
 
 @pytest.mark.parametrize("client", NETASCII, ids=str)
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_text_is_fetched_as_netascii(
+def test_client_reads_a_text_in_netascii_mode(
     client: Client, name: str, daemon: Daemon, tmp_path: Path
 ) -> None:
-    """A client that asks for netascii gets the text back from what the daemon sends."""
+    """In netascii mode a client gets the same text that the daemon has."""
     (daemon.root / name).write_bytes(TEXTS[name])
     local = tmp_path / "local"
     start = daemon.mark()
@@ -364,10 +368,10 @@ def test_a_text_is_fetched_as_netascii(
 
 @pytest.mark.parametrize("client", NETASCII, ids=str)
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_text_is_stored_from_netascii(
+def test_client_writes_a_text_in_netascii_mode(
     client: Client, name: str, daemon: Daemon, tmp_path: Path
 ) -> None:
-    """The daemon stores the text that a client sends as netascii."""
+    """In netascii mode the daemon stores the same text that the client has."""
     local = tmp_path / "local"
     local.write_bytes(TEXTS[name])
     start = daemon.mark()
@@ -379,8 +383,8 @@ def test_a_text_is_stored_from_netascii(
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_netascii_on_the_wire_is_right(name: str, daemon: Daemon, tmp_path: Path) -> None:
-    """What curl fetches with --use-ascii is netascii by the RFC, since curl translates nothing."""
+def test_daemon_sends_netascii_by_rfc_764(name: str, daemon: Daemon, tmp_path: Path) -> None:
+    """The daemon sends netascii by RFC 764, as curl shows, which does not translate it."""
     (daemon.root / name).write_bytes(TEXTS[name])
     local = tmp_path / "local"
     done = Curl("--use-ascii").get(daemon.port, name, local)
@@ -390,10 +394,10 @@ def test_netascii_on_the_wire_is_right(name: str, daemon: Daemon, tmp_path: Path
 
 @each_client
 @pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
-def test_a_file_goes_both_ways_over_ipv6(
+def test_client_reads_and_writes_over_ipv6(
     client: Client, daemon: Daemon, files: Path, tmp_path: Path
 ) -> None:
-    """Each client gets and puts a file at ::1."""
+    """Each client reads and writes a file at ::1."""
     local = tmp_path / "local"
     start = daemon.mark()
     done = client.get(daemon.port, str(MIB), local, host="::1")
@@ -405,7 +409,7 @@ def test_a_file_goes_both_ways_over_ipv6(
 
 @pytest.fixture(scope="module")
 def single_port_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Give a daemon that answers from its request port."""
+    """Return a daemon that answers from its request port."""
     root = tmp_path_factory.mktemp("single-port")
     with Daemon(root, "--write", "overwrite", "--single-port") as running:
         yield running
@@ -413,10 +417,10 @@ def single_port_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dae
 
 @each_variant
 @pytest.mark.parametrize("size", [513, MIB])
-def test_a_file_goes_both_ways_through_a_single_port(
+def test_client_reads_and_writes_with_a_single_port(
     client: Client, size: int, single_port_daemon: Daemon, files: Path, tmp_path: Path
 ) -> None:
-    """With --single-port each client puts a file and gets it back."""
+    """With --single-port each client writes a file and reads it back."""
     remote, local = f"{VARIANTS.index(client)}-{size}", tmp_path / "local"
     done = client.put(single_port_daemon.port, files / str(size), remote)
     assert done.returncode == 0, done
@@ -427,8 +431,8 @@ def test_a_file_goes_both_ways_through_a_single_port(
 
 
 @each_client
-def test_transfers_leave_from_the_port_range(client: Client, files: Path, tmp_path: Path) -> None:
-    """With --port-range clients are served, and a transfer has a port of the range."""
+def test_transfers_use_a_port_of_the_range(client: Client, files: Path, tmp_path: Path) -> None:
+    """With --port-range each transfer has a port of the range."""
     low = next(
         port
         for port in random.sample(range(20001, 32760), 1000)
@@ -458,21 +462,19 @@ def assert_explained(client: Client, done: Done, status: int, message: str) -> N
 
 
 @each_variant
-def test_a_missing_file_is_reported(client: Client, daemon: Daemon, tmp_path: Path) -> None:
-    """A client that asks for a file that is not there fails and says so."""
+def test_client_reports_a_missing_file(client: Client, daemon: Daemon, tmp_path: Path) -> None:
+    """A client that requests a missing file fails and shows the server's message."""
     done = client.get(daemon.port, "missing", tmp_path / "local")
     assert_explained(client, done, client.failure, "no such file")
 
 
-#: What curl says of error 6, and of error 2, where others say that something failed.
+#: What curl prints for ERROR 6 and for ERROR 2; other clients show the server's message.
 CURL_EXISTS, CURL_DENIED = 73, 69
 
 
 @each_client
-def test_a_file_is_not_replaced_where_only_new_ones_are_taken(
-    client: Client, files: Path, tmp_path: Path
-) -> None:
-    """With --write create a second upload is refused and the first one stays as it is."""
+def test_create_mode_does_not_replace_a_file(client: Client, files: Path, tmp_path: Path) -> None:
+    """With --write create a second upload is refused, and the first file stays as it is."""
     root = tmp_path / "root"
     root.mkdir()
     with Daemon(root, "--write", "create", hosts=["127.0.0.1"]) as daemon:
@@ -486,8 +488,8 @@ def test_a_file_is_not_replaced_where_only_new_ones_are_taken(
 
 
 @each_client
-def test_no_file_is_taken_by_default(client: Client, files: Path, tmp_path: Path) -> None:
-    """Without --write an upload is refused and nothing is left of it."""
+def test_uploads_are_refused_by_default(client: Client, files: Path, tmp_path: Path) -> None:
+    """Without --write an upload is refused and leaves no file."""
     root = tmp_path / "root"
     root.mkdir()
     with Daemon(root, hosts=["127.0.0.1"]) as daemon:

@@ -1,4 +1,4 @@
-"""The client against the TFTP servers of Debian: tftpd-hpa and atftpd."""
+"""Test our client with the TFTP servers of Debian: tftpd-hpa and atftpd."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from benchmarks.servers import Running, Unavailable, servers, start
+from benchmarks.debian_packages import Unavailable
+from benchmarks.servers import Running, servers, start
 from tests.support.daemon import free_port
-from tests.support.reactors import reactor, spin
-from tests.unit.client.test_client import outcome, settle
+from tests.support.memory_server import settle
+from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.client.client import TFTPClient, TransferResult
 from twisted_tftp.errors import FileNotFound, TFTPError
 
@@ -30,7 +31,7 @@ HOST = "127.0.0.1"
 TEXT = b"one\ntwo\r\nthree\rfour\n"
 LARGE = random.Random(7).randbytes(40 * 1024 * 1024)
 
-#: What is asked for; a server that knows an option not at all leaves it out.
+#: Settings of the client; a server ignores an option that it does not know.
 SETTINGS: list[dict[str, Any]] = [
     {"options": False},
     {"blksize": 512, "windowsize": 1},
@@ -42,10 +43,10 @@ SETTINGS: list[dict[str, Any]] = [
 
 @contextlib.contextmanager
 def serving(name: str) -> Iterator[Running]:
-    """Run a server on a folder of its own."""
+    """Run a server on its own directory."""
     (server,) = [each for each in servers(Path()) if each.name == name]
     with tempfile.TemporaryDirectory(prefix="tftp-interop-") as folder:
-        Path(folder).chmod(0o755)  # some leave their privileges
+        Path(folder).chmod(0o755)  # some servers drop their privileges
         root = Path(folder, "served")
         root.mkdir()
         root.chmod(0o777)
@@ -72,7 +73,7 @@ def server(request: Any) -> Iterator[Running]:
 
 
 def get(reactor: Any, server: Running, name: str, **settings: Any) -> tuple[bytes, TransferResult]:
-    """Fetch a file from `server`."""
+    """Read a file from `server`, and return its content."""
     client = TFTPClient(reactor, HOST, server.port, in_thread=maybeDeferred, **settings)
     sink = io.BytesIO()
     try:
@@ -83,60 +84,62 @@ def get(reactor: Any, server: Running, name: str, **settings: Any) -> tuple[byte
 
 
 def put(reactor: Any, server: Running, data: bytes, name: str, **settings: Any) -> bytes:
-    """Store a file on `server`, and return what it has there then."""
+    """Write a file to `server`, and return what the server has stored."""
     client = TFTPClient(reactor, HOST, server.port, in_thread=maybeDeferred, **settings)
     outcome(reactor, client.put(io.BytesIO(data), name))
     settle(reactor, client)
     path = server.root / name
-    # atftpd closes the file after its last ACK. In netascii it writes each CR, goes back by one,
-    # and writes the LF there: the file has its size, and a CR at the end, until it is closed.
+    # atftpd closes the file after its last ACK. In netascii it writes each CR, moves back by one
+    # octet, and writes the LF there: until it closes the file, there may be a CR at the end.
     spin(reactor, lambda: path.read_bytes() == data)
     return path.read_bytes()
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 1428 * 16, 100_000])
-def test_files_come_and_go_octet_by_octet(
+def test_files_of_all_sizes_are_read_and_written(
     reactor: Any, server: Running, size: int, settings: dict[str, Any]
 ) -> None:
-    """Every size at every option, both ways."""
+    """Files of all sizes are read and written with all options."""
     assert get(reactor, server, f"size{size}", **settings)[0] == LARGE[:size]
     stored = put(reactor, server, LARGE[:size], f"new{size}-{len(repr(settings))}", **settings)
     assert stored == LARGE[:size]
 
 
-def test_windows_are_granted_by_those_that_know_them(reactor: Any, server: Running) -> None:
-    """And done without where not."""
+def test_windowsize_is_optional(reactor: Any, server: Running) -> None:
+    """A server that knows windowsize grants it; with the other one transfers work without it."""
     _, result = get(reactor, server, "size100000", blksize=1428, windowsize=16)
     assert result.options.get("windowsize") == {"hpa": None, "atftpd": "16"}[server.server.name]
 
 
-def test_files_of_more_than_65535_blocks_come_and_go(reactor: Any, server: Running) -> None:
-    """40 MB in blocks of 512 octets: the block number rolls over."""
+def test_files_of_more_than_65535_blocks_are_read_and_written(
+    reactor: Any, server: Running
+) -> None:
+    """A file of 40 MB in blocks of 512 octets is read and written: the block number rolls over."""
     assert get(reactor, server, "large", options=False)[0] == LARGE
     assert put(reactor, server, LARGE, "large-new", options=False) == LARGE
 
 
-def test_text_comes_as_text(reactor: Any, server: Running) -> None:
-    """In netascii, whose line ends are ours again at the end."""
+def test_netascii_text_is_read_with_local_line_ends(reactor: Any, server: Running) -> None:
+    """A text that is read in netascii mode has the local line ends."""
     assert get(reactor, server, "text", mode="netascii")[0] == TEXT
     assert put(reactor, server, TEXT, "text-new", mode="netascii") == TEXT
 
 
-def test_missing_file_is_told_by_its_code(reactor: Any, server: Running) -> None:
-    """The exception is that of the server's ERROR."""
+def test_missing_file_raises_file_not_found(reactor: Any, server: Running) -> None:
+    """The ERROR of a server for a missing file raises FileNotFound."""
     with pytest.raises(FileNotFound):
         get(reactor, server, "not-there")
 
 
 def txtftp(*arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
+    """Run `txtftp`, and return its status and output."""
     command = [*prefix, sys.executable, "-m", "twisted_tftp", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-def test_command_fetches_and_stores(server: Running, tmp_path: Path) -> None:
-    """As a shell runs it."""
+def test_txtftp_reads_and_writes(server: Running, tmp_path: Path) -> None:
+    """The command `txtftp` reads and writes files."""
     port = ("--port", str(server.port))
     local = tmp_path / "local"
     assert txtftp("get", *port, HOST, "size100000", str(local)).returncode == 0
@@ -147,13 +150,13 @@ def test_command_fetches_and_stores(server: Running, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: not-there: ")
 
 
-def test_full_disk_is_told_and_leaves_nothing(server: Running, tmp_path: Path) -> None:
-    """A file system with room for 64 KiB takes no 100 kB."""
+def test_full_disk_is_reported_and_leaves_no_file(server: Running, tmp_path: Path) -> None:
+    """If the local file system is full, `txtftp` says so and leaves no file."""
     small = tmp_path / "small"
     small.mkdir()
     get = f"{sys.executable} -m twisted_tftp get --port {server.port} {HOST} size100000"
     mounted = f"mount -t tmpfs -o size=64k none {small}"
-    # Where nothing may be mounted, the limit of a file's size stands for the disk's end.
+    # If mounting is not allowed, a limit of the file size takes the place of a full disk.
     script = f"{mounted} || ulimit -f 60; cd {small}; {get}; status=$?; ls -A; exit $status"
     may_mount = not subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode
     prefix = ["unshare", "--mount"] if may_mount else []
@@ -166,10 +169,10 @@ def test_full_disk_is_told_and_leaves_nothing(server: Running, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["hpa", "atftpd"])
-def test_server_that_dies_half_way_leaves_no_partial_file(
+def test_server_that_is_killed_leaves_no_partial_file(
     reactor: Any, name: str, tmp_path: Path
 ) -> None:
-    """The client hears its last ERROR, or gives up after its patience; either way it says so."""
+    """If the server is killed during a read, `txtftp` fails and leaves no file."""
     local = tmp_path / "local"
     local.mkdir()
     with serving(name) as server:
@@ -189,8 +192,8 @@ def test_server_that_dies_half_way_leaves_no_partial_file(
     spin(reactor, lambda: os.listdir(local) == [])
 
 
-def test_host_without_a_server_is_told_apart(tmp_path: Path) -> None:
-    """The system says that nobody listens; one line says so, and where to look."""
+def test_closed_port_is_reported_as_connection_refused(tmp_path: Path) -> None:
+    """If no server listens, `txtftp` reports "Connection refused"."""
     port = str(free_port())
     done = txtftp(
         *("put", "--port", port, "--timeout", "0.05", "--retries", "2", HOST, __file__, "new")

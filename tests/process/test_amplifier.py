@@ -1,4 +1,4 @@
-"""Requests with forged addresses: what the daemon sends to an address that never asked."""
+"""Test what the daemon sends to an address that was forged as the source of a request."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulated.test_amplifier import FORGED
 from tests.support.daemon import Daemon
+from tests.support.forged_requests import FORGED
 
 
 @pytest.mark.parametrize("mode", [[], ["--single-port"]])
 @pytest.mark.parametrize("forged", ["read", "read, options", "write, options"])
-def test_daemon_sends_four_datagrams_to_who_never_answers(
+def test_daemon_sends_four_datagrams_to_a_victim(
     forged: str, mode: list[str], tmp_path: Path
 ) -> None:
-    """A victim gets no more of one request from the daemon until its transfer is over."""
+    """An address that never answers gets four equal datagrams for one request, and no more."""
     (tmp_path / "file").write_bytes(bytes(100_000))
     options = ("--write", "create", "--timeout", "0.02", "--retries", "50", *mode)
     with (

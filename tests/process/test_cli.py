@@ -1,4 +1,4 @@
-"""The command `txtftp`, as a shell runs it, against our daemon."""
+"""Test the command `txtftp` as a child process, with our daemon."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from twisted_tftp.protocol import wire
 HOST = "127.0.0.1"
 FILE = bytes(range(256)) * 1000
 
-#: A file of three octets as the one block that it takes.
+#: The only block of a file of three octets.
 BLOCK = wire.DATA_HEADERS[1] + b"all"
 
 
@@ -49,7 +49,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 def txtftp(
     *arguments: str, folder: Path | None = None, data: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the command in `folder` with `data` on its standard input."""
+    """Run the command in the directory `folder`, with `data` on its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "twisted_tftp", *arguments],
         cwd=folder,
@@ -69,7 +69,7 @@ def put(daemon: Daemon, *arguments: str, **how: Any) -> subprocess.CompletedProc
 
 
 def await_line(running: subprocess.Popen[bytes], words: bytes) -> None:
-    """Wait until the command has said `words`."""
+    """Wait until the command has written a line with `words` to standard error."""
     assert running.stderr is not None
     for line in running.stderr:
         if words in line:
@@ -77,8 +77,10 @@ def await_line(running: subprocess.Popen[bytes], words: bytes) -> None:
     raise AssertionError(f"{words!r} was never said")
 
 
-def test_file_is_fetched_under_its_name(daemon: Daemon, tmp_path: Path) -> None:
-    """Without LOCAL it is the last part of the server's name; one line says how it went."""
+def test_get_stores_the_file_under_the_last_part_of_its_name(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    """Without LOCAL, the local name is the last part of the server's name; one line reports it."""
     done = get(daemon, HOST, "sub/other", folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, b"")
     assert done.stderr.startswith(b"sub/other: 5 octets in ")
@@ -87,8 +89,10 @@ def test_file_is_fetched_under_its_name(daemon: Daemon, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["get", "pull"])
-def test_file_is_fetched_under_another_name(daemon: Daemon, tmp_path: Path, command: str) -> None:
-    """LOCAL is a name, or a folder."""
+def test_get_stores_the_file_as_local_or_in_the_folder_local(
+    daemon: Daemon, tmp_path: Path, command: str
+) -> None:
+    """LOCAL is the name of the new file, or a folder for it."""
     port = ["--port", str(daemon.port)]
     for local in (str(tmp_path / "new"), str(tmp_path)):
         done = txtftp(command, *port, "-q", HOST, "file", local)
@@ -96,15 +100,15 @@ def test_file_is_fetched_under_another_name(daemon: Daemon, tmp_path: Path, comm
     assert (tmp_path / "new").read_bytes() == (tmp_path / "file").read_bytes() == FILE
 
 
-def test_file_goes_to_standard_output(daemon: Daemon) -> None:
-    """And the words about it do not."""
+def test_get_writes_to_standard_output(daemon: Daemon) -> None:
+    """With "-" the file goes to standard output, and the report to standard error."""
     done = get(daemon, "--json", HOST, "file", "-")
     assert (done.returncode, done.stdout) == (0, FILE)
     assert json.loads(done.stderr)["octets"] == len(FILE)
 
 
-def test_url_takes_the_place_of_host_and_file(daemon: Daemon, tmp_path: Path) -> None:
-    """RFC 3617, with the mode that the URL names."""
+def test_url_may_replace_host_and_file(daemon: Daemon, tmp_path: Path) -> None:
+    """A URL (RFC 3617) names the host, the file and the mode."""
     url = f"tftp://{HOST}:{daemon.port}"
     assert txtftp("get", f"{url}/text;mode=netascii", folder=tmp_path).returncode == 0
     assert (tmp_path / "text").read_bytes() == b"one\ntwo\n"
@@ -114,8 +118,8 @@ def test_url_takes_the_place_of_host_and_file(daemon: Daemon, tmp_path: Path) ->
     assert (daemon.root / "by-url").read_bytes() == b"one\ntwo\n"
 
 
-def test_several_files_are_fetched_at_once(daemon: Daemon, tmp_path: Path) -> None:
-    """With -j every NAME is a file; one that fails does not stop the others."""
+def test_get_with_jobs_takes_several_names(daemon: Daemon, tmp_path: Path) -> None:
+    """With -j each argument is a file; one that fails does not stop the others."""
     done = get(daemon, "--json", "-j", "2", HOST, "file", "missing", "sub/other", folder=tmp_path)
     assert done.returncode == 1
     said = [json.loads(line) for line in done.stdout.splitlines()]
@@ -129,8 +133,8 @@ def test_several_files_are_fetched_at_once(daemon: Daemon, tmp_path: Path) -> No
     assert sorted(os.listdir(tmp_path / "both")) == ["file", "text"]
 
 
-def test_file_is_stored(daemon: Daemon, tmp_path: Path) -> None:
-    """Under its own name, another, or from standard input."""
+def test_put_stores_a_file_under_the_given_name(daemon: Daemon, tmp_path: Path) -> None:
+    """`put` stores a file under its own name or another one, also from standard input."""
     (tmp_path / "mine").write_bytes(FILE)
     assert put(daemon, HOST, str(tmp_path / "mine")).returncode == 0
     assert put(daemon, HOST, str(tmp_path / "mine"), "sub/mine").returncode == 0
@@ -157,8 +161,10 @@ def test_file_is_stored(daemon: Daemon, tmp_path: Path) -> None:
         ["--mode", "netascii"],
     ],
 )
-def test_options_are_what_is_asked_for(daemon: Daemon, tmp_path: Path, options: list[str]) -> None:
-    """The file is the same with each of them."""
+def test_command_line_options_become_tftp_options(
+    daemon: Daemon, tmp_path: Path, options: list[str]
+) -> None:
+    """The options of the command line are requested from the server, and the file is the same."""
     done = get(daemon, "--json", *options, HOST, "text", folder=tmp_path)
     assert done.returncode == 0
     assert (tmp_path / "text").read_bytes() == b"one\ntwo\n"
@@ -191,10 +197,10 @@ def test_options_are_what_is_asked_for(daemon: Daemon, tmp_path: Path, options: 
         ),
     ],
 )
-def test_server_that_grants_less_is_told_of(
+def test_report_names_options_that_were_not_granted(
     tmp_path: Path, answers: list[bytes], remark: str
 ) -> None:
-    """The line about a transfer says what kept it from being as fast as was asked for."""
+    """The report of a transfer says which options the server did not grant as requested."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HOST, 0))
         url = f"tftp://{HOST}/file"
@@ -207,7 +213,7 @@ def test_server_that_grants_less_is_told_of(
             for answer in answers:
                 _, peer = sock.recvfrom(1000)
                 sock.sendto(answer, peer)
-            # The first answer has no xid, so a second port asks for the same.
+            # The first answer has no xid, so the client sends the request from a second port.
             while (asked := sock.recvfrom(1000))[0][:2] != b"\0\1":
                 pass
             sock.sendto(answers[0], asked[1])
@@ -235,7 +241,7 @@ def test_server_that_grants_less_is_told_of(
 def test_failure_is_one_line_and_status_1(
     daemon: Daemon, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    """It says what is the matter; nothing is left behind, and nothing is changed."""
+    """A failure is one line with the reason and status 1; no file is left or changed."""
     (tmp_path / "local").write_bytes(b"mine")
     command, *rest = arguments
     done = txtftp(command, "--port", str(daemon.port), *rest, folder=tmp_path)
@@ -247,8 +253,8 @@ def test_failure_is_one_line_and_status_1(
     assert (daemon.root / "file").read_bytes() == FILE
 
 
-def test_host_that_does_not_answer_is_explained(tmp_path: Path) -> None:
-    """Nobody on the port, and what to look at."""
+def test_closed_port_is_reported_with_host_and_port(tmp_path: Path) -> None:
+    """If no server listens on the port, the error names the host and the port."""
     port = free_port()
     done = txtftp(
         *("get", "--port", str(port), "--timeout", "0.05", "--retries", "2", HOST, "file"),
@@ -285,14 +291,14 @@ def test_host_that_does_not_answer_is_explained(tmp_path: Path) -> None:
     ],
 )
 def test_mistake_in_the_command_line_is_status_2(arguments: list[str]) -> None:
-    """With a line that says which, and nothing asked of any server."""
+    """A wrong command line is one error line and status 2; nothing is sent."""
     done = txtftp(*arguments)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"error: " in done.stderr.splitlines()[-1]
 
 
-def test_help_and_version_are_told() -> None:
-    """On standard output, with status 0."""
+def test_help_and_version_go_to_standard_output() -> None:
+    """--help and --version write to standard output and end with status 0."""
     assert txtftp("--version").stdout == f"txtftp {__version__}\n".encode()
     for arguments in (["--help"], ["get", "--help"], ["put", "--help"]):
         done = txtftp(*arguments)
@@ -300,8 +306,8 @@ def test_help_and_version_are_told() -> None:
         assert b"usage: txtftp" in done.stdout
 
 
-def test_trace_tells_each_packet(daemon: Daemon) -> None:
-    """On standard error, so that the file is not disturbed."""
+def test_trace_writes_each_packet_to_standard_error(daemon: Daemon) -> None:
+    """--trace writes one line for each packet to standard error."""
     done = get(daemon, "--trace", "-q", "--no-options", HOST, "sub/other", "-")
     assert done.stdout == b"other"
     assert done.stderr.decode().splitlines() == [
@@ -311,8 +317,8 @@ def test_trace_tells_each_packet(daemon: Daemon) -> None:
     ]
 
 
-def test_terminal_gets_a_bar(daemon: Daemon, tmp_path: Path) -> None:
-    """The file's name, how much of how much, and how fast."""
+def test_terminal_shows_a_progress_bar(daemon: Daemon, tmp_path: Path) -> None:
+    """On a terminal a progress bar shows the name, the size and the rate."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
@@ -324,7 +330,7 @@ def test_terminal_gets_a_bar(daemon: Daemon, tmp_path: Path) -> None:
     ) as running:
         os.close(theirs)
         shown = b""
-        # The terminal ends with the command.
+        # The terminal is closed when the command ends.
         with contextlib.suppress(OSError):
             while piece := os.read(ours, 65536):
                 shown += piece
@@ -335,8 +341,8 @@ def test_terminal_gets_a_bar(daemon: Daemon, tmp_path: Path) -> None:
     assert f"file: {len(FILE)} octets in " in text
 
 
-def test_interrupted_transfer_leaves_nothing_and_tells(daemon: Daemon, tmp_path: Path) -> None:
-    """Ctrl-C ends with the status that shells give it, and tells the server."""
+def test_interrupt_sends_an_error_and_leaves_no_file(daemon: Daemon, tmp_path: Path) -> None:
+    """Ctrl-C ends `get` with status 130, sends the server an ERROR, and leaves no file."""
     command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
     with subprocess.Popen(
         [*command, "--trace", "--blksize", "8", "--windowsize", "1", HOST, "file"],
@@ -352,8 +358,8 @@ def test_interrupted_transfer_leaves_nothing_and_tells(daemon: Daemon, tmp_path:
     assert os.listdir(tmp_path) == []
 
 
-def test_silent_standard_input_keeps_nobody_from_ending(daemon: Daemon) -> None:
-    """Ctrl-C is heeded while nothing comes, and the server is told and keeps nothing."""
+def test_interrupt_works_while_standard_input_is_silent(daemon: Daemon) -> None:
+    """Ctrl-C ends `put` while it waits for standard input; the server drops the upload."""
     command = [sys.executable, "-m", "twisted_tftp", "put", "--port", str(daemon.port)]
     with subprocess.Popen(
         [*command, "--trace", HOST, "-", "silent"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
@@ -370,8 +376,8 @@ def test_silent_standard_input_keeps_nobody_from_ending(daemon: Daemon) -> None:
         time.sleep(0.01)
 
 
-def test_output_that_nobody_reads_keeps_nobody_from_ending(daemon: Daemon) -> None:
-    """Ctrl-C is heeded while a pipe is full."""
+def test_interrupt_works_while_the_output_pipe_is_full(daemon: Daemon) -> None:
+    """Ctrl-C ends `get` while it waits for room in the pipe of its standard output."""
     ours, theirs = os.pipe()
     fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)  # type: ignore[attr-defined]
     command = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port)]
@@ -393,10 +399,10 @@ def test_output_that_nobody_reads_keeps_nobody_from_ending(daemon: Daemon) -> No
 @pytest.mark.parametrize(
     ("arguments", "closed"), [(["put", HOST, "-", "new"], 0), (["get", HOST, "file", "-"], 1)]
 )
-def test_standard_stream_that_is_closed_is_told(
+def test_closed_standard_stream_is_an_error(
     daemon: Daemon, arguments: list[str], closed: int
 ) -> None:
-    """What else has got its number, a socket maybe, is not read or written."""
+    """A closed standard stream is an error: its descriptor may be another file by now."""
     command, *rest = arguments
     line = [sys.executable, "-m", "twisted_tftp", command, "--port", str(daemon.port), *rest]
     script = 'exec "$@" ' + ("<&-" if closed == 0 else ">&-")
@@ -406,8 +412,8 @@ def test_standard_stream_that_is_closed_is_told(
     assert done.stderr == f"error: -: standard {name} is closed\n".encode()
 
 
-def test_words_that_nobody_can_read_are_not_part_of_the_file(daemon: Daemon) -> None:
-    """Standard error may be closed, or full; the file on standard output is all there is there."""
+def test_file_on_standard_output_is_clean_if_standard_error_fails(daemon: Daemon) -> None:
+    """If standard error is closed or full, standard output has only the file."""
     line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), HOST]
     for script in ('exec "$@" 2>&-', 'exec "$@" 2>/dev/full'):
         run = ["sh", "-c", script, "sh", *line]
@@ -417,8 +423,8 @@ def test_words_that_nobody_can_read_are_not_part_of_the_file(daemon: Daemon) -> 
     assert (done.returncode, done.stdout) == (1, b"")
 
 
-def test_trace_that_nobody_reads_any_more_delays_nothing(daemon: Daemon, tmp_path: Path) -> None:
-    """As with `| head`; the transfer goes on."""
+def test_transfer_goes_on_if_the_trace_is_not_read(daemon: Daemon, tmp_path: Path) -> None:
+    """If the reader of standard error closes it, as `| head` does, the transfer goes on."""
     line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "--trace"]
     with subprocess.Popen(
         [*line, "--blksize", "512", HOST, "file"], cwd=tmp_path, stderr=subprocess.PIPE
@@ -430,8 +436,8 @@ def test_trace_that_nobody_reads_any_more_delays_nothing(daemon: Daemon, tmp_pat
     assert (tmp_path / "file").read_bytes() == FILE
 
 
-def test_output_that_fails_is_told_in_one_line(daemon: Daemon, tmp_path: Path) -> None:
-    """Be it the file's or that of the words about it."""
+def test_write_error_of_an_output_is_one_line(daemon: Daemon, tmp_path: Path) -> None:
+    """An output that can't be written, for the file or the report, is one line of error."""
     line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "--json"]
     script = 'exec "$@" >/dev/full'
     for name, words in ((["file", "x"], "standard output"), (["file", "-"], "on this side")):
@@ -453,8 +459,8 @@ def test_output_that_fails_is_told_in_one_line(daemon: Daemon, tmp_path: Path) -
     assert last == "error: file: on this side: the reader of the output has closed it"
 
 
-def test_standard_output_by_name_is_added_to(daemon: Daemon, tmp_path: Path) -> None:
-    """What the shell has opened is not replaced by a new file."""
+def test_dev_stdout_is_appended_to(daemon: Daemon, tmp_path: Path) -> None:
+    """/dev/stdout is written as the shell has opened it; no new file takes its place."""
     log = tmp_path / "log"
     log.write_bytes(b"before ")
     line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "-q", HOST]
@@ -464,8 +470,8 @@ def test_standard_output_by_name_is_added_to(daemon: Daemon, tmp_path: Path) -> 
     assert log.read_bytes() == b"before otherother"
 
 
-def test_devices_and_named_pipes_are_taken_as_they_are(daemon: Daemon, tmp_path: Path) -> None:
-    """Where a file of that name can't be made: /dev/null, or a pipe of the shell's."""
+def test_devices_and_pipes_are_not_replaced(daemon: Daemon, tmp_path: Path) -> None:
+    """A device or a pipe is read and written as it is; no new file takes its place."""
     done = get(daemon, HOST, "file", "/dev/null")
     assert done.returncode == 0, done.stderr
     assert Path("/dev/null").is_char_device()
@@ -490,10 +496,10 @@ def test_devices_and_named_pipes_are_taken_as_they_are(daemon: Daemon, tmp_path:
     [(b"\0\5\0\1\x1b[31mred\nline\0", 1), (b"\0\6\x1b[31mred\n\0001\0", 2)],
     ids=["ERROR", "OACK"],
 )
-def test_words_of_a_server_do_not_act_on_the_terminal(answer: bytes, requests: int) -> None:
-    """Neither an ERROR's text nor the name of an option is printed as it comes.
+def test_text_from_a_server_is_escaped(answer: bytes, requests: int) -> None:
+    """Control characters in an ERROR's text or an option's name are not printed as they are.
 
-    An OACK that does not fit the request is asked for once more, from another port, with a line.
+    After an invalid OACK the client writes a line, and asks again from another port.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HOST, 0))
@@ -526,14 +532,14 @@ def test_words_of_a_server_do_not_act_on_the_terminal(answer: bytes, requests: i
     ],
 )
 def test_local_address_may_have_a_port(text: str, found: tuple[str, int]) -> None:
-    """An IPv6 address is in brackets then."""
+    """--bind takes an address, or an address and a port; an IPv6 address then has brackets."""
     assert local_address(text) == found
 
 
 @pytest.mark.parametrize(
     "text", ["", "localhost", "127.0.0.1:x", "127.0.0.1:70000", "[::1", "::1]"]
 )
-def test_what_is_no_local_address_is_refused(text: str) -> None:
-    """A name may have several addresses."""
+def test_invalid_local_address_is_refused(text: str) -> None:
+    """--bind takes no host name, and no address that is malformed."""
     with pytest.raises(ArgumentTypeError):
         local_address(text)

@@ -1,4 +1,4 @@
-"""The daemon as people run it: its command line, its start and stop, its log, its sockets."""
+"""Test the daemon's command line, its start and stop, its log and its sockets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import pwd
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,167 +19,39 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import run
 from tests.support.daemon import (
+    CHECKOUT,
     IPV6,
     LOOPBACK,
     TIMEOUT,
     TWIST,
     TWISTD,
     Daemon,
+    TacDaemon,
+    assert_ended_well,
     can_bind,
     free_port,
 )
+from tests.support.marks import as_root, linux
+from tests.support.packets import ack, data, error, rrq, wrq
+from tests.support.peer import LOCALHOST, Peer, peer
+from tests.support.served_root import CONTENT, open_root, root, temporary_files
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-LOCALHOST = "127.0.0.1"
-
-Address = tuple[str, int]
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def request(opcode: int, name: bytes, mode: bytes = b"octet", **options: str) -> bytes:
-    """Return a read (1) or write (2) request."""
-    words = [name, mode, *(word.encode() for option in options.items() for word in option)]
-    return opcode.to_bytes(2, "big") + b"".join(word + b"\0" for word in words)
-
-
-def rrq(name: bytes, mode: bytes = b"octet", **options: str) -> bytes:
-    """Return a read request."""
-    return request(1, name, mode, **options)
-
-
-def wrq(name: bytes, mode: bytes = b"octet", **options: str) -> bytes:
-    """Return a write request."""
-    return request(2, name, mode, **options)
-
-
-def data(block: int, octets: bytes) -> bytes:
-    """Return a DATA packet."""
-    return b"\0\3" + block.to_bytes(2, "big") + octets
-
-
-def ack(block: int) -> bytes:
-    """Return an ACK packet."""
-    return b"\0\4" + block.to_bytes(2, "big")
-
-
-def error(code: int, message: bytes) -> bytes:
-    """Return an ERROR packet."""
-    return b"\0\5" + code.to_bytes(2, "big") + message + b"\0"
-
-
-class Peer:
-    """A client's socket, by default at 127.0.0.1."""
-
-    def __init__(self, host: str = LOCALHOST) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.sock = socket.socket(family, socket.SOCK_DGRAM)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.bind((host, 0))
-        self._last: tuple[bytes, Address] | None = None
-
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
-
-    @property
-    def port(self) -> int:
-        """The socket's own port."""
-        port: int = self.sock.getsockname()[1]
-        return port
-
-    def send(self, datagram: bytes, address: Address) -> None:
-        """Send a datagram."""
-        self.sock.sendto(datagram, address)
-
-    def receive(self) -> tuple[bytes, Address]:
-        """Return the next datagram and the address that it came from.
-
-        One that has just come from there is passed over: on a busy machine, where we are slow to
-        answer, the daemon sends it again.
-        """
-        last = self._last
-        while self._last == last:
-            datagram, address = self.sock.recvfrom(65535)
-            self._last = datagram, address[:2]
-        assert self._last is not None
-        return self._last
-
-    def ask(self, datagram: bytes, address: Address) -> tuple[bytes, Address]:
-        """Send a datagram and return the next one that comes."""
-        self.send(datagram, address)
-        return self.receive()
-
-    def fetch(self, name: bytes, address: Address) -> bytes:
-        """Return a whole file in 512-octet blocks."""
-        block, transfer = self.ask(rrq(name), address)
-        return self.rest(block, transfer)
-
-    def rest(self, block: bytes, transfer: Address) -> bytes:
-        """Acknowledge the first `block` and all that follow, and return their octets."""
-        content, number = b"", 1
-        while True:
-            assert block[:4] == data(number, b""), block[:100]
-            content += block[4:]
-            if len(block) < 516:
-                self.send(ack(number), transfer)
-                return content
-            number += 1
-            block, address = self.ask(ack(number - 1), transfer)
-            assert address == transfer
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    """Give a client's socket."""
-    with Peer() as one:
-        yield one
-
-
-CONTENT = random.Random(1350).randbytes(5000)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Give a directory with the file `file`."""
-    directory = tmp_path / "root"
-    directory.mkdir()
-    (directory / "file").write_bytes(CONTENT)
-    return directory
+__all__ = ["open_root", "peer", "root"]  # fixtures
 
 
 # -- the command line ------------------------------------------------------------------------
 
 
-def run(
-    *command: str | Path | int, prefix: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess[str]:
-    """Run a command that ends soon."""
-    return subprocess.run(
-        [*prefix, *map(str, command)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="backslashreplace",
-        timeout=TIMEOUT,
-        cwd=tempfile.gettempdir(),
-        env={**os.environ, "COLUMNS": "80"},
-    )
-
-
 def twistd(*options: str | int, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run `twistd -n tftp` on a free port of 127.0.0.1, where the options name no other."""
+    """Run `twistd -n tftp` to its end, on a free port of 127.0.0.1 unless the options name one."""
     port = ("--port", free_port())
     return run(TWISTD, "-n", "--pidfile=", "tftp", *port, *options, prefix=prefix)
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], pattern: str) -> None:
-    """Check that a command failed with one line that says why."""
+    """Check that a command failed with one line on standard error that matches `pattern`."""
     assert "Traceback" not in done.stdout + done.stderr, done
     assert done.returncode == 1, done
     assert len(done.stderr.splitlines()) == 1, done
@@ -219,7 +89,7 @@ def test_help_explains_each_option(option: str, help_text: str) -> None:
 
 @pytest.fixture(scope="module")
 def help_text() -> str:
-    """Give what --help shows."""
+    """Return the output of --help."""
     return twistd("--help").stdout
 
 
@@ -230,8 +100,8 @@ def test_version_is_one_line() -> None:
     assert re.fullmatch(r"twisted-tftp \d+\.\d+\S*\n", done.stdout)
 
 
-#: Options that can't be, and what the one line about them must say.
-MISTAKES: list[tuple[list[str], str]] = [
+#: Invalid options, and a pattern for the error line.
+INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--root", "/nowhere/at/all"], r"root '/nowhere/at/all' is not a directory"),
     (["--root", "/etc/passwd"], r"root '/etc/passwd' is not a directory"),
     (["--root", ""], "root"),
@@ -283,16 +153,18 @@ MISTAKES: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("options", "pattern"), MISTAKES, ids=[" ".join(options) for options, _ in MISTAKES]
+    ("options", "pattern"),
+    INVALID_OPTIONS,
+    ids=[" ".join(options) for options, _ in INVALID_OPTIONS],
 )
-def test_a_mistake_is_one_line_on_stderr(options: list[str], pattern: str) -> None:
-    """A value that can't be ends twistd with status 1 and one line that names it."""
+def test_invalid_option_is_one_line_on_stderr(options: list[str], pattern: str) -> None:
+    """An invalid option ends twistd with status 1 and one line that names it."""
     assert_one_line(twistd(*options), pattern)
 
 
 @pytest.mark.parametrize("script", ["twistd", "twist"])
-def test_a_taken_port_is_one_line_on_stderr(script: str, root: Path) -> None:
-    """Where the port is taken, twistd and twist end with status 1 and one line that says so."""
+def test_port_in_use_is_one_line_on_stderr(script: str, root: Path) -> None:
+    """If the port is in use, twistd and twist end with status 1 and one line that says so."""
     command = [TWISTD, "-n", "--pidfile="] if script == "twistd" else [TWIST]
     with Peer() as holder:
         port = holder.port
@@ -301,9 +173,9 @@ def test_a_taken_port_is_one_line_on_stderr(script: str, root: Path) -> None:
 
 
 @pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
-def test_a_port_that_is_taken_on_one_address_is_served_on_none(root: Path) -> None:
-    """A start that fails on the second address ends the daemon too."""
-    # Not one of the system's choice: another process may have that on the first address.
+def test_start_fails_if_the_port_is_in_use_on_one_address(root: Path) -> None:
+    """If the second address can't be bound, the daemon ends and serves no address."""
+    # A port of the ephemeral range could be in use by another process on the first address.
     port = free_port((LOCALHOST, "::1"))
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as holder:
         holder.bind(("::1", port))
@@ -313,19 +185,8 @@ def test_a_port_that_is_taken_on_one_address_is_served_on_none(root: Path) -> No
     assert "serving on" not in done.stdout
 
 
-@pytest.fixture
-def open_root() -> Iterator[Path]:
-    """Give a directory that every user can reach and write to, unlike those of tmp_path."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        directory.chmod(0o777)
-        (directory / "file").write_bytes(CONTENT)
-        (directory / "file").chmod(0o644)
-        yield directory
-
-
 def unprivileged() -> tuple[str, ...]:
-    """Return a command prefix that takes from us what root needs to bind such a port.
+    """Return a command prefix that drops the capability to bind ports below 1024.
 
     Another user might not be able to read the package that is tested.
     """
@@ -338,8 +199,8 @@ def unprivileged() -> tuple[str, ...]:
 
 
 @linux
-def test_a_privileged_port_without_privileges_is_one_line_with_a_hint(open_root: Path) -> None:
-    """Who asks for a port below 1024 without the privilege is told what it needs."""
+def test_privileged_port_without_the_privilege_is_one_line_with_a_hint(open_root: Path) -> None:
+    """Without the privilege for a port below 1024, the error line says which one is missing."""
     limit = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if limit == 0:
         pytest.skip("every user may bind every port here")
@@ -353,8 +214,8 @@ def test_a_privileged_port_without_privileges_is_one_line_with_a_hint(open_root:
 
 
 @as_root
-def test_the_daemon_serves_after_it_has_given_up_root(open_root: Path, peer: Peer) -> None:
-    """With --uid and --gid a privileged port is bound by root and served by nobody."""
+def test_daemon_serves_after_it_has_dropped_root(open_root: Path, peer: Peer) -> None:
+    """With --uid and --gid, root binds the privileged port, and the user nobody serves."""
     nobody = pwd.getpwnam("nobody")
     group = grp.getgrgid(nobody.pw_gid).gr_name
     ids = ("--uid", "nobody", "--gid", group)
@@ -378,20 +239,9 @@ def test_the_daemon_serves_after_it_has_given_up_root(open_root: Path, peer: Pee
 # -- other ways to run it --------------------------------------------------------------------
 
 
-class TacDaemon(Daemon):
-    """The example application."""
-
-    def command(self) -> list[str]:
-        return [self.executable, "-noy", str(CHECKOUT / "tftp.tac")]
-
-    def environment(self) -> dict[str, str]:
-        variables = {"TFTP_ROOT": str(self.root), "TFTP_PORT": str(self.port)}
-        return {**super().environment(), **variables}
-
-
 @pytest.mark.skipif(not IPV6, reason="the example serves ::1, which this machine has not")
-def test_the_example_application_serves_read_only(root: Path, tmp_path: Path, peer: Peer) -> None:
-    """`twistd -noy tftp.tac` serves its root and takes no file."""
+def test_example_application_is_read_only(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """`twistd -noy tftp.tac` serves the files of its root and refuses uploads."""
     with TacDaemon(root, directory=tmp_path) as daemon:
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
         with Peer("::1") as other:
@@ -401,8 +251,8 @@ def test_the_example_application_serves_read_only(root: Path, tmp_path: Path, pe
     assert not daemon.errors
 
 
-def test_the_example_application_does_not_start_without_its_root(tmp_path: Path) -> None:
-    """It wraps its backend, and says what is wrong all the same."""
+def test_example_application_does_not_start_without_its_root(tmp_path: Path) -> None:
+    """`tftp.tac` fails with the reason if its root is missing, though it wraps its backend."""
     environment = dict(os.environ, TFTP_ROOT=str(tmp_path / "no"), PYTHONPATH=str(CHECKOUT))
     environment["TFTP_PORT"] = str(free_port())
     done = subprocess.run(
@@ -419,7 +269,7 @@ def test_the_example_application_does_not_start_without_its_root(tmp_path: Path)
 
 
 class CheckoutDaemon(Daemon):
-    """A daemon that is started in a checkout of the repository."""
+    """A daemon with a checkout of the repository as its working directory."""
 
     def environment(self) -> dict[str, str]:
         environment = super().environment()
@@ -427,7 +277,7 @@ class CheckoutDaemon(Daemon):
         return environment
 
 
-#: `python -m twisted` in a Python that knows the checkout as its working directory only.
+#: Runs `python -m twisted` without the checkout in `sys.path`, except as the working directory.
 UNINSTALLED = f"""
 import runpy, sys
 sys.path[:] = ["", *(entry for entry in sys.path if entry not in ("", {str(CHECKOUT)!r}))]
@@ -437,7 +287,7 @@ runpy.run_module("twisted", run_name="__main__")
 
 
 class UninstalledDaemon(CheckoutDaemon):
-    """A daemon that is started in a checkout of the repository which is not installed."""
+    """A daemon that finds the package only in its working directory."""
 
     def command(self) -> list[str]:
         command = super().command()
@@ -445,28 +295,23 @@ class UninstalledDaemon(CheckoutDaemon):
         return [sys.executable, "-c", UNINSTALLED, "--log-format=text", *words]
 
 
-# The twistd script does not look into the working directory; python -m does.
+# The script twistd does not look for plugins in the working directory; `python -m` does.
 @pytest.mark.parametrize("kind", [CheckoutDaemon, UninstalledDaemon])
-def test_the_plugin_is_found_in_a_checkout(kind: type[Daemon], root: Path, peer: Peer) -> None:
-    """In a checkout of the repository twistd has the command, and `python -m twisted` too."""
+def test_twistd_finds_the_plugin_in_a_checkout(kind: type[Daemon], root: Path, peer: Peer) -> None:
+    """In a checkout both `twistd` and `python -m twisted` have the command `tftp`."""
     with kind(root, directory=CHECKOUT) as daemon:
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
 
 
 # -- stopping --------------------------------------------------------------------------------
 
-#: With a port for each transfer, and with one for all.
+#: Runs a test with a port for each transfer, and with a single port.
 each_port_mode = pytest.mark.parametrize("mode", [[], ["--single-port"]], ids=["own", "single"])
 
 
-def temporary_files(root: Path) -> list[str]:
-    """Return the names of half-way uploads."""
-    return [path.name for path in root.glob(".tftp-upload-*")]
-
-
 @each_port_mode
-def test_a_running_read_finishes_after_sigterm(mode: list[str], root: Path, peer: Peer) -> None:
-    """A stop waits for a read that makes progress, and then the daemon ends."""
+def test_running_read_finishes_after_sigterm(mode: list[str], root: Path, peer: Peer) -> None:
+    """After SIGTERM the daemon waits for a running read, and then it ends."""
     with Daemon(root, *mode, "--drain", "60") as daemon:
         block, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
         daemon.terminate()
@@ -478,8 +323,8 @@ def test_a_running_read_finishes_after_sigterm(mode: list[str], root: Path, peer
 
 
 @each_port_mode
-def test_a_running_write_finishes_after_sigterm(mode: list[str], root: Path, peer: Peer) -> None:
-    """A stop waits for a write that makes progress, and its file is stored."""
+def test_running_write_finishes_after_sigterm(mode: list[str], root: Path, peer: Peer) -> None:
+    """After SIGTERM the daemon waits for a running write, and stores its file."""
     with Daemon(root, *mode, "--drain", "60", "--write", "create") as daemon:
         first, transfer = peer.ask(wrq(b"new"), (LOCALHOST, daemon.port))
         assert first == ack(0)
@@ -494,10 +339,10 @@ def test_a_running_write_finishes_after_sigterm(mode: list[str], root: Path, pee
 
 
 @each_port_mode
-def test_a_new_request_is_not_answered_after_sigterm(
+def test_new_request_is_not_answered_after_sigterm(
     mode: list[str], root: Path, peer: Peer
 ) -> None:
-    """While the daemon waits for transfers it begins no other."""
+    """While the daemon waits for transfers to finish, it ignores new requests."""
     with Daemon(root, *mode, "--drain", "60", "--verbose") as daemon:
         address = (LOCALHOST, daemon.port)
         block, transfer = peer.ask(rrq(b"file"), address)
@@ -508,7 +353,7 @@ def test_a_new_request_is_not_answered_after_sigterm(
             assert peer.rest(block, transfer) == CONTENT
             daemon.wait()
             late.sock.setblocking(False)
-            # Where the port is closed already the system says so, which is no answer either.
+            # If the port is closed already, the system reports that; it is no answer either.
             with pytest.raises((BlockingIOError, ConnectionRefusedError)):
                 late.receive()
     assert '"late"' not in daemon.log
@@ -516,10 +361,10 @@ def test_a_new_request_is_not_answered_after_sigterm(
 
 @each_port_mode
 @pytest.mark.parametrize("drain", ["0", "0.1"])
-def test_a_read_that_outlasts_the_drain_is_told(
+def test_read_that_is_not_finished_after_the_drain_gets_an_error(
     mode: list[str], drain: str, root: Path, peer: Peer
 ) -> None:
-    """A client that is still there at the end of --drain gets an ERROR, and the daemon ends."""
+    """At the end of --drain, the client of a running read gets an ERROR, and the daemon ends."""
     with Daemon(root, *mode, "--drain", drain) as daemon:
         _, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
         daemon.terminate()
@@ -531,10 +376,10 @@ def test_a_read_that_outlasts_the_drain_is_told(
 
 @each_port_mode
 @pytest.mark.parametrize("drain", ["0", "0.1"])
-def test_a_half_way_upload_is_dropped_at_the_end_of_the_drain(
+def test_write_that_is_not_finished_after_the_drain_leaves_no_file(
     mode: list[str], drain: str, root: Path, peer: Peer
 ) -> None:
-    """An upload that a stop cuts off leaves no file, whole or temporary; its client is told."""
+    """At the end of --drain, a running upload gets an ERROR and leaves no file."""
     with Daemon(root, *mode, "--drain", drain, "--write", "create") as daemon:
         _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, daemon.port))
         assert peer.ask(data(1, CONTENT[:512]), transfer)[0] == ack(1)
@@ -546,10 +391,10 @@ def test_a_half_way_upload_is_dropped_at_the_end_of_the_drain(
     assert_ended_well(daemon)
 
 
-def test_an_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
-    """Where no transfer runs a stop waits for nothing."""
+def test_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
+    """If no transfer runs, SIGTERM ends the daemon at once."""
     with Daemon(root, "--drain", "3600") as daemon:
-        # An answer shows that the reactor runs: it takes signals from then on only.
+        # Only when the reactor runs, which an answer shows, does the daemon handle signals.
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
         daemon.wait_for_line("completed")
         daemon.terminate()
@@ -558,26 +403,18 @@ def test_an_idle_daemon_ends_at_sigterm(root: Path, peer: Peer) -> None:
     assert_ended_well(daemon)
 
 
-def assert_ended_well(daemon: Daemon) -> None:
-    """Check that the daemon ended as twistd does at SIGTERM, and complained of nothing."""
-    assert daemon.process.returncode in (0, -signal.SIGTERM)
-    assert daemon.lines[-1].endswith("Server Shut Down.")
-    assert "Traceback" not in daemon.log
-    assert not daemon.errors
-
-
 # -- the log ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def daemon(root: Path) -> Iterator[Daemon]:
-    """Give a daemon that takes new files and is verbose."""
+    """Return a verbose daemon that takes new files."""
     with Daemon(root, "--write", "create", "--verbose") as running:
         yield running
 
 
-def test_a_read_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
-    """A read's line has the peer, the file, the octets, the options and the outcome."""
+def test_read_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
+    """The log line of a read has the peer, the file, the octets, the options and the outcome."""
     asked = rrq(b"file", blksize="1024", tsize="0", timeout="2")
     oack, transfer = peer.ask(asked, (LOCALHOST, daemon.port))
     assert oack == b"\0\6blksize\x001024\0tsize\x005000\0timeout\x002\0"
@@ -595,8 +432,8 @@ def test_a_read_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
     )
 
 
-def test_a_write_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
-    """A write's line has the peer, the file, the octets, the options and the outcome."""
+def test_write_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
+    """The log line of a write has the peer, the file, the octets, the options and the outcome."""
     asked = wrq(b"new", windowsize="2", tsize="515")
     oack, transfer = peer.ask(asked, (LOCALHOST, daemon.port))
     assert oack == b"\0\6windowsize\x002\0tsize\x00515\0"
@@ -611,16 +448,16 @@ def test_a_write_is_one_line_of_the_log(daemon: Daemon, peer: Peer) -> None:
 
 
 @pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
-def test_an_ipv6_peer_is_logged_in_brackets(daemon: Daemon) -> None:
-    """The port of an IPv6 peer can be told from its address."""
+def test_ipv6_peer_is_logged_in_brackets(daemon: Daemon) -> None:
+    """The address of an IPv6 peer is logged in brackets, before its port."""
     with Peer("::1") as other:
         assert other.fetch(b"file", ("::1", daemon.port)) == CONTENT
         daemon.wait_for_line(rf'read "file" from \[::1\]:{other.port}: completed')
 
 
 @pytest.mark.parametrize("code", [8, 0])
-def test_a_size_probe_is_no_warning(code: int, daemon: Daemon, peer: Peer) -> None:
-    """A client that refuses the OACK, since the size was all it wanted, does nothing wrong."""
+def test_size_probe_is_logged_at_level_info(code: int, daemon: Daemon, peer: Peer) -> None:
+    """A client that refuses the OACK after a tsize is logged as a size probe at level info."""
     oack, transfer = peer.ask(rrq(b"file", tsize="0"), (LOCALHOST, daemon.port))
     assert oack == b"\0\6tsize\x005000\0"
     peer.send(error(code, b"thank you"), transfer)
@@ -629,28 +466,29 @@ def test_a_size_probe_is_no_warning(code: int, daemon: Daemon, peer: Peer) -> No
     assert "options tsize=5000" in line
 
 
-def test_an_abort_is_a_warning_with_the_words_of_the_client(daemon: Daemon, peer: Peer) -> None:
-    """An ERROR after the first block is no size probe; what the client says is in the log."""
+def test_abort_is_a_warning_with_the_text_of_the_client(daemon: Daemon, peer: Peer) -> None:
+    """An ERROR after the first block is logged as a warning with the client's text."""
     _, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
     peer.send(error(3, b"my disk is full"), transfer)
     line = daemon.wait_for_line('#warn.*] read "file" from .* aborted, .*')[0]
     assert line.endswith(": my disk is full")
 
 
-def test_a_refusal_is_a_warning(daemon: Daemon, peer: Peer) -> None:
-    """A request for a missing file is in the log, with the reason."""
+def test_refusal_is_a_warning_with_the_reason(daemon: Daemon, peer: Peer) -> None:
+    """A request for a missing file is logged as a warning with the reason."""
     answer, transfer = peer.ask(rrq(b"missing"), (LOCALHOST, daemon.port))
     assert answer == error(1, b"no such file")
     assert transfer[1] != daemon.port
     daemon.wait_for_line('#warn.*] read "missing" from .* refused, 0 octets .*: no such file$')
 
 
+#: A text with control characters, and with UTF-8 that reverses text.
 NASTY = b'a\nb\r\x1b[31mc\x07\x7f"\\\x80\xe2\x80\xae\xc2\x9b31m'
-ESCAPED = r"a\x0ab\x0d\x1b[31mc\x07\x7f\x22\x5c\x80\xe2\x80\xae\xc2\x9b31m"  # the same in ASCII
+ESCAPED = r"a\x0ab\x0d\x1b[31mc\x07\x7f\x22\x5c\x80\xe2\x80\xae\xc2\x9b31m"  # as the log has it
 
 
 def test_control_characters_of_names_are_escaped_in_the_log(daemon: Daemon, peer: Peer) -> None:
-    """A file name can neither forge a line of the log nor reach the terminal of its reader."""
+    """A file name with control characters, such as LF and ESC, is escaped in the log."""
     peer.ask(rrq(NASTY), (LOCALHOST, daemon.port))
     escaped = re.escape(f'read "{ESCAPED}" from ')
     daemon.wait_for_line(escaped + r"\S+ mode octet")  # of --verbose
@@ -661,7 +499,7 @@ def test_control_characters_of_names_are_escaped_in_the_log(daemon: Daemon, peer
 def test_control_characters_of_messages_and_options_are_escaped_in_the_log(
     daemon: Daemon, peer: Peer
 ) -> None:
-    """Neither an option's value nor an ERROR's message gets into the log as it is."""
+    """Control characters in an option or in an ERROR's text are escaped in the log."""
     nasty = NASTY.decode("latin-1")
     asked = b"\0\1file\0octet\0" + NASTY + b"\0" + NASTY + b"\0"
     _, transfer = peer.ask(asked, (LOCALHOST, daemon.port))
@@ -673,7 +511,7 @@ def test_control_characters_of_messages_and_options_are_escaped_in_the_log(
 
 
 def assert_printable(daemon: Daemon) -> None:
-    """Check that each line of the log has a time in front and printable ASCII behind it."""
+    """Check that each line of the log has a time and then only printable ASCII."""
     for line in daemon.log.split("\n"):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:+-]+ \[[ -~]+", line), line
 
@@ -683,8 +521,8 @@ def assert_printable(daemon: Daemon) -> None:
 
 @linux
 @each_port_mode
-def test_an_answer_comes_from_the_address_that_was_asked(mode: list[str], root: Path) -> None:
-    """On a host with several addresses a wildcard socket answers from the right one."""
+def test_answer_comes_from_the_address_of_the_request(mode: list[str], root: Path) -> None:
+    """A wildcard socket answers from the address that the request was sent to."""
     with Daemon(root, *mode, hosts=["0.0.0.0"]) as daemon, Peer() as one, Peer() as two:
         for asker, host in ((one, "127.0.0.2"), (two, "127.0.0.3"), (two, "127.0.0.4")):
             block, transfer = asker.ask(rrq(b"file"), (host, daemon.port))
@@ -696,7 +534,7 @@ def test_an_answer_comes_from_the_address_that_was_asked(mode: list[str], root: 
 
 
 def test_each_transfer_has_its_own_port(daemon: Daemon) -> None:
-    """Two transfers at once come from two ports, neither of them the request port."""
+    """Two transfers at once use two ports, and neither is the request port."""
     address = (LOCALHOST, daemon.port)
     with Peer() as one, Peer() as two:
         block_one, transfer_one = one.ask(rrq(b"file"), address)
@@ -706,6 +544,7 @@ def test_each_transfer_has_its_own_port(daemon: Daemon) -> None:
         assert two.rest(block_two, transfer_two) == CONTENT
 
 
+#: Datagrams that are no requests, by name.
 NO_REQUESTS = {
     "ACK": ack(0),
     "a later ACK": ack(7),
@@ -727,8 +566,10 @@ NO_REQUESTS = {
 
 
 @each_port_mode
-def test_what_is_no_request_gets_silence(mode: list[str], root: Path, peer: Peer) -> None:
-    """Whatever else reaches the request port, the first answer is that to a request behind it."""
+def test_datagram_that_is_no_request_gets_no_answer(
+    mode: list[str], root: Path, peer: Peer
+) -> None:
+    """The daemon answers no datagram on the request port but requests."""
     with Daemon(root, *mode) as daemon:
         address = (LOCALHOST, daemon.port)
         for name, packet in NO_REQUESTS.items():
@@ -751,26 +592,31 @@ def test_what_is_no_request_gets_silence(mode: list[str], root: Path, peer: Peer
         b"\0\1file\0mail\0",
     ],
 )
-def test_a_broken_request_gets_error_4(packet: bytes, daemon: Daemon, peer: Peer) -> None:
-    """A request that can't be read is answered as an illegal operation."""
+def test_malformed_request_gets_error_4(packet: bytes, daemon: Daemon, peer: Peer) -> None:
+    """A malformed request is answered with ERROR 4, from another port than the request port."""
     answer, transfer = peer.ask(packet, (LOCALHOST, daemon.port))
     assert answer[:4] == b"\0\5\0\4"
     assert answer.endswith(b"\0")
     assert transfer[1] != daemon.port
 
 
-# -- endurance -------------------------------------------------------------------------------
+# -- random input -------------------------------------------------------------------------------
 
-#: How many datagrams are thrown at the request port, how many before it is asked whether it is
-#: alive, and from how many sockets they come.
-DATAGRAMS, BURST, SOURCES = 100_000, 50, 16
+#: Random datagrams that are sent to the request port.
+RANDOM_DATAGRAMS = 100_000
 
-#: Octets that the daemon may grow by.
-GROWTH = 32 * 1024 * 1024
+#: Random datagrams after which a request checks that the daemon still answers.
+BURST = 50
+
+#: Sockets that send the random datagrams.
+SOURCES = 16
+
+#: Octets of memory by which the daemon may grow.
+MAX_GROWTH = 32 * 1024 * 1024
 
 
 def mutated(draw: random.Random) -> bytes:
-    """Return a datagram: noise, or a packet in which some octets were changed, cut or added."""
+    """Return a random datagram, or a packet with some octets changed, removed or added."""
     kind = draw.random()
     if kind < 0.3:
         opcode = b"" if kind < 0.15 else bytes([0, draw.randrange(8)])
@@ -799,14 +645,14 @@ def mutated(draw: random.Random) -> bytes:
 
 
 class Prober(Peer):
-    """A client that asks whether the daemon is alive."""
+    """A client that checks whether the daemon still answers."""
 
     def __init__(self) -> None:
         super().__init__()
         self._number = 0
 
     def probe(self, daemon: Daemon) -> None:
-        """Wait until the daemon answers; ask again where a flood has swallowed the question."""
+        """Wait until the daemon answers; repeat the request, which a flood may displace."""
         self._number += 1
         answer = error(1, b"no such file")
         deadline = time.monotonic() + TIMEOUT
@@ -824,19 +670,19 @@ class Prober(Peer):
 
 
 def settled_descriptors(daemon: Daemon, prober: Prober, most: int) -> int:
-    """Return the number of open descriptors once it is `most` or less, else after a while."""
+    """Return the number of open descriptors once it is at most `most`, or after a timeout."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         count = daemon.descriptors()
         if count <= most or time.monotonic() > deadline:
             return count
-        prober.probe(daemon)  # an answer takes a turn of the daemon's loop
+        prober.probe(daemon)  # each answer needs one turn of the daemon's reactor
 
 
 @linux
 @pytest.mark.parametrize("mode", [[], ["--single-port"]], ids=["own", "single"])
-def test_garbage_leaves_the_daemon_as_it_was(mode: list[str], root: Path) -> None:
-    """Random and mutated datagrams cost neither the daemon's life, nor memory, nor descriptors."""
+def test_random_datagrams_cause_no_crash_and_no_leak(mode: list[str], root: Path) -> None:
+    """100,000 random or mutated datagrams cost the daemon no memory and no descriptors."""
     draw = random.Random(2024_2169)
     options = ("--timeout", "0.05", "--retries", "1", "--write", "create")
     options += ("--max-transfers", "300", "--drain", "0")
@@ -855,11 +701,11 @@ def test_garbage_leaves_the_daemon_as_it_was(mode: list[str], root: Path) -> Non
 
         assert prober.fetch(b"file", address) == CONTENT
         idle = daemon.descriptors()
-        flood(DATAGRAMS // 20)  # so that what is kept for later is there
+        flood(RANDOM_DATAGRAMS // 20)  # until the daemon has what it keeps, such as pools
         resident = daemon.resident()
-        flood(DATAGRAMS)
+        flood(RANDOM_DATAGRAMS)
         assert settled_descriptors(daemon, prober, idle) <= idle
-        assert daemon.resident() - resident <= GROWTH
+        assert daemon.resident() - resident <= MAX_GROWTH
         with Peer() as client:
             assert client.fetch(b"file", address) == CONTENT
         daemon.stop()
@@ -869,8 +715,8 @@ def test_garbage_leaves_the_daemon_as_it_was(mode: list[str], root: Path) -> Non
     assert (root / "file").read_bytes() == CONTENT
 
 
-def test_many_clients_at_once_are_all_served(root: Path) -> None:
-    """A hundred clients that take turns each get their own file."""
+def test_hundred_clients_at_once_get_their_files(root: Path) -> None:
+    """A hundred clients at the same time each get their own file."""
     names = [b"file-%d" % number for number in range(100)]
     for number, name in enumerate(names):
         (root / name.decode()).write_bytes(CONTENT[number:])
@@ -889,8 +735,8 @@ def test_many_clients_at_once_are_all_served(root: Path) -> None:
     assert results == {number: CONTENT[number:] for number in range(100)}
 
 
-def test_the_daemon_listens_everywhere_by_default(root: Path) -> None:
-    """Without --host the daemon serves all addresses of the families that there are."""
+def test_daemon_listens_on_all_addresses_by_default(root: Path) -> None:
+    """Without --host the daemon serves all addresses, of IPv4 and of IPv6 if there is one."""
 
     class Everywhere(Daemon):
         def command(self) -> list[str]:
@@ -907,8 +753,8 @@ def test_the_daemon_listens_everywhere_by_default(root: Path) -> None:
 
 
 @pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio"])
-def test_every_reactor_serves(reactor: str, root: Path, peer: Peer) -> None:
-    """Reads, writes and a stop work under each reactor that Twisted has on Linux."""
+def test_daemon_works_with_each_reactor(reactor: str, root: Path, peer: Peer) -> None:
+    """Reads, writes and a stop work with each reactor that Twisted has on Linux."""
     options = ("--write", "create")
     with Daemon(root, *options, twistd=("--reactor", reactor)) as daemon:
         address = (LOCALHOST, daemon.port)
@@ -924,8 +770,8 @@ def test_every_reactor_serves(reactor: str, root: Path, peer: Peer) -> None:
         assert_ended_well(daemon)
 
 
-def test_denied_address_gets_silence_while_others_are_served(root: Path) -> None:
-    """What was asked first would have been answered first."""
+def test_denied_address_gets_no_answer(root: Path) -> None:
+    """With --deny an address gets no answer, while another one is served."""
     with (
         Daemon(root, "--deny", "127.0.0.2/32", hosts=[LOCALHOST]) as daemon,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as denied,

@@ -1,4 +1,4 @@
-"""The systemd unit means what it says, gives little away, and fits the server's defaults."""
+"""Test the systemd unit: systemd accepts it, it is confined, and it fits the server's defaults."""
 
 from __future__ import annotations
 
@@ -19,24 +19,30 @@ from twisted_tftp.tap import Options
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 
-#: What is left to a service that binds port 69 of the machine, in systemd's names. (Another user
-#: namespace would take the capability away, and time's device is there to be read only.)
-LEFT = {
+#: The protections that the unit can't use, by systemd's names, because it binds port 69 of the
+#: machine. (A user namespace would remove the capability. The clock device is read-only.)
+UNUSED = {
     *("AmbientCapabilities=", "CapabilityBoundingSet=~CAP_NET_(BIND_SERVICE|BROADCAST|RAW)"),
     *("RestrictAddressFamilies=~AF_(INET|INET6)", "RestrictAddressFamilies=~AF_UNIX"),
     *("PrivateNetwork=", "IPAddressDeny=", "PrivateUsers=", "RootDirectory=/RootImage="),
     "DeviceAllow=",
 }
 
-#: What the drop-ins leave too.
+#: The protections that each drop-in can't use either.
 DROP_INS = {"upload.conf": {"UMask="}, "fast.conf": {"RestrictSUIDSGID="}}
 
-#: The version of systemd that names what is above; others may know more, or weigh it otherwise.
-#: The oldest one that judges units which are not installed.
-JUDGE, OLDEST = 252, 250
+#: The version of systemd whose names are above. Other versions may know other protections, or
+#: give them other weights.
+REFERENCE_VERSION = 252
 
-#: Tenths of what the judge calls the exposure, of 100 at most; and what others may.
-EXPOSURE, EXPOSURE_ELSEWHERE = 14, 20
+#: The oldest version of systemd that can analyze a unit that is not installed.
+OLDEST_VERSION = 250
+
+#: The highest exposure, in tenths, that the reference version may compute (of at most 100).
+MAX_EXPOSURE = 14
+
+#: The highest exposure, in tenths, that another version may compute.
+MAX_EXPOSURE_OTHER_VERSION = 20
 
 UNITS = sorted(path.name for path in FOLDER.iterdir())
 
@@ -44,7 +50,7 @@ ANALYZE = shutil.which("systemd-analyze")
 
 
 def version() -> int:
-    """Return the version of systemd, 0 where there is none."""
+    """Return the version of systemd; 0 if it is not installed."""
     if ANALYZE is None:
         return 0
     told = subprocess.run([ANALYZE, "--version"], capture_output=True, text=True, timeout=60)
@@ -54,11 +60,13 @@ def version() -> int:
 
 VERSION = version()
 
-analyzed = pytest.mark.skipif(VERSION < OLDEST, reason=f"needs the systemd-analyze of {OLDEST}")
+analyzed = pytest.mark.skipif(
+    VERSION < OLDEST_VERSION, reason=f"needs systemd-analyze {OLDEST_VERSION}"
+)
 
 
 def installed(folder: Path, *drop_ins: str) -> Path:
-    """Copy the unit to `folder`, with a program that exists, and return it."""
+    """Copy the unit to `folder` with the path of a program that exists; return its path."""
 
     def copy(name: str, to: Path) -> None:
         text = (FOLDER / name).read_text()
@@ -74,7 +82,7 @@ def installed(folder: Path, *drop_ins: str) -> Path:
 
 
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run systemd-analyze."""
+    """Run systemd-analyze, and return its status and output."""
     assert ANALYZE is not None
     return subprocess.run(
         [ANALYZE, *map(str, words)],
@@ -94,33 +102,33 @@ def settings_of(name: str) -> dict[str, str]:
 
 @analyzed
 @pytest.mark.parametrize("drop_in", [None, *DROP_INS])
-def test_systemd_understands_the_unit(drop_in: str | None, tmp_path: Path) -> None:
-    """Each setting is known and has a value that can be."""
+def test_systemd_accepts_the_unit(drop_in: str | None, tmp_path: Path) -> None:
+    """`systemd-analyze verify` finds no error in the unit, with and without its drop-ins."""
     unit = installed(tmp_path, *filter(None, [drop_in]))
     done = analyze("verify", "--man=no", "--recursive-errors=no", unit)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 @analyzed
-def test_unit_is_little_exposed(tmp_path: Path) -> None:
-    """What a server that was taken over could do is bounded."""
+def test_exposure_of_the_unit_is_low(tmp_path: Path) -> None:
+    """The exposure that `systemd-analyze security` computes is below a limit."""
     unit = installed(tmp_path)
-    threshold = EXPOSURE if VERSION == JUDGE else EXPOSURE_ELSEWHERE
+    threshold = MAX_EXPOSURE if VERSION == REFERENCE_VERSION else MAX_EXPOSURE_OTHER_VERSION
     done = analyze("security", "--offline=yes", "--no-pager", f"--threshold={threshold}", unit)
     assert done.returncode == 0, done.stdout
 
 
 @analyzed
 @pytest.mark.parametrize("drop_in", [None, *DROP_INS])
-def test_nothing_is_left_to_the_unit_but_what_it_needs(
+def test_unit_uses_all_protections_of_systemd_but_the_listed_ones(
     drop_in: str | None, tmp_path: Path
 ) -> None:
-    """Each of systemd's bolts is shot, but for those that are named."""
+    """Every protection that systemd checks is on, except those listed in UNUSED."""
     unit = installed(tmp_path, *filter(None, [drop_in]))
     done = analyze("security", "--offline=yes", "--json=short", unit)
     left = {check["name"] for check in json.loads(done.stdout) if check["set"] is False}
-    named = LEFT | DROP_INS.get(drop_in or "", set())
-    if VERSION == JUDGE:
+    named = UNUSED | DROP_INS.get(drop_in or "", set())
+    if VERSION == REFERENCE_VERSION:
         assert left == named
     else:
         ours = settings_of("tftp.service")
@@ -128,8 +136,8 @@ def test_nothing_is_left_to_the_unit_but_what_it_needs(
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_command_line_of_the_unit_is_understood(name: str) -> None:
-    """The options after `tftp` are ours."""
+def test_command_line_of_the_unit_is_valid(name: str) -> None:
+    """The plugin accepts the options in the command line of the unit."""
     command = settings_of(name).get("ExecStart")
     if command is None:
         assert name == "fast.conf"
@@ -141,8 +149,8 @@ def test_command_line_of_the_unit_is_understood(name: str) -> None:
     assert options.settings.root in ("/srv/tftp", "/var/lib/tftp")
 
 
-def test_unit_leaves_room_for_the_defaults() -> None:
-    """A stop is not cut short, and as many descriptors are allowed as transfers may need."""
+def test_limits_of_the_unit_fit_the_defaults() -> None:
+    """The unit allows the time of a drain, and the descriptors of the most transfers."""
     unit, options = settings_of("tftp.service"), Options()
     options.parseOptions([])
     assert int(unit["TimeoutStopSec"]) > options.settings.drain + GRACE

@@ -1,4 +1,4 @@
-"""The doctor tells good servers from bad ones."""
+"""Test the doctor, `txtftp doctor`, with our daemon and with servers that have faults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Return our daemon, with files of some sizes."""
+    """Return our daemon, with a large and a short file."""
     root = tmp_path_factory.mktemp("root")
     (root / "large").write_bytes(b"some text\r\n\n" * 60_000)
     (root / "short").write_bytes(b"short")
@@ -30,13 +30,13 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
+    """Run `txtftp doctor`."""
     command = [sys.executable, "-m", "twisted_tftp", "doctor", HOST, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
 
-def test_our_server_is_well(daemon: Daemon) -> None:
-    """Every check that a large file allows comes out good."""
+def test_doctor_finds_no_fault_in_our_server(daemon: Daemon) -> None:
+    """With a large file, all checks of our server are ok."""
     done = doctor("large", "--port", str(daemon.port), "--json", "--watch", "2.5")
     found = {each["check"]: each for each in json.loads(done.stdout)}
     assert {each["verdict"] for each in found.values()} == {"ok"}, found
@@ -49,23 +49,23 @@ def test_our_server_is_well(daemon: Daemon) -> None:
     assert found["rollover"]["text"] == "65535 is followed by 0"
 
 
-def test_what_a_short_file_does_not_show_is_skipped(daemon: Daemon) -> None:
-    """Rather than guessed."""
+def test_checks_that_need_a_large_file_are_skipped_for_a_short_one(daemon: Daemon) -> None:
+    """With a short file, the checks that need many blocks are skipped."""
     found = Doctor((HOST, daemon.port), "short", watch=0.1).examine()
     verdicts = {each.check: each.verdict for each in found}
     assert verdicts["gap"] is verdicts["rollover"] is verdicts["blksize"] is Verdict.SKIPPED
     assert Verdict.PROBLEM not in verdicts.values()
 
 
-def test_findings_are_read_by_people(daemon: Daemon) -> None:
-    """A line for each, as it is found; without a file only whether there is a server."""
+def test_default_output_is_one_line_for_each_finding(daemon: Daemon) -> None:
+    """By default the doctor writes one readable line for each finding."""
     done = doctor("--port", str(daemon.port))
     assert done.returncode == 0
     assert done.stdout.startswith("      ok  answers: ERROR 1 from 127.0.0.1 port ")
 
 
-def test_monitoring_gets_one_line_and_a_status(daemon: Daemon) -> None:
-    """0 is fine, 2 is critical."""
+def test_check_mode_is_one_line_and_a_status_for_monitoring(daemon: Daemon) -> None:
+    """With --check the output is one line, and the status is 0 (ok) or 2 (critical)."""
     done = doctor("--check", "--port", str(daemon.port))
     assert (done.returncode, done.stdout[:10]) == (0, "TFTP OK - ")
     done = doctor("--check", "--port", str(free_port()), "--timeout", "0.05")
@@ -75,8 +75,8 @@ def test_monitoring_gets_one_line_and_a_status(daemon: Daemon) -> None:
     assert "ERROR 1" in done.stdout
 
 
-class Sick:
-    """A server that answers each datagram as `conduct` says, in a thread of its own."""
+class FaultyServer:
+    """A server that answers each datagram with what `conduct` returns, in its own thread."""
 
     def __init__(self, conduct: Callable[[bytes], list[bytes]]) -> None:
         self._conduct = conduct
@@ -85,7 +85,7 @@ class Sick:
         self.address: Any = self._sock.getsockname()
         self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> Sick:
+    def __enter__(self) -> FaultyServer:
         self._thread.start()
         return self
 
@@ -109,31 +109,31 @@ def data(number: int) -> bytes:
 
 
 def sorcerer(datagram: bytes) -> list[bytes]:
-    """Answer each ACK with a block, and requests without options."""
+    """Answer each ACK with a block, even a duplicate one, and ignore options."""
     if datagram[1] == 4:
         return [data(int.from_bytes(datagram[2:4], "big") + 1)]
     return [data(1)] if datagram[1] == 1 else []
 
 
 def presumptuous(datagram: bytes) -> list[bytes]:
-    """Grant what was not asked for."""
+    """Grant an option that was not requested."""
     return [wire.oack([("multicast", "")])] if datagram[1] == 1 else []
 
 
 def broken(datagram: bytes) -> list[bytes]:
-    """Send half an OACK, and no block."""
+    """Send a truncated OACK, and no block."""
     return [b"\0\6blksize"] if datagram[1] == 1 else []
 
 
 def windowless(datagram: bytes) -> list[bytes]:
-    """Grant windows of no block, and escape sequences."""
+    """Grant a window of 0 blocks, and an option with an escape sequence."""
     if datagram[1] == 1 and b"windowsize" in datagram:
         return [wire.oack([("windowsize", "0"), ("blksize", "\x1b[31m")])]
     return [data(1)] if datagram[1] == 1 else []
 
 
 def large(datagram: bytes) -> list[bytes]:
-    """Grant large blocks, and lose them."""
+    """Grant large blocks, but send none."""
     if datagram[1] == 1:
         request = wire.parse_request(datagram)
         if "blksize" not in request.options:
@@ -143,9 +143,9 @@ def large(datagram: bytes) -> list[bytes]:
 
 
 def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
-    """Return what the doctor finds in a sick server."""
-    with Sick(conduct) as sick:
-        found = Doctor(sick.address, "file", timeout=0.05, watch=0.2).examine()
+    """Return the doctor's finding of one check of a faulty server."""
+    with FaultyServer(conduct) as server:
+        found = Doctor(server.address, "file", timeout=0.05, watch=0.2).examine()
     (one,) = [each for each in found if each.check == check]
     return one
 
@@ -167,17 +167,17 @@ def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
         (large, "blksize", Verdict.PROBLEM, "no block of any size"),
     ],
 )
-def test_sick_server_is_told_by_its_symptom(
+def test_each_fault_of_a_server_is_found(
     conduct: Callable[[bytes], list[bytes]], check: str, verdict: Verdict, words: str
 ) -> None:
-    """Each with what was seen."""
+    """The doctor finds each fault, with the right verdict and what it saw."""
     found = finding(conduct, check)
     assert found.verdict is verdict
     assert words in found.text
 
 
-def test_worst_finding_counts() -> None:
-    """A skipped check is no warning."""
+def test_worst_finding_is_the_verdict() -> None:
+    """The verdict of a run is its worst finding; skipped checks do not count."""
     good, poor, bad, skipped = (
         Finding("", verdict, "")
         for verdict in (Verdict.OK, Verdict.WARNING, Verdict.PROBLEM, Verdict.SKIPPED)

@@ -1,4 +1,4 @@
-"""Real faults under the real daemon: disks, files, kills, networks, backends."""
+"""Test the daemon with failing disks, changed files, kills, bad networks and faulty backends."""
 
 from __future__ import annotations
 
@@ -15,41 +15,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_daemon import (
-    CONTENT,
-    LOCALHOST,
-    Address,
-    Peer,
-    ack,
-    as_root,
-    data,
-    error,
-    linux,
-    peer,
-    root,
-    rrq,
-    temporary_files,
-    wrq,
-)
 from tests.support.daemon import TIMEOUT, Daemon
+from tests.support.marks import as_root, linux
+from tests.support.packets import ack, data, error, rrq, wrq
+from tests.support.peer import LOCALHOST, Address, Peer, peer
+from tests.support.served_root import CONTENT, root, temporary_files
 
 __all__ = ["peer", "root"]  # fixtures
 
 
 def content_of(size: int, seed: int = 5) -> bytes:
+    """Return `size` octets that depend on `seed`."""
     return random.Random(seed).randbytes(size)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what nothing tells of, at most `TIMEOUT` seconds."""
+    """Wait until `condition` is true, at most `TIMEOUT` seconds; it is polled."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, "it does not become true"
+        assert time.monotonic() < deadline, "the condition does not become true"
         time.sleep(0.01)
 
 
 def upload(peer: Peer, name: bytes, octets: bytes, address: Address) -> bytes:
-    """Send a file in lock step, and return the answer to its last block, or an ERROR before."""
+    """Send a file in lock step; return the answer to its last block, or an ERROR before it."""
     answer, transfer = peer.ask(wrq(name, blksize="8192"), address)
     for number in range(1, len(octets) // 8192 + 2):
         if answer[:2] == b"\0\5":
@@ -61,15 +50,15 @@ def upload(peer: Peer, name: bytes, octets: bytes, address: Address) -> bytes:
 
 # -- disks -----------------------------------------------------------------------------------
 
-#: Run a command in a mount namespace of its own, after a shell script that mounts.
+#: Runs a command in its own mount namespace, after a shell script that mounts file systems.
 MOUNTING = ("unshare", "--mount", "sh", "-ec")
 
-#: A small file system in memory.
+#: Mounts a file system of 1 MiB in memory.
 TMPFS = 'mount -t tmpfs -o size=1m none "$MOUNT"; exec "$0" "$@"'
 
-#: An ext4 on a file that is too short for it by the time that it is used: beyond the first MiB
-#: reading fails, as on a disk that dies.
-DYING = """
+#: Mounts an ext4 file system on an image that is then truncated. Reads beyond the first MiB fail,
+#: as on a disk with errors.
+FAILING_DISK = """
 mount -t tmpfs -o size=40m none "$MOUNT"
 truncate -s 32m "$MOUNT/image"
 mkfs.ext4 -q -O ^has_journal "$MOUNT/image"
@@ -84,7 +73,7 @@ exec "$0" "$@"
 
 
 class MountingDaemon(Daemon):
-    """A daemon whose root is on a file system that it alone sees."""
+    """A daemon whose root is on a file system that is mounted only for it."""
 
     def __init__(self, mount: Path, script: str, root: str, *options: str) -> None:
         super().__init__(mount / root, *options, hosts=[LOCALHOST], prefix=[*MOUNTING, script])
@@ -95,17 +84,15 @@ class MountingDaemon(Daemon):
 
     @property
     def seen(self) -> Path:
-        """The root as the daemon sees it."""
+        """The daemon's root as the test can access it."""
         return Path(f"/proc/{self.process.pid}/root{self.root}")
 
 
 @linux
 @as_root
 @pytest.mark.parametrize("write", ["create", "overwrite"])
-def test_full_disk_fails_the_upload_and_nothing_else(
-    write: str, tmp_path: Path, peer: Peer
-) -> None:
-    """The client gets ERROR 3 instead of its last ACK; a file that fits is taken afterwards."""
+def test_full_disk_fails_the_upload_with_error_3(write: str, tmp_path: Path, peer: Peer) -> None:
+    """On a full disk the client gets ERROR 3, and a smaller upload then works."""
     with MountingDaemon(tmp_path, TMPFS, "", "--write", write) as daemon:
         address = (LOCALHOST, daemon.port)
         assert upload(peer, b"large", bytes(3_000_000), address) == error(3, b"the disk is full")
@@ -118,9 +105,9 @@ def test_full_disk_fails_the_upload_and_nothing_else(
 
 @linux
 @as_root
-def test_dying_disk_fails_the_read(tmp_path: Path, peer: Peer) -> None:
-    """An I/O error is told to the client as that, and the daemon goes on."""
-    with MountingDaemon(tmp_path, DYING, "root") as daemon:
+def test_read_error_of_the_disk_fails_the_transfer(tmp_path: Path, peer: Peer) -> None:
+    """If the disk can't be read, the client gets an ERROR, and the daemon goes on."""
+    with MountingDaemon(tmp_path, FAILING_DISK, "root") as daemon:
         address = (LOCALHOST, daemon.port)
         for _ in range(2):
             block, transfer = peer.ask(rrq(b"zeroes", blksize="65464"), address)
@@ -134,10 +121,10 @@ def test_dying_disk_fails_the_read(tmp_path: Path, peer: Peer) -> None:
 
 # -- files -----------------------------------------------------------------------------------
 
-#: Larger than what is read ahead and what is kept in memory.
+#: A file that is larger than the read-ahead and the content cache.
 LARGE = content_of(300_000)
 
-#: What happens to a file while it is read, and whether the whole of it arrives all the same.
+#: Changes of a file during a read, and whether the client still gets the whole file.
 CHANGES = {
     "truncated": False,
     "replaced": True,
@@ -149,7 +136,7 @@ CHANGES = {
 
 
 def change(path: Path, how: str) -> None:
-    """Let something happen to a file."""
+    """Change a file as `how` says."""
     if how == "truncated":
         os.truncate(path, 1000)
     elif how == "replaced":
@@ -168,10 +155,10 @@ def change(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", CHANGES)
-def test_file_that_changes_while_it_is_read_arrives_whole_or_not_at_all(
+def test_file_that_changes_during_a_read_arrives_complete_or_fails(
     how: str, root: Path, peer: Peer
 ) -> None:
-    """What was opened is what is sent, up to the size that it had; if that is gone, an ERROR."""
+    """The client gets the file as it was opened, or an ERROR if it was truncated."""
     (root / "sub").mkdir()
     path = root / "sub" / "large"
     path.write_bytes(LARGE)
@@ -190,8 +177,8 @@ def test_file_that_changes_while_it_is_read_arrives_whole_or_not_at_all(
         assert Peer().fetch(b"file", address) == CONTENT
 
 
-def test_directory_that_is_removed_under_an_upload_ends_it(root: Path, peer: Peer) -> None:
-    """The client is told in place of its last ACK; the daemon goes on."""
+def test_removed_directory_fails_the_upload(root: Path, peer: Peer) -> None:
+    """If its directory is removed during an upload, the client gets an ERROR at the end."""
     (root / "sub").mkdir()
     with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as daemon:
         address = (LOCALHOST, daemon.port)
@@ -203,8 +190,8 @@ def test_directory_that_is_removed_under_an_upload_ends_it(root: Path, peer: Pee
         assert Peer().fetch(b"file", address) == CONTENT
 
 
-def test_root_that_is_removed_and_made_again_is_served(root: Path, peer: Peer) -> None:
-    """Whoever builds the tree anew beside the daemon need not tell it."""
+def test_replaced_root_is_served(root: Path, peer: Peer) -> None:
+    """If the root is replaced by another directory, the daemon serves the new one."""
     with Daemon(root, hosts=[LOCALHOST]) as daemon:
         address = (LOCALHOST, daemon.port)
         assert peer.fetch(b"file", address) == CONTENT
@@ -224,10 +211,10 @@ OLD, NEW = content_of(50_000, 1), content_of(200_000, 2)
 
 @pytest.mark.parametrize("write", ["create", "overwrite"])
 @pytest.mark.parametrize("blocks", [0, 12, 24, 25, 26])
-def test_kill_in_an_upload_leaves_the_old_file_or_the_new_one(
+def test_kill_during_an_upload_leaves_the_old_file_or_the_new_one(
     blocks: int, write: str, root: Path, peer: Peer
 ) -> None:
-    """At no moment is there a part of a file; what is left of it is swept at the next start."""
+    """After SIGKILL no partial file is visible; the next start removes the temporary one."""
     if write == "overwrite":
         (root / "new").write_bytes(OLD)
     with Daemon(root, "--write", write, hosts=[LOCALHOST]) as daemon:
@@ -256,10 +243,8 @@ def test_kill_in_an_upload_leaves_the_old_file_or_the_new_one(
         assert temporary_files(root) == []
 
 
-def test_daemon_that_starts_beside_another_leaves_its_uploads_alone(
-    root: Path, peer: Peer
-) -> None:
-    """What somebody still writes to is no stray, whoever that is."""
+def test_second_daemon_does_not_remove_running_uploads(root: Path, peer: Peer) -> None:
+    """A daemon that starts removes stale temporary files, but not those of a running upload."""
     stray = root / ".tftp-upload-0123456789abcdef"
     with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as first:
         _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, first.port))
@@ -275,8 +260,8 @@ def test_daemon_that_starts_beside_another_leaves_its_uploads_alone(
 
 
 @linux
-def test_daemon_without_descriptors_sheds_requests_and_recovers(root: Path) -> None:
-    """Those above what the system gives get silence; when others have ended they are served."""
+def test_requests_are_dropped_while_descriptors_are_exhausted(root: Path) -> None:
+    """Without free descriptors requests are dropped; later requests are served again."""
     limit = ("prlimit", "--nofile=64:64")
     options = ("--timeout", "0.3", "--retries", "3")
     with Daemon(root, *options, hosts=[LOCALHOST], prefix=limit) as daemon:
@@ -294,9 +279,9 @@ def test_daemon_without_descriptors_sheds_requests_and_recovers(root: Path) -> N
                         assert other.fetch(b"file", address) == CONTENT
                         break
                     except TimeoutError:
-                        other._last = None
+                        other.forget_last()
                 else:
-                    raise AssertionError("it does not recover")
+                    raise AssertionError("the daemon does not recover")
         finally:
             for one in peers:
                 one.sock.close()
@@ -306,12 +291,15 @@ def test_daemon_without_descriptors_sheds_requests_and_recovers(root: Path) -> N
 
 # -- networks --------------------------------------------------------------------------------
 
-#: A script in a network namespace of its own: what happens to the way back, by rule.
-WAY_BACK = """
+#: A script for its own network namespace: a routing rule closes the way from daemon to client for
+#: a while.
+CLOSED_ROUTE = """
 import subprocess, sys
 sys.path.insert(0, {checkout!r})
 from tests.support.daemon import Daemon
-from tests.process.test_daemon import CONTENT, Peer, ack, rrq
+from tests.support.packets import ack, rrq
+from tests.support.peer import Peer
+from tests.support.served_root import CONTENT
 
 def ip(*words):
     subprocess.run(["ip", *words], check=True)
@@ -331,7 +319,7 @@ with Daemon({root!r}, *options, hosts=["198.51.100.1"]) as daemon:
             block, _ = peer.ask(ack(0), transfer)
         ip("rule", "add", *rule)
         peer.send(ack(int.from_bytes(block[2:4], "big")), transfer)
-        # Others are served, so the answers to the first have failed by now.
+        # Another client is served, so the answers to the first one have failed by now.
         with Peer("198.51.100.1") as other:
             assert other.fetch(b"file", address) == CONTENT
         ip("rule", "del", *rule)
@@ -355,11 +343,11 @@ with Daemon({root!r}, *options, hosts=["198.51.100.1"]) as daemon:
 @pytest.mark.parametrize("mode", [[], ["--single-port"]], ids=["own", "single"])
 @pytest.mark.parametrize("window", [{}, {"windowsize": "4"}], ids=["lock step", "window"])
 @pytest.mark.parametrize("kind", ["prohibit", "unreachable", "blackhole"])
-def test_way_that_is_closed_for_a_while_is_loss(
+def test_transfer_survives_errors_of_sending(
     kind: str, window: dict[str, str], mode: list[str], root: Path
 ) -> None:
-    """What the system refuses to send (EACCES, EHOSTUNREACH, EINVAL) is sent again later."""
-    script = WAY_BACK.format(
+    """A datagram that the system refuses (EACCES, EHOSTUNREACH, EINVAL) is sent again later."""
+    script = CLOSED_ROUTE.format(
         checkout=str(Path(__file__).parents[2]),
         kind=kind,
         root=str(root),
@@ -377,14 +365,14 @@ def test_way_that_is_closed_for_a_while_is_loss(
 
 @linux
 @as_root
-def test_client_that_comes_back_after_a_refused_datagram_goes_on(root: Path) -> None:
-    """ECONNREFUSED (its port was closed for a moment) is loss too, on a connected socket."""
+def test_transfer_survives_a_client_port_that_was_closed_briefly(root: Path) -> None:
+    """ECONNREFUSED on a connected socket is treated as loss; the transfer goes on."""
     (root / "large").write_bytes(LARGE)
     with Daemon(root, "--timeout", "0.1", "--retries", "100", hosts=[LOCALHOST]) as daemon:
         peer = Peer()
         block, transfer = peer.ask(rrq(b"large"), (LOCALHOST, daemon.port))
         content, number = b"", 1
-        while number < 50:  # long enough to be connected
+        while number < 50:  # by then the daemon has connected its socket
             content += block[4:]
             block, _ = peer.ask(ack(number), transfer)
             number += 1
@@ -392,13 +380,13 @@ def test_client_that_comes_back_after_a_refused_datagram_goes_on(root: Path) -> 
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as refusals:
             refusals.settimeout(TIMEOUT)
             peer.sock.close()
-            # An ICMP message holds the head of what it refuses: its ports, 48 octets in.
+            # An ICMP message contains the head of the refused datagram; its ports are at 48.
             while refusals.recv(1000)[48:52] != struct.pack("!HH", transfer[1], port):
                 pass
         peer.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         peer.sock.settimeout(TIMEOUT)
         peer.sock.bind((LOCALHOST, port))
-        peer._last = None
+        peer.forget_last()
         block, _ = peer.receive()
         assert block[:4] == data(number, b"")
         while True:
@@ -417,7 +405,7 @@ def test_client_that_comes_back_after_a_refused_datagram_goes_on(root: Path) -> 
 
 # -- backends --------------------------------------------------------------------------------
 
-#: An Application with a backend that does what the name says.
+#: An application whose backend has the fault that the file name says.
 BROKEN = """
 import os, time
 from twisted.application.service import Application
@@ -490,7 +478,7 @@ TFTPService(Backend(), port=int(os.environ["TFTP_PORT"]), host=["127.0.0.1"],
 
 
 class BrokenDaemon(Daemon):
-    """A daemon with a backend of somebody else's, full of bugs."""
+    """A daemon with a backend that raises, hangs or returns wrong values, by file name."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, hosts=[LOCALHOST], directory=directory)
@@ -505,13 +493,13 @@ class BrokenDaemon(Daemon):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Give such a daemon."""
+    """Return a daemon with a faulty backend."""
     with BrokenDaemon(tmp_path_factory.mktemp("broken")) as daemon:
         yield daemon
 
 
 def answers(peer: Peer, request: bytes, address: Address, blocks: Sequence[bytes]) -> bytes:
-    """Ask, send `blocks` or ACKs until an ERROR comes, and return that."""
+    """Send a request, then `blocks` or ACKs until an ERROR comes; return the ERROR."""
     answer, transfer = peer.ask(request, address)
     for number in range(1, 5):
         if answer[:2] == b"\0\5":
@@ -521,8 +509,10 @@ def answers(peer: Peer, request: bytes, address: Address, blocks: Sequence[bytes
 
 
 @pytest.mark.parametrize("bug", ["open", "exit", "size", "negative", "read", "none", "no reader"])
-def test_bug_in_a_backends_read_ends_that_read_only(bug: str, broken: Daemon, peer: Peer) -> None:
-    """ERROR 0 without the exception's text, a traceback in the log, and the next one is served."""
+def test_exception_of_a_reader_ends_only_its_transfer(
+    bug: str, broken: Daemon, peer: Peer
+) -> None:
+    """The client gets ERROR 0 without the exception's text; the log has the traceback."""
     address = (LOCALHOST, broken.port)
     start = broken.mark()
     assert answers(peer, rrq(bug.encode()), address, []) == error(0, b"internal error")
@@ -532,10 +522,10 @@ def test_bug_in_a_backends_read_ends_that_read_only(bug: str, broken: Daemon, pe
 
 
 @pytest.mark.parametrize("bug", ["open", "write", "commit"])
-def test_bug_in_a_backends_write_ends_that_write_only(
+def test_exception_of_a_writer_ends_only_its_transfer(
     bug: str, broken: Daemon, peer: Peer
 ) -> None:
-    """The same for uploads: no ACK of what was not stored."""
+    """The client gets ERROR 0 in place of an ACK; the log has the traceback."""
     address = (LOCALHOST, broken.port)
     start = broken.mark()
     request = wrq(bug.encode())
@@ -545,15 +535,19 @@ def test_bug_in_a_backends_write_ends_that_write_only(
         assert other.fetch(b"good", address) == b"good"
 
 
-def test_reader_that_gives_too_much_is_refused(broken: Daemon, peer: Peer) -> None:
-    """Octets that nobody asked for are sent to nobody."""
+def test_reader_that_returns_too_many_octets_fails_the_transfer(
+    broken: Daemon, peer: Peer
+) -> None:
+    """If a reader returns more octets than asked for, the client gets an ERROR."""
     answer = answers(peer, rrq(b"too much"), (LOCALHOST, broken.port), [])
     assert answer == error(0, b"the file changed while it was read")
 
 
 @pytest.mark.parametrize("name", [b"hang", b"hang in read"])
-def test_backend_that_hangs_keeps_nobody_else(name: bytes, broken: Daemon, peer: Peer) -> None:
-    """Its own transfer is given up once the client is silent; the others do not notice."""
+def test_hanging_backend_delays_only_its_own_transfer(
+    name: bytes, broken: Daemon, peer: Peer
+) -> None:
+    """A transfer whose backend hangs times out; other clients are served meanwhile."""
     address = (LOCALHOST, broken.port)
     start = broken.mark()
     peer.send(rrq(name), address)
@@ -563,8 +557,8 @@ def test_backend_that_hangs_keeps_nobody_else(name: bytes, broken: Daemon, peer:
     broken.wait_for_line(f'read "{name.decode()}" .*timed-out', start=start)
 
 
-def test_reader_that_can_not_be_closed_has_served(broken: Daemon, peer: Peer) -> None:
-    """The client has its file, and the log the failure."""
+def test_exception_of_close_is_logged_after_a_complete_read(broken: Daemon, peer: Peer) -> None:
+    """If `close` of a reader raises, the client has its file and the log has the failure."""
     start = broken.mark()
     assert peer.fetch(b"close", (LOCALHOST, broken.port)) == bytes(1000)
     broken.wait_for_line("a file could not be released", start=start)

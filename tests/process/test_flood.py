@@ -1,7 +1,7 @@
-"""A flood from forged addresses: honest clients are served beside it, and it leaves nothing.
+"""Test the daemon during a flood of requests from forged addresses.
 
-TFTP_FLOOD_SECONDS sets how long it lasts (5), TFTP_FLOOD_RETRIES how many seconds of silence a
-client bears (30); with `pytest -s` the figures are printed.
+TFTP_FLOOD_SECONDS sets how long it lasts (5 seconds), TFTP_FLOOD_RETRIES after how many seconds of
+silence a client gives up (30). `pytest -s` prints the figures.
 """
 
 from __future__ import annotations
@@ -26,29 +26,35 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forges addresse
 
 HOST = "127.0.0.1"
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS = float(os.environ.get("TFTP_FLOOD_SECONDS", "5"))
-RATE, CLIENTS = 20_000, 50
 
-#: Seconds of silence that a client bears. By hand it may be txtftp's 5; a machine that is busy
-#: with other things besides may need more.
+#: Seconds that a flood lasts.
+SECONDS = float(os.environ.get("TFTP_FLOOD_SECONDS", "5"))
+
+#: Forged requests a second.
+RATE = 20_000
+
+#: Honest clients.
+CLIENTS = 50
+
+#: Seconds of silence after which an honest client gives up. On an idle machine 5, the default of
+#: txtftp, are enough; a busy machine needs more.
 RETRIES = int(os.environ.get("TFTP_FLOOD_RETRIES", "30"))
 
-#: Seconds in which all that a flood has begun must have ended.
+#: Seconds after a flood in which all its transfers must end.
 SETTLE = 60.0
 
-#: Descriptors that a daemon keeps from its first transfers on.
-KEPT = 4
+#: Descriptors that a daemon keeps open after its first transfers.
+KEPT_DESCRIPTORS = 4
 
-#: Octets by which a second flood may leave the daemon larger than the first one did.
-GROWTH = 16 * 1024 * 1024
+#: Octets of memory by which the daemon may be larger after the second flood than after the first.
+MAX_GROWTH = 16 * 1024 * 1024
 
-#: Octets of the log in each minute that begins, whatever comes in: a line for 2,000 failures, and
-#: some others.
-LOG = 600_000
+#: The most octets of log for each minute: lines for 2,000 failures, and some others.
+MAX_LOG_PER_MINUTE = 600_000
 
 
 def module(name: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start one of the modules of the benchmarks."""
+    """Start a module of the benchmarks as a child process."""
     return subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -61,7 +67,7 @@ def module(name: str, *arguments: object) -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def flooding(daemon: Daemon, seconds: float) -> Iterator[subprocess.Popen[str]]:
-    """Flood the daemon while the block runs, and then until the time is over."""
+    """Flood the daemon while the block runs, and at least for `seconds`."""
     with module("flood", HOST, daemon.port, "--rate", RATE, "--seconds", seconds) as flood:
         assert flood.stdout is not None
         assert "flooding" in flood.stdout.readline()
@@ -72,15 +78,15 @@ def flooding(daemon: Daemon, seconds: float) -> Iterator[subprocess.Popen[str]]:
 
 
 def settled(daemon: Daemon, idle: int) -> int:
-    """Return the descriptors when they are no more than `idle`, or after a while in vain."""
+    """Return the number of open descriptors once it is at most `idle`, or after a timeout."""
     give_up = time.monotonic() + SETTLE
     while daemon.descriptors() > idle and time.monotonic() < give_up:
         time.sleep(0.1)
     return daemon.descriptors()
 
 
-def test_honest_clients_are_served_beside_a_flood(tmp_path: Path) -> None:
-    """Those that fetch already and those that come in its midst; then all is as it was before."""
+def test_clients_are_served_during_a_flood_and_nothing_leaks(tmp_path: Path) -> None:
+    """Clients complete during a flood; then descriptors, memory and files are as before it."""
     root = tmp_path / "root"
     root.mkdir()
     content = random.Random(5).randbytes(1_000_000)
@@ -89,9 +95,9 @@ def test_honest_clients_are_served_beside_a_flood(tmp_path: Path) -> None:
         began = time.monotonic()
         started = daemon.descriptors()
         with flooding(daemon, SECONDS):
-            pass  # so that what is kept for later is there
-        idle = settled(daemon, started + KEPT)
-        assert idle <= started + KEPT
+            pass  # until the daemon has what it keeps, such as pools
+        idle = settled(daemon, started + KEPT_DESCRIPTORS)
+        assert idle <= started + KEPT_DESCRIPTORS
         resident = daemon.resident()
         arguments = [daemon.port, "file", root / "file", "--clients", CLIENTS]
         arguments += ["--seconds", SECONDS, "--retries", RETRIES]
@@ -110,16 +116,16 @@ def test_honest_clients_are_served_beside_a_flood(tmp_path: Path) -> None:
         print(f"{said}memory {resident} then {after}, {log} octets of log")
         assert complaint == ""
         assert json.loads(said) == {**json.loads(said), "done": CLIENTS, "failures": {}}
-        assert after <= resident + GROWTH
-        assert log <= LOG * minutes
+        assert after <= resident + MAX_GROWTH
+        assert log <= MAX_LOG_PER_MINUTE * minutes
         assert not [name for name in os.listdir(root) if name != "file"]
         daemon.stop()
     assert "Traceback" not in daemon.log
     assert not daemon.errors
 
 
-def test_flood_comes_at_its_rate_from_many_addresses() -> None:
-    """Each datagram from an address of its own, by several ports: requests, and what is none."""
+def test_flood_has_its_rate_and_many_source_addresses() -> None:
+    """The flood program sends requests and other datagrams, each from another address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((HOST, 0))
         server.settimeout(10)
@@ -144,8 +150,8 @@ def test_flood_comes_at_its_rate_from_many_addresses() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "::1", "localhost", "0.0.0.0"])
-def test_flood_leaves_other_machines_alone(host: str) -> None:
-    """Forged addresses go to IPv4 loopback, and nowhere else."""
+def test_flood_refuses_addresses_that_are_not_ipv4_loopback(host: str) -> None:
+    """The flood program ends with an error for any host that is not an IPv4 loopback address."""
     with module("flood", host, 20001, "--seconds", 1) as flood:
         said, complaint = flood.communicate()
     assert (flood.returncode, said) == (2, "")

@@ -1,4 +1,4 @@
-"""Our client and our server as they run, and a bad network between them."""
+"""Test our client with our daemon, over relays that lose, delay, repeat and damage datagrams."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ from twisted_tftp.errors import TFTPError
 
 __all__ = ["reactor"]
 
-#: Seconds for all transfers of a test; reached only where one does not end.
+#: Seconds for all transfers of a test; reached only if one does not end.
 LIMIT = 120.0
 
-#: Transfers at once: with very many in one reactor the round trips are longer than the waits.
+#: Transfers at the same time. With many more in one reactor, the round trips would be longer than
+#: the timeouts.
 AT_ONCE = 16
 
-#: Seconds in which a disk that others use too has synced a file; who gives up before may well do
-#: so while the last block waits for its ACK.
+#: Seconds of silence after which a peer is given up. The last ACK of an upload waits until a disk
+#: that others use too has synced the file.
 PATIENCE = 20.0
 
 WINDOWS = (1, 4, 16, 64)
@@ -42,13 +43,13 @@ WINDOWS = (1, 4, 16, 64)
 
 @pytest.fixture(autouse=True)
 def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Don't sync what clients fetch: the relays turn in their reactor, and would stand still."""
+    """Replace `fsync`: the relays run in the client's reactor, which must not wait for a disk."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What one client does, over which network, with settings of L{TFTPClient}."""
+    """A transfer to run: its network, host, direction, size and settings of L{TFTPClient}."""
 
     network: str
     host: str
@@ -59,7 +60,7 @@ class Transfer:
 
 @dataclass(eq=False)
 class Ended:
-    """A transfer that is over, one way or the other."""
+    """A transfer that has completed or failed."""
 
     transfer: Transfer
     served: Path
@@ -69,12 +70,12 @@ class Ended:
 
     @property
     def seconds(self) -> float:
-        """How long it took, where it completed."""
+        """The duration in seconds; 0 if the transfer failed."""
         return self.outcome.seconds if isinstance(self.outcome, TransferResult) else 0.0
 
 
 class Lab:
-    """A daemon, a relay to each of its addresses for each network, and clients that ask these."""
+    """A daemon, a relay for each network and each address of the daemon, and their clients."""
 
     def __init__(
         self, reactor: Any, daemon: Daemon, folder: Path, networks: Mapping[str, Faults]
@@ -91,7 +92,7 @@ class Lab:
         }
 
     def run(self, transfers: Sequence[Transfer]) -> list[Ended]:
-        """Do all `transfers`, some at once; return them when the last one is over."""
+        """Run `transfers`, at most `AT_ONCE` at the same time; return them when all have ended."""
         all_ended: list[Ended] = []
         left = list(enumerate(transfers))[::-1]
         running: set[Ended] = set()
@@ -120,7 +121,7 @@ class Lab:
         return all_ended
 
     def _prepare(self, number: int, transfer: Transfer) -> Ended:
-        """Put the file of a transfer where it comes from."""
+        """Create the source file of a transfer."""
         name = f"{'read' if transfer.reading else 'write'}{number}"
         content = random.Random(number).randbytes(transfer.size)
         ended = Ended(transfer, self.root / name, self.local / name, content)
@@ -138,7 +139,7 @@ class Lab:
 def laboratory(
     reactor: Any, tmp_path: Path, networks: Mapping[str, Faults], *options: str
 ) -> Iterator[Lab]:
-    """Run a daemon behind relays; see that it ends well and nothing broke in it."""
+    """Run a daemon behind relays; check that it ends well and logs no failure."""
     for name in ("served", "local"):
         (tmp_path / name).mkdir()
     with Daemon(
@@ -156,10 +157,11 @@ def laboratory(
 
 
 def check(lab: Lab, all_ended: list[Ended]) -> None:
-    """See that what completed is right and what failed left nothing, once the daemon has ended.
+    """Check the files of all transfers after the daemon has ended.
 
-    A write may fail here and be whole at the server: where the last ACK is lost until our patience
-    is over, nobody can tell that from a server that has failed.
+    A completed transfer has the right file, a failed one has left nothing. A write may fail for
+    the client and be complete at the server: if the last ACK is lost until the client gives up,
+    the client can't tell this from a failed server.
     """
     for ended in all_ended:
         ways = (ended.served, ended.local)
@@ -174,12 +176,12 @@ def check(lab: Lab, all_ended: list[Ended]) -> None:
         assert not target.exists() or not ended.transfer.reading
         assert not target.exists() or target.read_bytes() == ended.content
     names = {ended.local.name for ended in all_ended}
-    # Half of a file would be there under another name.
+    # A partial file would have another name.
     assert {*os.listdir(lab.root), *os.listdir(lab.local)} == names
 
 
 def failures(all_ended: list[Ended], lab: Lab) -> dict[str, Counter[str]]:
-    """Return why transfers have failed over each network, and print that and what befell them."""
+    """Return how often transfers failed on each network and why; print that and the faults."""
     failed: dict[str, Counter[str]] = {network: Counter() for network, _ in lab.relays}
     for network, counts in failed.items():
         ended = [each for each in all_ended if each.transfer.network == network]
@@ -204,7 +206,7 @@ PORTS = pytest.mark.parametrize("ports", [(), ("--single-port",)], ids=["ports",
 def test_megabyte_completes_at_five_percent_loss(
     reactor: Any, tmp_path: Path, ports: tuple[str, ...]
 ) -> None:
-    """Each one does, both ways, in windows of 1 to 64, with waits of a second at most."""
+    """Transfers of a megabyte complete at a loss of 5 %, both ways, in windows of 1 to 64."""
     transfers = [
         Transfer(
             *("loss", host, reading, 1_000_000),
@@ -230,7 +232,7 @@ MILD = ("loss", "repeat", "reorder", "delay", "replay")
 
 
 def everything(chance: float) -> Faults:
-    """Return all faults but `abort` at once."""
+    """Return all faults except `abort`, each with this chance."""
     return Faults(**dict.fromkeys((*MILD, "corrupt"), chance))
 
 
@@ -242,10 +244,10 @@ def run_over_each(
     patience: float,
     ports: tuple[str, ...],
 ) -> tuple[list[Ended], dict[str, Counter[str]]]:
-    """Do transfers of all shapes, both ways, to all addresses, over each network; check them.
+    """Run transfers of all shapes, directions and addresses over each network; check them.
 
-    @param wait: seconds between two datagrams at most, for both ends; a server gives up a client
-        whose first answer takes four times as long.
+    @param wait: the longest time between two datagrams in seconds, for both ends; a server
+        gives up a client whose first answer takes four times as long.
     @param patience: seconds of silence after which a peer is given up.
     @return: the transfers, and why some have failed.
     """
@@ -267,20 +269,20 @@ def run_over_each(
 
 
 @PORTS
-def test_transfers_complete_whatever_is_done_to_a_fifth_of_all_datagrams(
+def test_transfers_complete_if_one_fault_affects_a_fifth_of_all_datagrams(
     reactor: Any, tmp_path: Path, ports: tuple[str, ...]
 ) -> None:
-    """Dropped, repeated, overtaken, late, or accompanied by an old one; both ways."""
+    """Transfers complete if 20 % are lost, repeated, reordered, delayed or replayed."""
     networks = {fault: Faults(**{fault: 0.2}) for fault in MILD}
     _, failed = run_over_each(reactor, tmp_path, networks, 0.4, PATIENCE, ports)
     assert not any(failed.values())
 
 
 @PORTS
-def test_transfers_are_right_or_fail_cleanly(
+def test_transfers_with_damaged_headers_complete_or_leave_nothing(
     reactor: Any, tmp_path: Path, ports: tuple[str, ...]
 ) -> None:
-    """With all of that at once and damaged headers on top, both ways; most complete even so."""
+    """With all faults and damaged headers, transfers are right or leave nothing; most complete."""
     networks = {
         "corrupt 0.2": Faults(corrupt=0.2),
         "all 0.2": everything(0.2),

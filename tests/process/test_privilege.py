@@ -1,4 +1,4 @@
-"""The daemon gives up what it does not need, and serves with what is left."""
+"""Test that the daemon drops the privileges that it does not need, and serves without them."""
 
 from __future__ import annotations
 
@@ -14,45 +14,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_daemon import (
-    CONTENT,
-    LOCALHOST,
-    Peer,
-    ack,
-    as_root,
-    assert_ended_well,
-    data,
-    error,
-    linux,
-    open_root,
-    peer,
-    rrq,
-    run,
-    wrq,
-)
-from tests.support.daemon import Daemon
+from tests.support.commands import run
+from tests.support.daemon import Daemon, assert_ended_well
+from tests.support.marks import as_root, linux
+from tests.support.packets import ack, data, error, rrq, wrq
+from tests.support.peer import LOCALHOST, Peer, peer
+from tests.support.served_root import CONTENT, open_root
 
 __all__ = ["open_root", "peer"]
 
 pytestmark = [linux, as_root]
 
-#: Whom the daemon becomes; the group by name, as the command line of twistd takes it.
+#: The user that the daemon becomes, and its group by name, for the command line of twistd.
 NOBODY = pwd.getpwnam("nobody")
 GROUP = grp.getgrgid(NOBODY.pw_gid).gr_name
 IDS = ("--uid", NOBODY.pw_name, "--gid", GROUP)
 
-#: Only root, or who has the capability, may bind these.
-PRIVILEGED = range(600, 1024)
+#: Ports that only root, or a process with CAP_NET_BIND_SERVICE, may bind.
+PRIVILEGED_PORTS = range(600, 1024)
 
 DENIED = error(2, b"access denied")
 
-#: Bits of capabilities in /proc/PID/status.
-DAC_READ_SEARCH, NET_BIND_SERVICE = 1 << 2, 1 << 10
+#: The bit of CAP_DAC_READ_SEARCH in /proc/PID/status.
+DAC_READ_SEARCH = 1 << 2
+
+#: The bit of CAP_NET_BIND_SERVICE in /proc/PID/status.
+NET_BIND_SERVICE = 1 << 10
 
 
 @pytest.fixture
 def setpriv() -> str:
-    """Give the program that starts others with less."""
+    """Return the path of the program `setpriv`, which starts others with fewer privileges."""
     program = shutil.which("setpriv")
     if program is None:
         pytest.skip("setpriv is not installed")
@@ -61,9 +53,9 @@ def setpriv() -> str:
 
 @pytest.fixture
 def jail() -> Iterator[Path]:
-    """Give a directory to be the root of the daemon's file system: `srv` in it is served.
+    """Return a directory for --chroot; the daemon serves `srv` in it.
 
-    It has nothing of a system but the line of the user database that twistd looks for.
+    It has no file of a system, except one line of a user database, which twistd reads.
     """
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -79,7 +71,7 @@ def jail() -> Iterator[Path]:
 
 
 def fill(directory: Path) -> None:
-    """Make a file for all, one for root, and one in a directory for root."""
+    """Create a file for all users, a file for root, and a file in a directory for root."""
     (directory / "file").write_bytes(CONTENT)
     (directory / "file").chmod(0o644)
     (directory / "secret").write_bytes(b"of root")
@@ -89,13 +81,13 @@ def fill(directory: Path) -> None:
 
 
 def status(daemon: Daemon) -> dict[str, list[str]]:
-    """Return what the system says of the daemon."""
+    """Return the fields of the daemon's /proc/PID/status."""
     text = Path(f"/proc/{daemon.process.pid}/status").read_text()
     return {name: words.split() for name, words in re.findall(r"^(\w+):(.*)$", text, re.MULTILINE)}
 
 
 def assert_is_nobody(daemon: Daemon) -> None:
-    """Check that no identity of the daemon is root's, and no group is left of root's."""
+    """Check that all user and group IDs of the daemon are those of nobody."""
     now = status(daemon)
     assert now["Uid"] == [str(NOBODY.pw_uid)] * 4
     assert now["Gid"] == [str(NOBODY.pw_gid)] * 4
@@ -110,13 +102,13 @@ def store(peer: Peer, name: bytes, octets: bytes, daemon: Daemon) -> None:
 
 
 def refusal(peer: Peer, request: bytes, daemon: Daemon) -> bytes:
-    """Return the answer to a request that is refused."""
+    """Send a request that is refused, and return the answer."""
     answer, _ = peer.ask(request, (LOCALHOST, daemon.port))
     return answer
 
 
 def with_groups(setpriv: str) -> tuple[str, ...]:
-    """Return a command prefix that gives root some more groups, as a login does."""
+    """Return a command prefix that gives root more groups, as a login does."""
     return (setpriv, "--groups", "0,4,27")
 
 
@@ -124,19 +116,19 @@ def with_groups(setpriv: str) -> tuple[str, ...]:
 def test_daemon_in_a_chroot_serves_as_nobody(
     root: str, prefix: bytes, jail: Path, peer: Peer, setpriv: str
 ) -> None:
-    """With --chroot it serves, takes uploads and logs without anything of the system around it."""
+    """With --chroot the daemon serves, takes uploads and logs, without any file of the system."""
     with Daemon(
         root,
         *("--write", "create"),
         hosts=[LOCALHOST],
-        ports=PRIVILEGED,
+        ports=PRIVILEGED_PORTS,
         twistd=(*IDS, "--chroot", str(jail)),
         prefix=with_groups(setpriv),
     ) as daemon:
         assert_is_nobody(daemon)
         assert os.readlink(f"/proc/{daemon.process.pid}/root") == os.path.realpath(jail)
         address = (LOCALHOST, daemon.port)
-        for _ in range(2):  # the second time the name is in the kernel's memory
+        for _ in range(2):  # the second time the name is in the kernel's cache
             assert peer.fetch(prefix + b"file", address) == CONTENT
         assert refusal(peer, rrq(prefix + b"missing"), daemon)[:4] == b"\0\5\0\1"
         assert refusal(peer, rrq(prefix + b"secret"), daemon) == DENIED
@@ -150,16 +142,16 @@ def test_daemon_in_a_chroot_serves_as_nobody(
     assert (new.stat().st_uid, new.stat().st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
 
 
-def test_files_are_opened_with_the_rights_that_are_left(
+def test_files_of_root_are_refused_after_root_was_dropped(
     open_root: Path, peer: Peer, setpriv: str
 ) -> None:
-    """What only root may read or change is refused once root was given up."""
+    """After root was dropped, files that only root may read or change are refused."""
     fill(open_root)
     with Daemon(
         open_root,
         *("--write", "overwrite"),
         hosts=[LOCALHOST],
-        ports=PRIVILEGED,
+        ports=PRIVILEGED_PORTS,
         twistd=IDS,
         prefix=with_groups(setpriv),
     ) as daemon:
@@ -174,15 +166,17 @@ def test_files_are_opened_with_the_rights_that_are_left(
     assert os.listdir(open_root / "closed") == ["file"]
 
 
-def test_one_capability_is_enough(open_root: Path, peer: Peer, setpriv: str) -> None:
-    """As nobody from the start, with what the systemd unit gives, a port below 1024 is served."""
+def test_daemon_needs_only_the_capability_of_the_unit(
+    open_root: Path, peer: Peer, setpriv: str
+) -> None:
+    """With only CAP_NET_BIND_SERVICE the user nobody serves a port below 1024."""
     fill(open_root)
     prefix, given = capable(setpriv)
     with Daemon(
         open_root,
         *("--write", "create"),
         hosts=[LOCALHOST],
-        ports=PRIVILEGED,
+        ports=PRIVILEGED_PORTS,
         prefix=prefix,
     ) as daemon:
         assert_is_nobody(daemon)
@@ -199,10 +193,10 @@ def test_one_capability_is_enough(open_root: Path, peer: Peer, setpriv: str) -> 
 
 
 def capable(setpriv: str) -> tuple[tuple[str, ...], int]:
-    """Return a command prefix that starts as nobody with few capabilities, and which ones.
+    """Return a command prefix that starts as nobody with few capabilities, and their bits.
 
-    They are the one of the unit; and where the Python that runs the tests is root's alone, the
-    one to read it.
+    The capabilities are those of the systemd unit. If only root can read the Python that runs the
+    tests, CAP_DAC_READ_SEARCH is added.
     """
 
     def prefix(capabilities: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""No swap of names, however fast, leads a read or an upload out of the root.
+"""Test that no exchange of names leads a read or an upload out of the root.
 
-Another process exchanges directories and files for links that point outside while this one reads
-and writes. The controls are what a careless server does, and show that the races are real.
+Another process exchanges directories and files with links that point outside, while this one
+reads and writes. Two tests show that a naive server loses these races.
 """
 
 from __future__ import annotations
@@ -28,19 +28,28 @@ from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import TFTPError
 
-#: Seconds of each race.
-LENGTH = 3.0
+#: Seconds that each race lasts.
+RACE_SECONDS = 3.0
 
-GOOD, SECRET = b"GOOD" * 1000, b"EVIL" * 1000
+#: The content of the files in the root.
+GOOD = b"GOOD" * 1000
 
-#: Long ago, so that contents are kept, and that any change of a directory shows.
-OLD = 1_000_000_000
+#: The content of the file outside.
+SECRET = b"EVIL" * 1000
 
-#: Directories that are exchanged for links, files that are replaced by links; and what is in them.
-DIRECTORIES, FILES = ("relative", "absolute"), ("file", "other")
+#: A modification time long ago: the content cache keeps such files, and any change shows.
+OLD_TIME = 1_000_000_000
+
+#: Directories that are exchanged with links.
+DIRECTORIES = ("relative", "absolute")
+
+#: Files that are replaced by links.
+FILES = ("file", "other")
+
+#: The paths of all files in the root.
 NAMES = (*(f"{directory}/file" for directory in DIRECTORIES), *FILES)
 
-#: What swaps, in a process of its own: for a minute at most, and until it is killed.
+#: The program that exchanges the names in its own process, for a minute or until it is killed.
 SWAPPER = """
 import ctypes, os, sys, time
 
@@ -75,10 +84,10 @@ pytestmark = linux
 
 
 class Race:
-    """A root in which names change, and what must not be reached.
+    """A root in which names are exchanged, and a directory outside that must not be reached.
 
-    @ivar root: its names are those of NAMES.
-    @ivar outside: has the same ones.
+    @ivar root: contains NAMES.
+    @ivar outside: contains `file`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -89,10 +98,10 @@ class Race:
         (self.root / "absolute-link").symlink_to(self.outside)
         for name in (*NAMES, "good"):
             (self.root / name).write_bytes(GOOD)
-            os.utime(self.root / name, (OLD, OLD))
+            os.utime(self.root / name, (OLD_TIME, OLD_TIME))
         (self.outside / "file").write_bytes(SECRET)
         for path in (self.outside / "file", self.outside):
-            os.utime(path, (OLD, OLD))
+            os.utime(path, (OLD_TIME, OLD_TIME))
         self._swapper = subprocess.Popen(
             [sys.executable, "-c", SWAPPER, str(self.root), str(self.outside)],
             stdin=subprocess.DEVNULL,
@@ -102,7 +111,7 @@ class Race:
         assert self._swapper.stdout.readline() == b"swapping\n"
 
     def end(self) -> None:
-        """Let names be as they are; it is an error if they were already."""
+        """Stop the exchanges; it is an error if they have already stopped."""
         with self._swapper as process:
             still_swapping = process.poll() is None
             process.kill()
@@ -110,18 +119,18 @@ class Race:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is swapped any more."""
+        """Whether the exchanges were stopped."""
         return self._swapper.returncode is not None
 
     def outside_is_touched(self) -> bool:
-        """Whether a file was made, changed or removed outside, however short it was there."""
+        """Return whether a file outside was created, changed or removed, even for a moment."""
         times = {path.stat().st_mtime_ns for path in (self.outside, self.outside / "file")}
-        return times != {OLD * 10**9} or os.listdir(self.outside) != ["file"]
+        return times != {OLD_TIME * 10**9} or os.listdir(self.outside) != ["file"]
 
 
 @pytest.fixture
 def race(tmp_path: Path) -> Iterator[Race]:
-    """Give a root in which names are swapped."""
+    """Return a root in which names are exchanged."""
     made = Race(tmp_path)
     yield made
     if not made.ended:
@@ -129,15 +138,15 @@ def race(tmp_path: Path) -> Iterator[Race]:
 
 
 def outcomes(attempt: Callable[[str], Any]) -> Counter[Any]:
-    """Return how often each result came of attempts with all names in turn; None if refused.
+    """Try all names in turn, and count the results; None counts the refusals.
 
-    On a busy machine it goes on until something was refused, and something not.
+    On a busy machine this lasts until there was a refusal and another result.
     """
     seen: Counter[Any] = Counter()
     start = time.monotonic()
     for name in itertools.cycle(NAMES):
         past = time.monotonic() - start
-        if past >= TIMEOUT or (past >= LENGTH and len(seen) > 1 and None in seen):
+        if past >= TIMEOUT or (past >= RACE_SECONDS and len(seen) > 1 and None in seen):
             break
         try:
             seen[attempt(name)] += 1
@@ -147,7 +156,7 @@ def outcomes(attempt: Callable[[str], Any]) -> Counter[Any]:
 
 
 def caught(attempt: Callable[[str], Any], evil: Callable[[Any], bool]) -> bool:
-    """Return whether attempts lead to something evil, in the time that a test may take."""
+    """Return whether an attempt has an `evil` result before a timeout."""
     end = time.monotonic() + TIMEOUT
     for name in itertools.cycle(NAMES):
         if time.monotonic() >= end:
@@ -161,7 +170,7 @@ def caught(attempt: Callable[[str], Any], evil: Callable[[Any], bool]) -> bool:
 
 
 def checked(root: Path, name: str) -> str:
-    """Return the path of a name as a careless server does: looked at, and used later."""
+    """Return the path of a name after a check, as a naive server does."""
     path = os.path.join(root, name)
     if not os.path.realpath(path).startswith(f"{root}/"):
         raise PermissionError
@@ -171,8 +180,8 @@ def checked(root: Path, name: str) -> str:
 # -- reads ---------------------------------------------------------------------------------
 
 
-def test_check_before_the_open_is_seen_to_lose_the_race(race: Race) -> None:
-    """A path that is checked and then opened shows what is outside."""
+def test_naive_read_loses_the_race(race: Race) -> None:
+    """A server that checks a path and then opens it reads a file outside the root."""
 
     def read(name: str) -> bytes:
         with open(checked(race.root, name), "rb") as file:
@@ -215,8 +224,8 @@ def test_nothing_outside_is_ever_read(way: str, cache: int, race: Race) -> None:
 # -- uploads -------------------------------------------------------------------------------
 
 
-def test_check_before_the_write_is_seen_to_lose_the_race(race: Race) -> None:
-    """A path that is checked and then written to makes or changes files outside."""
+def test_naive_write_loses_the_race(race: Race) -> None:
+    """A server that checks a path and then writes to it changes a file outside the root."""
 
     def write(name: str) -> bool:
         with open(checked(race.root, name), "wb") as file:
@@ -227,11 +236,11 @@ def test_check_before_the_write_is_seen_to_lose_the_race(race: Race) -> None:
 
 
 @pytest.mark.parametrize("mode", ["create", "overwrite"])
-def test_nothing_outside_is_ever_written(
+def test_no_upload_is_written_outside_the_root(
     mode: str, race: Race, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload is stored inside or refused, and nothing is outside even for a moment."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # which most of the time went to
+    """An upload is stored in the root or refused; nothing outside changes, even for a moment."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it would take most of the time
     backend = FilesystemBackend(str(race.root), mode, in_thread=maybeDeferred)
     numbers = itertools.count()
 

@@ -1,4 +1,4 @@
-"""The daemon and the signals that people and their scripts send it."""
+"""Test how the daemon handles SIGHUP, SIGUSR1, SIGTERM and SIGINT."""
 
 from __future__ import annotations
 
@@ -11,22 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_daemon import (
-    CONTENT,
-    LOCALHOST,
-    Peer,
-    TacDaemon,
-    ack,
-    assert_ended_well,
-    data,
-    error,
-    peer,
-    root,
-    rrq,
-    temporary_files,
-    wrq,
-)
-from tests.support.daemon import TIMEOUT, TWIST, Daemon
+from tests.support.daemon import TIMEOUT, Daemon, TacDaemon, TwistDaemon, assert_ended_well
+from tests.support.packets import ack, data, error, rrq, wrq
+from tests.support.peer import LOCALHOST, Peer, peer
+from tests.support.served_root import CONTENT, root, temporary_files
 
 __all__ = ["peer", "root"]  # fixtures
 
@@ -34,29 +22,29 @@ __all__ = ["peer", "root"]  # fixtures
 class LoggingDaemon(Daemon):
     """A daemon that writes its log to a file.
 
-    @ivar log_path: the file.
+    @ivar log_path: the path of that file.
     """
 
     def __init__(self, root: Path, log_path: Path, *options: str) -> None:
         super().__init__(root, *options, hosts=[LOCALHOST], twistd=["--logfile", str(log_path)])
         self.log_path = log_path
 
-    def _wait_until_serving(self) -> None:
+    def wait_until_serving(self) -> None:
         wait_for_text(self.log_path, "serving on")
 
 
 def wait_for_text(path: Path, text: str) -> str:
-    """Wait until a file has `text`, and return all of it."""
+    """Wait until a file contains `text`, and return its content."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         if path.exists() and text in (found := path.read_text()):
             return found
-        time.sleep(0.01)  # nothing tells of a file's change everywhere
-    raise AssertionError(f"{path} has no {text!r}")
+        time.sleep(0.01)  # there is no portable event for a change of a file
+    raise AssertionError(f"{path} does not contain {text!r}")
 
 
-def test_sighup_opens_the_log_anew(root: Path, tmp_path: Path, peer: Peer) -> None:
-    """Who moves the log away has the next line in a new one like it, and none is lost."""
+def test_sighup_reopens_the_log(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """After its log was renamed, SIGHUP creates a new one with the same mode; no line is lost."""
     log, moved = tmp_path / "log", tmp_path / "log.old"
     log.touch(0o600)
     with LoggingDaemon(root, log) as daemon:
@@ -75,8 +63,8 @@ def test_sighup_opens_the_log_anew(root: Path, tmp_path: Path, peer: Peer) -> No
     assert daemon.process.returncode in (0, -signal.SIGTERM)
 
 
-def test_log_that_can_not_be_opened_anew_is_kept(root: Path, tmp_path: Path, peer: Peer) -> None:
-    """A server that has given up root may not write where root could; it says so and serves on."""
+def test_log_that_can_not_be_reopened_stays_open(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """If the log can't be reopened at SIGHUP, the daemon says so and keeps the old one."""
     directory = tmp_path / "logs"
     directory.mkdir()
     with LoggingDaemon(root, directory / "log") as daemon:
@@ -84,14 +72,14 @@ def test_log_that_can_not_be_opened_anew_is_kept(root: Path, tmp_path: Path, pee
         directory.rename(moved)
         daemon.process.send_signal(signal.SIGHUP)
         wait_for_text(moved / "log", "SIGHUP: the log can't be reopened")
-        # As often as it is asked for.
+        # A second SIGHUP must not change this.
         daemon.process.send_signal(signal.SIGHUP)
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
         wait_for_text(moved / "log", "completed")
 
 
-def test_sigusr1_rotates_the_log_as_twistd_does(root: Path, tmp_path: Path, peer: Peer) -> None:
-    """What is known of twistd holds for this plugin too."""
+def test_sigusr1_rotates_the_log(root: Path, tmp_path: Path, peer: Peer) -> None:
+    """SIGUSR1 rotates the log file, as it does for every twistd daemon."""
     log = tmp_path / "log"
     with LoggingDaemon(root, log) as daemon:
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
@@ -100,19 +88,11 @@ def test_sigusr1_rotates_the_log_as_twistd_does(root: Path, tmp_path: Path, peer
         assert "completed" in wait_for_text(tmp_path / "log.1", "completed")
 
 
-class TwistDaemon(Daemon):
-    """A daemon of `twist`."""
-
-    def command(self) -> list[str]:
-        command = super().command()
-        return [str(TWIST), "--log-format=text", *command[command.index("tftp") :]]
-
-
 @pytest.mark.parametrize("kind", [Daemon, TwistDaemon, TacDaemon])
-def test_sighup_does_not_end_the_daemon(
+def test_transfers_continue_after_sighup(
     kind: type[Daemon], root: Path, tmp_path: Path, peer: Peer
 ) -> None:
-    """Transfers go on, and a file that is cached in memory is read again."""
+    """SIGHUP clears the file caches; running transfers complete."""
     with kind(root, directory=tmp_path) as daemon:
         block, transfer = peer.ask(rrq(b"file"), (LOCALHOST, daemon.port))
         daemon.process.send_signal(signal.SIGHUP)
@@ -121,8 +101,8 @@ def test_sighup_does_not_end_the_daemon(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_second_stop_waits_for_nothing(number: int, root: Path, peer: Peer) -> None:
-    """Whoever stops the daemon twice means it: clients are told, and no half file is left."""
+def test_second_stop_signal_ends_the_drain_at_once(number: int, root: Path, peer: Peer) -> None:
+    """A second SIGTERM or SIGINT ends the drain: clients get an ERROR, and no file is left."""
     with Daemon(root, "--drain", "3600", "--write", "create", hosts=[LOCALHOST]) as daemon:
         address = (LOCALHOST, daemon.port)
         _, reading = peer.ask(rrq(b"file"), address)
@@ -142,7 +122,7 @@ def test_second_stop_waits_for_nothing(number: int, root: Path, peer: Peer) -> N
         assert_ended_well(daemon)
 
 
-#: A script in a Python whose disk takes an hour to sync a file.
+#: Runs a script in a Python whose `fsync` takes an hour.
 HANGING = """
 import os, runpy, sys, time
 
@@ -153,19 +133,21 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 class HangingDaemon(Daemon):
-    """A daemon whose disk does not answer."""
+    """A daemon whose disk hangs in `fsync`."""
 
     def command(self) -> list[str]:
         return [sys.executable, "-c", HANGING, *super().command()]
 
 
 class HangingTwistDaemon(HangingDaemon, TwistDaemon):
-    """The same, by `twist`, which ends as Python does, and not by the signal."""
+    """The same, started by `twist`: it ends by the exit of Python, not by the signal."""
 
 
 @pytest.mark.parametrize("kind", [HangingDaemon, HangingTwistDaemon])
-def test_second_stop_does_not_wait_for_a_disk(kind: type[Daemon], root: Path, peer: Peer) -> None:
-    """The upload is not acknowledged, and what is left of it is what the next start sweeps."""
+def test_second_stop_signal_does_not_wait_for_a_hanging_disk(
+    kind: type[Daemon], root: Path, peer: Peer
+) -> None:
+    """The hanging upload gets no ACK; the next start removes its temporary file."""
     with kind(root, "--drain", "3600", "--write", "create", hosts=[LOCALHOST]) as daemon:
         _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, daemon.port))
         peer.send(data(1, b"octets"), transfer)
@@ -183,7 +165,7 @@ def test_second_stop_does_not_wait_for_a_disk(kind: type[Daemon], root: Path, pe
         daemon.wait_for_line("removed 1 unfinished uploads")
 
 
-#: A process of somebody's that stops its reactor while an upload is synced by such a disk.
+#: A program that embeds the backend, and stops its reactor while `fsync` hangs.
 EMBEDDED = """
 import os, sys, time
 from twisted.internet import reactor
@@ -203,14 +185,14 @@ reactor.run()
 """
 
 
-def test_process_that_stops_its_reactor_does_not_wait_for_a_disk(root: Path) -> None:
-    """No signal ends it, and Python waits for threads that are not daemons."""
+def test_embedding_process_ends_although_a_disk_hangs(root: Path) -> None:
+    """A process that stops its own reactor ends, although an upload hangs in `fsync`."""
     command = [sys.executable, "-c", EMBEDDED, str(root)]
     assert subprocess.run(command, timeout=TIMEOUT).returncode == 0
 
 
-#: `twistd` in a Python whose clock is set back by a day at SIGUSR2.
-SET_BACK = """
+#: Runs `twistd` in a Python whose wall clock is set back by a day at each SIGUSR2.
+CLOCK_SHIFT = """
 import signal, sys, time
 
 right, wrong_by = time.time, [0]
@@ -229,20 +211,20 @@ run()
 """
 
 
-class SetBackDaemon(Daemon):
-    """A daemon whose clock can be set back."""
+class ClockShiftDaemon(Daemon):
+    """A daemon whose wall clock goes back by a day at each SIGUSR2."""
 
     def command(self) -> list[str]:
-        return [sys.executable, "-c", SET_BACK, *super().command()[1:]]
+        return [sys.executable, "-c", CLOCK_SHIFT, *super().command()[1:]]
 
 
-def test_clock_that_is_set_back_delays_nothing(root: Path, peer: Peer) -> None:
-    """Lost blocks are sent again, silent clients given up and a drain ended, as at any time."""
+def test_clock_that_is_set_back_delays_no_timer(root: Path, peer: Peer) -> None:
+    """Retransmissions, timeouts and the drain are on time, even if the clock is set back."""
     options = ("--timeout", "0.2", "--retries", "3", "--drain", "0.5")
-    with SetBackDaemon(root, *options, hosts=[LOCALHOST]) as daemon, Peer() as silent:
+    with ClockShiftDaemon(root, *options, hosts=[LOCALHOST]) as daemon, Peer() as silent:
         address = (LOCALHOST, daemon.port)
         first = silent.ask(rrq(b"file"), address)[0]
-        # When another one was served, the first one's timer is set.
+        # After another client was served, the timer of the first transfer is set.
         assert peer.fetch(b"file", address) == CONTENT
         daemon.process.send_signal(signal.SIGUSR2)
         daemon.wait_for_line("the clock was set back")

@@ -1,4 +1,4 @@
-"""Storms of simulated machines, against our daemon."""
+"""Test `txtftp storm`, which simulates booting machines, with our daemon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Return a daemon with what PXELINUX asks for."""
+    """Return a daemon with the files that PXELINUX requests."""
     root = tmp_path_factory.mktemp("root")
     for name, size in (("pxelinux.0", 42_000), ("ldlinux.c32", 120_000), ("vmlinuz", 300_000)):
         (root / name).write_bytes(bytes(size))
@@ -33,19 +33,19 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def storm(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a storm."""
+    """Run `txtftp storm`."""
     command = [sys.executable, "-m", "twisted_tftp", "storm", "--port", str(port), HOST]
     return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
 
 
 def report(done: subprocess.CompletedProcess[str]) -> Any:
-    """Return the report of a storm that ended well."""
+    """Return the JSON report of a storm that had no failure."""
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 
 def test_every_machine_boots(daemon: Daemon) -> None:
-    """Each asks for all that its firmware asks for; what may be missing is no failure."""
+    """Each machine requests all files of its profile; optional files may be missing."""
     said = report(storm(daemon.port, "--clients", "40", "--json", "-q"))
     assert said["machines"] == said["booted"] == 40
     assert said["failures"] == {}
@@ -56,8 +56,8 @@ def test_every_machine_boots(daemon: Daemon) -> None:
     assert 0 < said["boot"]["p50"] <= said["boot"]["p99"] <= said["boot"]["max"]
 
 
-def test_machines_arrive_by_chance_and_think(daemon: Daemon, tmp_path: Path) -> None:
-    """A profile of one's own, from a file, at a rate, with pauses."""
+def test_storm_takes_a_profile_an_arrival_rate_and_pauses(daemon: Daemon, tmp_path: Path) -> None:
+    """A profile from a file, an arrival rate and pauses can be given."""
     (tmp_path / "mine").write_text(
         "try {mac}.cfg\nget vmlinuz windowsize=8 blksize=1428\nthink 0\n"
     )
@@ -72,14 +72,14 @@ def test_machines_arrive_by_chance_and_think(daemon: Daemon, tmp_path: Path) -> 
     assert (said["missing"], said["transfers"]) == (20, 20)
 
 
-def test_lost_datagrams_delay_machines_and_stop_none(daemon: Daemon) -> None:
-    """The network of a storm may be bad."""
+def test_all_machines_boot_in_spite_of_loss(daemon: Daemon) -> None:
+    """With --loss all machines still boot."""
     said = report(storm(daemon.port, "--clients", "10", "--loss", "0.02", "--json", "-q"))
     assert said["booted"] == 10
 
 
-def test_report_is_read_by_people(daemon: Daemon) -> None:
-    """One line for the storm, one for the files, and a table."""
+def test_default_report_is_a_table(daemon: Daemon) -> None:
+    """By default the report is a line for the storm, a line for the files, and a table."""
     done = storm(daemon.port, "--clients", "5", "-q")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
@@ -91,8 +91,8 @@ def test_report_is_read_by_people(daemon: Daemon) -> None:
     ]
 
 
-def test_machines_that_fail_are_counted_by_reason(daemon: Daemon, tmp_path: Path) -> None:
-    """And the exit status tells that there were some."""
+def test_failures_are_counted_by_reason(daemon: Daemon, tmp_path: Path) -> None:
+    """Failed machines are counted by reason, and the exit status is 1."""
     (tmp_path / "bad").write_text("get vmlinuz\nget not-there\n")
     done = storm(daemon.port, "--clients", "3", "-q", "--profile", str(tmp_path / "bad"))
     assert done.returncode == 1
@@ -103,8 +103,8 @@ def test_machines_that_fail_are_counted_by_reason(daemon: Daemon, tmp_path: Path
     assert json.loads(done.stdout)["failures"] == {"pxelinux.0: Connection refused": 3}
 
 
-def test_interrupted_storm_reports_what_there_was(daemon: Daemon) -> None:
-    """Ctrl-C ends the transfers, and what was seen until then is not lost."""
+def test_interrupted_storm_still_reports(daemon: Daemon) -> None:
+    """Ctrl-C ends the transfers, and the report covers what was done until then."""
     command = [sys.executable, "-m", "twisted_tftp", "storm", HOST, "--port", str(daemon.port)]
     with subprocess.Popen(
         [*command, "--json", "--clients", "10000", "--arrival", "5/s"],
@@ -125,7 +125,7 @@ def test_interrupted_storm_reports_what_there_was(daemon: Daemon) -> None:
 
 
 def test_storm_interrupted_while_all_machines_wait_ends_quietly() -> None:
-    """The last one that is stopped does not stop the reactor once more."""
+    """Ctrl-C while all machines wait for an answer causes no error output."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HOST, 0))
         command = [sys.executable, "-m", "twisted_tftp", "storm", HOST, "--json", "-q"]
@@ -146,8 +146,8 @@ def test_storm_interrupted_while_all_machines_wait_ends_quietly() -> None:
     assert json.loads(said)["failures"] == {"not done": 2}
 
 
-def test_storm_is_drawn(daemon: Daemon, tmp_path: Path) -> None:
-    """The distribution and the course, as SVG."""
+def test_plot_option_writes_an_svg_file(daemon: Daemon, tmp_path: Path) -> None:
+    """--plot writes the distribution and the course of the storm as SVG."""
     pytest.importorskip("matplotlib")
     path = tmp_path / "storm.svg"
     report(storm(daemon.port, "--clients", "5", "--json", "-q", "--plot", str(path)))
@@ -167,14 +167,14 @@ def test_storm_is_drawn(daemon: Daemon, tmp_path: Path) -> None:
     ],
 )
 def test_mistake_in_the_options_is_status_2(arguments: list[str]) -> None:
-    """Before anything is asked."""
+    """An invalid option ends with status 2 and an error, before anything is sent."""
     done = storm(1, *arguments)
     assert done.returncode == 2
     assert "error: " in done.stderr
 
 
-def test_percentiles_are_values_that_were_seen() -> None:
-    """So many percent are not above them."""
+def test_percentiles_are_values_of_the_sample() -> None:
+    """The percentiles 50, 95, 99 and 100 of a sample are values in it."""
     assert percentiles([5.0]) == [5.0] * 4
     assert percentiles([float(number) for number in range(100, 0, -1)]) == [50, 95, 99, 100]
     assert percentiles([1.0, 2.0, 3.0]) == [2.0, 3.0, 3.0, 3.0]

@@ -1,4 +1,4 @@
-"""Requests with forged addresses: what is sent to who never asked, and what that could cause."""
+"""Test what a server sends to a victim whose address was forged, and what that can cause."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forged_requests import FORGED
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
@@ -17,37 +18,13 @@ FILES = {"file": bytes(100_000), "small": b"x", "empty": b""}
 VICTIM = ("192.0.2.1", 4000)
 LOCAL = ("192.0.2.69", 69)
 
-#: What firmware asks for with options; in lower case as it is repeated in the OACK.
-PXE = {"tsize": "0", "blksize": "1456", "windowsize": "64"}
 
-
-def request(opcode: Opcode, name: bytes, mode: str = "octet", **options: str) -> bytes:
-    return wire.encode_request(wire.Request(opcode, name, mode, options))
-
-
-#: Name of the row to the forged datagram.
-FORGED = {
-    "read": request(Opcode.RRQ, b"file"),
-    "read, netascii": request(Opcode.RRQ, b"file", "netascii"),
-    "read, options": request(Opcode.RRQ, b"file", **PXE),
-    "read, largest blocks": request(Opcode.RRQ, b"file", blksize="65464", windowsize="64"),
-    "read, an option that is not taken": request(Opcode.RRQ, b"file", multicast=""),
-    "read of a file that is missing": request(Opcode.RRQ, b"missing"),
-    "write": request(Opcode.WRQ, b"new"),
-    "write, options": request(Opcode.WRQ, b"new", **PXE),
-    "no file name": b"\0\1\0octet\0",
-    "an ACK": wire.ack(1),
-    "an ERROR": b"\0\5\0\0why\0",
-    "DATA": b"\0\3\0\1" + bytes(512),
-    "nonsense": b"\xff" * 100,
-}
-
-#: Those of which a transfer comes, by the first word of their row.
+#: The first words of the names of the datagrams that start a transfer.
 STARTING = ("read", "write")
 
 
 def answers(datagram: bytes, times: int = 1, **policy: Any) -> list[bytes]:
-    """Return all that is ever sent to an address from which `datagram` comes, and nothing else."""
+    """Return all datagrams that the victim ever gets for `datagram`; it answers none of them."""
     net = MemoryNetwork(MemoryBackend(FILES, "create"), Policy(**policy))
     for _ in range(times):
         net.server.received(datagram, VICTIM, LOCAL)
@@ -60,29 +37,29 @@ def answers(datagram: bytes, times: int = 1, **policy: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("times", [1, 20])
 @pytest.mark.parametrize("forged", [name for name in FORGED if name.split(",")[0] in STARTING])
-def test_address_that_never_answers_gets_four_datagrams(forged: str, times: int) -> None:
-    """A victim gets no more of one request, however often it is repeated in its first second."""
+def test_victim_that_never_answers_gets_four_datagrams(forged: str, times: int) -> None:
+    """A victim gets four datagrams, even if the request is repeated in its first second."""
     assert len(answers(FORGED[forged], times, retries=1000)) == 4
 
 
 @pytest.mark.parametrize("forged", ["read of a file that is missing", "no file name"])
-def test_address_whose_request_is_refused_gets_one_datagram(forged: str) -> None:
-    """An ERROR is sent once for each request, and is short."""
+def test_refused_request_gets_one_short_error(forged: str) -> None:
+    """A refused request gets one ERROR of at most 40 octets."""
     (sent,) = answers(FORGED[forged])
     assert wire.opcode_of(sent) == Opcode.ERROR
     assert len(sent) <= 40
 
 
 @pytest.mark.parametrize("forged", [name for name in FORGED if ", options" in name])
-def test_nothing_larger_than_the_oack_is_sent_before_its_ack(forged: str) -> None:
-    """Where options were asked no block of the file goes to who has not answered."""
+def test_no_data_is_sent_before_the_oack_is_acknowledged(forged: str) -> None:
+    """After a request with options, no DATA is sent before the ACK of the OACK."""
     sent = answers(FORGED[forged])
     assert len(sent) == 4
     assert {wire.opcode_of(datagram) for datagram in sent} == {Opcode.OACK}
 
 
-def test_amplification_is_what_the_docs_say(capsys: pytest.CaptureFixture[str]) -> None:
-    """Octets sent over octets received: at most 4 with options, four small blocks without."""
+def test_amplification_factor_is_limited(capsys: pytest.CaptureFixture[str]) -> None:
+    """At most 4 times the octets of a request with options are sent, else 4 small blocks."""
     rows = []
     for name, datagram in FORGED.items():
         sent = answers(datagram)
@@ -101,8 +78,8 @@ def test_amplification_is_what_the_docs_say(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("forged", FORGED)
-def test_reply_to_another_server_is_not_answered_by_it(forged: str, single: bool) -> None:
-    """What we send to a server whose address was forged, a server like us takes in silence."""
+def test_server_does_not_answer_the_packets_of_another_server(forged: str, single: bool) -> None:
+    """If the victim is a server like ours, it does not answer what it gets."""
     other = MemoryNetwork(MemoryBackend(FILES, "create"), Policy(single_port=single))
     for datagram in answers(FORGED[forged]):
         other.server.received(datagram, ("192.0.2.68", 69 if single else 30000), LOCAL)

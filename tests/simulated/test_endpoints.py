@@ -1,50 +1,36 @@
-"""Our client and our server, over networks that do the worst, in virtual time."""
+"""Test our client with our server in virtual time, over networks with many kinds of faults."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
-import random
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
+from tests.support.contents import octets
 from tests.support.faults import Faults
+from tests.support.logs import no_errors_logged
 from tests.support.virtual import SERVER, Network, NetworkClient, Store, StoreReader, StoreWriter
 from twisted_tftp.client.client import TransferResult
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy, Retransmit
 
-#: Octets of a file at most, so that an example is quick.
+#: The most octets of a file, so that an example is quick.
 MOST_OCTETS = 40_000
-
-
-@contextlib.contextmanager
-def nothing_logged() -> Iterator[None]:
-    """See that neither end logs a failure."""
-    events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
-        yield
-    finally:
-        globalLogPublisher.removeObserver(events.append)
-    assert [event for event in events if event["log_level"] >= LogLevel.error] == []
 
 
 @dataclass
 class Transfer:
     """A transfer of a client.
 
-    @ivar outcome: how it ended by the client's word, or None.
-    @ivar at_target: what was under its name where it goes when it ended, or None.
+    @ivar outcome: the result or the failure that the client reports; None before the end.
+    @ivar at_target: the content of the file at its destination at the end; None if there is none.
     """
 
     reading: bool
@@ -55,15 +41,15 @@ class Transfer:
 
     @property
     def complete(self) -> bool:
-        """Whether the client says so."""
+        """Whether the client has reported success."""
         return isinstance(self.outcome, TransferResult)
 
 
 class Lab:
-    """A network with a client, and all transfers between the client and the server.
+    """A network with a client and a server, and a list of their transfers.
 
-    Reads are of files that no request can overwrite: a request that a damage has made a write,
-    and an ACK that a damage has made a short block, would do so, and nobody could tell.
+    No request can overwrite a file that is read. Otherwise damage could turn a read request into a
+    write request, and an ACK into a short block, and the file would be lost without an error.
     """
 
     def __init__(
@@ -80,10 +66,10 @@ class Lab:
         known_size: bool = True,
         **asked: Any,
     ) -> None:
-        """Join both ends.
+        """Connect client and server.
 
         @param disk: seconds that each use of a file takes, at both ends.
-        @param known_size: whether what is stored has a size, or only an end.
+        @param known_size: whether the source of an upload has a known size.
         @param asked: settings of the client.
         """
         self.network = Network(
@@ -102,7 +88,7 @@ class Lab:
         self._known_size = known_size
 
     def begin(self, name: str, content: bytes) -> Transfer:
-        """Begin a transfer."""
+        """Start a transfer."""
         transfer = Transfer(self._reading, name, content)
         at = f"{name} {len(self.transfers)}"
         self.transfers.append(transfer)
@@ -124,7 +110,7 @@ class Lab:
         return transfer
 
     def end(self) -> None:
-        """Go on until both ends have ended, and see what is at each of them then."""
+        """Run until both ends have finished, and check the files at both of them."""
         network = self.network
         network.run()
         assert network.sockets.keys() == {SERVER}
@@ -142,7 +128,7 @@ class Lab:
                 assert transfer.outcome.check(TFTPError), transfer.outcome.getTraceback()
                 if transfer.reading:
                     assert f"{transfer.name} {number}" not in self.local.files
-            # Where the last ACK is lost, a write that has failed is whole.
+            # If the last ACK was lost, a write that has failed for the client is complete.
             assert self.served.files.get(transfer.name) in (transfer.content, None)
 
 
@@ -155,12 +141,8 @@ chances = st.builds(
 )
 
 
-def octets(size: int, seed: object) -> bytes:
-    return random.Random(f"{size} {seed}").randbytes(size)
-
-
-def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None:
-    """What the client calls complete is so, both ends end, and nothing is left."""
+def test_transfer_is_right_or_leaves_nothing_on_any_network() -> None:
+    """On any network a completed transfer has the right file, and a failed one leaves nothing."""
     completed: set[bool] = set()
 
     @settings(max_examples=200, deadline=None)
@@ -201,9 +183,9 @@ def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None
         seed: int,
     ) -> None:
         if again == "the same port":
-            # What is left of the first transfer, a block 1 or an ACK 0, may answer the second
-            # request, as of a server without options; the other end would go on with the block
-            # size that it has granted. Only another port tells that (RFC 1350 section 4).
+            # An old block 1 or ACK 0 of the first transfer would look like an answer without
+            # options to the second request, while the other end uses the granted block size. Only
+            # another port prevents that (RFC 1350 section 4).
             blksize = DEFAULT_BLKSIZE
         whole = blksize if options else DEFAULT_BLKSIZE
         size = min(blocks * whole + rest % whole, MOST_OCTETS)
@@ -220,12 +202,12 @@ def test_transfers_are_right_or_fail_cleanly_whatever_the_network_does() -> None
             timeout=timeout,
             options=options,
         )
-        with nothing_logged():
+        with no_errors_logged():
             first = lab.begin("first", octets(size, seed))
             while first.outcome is None:
                 lab.network.step()
             if again == "the same port":
-                # The same file: what is replayed of another one could not be told from it.
+                # The same file, because replayed blocks of another one would not be recognised.
                 lab.client.close()
                 lab.begin("first", first.content)
             elif again is not None:
@@ -250,7 +232,7 @@ BOTH_WAYS = pytest.mark.parametrize("reading", [True, False], ids=["read", "writ
 def test_megabyte_completes_at_five_percent_loss(
     windowsize: int, reading: bool, single_port: bool
 ) -> None:
-    """Each does, whatever is lost."""
+    """A transfer of a megabyte completes at a loss of 5 %."""
     loss = Faults(loss=0.05)
     for seed in range(3):
         lab = Lab(
@@ -260,7 +242,7 @@ def test_megabyte_completes_at_five_percent_loss(
             blksize=1428,
             windowsize=windowsize,
         )
-        with nothing_logged():
+        with no_errors_logged():
             transfer = lab.begin("file", octets(1_000_000, seed))
             lab.end()
         assert transfer.complete, transfer.outcome
@@ -269,10 +251,10 @@ def test_megabyte_completes_at_five_percent_loss(
 @PORTS
 @BOTH_WAYS
 @pytest.mark.parametrize("fault", ["loss", "repeat", "reorder", "delay", "replay", "corrupt"])
-def test_transfers_complete_whatever_is_done_to_a_fifth_of_all_datagrams(
+def test_transfers_complete_if_one_fault_affects_a_fifth_of_all_datagrams(
     fault: str, reading: bool, single_port: bool
 ) -> None:
-    """One fault alone ends none, but where the request or its answer was damaged."""
+    """One kind of fault alone ends no transfer, unless a request or its answer was damaged."""
     faults = Faults(**{fault: 0.2})
     transfers = []
     for seed, windowsize in itertools.product(range(5), (1, 4, 16, 64)):
@@ -283,7 +265,7 @@ def test_transfers_complete_whatever_is_done_to_a_fifth_of_all_datagrams(
             blksize=512,
             windowsize=windowsize,
         )
-        with nothing_logged():
+        with no_errors_logged():
             transfers.append(lab.begin("file", octets(20_000, seed)))
             lab.end()
     failed = [each.outcome for each in transfers if not each.complete]

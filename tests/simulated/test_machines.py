@@ -1,4 +1,4 @@
-"""A sender and a receiver together, over paths that do what networks do."""
+"""Test a sender and a receiver together, over simulated paths."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from twisted_tftp.transfer.sender import SenderState
 
 
 def octets(size: int, seed: int = 1) -> bytes:
+    """Return `size` octets that depend on `seed`."""
     return random.Random(seed).randbytes(size)
 
 
@@ -34,7 +35,7 @@ def octets(size: int, seed: int = 1) -> bytes:
     longest=st.sampled_from([1.0, 0.01, 5.0]),
     seed=st.integers(0, 2**32),
 )
-def test_whatever_happens_the_content_is_right_or_the_failure_clean(
+def test_file_arrives_complete_or_not_at_all(
     size: int,
     blksize: int,
     windowsize: int,
@@ -50,7 +51,7 @@ def test_whatever_happens_the_content_is_right_or_the_failure_clean(
     longest: float,
     seed: int,
 ) -> None:
-    """A file arrives whole or not at all, both ends end, and no ACK gets more than a window."""
+    """On any path the file arrives complete or both fail, and no ACK causes more than a window."""
     run = Simulation(
         octets(size, seed),
         blksize,
@@ -81,20 +82,20 @@ def test_whatever_happens_the_content_is_right_or_the_failure_clean(
 def test_two_mebibytes_arrive_over_a_lossy_path(
     windowsize: int, loss: float, read_ahead: int
 ) -> None:
-    """At 5 % loss and less every transfer completes, without a second's wait at each loss."""
+    """At a loss of up to 5 % every transfer completes, without waiting a second for each loss."""
     run = Simulation(
         octets(2 << 20), 1428, windowsize, Path(loss, delay=0.0001), read_ahead=read_ahead
     ).run()
     assert run.complete
     assert bytes(run.stored) == run.data
-    # Dallying apart. A peer with a fixed second would need hundreds.
+    # 10 s are dallying. With a fixed timeout of one second it would take hundreds.
     assert run.now - 10 < 10
 
 
 @pytest.mark.parametrize("delay", [0.0001, 0.01])
 @pytest.mark.parametrize("seed", range(4))
-def test_doubled_wait_is_taken_back_where_each_window_has_a_gap(seed: int, delay: float) -> None:
-    """Large windows under loss are hardly ever sent once; timeouts stay short all the same."""
+def test_timeouts_stay_short_if_each_window_has_a_gap(seed: int, delay: float) -> None:
+    """After a timeout was doubled it gets short again, even if each window has a gap."""
     run = Simulation(
         octets(1 << 20), 1428, 64, Path(0.1, delay=delay), seed, read_ahead=65536
     ).run()
@@ -105,7 +106,7 @@ def test_doubled_wait_is_taken_back_where_each_window_has_a_gap(seed: int, delay
 
 @pytest.mark.parametrize("windowsize", [1, 8, 16])
 def test_losses_cost_few_datagrams(windowsize: int) -> None:
-    """At 2 % loss at most 1.3 datagrams are sent for each one needed."""
+    """At a loss of 2 %, at most 1.3 datagrams are sent for each one that is needed."""
     run = Simulation(octets(2 << 20), 1428, windowsize, Path(0.02, delay=0.0001)).run()
     assert run.sent_data <= 1.3 * (len(run.data) // 1428 + 1)
 
@@ -113,7 +114,7 @@ def test_losses_cost_few_datagrams(windowsize: int) -> None:
 @pytest.mark.parametrize("rollover", [Rollover.ZERO, Rollover.ONE])
 @pytest.mark.parametrize("windowsize", [1, 7, 64])
 def test_block_numbers_roll_over_under_loss(windowsize: int, rollover: Rollover) -> None:
-    """Gaps and repeats right across the 16 bits are told from each other."""
+    """Lost and repeated datagrams are recognised when the 16-bit block number rolls over."""
     near = range(65536 - 70, 65536)
 
     def lose(to_receiver: bool, datagram: bytes, count: int) -> bool:
@@ -128,14 +129,14 @@ def test_block_numbers_roll_over_under_loss(windowsize: int, rollover: Rollover)
 
 
 def test_two_rollovers_in_one_transfer() -> None:
-    """A transfer of more than twice 65,536 blocks arrives."""
+    """A file of more than twice 65,536 blocks arrives."""
     data = octets(8 * 140_000)
     run = Simulation(data, 8, 32, read_ahead=65536).run()
     assert bytes(run.stored) == data
 
 
-def test_a_path_without_faults_costs_one_ack_a_window() -> None:
-    """Nothing is sent twice where nothing is lost."""
+def test_path_without_faults_needs_one_ack_for_each_window() -> None:
+    """If nothing is lost, nothing is sent twice, and each window gets one ACK."""
     run = Simulation(octets(64 * 512 * 4), 512, 16).run()
     assert run.sender.retransmissions == run.receiver.retransmissions == 0
     assert run.sent_data == 64 * 4 + 1
@@ -143,8 +144,8 @@ def test_a_path_without_faults_costs_one_ack_a_window() -> None:
 
 
 @pytest.mark.parametrize("lost", range(1, 17))
-def test_each_block_of_a_window_may_be_lost(lost: int) -> None:
-    """A hole anywhere in a window is filled without a timeout, but for the window's last block."""
+def test_lost_block_of_a_window_is_resent_without_a_timeout(lost: int) -> None:
+    """A lost block is sent again without a timeout, except the last one of a window."""
     seen: list[int] = []
 
     def lose(to_receiver: bool, datagram: bytes, count: int) -> bool:
@@ -161,25 +162,31 @@ def test_each_block_of_a_window_may_be_lost(lost: int) -> None:
     assert run.now - 10 <= limit
 
 
-def test_every_ack_repeated_does_not_double_the_data() -> None:
+def test_duplicate_acks_do_not_double_the_data() -> None:
     """In lock step a duplicate ACK never causes DATA (RFC 1123 section 4.2.3.1)."""
     run = Simulation(octets(512 * 100), 512, 1, Path(repeat=1.0)).run()
     assert run.complete
     assert run.sent_data == 101
 
 
-def test_every_ack_repeated_does_not_multiply_windows() -> None:
-    """A repeated ACK is not taken for a gap."""
+def test_duplicate_acks_do_not_repeat_windows() -> None:
+    """A duplicate ACK of a window is not taken for a gap."""
     run = Simulation(octets(512 * 160), 512, 16, Path(repeat=1.0)).run()
     assert run.complete
     assert run.sent_data == 161
 
 
-def test_a_path_that_loses_all_ends_both() -> None:
-    """A peer that has never answered gets four datagrams in all."""
-    run = Simulation(octets(100), lose=lambda *_: True).run()
+def test_sender_gives_up_after_four_datagrams_without_an_answer() -> None:
+    """On a path that loses everything, the sender fails after four OACKs."""
+    lost: list[bytes] = []
+
+    def lose(to_receiver: bool, datagram: bytes, count: int) -> bool:
+        lost.append(datagram)
+        return True
+
+    run = Simulation(octets(100), lose=lose).run()
     assert run.sender.state is SenderState.FAILED
-    assert run._count == 5  # four OACKs and the ERROR that a session would not send
+    assert len(lost) == 5  # four OACKs and the ERROR that a session would not send
 
 
 @pytest.mark.parametrize(
@@ -194,10 +201,10 @@ def test_a_path_that_loses_all_ends_both() -> None:
         (0.0125e6, 512, 1),
     ],
 )
-def test_slow_link_that_loses_nothing_is_sent_little_twice(
+def test_slow_link_without_loss_causes_few_retransmissions(
     rate: float, blksize: int, windowsize: int
 ) -> None:
-    """A window that takes long on the wire is not taken for lost, nor its echoes for gaps."""
+    """A window that takes long on the wire is not taken for lost, and its ACKs not for gaps."""
     size = int(min(20e6, rate * 4))
     run = Simulation(octets(size), blksize, windowsize, Path(rate=rate)).run()
     assert run.complete
@@ -206,15 +213,15 @@ def test_slow_link_that_loses_nothing_is_sent_little_twice(
 
 
 def test_short_queue_before_a_slow_link_is_not_flooded() -> None:
-    """Where a burst does not fit the queue, loss is answered by one window at a time."""
+    """If a window exceeds the queue of the path, at most three times the blocks are sent."""
     size = 5_000_000
     run = Simulation(octets(size), 1468, 64, Path(rate=1.25e6, queue=40)).run()
     assert run.complete
     assert run.sent_data <= 3 * (size // 1468 + 1)
 
 
-def test_one_gap_is_told_once_while_the_rest_of_the_window_arrives() -> None:
-    """On a slow link too a lost block draws one ACK, not one for each wait."""
+def test_gap_causes_one_ack_while_the_rest_of_the_window_arrives() -> None:
+    """On a slow link a lost block causes one ACK, and no timeout of the receiver."""
 
     def lose(to_receiver: bool, datagram: bytes, count: int) -> bool:
         lost = to_receiver and datagram[1] == 3 and datagram[3] == 67 and not told

@@ -1,6 +1,6 @@
-"""Our client on the port of clients that have died, and our server that was answering them.
+"""Test our client on the port of clients that have died, while our server still answers them.
 
-Both real ends, in virtual time. What is checked is that no octet of one transfer ends in another.
+Both ends are real, the time is virtual. No octet of one transfer may end in another one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
-from tests.simulated.test_endpoints import nothing_logged, octets
+from tests.support.contents import octets
 from tests.support.faults import Faults, Way
+from tests.support.logs import no_errors_logged
 from tests.support.virtual import (
     CLIENT,
     SERVER,
@@ -31,15 +32,15 @@ from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
 
-#: The port that all of them have.
+#: The port that all clients use, one after the other.
 PORT = 30000
 #: Another address of the server's host.
 OTHER: Address = ("192.0.2.70", 69)
-#: What is on the server, and what the honest client asks for or stores.
+#: The files on the server.
 FILES = {"one": b"Z", "some": b"z" * 513, "many": b"y" * 3000}
 WANTED = octets(1500, "wanted")
 DEAD_BLOCK = b"d" * 512
-#: Seconds in which anything old may come again.
+#: Seconds after the request in which recorded datagrams may be replayed.
 REPLAYED_FOR = 60.0
 
 OPTIONS: tuple[dict[str, str], ...] = (
@@ -51,12 +52,12 @@ OPTIONS: tuple[dict[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Dead:
-    """A client that dies.
+    """A client that sends a request, answers some packets, and then dies.
 
-    @ivar opcode: what it asks.
-    @ivar answers: packets that it answers before it dies.
-    @ivar server: the address that it asks.
-    @ivar before: seconds before the honest client asks.
+    @ivar opcode: the opcode of its request.
+    @ivar answers: how many packets it answers before it dies.
+    @ivar server: the address that it sends its request to.
+    @ivar before: seconds from its request to the one of the honest client.
     """
 
     opcode: Opcode
@@ -67,11 +68,12 @@ class Dead:
     before: float
 
 
-class Graveyard(Network):
-    """A network that keeps all that a port has sent and was sent, and loses what it is told to.
+class RecordingNetwork(Network):
+    """A network that records the datagrams of one port, and loses as many as the test says.
 
     @ivar kept: (from, to, datagram).
-    @ivar lose_up: datagrams of the port that are lost from now on; `lose_down`: those to it.
+    @ivar lose_up: how many of the next datagrams from the port are lost.
+    @ivar lose_down: how many of the next datagrams to the port are lost.
     """
 
     def __init__(self, policy: Policy, disk: float, delay: float) -> None:
@@ -100,13 +102,13 @@ class Graveyard(Network):
         super().send(source, destination, datagram)
 
     def replay(self, source: Address, destination: Address, datagram: bytes) -> None:
-        """Let something old arrive once more."""
+        """Deliver a recorded datagram again."""
         receive = self.sockets.get(destination)
         if receive is not None:
             receive(datagram, source)
 
-    def bury(self, dead: list[Dead]) -> None:
-        """Let clients ask from the port, answer some packets, and die; time passes until now."""
+    def run_dead_clients(self, dead: list[Dead]) -> None:
+        """Let clients on the port send requests, answer some packets and die, as `dead` says."""
         left = [0]
 
         def answer(datagram: bytes, source: Address) -> None:
@@ -131,7 +133,7 @@ class Graveyard(Network):
         del self.sockets[CLIENT, PORT]
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, one thing after the other."""
+        """Let virtual time pass, event by event."""
         until = self.clock.seconds() + seconds
         while True:
             calls = self.clock.getDelayedCalls()
@@ -153,29 +155,29 @@ def run(
     lose_up: int = 0,
     lose_down: int = 0,
 ) -> bool:
-    """Let an honest client act on the port; return whether it completed (or got its refusal).
+    """Run a transfer of an honest client on the port; return whether it had the right outcome.
 
     @param act: "read", "missing" or "write".
-    @param replays: (which of the old datagrams, seconds after the request).
-    @param knows: the client had a transfer with the server before.
+    @param replays: (which of the recorded datagrams, seconds after the request).
+    @param knows: whether the client had a transfer with the server before.
     """
-    network = Graveyard(Policy(single_port=single_port), disk, delay)
+    network = RecordingNetwork(Policy(single_port=single_port), disk, delay)
     local = Store(network.clock, 0.0, "overwrite")
     client = NetworkClient(network, blksize=1428, windowsize=4)
-    with nothing_logged():
+    with no_errors_logged():
         if knows:
             network.client_port = PORT + 1
             first: list[Any] = []
             client.get("one", LocalWriter(local, "first")).addBoth(first.append)
             network.run()
             assert local.files.pop("first") == b"Z"
-        network.bury(dead)
+        network.run_dead_clients(dead)
         old = list(network.kept)
         network.client_port = PORT
         network.lose_up, network.lose_down = lose_up, lose_down
         if not knows and act == "write":
-            # A late request takes the place of the new one, whose answer never comes then. A read
-            # is asked for a second time from another port.
+            # A late request replaces the new one, which is then never answered. For a read, the
+            # client sends a second request from another port.
             old = [each for each in old if wire.opcode_of(each[2]) not in (Opcode.RRQ, Opcode.WRQ)]
         for which, at in replays if old else ():
             network.clock.callLater(at, network.replay, *old[which % len(old)])
@@ -205,7 +207,8 @@ def run(
     return bool(outcome.check(FileNotFound)) if act == "missing" else not failed
 
 
-#: Moments at which the server repeats its first answers, and about them.
+#: Seconds from a dead client's request to the honest one's, near those at which the server repeats
+#: its first answer.
 MOMENTS = st.builds(
     lambda repeat, off: repeat + off,
     st.sampled_from([0.0, 1.0, 3.0, 7.0]),
@@ -220,7 +223,8 @@ DEAD = st.builds(
     server=st.sampled_from([SERVER, SERVER, OTHER]),
     before=MOMENTS,
 )
-#: Soon after the request above all: before the true answer, and while it is in doubt.
+#: (Which recorded datagram, seconds after the request): mostly before the true answer arrives, and
+#: while it is in doubt.
 REPLAYS = st.lists(
     st.tuples(
         st.integers(0, 40),
@@ -233,7 +237,7 @@ REPLAYS = st.lists(
 
 
 def test_no_octet_of_one_transfer_ends_in_another() -> None:
-    """Whatever the port's last owners have asked, and whatever of it comes again."""
+    """With any dead clients and replayed datagrams, a transfer gets only its own octets."""
     completed = [0]
 
     @settings(max_examples=500, deadline=None)
@@ -264,9 +268,9 @@ def test_no_octet_of_one_transfer_ends_in_another() -> None:
             for each in dead
         ]
         if single_port:
-            replays = []  # between the same addresses nothing tells old from new
+            replays = []  # old and new datagrams between the same addresses look the same
         if not knows and act == "write":
-            # Then the true answer has to come while an older one is in doubt.
+            # The true answer must arrive while an older one is in doubt.
             disk, lose_up, lose_down = min(disk, 0.01), 0, 0
         completed[0] += run(
             dead,
@@ -285,6 +289,7 @@ def test_no_octet_of_one_transfer_ends_in_another() -> None:
 
 
 def _rest(dead: Dead) -> tuple[dict[str, str], int, Address, float]:
+    """Return the fields of `dead` after the name."""
     return dead.options, dead.answers, dead.server, dead.before
 
 
@@ -295,7 +300,7 @@ def _rest(dead: Dead) -> tuple[dict[str, str], int, Address, float]:
 def test_transfer_after_a_dead_client_completes(
     single_port: bool, server: Address, act: str, knows: bool
 ) -> None:
-    """The old answer was delivered, is in flight, or is repeated just after the request."""
+    """A transfer completes while an old answer has arrived, is on its way, or is repeated."""
     opcode, name = (Opcode.WRQ, "dead") if act == "write" else (Opcode.RRQ, "one")
     for options, before in itertools.product(
         OPTIONS, (0.5, 0.0012, 0.0008, 0.0003, 0.0, 0.9995, 1.0, 1.0003)
@@ -305,8 +310,8 @@ def test_transfer_after_a_dead_client_completes(
 
 
 @pytest.mark.parametrize("act", ["read", "missing", "write"])
-def test_transfer_completes_though_its_request_comes_twice(act: str) -> None:
-    """The old answer was lost, and is repeated after the second copy of the request."""
+def test_transfer_completes_after_a_repeated_request_and_an_old_answer(act: str) -> None:
+    """A transfer completes if its first request is lost and an old answer is repeated."""
     dead = Dead(Opcode.RRQ, "one", {}, 0, SERVER, 0.9)
     for replays in ([(1, 0.0001)], [(1, 0.0007), (0, 0.0008)], [(0, 5.0), (1, 5.001)]):
         assert run([dead], act, replays=replays, lose_up=1)

@@ -17,14 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-#: Where ports are chosen from: below what the system gives to sockets that do not ask.
+#: The range of request ports: below the ephemeral ports, which the system chooses from.
 PORTS = range(20001, 32768)
 
-#: Seconds for what should take an instant; reached only where something is broken.
+#: Seconds after which a wait fails. A wait is much shorter unless something is broken.
 TIMEOUT = 30.0
 
-#: How often another port is tried when somebody has taken the chosen one meanwhile.
+#: How many ports are tried: another process may take the chosen one before the daemon binds it.
 ATTEMPTS = 5
+
+#: The root directory of the repository.
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 #: The scripts of the environment that runs the tests.
 TWISTD = Path(sys.executable).with_name("twistd")
@@ -61,13 +64,14 @@ def free_port(hosts: Sequence[str] = ("127.0.0.1",), ports: range = PORTS) -> in
 
 
 class StartFailed(Exception):
-    """The daemon ended, or fell silent, before it served."""
+    """The daemon ended, or wrote nothing for `TIMEOUT` seconds, before it served."""
 
 
 class Daemon:
     """A daemon that serves inside a `with` block.
 
-    A subclass may override `command` and `environment` to start it in another way.
+    A subclass may override `command`, `environment` and `wait_until_serving` to start it in
+    another way.
 
     @ivar port: its request port.
     @ivar lines: what it has written to standard output, its log, so far.
@@ -85,17 +89,17 @@ class Daemon:
         prefix: Sequence[str] = (),
         directory: str | Path | None = None,
     ) -> None:
-        """Describe a daemon; `with` starts it.
+        """Set up a daemon; the `with` statement starts it.
 
         @param root: the directory that it serves.
         @param options: more options of `tftp`.
         @param hosts: the addresses that it serves on, which are given as `--host`.
-        @param ports: where its port is chosen from.
+        @param ports: the range that its port is chosen from.
         @param executable: the `twistd` script.
         @param twistd: more options of `twistd`.
         @param prefix: a command that runs the command behind it, such as `setpriv`.
-        @param directory: its working directory; None for one that is not the checkout, so that
-            an installed package is tested where there is one.
+        @param directory: its working directory; None for the system's temporary directory, so
+            that an installed package is tested if there is one.
         """
         self.root = Path(root)
         self.options = list(options)
@@ -130,7 +134,7 @@ class Daemon:
         for attempt in range(ATTEMPTS):
             self._start()
             try:
-                self._wait_until_serving()
+                self.wait_until_serving()
             except BaseException as error:
                 self.stop(signal.SIGKILL)
                 taken = "Address already in use" in self.log + "\n".join(self.errors)
@@ -171,7 +175,7 @@ class Daemon:
         """Wait for a line of the log in which `pattern` is found, and return the match.
 
         @param start: the first line to look at.
-        @raise AssertionError: it did not come, and will not where the daemon has ended.
+        @raise AssertionError: no such line came in time, or before the daemon ended.
         """
         expression = re.compile(pattern)
         deadline = time.monotonic() + timeout
@@ -244,7 +248,7 @@ class Daemon:
             thread.start()
 
     def _collect(self, stream: IO[bytes], into: list[str]) -> None:
-        # Read as octets, so that lines end with LF only and a CR in one shows.
+        # The stream is read as octets, so that only LF ends a line, and a CR stays visible.
         with stream:
             for line in stream:
                 with self._changed:
@@ -254,7 +258,11 @@ class Daemon:
             self._open_streams -= 1
             self._changed.notify_all()
 
-    def _wait_until_serving(self) -> None:
+    def wait_until_serving(self) -> None:
+        """Wait until the log says that each address is served.
+
+        @raise StartFailed: it does not say so.
+        """
         for host in self.hosts:
             try:
                 self.wait_for_line(f"serving on {re.escape(host)} port {self.port}$")
@@ -263,3 +271,30 @@ class Daemon:
 
     def _output(self) -> str:
         return "\n".join([*self.lines[-100:], *("stderr: " + line for line in self.errors)])
+
+
+class TacDaemon(Daemon):
+    """A daemon that runs the example application, `tftp.tac`."""
+
+    def command(self) -> list[str]:
+        return [self.executable, "-noy", str(CHECKOUT / "tftp.tac")]
+
+    def environment(self) -> dict[str, str]:
+        variables = {"TFTP_ROOT": str(self.root), "TFTP_PORT": str(self.port)}
+        return {**super().environment(), **variables}
+
+
+class TwistDaemon(Daemon):
+    """A daemon that is started by `twist` in place of `twistd`."""
+
+    def command(self) -> list[str]:
+        command = super().command()
+        return [str(TWIST), "--log-format=text", *command[command.index("tftp") :]]
+
+
+def assert_ended_well(daemon: Daemon) -> None:
+    """Check that the daemon ended as twistd does after SIGTERM, and wrote no error."""
+    assert daemon.process.returncode in (0, -signal.SIGTERM)
+    assert daemon.lines[-1].endswith("Server Shut Down.")
+    assert "Traceback" not in daemon.log
+    assert not daemon.errors

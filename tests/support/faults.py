@@ -1,4 +1,4 @@
-"""Do to datagrams what the worst of networks does; seeded, so that it does the same each time."""
+"""Lose, repeat, delay and damage datagrams as a bad network does, the same way for each seed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ from dataclasses import dataclass
 
 from twisted_tftp.protocol import wire
 
-#: Takes a datagram to where it goes.
+#: A function that delivers a datagram to its destination.
 Deliver = Callable[[bytes], None]
 
-#: Seconds by which a datagram is late that others overtake, and that is sent again meanwhile.
-LATE, VERY_LATE = 0.002, 0.06
+#: Seconds by which a reordered datagram is late: the next ones overtake it.
+REORDER_DELAY = 0.002
 
-#: Datagrams of one way that may be replayed.
-REMEMBERED = 500
+#: Seconds by which a delayed datagram is late: it is sent again before it arrives.
+LONG_DELAY = 0.06
 
-#: Lowest block number that no file of these tests reaches, not even a window after its end.
-BEYOND = 40_000
+#: The number of old datagrams of one direction that may be replayed.
+REPLAYABLE = 500
+
+#: The lowest block number that is more than a window beyond the end of every file of the tests.
+BEYOND_ANY_FILE = 40_000
 
 _ERROR = wire.Opcode.ERROR.to_bytes(2, "big")
 
 
 @dataclass(frozen=True)
 class Faults:
-    """Chances from 0 to 1, of each datagram.
+    """The chance of each fault, from 0 to 1, for one datagram.
 
-    @ivar loss: it is dropped.
-    @ivar repeat: it comes twice.
-    @ivar reorder: it is overtaken by those right behind it.
-    @ivar delay: it comes after it was sent again.
+    @ivar loss: the datagram is dropped.
+    @ivar repeat: it arrives twice.
+    @ivar reorder: the next datagrams overtake it.
+    @ivar delay: it arrives after it was sent again.
     @ivar corrupt: its header is damaged.
-    @ivar replay: an old datagram comes along, from where and to where it went.
-    @ivar abort: it becomes an ERROR, which ends whatever transfer it reaches.
+    @ivar replay: an old datagram arrives before it, with the same source and destination as then.
+    @ivar abort: it becomes an ERROR, which ends the transfer that it reaches.
     """
 
     loss: float = 0.0
@@ -47,9 +50,9 @@ class Faults:
 
 
 class Way:
-    """One direction of a path.
+    """One direction of a path, with faults.
 
-    @ivar done: how often each fault was done to a datagram, and how many came ("passed").
+    @ivar done: how many datagrams had each fault, and how many were sent ("passed").
     """
 
     def __init__(self, faults: Faults, seed: str) -> None:
@@ -59,51 +62,51 @@ class Way:
         self._old: list[tuple[Deliver, bytes]] = []
 
     def carry(self, datagram: bytes, deliver: Deliver) -> list[tuple[float, Deliver, bytes]]:
-        """Return what comes out for `datagram`: seconds to hold each back, and where it goes."""
+        """Return what arrives for `datagram`: (delay in seconds, destination, octets) each."""
         faults = self._faults
         self.done["passed"] += 1
         out: list[tuple[float, Deliver, bytes]] = []
-        if self._befalls("replay", faults.replay) and self._old:
+        if self._happens("replay", faults.replay) and self._old:
             out.append((0.0, *self._random.choice(self._old)))
         self._remember(deliver, datagram)
-        if self._befalls("loss", faults.loss):
+        if self._happens("loss", faults.loss):
             return out
-        late = LATE if self._befalls("reorder", faults.reorder) else 0.0
-        if self._befalls("delay", faults.delay):
-            late = VERY_LATE
-        copies = 2 if self._befalls("repeat", faults.repeat) else 1
+        late = REORDER_DELAY if self._happens("reorder", faults.reorder) else 0.0
+        if self._happens("delay", faults.delay):
+            late = LONG_DELAY
+        copies = 2 if self._happens("repeat", faults.repeat) else 1
         for _ in range(copies):
             damaged = datagram
-            if self._befalls("corrupt", faults.corrupt):
+            if self._happens("corrupt", faults.corrupt):
                 damaged = corrupt(datagram, self._random)
-            if self._befalls("abort", faults.abort):
+            if self._happens("abort", faults.abort):
                 damaged = _ERROR + datagram[2:]
             out.append((late, deliver, damaged))
         return out
 
-    def _befalls(self, fault: str, chance: float) -> bool:
-        befalls = self._random.random() < chance
-        self.done[fault] += befalls
-        return befalls
+    def _happens(self, fault: str, chance: float) -> bool:
+        happens = self._random.random() < chance
+        self.done[fault] += happens
+        return happens
 
     def _remember(self, deliver: Deliver, datagram: bytes) -> None:
-        if len(self._old) < REMEMBERED:
+        if len(self._old) < REPLAYABLE:
             self._old.append((deliver, datagram))
         else:
-            self._old[self._random.randrange(REMEMBERED)] = (deliver, datagram)
+            self._old[self._random.randrange(REPLAYABLE)] = (deliver, datagram)
 
 
 def corrupt(datagram: bytes, chance: random.Random) -> bytes:
-    """Return `datagram` with a damage to its header that an endpoint can tell from the truth.
+    """Return `datagram` with damage in its header that an endpoint can recognise.
 
-    What it can't, only the checksum of UDP protects from, and is not done here:
+    Only the checksum of UDP protects from other damage. This function does not cause it:
 
-    - a block number that is another one in flight, a DATA that is shorter, other octets in it;
-    - an OACK that lost whole options or has other digits: it grants something else;
-    - a request with another name or other options: it asks for something else;
-    - an ERROR that becomes a DATA or an ACK: its code is a block number then.
+    - another block number that is in flight, a shorter DATA, or other octets in it;
+    - an OACK without some options or with other digits: it would grant something else;
+    - a request with another name or other options: it would be another request;
+    - an ERROR that becomes DATA or ACK: its code would be a block number.
 
-    Nor does it become an ERROR, which has a chance of its own: no long transfer would complete.
+    The result is never an ERROR, or no long transfer would complete; the fault `abort` does that.
     """
     opcode = wire.opcode_of(datagram)
     blocks = opcode in (wire.Opcode.DATA, wire.Opcode.ACK)
@@ -124,19 +127,19 @@ def _other_opcode(datagram: bytes, chance: random.Random) -> bytes:
 
 
 def _cut_short(datagram: bytes, chance: random.Random) -> bytes:
-    """Return a part of the header: that of a request and of an OACK is its opcode."""
+    """Return a part of the header; the header of a request or an OACK is its opcode."""
     blocks = wire.opcode_of(datagram) in (wire.Opcode.DATA, wire.Opcode.ACK, wire.Opcode.ERROR)
     return datagram[: chance.randrange(wire.HEADER_SIZE if blocks else 2)]
 
 
 def _other_block(datagram: bytes, chance: random.Random) -> bytes:
-    """Change the block to one that nobody expects: 0 is behind, the others are far ahead."""
-    number = chance.choice([0, BEYOND, 65535, chance.randrange(BEYOND, 65536)])
+    """Change the block number to an unexpected one: 0 is behind, the others are far ahead."""
+    number = chance.choice([0, BEYOND_ANY_FILE, 65535, chance.randrange(BEYOND_ANY_FILE, 65536)])
     return datagram[:2] + number.to_bytes(2, "big") + datagram[wire.HEADER_SIZE :]
 
 
 def _other_text(datagram: bytes, chance: random.Random) -> bytes:
-    """Make an option's name one that is not known, or its value no number."""
+    """Change an option into an unknown one, or its value into something that is not a number."""
     starts = [at + 1 for at, octet in enumerate(datagram[:-1]) if at and not octet]
     at = chance.choice(starts)
     return datagram[:at] + b"?" + datagram[at + 1 :]

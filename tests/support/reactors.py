@@ -1,4 +1,4 @@
-"""Turn a reactor of our own until something has happened."""
+"""Run a reactor of the test, not the global one, until something has happened."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 def spin(reactor: Any, until: Callable[[], object], seconds: float = 20.0) -> None:
-    """Turn `reactor` until `until()` is true; it is an error if that takes too long."""
+    """Run `reactor` until `until()` is true; fail after `seconds`."""
     limit = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < limit, "what was waited for has not happened"
+        assert time.monotonic() < limit, "the awaited event has not happened"
         reactor.iterate(0.01)
 
 
 def outcome(reactor: Any, deferred: Deferred[T]) -> T:
-    """Turn `reactor` until there is a result, and return it or raise it."""
+    """Run `reactor` until `deferred` fires; return its result or raise its failure."""
     results: list[Any] = []
     deferred.addBoth(results.append)
     spin(reactor, lambda: results)
@@ -35,7 +35,7 @@ def outcome(reactor: Any, deferred: Deferred[T]) -> T:
 
 @pytest.fixture
 def reactor() -> Iterator[Any]:
-    """Return a reactor that is not the global one; it must be left without readers."""
+    """Return a reactor that is not the global one; the test must leave no reader and no timer."""
     reactor = EPollReactor()
     internal = set(reactor.getReaders())
     yield reactor

@@ -1,10 +1,10 @@
-"""Relay between TFTP clients and a server as a NAT does, over a path with faults, in a reactor.
+"""Relay datagrams between TFTP clients and a server as a NAT does, over a path with faults.
 
-A client is known by its address. For each there is one socket towards the server, so the server
-sees one peer; and for each port of the server that answers (TID) one towards the client, but for
-the request port itself: what comes from there, comes from the relay's own. A client that asks for
-something else from an address that is known already is another one: a NAT has forgotten the old
-one by then, and no replayed datagram of its can be taken for one of the new.
+A client is identified by its address. For each client the relay has one socket towards the server,
+so the server sees one peer. For each port of the server that answers (TID) it has one socket
+towards the client; answers from the request port leave from the relay's own request port. If
+another request comes from a known address, it counts as a new client: a NAT would have forgotten
+the old one, and replayed datagrams of the old one can't reach the new one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REQUESTS = (wire.Opcode.RRQ, wire.Opcode.WRQ)
 
 
 class _Socket(DatagramProtocol):
-    """A socket of the relay."""
+    """A protocol of one socket of the relay."""
 
     noisy = False
 
@@ -34,7 +34,7 @@ class _Socket(DatagramProtocol):
 
 
 class _Front(_Socket):
-    """The port that clients ask."""
+    """The port that receives the requests of clients."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -45,7 +45,7 @@ class _Front(_Socket):
 
 
 class _Flow(_Socket):
-    """A client: its socket towards the server."""
+    """One client: its socket towards the server, and one for each TID towards the client."""
 
     def __init__(self, relay: Relay, client: Address, request: bytes, number: int) -> None:
         self.client = client
@@ -73,7 +73,7 @@ class _Flow(_Socket):
 
 
 class _Back(_Socket):
-    """A TID of the server, as its client sees it."""
+    """The socket that stands for a TID of the server."""
 
     def __init__(self, flow: _Flow, tid: Address) -> None:
         self._flow = flow
@@ -85,17 +85,18 @@ class _Back(_Socket):
 
 
 class Relay:
-    """A relay to one server, on an address of the same host.
+    """A relay to one server, on the address of that server.
 
-    @ivar address: where clients ask it.
+    @ivar address: the address and port that clients send their requests to.
     """
 
     def __init__(
         self, reactor: Any, server: Address, up: Faults, down: Faults, seed: object
     ) -> None:
-        """Begin to relay.
+        """Start to relay.
 
-        @param up: what is done to what goes to the server; `down`: to what comes from it.
+        @param up: the faults of datagrams to the server.
+        @param down: the faults of datagrams from the server.
         """
         self.server = server
         self.upwards, self.downwards, self.seed = up, down, seed
@@ -109,24 +110,24 @@ class Relay:
 
     @property
     def done(self) -> Counter[str]:
-        """How many datagrams came, and what was done to how many."""
+        """How many datagrams were sent, and how many had each fault."""
         return sum((way.done for flow in self._flows for way in flow.ways), Counter())
 
     def close(self) -> Deferred[Any]:
-        """Drop what is held back, and close all sockets."""
+        """Drop the delayed datagrams, and close all sockets."""
         for call in self._held:
             call.cancel()
         self._held.clear()
         return DeferredList([maybeDeferred(each.stopListening) for each in self._sockets])
 
     def listen(self, protocol: DatagramProtocol) -> Any:
-        """Return a new socket's port."""
+        """Open a socket for `protocol`, and return its port."""
         host, size = self.server[0], MAX_DATAGRAM
         self._sockets.append(self._reactor.listenUDP(0, protocol, host, size))
         return self._sockets[-1]
 
     def flow_of(self, client: Address, datagram: bytes) -> _Flow:
-        """Return the flow of a client that has sent `datagram` to the request port."""
+        """Return the flow of the client that has sent `datagram`; create it for a new client."""
         flow = self._by_client.get(client)
         asks = wire.opcode_of(datagram) in _REQUESTS
         if flow is None or (asks and flow.request != datagram):
@@ -136,7 +137,7 @@ class Relay:
         return flow
 
     def carry(self, way: Way, datagram: bytes, deliver: Deliver) -> None:
-        """Send on what comes out of `way` for `datagram`, now or when its time has come."""
+        """Deliver the datagrams that `way` returns for `datagram`, now or after their delay."""
         for late, where, out in way.carry(datagram, deliver):
             if late:
                 self._hold(late, where, out)

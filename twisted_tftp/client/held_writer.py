@@ -12,16 +12,16 @@ from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileWriter
 
-#: The most octets that are held back.
+#: The most octets that are held back, unless a `HeldWriter` is told otherwise.
 MAX_HELD = 4 * 1024 * 1024
 
 
 class Hold(Enum):
     """What is held back while the answer is in doubt."""
 
-    #: The whole file: a write that exceeds `MAX_HELD` octets waits.
+    #: The whole file: a write that exceeds `max_held` octets waits.
     FILE = "file"
-    #: The commit: up to `MAX_HELD` octets stay in memory; if there are more, all are written.
+    #: The commit: up to `max_held` octets stay in memory; if there are more, all are written.
     END = "end"
 
 
@@ -45,15 +45,23 @@ class HeldWriter:
     @ivar writer: the wrapped writer.
     """
 
-    def __init__(self, writer: Any, hold: Hold, on_waiting: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        writer: Any,
+        hold: Hold,
+        on_waiting: Callable[[], None],
+        max_held: int = MAX_HELD,
+    ) -> None:
         """Wrap `writer`, an L{IFileWriter}.
 
         @param on_waiting: called whenever a write or a commit starts to wait for `let_through`.
+        @param max_held: the most octets that are held back.
         """
         self.writer = writer
         self._state = _State.HOLDING
         self._hold = hold
         self._on_waiting = on_waiting
+        self._max_held = max_held
         self._is_settled = False  # `let_through` was called
         self._held: list[bytes] = []
         self._octets = 0
@@ -76,7 +84,7 @@ class HeldWriter:
             return self._after_held(self.writer.write, data)
         self._held.append(data)
         self._octets += len(data)
-        if self._octets <= MAX_HELD:
+        if self._octets <= self._max_held:
             return None
         if self._hold is Hold.END:
             self._write_held()

@@ -18,7 +18,8 @@ from twisted_tftp.errors import ErrorCode, TFTPError
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID
 
-#: The shortest time in doubt, in seconds: so long a contradicting answer is waited for.
+#: The shortest time in which an answer stays in doubt, in seconds. The client waits so long for
+#: an answer that contradicts it.
 MIN_DOUBT = 0.05
 
 #: The time in doubt if no round-trip time to the server is known, in seconds.
@@ -67,10 +68,14 @@ class KnownServer:
 
     @ivar xid: whether it supports the option `xid`.
     @ivar round_trip: seconds from a request to its answer; None if unknown.
+    @ivar min_doubt: the shortest time in which its answers stay in doubt, in seconds.
+    @ivar max_doubt: the longest one.
     """
 
     xid: XidSupport = XidSupport.UNKNOWN
     round_trip: float | None = None
+    min_doubt: float = MIN_DOUBT
+    max_doubt: float = MAX_DOUBT
 
 
 class FirstAnswer:
@@ -129,7 +134,7 @@ class FirstAnswer:
             self.standing = Standing.PLAUSIBLE if lacks_xid else Standing.UNPROVEN
         round_trip = known.round_trip
         wait = DOUBT_WITHOUT_ROUND_TRIP if round_trip is None else 2 * round_trip
-        self.settled_at = now + min(max(wait, MIN_DOUBT), MAX_DOUBT)
+        self.settled_at = now + min(max(wait, known.min_doubt), known.max_doubt)
 
     def settle(self) -> None:
         """Stop doubting the answer."""

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from benchmarks.loads import Load, Sample, Store, Tools, Way, build, carry, cross, fill
-from benchmarks.report import Key, Results, ratios, summary, verdicts
+from benchmarks.results import Key, Results
 from benchmarks.servers import HOST, Running, Server, servers, start
+from benchmarks.tables import ratios, summary
+from benchmarks.verdicts import verdicts
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 

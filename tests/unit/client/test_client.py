@@ -1,4 +1,4 @@
-"""The client against our server, and against servers that do what they like, over loopback."""
+"""Test the client with our server, and with servers that the tests script, over loopback."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
+from tests.support.memory_server import FILE, MemoryServer, settle
 from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client.client import TFTPClient, TransferResult, download, upload
@@ -42,64 +43,23 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
-from twisted_tftp.server import TFTPService
-from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]
 
-FILE = bytes(range(256)) * 400
-
-
-class Served:
-    """A server of files in memory."""
-
-    def __init__(self, reactor: Any, host: str = "127.0.0.1", **policy: Any) -> None:
-        self.reactor = reactor
-        self.backend = MemoryBackend({"file": FILE, "empty": b"", "even": bytes(1024)}, "create")
-        self.recorder = Recorder()
-        self.service = TFTPService(
-            self.backend,
-            port=0,
-            host=[host],
-            drain=0,
-            policy=Policy(**policy),
-            observer=self.recorder,
-            reactor=reactor,
-        )
-        self.service.startService()
-        self.host = host
-        self.port = self.service.ports[0].getHost().port
-
-    def client(self, **settings: Any) -> TFTPClient:
-        """Return a client of it."""
-        return TFTPClient(self.reactor, self.host, self.port, in_thread=maybeDeferred, **settings)
-
-    def stop(self) -> None:
-        stopped: list[Any] = []
-        self.service.stopService().addBoth(stopped.append)
-        spin(self.reactor, lambda: stopped)
-
-
-def settle(reactor: Any, client: TFTPClient) -> None:
-    """Wait until the client has let go of everything."""
-    closed: list[Any] = []
-    client.close().addBoth(closed.append)
-    spin(reactor, lambda: closed)
-    assert not client.lingers
-
 
 @pytest.fixture
-def served(reactor: Any) -> Iterator[Served]:
+def served(reactor: Any) -> Iterator[MemoryServer]:
     """Return a running server."""
-    served = Served(reactor)
+    served = MemoryServer(reactor)
     yield served
     served.stop()
 
 
-def get(served: Served, filename: str = "file", **settings: Any) -> tuple[bytes, TransferResult]:
-    """Fetch a file; return its octets and how it went."""
+def get(
+    served: MemoryServer, filename: str = "file", **settings: Any
+) -> tuple[bytes, TransferResult]:
+    """Read a file from the server; return its content and the result of the transfer."""
     client, sink = served.client(**settings), io.BytesIO()
     try:
         result = outcome(served.reactor, client.get(filename, sink))
@@ -108,8 +68,10 @@ def get(served: Served, filename: str = "file", **settings: Any) -> tuple[bytes,
     return sink.getvalue(), result
 
 
-def put(served: Served, data: bytes, filename: str = "new", **settings: Any) -> TransferResult:
-    """Store a file."""
+def put(
+    served: MemoryServer, data: bytes, filename: str = "new", **settings: Any
+) -> TransferResult:
+    """Write a file to the server; return the result of the transfer."""
     client = served.client(**settings)
     try:
         return outcome(served.reactor, client.put(io.BytesIO(data), filename))
@@ -131,10 +93,10 @@ SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("name", ["file", "empty", "even"])
-def test_file_is_fetched_octet_by_octet(
-    served: Served, name: str, settings: dict[str, Any]
+def test_downloaded_file_equals_the_original(
+    served: MemoryServer, name: str, settings: dict[str, Any]
 ) -> None:
-    """With every option and with none."""
+    """A download has the content of the file, with any options and with none."""
     octets, result = get(served, name, **settings)
     assert octets == served.backend.files[name]
     assert result.octets == len(octets)
@@ -148,18 +110,18 @@ def test_file_is_fetched_octet_by_octet(
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 1428 * 16, 100_000])
-def test_file_is_stored_octet_by_octet(
-    served: Served, size: int, settings: dict[str, Any]
+def test_uploaded_file_equals_the_original(
+    served: MemoryServer, size: int, settings: dict[str, Any]
 ) -> None:
-    """With every option and with none."""
+    """An upload has the content of the source, with any options and with none."""
     data = os.urandom(size)
     result = put(served, data, **settings)
     assert served.backend.files["new"] == data
     assert result.octets == size
 
 
-def test_size_is_asked_for_as_firmware_does(served: Served) -> None:
-    """The server takes it for a size probe, and not for a failure."""
+def test_size_request_is_a_size_probe_for_the_server(served: MemoryServer) -> None:
+    """The server logs a request for a size as a size probe, not as a failed transfer."""
     client = served.client()
     sizes: list[Any] = []
     client.size("file", {"blksize": "1428"}).addBoth(sizes.append)
@@ -171,8 +133,8 @@ def test_size_is_asked_for_as_firmware_does(served: Served) -> None:
     settle(served.reactor, client)
 
 
-def test_options_may_be_given_for_one_transfer(served: Served) -> None:
-    """In their order, and no others."""
+def test_options_may_be_given_for_one_transfer(served: MemoryServer) -> None:
+    """The options passed to `get` are sent in their order, and no others."""
     client, sink = served.client(), io.BytesIO()
     result = outcome(served.reactor, client.get("file", sink, {"windowsize": "4"}))
     assert result.options == {"windowsize": "4"}
@@ -180,8 +142,10 @@ def test_options_may_be_given_for_one_transfer(served: Served) -> None:
     settle(served.reactor, client)
 
 
-def test_size_is_told_where_it_is_known(served: Served, tmp_path: Path) -> None:
-    """A stream's length is not; a path's and a reader's are announced."""
+def test_upload_announces_the_size_of_a_path_and_of_a_reader(
+    served: MemoryServer, tmp_path: Path
+) -> None:
+    """An upload sends tsize if its source is a path or a reader with a size, not for a stream."""
     assert "tsize" not in put(served, b"x", "stream").options
     (tmp_path / "local").write_bytes(b"12345")
     for name, source in (("path", tmp_path / "local"), ("reader", MemoryReader(b"12345"))):
@@ -192,16 +156,16 @@ def test_size_is_told_where_it_is_known(served: Served, tmp_path: Path) -> None:
         assert served.backend.files[name] == b"12345"
 
 
-def test_netascii_is_local_text_at_both_ends(served: Served) -> None:
-    """Line ends are those of this system, in and out."""
+def test_netascii_transfers_keep_the_local_line_ends(served: MemoryServer) -> None:
+    """In netascii mode an upload and a download have the local line ends again."""
     text = b"one\ntwo\rthree\r\n\n"
     put(served, text, "text", mode="netascii")
     assert served.backend.files["text"] == text
     assert get(served, "text", mode="netascii")[0] == text
 
 
-def test_many_transfers_go_on_at_once(served: Served) -> None:
-    """One client has as many of them as are asked for."""
+def test_one_client_runs_many_transfers_at_once(served: MemoryServer) -> None:
+    """One client runs 20 downloads at the same time."""
     client = served.client()
     sinks = [io.BytesIO() for _ in range(20)]
     transfers = [client.get("file", sink) for sink in sinks]
@@ -213,8 +177,10 @@ def test_many_transfers_go_on_at_once(served: Served) -> None:
     assert client.running == []
 
 
-def test_path_appears_whole(served: Served, tmp_path: Path) -> None:
-    """A file on disk is there when it is complete, under its name."""
+def test_download_to_a_path_replaces_the_file_when_it_is_complete(
+    served: MemoryServer, tmp_path: Path
+) -> None:
+    """A download to a path replaces the old file, and leaves no temporary file."""
     (tmp_path / "local").write_bytes(b"old")
     client = served.client()
     outcome(served.reactor, client.get("file", str(tmp_path / "local")))
@@ -226,10 +192,10 @@ def test_path_appears_whole(served: Served, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("missing", FileNotFound), ("../file", AccessViolation)]
 )
-def test_refusal_is_the_exception_of_its_code(
-    served: Served, tmp_path: Path, name: str, kind: type[Exception]
+def test_error_from_the_server_raises_the_exception_of_its_code(
+    served: MemoryServer, tmp_path: Path, name: str, kind: type[Exception]
 ) -> None:
-    """And nothing is left of the file that was to be."""
+    """An ERROR becomes the exception of its code, and the old local file stays as it was."""
     (tmp_path / "local").write_bytes(b"old")
     client = served.client()
     with pytest.raises(kind):
@@ -239,14 +205,14 @@ def test_refusal_is_the_exception_of_its_code(
     settle(served.reactor, client)
 
 
-def test_store_that_is_refused_says_why(served: Served) -> None:
-    """The server's code is the exception's."""
+def test_refused_upload_raises_the_exception_of_its_code(served: MemoryServer) -> None:
+    """An upload that the server refuses raises the exception of the ERROR's code."""
     with pytest.raises(FileAlreadyExists):
         put(served, b"x", "file")
 
 
-def test_source_that_is_missing_asks_for_nothing(served: Served, tmp_path: Path) -> None:
-    """What fails here is not the server's business."""
+def test_upload_of_a_missing_file_sends_no_request(served: MemoryServer, tmp_path: Path) -> None:
+    """If the local file does not exist, the upload fails before a request is sent."""
     client = served.client()
     with pytest.raises(TFTPError):
         outcome(served.reactor, client.put(tmp_path / "missing", "new"))
@@ -254,27 +220,27 @@ def test_source_that_is_missing_asks_for_nothing(served: Served, tmp_path: Path)
     settle(served.reactor, client)
 
 
-class Full(io.BytesIO):
-    """A stream on a full disk."""
+class FullStream(io.BytesIO):
+    """A stream on a full disk: each write fails."""
 
     def write(self, data: Any) -> int:
         raise OSError(28, "No space left on device")
 
 
-def test_sink_that_is_full_ends_the_transfer_and_tells_the_server(served: Served) -> None:
-    """The server does not send on into nowhere."""
+def test_write_error_of_the_sink_ends_the_transfer_with_an_error(served: MemoryServer) -> None:
+    """If the sink has no space, the client raises DiskFull and sends the server an ERROR."""
     client = served.client(windowsize=1, blksize=512)
     with pytest.raises(DiskFull):
-        outcome(served.reactor, client.get("file", Full()))
+        outcome(served.reactor, client.get("file", FullStream()))
     spin(served.reactor, lambda: served.recorder.outcomes)
     assert served.recorder.outcomes[0].value == "aborted"  # type: ignore[union-attr]
     settle(served.reactor, client)
 
 
-def test_cancelled_transfer_tells_the_server_and_leaves_nothing(
-    served: Served, tmp_path: Path
+def test_cancelled_download_sends_an_error_and_leaves_no_file(
+    served: MemoryServer, tmp_path: Path
 ) -> None:
-    """`cancel()` on the Deferred is the way to stop."""
+    """Cancelling the Deferred of a download sends an ERROR and removes the unfinished file."""
     client = served.client(blksize=8, windowsize=1)
     transfer = client.get("file", tmp_path / "local")
     spin(served.reactor, lambda: any(each.octets for each in client.running))
@@ -286,18 +252,18 @@ def test_cancelled_transfer_tells_the_server_and_leaves_nothing(
     settle(served.reactor, client)
 
 
-def test_ipv6_and_single_port_are_served(reactor: Any) -> None:
-    """The answer may come from the port that was asked."""
+def test_transfers_work_over_ipv6_and_with_a_single_port(reactor: Any) -> None:
+    """Both directions work over IPv6, and with a server that answers from its request port."""
     for host, policy in (("::1", {}), ("127.0.0.1", {"single_port": True})):
-        served = Served(reactor, host, **policy)
+        served = MemoryServer(reactor, host, **policy)
         assert get(served)[0] == FILE
         put(served, FILE)
         assert served.backend.files["new"] == FILE
         served.stop()
 
 
-class Fake:
-    """A server that does as the test says."""
+class ScriptedServer:
+    """A server without logic: the test reads each packet, and says what is sent."""
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -313,20 +279,20 @@ class Fake:
         return sock
 
     def asked(self) -> wire.Request:
-        """Wait for a request."""
+        """Wait for a request, and return it."""
         datagram = self._receive(self.request)
         return wire.parse_request(datagram)
 
     def got(self) -> bytes:
-        """Wait for a packet of the transfer."""
+        """Wait for a packet to the transfer's port, and return it."""
         return self._receive(self.transfer)
 
     def say(self, datagram: bytes) -> None:
-        """Send from the transfer's port."""
+        """Send a datagram from the transfer's port to the client."""
         self.transfer.sendto(datagram, self.peer)
 
     def confirm(self, answer: bytes) -> None:
-        """Give the same answer to the second request, which is from another port."""
+        """Answer the second request, which comes from another port, with `answer`."""
         first = self.peer
         self.asked()
         assert self.peer != first
@@ -345,17 +311,17 @@ class Fake:
 
 
 @pytest.fixture
-def fake(reactor: Any) -> Iterator[Fake]:
-    """Return a server without a mind of its own."""
-    fake = Fake(reactor)
+def fake(reactor: Any) -> Iterator[ScriptedServer]:
+    """Return a server that the test scripts."""
+    fake = ScriptedServer(reactor)
     yield fake
     fake.close()
 
 
-class Fetching:
-    """A fetch from a fake server."""
+class Download:
+    """A download from a scripted server, which has sent its request."""
 
-    def __init__(self, fake: Fake, **settings: Any) -> None:
+    def __init__(self, fake: ScriptedServer, **settings: Any) -> None:
         self.client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, **settings)
         self.reactor = fake.reactor
         self.sink = io.BytesIO()
@@ -368,23 +334,23 @@ class Fetching:
             settle(self.reactor, self.client)
 
 
-def test_server_that_ignores_options_is_understood(fake: Fake) -> None:
-    """It answers with the first block of 512 octets."""
-    fetching = Fetching(fake, blksize=1428, windowsize=16)
+def test_server_may_ignore_the_options(fake: ScriptedServer) -> None:
+    """If the server answers the options with DATA 1, the blocks have 512 octets."""
+    job = Download(fake, blksize=1428, windowsize=16)
     assert list(fake.asked().options) == ["blksize", "windowsize", "tsize", "xid"]
     fake.say(wire.DATA_HEADERS[1] + bytes(512))
     assert fake.got() == wire.ack(1)
     fake.say(wire.DATA_HEADERS[2] + b"end")
     assert fake.got() == wire.ack(2)
     fake.confirm(wire.DATA_HEADERS[1] + bytes(512))
-    result = fetching.end()
-    assert fetching.sink.getvalue() == bytes(512) + b"end"
+    result = job.end()
+    assert job.sink.getvalue() == bytes(512) + b"end"
     assert result.options == {}
 
 
-def test_server_that_grants_less_is_understood(fake: Fake) -> None:
-    """Its values hold."""
-    fetching = Fetching(fake, blksize=1428, windowsize=16)
+def test_server_may_grant_smaller_values(fake: ScriptedServer) -> None:
+    """The client uses the smaller values of the OACK."""
+    job = Download(fake, blksize=1428, windowsize=16)
     fake.asked()
     fake.say(wire.oack([("blksize", "8"), ("windowsize", "2")]))
     assert fake.got() == wire.ack(0)
@@ -394,7 +360,7 @@ def test_server_that_grants_less_is_understood(fake: Fake) -> None:
     fake.say(wire.DATA_HEADERS[3])
     assert fake.got() == wire.ack(3)
     fake.confirm(wire.oack([("blksize", "8"), ("windowsize", "2")]))
-    assert fetching.end().octets == 16
+    assert job.end().octets == 16
 
 
 @pytest.mark.parametrize(
@@ -405,34 +371,34 @@ def test_server_that_grants_less_is_understood(fake: Fake) -> None:
         (b"\0\6blksize", IllegalOperation, 4),
     ],
 )
-def test_server_that_grants_what_was_not_asked_is_told(
-    fake: Fake, answer: bytes, kind: type[Exception], code: int
+def test_invalid_oack_is_answered_with_error_8_or_4(
+    fake: ScriptedServer, answer: bytes, kind: type[Exception], code: int
 ) -> None:
-    """The transfer ends with ERROR 8 (RFC 2347 section 4)."""
-    fetching = Fetching(fake, blksize=1428)
-    for _ in range(2):  # the first one may be for another client
+    """An OACK with a larger or unasked value gets ERROR 8, a malformed one ERROR 4 (RFC 2347)."""
+    job = Download(fake, blksize=1428)
+    for _ in range(2):  # the first OACK could be for another client, so the client asks again
         fake.asked()
         fake.say(answer)
         assert wire.parse_error(fake.got())[0] == code
     with pytest.raises(kind):
-        fetching.end()
+        job.end()
 
 
-def test_server_that_sends_another_size_than_it_told_fails(fake: Fake) -> None:
-    """A file that was cut short on the way into the server is not taken for whole."""
-    fetching = Fetching(fake)
+def test_download_shorter_than_its_tsize_fails(fake: ScriptedServer) -> None:
+    """A download that has fewer octets than the server announced fails."""
+    job = Download(fake)
     fake.asked()
     fake.say(wire.oack([("tsize", "1000")]))
     fake.got()
     fake.say(wire.DATA_HEADERS[1] + bytes(500))
     assert wire.opcode_of(fake.got()) == wire.Opcode.ERROR
     with pytest.raises(TFTPError, match="announced 1000 octets and sent 500"):
-        fetching.end()
+        job.end()
 
 
-def test_second_answer_from_another_port_is_a_strangers(fake: Fake) -> None:
-    """A request that was repeated on the way starts two transfers; one of them is ours."""
-    fetching = Fetching(fake, options=False)
+def test_answer_from_a_second_port_gets_error_5(fake: ScriptedServer) -> None:
+    """If a repeated request starts a second transfer, its answer gets ERROR 5."""
+    job = Download(fake, options=False)
     fake.asked()
     fake.say(wire.DATA_HEADERS[1] + bytes(512))
     fake.got()
@@ -441,13 +407,13 @@ def test_second_answer_from_another_port_is_a_strangers(fake: Fake) -> None:
     assert wire.parse_error(fake.request.recv(100))[0] == 5
     fake.say(wire.DATA_HEADERS[2] + b"end")
     assert fake.got() == wire.ack(2)
-    fetching.end()
-    assert fetching.sink.getvalue() == bytes(512) + b"end"
+    job.end()
+    assert job.sink.getvalue() == bytes(512) + b"end"
 
 
-def test_answer_from_another_host_is_not_taken(fake: Fake) -> None:
-    """Who was not asked does not answer."""
-    fetching = Fetching(fake, options=False)
+def test_answer_from_another_host_gets_error_5(fake: ScriptedServer) -> None:
+    """An answer from a host that was not asked gets ERROR 5, and the download goes on."""
+    job = Download(fake, options=False)
     fake.asked()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.2", 0))
@@ -456,26 +422,27 @@ def test_answer_from_another_host_is_not_taken(fake: Fake) -> None:
         assert wire.parse_error(other.recv(100))[0] == 5
     fake.say(wire.DATA_HEADERS[1] + b"right")
     fake.got()
-    fetching.end()
-    assert fetching.sink.getvalue() == b"right"
+    job.end()
+    assert job.sink.getvalue() == b"right"
 
 
-def test_answers_from_another_host_are_told_from_silence(fake: Fake) -> None:
-    """A server of several addresses may answer from another one: then it says which."""
-    fetching = Fetching(fake, options=False, retries=1, timeout=0.3)
+def test_timeout_names_the_other_host_that_has_answered(fake: ScriptedServer) -> None:
+    """If only another host has answered, the exception names that host."""
+    job = Download(fake, options=False, retries=1, timeout=0.3)
     fake.asked()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.2", 0))
         other.sendto(wire.DATA_HEADERS[1] + b"from elsewhere", fake.peer)
         with pytest.raises(AnswersFromElsewhere, match=r"come from 127\.0\.0\.2, which was not"):
-            fetching.end()
+            job.end()
 
 
 class SlowSink(MemoryWriter):
-    """A sink whose first writes wait to be told that there is room."""
+    """A sink whose writes end when the test fires their Deferreds."""
 
     def __init__(self) -> None:
-        super().__init__(MemoryBackend(write="create"), "new")
+        self.backend = MemoryBackend(write="create")
+        super().__init__(self.backend, "new")
         self.room: list[Deferred[None]] = []
         self.committed = False
 
@@ -492,8 +459,10 @@ class SlowSink(MemoryWriter):
         super().commit()
 
 
-def begin_fetching(fake: Fake, sink: SlowSink) -> tuple[TFTPClient, Deferred[TransferResult]]:
-    """Fetch until the first block is acknowledged; the sink has not stored it yet."""
+def begin_download(
+    fake: ScriptedServer, sink: SlowSink
+) -> tuple[TFTPClient, Deferred[TransferResult]]:
+    """Begin a download, up to the ACK of its first block; the sink has not finished that write."""
     client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
     transfer = client.get("file", sink)
     fake.asked()
@@ -502,10 +471,10 @@ def begin_fetching(fake: Fake, sink: SlowSink) -> tuple[TFTPClient, Deferred[Tra
     return client, transfer
 
 
-def test_window_is_acknowledged_before_it_is_stored_and_the_next_after(fake: Fake) -> None:
-    """The server is not kept waiting for our disk, and it is never more than a window ahead."""
+def test_ack_is_at_most_one_window_ahead_of_the_sink(fake: ScriptedServer) -> None:
+    """A window is acknowledged while it is being written, the next one only after that."""
     sink = SlowSink()
-    client, transfer = begin_fetching(fake, sink)
+    client, transfer = begin_download(fake, sink)
     fake.say(wire.DATA_HEADERS[2] + b"end")
     spin(fake.reactor, lambda: client.running[0].octets == 515)
     assert not select.select([fake.transfer], [], [], 0)[0]
@@ -515,7 +484,7 @@ def test_window_is_acknowledged_before_it_is_stored_and_the_next_after(fake: Fak
     sink.room[1].callback(None)
     assert fake.got() == wire.ack(2)
     assert outcome(fake.reactor, transfer).octets == 515
-    assert sink._backend.files["new"] == bytes(512) + b"end"
+    assert sink.backend.files["new"] == bytes(512) + b"end"
     settle(fake.reactor, client)
 
 
@@ -523,7 +492,8 @@ class LateSink(MemoryWriter):
     """A sink that takes some turns of the reactor for each write."""
 
     def __init__(self, reactor: Any) -> None:
-        super().__init__(MemoryBackend(write="create"), "new")
+        self.backend = MemoryBackend(write="create")
+        super().__init__(self.backend, "new")
         self._reactor = reactor
         self._writing = False
 
@@ -542,42 +512,42 @@ class LateSink(MemoryWriter):
 
 
 @pytest.mark.parametrize("windowsize", [1, 4, 16, 64])
-def test_window_that_comes_again_while_its_sink_is_busy_is_stored_once(
-    served: Served, windowsize: int
+def test_lossy_download_to_a_slow_sink_is_written_once(
+    served: MemoryServer, windowsize: int
 ) -> None:
-    """What is lost either way is asked for and sent again, whatever was acknowledged early."""
+    """Blocks that are lost or sent twice are written once, though the sink is slow."""
     client = served.client(blksize=512, windowsize=windowsize, loss=0.05, retries=50)
     sink = LateSink(served.reactor)
     assert outcome(served.reactor, client.get("file", sink)).octets == len(FILE)
-    assert sink._backend.files["new"] == FILE
+    assert sink.backend.files["new"] == FILE
     settle(served.reactor, client)
 
 
-def test_sink_that_fails_late_ends_the_transfer(fake: Fake) -> None:
-    """The server is told, though it has been answered, and what came meanwhile is dropped."""
+def test_write_error_after_the_ack_ends_the_transfer(fake: ScriptedServer) -> None:
+    """A write that fails after its ACK was sent ends the transfer with ERROR 3."""
     sink = SlowSink()
-    client, transfer = begin_fetching(fake, sink)
+    client, transfer = begin_download(fake, sink)
     fake.say(wire.DATA_HEADERS[2] + b"end")
     sink.room[0].errback(OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(DiskFull):
         outcome(fake.reactor, transfer)
     assert wire.parse_error(fake.got())[0] == 3
-    assert not sink._backend.files
+    assert not sink.backend.files
     settle(fake.reactor, client)
 
 
-def test_sink_that_takes_nothing_is_blamed(fake: Fake) -> None:
-    """Not the server, whose patience ends."""
+def test_timeout_of_the_server_names_the_sink_that_took_no_data(fake: ScriptedServer) -> None:
+    """If the server times out while the sink accepts no data, the exception says so."""
     sink = SlowSink()
-    client, transfer = begin_fetching(fake, sink)
+    client, transfer = begin_download(fake, sink)
     fake.say(wire.error(TFTPError("timed out")))
     with pytest.raises(TFTPError, match="timed out, while the local output accepted no data"):
         outcome(fake.reactor, transfer)
     settle(fake.reactor, client)
 
 
-def test_what_a_sink_raises_is_the_cause(served: Served) -> None:
-    """The server is told less, its owner all."""
+def test_exception_of_the_sink_is_the_cause(served: MemoryServer) -> None:
+    """The exception that the sink has raised is the `__cause__` of the client's exception."""
 
     class Broken(MemoryWriter):
         def write(self, data: bytes) -> None:
@@ -590,12 +560,12 @@ def test_what_a_sink_raises_is_the_cause(served: Served) -> None:
     settle(served.reactor, client)
 
 
-def test_trace_that_fails_is_left_out(served: Served) -> None:
-    """The transfer goes on without it."""
+def test_failing_trace_function_is_not_called_again(served: MemoryServer) -> None:
+    """If the trace function raises, the transfer goes on without it."""
     told: list[str] = []
 
-    def trace(words: str, received: bool) -> None:
-        told.append(words)
+    def trace(text: str, received: bool) -> None:
+        told.append(text)
         raise BrokenPipeError
 
     sink, client = io.BytesIO(), served.client(trace=trace)
@@ -605,8 +575,8 @@ def test_trace_that_fails_is_left_out(served: Served) -> None:
     settle(served.reactor, client)
 
 
-def test_window_of_a_slow_source_is_sent_when_it_is_full(fake: Fake) -> None:
-    """What is read ahead of a file would keep a pipe's octets back."""
+def test_upload_from_a_pipe_sends_each_block_when_it_is_full(fake: ScriptedServer) -> None:
+    """An upload from a pipe sends a block as soon as it is full; it does not read ahead."""
     ours, theirs = os.pipe()
     client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
     transfer = client.put(make_reader(fake.reactor, ours), "new")
@@ -623,8 +593,10 @@ def test_window_of_a_slow_source_is_sent_when_it_is_full(fake: Fake) -> None:
     os.close(ours)
 
 
-def test_sink_that_gives_up_its_write_when_it_is_aborted_alarms_nobody(served: Served) -> None:
-    """As files of Twisted do: they cancel what is under way."""
+def test_sink_may_cancel_its_write_when_it_is_aborted(
+    served: MemoryServer,
+) -> None:
+    """A sink that cancels its pending write in `abort` causes no error in the log."""
 
     class Cancels(SlowSink):
         def abort(self) -> None:
@@ -645,8 +617,9 @@ def test_sink_that_gives_up_its_write_when_it_is_aborted_alarms_nobody(served: S
     settle(served.reactor, client)
 
 
-def test_closed_client_holds_nothing(served: Served) -> None:
-    """What runs is cancelled, also what is being looked up, and no last ACK is waited with."""
+def test_close_cancels_everything_and_closes_all_sockets(served: MemoryServer) -> None:
+    """`close` cancels transfers and look-ups, ends dallying and closes all sockets at once."""
+    idle = len(served.reactor.getReaders())
     client, sink = served.client(), SlowSink()
     outcome(served.reactor, client.get("file", io.BytesIO()))
     assert client.lingers
@@ -654,9 +627,9 @@ def test_closed_client_holds_nothing(served: Served) -> None:
     spin(served.reactor, lambda: sink.room)
     lost = TFTPClient(served.reactor, "localhost", served.port)
     looking = lost.get("file", io.BytesIO())
-    assert client.close().called  # at once: nothing here needs time
+    assert client.close().called  # it closes at once, because no thread is busy
     settle(served.reactor, lost)
-    assert client._hub is None
+    assert len(served.reactor.getReaders()) == idle
     for transfer in (storing, looking):
         with pytest.raises(CancelledError):
             outcome(served.reactor, transfer)
@@ -665,8 +638,8 @@ def test_closed_client_holds_nothing(served: Served) -> None:
 
 
 @implementer(IFileReader)
-class Silent:
-    """A source that never says anything."""
+class SilentSource:
+    """A source that never supplies data."""
 
     size = None
 
@@ -677,15 +650,15 @@ class Silent:
         pass
 
 
-def test_source_that_is_silent_for_too_long_is_blamed(fake: Fake) -> None:
-    """Not the server, though it is the server's patience that ends, or ours with it."""
+def test_timeout_names_the_source_that_supplied_no_data(fake: ScriptedServer) -> None:
+    """If client or server times out while the source supplies no data, the exception says so."""
     client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, retries=1, timeout=0.2)
-    transfer = client.put(Silent(), "new")
+    transfer = client.put(SilentSource(), "new")
     fake.asked()
     fake.say(wire.ack(0))
     with pytest.raises(TransferTimedOut, match="timed out, while the local input"):
         outcome(fake.reactor, transfer)
-    transfer = client.put(Silent(), "new")
+    transfer = client.put(SilentSource(), "new")
     fake.asked()
     fake.say(wire.ack(0))
     fake.say(wire.error(AccessViolation("enough")))
@@ -697,30 +670,30 @@ def test_source_that_is_silent_for_too_long_is_blamed(fake: Fake) -> None:
     settle(fake.reactor, client)
 
 
-def test_lost_last_ack_is_sent_again(fake: Fake) -> None:
-    """The result is there at once, and the server is answered for a while."""
-    fetching = Fetching(fake, options=False)
+def test_lost_last_ack_is_sent_again(fake: ScriptedServer) -> None:
+    """After the end of a download the client still repeats its last ACK for a while."""
+    job = Download(fake, options=False)
     fake.asked()
     fake.say(wire.DATA_HEADERS[1] + b"all")
     assert fake.got() == wire.ack(1)
-    outcome(fake.reactor, fetching.transfer)
-    assert fetching.client.lingers
+    outcome(fake.reactor, job.transfer)
+    assert job.client.lingers
     fake.say(wire.DATA_HEADERS[1] + b"all")
     assert fake.got() == wire.ack(1)
-    settle(fake.reactor, fetching.client)
+    settle(fake.reactor, job.client)
 
 
-def test_silence_is_given_up(fake: Fake) -> None:
-    """The request is repeated, the same each time."""
-    fetching = Fetching(fake, timeout=0.02, retries=3)
+def test_request_is_repeated_and_then_times_out(fake: ScriptedServer) -> None:
+    """A request without an answer is repeated unchanged, and then the client gives up."""
+    job = Download(fake, timeout=0.02, retries=3)
     first, second = fake.asked(), fake.asked()
     assert first == second
     with pytest.raises(TransferTimedOut, match="does not answer"):
-        fetching.end()
+        job.end()
 
 
-def test_port_that_nobody_listens_on_is_told_from_silence(reactor: Any) -> None:
-    """The system says so; the server may be starting, so it is asked for a while all the same."""
+def test_closed_port_raises_port_unreachable(reactor: Any) -> None:
+    """If no program listens on the port, the client raises PortUnreachable after its retries."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -730,8 +703,8 @@ def test_port_that_nobody_listens_on_is_told_from_silence(reactor: Any) -> None:
     settle(reactor, client)
 
 
-def test_way_that_there_is_not_is_told_from_silence(reactor: Any) -> None:
-    """A broadcast address may not be sent to, which stands here for a network that is down."""
+def test_unreachable_network_raises_server_unreachable(reactor: Any) -> None:
+    """If the system refuses to send, here to a broadcast address, ServerUnreachable is raised."""
     client = TFTPClient(reactor, "255.255.255.255", 20001, retries=1, timeout=0.1)
     with pytest.raises(ServerUnreachable, match=r"denied|Network is unreachable") as raised:
         outcome(reactor, client.get("file", io.BytesIO()))
@@ -739,18 +712,18 @@ def test_way_that_there_is_not_is_told_from_silence(reactor: Any) -> None:
     settle(reactor, client)
 
 
-def test_transfer_cancelled_while_it_asks_tells_nobody(fake: Fake) -> None:
-    """An ERROR to the request port would be no answer to anything."""
-    fetching = Fetching(fake)
+def test_transfer_cancelled_before_an_answer_sends_no_error(fake: ScriptedServer) -> None:
+    """A transfer that is cancelled before an answer sends nothing more to the request port."""
+    job = Download(fake)
     fake.asked()
-    fetching.transfer.cancel()
+    job.transfer.cancel()
     with pytest.raises(CancelledError):
-        fetching.end()
+        job.end()
     assert select.select([fake.request], [], [], 0)[0] == []
 
 
-def test_host_name_is_looked_up(served: Served) -> None:
-    """By Twisted's resolver; who is not there is an error."""
+def test_host_name_is_looked_up(served: MemoryServer) -> None:
+    """A host name is looked up with Twisted's resolver; an unknown name raises DNSLookupError."""
     pool = served.reactor.getThreadPool()
     pool.start()
     client = TFTPClient(served.reactor, "localhost", served.port)
@@ -764,8 +737,8 @@ def test_host_name_is_looked_up(served: Served) -> None:
     pool.stop()
 
 
-def test_urls_are_fetched_and_stored(served: Served, tmp_path: Path) -> None:
-    """RFC 3617, with files on this side."""
+def test_download_and_upload_functions_take_urls(served: MemoryServer, tmp_path: Path) -> None:
+    """`download` and `upload` take a URL (RFC 3617) and a local path."""
     url = f"tftp://127.0.0.1:{served.port}"
     idle = len(served.reactor.getReaders())
     path, settings = str(tmp_path / "a"), {"in_thread": maybeDeferred, "windowsize": 1}
@@ -787,8 +760,8 @@ def test_urls_are_fetched_and_stored(served: Served, tmp_path: Path) -> None:
         ("tftp://h/a?b#c", Location("h", 69, "a?b#c")),
     ],
 )
-def test_urls_name_a_file(url: str, location: Location) -> None:
-    """Host, port, name and mode."""
+def test_url_is_parsed_into_host_port_name_and_mode(url: str, location: Location) -> None:
+    """A URL gives the host, the port, the file name and the mode."""
     assert parse_url(url) == location
 
 
@@ -808,27 +781,27 @@ def test_urls_name_a_file(url: str, location: Location) -> None:
         "",
     ],
 )
-def test_what_is_no_url_is_said_so(url: str) -> None:
-    """With the URL in the text."""
+def test_invalid_url_raises_bad_url(url: str) -> None:
+    """An invalid URL raises BadURL, with the URL in its text."""
     with pytest.raises(BadURL, match="tftp"):
         parse_url(url)
 
 
-def test_blocks_fit_the_path() -> None:
-    """As large as loopback takes whole; Ethernet's where there is no way."""
+def test_largest_blksize_fits_the_mtu_of_loopback() -> None:
+    """The largest block size on loopback is the largest that TFTP allows."""
     assert largest_blksize(("127.0.0.1", 69)) == 65464
     assert largest_blksize(("::1", 69, 0, 0)) == 65464
 
 
-def test_packets_are_traced_in_words(served: Served) -> None:
-    """Each one sent and received, in its order."""
+def test_trace_describes_each_packet_in_order(served: MemoryServer) -> None:
+    """The trace function gets a text for each packet that is sent or received, in order."""
     lines: list[tuple[str, bool]] = []
     get(
         served,
         "empty",
         blksize=512,
         windowsize=1,
-        trace=lambda words, received: lines.append((words, received)),
+        trace=lambda text, received: lines.append((text, received)),
     )
     xid = lines[0][0].rpartition(" xid=")[2]
     assert lines == [
@@ -840,8 +813,8 @@ def test_packets_are_traced_in_words(served: Served) -> None:
     ]
 
 
-def test_lost_packets_are_traced_too(fake: Fake) -> None:
-    """What the client sends is in the trace, also where the loss then keeps it from the server."""
+def test_trace_has_packets_that_the_loss_filter_drops(fake: ScriptedServer) -> None:
+    """A sent packet is in the trace, even if the option `loss` drops it then."""
     lines: list[tuple[str, bool]] = []
     client = TFTPClient(
         fake.reactor,
@@ -851,7 +824,7 @@ def test_lost_packets_are_traced_too(fake: Fake) -> None:
         timeout=0.05,
         retries=2,
         loss=1.0,
-        trace=lambda words, received: lines.append((words, received)),
+        trace=lambda text, received: lines.append((text, received)),
     )
     with pytest.raises(TransferTimedOut):
         outcome(fake.reactor, client.get("file", io.BytesIO()))
@@ -861,23 +834,23 @@ def test_lost_packets_are_traced_too(fake: Fake) -> None:
     settle(fake.reactor, client)
 
 
-class Unlucky(TFTPClient):
-    """A client that loses the datagrams that the test names, and traces what goes on."""
+class LosingClient(TFTPClient):
+    """A client that drops the datagrams that the test chooses, and traces the others."""
 
     def prepare(self, lost: list[bool]) -> list[tuple[str, bool]]:
-        """Set which datagrams are lost, in their order; return where the trace will be."""
+        """Set which datagrams are dropped, in their order; return the list of traced packets."""
         self._chances = iter([0.0 if each else 1.0 for each in lost])
         self._lines: list[tuple[str, bool]] = []
         return self._lines
 
     def build_link(self, *parts: Any) -> ClientLink:
-        trace = TraceFilter(lambda words, received: self._lines.append((words, received)))
+        trace = TraceFilter(lambda text, received: self._lines.append((text, received)))
         return FilteredLink([trace, LossFilter(0.5, lambda: next(self._chances))], *parts)
 
 
-def test_lost_packet_is_not_delivered_and_the_trace_has_both_ends(fake: Fake) -> None:
-    """A filter of loss and one of traces: the trace has what is sent and what is received."""
-    client = Unlucky(fake.reactor, "127.0.0.1", fake.port, options=False)
+def test_trace_and_loss_filters_can_be_combined(fake: ScriptedServer) -> None:
+    """With a trace filter and a loss filter, a dropped packet that was received is not traced."""
+    client = LosingClient(fake.reactor, "127.0.0.1", fake.port, options=False)
     # WRQ, ACK 0 (lost), ACK 0, DATA 1 (lost), DATA 1 again, ACK 1
     lines = client.prepare([False, True, False, True, False, False])
     transfer = client.put(io.BytesIO(b"abc"), "new")
@@ -897,22 +870,22 @@ def test_lost_packet_is_not_delivered_and_the_trace_has_both_ends(fake: Fake) ->
     settle(fake.reactor, client)
 
 
-def test_first_block_may_take_its_time_after_the_oack(fake: Fake) -> None:
-    """A disk that is cold is waited for as long as the patience says."""
-    fetching = Fetching(fake, timeout=1.0, retries=3)
+def test_first_block_may_be_late_after_the_oack(fake: ScriptedServer) -> None:
+    """The client repeats ACK 0 until its timeouts are used up, if DATA 1 is late after an OACK."""
+    job = Download(fake, timeout=1.0, retries=3)
     fake.asked()
     fake.say(wire.oack([("blksize", "512")]))
-    seen = [fake.got() for _ in range(6)]  # more than an address that never answered would get
+    seen = [fake.got() for _ in range(6)]  # an address that has never answered gets only four
     assert set(seen) == {wire.ack(0)}
     fake.say(wire.DATA_HEADERS[1] + b"late")
     fake.confirm(wire.oack([("blksize", "512")]))
-    fetching.end()
-    assert fetching.sink.getvalue() == b"late"
+    job.end()
+    assert job.sink.getvalue() == b"late"
 
 
-def test_answer_that_comes_twice_in_one_piece_is_one(fake: Fake) -> None:
-    """Receive offload is on before the first answer."""
-    fetching = Fetching(fake, blksize=1428, windowsize=4)
+def test_two_oacks_in_one_gro_buffer_are_separated(fake: ScriptedServer) -> None:
+    """Two OACKs that receive offload joins in one buffer are handled as two datagrams."""
+    job = Download(fake, blksize=1428, windowsize=4)
     fake.asked()
     oack = wire.oack([("blksize", "8"), ("windowsize", "4")])
     size = [(socket.IPPROTO_UDP, 103, len(oack).to_bytes(2, sys.byteorder))]
@@ -920,28 +893,30 @@ def test_answer_that_comes_twice_in_one_piece_is_one(fake: Fake) -> None:
     assert fake.got() == wire.ack(0)
     fake.say(wire.DATA_HEADERS[1] + b"end")
     fake.confirm(oack)
-    fetching.end()
-    assert fetching.sink.getvalue() == b"end"
+    job.end()
+    assert job.sink.getvalue() == b"end"
 
 
 @pytest.mark.parametrize(("tsize", "right"), [("0", True), ("5", True), ("4", False)])
-def test_size_that_is_not_known_is_no_size(fake: Fake, tsize: str, right: bool) -> None:
-    """Some servers answer 0 then; a file that is larger than it was told ends at once."""
-    fetching = Fetching(fake)
+def test_tsize_0_means_that_the_size_is_unknown(
+    fake: ScriptedServer, tsize: str, right: bool
+) -> None:
+    """A tsize of 0 in an OACK means unknown; a file larger than its tsize fails."""
+    job = Download(fake)
     fake.asked()
     fake.say(wire.oack([("tsize", tsize)]))
     fake.got()
     fake.say(wire.DATA_HEADERS[1] + b"12345")
     if right:
         fake.confirm(wire.oack([("tsize", tsize)]))
-        assert fetching.end().octets == 5
+        assert job.end().octets == 5
     else:
         with pytest.raises(TFTPError, match="announced 4"):
-            fetching.end()
+            job.end()
 
 
-class Reluctant:
-    """A stream that takes and gives a little at a time."""
+class PartialStream:
+    """A stream that reads and writes at most 700 octets in a call."""
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = data
@@ -959,9 +934,9 @@ class Reluctant:
         pass
 
 
-def test_streams_may_take_and_give_a_little_at_a_time(served: Served) -> None:
-    """A pipe does; nothing is lost."""
-    client, stream = served.client(), Reluctant(FILE)
+def test_streams_may_read_and_write_less_than_asked(served: MemoryServer) -> None:
+    """A stream may read and write fewer octets than asked for, as a pipe does; none is lost."""
+    client, stream = served.client(), PartialStream(FILE)
     outcome(served.reactor, client.put(stream, "new"))
     assert served.backend.files["new"] == FILE
     outcome(served.reactor, client.get("new", stream))
@@ -969,8 +944,8 @@ def test_streams_may_take_and_give_a_little_at_a_time(served: Served) -> None:
     settle(served.reactor, client)
 
 
-class Nonblocking(Reluctant):
-    """A stream that has nothing now."""
+class NonBlockingStream(PartialStream):
+    """A stream that has no data and no room now."""
 
     def read(self, length: int) -> Any:
         return None
@@ -979,20 +954,20 @@ class Nonblocking(Reluctant):
         return None
 
 
-def test_stream_that_does_not_block_is_an_error_and_not_the_end(served: Served) -> None:
-    """An upload is not cut short because its source was slow."""
+def test_stream_that_would_block_fails_the_transfer(served: MemoryServer) -> None:
+    """A stream that returns None fails the transfer; it is not the end of the file."""
     client = served.client()
     with pytest.raises(TFTPError):
-        outcome(served.reactor, client.put(Nonblocking(), "new"))
+        outcome(served.reactor, client.put(NonBlockingStream(), "new"))
     with pytest.raises(TFTPError):
-        outcome(served.reactor, client.get("file", Nonblocking()))
+        outcome(served.reactor, client.get("file", NonBlockingStream()))
     assert "new" not in served.backend.files
     settle(served.reactor, client)
 
 
 @pytest.mark.parametrize("name", ["", "file\0octet\0blksize"])
-def test_name_that_is_none_asks_for_nothing(served: Served, name: str) -> None:
-    """A NUL would end the name, and make options of the rest."""
+def test_file_name_that_is_empty_or_has_a_nul_is_refused(served: MemoryServer, name: str) -> None:
+    """An empty file name, or one with a NUL, raises ValueError and sends nothing."""
     client = served.client()
     for transfer in (client.get(name, io.BytesIO()), client.put(io.BytesIO(), name)):
         with pytest.raises(ValueError, match="no NUL"):
@@ -1001,10 +976,11 @@ def test_name_that_is_none_asks_for_nothing(served: Served, name: str) -> None:
 
 
 class SlowCommit(MemoryWriter):
-    """A sink that takes its time to put its file in place."""
+    """A sink whose commit ends when the test fires a Deferred."""
 
     def __init__(self) -> None:
-        super().__init__(MemoryBackend(write="create"), "new")
+        self.backend = MemoryBackend(write="create")
+        super().__init__(self.backend, "new")
         self.done: Deferred[None] = Deferred()
         self.committing = False
 
@@ -1013,8 +989,8 @@ class SlowCommit(MemoryWriter):
         return self.done.addCallback(lambda _: MemoryWriter.commit(self))
 
 
-def test_transfer_cancelled_while_its_file_is_put_in_place_ends_once(served: Served) -> None:
-    """The file is whole and stays; the Deferred has fired already, and nothing breaks."""
+def test_cancel_during_commit_keeps_the_file(served: MemoryServer) -> None:
+    """A download that is cancelled during its commit keeps the file, and logs no failure."""
     client, sink = served.client(), SlowCommit()
     transfer = client.get("file", sink)
     spin(served.reactor, lambda: sink.committing)
@@ -1028,5 +1004,5 @@ def test_transfer_cancelled_while_its_file_is_put_in_place_ends_once(served: Ser
     finally:
         globalLogPublisher.removeObserver(failures.append)
     assert [event for event in failures if "log_failure" in event] == []
-    assert sink._backend.files["new"] == FILE
+    assert sink.backend.files["new"] == FILE
     settle(served.reactor, client)

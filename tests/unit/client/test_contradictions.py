@@ -1,4 +1,4 @@
-"""The client where answers that are not for it come beside the true one, over loopback."""
+"""Test the client when answers to other requests arrive besides the true answer, over loopback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 
 from tests.support.daemon import IPV6
 from tests.support.reactors import outcome, reactor, spin
-from twisted_tftp.client import TFTPClient, held_writer
+from twisted_tftp.client import TFTPClient
+from twisted_tftp.client.held_writer import MAX_HELD
 from twisted_tftp.errors import (
     AnswerNotConfirmed,
     AnswersContradict,
@@ -34,22 +35,24 @@ from twisted_tftp.errors import (
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.udp import open_socket
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer import first_answer
+from twisted_tftp.transfer.first_answer import KnownServer
 
 __all__ = ["reactor"]
 
-#: The answer to another request: a whole file, and the beginning of one.
+#: The answer to another request, with a whole file.
 STALE = wire.DATA_HEADERS[1] + b"Z"
+
+#: The answer to another request, with the first block of a file.
 STALE_BEGINNING = wire.DATA_HEADERS[1] + b"Z" * 512
 
 
 def error(code: int) -> bytes:
-    """Return an ERROR."""
+    """Return an ERROR packet."""
     return b"\0\5" + code.to_bytes(2, "big") + b"no\0"
 
 
 class Host:
-    """A server's host: a request port, and ports that say what a test wants."""
+    """A server's host that the test scripts: a request port, and any number of transfer ports."""
 
     def __init__(self, reactor: Any, address: str = "127.0.0.1") -> None:
         self.reactor = reactor
@@ -61,7 +64,7 @@ class Host:
         self.clients: list[TFTPClient] = []
 
     def open(self) -> socket.socket:
-        """Open a port."""
+        """Open a transfer port."""
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_DGRAM)
         sock.bind((self.address, 0))
@@ -69,31 +72,31 @@ class Host:
         return sock
 
     def client(self, **settings: Any) -> TFTPClient:
-        """Return a client that asks here."""
+        """Return a client of this host."""
         settings = {"tell": self.told.append, "in_thread": maybeDeferred, **settings}
         client = TFTPClient(self.reactor, self.address, self.port, **settings)
         self.clients.append(client)
         return client
 
     def receive(self, sock: socket.socket) -> tuple[bytes, Any]:
-        """Wait for a datagram; return it and where it is from."""
+        """Wait for a datagram on `sock`; return it and its source address."""
         spin(self.reactor, lambda: select.select([sock], [], [], 0)[0])
         return sock.recvfrom(70000)
 
     def asked(self) -> tuple[Any, str]:
-        """Wait for a request; return the client's address and the xid."""
+        """Wait for a request; return the client's address and the request's xid."""
         datagram, peer = self.receive(self.request)
         return peer, wire.parse_request(datagram).options.get("xid", "")
 
     def asked_again(self, peer: Any, xid: str) -> Any:
-        """Wait for the same request from a second port; return its address."""
+        """Wait for the same request from a second port of the client; return its address."""
         second, same = self.asked()
         assert second[1] != peer[1]
         assert same == xid
         return second
 
     def confirm(self, peer: Any, answer: bytes) -> None:
-        """Give the same answer to the second request, which ends what it began."""
+        """Answer the second request with `answer`, and check how the client ends that transfer."""
         sock = self.open()
         second, _ = self.asked()
         assert second[1] != peer[1]
@@ -103,14 +106,14 @@ class Host:
         assert end == wire.ack(1) if is_whole else wire.opcode_of(end) == wire.Opcode.ERROR
 
     def error_at(self, sock: socket.socket) -> int:
-        """Wait for an ERROR, whatever comes before it; return its code."""
+        """Receive on `sock` until an ERROR comes; return its code."""
         while True:
             datagram, _ = self.receive(sock)
             if wire.opcode_of(datagram) == wire.Opcode.ERROR:
                 return wire.parse_error(datagram)[0]
 
     def serve(self, peer: Any, xid: str, content: bytes) -> None:
-        """Send a small file with options, as our server does."""
+        """Send a file of one block with options, as our server does."""
         sock = self.open()
         sock.sendto(oack(xid), peer)
         assert self.receive(sock)[0] == wire.ack(0)
@@ -127,7 +130,7 @@ class Host:
 
 
 def oack(xid: str = "", blksize: str = "1000") -> bytes:
-    """Return an OACK, with an xid where there is one."""
+    """Return an OACK with a block size, and with an xid unless it is empty."""
     return wire.oack([("blksize", blksize), *([("xid", xid)] if xid else [])])
 
 
@@ -139,15 +142,18 @@ def host(reactor: Any) -> Iterator[Host]:
     host.close()
 
 
-@pytest.fixture
-def long_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doubt for longer than a test lasts, so that nothing depends on the machine's speed."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 100.0)
-    monkeypatch.setattr(first_answer, "MAX_DOUBT", 100.0)
+def doubt_for(seconds: float) -> KnownServer:
+    """Return what a client must know of a server to doubt its answers for exactly so long."""
+    return KnownServer(min_doubt=seconds, max_doubt=seconds)
+
+
+def long_doubt() -> KnownServer:
+    """Let the doubt last longer than the test, so that the machine's speed does not matter."""
+    return doubt_for(100.0)
 
 
 def test_datagram_to_another_local_address_is_no_answer(host: Host) -> None:
-    """It was sent to the client's port, at an address that the route does not use."""
+    """A datagram to the client's port, but to another address of the client's host, is ignored."""
     sink = io.BytesIO()
     fetching = host.client(options=False).get("want", sink)
     peer, _ = host.asked()
@@ -159,7 +165,7 @@ def test_datagram_to_another_local_address_is_no_answer(host: Host) -> None:
 
 
 def true_answer(kind: str, xid: str) -> bytes:
-    """Return what the server answers to the request."""
+    """Return the true answer of the given kind."""
     return {
         "options": oack(xid),
         "no xid": oack(),
@@ -171,12 +177,11 @@ def true_answer(kind: str, xid: str) -> bytes:
 TRUE_ANSWERS = pytest.mark.parametrize("true", ["options", "no xid", "data", "error"])
 
 
-@pytest.mark.usefixtures("long_doubt")
 @TRUE_ANSWERS
-def test_stale_block_is_not_taken_for_the_answer(host: Host, true: str) -> None:
-    """The true answer contradicts it; the client tells both and asks from another port."""
+def test_true_answer_after_a_stale_block_makes_the_client_ask_again(host: Host, true: str) -> None:
+    """If the true answer contradicts a stale block, the client ends both and asks again."""
     sink = io.BytesIO()
-    fetching = host.client().get("want", sink)
+    fetching = host.client(known=long_doubt()).get("want", sink)
     peer, xid = host.asked()
     old, new = host.open(), host.open()
     old.sendto(STALE_BEGINNING, peer)
@@ -195,10 +200,9 @@ def test_stale_block_is_not_taken_for_the_answer(host: Host, true: str) -> None:
     assert str(again[1]) in line
 
 
-@pytest.mark.usefixtures("long_doubt")
-def test_missing_file_stays_missing_after_a_stale_block(host: Host) -> None:
-    """The server says so twice."""
-    fetching = host.client().get("missing", io.BytesIO())
+def test_error_after_a_stale_block_is_confirmed_and_raised(host: Host) -> None:
+    """If an ERROR contradicts a stale block, the client asks again and raises the next ERROR."""
+    fetching = host.client(known=long_doubt()).get("missing", io.BytesIO())
     for number in range(2):
         peer, _ = host.asked()
         if not number:
@@ -209,7 +213,7 @@ def test_missing_file_stays_missing_after_a_stale_block(host: Host) -> None:
 
 
 def test_nothing_is_written_while_the_answer_is_in_doubt(host: Host) -> None:
-    """Blocks are acknowledged, and kept, until a second port has had the same answer."""
+    """Blocks are acknowledged but held back until a second port gets the same answer."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
@@ -218,8 +222,8 @@ def test_nothing_is_written_while_the_answer_is_in_doubt(host: Host) -> None:
     assert host.receive(sock)[0] == wire.ack(1)
     sock.sendto(wire.DATA_HEADERS[2] + b"end", peer)
     second = host.asked_again(peer, xid)
-    # A server that serves one client at a time would not read the second request before; and one
-    # that has forgotten the transfer answers a second ACK with an ERROR.
+    # A server that serves one client at a time reads the second request only after this ACK. A
+    # second ACK could reach a server that has forgotten the transfer, and would get an ERROR.
     assert host.receive(sock)[0] == wire.ack(2)
     assert not select.select([sock], [], [], 0)[0]
     assert sink.getvalue() == b""
@@ -229,10 +233,8 @@ def test_nothing_is_written_while_the_answer_is_in_doubt(host: Host) -> None:
 
 
 @TRUE_ANSWERS
-def test_answer_to_the_second_request_tells_that_the_first_one_was_stale(
-    host: Host, true: str
-) -> None:
-    """The true answer to the first request was lost, or comes at any time."""
+def test_different_answer_to_the_second_request_shows_a_stale_block(host: Host, true: str) -> None:
+    """If the second request gets another answer, the first answer is dropped as stale."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
@@ -252,8 +254,8 @@ def test_answer_to_the_second_request_tells_that_the_first_one_was_stale(
 
 
 @pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
-def test_stale_answer_is_recognised_over_ipv6(reactor: Any) -> None:
-    """A second port is asked there too."""
+def test_stale_block_is_detected_over_ipv6(reactor: Any) -> None:
+    """The second request also detects a stale block over IPv6."""
     host = Host(reactor, "::1")
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
@@ -266,10 +268,10 @@ def test_stale_answer_is_recognised_over_ipv6(reactor: Any) -> None:
     host.close()
 
 
-def test_file_that_can_not_be_checked_for_want_of_a_socket_fails(
+def test_download_in_doubt_fails_if_no_second_socket_can_be_opened(
     host: Host, tmp_path: Path
 ) -> None:
-    """No descriptor is left for the second port; nothing of the file stays."""
+    """If no socket is left for the second request, the download fails and leaves no file."""
 
     class OnePort(ClientPorts):
         def open(self, server: Any) -> socket.socket:
@@ -289,8 +291,8 @@ def test_file_that_can_not_be_checked_for_want_of_a_socket_fails(
     assert list(tmp_path.iterdir()) == []
 
 
-class Scripted:
-    """A server's host that answers each request by a script, as soon as it is turned."""
+class ScriptedAnswers:
+    """Answers for a host: to the first request, to the second one, and OACKs to all others."""
 
     def __init__(self, host: Host, first: bytes, second: str) -> None:
         self.host = host
@@ -300,7 +302,7 @@ class Scripted:
         self.transfers: list[socket.socket] = []
 
     def turn(self) -> None:
-        """Answer what has come."""
+        """Answer the requests that have arrived."""
         while select.select([self.host.request], [], [], 0)[0]:
             datagram, peer = self.host.request.recvfrom(70000)
             if peer not in self.asked:
@@ -323,13 +325,13 @@ class Scripted:
 @pytest.mark.parametrize("act", ["cancel", "close"])
 @pytest.mark.parametrize("second", ["same", "proof", "error", "silence"])
 @pytest.mark.parametrize("first", [STALE, oack()], ids=["data", "oack"])
-def test_transfer_in_doubt_leaves_nothing_whenever_it_is_cancelled(
+def test_cancelled_download_in_doubt_leaves_nothing_at_any_time(
     host: Host, first: bytes, second: str, act: str, tmp_path: Path
 ) -> None:
-    """No file, no socket, no timer, and no Deferred that does not fire."""
+    """A download in doubt leaves no file, socket or timer, whenever it is cancelled or closed."""
     path = tmp_path / "local"
     for turns in range(1, 30):
-        client, script = host.client(), Scripted(host, first, second)
+        client, script = host.client(), ScriptedAnswers(host, first, second)
         results: list[Any] = []
         fetching = client.get("want", path).addBoth(results.append)
         for _ in range(turns):
@@ -350,8 +352,8 @@ def test_transfer_in_doubt_leaves_nothing_whenever_it_is_cancelled(
     assert host.reactor.getDelayedCalls() == []
 
 
-def test_answer_that_two_ports_have_had_is_believed(host: Host) -> None:
-    """A server without options whose answer came to the second port needs no third opinion."""
+def test_answer_that_two_ports_have_got_is_accepted(host: Host) -> None:
+    """After a stale block, an answer without options that two ports have got is accepted."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
@@ -367,8 +369,8 @@ def test_answer_that_two_ports_have_had_is_believed(host: Host) -> None:
     assert not select.select([host.request], [], [], 0)[0]
 
 
-def test_answer_that_the_server_does_not_confirm_fails(host: Host, tmp_path: Path) -> None:
-    """It may be late by any time, so nothing is believed without it."""
+def test_unconfirmed_answer_fails_the_download(host: Host, tmp_path: Path) -> None:
+    """If the second request gets no answer, the download fails and leaves no file."""
     fetching = host.client(timeout=0.05, retries=3).get("want", tmp_path / "local")
     peer, xid = host.asked()
     host.open().sendto(STALE, peer)
@@ -379,8 +381,8 @@ def test_answer_that_the_server_does_not_confirm_fails(host: Host, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stale_answer_to_the_second_request_is_refused(host: Host) -> None:
-    """Where it has another's xid; the true one is waited for."""
+def test_oack_with_another_xid_to_the_second_port_is_refused(host: Host) -> None:
+    """An OACK with another xid is refused on the second port too; the true answer is awaited."""
     fetching = host.client().get("want", io.BytesIO())
     peer, xid = host.asked()
     host.open().sendto(true_answer("data", ""), peer)
@@ -393,7 +395,7 @@ def test_stale_answer_to_the_second_request_is_refused(host: Host) -> None:
 
 
 def test_last_ack_is_repeated_while_the_answer_is_checked(host: Host) -> None:
-    """A server that serves one client at a time reads the second request only when it has it."""
+    """The last ACK is repeated before the second request is answered, for one-client servers."""
     fetching = host.client().get("want", io.BytesIO())
     peer, _ = host.asked()
     sock = host.open()
@@ -407,10 +409,10 @@ def test_last_ack_is_repeated_while_the_answer_is_checked(host: Host) -> None:
 @pytest.mark.parametrize(
     ("answer", "end"), [(STALE, b"\0\4\0\1"), (STALE_BEGINNING, b"\0\5\0\0")], ids=["all", "some"]
 )
-def test_second_transfer_is_ended_until_the_server_knows(
+def test_second_transfer_is_ended_each_time_its_answer_is_repeated(
     host: Host, answer: bytes, end: bytes
 ) -> None:
-    """A whole file is acknowledged: small servers do not know what an ERROR means."""
+    """Each repeated answer to the second request gets an ACK (whole file) or an ERROR (a part)."""
     fetching = host.client().get("want", io.BytesIO())
     peer, xid = host.asked()
     sock, second = host.open(), host.open()
@@ -425,8 +427,8 @@ def test_second_transfer_is_ended_until_the_server_knows(
     outcome(host.reactor, fetching)
 
 
-def test_block_one_after_a_rollover_is_no_other_answer(host: Host, tmp_path: Path) -> None:
-    """It has other octets than the first one, and belongs to the same file."""
+def test_data_1_after_a_rollover_is_not_a_second_answer(host: Host, tmp_path: Path) -> None:
+    """DATA 1 after a rollover of the block number belongs to the same file."""
     fetching = host.client(windowsize=1).get("want", tmp_path / "local")
     peer, _ = host.asked()
     sock = host.open()
@@ -453,16 +455,18 @@ def noting_acks(noted: list[str]) -> Callable[[str, bool], None]:
 
 
 @pytest.mark.parametrize("act", ["put", "get"])
-def test_answer_that_waits_in_the_socket_of_a_late_loop_counts(
-    host: Host, act: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The time for it is over, but it came in time."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.05)
+def test_answer_in_the_socket_counts_if_the_reactor_was_late(host: Host, act: str) -> None:
+    """An answer that arrived before the end of the doubt counts, even if it is read after it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     acknowledged: list[str] = []
-    client = host.client(bind="127.0.0.1", bind_port=port, trace=noting_acks(acknowledged))
+    client = host.client(
+        bind="127.0.0.1",
+        bind_port=port,
+        trace=noting_acks(acknowledged),
+        known=doubt_for(0.05),
+    )
     file = io.BytesIO()
     acting = client.put(io.BytesIO(b"x"), "new") if act == "put" else client.get("want", file)
     peer, _ = host.asked()
@@ -471,33 +475,35 @@ def test_answer_that_waits_in_the_socket_of_a_late_loop_counts(
         spin(host.reactor, lambda: acknowledged)
     else:
         spin(host.reactor, lambda: [each.octets for each in client.running] == [1])
-    # One without xid: with our xid it would count after the time too.
+    # This OACK has no xid: an OACK with the xid would also count after the doubt.
     host.open().sendto(oack(), peer)
-    time.sleep(0.06)  # the loop stands still for longer than the doubt lasts
-    host.reactor.runUntilCurrent()  # timers come before sockets
+    time.sleep(0.06)  # the reactor is blocked for longer than the doubt lasts
+    host.reactor.runUntilCurrent()  # timers are handled before sockets
     with pytest.raises(AnswersContradict):
         outcome(host.reactor, acting)
 
 
-def test_stream_is_given_no_octets_of_a_file_in_doubt(
-    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_long_download_in_doubt_waits_or_writes_a_temporary_file(
+    host: Host, tmp_path: Path
 ) -> None:
-    """A long file waits for the second answer; one in a path goes on, and is not complete."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 600)
+    """Above MAX_HELD octets, a stream waits for the end of the doubt; a path is not committed."""
     for sink, has_options in itertools.product((io.BytesIO(), tmp_path / "local"), (False, True)):
         fetching = host.client().get("want", sink)
         peer, xid = host.asked()
         sock = host.open()
-        answer = STALE_BEGINNING
+        answer, blksize = STALE_BEGINNING, 512
         if has_options:
-            answer = oack(blksize="512")
+            blksize = 65464
+            answer = oack(blksize=str(blksize))
             sock.sendto(answer, peer)
             assert host.receive(sock)[0] == wire.ack(0)
-        for number in (1, 2):
-            sock.sendto(wire.DATA_HEADERS[number] + b"Z" * 512, peer)
+        blocks = MAX_HELD // blksize + 1
+        for number in range(1, blocks + 1):
+            sock.sendto(wire.DATA_HEADERS[number] + b"Z" * blksize, peer)
             assert host.receive(sock)[0] == wire.ack(number)
+        end = wire.DATA_HEADERS[blocks + 1]
         if sink == tmp_path / "local":
-            sock.sendto(wire.DATA_HEADERS[3], peer)
+            sock.sendto(end, peer)
         second = host.asked_again(peer, xid)
         if isinstance(sink, io.BytesIO):
             assert sink.getvalue() == b""
@@ -505,8 +511,8 @@ def test_stream_is_given_no_octets_of_a_file_in_doubt(
             assert not sink.exists()
         host.open().sendto(answer, second)
         if isinstance(sink, io.BytesIO):
-            sock.sendto(wire.DATA_HEADERS[3], peer)
-        assert outcome(host.reactor, fetching).octets == 1024
+            sock.sendto(end, peer)
+        assert outcome(host.reactor, fetching).octets == blocks * blksize
         if isinstance(sink, io.BytesIO):
             sink.seek(0)
             sink.truncate()
@@ -515,10 +521,8 @@ def test_stream_is_given_no_octets_of_a_file_in_doubt(
 
 
 @pytest.mark.parametrize("true", ["no xid", "data"])
-def test_only_time_confirms_an_answer_to_a_port_that_the_user_has_fixed(
-    host: Host, true: str
-) -> None:
-    """There is no second one to ask from; the server waits for some tenths of a second."""
+def test_answer_to_a_fixed_port_is_settled_by_time(host: Host, true: str) -> None:
+    """With a fixed local port there is no second request: the doubt ends after some time."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -535,15 +539,15 @@ def test_only_time_confirms_an_answer_to_a_port_that_the_user_has_fixed(
     assert host.told == []
 
 
-def test_answer_that_nothing_contradicts_is_taken(host: Host) -> None:
-    """A server that knows no options is asked twice, and then believed."""
+def test_answer_without_options_is_accepted_after_a_second_request(host: Host) -> None:
+    """A server without options is asked from a second port, and then its answer is accepted."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, _ = host.asked()
     old = host.open()
     old.sendto(wire.DATA_HEADERS[1] + bytes(512), peer)
     assert host.receive(old)[0] == wire.ack(1)
-    # Equal octets from a second port are the answer to a request that came twice.
+    # The same octets from a second port: the server has received the request twice.
     second = host.open()
     second.sendto(wire.DATA_HEADERS[1] + bytes(512), peer)
     assert wire.parse_error(host.receive(second)[0])[0] == 5
@@ -555,8 +559,8 @@ def test_answer_that_nothing_contradicts_is_taken(host: Host) -> None:
     assert host.told == []
 
 
-def test_oack_of_another_request_is_refused(host: Host) -> None:
-    """Its xid is not ours; the true answer may come at any time after it."""
+def test_oack_with_another_xid_is_refused(host: Host) -> None:
+    """An OACK with another xid gets ERROR 5, and the client waits for the true answer."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
@@ -569,8 +573,8 @@ def test_oack_of_another_request_is_refused(host: Host) -> None:
     assert host.told == []
 
 
-def test_foreign_answer_from_the_asked_port_gets_no_error(host: Host) -> None:
-    """A server with a single port would end the transfer that it begins for us."""
+def test_oack_with_another_xid_from_the_request_port_gets_no_error(host: Host) -> None:
+    """A wrong OACK from the request port gets no ERROR, which would end a single-port transfer."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
@@ -585,14 +589,11 @@ def test_foreign_answer_from_the_asked_port_gets_no_error(host: Host) -> None:
 @pytest.mark.parametrize(
     "late", [oack(blksize="999"), STALE, error(1)], ids=["oack", "data", "error"]
 )
-def test_answer_is_not_contradicted_after_the_time_for_it(
-    host: Host, late: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A transfer that runs is not given up for what comes minutes later."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
+def test_other_answer_after_the_doubt_is_ignored(host: Host, late: bytes) -> None:
+    """Another answer that arrives after the end of the doubt does not stop the transfer."""
     sink = io.BytesIO()
-    fetching = host.client().get("want", sink, {"blksize": "1000"})
+    client = host.client(known=doubt_for(0.0))
+    fetching = client.get("want", sink, {"blksize": "1000"})
     peer, _ = host.asked()
     sock = host.open()
     sock.sendto(oack(), peer)
@@ -608,20 +609,18 @@ def test_answer_is_not_contradicted_after_the_time_for_it(
 
 
 @pytest.mark.parametrize("kind", ["stream", "path"])
-def test_proof_that_comes_after_the_time_for_it_counts(
-    host: Host, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_oack_with_the_xid_overrides_another_answer_after_the_doubt(
+    host: Host, kind: str, tmp_path: Path
 ) -> None:
-    """An upload is begun again, or fails: it went to the server of another one."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
+    """An OACK with the xid restarts an upload from a path even late; one from a stream fails."""
     (tmp_path / "local").write_bytes(bytes(700))
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(bytes(700))
-    storing = host.client(windowsize=1).put(source, "new")
+    storing = host.client(windowsize=1, known=doubt_for(0.0)).put(source, "new")
     peer, xid = host.asked()
     old = host.open()
     old.sendto(wire.ack(0), peer)
     host.receive(old)
-    if kind == "stream":  # whose end is sent too
+    if kind == "stream":  # the last block of a stream is sent too
         old.sendto(wire.ack(1), peer)
         host.receive(old)
     host.open().sendto(oack(xid), peer)
@@ -638,11 +637,10 @@ def test_proof_that_comes_after_the_time_for_it_counts(
     assert outcome(host.reactor, storing).octets == 700
 
 
-def test_late_proof_from_a_single_port_counts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes from the port that the transfer is with."""
-    monkeypatch.setattr(first_answer, "DOUBT_WITHOUT_ROUND_TRIP", 0.0)
-    monkeypatch.setattr(first_answer, "MIN_DOUBT", 0.0)
-    storing = host.client(windowsize=1).put(io.BytesIO(bytes(3000)), "new")
+def test_late_oack_with_the_xid_from_a_single_port_fails_an_upload(host: Host) -> None:
+    """A late OACK with the xid counts, if it comes from the port of the present transfer."""
+    client = host.client(windowsize=1, known=doubt_for(0.0))
+    storing = client.put(io.BytesIO(bytes(3000)), "new")
     peer, xid = host.asked()
     host.request.sendto(oack(), peer)
     for number in (1, 2):
@@ -652,8 +650,8 @@ def test_late_proof_from_a_single_port_counts(host: Host, monkeypatch: pytest.Mo
         outcome(host.reactor, storing)
 
 
-def test_upload_whose_end_was_sent_is_not_begun_again(host: Host) -> None:
-    """The first one may be stored by now, so a second one would find its file."""
+def test_upload_is_not_restarted_after_its_last_block_was_sent(host: Host) -> None:
+    """After its last block was sent, a contradicted upload fails: the server may have the file."""
     storing = host.client().put(io.BytesIO(b"x"), "new", {"blksize": "1000"})
     peer, _ = host.asked()
     sock = host.open()
@@ -666,7 +664,7 @@ def test_upload_whose_end_was_sent_is_not_begun_again(host: Host) -> None:
 
 
 class LateRoute(ClientPorts):
-    """Ports on a host that has no route to the server when the first one is opened."""
+    """The client's sockets on a host that has no route to the server at first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -678,8 +676,8 @@ class LateRoute(ClientPorts):
         return sock
 
 
-def test_request_goes_on_from_another_port_when_there_is_a_route(host: Host) -> None:
-    """Which hosts have answered the first port is not forgotten."""
+def test_client_remembers_other_hosts_when_its_port_changes(host: Host) -> None:
+    """When the route appears and the port changes, other hosts that answered are still named."""
     client = host.client(ports=LateRoute(), timeout=0.1, retries=5, options=False)
     fetching = client.get("want", io.BytesIO())
     peer, _ = host.asked()
@@ -692,16 +690,16 @@ def test_request_goes_on_from_another_port_when_there_is_a_route(host: Host) -> 
     assert len(ports - {peer[1]}) == 1
 
 
-def test_port_at_all_addresses_is_kept_where_the_user_wants_it(host: Host) -> None:
-    """Repeated requests come from the same one."""
+def test_requests_from_a_wildcard_bind_keep_their_port(host: Host) -> None:
+    """If the user binds to 0.0.0.0, repeated requests come from the same port."""
     fetching = host.client(bind="0.0.0.0", timeout=0.05, retries=4).get("want", io.BytesIO())
     assert len({host.asked()[0] for _ in range(3)}) == 1
     with pytest.raises(NoAnswer):
         outcome(host.reactor, fetching)
 
 
-def test_answer_that_is_proven_is_not_contradicted(host: Host) -> None:
-    """Whatever else comes from the server's host is a stranger's."""
+def test_nothing_contradicts_an_oack_with_the_xid(host: Host) -> None:
+    """After an OACK with the request's xid, other answers of the server's host are ignored."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
@@ -717,8 +715,8 @@ def test_answer_that_is_proven_is_not_contradicted(host: Host) -> None:
 
 
 @pytest.mark.parametrize("act", ["get", "put"])
-def test_oack_that_does_not_fit_the_request_may_be_for_another(host: Host, act: str) -> None:
-    """The request is sent from another port; the same answer there is the server's own."""
+def test_invalid_oack_is_confirmed_from_another_port(host: Host, act: str) -> None:
+    """After an invalid OACK the client asks from another port; the same OACK there is an error."""
     for is_stale in (True, False):
         client = host.client()
         file = io.BytesIO()
@@ -745,8 +743,8 @@ def test_oack_that_does_not_fit_the_request_may_be_for_another(host: Host, act: 
             assert outcome(host.reactor, acting).octets == 0
 
 
-def test_server_that_has_granted_an_xid_is_expected_to(host: Host) -> None:
-    """Its answers without one are refused, until two requests had no other answer."""
+def test_server_that_has_granted_an_xid_must_grant_it_again(host: Host) -> None:
+    """Answers without xid are refused then, until two requests got no other answer."""
     client, sink = host.client(timeout=0.05, retries=100), io.BytesIO()
     first = client.get("want", io.BytesIO())
     peer, xid = host.asked()
@@ -769,13 +767,14 @@ def test_server_that_has_granted_an_xid_is_expected_to(host: Host) -> None:
     assert sink.getvalue() == b"true"
 
 
-@pytest.mark.usefixtures("long_doubt")
-def test_port_that_the_user_has_fixed_fails_at_once(host: Host) -> None:
-    """There is no other one to ask from."""
+def test_contradiction_on_a_fixed_port_fails_at_once(host: Host) -> None:
+    """With a fixed local port, contradicting answers fail the download at once."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    fetching = host.client(bind="127.0.0.1", bind_port=port).get("want", io.BytesIO())
+    fetching = host.client(bind="127.0.0.1", bind_port=port, known=long_doubt()).get(
+        "want", io.BytesIO()
+    )
     peer, _ = host.asked()
     assert peer == ("127.0.0.1", port)
     host.open().sendto(STALE, peer)
@@ -784,10 +783,9 @@ def test_port_that_the_user_has_fixed_fails_at_once(host: Host) -> None:
         outcome(host.reactor, fetching)
 
 
-@pytest.mark.usefixtures("long_doubt")
 def test_client_asks_from_three_more_ports_at_most(host: Host) -> None:
-    """Then it fails: something is wrong with the server, or with who else answers."""
-    fetching = host.client().get("want", io.BytesIO())
+    """After contradictions on four ports the client fails."""
+    fetching = host.client(known=long_doubt()).get("want", io.BytesIO())
     ports = set()
     for number in range(4):
         peer, _ = host.asked()
@@ -800,8 +798,8 @@ def test_client_asks_from_three_more_ports_at_most(host: Host) -> None:
     assert len(host.told) == 3
 
 
-def test_path_is_opened_again_after_octets_of_another_file(host: Host, tmp_path: Path) -> None:
-    """An OACK that may be ours is believed; what was written is dropped when another follows."""
+def test_download_to_a_path_is_restarted_after_a_contradiction(host: Host, tmp_path: Path) -> None:
+    """When another OACK follows, what was written to a path is dropped and fetched again."""
     fetching = host.client().get("want", tmp_path / "local", {"blksize": "1000"})
     peer, _ = host.asked()
     old = host.open()
@@ -817,11 +815,8 @@ def test_path_is_opened_again_after_octets_of_another_file(host: Host, tmp_path:
     assert (tmp_path / "local").read_bytes() == b"true"
 
 
-def test_path_that_can_not_be_opened_again_ends_the_transfer(
-    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A disk that does not answer any more is not waited for without end."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 600)
+def test_download_times_out_if_its_path_cannot_be_opened_again(host: Host, tmp_path: Path) -> None:
+    """If the disk hangs when the path is opened again, the download times out."""
     is_stuck: list[bool] = []
 
     def in_thread(function: Any, *args: Any) -> Any:
@@ -831,22 +826,25 @@ def test_path_that_can_not_be_opened_again_ends_the_transfer(
     fetching = client.get("want", tmp_path / "local")
     peer, xid = host.asked()
     old = host.open()
-    old.sendto(oack(), peer)
+    blksize = 65464
+    old.sendto(oack(blksize=str(blksize)), peer)
     assert host.receive(old)[0] == wire.ack(0)
-    for number, octets in ((1, 1000), (2, 0)):
-        old.sendto(wire.DATA_HEADERS[number] + bytes(octets), peer)
+    blocks = MAX_HELD // blksize + 1
+    for number in range(1, blocks + 2):
+        octets = bytes(blksize if number <= blocks else 0)
+        old.sendto(wire.DATA_HEADERS[number] + octets, peer)
         assert host.receive(old)[0] == wire.ack(number)
-    for _ in range(3):  # by then the transfer has nothing more to wait for by itself
+    for _ in range(3):  # by then the transfer has no timer of its own
         second = host.asked_again(peer, xid)
     is_stuck.append(True)
     host.open().sendto(oack(xid), second)
     with pytest.raises(TransferTimedOut):
         outcome(host.reactor, fetching)
-    host.clients.clear()  # what waits for the disk can't be closed
+    host.clients.clear()  # a client that waits for a disk can't be closed
 
 
-def test_stream_with_octets_of_another_file_fails(host: Host) -> None:
-    """They can't be taken back. (A client that asks for no xid has no doubt of an OACK.)"""
+def test_download_to_a_stream_fails_after_a_contradiction(host: Host) -> None:
+    """Octets written to a stream can't be taken back, so a contradiction fails the download."""
     fetching = host.client().get("want", io.BytesIO(), {"blksize": "1000"})
     peer, _ = host.asked()
     old = host.open()
@@ -860,7 +858,7 @@ def test_stream_with_octets_of_another_file_fails(host: Host) -> None:
 
 
 def test_first_oack_without_an_xid_is_in_doubt(host: Host) -> None:
-    """The OACK with the xid may come after a whole small file."""
+    """An OACK without xid is in doubt, even after a whole small file: one with xid may follow."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
@@ -875,8 +873,8 @@ def test_first_oack_without_an_xid_is_in_doubt(host: Host) -> None:
     assert sink.getvalue() == b"true"
 
 
-def test_server_without_an_xid_is_asked_twice_once(host: Host) -> None:
-    """Only the first transfer with it is in doubt."""
+def test_only_the_first_transfer_with_a_server_without_xid_is_in_doubt(host: Host) -> None:
+    """When a server is known to ignore the xid, its OACKs are not confirmed any more."""
     client = host.client()
     for is_first in (True, False):
         fetching = client.get("want", io.BytesIO())
@@ -888,8 +886,8 @@ def test_server_without_an_xid_is_asked_twice_once(host: Host) -> None:
     assert not select.select([host.request], [], [], 0)[0]
 
 
-def test_error_that_is_hardly_the_answer_is_believed_from_another_port(host: Host) -> None:
-    """It may be the answer to a malformed request of the port's last owner."""
+def test_error_4_is_accepted_only_from_a_second_port(host: Host) -> None:
+    """ERROR 4 may answer another client's request, so it counts if a second port gets it too."""
     sink = io.BytesIO()
     client = host.client()
     fetching = client.get("want", sink)
@@ -909,8 +907,8 @@ def test_error_that_is_hardly_the_answer_is_believed_from_another_port(host: Hos
     assert len(set(peers)) == 2
 
 
-def test_errors_to_a_port_whose_last_owner_has_sent_nonsense_are_not_believed(host: Host) -> None:
-    """There may be several of them; another port is asked from then."""
+def test_repeated_error_4_makes_the_client_change_its_port(host: Host) -> None:
+    """After several ERROR 4 the client asks from another port, and gets the file there."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, _ = host.asked()
@@ -924,8 +922,8 @@ def test_errors_to_a_port_whose_last_owner_has_sent_nonsense_are_not_believed(ho
     assert sink.getvalue() == b"true"
 
 
-def test_transfer_in_doubt_can_be_cancelled(host: Host) -> None:
-    """Though its file is whole and only waits."""
+def test_complete_download_in_doubt_can_be_cancelled(host: Host) -> None:
+    """A download whose file is complete and waits for the end of the doubt can be cancelled."""
     client = host.client()
     fetching = client.get("want", io.BytesIO())
     peer, _ = host.asked()
@@ -938,17 +936,18 @@ def test_transfer_in_doubt_can_be_cancelled(host: Host) -> None:
     host.error_at(old)
 
 
-@pytest.mark.usefixtures("long_doubt")
 @pytest.mark.parametrize("kind", ["stream", "forward stream", "path"])
 def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     host: Host, kind: str, tmp_path: Path
 ) -> None:
-    """The server of an earlier upload does not get a whole file; the true one does."""
+    """The server of an old answer never gets the last block; the true server gets all."""
     content = b"x" * 512 * (kind != "stream") + b"end"
     (tmp_path / "local").write_bytes(content)
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(content)
     acknowledged: list[str] = []
-    client = host.client(windowsize=1, blksize=1000, trace=noting_acks(acknowledged))
+    client = host.client(
+        windowsize=1, blksize=1000, trace=noting_acks(acknowledged), known=long_doubt()
+    )
     storing = client.put(source, "new")
     peer, _ = host.asked()
     old = host.open()
@@ -968,11 +967,10 @@ def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     assert outcome(host.reactor, storing).octets == len(content)
 
 
-@pytest.mark.usefixtures("long_doubt")
 def test_upload_in_doubt_leaves_no_timer_when_it_is_cancelled(host: Host) -> None:
-    """Its last block waits for the end of the doubt."""
+    """An upload that is cancelled while its last block waits leaves no timer."""
     acknowledged: list[str] = []
-    client = host.client(trace=noting_acks(acknowledged))
+    client = host.client(trace=noting_acks(acknowledged), known=long_doubt())
     storing = client.put(io.BytesIO(b"end"), "new").addErrback(lambda _: None)
     peer, _ = host.asked()
     host.open().sendto(wire.ack(0), peer)
@@ -986,7 +984,7 @@ def test_upload_in_doubt_leaves_no_timer_when_it_is_cancelled(host: Host) -> Non
 
 @pytest.mark.parametrize("content", [b"", b"end", bytes(512), bytes(700), bytes(3000)])
 def test_upload_to_a_server_without_options_completes(host: Host, content: bytes) -> None:
-    """Its last block waits for some tenths of a second."""
+    """An upload to a server without options completes after a short delay of its last block."""
     storing = host.client().put(io.BytesIO(content), "new")
     peer, _ = host.asked()
     sock = host.open()
@@ -1001,8 +999,8 @@ def test_upload_to_a_server_without_options_completes(host: Host, content: bytes
     assert got == content
 
 
-def test_second_copy_of_a_write_request_may_find_the_file(host: Host) -> None:
-    """A server that answers both copies says that the file exists: no contradiction."""
+def test_file_exists_after_a_repeated_write_request_is_no_contradiction(host: Host) -> None:
+    """If a write request was sent twice, the ERROR 6 of its second copy is ignored."""
     storing = host.client(timeout=0.05, retries=100).put(io.BytesIO(b"x"), "new")
     peer, _ = host.asked()
     host.asked()
@@ -1016,14 +1014,14 @@ def test_second_copy_of_a_write_request_may_find_the_file(host: Host) -> None:
 
 
 @pytest.mark.parametrize("stale", [STALE, wire.oack([("tsize", "1")])], ids=["data", "oack"])
-def test_size_is_not_told_while_the_answer_is_in_doubt(host: Host, stale: bytes) -> None:
-    """The OACK to the second request has it."""
+def test_size_is_taken_from_the_confirmed_answer(host: Host, stale: bytes) -> None:
+    """A stale answer to a size request is dropped; the OACK with the xid gives the size."""
     asking = host.client().size("want")
     peer, xid = host.asked()
     old = host.open()
     old.sendto(stale, peer)
     assert host.error_at(old) == 8
-    old.sendto(error(4), peer)  # what a small server makes of an ERROR
+    old.sendto(error(4), peer)  # the answer of a small server to an ERROR
     second = host.asked_again(peer, xid)
     host.open().sendto(wire.oack([("tsize", "5"), ("xid", xid)]), second)
     again, xid = host.asked()
@@ -1031,8 +1029,8 @@ def test_size_is_not_told_while_the_answer_is_in_doubt(host: Host, stale: bytes)
     assert outcome(host.reactor, asking) == 5
 
 
-def test_request_without_an_xid_tells_nothing_of_the_server(host: Host) -> None:
-    """Ours answers without options too, where it knows none of those that were asked for."""
+def test_request_without_xid_does_not_show_whether_the_server_knows_it(host: Host) -> None:
+    """A transfer without xid teaches the client nothing: the next one can still be in doubt."""
     client = host.client()
     fetching = client.get("want", io.BytesIO(), {"blocksize": "1000"})
     peer, _ = host.asked()
@@ -1050,8 +1048,8 @@ def test_request_without_an_xid_tells_nothing_of_the_server(host: Host) -> None:
     assert outcome(host.reactor, fetching).octets == 4
 
 
-def test_size_of_a_server_without_an_xid_is_asked_twice(host: Host) -> None:
-    """The same answer to another port confirms it."""
+def test_size_from_a_server_without_xid_is_confirmed(host: Host) -> None:
+    """A size from a server without xid counts when a second port gets the same answer."""
     asking = host.client().size("want")
     peer, _ = host.asked()
     sock, answer = host.open(), wire.oack([("tsize", "5")])
@@ -1061,30 +1059,27 @@ def test_size_of_a_server_without_an_xid_is_asked_twice(host: Host) -> None:
     assert outcome(host.reactor, asking) == 5
 
 
-def test_what_came_before_the_request_is_no_answer(host: Host) -> None:
-    """It waits in the socket, which is open before the file is."""
-    client = host.client(options=False)
-    open_link = client._open_link
+def test_datagram_that_arrived_before_the_request_is_discarded(host: Host) -> None:
+    """A datagram that was in the socket before the request was sent is no answer to it."""
+
+    class EarlyDatagram(ClientPorts):
+        def open(self, server: Any) -> socket.socket:
+            opened = super().open(server)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(STALE, opened.getsockname())
+            return opened
+
     sink = io.BytesIO()
-
-    def open_early(address: Any) -> Any:
-        link = open_link(address)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(STALE, link.local)
-        return link
-
-    client._open_link = open_early  # type: ignore[method-assign]
-    fetching = client.get("want", sink)
+    fetching = host.client(options=False, ports=EarlyDatagram()).get("want", sink)
     peer, _ = host.asked()
     host.open().sendto(wire.DATA_HEADERS[1] + b"true", peer)
     outcome(host.reactor, fetching)
     assert sink.getvalue() == b"true"
 
 
-@pytest.mark.usefixtures("long_doubt")
-def test_error_from_the_same_port_ends_what_is_in_doubt(host: Host) -> None:
-    """A server with a single port answers from there, also after a stale block."""
-    fetching = host.client().get("missing", io.BytesIO())
+def test_error_from_the_same_port_ends_a_download_in_doubt(host: Host) -> None:
+    """An ERROR from the port of the answer in doubt is accepted, as of a single-port server."""
+    fetching = host.client(known=long_doubt()).get("missing", io.BytesIO())
     peer, _ = host.asked()
     host.request.sendto(STALE, peer)
     host.request.sendto(error(1), peer)

@@ -1,18 +1,18 @@
-"""What is written while an answer is in doubt."""
+"""Test the writer that holds octets back while an answer is in doubt."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from twisted_tftp.client import held_writer
 from twisted_tftp.client.held_writer import HeldWriter, Hold
 
 
 class Sink:
-    """A writer that notes what is done to it, and takes its time if it is told to."""
+    """A writer that records its calls; if it is slow, their Deferreds wait for the test."""
 
     def __init__(self, slow: bool = False) -> None:
         self.done: list[Any] = []
@@ -40,12 +40,12 @@ EACH_HOLD = pytest.mark.parametrize("hold", list(Hold))
 
 
 def nothing() -> None:
-    """Nobody cares for who waits."""
+    """Ignore that the writer waits."""
 
 
 @EACH_HOLD
-def test_octets_reach_the_other_writer_once_and_in_order(hold: Hold) -> None:
-    """Those that were held in one piece; then as they come."""
+def test_held_octets_are_written_once_and_in_order(hold: Hold) -> None:
+    """`let_through` writes the held octets in one piece; later writes pass through."""
     sink = Sink()
     held = HeldWriter(sink, hold, nothing)
     assert held.write(b"one") is None
@@ -62,8 +62,10 @@ def test_octets_reach_the_other_writer_once_and_in_order(hold: Hold) -> None:
 @EACH_HOLD
 @pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize("octets", [b"all", b""])
-def test_commit_waits_until_nothing_is_in_doubt(hold: Hold, slow: bool, octets: bytes) -> None:
-    """And until the octets before it are written."""
+def test_commit_waits_for_let_through_and_for_the_held_octets(
+    hold: Hold, slow: bool, octets: bytes
+) -> None:
+    """A commit waits for `let_through`, and until the held octets are written."""
     sink = Sink(slow)
     held = HeldWriter(sink, hold, nothing)
     if octets:
@@ -80,11 +82,10 @@ def test_commit_waits_until_nothing_is_in_doubt(hold: Hold, slow: bool, octets: 
     assert committed == [None]
 
 
-def test_more_than_it_may_hold_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes is told when to go on."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
+def test_write_above_the_limit_waits_for_let_through() -> None:
+    """A write that exceeds `max_held` octets waits for `let_through`."""
     sink = Sink()
-    held = HeldWriter(sink, Hold.FILE, nothing)
+    held = HeldWriter(sink, Hold.FILE, nothing, max_held=3)
     assert held.write(b"one") is None
     waits: list[Any] = []
     held.write(b"two").addBoth(waits.append)
@@ -94,13 +95,10 @@ def test_more_than_it_may_hold_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("slow", [True, False])
-def test_more_than_it_may_hold_is_written_if_only_the_end_waits(
-    monkeypatch: pytest.MonkeyPatch, slow: bool
-) -> None:
-    """The commit waits all the same."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
+def test_octets_above_the_limit_are_written_if_only_the_commit_is_held(slow: bool) -> None:
+    """With Hold.END, octets above `max_held` are written, and the commit still waits."""
     sink = Sink(slow)
-    held = HeldWriter(sink, Hold.END, nothing)
+    held = HeldWriter(sink, Hold.END, nothing, max_held=3)
     held.write(b"one")
     written: list[Any] = []
     maybeDeferred(held.write, b"two").addBoth(written.append)
@@ -118,8 +116,8 @@ def test_more_than_it_may_hold_is_written_if_only_the_end_waits(
 
 
 @EACH_HOLD
-def test_abort_drops_what_is_held(hold: Hold) -> None:
-    """Nothing of it is written, also if it is let through later."""
+def test_abort_drops_the_held_octets(hold: Hold) -> None:
+    """After `abort` the held octets are never written."""
     sink = Sink()
     held = HeldWriter(sink, hold, nothing)
     held.write(b"one")
@@ -130,8 +128,8 @@ def test_abort_drops_what_is_held(hold: Hold) -> None:
 
 
 @pytest.mark.parametrize("call", ["write", "commit"])
-def test_failure_of_held_octets_reaches_the_next_call(call: str) -> None:
-    """They were taken, so that there is nobody else to tell."""
+def test_write_error_of_held_octets_fails_the_next_calls(call: str) -> None:
+    """If writing the held octets fails, the next `write` and `commit` fail with that error."""
     sink = Sink(slow=True)
     held = HeldWriter(sink, Hold.FILE, nothing)
     held.write(b"one")
@@ -145,12 +143,12 @@ def test_failure_of_held_octets_reaches_the_next_call(call: str) -> None:
         held.write(b"three")
 
 
-def test_whoever_makes_it_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes that are held do not wait; a commit does, and so do too many octets of a file."""
-    monkeypatch.setattr(held_writer, "MAX_HELD", 3)
+def test_on_waiting_is_called_for_each_call_that_waits() -> None:
+    """`on_waiting` is called for a commit that waits, and for a write above the limit."""
     for hold, waits_by_then in ((Hold.END, [0, 0, 1]), (Hold.FILE, [0, 1, 2])):
         told: list[None] = []
-        held = HeldWriter(Sink(), hold, lambda told=told: told.append(None))  # type: ignore[misc]
+        on_waiting = partial(told.append, None)
+        held = HeldWriter(Sink(), hold, on_waiting, max_held=3)
         waits = []
         for call in (lambda: held.write(b"one"), lambda: held.write(b"two"), held.commit):  # noqa: B023
             call()

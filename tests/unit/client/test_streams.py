@@ -1,4 +1,4 @@
-"""Streams, pipes and devices as files."""
+"""Test streams, pipes and terminals as sources and sinks of transfers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["reactor"]
 
 
 class Pipe:
-    """Both ends of a pipe; neither is non-blocking."""
+    """Both ends of a blocking pipe."""
 
     def __init__(self) -> None:
         self.output, self.input = os.pipe()
@@ -55,8 +55,8 @@ def pipe() -> Iterator[Pipe]:
     pipe.close()
 
 
-def test_octets_that_are_there_are_read_at_once(reactor: Any, pipe: Pipe) -> None:
-    """The reactor is asked for nothing; the last window can be had again."""
+def test_available_octets_are_read_at_once(reactor: Any, pipe: Pipe) -> None:
+    """Octets that are in the pipe are read without the reactor; the last window stays readable."""
     os.write(pipe.input, b"0123456789")
     reader = PipeReader(reactor, pipe.output)
     assert reader.read(0, 4) == b"0123"
@@ -65,8 +65,8 @@ def test_octets_that_are_there_are_read_at_once(reactor: Any, pipe: Pipe) -> Non
     assert reader not in reactor.getReaders()
 
 
-def test_octets_are_waited_for_until_there_are_enough(reactor: Any, pipe: Pipe) -> None:
-    """Fewer would be the end of the file."""
+def test_read_waits_until_all_octets_are_there(reactor: Any, pipe: Pipe) -> None:
+    """A read waits for all its octets, because fewer would mean the end of the file."""
     reader = PipeReader(reactor, pipe.output)
     reading = reader.read(0, 8)
     assert isinstance(reading, Deferred)
@@ -80,7 +80,7 @@ def test_octets_are_waited_for_until_there_are_enough(reactor: Any, pipe: Pipe) 
 
 @pytest.mark.parametrize("octets", [b"", b"0123"])
 def test_end_of_a_pipe_is_the_end_of_the_file(reactor: Any, pipe: Pipe, octets: bytes) -> None:
-    """What came before it counts, and it can be asked for again."""
+    """At the end of a pipe a read returns the octets before it, and they stay readable."""
     reader = PipeReader(reactor, pipe.output)
     reading = reader.read(0, 8)
     assert isinstance(reading, Deferred)
@@ -91,8 +91,8 @@ def test_end_of_a_pipe_is_the_end_of_the_file(reactor: Any, pipe: Pipe, octets: 
     assert reader.read(len(octets), 8) == b""
 
 
-def test_reader_that_is_closed_waits_no_more(reactor: Any, pipe: Pipe) -> None:
-    """A transfer that was given up leaves the pipe to its owner."""
+def test_closed_reader_leaves_the_pipe_alone(reactor: Any, pipe: Pipe) -> None:
+    """A closed reader leaves the reactor, and does not read octets that come later."""
     reader = PipeReader(reactor, pipe.output)
     reading = reader.read(0, 8)
     assert isinstance(reading, Deferred)
@@ -104,8 +104,8 @@ def test_reader_that_is_closed_waits_no_more(reactor: Any, pipe: Pipe) -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_reading_that_fails_is_an_error(reactor: Any, at_once: bool) -> None:
-    """It is not the end of the file: here the other side of a terminal is gone."""
+def test_read_error_is_not_the_end_of_the_file(reactor: Any, at_once: bool) -> None:
+    """A read that fails raises OSError; here the other side of a terminal was closed."""
     ours, theirs = pty.openpty()
     reader = PipeReader(reactor, ours)
     if at_once:
@@ -118,8 +118,8 @@ def test_reading_that_fails_is_an_error(reactor: Any, at_once: bool) -> None:
     os.close(ours)
 
 
-def test_pipe_is_written_as_fast_as_it_is_read(reactor: Any, pipe: Pipe) -> None:
-    """Nothing is lost, nothing blocks, and there is a wait only while the pipe is full."""
+def test_write_to_a_full_pipe_waits_until_it_is_read(reactor: Any, pipe: Pipe) -> None:
+    """A write waits while the pipe is full; all octets arrive, and the reactor is not blocked."""
     capacity = fcntl.fcntl(pipe.output, fcntl.F_GETPIPE_SZ)  # type: ignore[attr-defined]
     data = bytes(range(256)) * (capacity // 256) + b"and more" * 10_000
     writer = PipeWriter(reactor, pipe.input)
@@ -143,8 +143,8 @@ def test_pipe_is_written_as_fast_as_it_is_read(reactor: Any, pipe: Pipe) -> None
     assert taken == data
 
 
-def test_terminal_is_written_as_fast_as_it_takes_it(reactor: Any) -> None:
-    """One that is stopped keeps nobody waiting, and stays as it is for its other users."""
+def test_write_to_a_stopped_terminal_waits(reactor: Any) -> None:
+    """A write to a stopped terminal waits, and the terminal stays in blocking mode."""
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     writer = make_writer(reactor, theirs)
@@ -168,10 +168,10 @@ def test_terminal_is_written_as_fast_as_it_takes_it(reactor: Any) -> None:
         os.close(descriptor)
 
 
-def test_room_that_is_gone_again_is_waited_for(
+def test_write_waits_if_another_writer_took_the_room(
     reactor: Any, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a terminal with another writer."""
+    """If `write` would block although there was room, the writer waits for room again."""
     writer = PipeWriter(reactor, pipe.input)
 
     def gone(descriptor: int, data: Any) -> int:
@@ -185,8 +185,8 @@ def test_room_that_is_gone_again_is_waited_for(
     assert os.read(pipe.output, 100) == b"octets"
 
 
-def test_pipe_that_nobody_reads_is_an_error(reactor: Any, pipe: Pipe) -> None:
-    """Whether it is found out at once or while waiting."""
+def test_write_to_a_pipe_without_a_reader_fails(reactor: Any, pipe: Pipe) -> None:
+    """When the other end is closed, a waiting write and the next one raise BrokenPipeError."""
     writer = PipeWriter(reactor, pipe.input)
     writing = writer.write(bytes(10_000_000))
     assert isinstance(writing, Deferred)
@@ -197,8 +197,8 @@ def test_pipe_that_nobody_reads_is_an_error(reactor: Any, pipe: Pipe) -> None:
         writer.write(b"more")
 
 
-def test_writer_that_is_aborted_waits_no_more(reactor: Any, pipe: Pipe) -> None:
-    """What is in the pipe stays there, and nothing is added."""
+def test_aborted_writer_leaves_the_reactor(reactor: Any, pipe: Pipe) -> None:
+    """An aborted writer does not wait for room in the pipe any more."""
     writer = PipeWriter(reactor, pipe.input)
     writing = writer.write(bytes(10_000_000))
     assert isinstance(writing, Deferred)
@@ -207,10 +207,10 @@ def test_writer_that_is_aborted_waits_no_more(reactor: Any, pipe: Pipe) -> None:
     assert not writing.called
 
 
-def test_what_never_waits_is_read_and_written_directly(
+def test_regular_files_and_dev_null_are_used_without_the_reactor(
     reactor: Any, pipe: Pipe, tmp_path: Path
 ) -> None:
-    """A reactor cannot watch a regular file or /dev/null; it must watch a pipe."""
+    """Regular files and /dev/null get no reactor events; only pipes do."""
     assert isinstance(make_reader(reactor, pipe.output), PipeReader)
     assert isinstance(make_writer(reactor, pipe.input), PipeWriter)
     path = tmp_path / "file"
