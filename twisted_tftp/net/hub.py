@@ -217,8 +217,7 @@ class EpollHub:
         A client in lock step on a fast network answers before the reactor would call the hub
         again. So the hub polls for some more microseconds before it returns to the reactor.
         """
-        poll, links = self._poll, self._links
-        clock = self._clock
+        poll, links, clock = self._poll, self._links, self._clock
         now = clock()
         turn_ends = now + MAX_TURN
         idle_ends = 0.0
@@ -238,7 +237,8 @@ class EpollHub:
                         link.doRead()
                 except BaseException:  # otherwise the reactor would drop the hub with all links
                     self._log.failure("a transfer's socket failed")
-                self.send_overdue()
+                if self.outbox:
+                    self.send_overdue()
             if self.outbox is not None:
                 self._end_gathering(self.outbox)
             now = clock()
