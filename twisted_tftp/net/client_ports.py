@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from twisted_tftp.net.udp import DATAGRAM, SocketAddress, open_socket
+from twisted_tftp.net.udp import SOCKET_TYPE, SocketAddress, open_socket
 
 #: How long a port is not used again after its last use, in seconds.
 PORT_REUSE_DELAY = 10.0
@@ -57,7 +57,7 @@ def route_source(server: SocketAddress) -> SocketAddress | None:
         there is no route, or if the server's address is not a unicast address.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    with socket.socket(family, DATAGRAM) as sock:
+    with socket.socket(family, SOCKET_TYPE) as sock:
         try:
             sock.connect(server)  # this sends nothing
         except OSError:

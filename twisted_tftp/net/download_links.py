@@ -20,8 +20,8 @@ from twisted_tftp.net.descriptors import descriptor_limit
 from twisted_tftp.net.hub import Hub
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import (
-    DATAGRAM,
     READS_PER_DRAIN,
+    SOCKET_TYPE,
     Receive,
     ReceiveTrain,
     Refused,
@@ -101,14 +101,14 @@ class TransferPort(SocketDescriptor):
         self._strangers = strangers
         self._clock = clock
         self._on_left = on_left
-        self._link: ReadLink | None = None
+        self._link: DownloadLink | None = None
         self._peer: SocketAddress = None
         self._seen: set[SocketAddress] = set()
         self.address: SocketAddress = sock.getsockname()
         self.is_single_use = False
         self._opened_at = clock()
         self.idle_since = 0.0
-        if hub.connects:
+        if hub.allows_icmp_errors:
             icmp_errors.ask_for_errors(sock)
         hub.add(self)
 
@@ -120,9 +120,9 @@ class TransferPort(SocketDescriptor):
         """Return whether the port has served `peer` before."""
         return peer in self._seen
 
-    def serve(self, peer: SocketAddress) -> ReadLink:
+    def serve(self, peer: SocketAddress) -> DownloadLink:
         """Return the link of a new download by `peer`."""
-        link = ReadLink(self._sock, peer, self._hub, self, self._clock)
+        link = DownloadLink(self._sock, peer, self._hub, self, self._clock)
         self._seen.add(peer)
         self._peer = peer
         self._link = link
@@ -165,8 +165,10 @@ class TransferPort(SocketDescriptor):
     def _read_errors(self) -> None:
         """Tell the transfer if ICMP reports that its peer's port is closed."""
         # Errors about datagrams to earlier peers are ignored.
-        if self._hub.connects and icmp_errors.read_refusal(self._sock, self._peer):
-            self._link.refused(self._clock())  # type: ignore[union-attr]
+        if self._hub.allows_icmp_errors:
+            link = self._link
+            for _ in range(icmp_errors.read_refusals(self._sock, self._peer)):
+                link.refused(self._clock())  # type: ignore[union-attr]
 
     def doWrite(self) -> None:
         """Send the datagrams that wait for room in the socket."""
@@ -175,7 +177,7 @@ class TransferPort(SocketDescriptor):
 
 
 @implementer(IReadWriteDescriptor)
-class ReadLink(UDPLink):
+class DownloadLink(UDPLink):
     """The link of one download. At first it uses the socket of a L{TransferPort}.
 
     With an unconnected socket, the kernel and Python handle an address with each packet, which is
@@ -282,7 +284,7 @@ class ReadLink(UDPLink):
 
     def _connect(self) -> None:
         """Continue with a second, connected socket, if one can be opened."""
-        if not self._hub.connects:
+        if not self._hub.allows_icmp_errors:
             return
         second = self._open_connected()
         if second is None:
@@ -307,7 +309,7 @@ class ReadLink(UDPLink):
         """Return a socket on the same port that is connected to the peer; None if that fails."""
         first = self._sock
         try:
-            second = socket.socket(first.family, DATAGRAM)
+            second = socket.socket(first.family, SOCKET_TYPE)
         except OSError:
             return None
         try:

@@ -1,9 +1,9 @@
 """Wait for the sockets of all transfers to become readable or writable, with epoll if possible.
 
-`EpollHub` registers the sockets with its own epoll object, and registers this object as one reader
-of the reactor. Reading such a nested epoll in one loop costs a third less for each packet than the
-reactor's own way to call a descriptor. On systems without epoll, `ReactorHub` registers each
-socket with the reactor. No other module uses epoll.
+`EpollHub` registers the sockets with an epoll object of its own, and registers this object with
+the reactor as one reader. Its loop over the ready sockets costs a third less for each packet than
+calls by the reactor. On systems without epoll, `ReactorHub` registers each socket with the
+reactor. No other module uses epoll.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from zope.interface import implementer
 EPOLLIN: int = getattr(select, "EPOLLIN", 1)
 EPOLLOUT: int = getattr(select, "EPOLLOUT", 4)
 
-#: The longest time of one turn, in seconds: the reactor must get back to its other work.
+#: The longest time of a turn, in seconds. After a turn, the hub returns to the reactor.
 MAX_TURN = 0.002
 
-#: The most descriptors that one round serves. Its answers are sent at the end of the round.
-BATCH = 32
+#: The most sockets that one round serves. Their answers are sent at the end of the round.
+SOCKETS_PER_ROUND = 32
 
-#: The longest time that a datagram waits in the outbox, in seconds, plus the work of one link.
+#: How long a datagram may wait in the outbox, in seconds. The time is checked after each link.
 MAX_OUTBOX_DELAY = 0.001
 
 #: How long the hub polls idle sockets before it returns to the reactor, in seconds.
 BUSY_POLL = 50e-6
 
-#: Consecutive turns in which polling may find nothing before the hub stops polling.
+#: The hub stops polling after so many consecutive turns in which polling found nothing.
 MAX_EMPTY_POLLS = 8
 
-#: Turns without polling before the hub tries it again.
+#: The hub polls again after so many turns without polling.
 TURNS_WITHOUT_POLLING = 64
 
 
@@ -56,20 +56,22 @@ class Hub(Protocol):
     """The registry of links that wait for their sockets to become readable or writable.
 
     @ivar outbox: single datagrams that are sent at the end of the present round, in order; None if
-        they are sent at once. If each of them were sent between two reads, it would wake a
-        sleeping client each time (32 clients in lock step: 10 % slower).
+        they are sent at once. A datagram that is sent between two reads wakes its client, and the
+        client then competes with the server for the processor (32 clients in lock step: 10 %
+        slower).
     """
 
     outbox: Outbox | None
 
-    #: Whether links may use connected sockets: some reactors drop a descriptor with an ICMP error.
-    connects: bool
+    #: Whether sockets may receive ICMP errors, as connected sockets do: some reactors stop calling
+    #: a socket after an error.
+    allows_icmp_errors: bool
 
     def gather(self) -> None:
-        """Collect single datagrams in the outbox until the round ends; called within a round."""
+        """Collect single datagrams in the outbox until the present round ends."""
 
     def send_overdue(self) -> None:
-        """Send the outbox if it has waited for too long; called between the parts of a turn."""
+        """Send the outbox if its datagrams have waited for `MAX_OUTBOX_DELAY`."""
 
     def send_outbox(self) -> None:
         """Send the datagrams of the outbox now."""
@@ -91,7 +93,7 @@ class ReactorHub:
     """A hub that registers each link with the reactor, for systems without epoll."""
 
     outbox: Outbox | None = None
-    connects = False
+    allows_icmp_errors = False
 
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
@@ -126,7 +128,7 @@ class ReactorHub:
 class EpollHub:
     """A hub with its own epoll object, which is one reader of the reactor."""
 
-    connects = True
+    allows_icmp_errors = True
     _log = Logger()
 
     def __init__(
@@ -170,7 +172,7 @@ class EpollHub:
         self._links[descriptor] = link
 
     def remove(self, link: IReadWriteDescriptor) -> None:
-        # The kernel removes a closed socket from the epoll, so no system call is needed.
+        # This makes no system call: the kernel removes a socket from the epoll when it is closed.
         self._links.pop(link.fileno(), None)
 
     def watch_writable(self, link: IReadWriteDescriptor, wanted: bool) -> None:
@@ -203,7 +205,7 @@ class EpollHub:
             try:
                 link.send_now(datagram)
             except Exception:
-                self._log.failure("a datagram could not be sent")
+                self._log.failure("unexpected exception while a datagram was sent")
 
     def _unregister(self, descriptor: int) -> None:
         """Remove a socket without a link from the epoll object, if the socket is still open."""
@@ -222,7 +224,7 @@ class EpollHub:
         turn_ends = now + MAX_TURN
         idle_ends = 0.0
         while now < turn_ends and not self._epoll.closed:
-            ready = poll(0, BATCH)
+            ready = poll(0, SOCKETS_PER_ROUND)
             if len(ready) > 1:
                 self.gather()
             for descriptor, event in ready:
@@ -235,8 +237,8 @@ class EpollHub:
                         link.doWrite()
                     if event != EPOLLOUT:
                         link.doRead()
-                except BaseException:  # otherwise the reactor would drop the hub with all links
-                    self._log.failure("a transfer's socket failed")
+                except BaseException:  # or else the reactor would drop the hub
+                    self._log.failure("unexpected exception while a socket was read or written")
                 if self.outbox:
                     self.send_overdue()
             if self.outbox is not None:

@@ -11,7 +11,6 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 #: Whether this system can report ICMP errors of unconnected sockets.
@@ -46,7 +45,7 @@ class IcmpError(NamedTuple):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the peer's host reports that the port is closed."""
+        """Whether the error says that the peer's port is closed."""
         return self.number == errno.ECONNREFUSED
 
 
@@ -58,19 +57,23 @@ def ask_for_errors(sock: socket.socket, wanted: bool = True) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, int(wanted))
 
 
-def read_refusal(sock: socket.socket, peer: Any) -> bool:
-    """Read the error queue of `sock`; return whether it says that the port of `peer` is closed."""
-    refusals = [error.is_refusal and error.peer == peer for error in read_errors(sock)]
-    return any(refusals)
+def read_refusals(sock: socket.socket, peer: Any) -> int:
+    """Read the error queue of `sock`; return how many errors say that `peer` is closed."""
+    count = 0
+    for error in read_errors(sock):
+        if error.is_refusal and error.peer == peer:
+            count += 1
+    return count
 
 
-def read_errors(sock: socket.socket) -> Iterator[IcmpError]:
+def read_errors(sock: socket.socket) -> list[IcmpError]:
     """Read the ICMP errors in the error queue of `sock`, up to `MAX_AT_ONCE`."""
+    errors: list[IcmpError] = []
     for _ in range(MAX_AT_ONCE):
         try:
             _, ancillary, _, peer = sock.recvmsg(0, _ANCILLARY_SIZE, _MSG_ERRQUEUE)
         except OSError:
-            return
+            break
         for level, kind, data in ancillary:
             if (level, kind) not in (
                 (socket.IPPROTO_IP, _IP_RECVERR),
@@ -79,4 +82,5 @@ def read_errors(sock: socket.socket) -> Iterator[IcmpError]:
                 continue
             number, origin = _ERROR.unpack_from(data)
             if origin in (_ORIGIN_ICMP, _ORIGIN_ICMP6):
-                yield IcmpError(peer, number, ancillary)
+                errors.append(IcmpError(peer, number, ancillary))
+    return errors

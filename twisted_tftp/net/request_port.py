@@ -35,7 +35,7 @@ MAX_REQUEST = 4096
 
 #: The most datagrams that are read before the hub serves other sockets. A request takes twenty
 #: times as long as an ACK.
-READS_PER_TURN = 16
+REQUESTS_PER_TURN = 16
 
 #: The size of the socket's buffers, in octets. Without root, the system may allow less.
 BUFFER_SIZE = 8 * 1024 * 1024
@@ -78,7 +78,7 @@ class RequestPort(udp.Port):
         """
         super().__init__(*args)
         self._hub = hub
-        self._longest = MAX_REQUEST
+        self._max_octets = MAX_REQUEST
         self._reads_errors = False
         self._waiting: deque[tuple[bytes, Ancillary, SocketAddress]] = deque()
 
@@ -137,7 +137,7 @@ class RequestPort(udp.Port):
         hub = self._hub
         if hub is not None:
             hub.gather()
-        for _ in range(READS_PER_TURN):
+        for _ in range(REQUESTS_PER_TURN):
             if not self.read_one():
                 return
             if hub is not None:
@@ -148,7 +148,7 @@ class RequestPort(udp.Port):
         if not self.connected:
             return False
         try:
-            datagram, ancillary, _, peer = self.socket.recvmsg(self._longest, _ANCILLARY_SIZE)
+            datagram, ancillary, _, peer = self.socket.recvmsg(self._max_octets, _ANCILLARY_SIZE)
         except (BlockingIOError, InterruptedError):
             self._read_errors()
             return False
@@ -160,7 +160,7 @@ class RequestPort(udp.Port):
             try:
                 self.protocol.received(datagram, peer, local)
             except Exception:
-                self._log.failure("a request failed")
+                self._log.failure("unexpected exception while a request was handled")
         return bool(self.connected)
 
     def send(self, datagram: Buffer, peer: SocketAddress, local: SocketAddress | None) -> None:
@@ -196,9 +196,9 @@ class RequestPort(udp.Port):
 
     def share(self) -> None:
         """Prepare the port for transfers: large buffers, and ICMP errors about closed ports."""
-        self._longest = MAX_DATAGRAM
+        self._max_octets = MAX_DATAGRAM
         _enlarge(self.socket, socket.SO_SNDBUF, _SO_SNDBUFFORCE)
-        if self._hub is not None and self._hub.connects:
+        if self._hub is not None and self._hub.allows_icmp_errors:
             icmp_errors.ask_for_errors(self.socket)
             self._reads_errors = True
 

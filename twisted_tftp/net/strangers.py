@@ -14,7 +14,7 @@ from twisted_tftp.errors import UnknownTransferID
 from twisted_tftp.protocol import wire
 
 #: The shortest time between two answers to one stranger, in seconds.
-INTERVAL = 1.0
+ANSWER_INTERVAL = 1.0
 
 #: The most strangers that are remembered.
 MAX_REMEMBERED = 1024
@@ -26,7 +26,10 @@ _ANSWERED = frozenset(opcode for opcode in wire.Opcode if opcode != wire.Opcode.
 
 
 class Strangers:
-    """The strangers of all transfers; `counted` is the number of packets from them."""
+    """The strangers of all transfers.
+
+    @ivar counted: the number of packets that strangers have sent.
+    """
 
     def __init__(self) -> None:
         self.counted = 0
@@ -40,10 +43,10 @@ class Strangers:
         if wire.opcode_of(datagram) not in _ANSWERED:
             return
         answered = self._answered
-        if now - answered.get(address, -INTERVAL) < INTERVAL:
+        if now - answered.get(address, -ANSWER_INTERVAL) < ANSWER_INTERVAL:
             return
         if len(answered) >= MAX_REMEMBERED:
-            answered = {other: at for other, at in answered.items() if now - at < INTERVAL}
+            answered = {other: at for other, at in answered.items() if now - at < ANSWER_INTERVAL}
             self._answered = answered
             if len(answered) >= MAX_REMEMBERED:
                 return

@@ -34,14 +34,14 @@ SocketAddress = Any
 #: The size of a buffer for any UDP datagram, in octets.
 MAX_DATAGRAM = 65535
 
-#: The type of all sockets.
-DATAGRAM = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
+#: The type of all sockets: UDP, and non-blocking from the start if the system supports that.
+SOCKET_TYPE = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 #: The most reads with which a socket is emptied before a timeout is handled.
 READS_PER_DRAIN = 1024
 
 #: Whether the system has UDP segmentation and receive offload.
-OFFLOAD = sys.platform == "linux"
+HAS_OFFLOAD = sys.platform == "linux"
 
 #: The socket option and control message of segmentation offload, from linux/udp.h.
 UDP_SEGMENT = 103
@@ -53,7 +53,7 @@ UDP_GRO = 104
 MAX_SEGMENTS = 64
 
 #: The most octets that one call may send with segmentation offload.
-MAX_OFFLOAD = 65_000
+MAX_OFFLOAD_OCTETS = 65_000
 
 _SEGMENT_SIZE = struct.Struct("@H")
 
@@ -119,16 +119,16 @@ def open_socket(
     family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
     wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
     host, scope = (local[0], tuple(local[2:])) if local else (wildcard, ())
-    sock = socket.socket(family, DATAGRAM)
+    sock = socket.socket(family, SOCKET_TYPE)
     try:
-        sock.setblocking(False)  # with SOCK_NONBLOCK, this makes no system call
+        sock.setblocking(False)  # for systems without SOCK_NONBLOCK
         if port_range is None:
             sock.bind((host, 0, *scope))
             return sock
         low, high = port_range
         count = high - low + 1
         start = secrets.randbelow(count)
-        for port in _in_turn(low, start, count, avoid):
+        for port in _ports_to_try(low, start, count, avoid):
             try:
                 sock.bind((host, port, *scope))
                 return sock
@@ -141,7 +141,7 @@ def open_socket(
         raise
 
 
-def _in_turn(low: int, start: int, count: int, avoid: Collection[int]) -> Iterator[int]:
+def _ports_to_try(low: int, start: int, count: int, avoid: Collection[int]) -> Iterator[int]:
     """Return the ports of a range, beginning at `low + start`; those to avoid come last."""
     for step in range(count):
         port = low + (start + step) % count
@@ -176,7 +176,7 @@ class UDPLink(SocketDescriptor):
         self._sock = sock
         self._peer = peer
         self._hub = hub
-        self._offload = OFFLOAD
+        self._offload = HAS_OFFLOAD
         self._pending: list[bytes] = []
         self._to: SocketAddress | None = peer  # None where the socket is connected
         self.closed = False
@@ -210,7 +210,7 @@ class UDPLink(SocketDescriptor):
         except BlockingIOError:
             self._wait((datagram,))
         except OSError as error:
-            self._lost(error)
+            self._send_failed(error)
             self._send_once_more(datagram)
 
     def _send_once_more(self, datagram: bytes) -> None:
@@ -223,9 +223,9 @@ class UDPLink(SocketDescriptor):
         except BlockingIOError:
             self._wait((datagram,))
         except OSError as error:
-            self._lost(error)
+            self._send_failed(error)
 
-    def _lost(self, error: OSError) -> None:
+    def _send_failed(self, error: OSError) -> None:
         """Ignore the error: the datagram counts as lost in the network."""
 
     def send_pending(self) -> bool:
@@ -248,7 +248,7 @@ class UDPLink(SocketDescriptor):
         size = len(datagrams[0]) + len(datagrams[1])
         step = 2
         if self._offload:
-            step = 2 * max(1, min(MAX_SEGMENTS, MAX_OFFLOAD // size))
+            step = 2 * max(1, min(MAX_SEGMENTS, MAX_OFFLOAD_OCTETS // size))
         ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
         index = 0
         failed_at = -1

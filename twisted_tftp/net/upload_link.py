@@ -14,7 +14,7 @@ from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import (
-    OFFLOAD,
+    HAS_OFFLOAD,
     READS_PER_DRAIN,
     UDP_GRO,
     Receive,
@@ -33,7 +33,7 @@ _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
 @implementer(IReadWriteDescriptor)
-class WriteLink(UDPLink):
+class UploadLink(UDPLink):
     """The link of one upload, with receive offload (`UDP_GRO`).
 
     Its socket is not connected: otherwise the kernel would drop the packets of strangers, which
@@ -76,7 +76,7 @@ class WriteLink(UDPLink):
 
     def watch_refusals(self, refused: Refused) -> None:
         """Call `refused` when ICMP says that the peer's port is closed."""
-        if self._hub.connects:
+        if self._hub.allows_icmp_errors:
             icmp_errors.ask_for_errors(self._sock)
             self._refused = refused
 
@@ -95,7 +95,7 @@ class WriteLink(UDPLink):
         if octets > room // 2:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(2 * octets, 2**30))
             room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        if OFFLOAD:
+        if HAS_OFFLOAD:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         return room
@@ -164,8 +164,9 @@ class WriteLink(UDPLink):
 
     def _read_errors(self) -> None:
         """Tell the transfer if ICMP reports that its peer's port is closed."""
-        if self._refused is not None and icmp_errors.read_refusal(self._sock, self._peer):
-            self._refused(self._clock())
+        if self._refused is not None:
+            for _ in range(icmp_errors.read_refusals(self._sock, self._peer)):
+                self._refused(self._clock())
 
     def _received_from_elsewhere(
         self, address: SocketAddress, datagram: memoryview, now: float

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.reactors import reactor, spin
-from twisted_tftp.net.hub import BATCH, EpollHub, Hub, ReactorHub, make_hub
+from twisted_tftp.net.hub import SOCKETS_PER_ROUND, EpollHub, Hub, ReactorHub, make_hub
 
 __all__ = ["reactor"]
 
@@ -294,9 +294,9 @@ def test_link_may_close_the_hub(reactor: Any) -> None:
 
 
 def test_more_links_than_one_round_serves_are_all_served(reactor: Any) -> None:
-    """The links above `BATCH` are served in the next rounds."""
+    """The links above `SOCKETS_PER_ROUND` are served in the next rounds."""
     hub = EpollHub(reactor)
-    links = [Probe() for _ in range(BATCH + 20)]
+    links = [Probe() for _ in range(SOCKETS_PER_ROUND + 20)]
     for link in links:
         hub.add(link)
         link.theirs.send(b"x")
