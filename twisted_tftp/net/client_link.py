@@ -52,7 +52,7 @@ class ClientLink(UploadLink):
         buffer: memoryview,
         clock: Callable[[], float],
     ) -> None:
-        """Take over `sock`.
+        """Set up the link of `sock`; `close` closes this socket.
 
         @param server: the server's request port; the peer until `lock` is called.
         @param buffer: the buffer for received datagrams, which all links share.

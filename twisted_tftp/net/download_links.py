@@ -71,10 +71,10 @@ class TransferPort(SocketDescriptor):
         "_clock",
         "_hub",
         "_link",
-        "_on_left",
+        "_on_idle",
         "_opened_at",
         "_peer",
-        "_seen",
+        "_served_peers",
         "_strangers",
         "address",
         "host",
@@ -89,21 +89,21 @@ class TransferPort(SocketDescriptor):
         hub: Hub,
         strangers: Strangers,
         clock: Callable[[], float],
-        on_left: Callable[[TransferPort, SocketAddress], None],
+        on_idle: Callable[[TransferPort, SocketAddress], None],
     ) -> None:
-        """Take over `sock`, which is bound to `host`.
+        """Set up the port of `sock`, which is bound to `host`; `close` closes it.
 
-        @param on_left: called after each download with the port and the peer that it served.
+        @param on_idle: called after each download with the port and the peer that it served.
         """
         self._sock = sock
         self.host = host
         self._hub = hub
         self._strangers = strangers
         self._clock = clock
-        self._on_left = on_left
+        self._on_idle = on_idle
         self._link: DownloadLink | None = None
         self._peer: SocketAddress = None
-        self._seen: set[SocketAddress] = set()
+        self._served_peers: set[SocketAddress] = set()
         self.address: SocketAddress = sock.getsockname()
         self.is_single_use = False
         self._opened_at = clock()
@@ -114,25 +114,27 @@ class TransferPort(SocketDescriptor):
 
     def is_spent(self, now: float) -> bool:
         """Return whether the port takes no more downloads: after too many, or after too long."""
-        return len(self._seen) >= TRANSFERS_PER_PORT or now - self._opened_at >= PORT_MAX_AGE
+        return (
+            len(self._served_peers) >= TRANSFERS_PER_PORT or now - self._opened_at >= PORT_MAX_AGE
+        )
 
     def has_served(self, peer: SocketAddress) -> bool:
         """Return whether the port has served `peer` before."""
-        return peer in self._seen
+        return peer in self._served_peers
 
     def serve(self, peer: SocketAddress) -> DownloadLink:
         """Return the link of a new download by `peer`."""
         link = DownloadLink(self._sock, peer, self._hub, self, self._clock)
-        self._seen.add(peer)
+        self._served_peers.add(peer)
         self._peer = peer
         self._link = link
         return link
 
-    def leave(self) -> None:
+    def end_download(self) -> None:
         """Note that the present download has ended; its link calls this."""
         peer = self._peer
         self._link = self._peer = None
-        self._on_left(self, peer)
+        self._on_idle(self, peer)
 
     def close(self) -> None:
         """Close the socket."""
@@ -158,7 +160,7 @@ class TransferPort(SocketDescriptor):
         now = self._clock()
         if address == self._peer:
             self._link.received(datagram, now)  # type: ignore[union-attr]
-        elif address not in self._seen:
+        elif address not in self._served_peers:
             self._strangers.received(self._sock, address, datagram, now)
         return self._link is not None
 
@@ -209,7 +211,7 @@ class DownloadLink(UDPLink):
         self._receive = receive
 
     def expect(self, octets: int) -> int:
-        """Return `octets`: what a client sends in a download is small, so there is room."""
+        """Return `octets`: the packets of a downloading client are small, so they fit."""
         return octets
 
     def watch_refusals(self, refused: Refused) -> None:
@@ -253,7 +255,7 @@ class DownloadLink(UDPLink):
                 self._hub.remove(self)
                 self._sock.close()
         finally:
-            self._port.leave()
+            self._port.end_download()
 
     def doRead(self) -> None:
         """Read one datagram: in lock step there is no more."""

@@ -19,7 +19,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+#: The event of a readable socket; defined here for systems without epoll too.
 EPOLLIN: int = getattr(select, "EPOLLIN", 1)
+
+#: The event of a writable socket.
 EPOLLOUT: int = getattr(select, "EPOLLOUT", 4)
 
 #: The longest time of a turn, in seconds. After a turn, the hub returns to the reactor.
@@ -56,9 +59,8 @@ class Hub(Protocol):
     """The registry of links that wait for their sockets to become readable or writable.
 
     @ivar outbox: single datagrams that are sent at the end of the present round, in order; None if
-        they are sent at once. A datagram that is sent between two reads wakes its client, and the
-        client then competes with the server for the processor (32 clients in lock step: 10 %
-        slower).
+        they are sent at once. Between two reads, each datagram would wake a sleeping client, which
+        costs time (32 clients in lock step: 10 % slower).
     """
 
     outbox: Outbox | None

@@ -19,15 +19,26 @@ AVAILABLE = sys.platform == "linux"
 #: The most errors that are read in one call; the socket stays readable if there are more.
 MAX_AT_ONCE = 64
 
-# Options and a flag that the socket module does not define.
+#: The option of an IPv4 socket that fills its error queue; the socket module does not define it.
 _IP_RECVERR = 11
+
+#: The same option of an IPv6 socket.
 _IPV6_RECVERR = 25
+
+#: The flag of `recvmsg` that reads the error queue; the socket module does not define it.
 _MSG_ERRQUEUE = 0x2000
-# The first fields of struct sock_extended_err: the errno, and the origin of the error.
+
+#: The first fields of `struct sock_extended_err`: the errno, and the origin of the error.
 _ERROR = struct.Struct("@IB")
+
+#: The origin of an error that came as an ICMP message.
 _ORIGIN_ICMP = 2
+
+#: The origin of an error that came as an ICMPv6 message.
 _ORIGIN_ICMP6 = 3
-# Octets of two control messages: the error with the address of its sender, and packet information.
+
+#: The octets of two control messages: the error with the address of its sender, and packet
+#: information.
 _ANCILLARY_SIZE = socket.CMSG_SPACE(64) + socket.CMSG_SPACE(32)
 
 

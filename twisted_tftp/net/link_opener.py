@@ -43,7 +43,7 @@ OpenSocket = Callable[
 
 
 class RecentPairs:
-    """The local ports that have served each peer lately, for servers with a range of ports.
+    """The local ports that have served each peer recently, for servers with a range of ports.
 
     Delayed packets of one transfer must not reach another transfer between the same two ports.
     Without a range, that is unlikely: the system chooses one of about 28,000 ports at random. But
@@ -65,7 +65,7 @@ class RecentPairs:
         return len(self._ports)
 
     def ports_of(self, peer: SocketAddress) -> list[int]:
-        """Return the ports that have served `peer` lately, the oldest first."""
+        """Return the ports that have served `peer` recently, the oldest first."""
         if not self._wanted:
             return []
         long_ago = self._clock() - PAIR_REUSE_DELAY
@@ -111,7 +111,7 @@ class LinkOpener:
         self.strangers = Strangers()
         self._hub: Hub | None = None
         self._idle: list[TransferPort] = []  # the first one has been idle for the longest time
-        self._sweep: IDelayedCall | None = None
+        self._sweep_timer: IDelayedCall | None = None
         self._reactor = reactor
         self._port_range = port_range
         self._pairs = RecentPairs(clock, port_range is not None)
@@ -145,7 +145,9 @@ class LinkOpener:
         sock = self._open_socket(peer, local, avoid)
         self._pairs.add(peer, sock.getsockname()[1])
         if reading:
-            port = TransferPort(sock, host, self.hub, self.strangers, self._clock, self._left)
+            port = TransferPort(
+                sock, host, self.hub, self.strangers, self._clock, self._keep_or_close
+            )
             # A client that always uses the same port must not fill the list of idle ports.
             port.is_single_use = any(idle.host == host for idle in self._idle)
             return port.serve(peer)
@@ -157,9 +159,9 @@ class LinkOpener:
     def close(self) -> None:
         """Close the idle ports and the hub; call this when all links are closed."""
         self.close_idle()
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+            self._sweep_timer = None
         if self._hub is not None:
             self._hub.close()
             self._hub = None
@@ -203,7 +205,7 @@ class LinkOpener:
         self.close_idle()
         return self._socket_opener(peer, local, self._port_range, avoid)
 
-    def _left(self, port: TransferPort, peer: SocketAddress) -> None:
+    def _keep_or_close(self, port: TransferPort, peer: SocketAddress) -> None:
         """Keep the port of an ended download for another one, or close it."""
         self._pairs.add(peer, port.address[1])
         now = self._clock()
@@ -218,17 +220,17 @@ class LinkOpener:
             return
         port.idle_since = now
         idle.append(port)
-        if self._sweep is None:
-            self._sweep = self._reactor.callLater(IDLE_TIME, self._swept)
+        if self._sweep_timer is None:
+            self._sweep_timer = self._reactor.callLater(IDLE_TIME, self._close_old_ports)
 
-    def _swept(self) -> None:
+    def _close_old_ports(self) -> None:
         """Close the ports that were idle for `IDLE_TIME`; run again later if others are left."""
-        self._sweep = None
+        self._sweep_timer = None
         idle, long_ago = self._idle, self._clock() - IDLE_TIME
         while idle and idle[0].idle_since <= long_ago:
             idle.pop(0).close()
         if idle:
-            self._sweep = self._reactor.callLater(IDLE_TIME, self._swept)
+            self._sweep_timer = self._reactor.callLater(IDLE_TIME, self._close_old_ports)
 
     def close_idle(self) -> None:
         """Close the idle ports, to free their descriptors and port numbers."""

@@ -43,19 +43,35 @@ BUFFER_SIZE = 8 * 1024 * 1024
 #: The most datagrams that wait for room in the socket; further ones are dropped.
 MAX_WAITING = 4096
 
-_LINUX = sys.platform == "linux"
-# The socket module defines these from Python 3.14 on.
-_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
-_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
-_IN_PKTINFO = struct.Struct("@i4s4s")
-_UNSPECIFIED = bytes(4)
-_IN6_PKTINFO = struct.Struct("@16si")
-# Linux with CAP_NET_ADMIN: buffers above the limits net.core.rmem_max and wmem_max.
-_SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
-
 #: Control messages: (level, kind, octets).
 Ancillary = list[tuple[int, int, bytes]]
+
+#: Whether the options below exist; their numbers are those of Linux.
+_IS_LINUX = sys.platform == "linux"
+
+#: The option and control message with the local address of an IPv4 datagram. The socket module
+#: defines it from Python 3.14 on.
+_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+
+#: The control message with the local address of an IPv6 datagram.
+_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+
+#: `struct in_pktinfo`: interface, local address, destination address.
+_IN_PKTINFO = struct.Struct("@i4s4s")
+
+#: `struct in6_pktinfo`: destination address, interface.
+_IN6_PKTINFO = struct.Struct("@16si")
+
+#: The local address in the packet information of an ICMP error: 0.0.0.0.
+_UNSPECIFIED = bytes(4)
+
+#: The option for a send buffer above net.core.wmem_max; it needs CAP_NET_ADMIN.
+_SO_SNDBUFFORCE = 32
+
+#: The option for a receive buffer above net.core.rmem_max; it needs CAP_NET_ADMIN.
+_SO_RCVBUFFORCE = 33
+
+#: The octets of the control messages of one datagram, of either address family.
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
 
 
@@ -87,9 +103,9 @@ class RequestPort(udp.Port):
         sock: socket.socket = super().createInternetSocket()
         if self.addressFamily == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if _LINUX:
+            if _IS_LINUX:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        elif _LINUX:
+        elif _IS_LINUX:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         # All machines of a rack may send their requests at the same moment.
         _enlarge(sock, socket.SO_RCVBUF, _SO_RCVBUFFORCE)
@@ -171,7 +187,7 @@ class RequestPort(udp.Port):
         if not self.connected:
             return  # the service has stopped
         ancillary: Ancillary = []
-        if local is not None and _LINUX:
+        if local is not None and _IS_LINUX:
             if self.addressFamily == socket.AF_INET6:
                 info = _IN6_PKTINFO.pack(
                     socket.inet_pton(socket.AF_INET6, local[0]), local[3] if len(local) > 3 else 0

@@ -2,7 +2,7 @@
 
 The sender of such a packet, a stranger, gets ERROR 5, at most once per second. An ERROR is never
 answered: two servers that answer errors with errors would never stop. In a flood from forged
-addresses, strangers get no answer once the table of the last second is full.
+addresses, strangers get no answer when the table of the last second is full.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ ANSWER_INTERVAL = 1.0
 #: The most strangers that are remembered.
 MAX_REMEMBERED = 1024
 
+#: The ERROR that strangers get.
 _ANSWER = wire.error(UnknownTransferID())
 
 #: The opcodes that are answered.

@@ -55,6 +55,7 @@ MAX_SEGMENTS = 64
 #: The most octets that one call may send with segmentation offload.
 MAX_OFFLOAD_OCTETS = 65_000
 
+#: The content of the control message of segmentation offload: octets of each datagram.
 _SEGMENT_SIZE = struct.Struct("@H")
 
 #: The errors of a send for which segmentation offload may be the reason.
@@ -168,7 +169,10 @@ class SocketDescriptor:
 
 
 class UDPLink(SocketDescriptor):
-    """The base class of links with a socket of their own: how they send."""
+    """The base class of links with a socket of their own: how they send.
+
+    @ivar closed: whether the link is closed.
+    """
 
     __slots__ = ("_hub", "_offload", "_peer", "_pending", "_to", "closed")
 
@@ -178,7 +182,7 @@ class UDPLink(SocketDescriptor):
         self._hub = hub
         self._offload = HAS_OFFLOAD
         self._pending: list[bytes] = []
-        self._to: SocketAddress | None = peer  # None where the socket is connected
+        self._to: SocketAddress | None = peer  # None if the socket is connected
         self.closed = False
 
     def send(self, datagrams: Sequence[Buffer]) -> None:

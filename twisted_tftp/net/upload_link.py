@@ -27,8 +27,10 @@ from twisted_tftp.net.udp import (
 #: The most reads from the socket of an upload before the hub serves other sockets.
 READS_PER_TURN = 64
 
-# The control message of UDP_GRO: the size of each datagram but the last one.
+#: The content of the control message of UDP_GRO: the size of each datagram but the last one.
 _GRO_SIZE = struct.Struct("@i")
+
+#: The octets of this control message.
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
@@ -61,7 +63,7 @@ class UploadLink(UDPLink):
         buffer: memoryview,
         clock: Callable[[], float],
     ) -> None:
-        """Take over `sock`.
+        """Set up the link of `sock`; `close` closes this socket.
 
         @param buffer: the buffer for received datagrams, which all links share.
         """
