@@ -10,7 +10,7 @@ The types to know:
    L{MemoryBackend<twisted_tftp.backends.MemoryBackend>} and
    L{ReadOnlyBackend<twisted_tftp.backends.ReadOnlyBackend>}.
  - L{twisted_tftp.policy.Policy}: the limits, timeouts and access rules of a server.
- - L{twisted_tftp.errors.TFTPError}: why a transfer failed, with its TFTP code.
+ - L{twisted_tftp.errors.TFTPError}: the base class of failures, each with its TFTP error code.
 """
 
 __version__ = "0.1.0"

@@ -9,7 +9,11 @@ from typing import NamedTuple
 
 
 class Endpoint(NamedTuple):
-    """An IP address and a UDP port; `host` is text, with `%scope` if it is link-local."""
+    """An IP address and a UDP port.
+
+    @ivar host: the IP address as text, with `%scope` if it is an IPv6 link-local address.
+    @ivar port: the UDP port.
+    """
 
     host: str
     port: int
@@ -21,7 +25,9 @@ class Endpoint(NamedTuple):
 class Direction(Enum):
     """The direction of a transfer, as the client sees it."""
 
+    #: The server sends a file to the client (RRQ).
     READ = "read"
+    #: The client sends a file to the server (WRQ).
     WRITE = "write"
 
 
@@ -31,10 +37,11 @@ class TransferContext(NamedTuple):
     @ivar peer: the client's address and port.
     @ivar local: the address and port that the request was sent to; None if unknown.
     @ivar direction: a read or a write.
-    @ivar filename: the octets of the file name as sent. Backends also get it as text.
+    @ivar filename: the octets of the file name as sent; L{path} is the same as text.
     @ivar mode: "octet" or "netascii".
-    @ivar options: the requested options: the name in lower case, and the value as sent.
-    @ivar announced_size: octets that a write announces with tsize, or None.
+    @ivar options: the requested options: the name of each in lower case, and its value as sent.
+    @ivar announced_size: the size of the file in octets that a write announces with the option
+        `tsize`; None if it announces none.
     """
 
     peer: Endpoint
@@ -56,7 +63,7 @@ class Outcome(Enum):
 
     #: The last block was acknowledged; a written file is visible under its name.
     COMPLETED = "completed"
-    #: The client only wanted the OACK: it answered the OACK with ERROR 8 or 0.
+    #: The client wanted only the size of the file: it answered the OACK with ERROR 8 or 0.
     SIZE_PROBE = "size-probe"
     #: The client ended the transfer with an ERROR.
     ABORTED = "aborted"
@@ -76,15 +83,18 @@ class Outcome(Enum):
 
 @dataclass(slots=True, eq=False)
 class TransferStatistics:
-    """The statistics of one transfer: one object from its start to its end.
+    """The statistics of one transfer, in one object from its start to its end.
 
+    @ivar context: the request of the transfer.
     @ivar granted: the granted options, (name, value).
-    @ivar octets: octets of the file that were transferred: acknowledged on a read, stored on a
-        write.
+    @ivar octets: the octets of the file that were transferred: acknowledged in a read, stored in
+        a write.
     @ivar retransmissions: datagrams that were sent again.
-    @ivar started: when the request came, in seconds of a monotonic clock.
-    @ivar ended: when it ended, or None while it runs.
-    @ivar error: the text of the error, for people. An ERROR of the peer has the peer's text.
+    @ivar started: when the request arrived, in seconds of a monotonic clock.
+    @ivar ended: when the transfer ended, in seconds of the same clock; None while it runs.
+    @ivar outcome: how the transfer ended; None while it runs.
+    @ivar error: the text of the error; empty if there was none. It may come from the peer: escape
+        it before it is written to a log or a page.
     """
 
     context: TransferContext

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class ErrorCode(IntEnum):
-    """Error codes (RFC 1350 appendix; 8 is RFC 2347 section 4)."""
+    """The error codes of ERROR packets (RFC 1350 appendix; code 8: RFC 2347 section 4)."""
 
     NOT_DEFINED = 0
     FILE_NOT_FOUND = 1
@@ -30,11 +30,16 @@ class BackendUnavailable(Exception):
 
 
 class TFTPError(Exception):
-    """A transfer failed; `code` and `message` are sent to the peer in an ERROR (code 0)."""
+    """A transfer failed (code 0). The base class of all failures.
+
+    @ivar code: the code of the ERROR that is sent to the peer.
+    @ivar message: the message of this ERROR.
+    @ivar default_message: the message if none is given.
+    """
 
     code: ClassVar[ErrorCode] = ErrorCode.NOT_DEFINED
     default_message: ClassVar[str] = "the transfer failed"
-    #: Whether the failure came in an ERROR of the peer. Its message may then contain anything.
+    #: Whether the peer reported the failure in an ERROR. The message may then contain anything.
     from_peer: bool = False
 
     def __init__(self, message: str = "") -> None:
@@ -85,7 +90,7 @@ class FileAlreadyExists(TFTPError):
 
 
 class NoSuchUser(TFTPError):
-    """The user of RFC 1350's mail mode is unknown; some servers misuse it (code 7)."""
+    """The user is unknown (code 7). RFC 1350 has it for its mail mode; some servers misuse it."""
 
     code = ErrorCode.NO_SUCH_USER
     default_message = "no such user"
@@ -139,6 +144,7 @@ class AnswerNotConfirmed(TransferTimedOut):
     )
 
 
+#: The exception of each error code but 0.
 _BY_CODE: dict[int, type[TFTPError]] = {
     kind.code: kind
     for kind in (
@@ -161,6 +167,7 @@ def from_wire(code: int, message: str) -> TFTPError:
     return failure
 
 
+#: The exception and the message of each errno; an empty message stands for the default one.
 _BY_ERRNO: dict[int, tuple[type[TFTPError], str]] = {
     errno.ENOENT: (FileNotFound, ""),
     errno.ENOTDIR: (FileNotFound, ""),

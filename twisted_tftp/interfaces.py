@@ -15,8 +15,8 @@ class IFileBackend(Interface):
     def open_reader(path, context):  # type: ignore[no-untyped-def]
         """Open a file for reading.
 
-        An `OSError` is translated (L{twisted_tftp.errors.from_os_error}). Any other exception
-        is logged, and the client gets an ERROR with code 0.
+        The client gets the ERROR that L{twisted_tftp.errors.from_os_error} selects for an
+        `OSError`. Any other exception is logged, and the client gets an ERROR with code 0.
 
         @param path: the file name as the client sent it (str, UTF-8 with surrogateescape). It is
             not checked: it may contain `..`, leading slashes and control characters.
@@ -26,7 +26,7 @@ class IFileBackend(Interface):
             when the transfer ends; the backend must then close what it has opened.
 
         @raise FileNotFound: there is no such file (code 1).
-        @raise AccessViolation: it may not be read, or is not a file (code 2).
+        @raise AccessViolation: it may not be read, or is not a regular file (code 2).
         @raise TFTPError: any other failure to report to the client (code 0, or that of the
             subclass).
         """

@@ -30,7 +30,11 @@ _Number = TypeVar("_Number", int, float)
 
 @dataclass(frozen=True)
 class Range(Generic[_Number]):
-    """A range of allowed numbers, from `low` to `high`, both included."""
+    """A range of allowed numbers.
+
+    @ivar low: the lowest allowed number.
+    @ivar high: the highest allowed number.
+    """
 
     low: _Number
     high: _Number
@@ -44,22 +48,22 @@ class Range(Generic[_Number]):
             raise ValueError(f"must be from {self.low} to {self.high}, not {value}")
 
 
-#: Seconds between two retransmissions.
+#: The allowed timeouts, in seconds.
 TIMEOUT_RANGE = Range(0.01, 255)
 
-#: Consecutive timeouts after which a transfer is given up.
+#: The allowed numbers of consecutive timeouts after which a transfer is given up.
 RETRIES_RANGE = Range(1, 1000)
 
-#: Octets of a block.
+#: The allowed block sizes, in octets.
 BLKSIZE_RANGE = Range(MIN_BLKSIZE, MAX_BLKSIZE)
 
-#: Blocks of a window that a server may grant.
+#: The allowed windows, in blocks.
 WINDOWSIZE_RANGE = Range(1, MAX_WINDOWSIZE)
 
-#: Simultaneous transfers, in total or of one client.
+#: The allowed numbers of simultaneous transfers, in total or of one client.
 TRANSFERS_RANGE = Range(1, 1_000_000)
 
-#: New requests per second.
+#: The allowed numbers of new requests per second.
 RATE_RANGE = Range(0.001, 1_000_000)
 
 
@@ -75,7 +79,9 @@ class Retransmit(Enum):
 class Rollover(Enum):
     """The block number that follows 65535."""
 
+    #: Block 0 follows, as in most servers.
     ZERO = "0"
+    #: Block 1 follows.
     ONE = "1"
     #: No number may follow: a transfer of more than 65,535 blocks fails.
     NONE = "none"
@@ -87,13 +93,13 @@ class Policy:
 
     @ivar timeout: seconds until the first retransmission, and the longest wait between two
         retransmissions if the client negotiated no timeout.
-    @ivar retries: a transfer is given up after this many consecutive timeouts.
-    @ivar retransmit: adaptive or fixed waits.
+    @ivar retries: the number of consecutive timeouts after which a transfer is given up.
+    @ivar retransmit: whether the waits before retransmissions are adaptive or fixed.
     @ivar max_blksize: the largest block size that is granted, in octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.
     @ivar rollover: the block number that follows 65535 if the client does not negotiate it.
     @ivar port_range: lowest and highest local port of a transfer; None lets the system choose.
-    @ivar single_port: all transfers answer from the request port.
+    @ivar single_port: whether all transfers use the request port.
     @ivar max_upload: the largest size of a written file, in octets; None for no limit.
     @ivar max_transfers: simultaneous transfers; requests above this number are not answered.
     @ivar max_per_client: simultaneous transfers of one address; None for no limit.
@@ -124,7 +130,7 @@ class Policy:
     def __post_init__(self) -> None:
         """Check every value.
 
-        @raise ValueError: a value is out of its range; the text names it.
+        @raise ValueError: a value is out of range; the message names it.
         """
         _check("timeout", self.timeout, TIMEOUT_RANGE)
         _check("retries", self.retries, RETRIES_RANGE)

@@ -56,6 +56,10 @@ class Options(usage.Options):
         sys.exit(0)
 
     def parseArgs(self, *args: str) -> None:
+        """Refuse arguments that are not options.
+
+        @raise usage.UsageError: there is one.
+        """
         if args:
             raise usage.UsageError(f"unexpected argument {args[0]!r}")
 
@@ -85,7 +89,7 @@ class Options(usage.Options):
             twistd["logger"] = "twisted_tftp.server.signals.open_log"
 
     def getUsage(self, width: int | None = None) -> str:
-        """Return the options in groups."""
+        """Return the help: the options in groups."""
         width = width or int(os.environ.get("COLUMNS", "80"))
         lines = []
         for group, options in options_by_group():
@@ -109,7 +113,12 @@ def _help_text(option: Option) -> str:
 
 
 def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
-    """Return the lines of the help for one option."""
+    """Return the lines of the help for one option.
+
+    @param head: the option with its placeholder.
+    @param text: the help text.
+    @param width: the number of columns.
+    """
     for line in textwrap.wrap(
         text,
         width,

@@ -8,7 +8,7 @@ These classes are for tests of backends and servers, in this project and in your
         network.fetch("missing")
 
 If a backend returns Deferreds, `fetch` and `store` advance `network.clock` until they fire. So
-these Deferreds must depend on this clock only, or have fired already.
+these Deferreds must have fired already, or must depend on this clock only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from twisted_tftp.server.protocol import TFTPServer
 
 
 class MemoryLink:
-    """A link in memory: it keeps the datagrams that are sent, and tests deliver others to it.
+    """A link in memory: it keeps the datagrams that are sent, and tests deliver datagrams to it.
 
     @ivar sent: the datagrams that were sent since the last L{take}.
     @ivar waiting: the datagrams that wait in the socket; L{drain} receives them.
@@ -102,7 +102,10 @@ class MemoryLink:
 
 
 class Recorder:
-    """An observer that records its calls: (event, statistics)."""
+    """An observer that records its calls.
+
+    @ivar events: the calls, (event, statistics); an event is the name of a method.
+    """
 
     def __init__(self) -> None:
         self.events: list[tuple[str, TransferStatistics]] = []
@@ -131,7 +134,7 @@ class MemoryNetwork:
     @ivar server: the L{TFTPServer}.
     @ivar clock: the server's reactor, a `Clock` of Twisted.
     @ivar links: the link of each transfer, in the order of their requests.
-    @ivar recorder: the observer.
+    @ivar recorder: the observer of the transfers.
     """
 
     def __init__(

@@ -159,7 +159,7 @@ def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
         (sorcerer, "retransmission", Verdict.WARNING, "nothing is sent again"),
         (sorcerer, "answers", Verdict.OK, "single port"),
         (presumptuous, "options", Verdict.PROBLEM, "multicast was not asked for"),
-        (broken, "options", Verdict.PROBLEM, "cut short"),
+        (broken, "options", Verdict.PROBLEM, "truncated"),
         (broken, "blksize", Verdict.PROBLEM, "no block of any size"),
         (windowless, "windowsize", Verdict.WARNING, "no windows"),
         (windowless, "rollover", Verdict.SKIPPED, ""),

@@ -1,4 +1,4 @@
-"""Tell twistd and twist of the `tftp` command."""
+"""Make the command `tftp` known to twistd and twist."""
 
 from twisted.application.service import ServiceMaker
 

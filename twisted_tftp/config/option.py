@@ -10,7 +10,7 @@ from twisted_tftp.config.value_types import ValueType
 
 
 class Group(Enum):
-    """The titles under which options are listed, in the order of the lists."""
+    """The groups of options in the help and in the documents, in their order."""
 
     FILES = "Files"
     ADDRESSES = "Addresses"
@@ -25,7 +25,7 @@ class Option:
     """One option: its name, its type, its default and its help text.
 
     @ivar name: the name on the command line, without the dashes in front.
-    @ivar group: the title under which it is listed.
+    @ivar group: the group in which it is listed.
     @ivar type: the type of its value; None for a flag, which has no value. (Values of different
         options have different types, hence the `Any`.)
     @ivar default: its value if the option is not given.
@@ -52,7 +52,7 @@ class Option:
 
     @property
     def usage(self) -> str:
-        """How to write it on the command line, such as `--port N`."""
+        """The option as the help shows it, such as `--port N`."""
         return f"--{self.name}" + (f" {self.type.placeholder}" if self.type else "")
 
     @property

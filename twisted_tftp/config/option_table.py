@@ -39,9 +39,10 @@ from twisted_tftp.policy import (
 )
 from twisted_tftp.server.service import DEFAULT_DRAIN
 
+#: The policy with all default values.
 _POLICY = Policy()
 
-#: All options, in the order of the lists.
+#: All options, in the order in which the help and the documents list them.
 OPTIONS = (
     Option(
         "root",
@@ -244,6 +245,6 @@ PRINTING_OPTIONS = (
 
 
 def options_by_group() -> Iterator[tuple[Group, list[Option]]]:
-    """Return each group with its options, in the order of the lists."""
+    """Return each group with its options, in order."""
     for group in Group:
         yield group, [option for option in OPTIONS if option.group is group]

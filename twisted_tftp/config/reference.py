@@ -33,19 +33,19 @@ status 1. With `-n`, so does a port that cannot be bound.
 
 
 def page() -> str:
-    """Return the page, in Markdown."""
+    """Return the reference page, in Markdown."""
     return "\n".join([_BEGINNING, *_sections(), _END])
 
 
 def _sections() -> Iterator[str]:
-    """Return the title and the table of each group."""
+    """Return the section of each group: its title and its table."""
     for group, options in options_by_group():
         rows = [_row(option) for option in options]
         if group is Group.OTHER:
             rows += [
                 _cells(f"`--{name}`", "", "", _sentence(text))
                 for name, text in PRINTING_OPTIONS
-                if name != "help"  # which the beginning of the page explains
+                if name != "help"  # the beginning of the page explains it
             ]
         yield f"## {group.value}\n\n{_HEAD}{''.join(rows)}"
 
@@ -64,7 +64,7 @@ def _row(option: Option) -> str:
 
 
 def _cells(*texts: str) -> str:
-    """Return the row of a table."""
+    """Return the row of a table with these cells."""
     return f"| {' | '.join(texts)} |\n"
 
 

@@ -9,7 +9,7 @@ from twisted_tftp.server.transfer_log import TransferLog
 
 
 def make_service(settings: Settings) -> TFTPService:
-    """Return the service that `settings` describe."""
+    """Return a service with these settings; it serves the file system."""
     return TFTPService(
         FilesystemBackend(
             settings.root,

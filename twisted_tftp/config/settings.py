@@ -22,6 +22,15 @@ class Settings:
     Each attribute has the value of the option with its name (L{twisted_tftp.config.option_table}):
     the value that the user gave, or the default.
 
+    @ivar root: the directory whose files are served.
+    @ivar write: whether clients may write.
+    @ivar cache: the most memory for the contents of small files, in octets.
+    @ivar upload_quota: the most octets that all files together may have after an upload; None for
+        no limit.
+    @ivar host: the addresses to listen on; empty for all.
+    @ivar port: the UDP port for requests.
+    @ivar drain: how long running transfers may continue when the server stops, in seconds.
+    @ivar verbose: whether requests and progress are logged too.
     @ivar policy: the options that sessions and the checks of requests need.
     """
 

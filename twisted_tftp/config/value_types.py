@@ -10,12 +10,19 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from twisted_tftp.policy import Network, Range
 
+#: A size: digits, and a unit such as `k`, `M` or `GiB`.
 _SIZE = re.compile(r"([0-9]{1,20})\s*(?:([kmgt])i?)?b?\Z", re.IGNORECASE)
+
+#: A whole number; `int` alone would accept signs, spaces and underscores too.
 _INTEGER = re.compile(r"[0-9]{1,20}\Z")
+
+#: Two ports, the lowest and the highest.
 _PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
+
+#: A number of events per second.
 _RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?)(?:/s)?\Z")
 
-#: The units of sizes, as powers of 2, the largest first.
+#: The units of sizes, each with its power of 2, the largest first.
 _SIZE_UNITS = {"T": 40, "G": 30, "M": 20, "k": 10}
 
 _Value = TypeVar("_Value")
@@ -65,7 +72,10 @@ class Directory:
 
 @dataclass(frozen=True)
 class WholeNumber:
-    """A whole number in a range."""
+    """A whole number in a range.
+
+    @ivar allowed: the range.
+    """
 
     allowed: Range[int]
     placeholder: ClassVar[str] = "N"
@@ -87,7 +97,10 @@ class WholeNumber:
 
 @dataclass(frozen=True)
 class Seconds:
-    """A duration in seconds, in a range. Without a range, it must be finite and at least 0."""
+    """A duration in seconds.
+
+    @ivar allowed: the range of valid durations; None for all finite ones from 0.
+    """
 
     allowed: Range[float] | None = None
     placeholder: ClassVar[str] = "S"
@@ -137,7 +150,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Rate:
-    """A number of events a second, in a range."""
+    """A number of events per second.
+
+    @ivar allowed: the range of valid rates.
+    """
 
     allowed: Range[float]
     placeholder: ClassVar[str] = "N/s"
@@ -160,7 +176,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Choice(Generic[_Member]):
-    """One member of an Enum, written as the member's value."""
+    """One member of an Enum, written as the member's value.
+
+    @ivar members: the Enum.
+    """
 
     members: type[_Member]
     placeholder: str = "MODE"

@@ -1,4 +1,4 @@
-"""Format packets as one line of text each, for traces of a transfer."""
+"""Describe packets, each in one line of text, for traces of a transfer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted_tftp.protocol.printable import printable
 
 
 def describe(datagram: bytes | memoryview) -> str:
-    """Return a packet as one line of text, with the peer's texts escaped."""
+    """Return the description of a packet. Texts of the packet are escaped."""
     opcode = wire.opcode_of(datagram)
     octets = bytes(datagram)
     try:

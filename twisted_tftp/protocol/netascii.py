@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def encode(octets: bytes) -> bytes:
-    """Return local text as netascii; each piece can be encoded by itself."""
+    """Return local text as netascii. A text may be encoded in pieces of any size."""
     return octets.replace(b"\r", b"\r\x00").replace(b"\n", b"\r\n")
 
 

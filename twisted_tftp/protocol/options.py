@@ -4,9 +4,9 @@ The options are those of RFC 2347 (the mechanism), 2348 (blksize), 2349 (timeout
 (windowsize), and tftp-hpa's blksize2 (a power of two), utimeout (microseconds) and rollover.
 
 The option `xid` is our own: a random number in hexadecimal digits that a client chooses. The
-server grants it unchanged, so that the client can tell that the OACK answers its own request.
+server grants it unchanged, so the client knows that the OACK answers its own request.
 
-The server grants an option as requested, grants a lower value, or ignores it. No option makes a
+The server grants the requested value or a lower one, or ignores the option. No option makes a
 transfer fail.
 """
 
@@ -35,7 +35,7 @@ XID = "xid"
 #: The valid values of `XID`.
 _XID_VALUE = re.compile(r"[0-9a-f]{1,16}\Z")
 
-#: The values that a request may have, for each option with a number.
+#: The numbers that a request may contain, for each option.
 _VALID = {
     "blksize": Range(MIN_BLKSIZE, MAX_BLKSIZE),
     "blksize2": Range(MIN_BLKSIZE, MAX_BLKSIZE),

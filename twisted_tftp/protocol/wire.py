@@ -8,8 +8,9 @@ Every packet starts with a two-octet opcode in network order::
     ERROR      |   5    | code (2)  | message | 0 |
     OACK       |   6    | option | 0 | value | 0 | ...
 
-DATA and ACK packets are the hot path, so no objects are made for them: a sender puts an entry of
-`DATA_HEADERS` before its octets, and the machines read the block number from the datagram.
+DATA and ACK packets are by far the most frequent, so there are no objects for them: a sender puts
+an entry of `DATA_HEADERS` before the octets, and the machines read the block number from the
+datagram.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from types import MappingProxyType
 
 from twisted_tftp.errors import IllegalOperation, TFTPError
 
-#: Octets of the header of a DATA packet, and of a whole ACK.
+#: The size of the header of a DATA packet and of a whole ACK, in octets.
 HEADER_SIZE = 4
 
-#: The longest message of an ERROR, in octets: the packet must fit into any path and any client.
+#: The longest message of an ERROR that is sent, in octets. The packet must fit into the MTU of
+#: every path and the buffer of every client.
 MAX_MESSAGE = 400
 
 
@@ -57,9 +59,11 @@ NETASCII = "netascii"
 class Request:
     """A parsed read or write request.
 
-    `filename` is the octets of the file name as sent. `mode` is `OCTET` or `NETASCII`. `options`
-    maps each option's name in lower case to its value as sent, in the order of the request. If an
-    option is repeated, its first value counts.
+    @ivar opcode: `RRQ` or `WRQ`.
+    @ivar filename: the octets of the file name as sent.
+    @ivar mode: `OCTET` or `NETASCII`.
+    @ivar options: the name of each option in lower case, and its value as sent, in the order of
+        the request. If an option is repeated, it has its first value.
     """
 
     opcode: Opcode
@@ -79,7 +83,7 @@ def parse_request(datagram: bytes) -> Request:
     Malformed options are ignored: an option without a terminated value, and an empty option name
     with everything after it (some firmware pads its requests with zeros).
 
-    @raise IllegalOperation: the opcode is a different one, the name is empty, the name or the mode
+    @raise IllegalOperation: the opcode is neither of them, the name is empty, the name or the mode
         is not terminated, or the mode is unknown.
     """
     opcode = opcode_of(datagram)
@@ -87,10 +91,10 @@ def parse_request(datagram: bytes) -> Request:
         raise IllegalOperation("not a read or write request")
     *fields, _unterminated = datagram[2:].split(b"\x00")
     if len(fields) < 2:
-        raise IllegalOperation("the request is cut short")
+        raise IllegalOperation("the request is truncated")
     filename, mode_octets, *rest = fields
     if not filename:
-        raise IllegalOperation("the request names no file")
+        raise IllegalOperation("the request has no file name")
     mode = mode_octets.decode("ascii", "replace").lower()
     if mode not in (OCTET, NETASCII):
         raise IllegalOperation("unknown transfer mode: only octet and netascii are served")
@@ -135,11 +139,11 @@ def oack(options: Iterable[tuple[str, str]]) -> bytes:
 def parse_oack(datagram: bytes | memoryview) -> dict[str, str]:
     """Parse an OACK into option names in lower case and values (RFC 2347 section 3).
 
-    @raise IllegalOperation: it is cut short, or has an empty or a repeated option name.
+    @raise IllegalOperation: it is truncated, or has an empty or a repeated option name.
     """
     *fields, rest = bytes(datagram[2:]).split(b"\x00")
     if rest or len(fields) % 2:
-        raise IllegalOperation("the OACK is cut short")
+        raise IllegalOperation("the OACK is truncated")
     options: dict[str, str] = {}
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         key = _text(name).lower()
@@ -157,7 +161,7 @@ def error(failure: TFTPError) -> bytes:
 
 
 def parse_error(datagram: bytes | memoryview) -> tuple[int, str]:
-    """Return the code and the message of an ERROR packet; (0, "") if it is cut short.
+    """Return the code and the message of an ERROR packet; (0, "") if it is truncated.
 
     The message comes from the network: escape it before it is written to a log or a page.
     """

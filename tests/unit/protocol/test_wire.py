@@ -152,14 +152,14 @@ def test_packet_with_another_opcode_is_not_a_request(datagram: bytes) -> None:
 @pytest.mark.parametrize("body", [b"", b"f", b"f\x00", b"f\x00octet", b"\x00", b"\x00octet"])
 def test_truncated_request_is_refused(opcode: bytes, body: bytes) -> None:
     """File name and mode must both be there and end with a NUL."""
-    with pytest.raises(IllegalOperation, match="cut short"):
+    with pytest.raises(IllegalOperation, match="truncated"):
         wire.parse_request(opcode + body)
 
 
 @pytest.mark.parametrize("opcode", [b"\x00\x01", b"\x00\x02"])
 def test_request_without_a_file_name_is_refused(opcode: bytes) -> None:
     """An empty file name is an error."""
-    with pytest.raises(IllegalOperation, match="names no file"):
+    with pytest.raises(IllegalOperation, match="no file name"):
         wire.parse_request(opcode + b"\x00octet\x00")
 
 
