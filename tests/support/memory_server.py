@@ -56,4 +56,4 @@ def settle(reactor: Any, client: TFTPClient) -> None:
     closed: list[Any] = []
     client.close().addBoth(closed.append)
     spin(reactor, lambda: closed)
-    assert not client.lingers
+    assert not client.dally_time

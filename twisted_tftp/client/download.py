@@ -54,7 +54,7 @@ class Download:
 
     def open_file(self) -> Any:
         """Return the writer of the local file."""
-        return self._local.open_writer(self._context.path, self._context)
+        return self._local.open_writer(self._context)
 
     def announced_size(self) -> int:
         """Return 0, which asks the server for the size (RFC 2349)."""
