@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
+
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.threads import InThread
 from twisted_tftp.client.streams import ReadableStream, StreamReader, StreamWriter, WritableStream
@@ -35,8 +37,8 @@ class LocalFile:
         self._in_thread = in_thread
         self._write_behind = write_behind
 
-    def open_reader(self, context: TransferContext) -> Any:
-        """Return an L{IFileReader} of the file, or a Deferred of it."""
+    def open_reader(self, context: TransferContext) -> IFileReader | Deferred[Any]:
+        """Return a reader of the file, or a Deferred of an L{IFileReader}."""
         if isinstance(self._file, str | os.PathLike):
             backend, name = self._backend_of(self._file, "never")
             return backend.open_reader(name, context)
@@ -44,8 +46,8 @@ class LocalFile:
             return self._file
         return StreamReader(cast(ReadableStream, self._file))
 
-    def open_writer(self, context: TransferContext) -> Any:
-        """Return an L{IFileWriter} of the file, or a Deferred of it."""
+    def open_writer(self, context: TransferContext) -> IFileWriter | Deferred[Any]:
+        """Return a writer of the file, or a Deferred of an L{IFileWriter}."""
         if isinstance(self._file, str | os.PathLike):
             backend, name = self._backend_of(self._file, "overwrite")
             return backend.open_writer(name, context)
