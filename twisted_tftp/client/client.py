@@ -49,7 +49,8 @@ class TFTPClient:
     @ivar port: the request port of the server.
     @ivar address: the server's socket address; None before the first look-up of `host`.
 
-    @param reactor: the reactor.
+    @param reactor: a reactor, which provides `IReactorFDSet`, `IReactorTime`, `IReactorThreads`
+        and `IReactorPluggableNameResolver`.
     @param blksize: the block size to ask for, in octets; None for the largest that fits the MTU
         of the route to the server.
     @param windowsize: the window size to ask for, in blocks (RFC 7440); 1 asks for no windows.

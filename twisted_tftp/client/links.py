@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+
+from twisted.internet.interfaces import IReactorFDSet
 
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.client_ports import ClientPorts
@@ -28,14 +29,13 @@ class ClientLinks:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorFDSet,
         ports: ClientPorts,
         clock: Callable[[], float],
         build_link: BuildLink,
     ) -> None:
         """Set up, without opening a socket.
 
-        @param reactor: an `IReactorFDSet`, used once a link is opened.
         @param ports: opens the sockets.
         @param clock: returns the time in seconds of a monotonic clock.
         """

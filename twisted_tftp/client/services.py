@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from twisted_tftp.context import TransferContext, TransferStatistics
@@ -44,17 +45,16 @@ class ClientServices:
 
 
 def make_services(
-    reactor: Any,
+    reactor: IReactorTime,
     clock: Callable[[], float],
     policy: Policy,
-    observer: Any,
+    observer: Any,  # observers need not declare the interface
     choose: ChooseOptions,
     known: KnownServer | None,
     tell: Callable[[str], None],
 ) -> ClientServices:
     """Return what the transfers of one client use; each transfer sets its own `open_link`.
 
-    @param reactor: an `IReactorTime`.
     @param observer: an L{ITransferObserver}, or None.
     """
     return ClientServices(
