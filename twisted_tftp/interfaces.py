@@ -15,6 +15,9 @@ class IFileBackend(Interface):
     def open_reader(path, context):  # type: ignore[no-untyped-def]
         """Open a file for reading.
 
+        An `OSError` is translated (L{twisted_tftp.errors.from_os_error}). Any other exception
+        is logged, and the client gets an ERROR with code 0.
+
         @param path: the file name as the client sent it (str, UTF-8 with surrogateescape). It is
             not checked: it may contain `..`, leading slashes and control characters.
         @param context: a L{twisted_tftp.context.TransferContext}.
@@ -26,9 +29,6 @@ class IFileBackend(Interface):
         @raise AccessViolation: it may not be read, or is not a file (code 2).
         @raise TFTPError: any other failure to report to the client (code 0, or that of the
             subclass).
-
-        An L{OSError} is translated (L{twisted_tftp.errors.from_os_error}). Any other exception
-        is logged, and the client gets an ERROR with code 0.
         """
 
     def open_writer(path, context):  # type: ignore[no-untyped-def]

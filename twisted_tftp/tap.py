@@ -28,7 +28,7 @@ DEFAULT_LOG = "twistd.log"
 OPTION_COLUMNS = 24
 
 #: A space at which no line is broken: a default stays on one line.
-HARD_SPACE = "\N{NO-BREAK SPACE}"
+HARD_SPACE = chr(0xA0)
 
 
 class Options(usage.Options):
@@ -120,7 +120,7 @@ def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
 
 
 def _collector(option: Option) -> Callable[[Options, str], None]:
-    """Return the method that L{usage.Options} calls for each use of a repeatable option."""
+    """Return the method that `usage.Options` calls for each use of a repeatable option."""
 
     def collect(options: Options, text: str) -> None:
         options[option.name].append(text)

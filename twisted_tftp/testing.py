@@ -1,6 +1,6 @@
 """Test a server and its backends in memory, without sockets and without real time.
 
-These classes are for tests of backends and servers, in this project and in yours:
+These classes are for tests of backends and servers, in this project and in yours::
 
     network = MemoryNetwork(MyBackend())
     assert network.fetch("pxelinux.0") == b"..."
@@ -127,7 +127,7 @@ class MemoryNetwork:
     """A server in memory, and the clients that send requests to it.
 
     @ivar server: the L{TFTPServer}.
-    @ivar clock: the server's reactor, a L{Clock}.
+    @ivar clock: the server's reactor, a `Clock` of Twisted.
     @ivar links: the link of each transfer, in the order of their requests.
     @ivar recorder: the observer.
     """

@@ -192,8 +192,8 @@ def test_naive_read_loses_the_race(race: Race) -> None:
 
 @pytest.mark.parametrize("cache", [0, 1 << 20], ids=["opened", "kept"])
 @pytest.mark.parametrize("way", ["at once", "in a thread"])
-def test_nothing_outside_is_ever_read(way: str, cache: int, race: Race) -> None:
-    """A read has the inside file's octets or is refused, on both ways that there are to it."""
+def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race: Race) -> None:
+    """A read returns the octets of the file in the root, or is refused; both ways to open it."""
     in_threads = 0
 
     def in_thread(function: Callable[..., Any], *args: Any) -> Any:

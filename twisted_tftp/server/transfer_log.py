@@ -42,7 +42,7 @@ class TransferLog:
 
         @param verbose: whether to log requests and progress too, at debug level. (twistd writes
             all levels, so the level alone does not hide them.)
-        @param reactor: an L{IReactorTime}; None for the global one.
+        @param reactor: an `IReactorTime`; None for the global one.
         @param log: where the lines go; None for a logger of the namespace `twisted_tftp`.
         """
         if reactor is None:

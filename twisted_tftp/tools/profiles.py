@@ -1,6 +1,6 @@
 """Parse boot profiles: texts that list the requests of a machine's firmware when it boots.
 
-Each line of a profile is one step; `#` starts a comment:
+Each line of a profile is one step; `#` starts a comment::
 
     size NAME [OPTION=NUMBER ...]   request the size of a file: answer the OACK with ERROR 8
     get NAME [OPTION=NUMBER ...]    fetch a file, which must exist

@@ -1,5 +1,7 @@
 """The state machine that sends a client's RRQ or WRQ until the server answers.
 
+Its states::
+
     ASKING --an answer--> ANSWERED
        \\____ERROR, timeout____> FAILED
 

@@ -1,5 +1,7 @@
 """The state machine that receives a file's blocks (a write on the server, a get of the client).
 
+Its states::
+
     RECEIVING --window full, gap or last block--> STORING --stored--> RECEIVING
     STORING --the last octets are stored--> DALLYING --timeout--> DONE
         \\________________________________________________________> FAILED

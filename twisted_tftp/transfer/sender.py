@@ -1,5 +1,7 @@
 """The state machine that sends a file's blocks (a read on the server, a put of the client).
 
+Its states::
+
     OFFERING --ACK 0--> SENDING --ACK of the last block--> DONE
         \\__________________\\____________________________> FAILED
 

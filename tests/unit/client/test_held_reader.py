@@ -1,4 +1,4 @@
-"""The end of an upload while the server's answer is in doubt."""
+"""Test the reader that holds the end of an upload back while an answer is in doubt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted_tftp.client.held_reader import HeldReader
 
 
 class Source:
-    """A reader of `content`; with `slow`, each read waits in `pending`."""
+    """A reader of `content`; if it is slow, each read waits in `pending` for the test."""
 
     def __init__(self, content: bytes, *, known_size: bool = True, slow: bool = False) -> None:
         self.content = content
@@ -35,7 +35,7 @@ class Source:
 
 
 def results(read: Any) -> list[Any]:
-    """Return a list to which the result of a read is added once it is there."""
+    """Return a list to which the result of a read is added when it fires."""
     got: list[Any] = []
     if isinstance(read, Deferred):
         read.addBoth(got.append)
@@ -46,7 +46,7 @@ def results(read: Any) -> list[Any]:
 
 @pytest.mark.parametrize("known_size", [True, False])
 def test_end_waits_until_it_is_let_through(known_size: bool) -> None:
-    """The octets before it do not wait."""
+    """The read that reaches the end waits for `let_through`; earlier reads do not."""
     source = Source(b"0123456789", known_size=known_size)
     reader = HeldReader(source, can_reread=True, is_held=True)
     assert reader.read(0, 8) == b"01234567"
@@ -56,8 +56,8 @@ def test_end_waits_until_it_is_let_through(known_size: bool) -> None:
     assert (end, reader.has_given_end) == ([b"89"], True)
 
 
-def test_empty_file_waits_too() -> None:
-    """Its size is not told, so that the sender reads its end."""
+def test_end_of_an_empty_file_waits() -> None:
+    """For an empty file `size` is None, so the sender reads its end, and that read waits."""
     reader = HeldReader(Source(b""), can_reread=True, is_held=True)
     assert reader.size is None
     end = results(reader.read(0, 8))
@@ -66,8 +66,8 @@ def test_empty_file_waits_too() -> None:
     assert end == [b""]
 
 
-def test_source_that_cannot_be_read_again_is_read_no_further_than_its_first_window() -> None:
-    """Otherwise the request could not be sent again with the same file."""
+def test_source_that_cannot_be_reread_waits_after_its_first_window() -> None:
+    """Such a source is not read beyond its first window, so that the request can be repeated."""
     source = Source(b"0123456789abcdef")
     reader = HeldReader(source, can_reread=False, is_held=True)
     assert reader.read(0, 4) == b"0123"
@@ -77,8 +77,8 @@ def test_source_that_cannot_be_read_again_is_read_no_further_than_its_first_wind
     assert (second, source.reads) == ([b"4567"], [0, 4])
 
 
-def test_reader_that_holds_nothing_passes_everything_on() -> None:
-    """It only notes how far it was read."""
+def test_reader_without_hold_only_records_its_offset() -> None:
+    """If nothing is held, reads pass through, and only the last offset is recorded."""
     reader = HeldReader(Source(b"0123456789"), can_reread=False, is_held=False)
     assert reader.read(4, 4) == b"4567"
     assert (reader.offset, reader.has_given_end) == (4, False)
@@ -86,8 +86,8 @@ def test_reader_that_holds_nothing_passes_everything_on() -> None:
     assert (reader.offset, reader.has_given_end) == (8, True)
 
 
-def test_slow_read_counts_as_reading_until_its_octets_come() -> None:
-    """While a source is being read, it can't go back."""
+def test_is_reading_until_a_slow_read_ends() -> None:
+    """`is_reading` is true until the Deferred of the wrapped reader fires."""
     source = Source(b"01234567", slow=True)
     reader = HeldReader(source, can_reread=True, is_held=True)
     end = results(reader.read(0, 8))
@@ -98,8 +98,8 @@ def test_slow_read_counts_as_reading_until_its_octets_come() -> None:
     assert end == [b"01234567"]
 
 
-def test_closed_reader_gives_nothing_more() -> None:
-    """A read that waits is forgotten."""
+def test_closed_reader_drops_the_waiting_read() -> None:
+    """After `close` a read that waits never fires, even after `let_through`."""
     source = Source(b"0123")
     reader = HeldReader(source, can_reread=True, is_held=True)
     end = results(reader.read(0, 8))
