@@ -132,17 +132,17 @@ class EpollHub:
     def __init__(
         self,
         reactor: IReactorFDSet,
-        linger: float = BUSY_POLL,
+        busy_poll: float = BUSY_POLL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set up, and register with `reactor`.
 
-        @param linger: how long the hub polls idle sockets, in seconds.
+        @param busy_poll: how long the hub polls idle sockets, in seconds.
         @param clock: seconds of a monotonic clock.
         """
         self._reactor = reactor
         self._clock = clock
-        self._linger = linger
+        self._busy_poll = busy_poll
         self._overdue_at = 0.0
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
@@ -219,7 +219,7 @@ class EpollHub:
         datagram.
         """
         poll, links = self._poll, self._links
-        clock, linger = self._clock, self._linger
+        clock, busy_poll = self._clock, self._busy_poll
         now = clock()
         turn_ends = now + MAX_TURN
         idle_ends = 0.0
@@ -256,16 +256,16 @@ class EpollHub:
                     if self._polls_left < -TURNS_WITHOUT_POLLING:
                         self._polls_left = 1
                     return
-                idle_ends = now + linger
+                idle_ends = now + busy_poll
             elif now >= idle_ends:
                 return
             if now >= turn_ends:
                 return
 
 
-def make_hub(reactor: Any, linger: float = BUSY_POLL) -> Hub:
+def make_hub(reactor: Any, busy_poll: float = BUSY_POLL) -> Hub:
     """Return the fastest hub that this system supports.
 
-    @param linger: how long the hub polls idle sockets, in seconds.
+    @param busy_poll: how long the hub polls idle sockets, in seconds.
     """
-    return EpollHub(reactor, linger) if hasattr(select, "epoll") else ReactorHub(reactor)
+    return EpollHub(reactor, busy_poll) if hasattr(select, "epoll") else ReactorHub(reactor)
