@@ -241,7 +241,7 @@ class EpollHub:
                         link.doRead()
                 except BaseException:  # or else the reactor would drop the hub
                     self._log.failure("unexpected exception while a socket was read or written")
-                if self.outbox:
+                if self.outbox and clock() >= self._overdue_at:
                     self.send_overdue()
             if self.outbox is not None:
                 self._end_gathering(self.outbox)
