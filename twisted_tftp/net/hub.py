@@ -132,17 +132,17 @@ class EpollHub:
     def __init__(
         self,
         reactor: IReactorFDSet,
-        linger: float = BUSY_POLL,
+        busy_poll: float = BUSY_POLL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set up, and register with `reactor`.
 
-        @param linger: how long the hub polls idle sockets, in seconds.
+        @param busy_poll: how long the hub polls idle sockets, in seconds.
         @param clock: seconds of a monotonic clock.
         """
         self._reactor = reactor
         self._clock = clock
-        self._linger = linger
+        self._busy_poll = busy_poll
         self._overdue_at = 0.0
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
@@ -215,15 +215,14 @@ class EpollHub:
         """Serve all ready sockets, until none is ready or the turn is over.
 
         A client in lock step on a fast network answers before the reactor would call the hub
-        again. So the hub polls for some more microseconds, as long as these polls often find a
-        datagram.
+        again. So the hub polls for some more microseconds before it returns to the reactor.
         """
         poll, links = self._poll, self._links
-        clock, linger = self._clock, self._linger
+        clock = self._clock
         now = clock()
         turn_ends = now + MAX_TURN
         idle_ends = 0.0
-        while True:
+        while now < turn_ends and not self._epoll.closed:
             ready = poll(0, BATCH)
             if len(ready) > 1:
                 self.gather()
@@ -241,31 +240,39 @@ class EpollHub:
                     self._log.failure("a transfer's socket failed")
                 self.send_overdue()
             if self.outbox is not None:
-                outbox, self.outbox = self.outbox, None
-                self._send(outbox)
-            if self._epoll.closed:
-                return
+                self._end_gathering(self.outbox)
             now = clock()
-            if ready:
-                if idle_ends:
-                    self._polls_left = MAX_EMPTY_POLLS
-                    idle_ends = 0.0
-            elif not idle_ends:
-                self._polls_left -= 1
-                if self._polls_left < 0:
-                    if self._polls_left < -TURNS_WITHOUT_POLLING:
-                        self._polls_left = 1
+            if not ready:
+                if not idle_ends:
+                    idle_ends = self._begin_polling(now)
+                if now >= idle_ends:
                     return
-                idle_ends = now + linger
-            elif now >= idle_ends:
-                return
-            if now >= turn_ends:
-                return
+            elif idle_ends:
+                self._polls_left = MAX_EMPTY_POLLS
+                idle_ends = 0.0
+
+    def _end_gathering(self, outbox: Outbox) -> None:
+        """Send the outbox at the end of a round; until the next round there is none."""
+        self.outbox = None
+        self._send(outbox)
+
+    def _begin_polling(self, now: float) -> float:
+        """Return until when to poll idle sockets in this turn; `now` for no polling.
+
+        Polling stops after `MAX_EMPTY_POLLS` turns in which it found nothing, and is tried again
+        after `TURNS_WITHOUT_POLLING` turns.
+        """
+        self._polls_left -= 1
+        if self._polls_left >= 0:
+            return now + self._busy_poll
+        if self._polls_left < -TURNS_WITHOUT_POLLING:
+            self._polls_left = 1
+        return now
 
 
-def make_hub(reactor: Any, linger: float = BUSY_POLL) -> Hub:
+def make_hub(reactor: Any, busy_poll: float = BUSY_POLL) -> Hub:
     """Return the fastest hub that this system supports.
 
-    @param linger: how long the hub polls idle sockets, in seconds.
+    @param busy_poll: how long the hub polls idle sockets, in seconds.
     """
-    return EpollHub(reactor, linger) if hasattr(select, "epoll") else ReactorHub(reactor)
+    return EpollHub(reactor, busy_poll) if hasattr(select, "epoll") else ReactorHub(reactor)

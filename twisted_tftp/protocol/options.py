@@ -1,4 +1,4 @@
-"""Option negotiation: `negotiate` grants options as a server, `accept` checks an OACK as a client.
+"""Negotiate options: `negotiate` grants them as a server, `accept` checks an OACK as a client.
 
 The options are those of RFC 2347 (the mechanism), 2348 (blksize), 2349 (timeout, tsize) and 7440
 (windowsize), and tftp-hpa's blksize2 (a power of two), utimeout (microseconds) and rollover.
@@ -23,20 +23,41 @@ from twisted_tftp.policy import (
     MAX_BLKSIZE,
     MIN_BLKSIZE,
     Policy,
+    Range,
     Rollover,
 )
 from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.printable import printable
 
-#: The option by which a client recognises the answer to its own request.
+#: The name of the option by which a client recognises the answer to its own request.
 XID = "xid"
 
 #: The valid values of `XID`.
 _XID_VALUE = re.compile(r"[0-9a-f]{1,16}\Z")
 
+#: The values that a request may have, for each option with a number.
+_VALID = {
+    "blksize": Range(MIN_BLKSIZE, MAX_BLKSIZE),
+    "blksize2": Range(MIN_BLKSIZE, MAX_BLKSIZE),
+    "windowsize": Range(1, 65535),
+    "timeout": Range(1, 255),
+    "utimeout": Range(10_000, 255_000_000),
+    "rollover": Range(0, 1),
+    "tsize": Range(0, 2**64 - 1),
+}
+
+#: Options with the same meaning: once one of the two is granted, the other one is ignored.
+_ALTERNATIVES = {
+    "blksize": "blksize2",
+    "blksize2": "blksize",
+    "timeout": "utimeout",
+    "utimeout": "timeout",
+}
+
 #: The largest number of options in a request whose negotiation is cached: one of each kind.
 MAX_CACHED_OPTIONS = 8
 
-#: Decimal numbers of up to 20 digits: TFTP needs no longer ones, and int() is slow on them.
+#: Decimal numbers of up to 20 digits: no valid value has more, and int() is slow on long ones.
 _DECIMAL = re.compile(r"[0-9]{1,20}\Z")
 
 
@@ -44,6 +65,9 @@ _DECIMAL = re.compile(r"[0-9]{1,20}\Z")
 class Grant:
     """The negotiated parameters of one transfer.
 
+    @ivar blksize: octets of file in each DATA packet but the last one.
+    @ivar windowsize: blocks that are sent before an ACK is expected.
+    @ivar rollover: the block number that follows 65535.
     @ivar timeout: the negotiated timeout in seconds, or None.
     @ivar accepted: the options of the OACK except `xid`, (name, value), in the order of the
         request.
@@ -60,7 +84,7 @@ class Grant:
 
 def announced_size(options: Mapping[str, str]) -> int | None:
     """Return the file size in octets that the tsize of a write request announces, or None."""
-    return _number(options, "tsize", 0, 2**64 - 1)
+    return _number(options, "tsize", _VALID["tsize"])
 
 
 def negotiate(
@@ -75,8 +99,8 @@ def negotiate(
     @param options: name (lower case) to value, in the order of the request.
     @param tsize: the value to answer `tsize` with: the file's size on a read, the announced
         size on a write; None to leave `tsize` out.
-    @param room: octets of datagrams that the socket's receive buffer holds: the end of a larger
-        window would be lost each time. None for no limit.
+    @param room: octets of datagrams that fit into the socket's receive buffer; the window is
+        made small enough to fit. None for no limit.
     """
     if XID in options:
         return _with_xid(options, policy, tsize, room)
@@ -117,45 +141,31 @@ def _negotiate(
     tsize: int | None,
     room: int | None,
 ) -> Grant:
+    """Grant options (see L{negotiate}); all arguments are hashable, so that calls can be cached."""
     options = dict(asked_options)
-    blksize, windowsize = DEFAULT_BLKSIZE, 1
-    timeout: float | None = None
     accepted: dict[str, int] = {}
     for name in options:
-        if name in ("blksize", "blksize2") and not accepted.keys() & {"blksize", "blksize2"}:
-            asked = _number(options, name, MIN_BLKSIZE, MAX_BLKSIZE)
-            if asked is None:
-                continue
-            blksize = min(asked, max_blksize)
-            if name == "blksize2":
-                blksize = 1 << (blksize.bit_length() - 1)
-            accepted[name] = blksize
+        allowed = _VALID.get(name)
+        asked = None if allowed is None else _number(options, name, allowed)
+        if asked is None or _ALTERNATIVES.get(name) in accepted:
+            continue
+        if name == "tsize":
+            if tsize is not None:
+                accepted[name] = tsize
+        elif name == "blksize":
+            accepted[name] = min(asked, max_blksize)
+        elif name == "blksize2":  # the largest power of two that is not above both numbers
+            accepted[name] = 1 << (min(asked, max_blksize).bit_length() - 1)
         elif name == "windowsize":
-            asked = _number(options, name, 1, 65535)
-            if asked is None:
-                continue
-            windowsize = accepted[name] = min(asked, max_windowsize)
-        elif name in ("timeout", "utimeout") and timeout is None:
-            low, high, unit = (1, 255, 1.0) if name == "timeout" else (10_000, 255_000_000, 1e-6)
-            asked = _number(options, name, low, high)
-            if asked is None:
-                continue
-            timeout = asked * unit
+            accepted[name] = min(asked, max_windowsize)
+        else:  # timeout, utimeout and rollover are granted as requested
             accepted[name] = asked
-        elif name == "rollover":
-            asked = _number(options, name, 0, 1)
-            if asked is None:
-                continue
-            rollover = Rollover.ONE if asked else Rollover.ZERO
-            accepted[name] = asked
-        elif name == "tsize" and tsize is not None and announced_size(options) is not None:
-            accepted[name] = tsize
     if room is not None and "windowsize" in accepted:
+        blksize = accepted.get("blksize") or accepted.get("blksize2") or DEFAULT_BLKSIZE
         fitting = max(1, room // (blksize + wire.HEADER_SIZE))
-        windowsize = accepted["windowsize"] = min(windowsize, fitting)
+        accepted["windowsize"] = min(accepted["windowsize"], fitting)
     pairs = tuple((name, str(value)) for name, value in accepted.items())
-    oack = wire.oack(pairs) if pairs else None
-    return Grant(blksize, windowsize, timeout, rollover, pairs, oack)
+    return _grant(accepted, rollover, pairs, wire.oack(pairs) if pairs else None)
 
 
 _negotiate_cached = lru_cache(maxsize=1024)(_negotiate)
@@ -169,25 +179,46 @@ def accept(asked: Mapping[str, str], granted: Mapping[str, str]) -> Grant:
     @raise OptionRefused: an option was not asked for, or its value is not valid as an answer to
         the requested value.
     """
-    blksize, windowsize, timeout, rollover = DEFAULT_BLKSIZE, 1, None, Rollover.ZERO
     wanted = {name.lower(): value for name, value in asked.items()}
+    numbers: dict[str, int] = {}
     for name, value in granted.items():
         if name not in wanted:
-            raise OptionRefused(f"the server grants {name[:20]!a}, which was not asked for")
+            raise OptionRefused(
+                f'the server grants "{printable(name[:20])}", which was not asked for'
+            )
         if not _DECIMAL.match(wanted[name]):
-            continue  # no number: an option that only the caller knows
+            continue  # not a number, so only the caller knows what the option means
         highest = int(wanted[name])
         if name == "tsize":
-            low, highest = 0, 2**64 - 1
+            allowed = _VALID["tsize"]
         elif name in ("blksize", "blksize2"):
-            low = MIN_BLKSIZE
+            allowed = Range(MIN_BLKSIZE, highest)
         elif name == "windowsize":
-            low = 1
-        else:  # timeout, utimeout and rollover are granted as asked
-            low = highest
-        number = _number(granted, name, low, highest)
+            allowed = Range(1, highest)
+        else:  # timeout, utimeout and rollover are granted as requested
+            allowed = Range(highest, highest)
+        number = _number(granted, name, allowed)
         if number is None:
-            raise OptionRefused(f"the server answers {name}={wanted[name]} with {value[:20]!a}")
+            raise OptionRefused(
+                f'the server answers {name}={wanted[name]} with "{printable(value[:20])}"'
+            )
+        numbers[name] = number
+    return _grant(numbers, Rollover.ZERO, tuple(granted.items()), None)
+
+
+def _grant(
+    numbers: Mapping[str, int],
+    rollover: Rollover,
+    accepted: tuple[tuple[str, str], ...],
+    oack: bytes | None,
+) -> Grant:
+    """Return the parameters of a transfer for which these options are granted.
+
+    @param numbers: option name to value.
+    @param rollover: the rollover if that option is not granted.
+    """
+    blksize, windowsize, timeout = DEFAULT_BLKSIZE, 1, None
+    for name, number in numbers.items():
         if name in ("blksize", "blksize2"):
             blksize = number
         elif name == "windowsize":
@@ -198,13 +229,13 @@ def accept(asked: Mapping[str, str], granted: Mapping[str, str]) -> Grant:
             timeout = number * 1e-6
         elif name == "rollover":
             rollover = Rollover.ONE if number else Rollover.ZERO
-    return Grant(blksize, windowsize, timeout, rollover, tuple(granted.items()), None)
+    return Grant(blksize, windowsize, timeout, rollover, accepted, oack)
 
 
-def _number(options: Mapping[str, str], name: str, low: int, high: int) -> int | None:
+def _number(options: Mapping[str, str], name: str, allowed: Range[int]) -> int | None:
     """Return the option's value, or None if it is absent, not a number, or out of range."""
     text = options.get(name, "")
     if not _DECIMAL.match(text):
         return None
     value = int(text)
-    return value if low <= value <= high else None
+    return value if allowed.low <= value <= allowed.high else None

@@ -151,7 +151,7 @@ class Sender:
 
 def test_single_datagrams_are_sent_at_the_end_of_a_round(reactor: Any) -> None:
     """All ready links are read before the first answer is sent; answers keep their order."""
-    hub = EpollHub(reactor, linger=0.0, clock=lambda: 0.0)  # no datagram is ever overdue
+    hub = EpollHub(reactor, busy_poll=0.0, clock=lambda: 0.0)  # no datagram is ever overdue
     links = [Probe() for _ in range(3)]
     sender = Sender()
     seen: list[int] = []
