@@ -141,7 +141,7 @@ def _negotiate(
     tsize: int | None,
     room: int | None,
 ) -> Grant:
-    """Grant options (see L{negotiate}); all arguments are hashable, so that calls can be cached."""
+    """Grant options (see L{negotiate}); the arguments are hashable, so that calls are cached."""
     options = dict(asked_options)
     accepted: dict[str, int] = {}
     for name in options:
