@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.errors import TransferTimedOut, from_wire
 from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, Refused
-from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy
+from twisted_tftp.policy import DEFAULT_BLKSIZE, TFTP_PORT, Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server.protocol import TFTPServer
 
@@ -179,7 +179,8 @@ class MemoryNetwork:
         if port is None:
             self._port += 1
             port = self._port
-        self.server.received(wire.encode_request(request), ("192.0.2.1", port), ("192.0.2.69", 69))
+        peer, local = ("192.0.2.1", port), ("192.0.2.2", TFTP_PORT)
+        self.server.received(wire.encode_request(request), peer, local)
         return self.links[-1]
 
     def fetch(self, filename: str | bytes, *, mode: str = wire.OCTET) -> bytes:

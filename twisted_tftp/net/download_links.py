@@ -158,13 +158,10 @@ class TransferPort(SocketDescriptor):
         return self._link is not None
 
     def _read_errors(self) -> None:
-        """Tell the transfer that its peer's port is closed, where ICMP says so."""
-        if not self._hub.connects:
-            return
-        for error in icmp_errors.read_errors(self._sock):
-            # An error about what was sent to an earlier peer is of no use any more.
-            if error.is_refusal and error.peer == self._peer:
-                self._link.refused(self._clock())  # type: ignore[union-attr]
+        """Tell the transfer if ICMP reports that its peer's port is closed."""
+        # Errors about datagrams to earlier peers are ignored.
+        if self._hub.connects and icmp_errors.read_refusal(self._sock, self._peer):
+            self._link.refused(self._clock())  # type: ignore[union-attr]
 
     def doWrite(self) -> None:
         """Send what had to wait for room in the socket."""

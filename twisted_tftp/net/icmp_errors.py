@@ -58,6 +58,12 @@ def ask_for_errors(sock: socket.socket, wanted: bool = True) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, int(wanted))
 
 
+def read_refusal(sock: socket.socket, peer: Any) -> bool:
+    """Read the error queue of `sock`; return whether it says that the port of `peer` is closed."""
+    refusals = [error.is_refusal and error.peer == peer for error in read_errors(sock)]
+    return any(refusals)
+
+
 def read_errors(sock: socket.socket) -> Iterator[IcmpError]:
     """Read the ICMP errors in the error queue of `sock`, up to `MAX_AT_ONCE`."""
     for _ in range(MAX_AT_ONCE):

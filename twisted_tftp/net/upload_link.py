@@ -161,14 +161,9 @@ class WriteLink(UDPLink):
         return True
 
     def _read_errors(self) -> None:
-        """Tell the transfer that its peer's port is closed, where ICMP says so."""
-        if self._refused is None:
-            return
-        for error in icmp_errors.read_errors(self._sock):
-            if error.is_refusal and error.peer == self._peer:
-                self._refused(self._clock())
-            if self.closed:
-                return
+        """Tell the transfer if ICMP reports that its peer's port is closed."""
+        if self._refused is not None and icmp_errors.read_refusal(self._sock, self._peer):
+            self._refused(self._clock())
 
     def _received_from_elsewhere(
         self, address: SocketAddress, datagram: memoryview, now: float
