@@ -141,6 +141,6 @@ def makeService(options: Options) -> TFTPService:
 
     use_monotonic_time(reactor)
     limit_arenas()
-    service = make_service(options.settings)
+    service = make_service(options.settings, reactor)
     signals.serve(reactor, service)
     return service

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
@@ -332,7 +333,8 @@ def test_service_is_made_from_settings(tmp_path: Path) -> None:
                 "drain": "1.5",
                 "retries": "3",
             }
-        )
+        ),
+        Clock(),
     )
     assert service.backend.contents.capacity == 5
     assert isinstance(service, TFTPService)

@@ -32,20 +32,31 @@ class Threads:
 
     _log = Logger()
 
-    def __init__(self, name: str, count: int) -> None:
+    def __init__(self, name: str, count: int, reactor: Any = None) -> None:
+        """Set up, without starting a thread.
+
+        @param name: the name of the pool.
+        @param count: the most threads.
+        @param reactor: the reactor in which results are delivered; None for the global one, which
+            is looked up at the first call.
+        """
+        self._reactor = reactor
         self._pool = ThreadPool(0, count, name)
         # Python waits for other threads before it ends.
         self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        from twisted.internet import reactor
+        """Call `function(*args)` in a thread; return a Deferred of its result."""
+        if self._reactor is None:
+            from twisted.internet import reactor
 
+            self._reactor = reactor
         if not self._pool.started:
             self._pool.start()
-            reactor.addSystemEventTrigger("during", "shutdown", self._end)
+            self._reactor.addSystemEventTrigger("during", "shutdown", self._end)
         if self._pool.joined:
             return fail(RuntimeError("the reactor has stopped"))
-        return deferToThreadPool(reactor, self._pool, function, *args)  # type: ignore[arg-type]
+        return deferToThreadPool(self._reactor, self._pool, function, *args)
 
     def _end(self) -> None:
         """End the threads; give up after `SHUTDOWN_WAIT` seconds, so that the process can end."""
