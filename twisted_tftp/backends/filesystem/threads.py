@@ -51,11 +51,11 @@ class Threads:
             from twisted.internet import reactor
 
             self._reactor = reactor
+        if self._pool.joined:
+            return fail(RuntimeError("the reactor has stopped"))
         if not self._pool.started:
             self._pool.start()
             self._reactor.addSystemEventTrigger("during", "shutdown", self._end)
-        if self._pool.joined:
-            return fail(RuntimeError("the reactor has stopped"))
         return deferToThreadPool(self._reactor, self._pool, function, *args)
 
     def _end(self) -> None:
