@@ -135,6 +135,13 @@ for _option in OPTIONS:
         setattr(Options, f"opt_{_option.key}", _collector(_option))
 
 
+def _changes_directory(twistd: Any) -> bool:
+    """Return whether twistd will change the meaning of paths (`--chroot` or `--rundir`)."""
+    return isinstance(twistd, ServerOptions) and bool(
+        twistd.get("chroot") or twistd.get("rundir", ".") != "."
+    )
+
+
 def makeService(options: Options) -> TFTPService:
     """Return the service; what twistd calls with the parsed options."""
     from twisted.internet import reactor
@@ -142,5 +149,8 @@ def makeService(options: Options) -> TFTPService:
     use_monotonic_time(reactor)
     limit_arenas()
     service = make_service(options.settings, reactor)
+    if not _changes_directory(options.parent):
+        # Before twistd becomes a daemon: after that, an error cannot reach the user's terminal.
+        service.check_backend()
     signals.serve(reactor, service)
     return service

@@ -162,6 +162,15 @@ def test_invalid_option_is_one_line_on_stderr(options: list[str], pattern: str) 
     assert_one_line(twistd(*options), pattern)
 
 
+@pytest.mark.parametrize("command", [[TWISTD, "--pidfile="], [TWIST]], ids=["twistd", "twist"])
+def test_missing_root_is_one_line_on_stderr(command: list[Path | str], tmp_path: Path) -> None:
+    """A daemon in the background tells its user too, and twist does."""
+    missing = tmp_path / "missing"
+    if command[0] == TWISTD:
+        command = [*command, f"--logfile={tmp_path / 'log'}"]
+    assert_one_line(run(*command, "tftp", "--root", missing), "missing' is not a directory$")
+
+
 @pytest.mark.parametrize("script", ["twistd", "twist"])
 def test_port_in_use_is_one_line_on_stderr(script: str, root: Path) -> None:
     """If the port is in use, twistd and twist end with status 1 and one line that says so."""

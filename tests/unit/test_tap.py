@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
+from twisted.scripts.twistd import ServerOptions
 
 from twisted_tftp import __version__
 from twisted_tftp.backends.naming import WriteMode
@@ -57,6 +58,14 @@ def test_options_reach_the_settings(tmp_path: Path) -> None:
     assert policy.port_range == (40000, 40999)
     assert policy.max_transfers == 99
     assert parse("--single-port").settings.policy.single_port
+
+
+@pytest.mark.parametrize("option", ["--rundir", "--chroot"])
+def test_root_is_not_checked_before_its_directory_is_entered(option: str, tmp_path: Path) -> None:
+    """The root may exist only inside the directory that twistd enters."""
+    twistd = ServerOptions()
+    twistd.parseOptions([option, str(tmp_path), "tftp", "--root", "/missing/here"])
+    assert makeService(twistd.subOptions).backend.root == "/missing/here"
 
 
 @pytest.mark.parametrize(

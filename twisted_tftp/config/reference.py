@@ -28,8 +28,8 @@ _HEAD = """\
 _END = """\
 The units of sizes are powers of 1024.
 
-A wrong value ends the program with one line on standard error and exit status 1. With `-n`, so do
-a missing root and a port that cannot be bound.
+An invalid value or a missing root ends the program with one line on standard error and exit
+status 1. With `-n`, so does a port that cannot be bound.
 """
 
 

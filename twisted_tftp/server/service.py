@@ -120,15 +120,22 @@ class TFTPService(Service):
         """The bound ports, while the service runs."""
         return list(self._ports)
 
-    def privilegedStartService(self) -> None:
-        """Bind, while there may still be the privilege to.
+    def check_backend(self) -> None:
+        """Check that the backend can serve files; the start of the service does this too.
 
-        @raise StartError: the backend can't serve, or a port can't be bound.
+        @raise StartError: it cannot.
         """
         try:
             self._lifecycle.check()
         except BackendUnavailable as error:
             raise StartError(f"tftp: {error}") from None
+
+    def privilegedStartService(self) -> None:
+        """Bind, while there may still be the privilege to.
+
+        @raise StartError: the backend can't serve, or a port can't be bound.
+        """
+        self.check_backend()
         self._raise_descriptor_limit()
         for host in self._host or EVERYWHERE:
             try:
