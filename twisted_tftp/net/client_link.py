@@ -1,4 +1,4 @@
-"""Give each transfer of a client a socket, and learn the server's port from the first answer."""
+"""The link of a client's transfer, which learns the server's port from the first answer."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from twisted_tftp.net.upload_link import WriteLink
 
 @implementer(IReadWriteDescriptor)
 class ClientLink(WriteLink):
-    """The link of one transfer of a client; the first answer tells the server's transfer port.
+    """The link of one transfer of a client.
 
-    @ivar locked: whether the server's transfer port is known; only its datagrams count from then
-        on.
-    @ivar elsewhere: another host than the server's that sent something before the answer, the last
-        one of them; None where there was none.
-    @ivar on_unreachable: called with the error when the system says that no program listens on
-        the server's port, or that there is no route; None after the first answer.
-    @ivar on_rival: called with (datagram, now) for each datagram that the server's host sends from
-        another port than the transfer's, once that is known; None to ignore them.
+    The request is sent to the server's request port. The first answer comes from another port, the
+    server's port for this transfer (its TID, RFC 1350 section 4).
+
+    @ivar locked: whether that port is known; from then on, datagrams from other ports are not
+        received.
+    @ivar elsewhere: the last other host that has sent a datagram before the link was locked, or
+        None.
+    @ivar on_unreachable: called with the error if the server's port is closed or there is no route
+        to the server. None after the first answer.
+    @ivar on_rival: after the link is locked, called with (datagram, now) for each datagram from
+        another port of the server's host; None to ignore such datagrams.
     @ivar local: the local socket address.
     """
 
@@ -52,7 +55,7 @@ class ClientLink(WriteLink):
         """Take over `sock`.
 
         @param server: the server's request port; the peer until `lock` is called.
-        @param buffer: where datagrams are received; all links share it.
+        @param buffer: the buffer for received datagrams, which all links share.
         """
         super().__init__(sock, server, hub, strangers, buffer, clock)
         self._from: SocketAddress = None
@@ -66,16 +69,19 @@ class ClientLink(WriteLink):
 
     @property
     def is_unbound(self) -> bool:
-        """Whether the socket is bound to no address, since there was no route to the server."""
+        """Whether the socket has the wildcard address, because there was no route to the server."""
         return self.local[0] in ("0.0.0.0", "::")
 
     @property
     def server(self) -> SocketAddress:
-        """The socket address that the transfer is with."""
+        """The server's socket address: the request port, then the port of the transfer."""
         return self._peer
 
     def lock(self) -> None:
-        """Make the sender of the datagram that is being received the peer of this transfer."""
+        """Make the sender of the present datagram the peer of this transfer.
+
+        Call this only while a datagram is being received.
+        """
         self._peer = self._to = self._from
         self.locked = True
         self.on_unreachable = None
@@ -83,9 +89,9 @@ class ClientLink(WriteLink):
             icmp_errors.ask_for_errors(self._sock, False)  # this empties the queue too
 
     def _is_peer(self, address: SocketAddress) -> bool:
-        """Whether a datagram from `address` is of this transfer.
+        """Return whether a datagram from `address` belongs to this transfer; note the address.
 
-        Before the lock each one from the server's host is.
+        Before the link is locked, each datagram from the server's host does.
         """
         if self.locked:
             return bool(address == self._peer)
@@ -96,6 +102,7 @@ class ClientLink(WriteLink):
         return False
 
     def _is_of_server(self, address: SocketAddress) -> bool:
+        """Return whether `address` has the server's host and scope."""
         return bool(address[0] == self._peer[0] and address[3:] == self._peer[3:])
 
     def _received_from_elsewhere(
@@ -106,30 +113,30 @@ class ClientLink(WriteLink):
             self.on_rival(datagram, now)
 
     def refuse(self, datagram: Buffer, now: float) -> None:
-        """Send ERROR 5 to the sender of `datagram`, the one that is being received.
+        """Send ERROR 5 to the sender of `datagram`, the datagram that is being received.
 
-        The port that was asked gets none: a server that answers from that port would end the
-        transfer that it is about to begin for us.
+        The server's request port gets no ERROR: a server in single-port mode would end the
+        transfer that it is about to start for us.
         """
         if self._from != self._peer:
             self._strangers.received(self._sock, self._from, datagram, now)
 
     def discard(self) -> None:
-        """Drop what waits in the socket: it came before the request, so it is no answer to it."""
+        """Drop the datagrams in the socket; before a request is sent, none can be its answer."""
         for _ in range(READS_PER_DRAIN):
             try:
                 self._sock.recv(1)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                pass  # an ICMP error, of another socket that had this port
+                pass  # an ICMP error for another socket that had this port
 
     def _lost(self, error: OSError) -> None:
         if self.on_unreachable is not None:
             self.on_unreachable(error)
 
     def _read_errors(self) -> None:
-        """Note what ICMP says before the first answer."""
+        """Report the ICMP errors that come before the first answer."""
         if self.locked or not icmp_errors.AVAILABLE:
             return
         for error in icmp_errors.read_errors(self._sock):

@@ -17,37 +17,37 @@ from collections.abc import Callable
 from twisted_tftp.net.udp import DATAGRAM, SocketAddress, open_socket
 
 #: How long a port is not used again after its last use, in seconds.
-PORT_REST = 10.0
+PORT_REUSE_DELAY = 10.0
 
 #: Recently used ports that are rejected for one socket; the next port is used in any case.
 PORT_TRIES = 8
 
 #: How long the local address of a route is cached, in seconds.
-ROUTE_LIFE = 5.0
+ROUTE_MAX_AGE = 5.0
 
 #: The most routes that are cached.
 MAX_ROUTES = 64
 
 
-class PortRest:
+class PortHistory:
     """The times at which this process last used each local port; one entry per port number."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._used: dict[int, float] = {}
 
-    def has_rested(self, port: int) -> bool:
-        """Return whether `port` was not in use for `PORT_REST` seconds."""
+    def may_use(self, port: int) -> bool:
+        """Return whether `port` was not in use for `PORT_REUSE_DELAY` seconds."""
         used = self._used.get(port)
-        return used is None or self._clock() - used >= PORT_REST
+        return used is None or self._clock() - used >= PORT_REUSE_DELAY
 
-    def use(self, port: int) -> None:
+    def note_use(self, port: int) -> None:
         """Note that `port` is in use now."""
         self._used[port] = self._clock()
 
 
-#: The port use that all clients of this process share.
-_rest_of_process = PortRest()
+#: The history that all clients of this process share.
+_shared_history = PortHistory()
 
 
 def route_source(server: SocketAddress) -> SocketAddress | None:
@@ -77,7 +77,7 @@ class ClientPorts:
         bind: SocketAddress | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        rest: PortRest | None = None,
+        history: PortHistory | None = None,
         open_socket: Callable[..., socket.socket] = open_socket,
         find_source: Callable[[SocketAddress], SocketAddress | None] = route_source,
     ) -> None:
@@ -85,7 +85,7 @@ class ClientPorts:
 
         @param bind: the local socket address of all transfers, with port 0 for any port; None for
             the local address of the route to each server.
-        @param rest: the record of port use; None for the one that the process shares.
+        @param history: the times of port use; None for those that all clients share.
         @param open_socket: opens a socket: see `twisted_tftp.net.udp.open_socket`.
         @param find_source: returns the local address of the route to a server.
         """
@@ -94,7 +94,7 @@ class ClientPorts:
         self.is_fixed = bind is not None and bool(bind[1])
         self._bind = bind
         self._clock = clock
-        self._rest = _rest_of_process if rest is None else rest
+        self._history = _shared_history if history is None else history
         self._routes: dict[SocketAddress, tuple[SocketAddress, float]] = {}
 
     def open(self, server: SocketAddress) -> socket.socket:
@@ -120,7 +120,7 @@ class ClientPorts:
 
     def release(self, port: int) -> None:
         """Note that the local port of a socket from `open` is not used any more."""
-        self._rest.use(port)
+        self._history.note_use(port)
 
     def _open_at(self, server: SocketAddress, local: SocketAddress | None) -> socket.socket:
         if local is not None and local[1]:
@@ -131,7 +131,7 @@ class ClientPorts:
         try:
             while True:
                 sock = self._open_socket(server, local)
-                if len(rejected) == PORT_TRIES or self._rest.has_rested(sock.getsockname()[1]):
+                if len(rejected) == PORT_TRIES or self._history.may_use(sock.getsockname()[1]):
                     break
                 rejected.append(sock)
         except OSError:
@@ -141,7 +141,7 @@ class ClientPorts:
         finally:
             for other in rejected:
                 other.close()
-        self._rest.use(sock.getsockname()[1])
+        self._history.note_use(sock.getsockname()[1])
         return sock
 
     def _local_address(self, server: SocketAddress) -> SocketAddress | None:
@@ -154,5 +154,5 @@ class ClientPorts:
         if local is not None:
             if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
-            self._routes[server] = local, now + ROUTE_LIFE
+            self._routes[server] = local, now + ROUTE_MAX_AGE
         return local

@@ -12,11 +12,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from twisted_tftp.net.client_ports import (
-    PORT_REST,
+    PORT_REUSE_DELAY,
     PORT_TRIES,
-    ROUTE_LIFE,
+    ROUTE_MAX_AGE,
     ClientPorts,
-    PortRest,
+    PortHistory,
     route_source,
 )
 
@@ -36,8 +36,8 @@ class Ports(ClientPorts):
 
     def __init__(self, bind: Any = None, **options: Any) -> None:
         self.time = Clock()
-        self.rest = PortRest(self.time.seconds)
-        super().__init__(bind, clock=self.time.seconds, rest=self.rest, **options)
+        self.history = PortHistory(self.time.seconds)
+        super().__init__(bind, clock=self.time.seconds, history=self.history, **options)
 
 
 def opens(stack: ExitStack, ports: ClientPorts, server: Any = SERVER) -> Any:
@@ -91,7 +91,7 @@ def test_route_is_cached_for_some_seconds(opened: ExitStack) -> None:
     for _ in range(3):
         opens(opened, ports)
     assert looked_up == [SERVER]
-    ports.time.advance(ROUTE_LIFE)
+    ports.time.advance(ROUTE_MAX_AGE)
     opens(opened, ports)
     assert looked_up == [SERVER] * 2
 
@@ -151,9 +151,9 @@ def test_used_port_is_avoided_for_ten_seconds() -> None:
     ports = Ports(open_socket=chosen.open_socket)
     assert ports.open(SERVER).getsockname()[1] == 1
     assert ports.open(SERVER).getsockname()[1] == 2
-    ports.time.advance(PORT_REST - 1)
+    ports.time.advance(PORT_REUSE_DELAY - 1)
     ports.release(1)
-    ports.time.advance(PORT_REST - 1)
+    ports.time.advance(PORT_REUSE_DELAY - 1)
     assert ports.open(SERVER).getsockname()[1] == 3
     ports.time.advance(1)
     assert ports.open(SERVER).getsockname()[1] == 1
