@@ -1,9 +1,9 @@
-"""Give each download of a server a link: a socket that earlier downloads used, or its own later.
+"""The links of a server's downloads, and the sockets that several downloads use in turn.
 
-To open a socket, bind it, wait for it and close it costs as much as three datagrams, and most of
-the files that a machine boots from are that small. So the socket of a download that is over, a
-`TransferPort`, serves the next download, of another client. Only a download that goes on for a
-while gets a second socket on the same port, connected to its client.
+To open, bind, register and close a socket costs as much as three datagrams, and most of the files
+that a machine boots from need no more. So when a download has ended, its socket (a
+L{TransferPort}) serves a download of another client. Only a long download gets a second socket on
+the same port, which is connected to its client.
 """
 
 from __future__ import annotations
@@ -30,44 +30,49 @@ from twisted_tftp.net.udp import (
     UDPLink,
 )
 
-#: Octets that are read of a datagram from a client that downloads: an ACK, or an ERROR with its
-#: text. Python allocates as much by itself.
+#: The most octets that are read of a datagram in a download: enough for an ACK, or an ERROR with
+#: its text. A smaller buffer would not be cheaper, because Python allocates this much anyway.
 MAX_ANSWER = 448
 
-#: Packets of a client after which its download gets a connected socket. A small file is over by
-#: then.
+#: The number of packets from a client after which its download gets a connected socket. The
+#: download of a small file has ended by then.
 CONNECT_AFTER = 32
 
-#: Datagrams that are read at most from a socket that was just connected.
+#: The most datagrams that are read from a socket that was just connected.
 READS_AFTER_CONNECT = 64
 
-#: Downloads that one port serves, one after the other.
+#: The most downloads that one port serves, one after the other.
 TRANSFERS_PER_PORT = 64
 
-#: Seconds after its opening in which a port takes new downloads.
-PORT_LIFE = 10.0
+#: How long a port takes new downloads after it was opened, in seconds.
+PORT_MAX_AGE = 10.0
+
+#: The part of all descriptors above which a download gets no second socket: the others are for
+#: files.
+MAX_SOCKET_SHARE = 0.75
 
 
 @implementer(IReadWriteDescriptor)
 class TransferPort(SocketDescriptor):
     """A socket of the server that serves downloads, one after the other.
 
-    Its port is the TID of the present download (RFC 1350 section 4). Packets of anybody but its
-    peer are a stranger's. It never serves the same address and port of a client twice: packets of
-    the first download may still be in the network, and must not pass for a part of the second.
+    Its port is the TID of the present download (RFC 1350 section 4). Packets that do not come from
+    the client of that download come from strangers. A port never serves the same client address
+    and port twice, because delayed packets of the first download would be taken for packets of the
+    second one.
 
     @ivar host: the local address that it is bound to.
     @ivar address: its local socket address.
     @ivar is_single_use: whether it is closed after its first download.
-    @ivar idle_since: when its last download was over.
+    @ivar idle_since: when its last download ended.
     """
 
     __slots__ = (
-        "_born",
         "_clock",
         "_hub",
         "_link",
         "_on_left",
+        "_opened_at",
         "_peer",
         "_seen",
         "_strangers",
@@ -101,18 +106,18 @@ class TransferPort(SocketDescriptor):
         self._seen: set[SocketAddress] = set()
         self.address: SocketAddress = sock.getsockname()
         self.is_single_use = False
-        self._born = clock()
+        self._opened_at = clock()
         self.idle_since = 0.0
         if hub.connects:
             icmp_errors.ask_for_errors(sock)
         hub.add(self)
 
     def is_spent(self, now: float) -> bool:
-        """Whether it has served so many downloads, or is so old, that it takes no more."""
-        return len(self._seen) >= TRANSFERS_PER_PORT or now - self._born >= PORT_LIFE
+        """Return whether the port takes no more downloads: after too many, or after too long."""
+        return len(self._seen) >= TRANSFERS_PER_PORT or now - self._opened_at >= PORT_MAX_AGE
 
-    def knows(self, peer: SocketAddress) -> bool:
-        """Whether it has served `peer`."""
+    def has_served(self, peer: SocketAddress) -> bool:
+        """Return whether the port has served `peer` before."""
         return peer in self._seen
 
     def serve(self, peer: SocketAddress) -> ReadLink:
@@ -124,7 +129,7 @@ class TransferPort(SocketDescriptor):
         return link
 
     def leave(self) -> None:
-        """Note that the present download is over; its link calls this."""
+        """Note that the present download has ended; its link calls this."""
         peer = self._peer
         self._link = self._peer = None
         self._on_left(self, peer)
@@ -147,7 +152,7 @@ class TransferPort(SocketDescriptor):
         except (BlockingIOError, InterruptedError):
             self._read_errors()
             return False
-        except OSError:  # an ICMP error about something sent earlier
+        except OSError:  # an ICMP error about an earlier datagram
             self._read_errors()
             return True
         now = self._clock()
@@ -164,18 +169,19 @@ class TransferPort(SocketDescriptor):
             self._link.refused(self._clock())  # type: ignore[union-attr]
 
     def doWrite(self) -> None:
-        """Send what had to wait for room in the socket."""
+        """Send the datagrams that wait for room in the socket."""
         if self._link is None or self._link.send_pending():
             self._hub.watch_writable(self, False)
 
 
 @implementer(IReadWriteDescriptor)
 class ReadLink(UDPLink):
-    """The link of one download: at first it uses the socket of a `TransferPort`.
+    """The link of one download. At first it uses the socket of a L{TransferPort}.
 
-    An address on each packet costs the kernel and Python a fifth of a packet in lock step. So a
-    download that goes on for a while gets a second socket on the same port, connected to its
-    peer. Packets of strangers, and earlier ones of the peer, still come to the first socket.
+    With an unconnected socket, the kernel and Python handle an address with each packet, which is
+    a fifth of the cost of a packet in lock step. So a long download gets a second socket on the
+    same port, connected to its peer. The first socket still receives packets of strangers, and
+    packets of the peer that were sent before the connection.
     """
 
     __slots__ = ("_clock", "_port", "_receive", "_refused", "_until_connected")
@@ -220,12 +226,12 @@ class ReadLink(UDPLink):
         self._receive(datagram, now)
         if self._until_connected:
             self._until_connected -= 1
-            # Datagrams that wait to be sent wait for the first socket.
+            # If datagrams wait to be sent, the hub waits for the first socket to become writable.
             if not self._until_connected and not self.closed and not self._pending:
                 self._connect()
 
     def drain(self) -> None:
-        """Read what waits in the sockets; stop after `READS_PER_DRAIN` datagrams in a flood."""
+        """Read all datagrams in the sockets, but no more than `READS_PER_DRAIN` in a flood."""
         readers = [self._port.read_one] + [self._read] * (self._to is None)
         for read in readers:
             for _ in range(READS_PER_DRAIN):
@@ -233,7 +239,7 @@ class ReadLink(UDPLink):
                     break
 
     def close(self) -> None:
-        """Close the second socket if there is one, and leave the port to another download."""
+        """Close the second socket if there is one, and release the port for another download."""
         if self.closed:
             return
         self.closed = True
@@ -252,11 +258,11 @@ class ReadLink(UDPLink):
         try:
             datagram = self._sock.recv(MAX_ANSWER)
         except OSError:
-            return  # nothing there, or an ICMP error about something sent earlier
+            return  # no datagram, or an ICMP error about an earlier one
         self._receive(datagram, self._clock())  # type: ignore[misc]
 
     def doWrite(self) -> None:
-        """Send what had to wait for room in the socket."""
+        """Send the datagrams that wait for room in the socket."""
         if self.send_pending():
             self._hub.watch_writable(self, False)
 
@@ -286,7 +292,7 @@ class ReadLink(UDPLink):
             self._hub.send_outbox()
         self._sock, self._to = second, None
         self._hub.add(self)
-        # What came between the bind and the connect may be from anybody.
+        # Datagrams that came between the bind and the connect may be from any address.
         for _ in range(READS_AFTER_CONNECT):
             try:
                 datagram, address = second.recvfrom(MAX_ANSWER)
@@ -298,16 +304,17 @@ class ReadLink(UDPLink):
                 return
 
     def _open_connected(self) -> socket.socket | None:
-        """Return a socket on the same port that is connected to the peer, if there can be one."""
+        """Return a socket on the same port that is connected to the peer; None if that fails."""
         first = self._sock
         try:
             second = socket.socket(first.family, DATAGRAM)
         except OSError:
             return None
         try:
-            if second.fileno() > descriptor_limit() * 3 // 4:
-                raise OSError  # the other descriptors are for files
-            # Two sockets on one port: for the moment of the bind, and not for other processes.
+            if second.fileno() > descriptor_limit() * MAX_SOCKET_SHARE:
+                raise OSError
+            # Two sockets may bind one port only if both have this option. It is set for the
+            # moment of the bind, so that other processes cannot bind the port.
             for sock in (first, second):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             second.bind(self._port.address)

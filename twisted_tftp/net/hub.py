@@ -88,7 +88,7 @@ class Hub(Protocol):
 
 
 class ReactorHub:
-    """A hub that registers each link with the reactor."""
+    """A hub that registers each link with the reactor, for systems without epoll."""
 
     outbox: Outbox | None = None
     connects = False
@@ -166,7 +166,7 @@ class EpollHub:
         try:
             self._epoll.register(descriptor, EPOLLIN)
         except FileExistsError:
-            pass  # it was removed and is added again, like a port that was paused
+            pass  # `remove` leaves the socket registered, and it is added again
         self._links[descriptor] = link
 
     def remove(self, link: IReadWriteDescriptor) -> None:
@@ -206,8 +206,8 @@ class EpollHub:
                 self._log.failure("a datagram could not be sent")
 
     def _unregister(self, descriptor: int) -> None:
-        """Remove a socket from the epoll whose link was removed, if it is still open."""
-        # Usually it is closed: a link that was served earlier in this round has closed it.
+        """Remove a socket without a link from the epoll object, if the socket is still open."""
+        # Usually it is closed, by a link that was served earlier in this round.
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(descriptor)
 

@@ -1,4 +1,4 @@
-"""Open the links of a server's transfers, and keep the ports of past downloads for new ones."""
+"""Open the links of a server's transfers, and keep the ports of ended downloads for new ones."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress, open_socket
 from twisted_tftp.net.upload_link import WriteLink
 
-#: Idle ports that are kept at most.
-IDLE_PORTS = 64
+#: The most idle ports that are kept.
+MAX_IDLE_PORTS = 64
 
-#: Seconds for which an idle port is kept at least.
-IDLE_LIFE = 1.0
+#: How long an idle port is kept, in seconds; it is closed within twice this time.
+IDLE_TIME = 1.0
 
-#: Idle ports that are tried, by chance, for a new download.
-IDLE_PORTS_TRIED = 4
+#: The most idle ports that are tried, in random order, for a new download.
+MAX_IDLE_PORTS_TRIED = 4
 
-#: Seconds for which a port of a range does not serve the same peer again.
-PAIR_REST = 60.0
+#: How long a port of a range does not serve the same peer again, in seconds.
+PAIR_REUSE_DELAY = 60.0
 
-#: Ports that are remembered for each peer.
-PAIR_PORTS = 64
+#: The most ports that are remembered for a peer.
+MAX_PORTS_PER_PEER = 64
 
-#: Peers whose ports are remembered.
-PAIR_PEERS = 4096
+#: The most peers whose ports are remembered.
+MAX_PEERS = 4096
 
 #: Opens the socket of a link: see `twisted_tftp.net.udp.open_socket`.
 OpenSocket = Callable[
@@ -43,16 +43,19 @@ OpenSocket = Callable[
 
 
 class RecentPairs:
-    """The local ports that have served each peer lately, where a range leaves few to choose from.
+    """The local ports that have served each peer lately, for servers with a range of ports.
 
-    Packets of one transfer that are still in the network must not reach another transfer between
-    the same two ports. The system chooses one of some 28,000 ports by chance; a range may have
-    ten. The last `PAIR_PORTS` ports of a peer are remembered, and the last `PAIR_PEERS` peers.
-    With more of them, the oldest pair may come again before `PAIR_REST`.
+    Delayed packets of one transfer must not reach another transfer between the same two ports.
+    Without a range, that is unlikely: the system chooses one of about 28,000 ports at random. But
+    a range may have ten ports. `MAX_PORTS_PER_PEER` ports of `MAX_PEERS` peers are remembered;
+    if there are more, the oldest pair may be used again before `PAIR_REUSE_DELAY`.
     """
 
     def __init__(self, clock: Callable[[], float], wanted: bool) -> None:
-        """Remember pairs of ports if `wanted`, otherwise nothing."""
+        """Set up, with no pairs.
+
+        @param wanted: whether pairs are remembered.
+        """
         self._clock = clock
         self._wanted = wanted
         self._ports: OrderedDict[SocketAddress, dict[int, float]] = OrderedDict()
@@ -65,28 +68,28 @@ class RecentPairs:
         """Return the ports that have served `peer` lately, the oldest first."""
         if not self._wanted:
             return []
-        long_ago = self._clock() - PAIR_REST
+        long_ago = self._clock() - PAIR_REUSE_DELAY
         ports = self._ports.get(peer, {})
         return [port for port, at in ports.items() if at > long_ago]
 
     def add(self, peer: SocketAddress, port: int) -> None:
-        """Note that `port` serves `peer` now, or has served it until now."""
+        """Note that `port` serves `peer` now, or did until now."""
         if not self._wanted:
             return
         ports = self._ports.pop(peer, {})
         ports.pop(port, None)
         ports[port] = self._clock()
-        if len(ports) > PAIR_PORTS:
+        if len(ports) > MAX_PORTS_PER_PEER:
             del ports[next(iter(ports))]
         self._ports[peer] = ports
-        if len(self._ports) > PAIR_PEERS:
+        if len(self._ports) > MAX_PEERS:
             self._ports.popitem(last=False)
 
 
 class LinkOpener:
-    """Open the links of all transfers of a server, in one hub.
+    """The opener of all links of a server; they share one hub.
 
-    @ivar strangers: what answers packets that are of no transfer.
+    @ivar strangers: answers packets that do not belong to a transfer.
     """
 
     def __init__(
@@ -98,16 +101,16 @@ class LinkOpener:
         open_socket: OpenSocket = open_socket,
         chance: Callable[[], float] = random,
     ) -> None:
-        """Set up; nothing is opened.
+        """Set up, without opening a socket.
 
         @param port_range: lowest and highest port of transfers; None for any port.
-        @param clock: seconds of a clock that never goes back.
-        @param open_socket: what opens the socket of a link.
-        @param chance: returns a random number from 0 to less than 1, which chooses an idle port.
+        @param clock: seconds of a monotonic clock.
+        @param open_socket: opens the socket of a link.
+        @param chance: returns a random number from 0 to less than 1, which selects an idle port.
         """
         self.strangers = Strangers()
         self._hub: Hub | None = None
-        self._idle: list[TransferPort] = []  # the one that is idle for longest is the first
+        self._idle: list[TransferPort] = []  # the first one has been idle for the longest time
         self._sweep: IDelayedCall | None = None
         self._reactor = reactor
         self._port_range = port_range
@@ -119,19 +122,19 @@ class LinkOpener:
 
     @property
     def hub(self) -> Hub:
-        """The hub; made when it is first asked for."""
+        """The hub of all links; it is made at the first use."""
         if self._hub is None:
             self._hub = make_hub(self._reactor)
         return self._hub
 
     def open(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
-        """Return a link to `peer`, a client, from the host of `local`.
+        """Return a link to the client `peer` that sends from the address `local`.
 
-        @param local: the local address that the request reached; None where it is not known.
-        @param reading: whether the client reads, or writes.
-        @raise OSError: there is no socket or port left.
+        @param local: the local address that the request reached; None if unknown.
+        @param reading: whether the client reads a file; otherwise it writes one.
+        @raise OSError: no socket can be opened, or all ports of the range are in use.
         """
-        # Where the answers leave from; without a local address, the family.
+        # The local address that a port must have; without one, the address family.
         host = (local[0], local[2:]) if local else len(peer)
         avoid = self._pairs.ports_of(peer)
         if reading:
@@ -143,7 +146,7 @@ class LinkOpener:
         self._pairs.add(peer, sock.getsockname()[1])
         if reading:
             port = TransferPort(sock, host, self.hub, self.strangers, self._clock, self._left)
-            # A client that always asks from the same port must not fill the list of idle ports.
+            # A client that always uses the same port must not fill the list of idle ports.
             port.is_single_use = any(idle.host == host for idle in self._idle)
             return port.serve(peer)
         link = WriteLink(sock, peer, self.hub, self.strangers, self._buffer, self._clock)
@@ -152,7 +155,7 @@ class LinkOpener:
         return link
 
     def close(self) -> None:
-        """Close the idle ports and the hub; the links are closed before."""
+        """Close the idle ports and the hub; call this when all links are closed."""
         self.close_idle()
         if self._sweep is not None:
             self._sweep.cancel()
@@ -166,14 +169,14 @@ class LinkOpener:
     ) -> TransferPort | None:
         """Return an idle port at `host` that may serve `peer` and is not in `avoid`, or None.
 
-        It is chosen by chance, since nobody should guess the port of a transfer (RFC 1350
+        It is chosen at random, because the port of a transfer should be hard to guess (RFC 1350
         section 4).
         """
         idle = self._idle
-        for _ in range(min(IDLE_PORTS_TRIED, len(idle))):
+        for _ in range(min(MAX_IDLE_PORTS_TRIED, len(idle))):
             index = int(self._chance() * len(idle))
             port = idle[index]
-            if port.host == host and not port.knows(peer) and port.address[1] not in avoid:
+            if port.host == host and not port.has_served(peer) and port.address[1] not in avoid:
                 del idle[index]
                 return port
         return None
@@ -183,16 +186,16 @@ class LinkOpener:
     ) -> socket.socket:
         """Return a socket, if possible on a port that is not in `avoid`.
 
-        Idle ports are closed where that may give a better port, or one at all.
+        If there is no such port, or none at all, idle ports are closed to free theirs.
 
-        @raise OSError: there is no socket or port left.
+        @raise OSError: no socket can be opened, or all ports of the range are in use.
         """
         try:
             sock = self._socket_opener(peer, local, self._port_range, avoid)
             if not avoid or sock.getsockname()[1] not in avoid:
                 return sock
             if all(port.address[1] in avoid for port in self._idle):
-                return sock  # to close them would give no better port
+                return sock  # closing the idle ports would not free a better one
             sock.close()
         except OSError:
             if not self._idle:
@@ -201,7 +204,7 @@ class LinkOpener:
         return self._socket_opener(peer, local, self._port_range, avoid)
 
     def _left(self, port: TransferPort, peer: SocketAddress) -> None:
-        """Keep a port that has served `peer` for another download, for a while."""
+        """Keep the port of an ended download for another one, or close it."""
         self._pairs.add(peer, port.address[1])
         now = self._clock()
         idle = self._idle
@@ -209,23 +212,23 @@ class LinkOpener:
             self._hub is None
             or port.is_single_use
             or port.is_spent(now)
-            or len(idle) >= IDLE_PORTS
+            or len(idle) >= MAX_IDLE_PORTS
         ):
             port.close()
             return
         port.idle_since = now
         idle.append(port)
         if self._sweep is None:
-            self._sweep = self._reactor.callLater(IDLE_LIFE, self._swept)
+            self._sweep = self._reactor.callLater(IDLE_TIME, self._swept)
 
     def _swept(self) -> None:
-        """Close the ports that were idle for long, and look again later while there are others."""
+        """Close the ports that were idle for `IDLE_TIME`; run again later if others are left."""
         self._sweep = None
-        idle, long_ago = self._idle, self._clock() - IDLE_LIFE
+        idle, long_ago = self._idle, self._clock() - IDLE_TIME
         while idle and idle[0].idle_since <= long_ago:
             idle.pop(0).close()
         if idle:
-            self._sweep = self._reactor.callLater(IDLE_LIFE, self._swept)
+            self._sweep = self._reactor.callLater(IDLE_TIME, self._swept)
 
     def close_idle(self) -> None:
         """Close the idle ports, to free their descriptors and port numbers."""

@@ -1,4 +1,4 @@
-"""Give each upload a socket of its own, which receives several datagrams in one system call."""
+"""The link of a server's upload: a socket that receives several datagrams in one system call."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ from twisted_tftp.net.udp import (
     UDPLink,
 )
 
-#: Times that the socket of an upload is read before other sockets have their turn.
+#: The most reads from the socket of an upload before the hub serves other sockets.
 READS_PER_TURN = 64
 
+# The control message of UDP_GRO: the size of each datagram but the last one.
 _GRO_SIZE = struct.Struct("@i")
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
 @implementer(IReadWriteDescriptor)
 class WriteLink(UDPLink):
-    """The link of one upload: a socket of its own, with receive offload (`UDP_GRO`).
+    """The link of one upload, with receive offload (`UDP_GRO`).
 
-    The socket is not connected: a stranger's packet must reach us to be answered.
+    Its socket is not connected: otherwise the kernel would drop the packets of strangers, which
+    are to be answered with an ERROR.
 
     @ivar on_closed: called with the local port when the socket is closed, or None.
     """
@@ -61,7 +63,7 @@ class WriteLink(UDPLink):
     ) -> None:
         """Take over `sock`.
 
-        @param buffer: where datagrams are received; all links share it.
+        @param buffer: the buffer for received datagrams, which all links share.
         """
         super().__init__(sock, peer, hub)
         self._strangers = strangers
@@ -85,9 +87,9 @@ class WriteLink(UDPLink):
         self._receive_train = receive_train
 
     def expect(self, octets: int) -> int:
-        """Make room in the socket for a window of `octets`, as far as the system allows.
+        """Enlarge the socket's receive buffer for a window of `octets`, if the system allows it.
 
-        The system counts its own memory for a datagram, which is about twice its octets.
+        The kernel counts about two octets of buffer for each octet of a datagram.
         """
         room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         if octets > room // 2:
@@ -99,7 +101,7 @@ class WriteLink(UDPLink):
         return room
 
     def drain(self) -> None:
-        """Read what waits in the socket; stop after `READS_PER_DRAIN` datagrams in a flood."""
+        """Read all datagrams in the socket, but no more than `READS_PER_DRAIN` times in a flood."""
         self._read(READS_PER_DRAIN)
 
     def close(self) -> None:
@@ -121,7 +123,7 @@ class WriteLink(UDPLink):
         self._read(READS_PER_TURN)
 
     def doWrite(self) -> None:
-        """Send what had to wait for room in the socket."""
+        """Send the datagrams that wait for room in the socket."""
         if self.send_pending():
             self._hub.watch_writable(self, False)
 
@@ -131,10 +133,10 @@ class WriteLink(UDPLink):
                 return
 
     def _read_one(self) -> bool:
-        """Read once from the socket; return whether there may be more.
+        """Read once from the socket; return whether there may be more to read.
 
-        With receive offload, one read returns several datagrams. All have the same size, but the
-        last one may be shorter.
+        With receive offload, one read may return several datagrams. All of them have the same
+        size, except that the last one may be shorter.
         """
         buffer = self._buffer
         try:
@@ -142,7 +144,7 @@ class WriteLink(UDPLink):
         except (BlockingIOError, InterruptedError):
             self._read_errors()
             return False
-        except OSError:  # an ICMP error about something sent earlier
+        except OSError:  # an ICMP error about an earlier datagram
             self._read_errors()
             return not self.closed
         now = self._clock()

@@ -24,14 +24,14 @@ from tests.support.sockets import (
     SocketWithoutIPv6,
 )
 from twisted_tftp.context import Endpoint
-from twisted_tftp.net.download_links import CONNECT_AFTER, PORT_LIFE, TRANSFERS_PER_PORT
+from twisted_tftp.net.download_links import CONNECT_AFTER, PORT_MAX_AGE, TRANSFERS_PER_PORT
 from twisted_tftp.net.hub import make_hub
 from twisted_tftp.net.link_opener import (
-    IDLE_LIFE,
-    IDLE_PORTS,
-    PAIR_PEERS,
-    PAIR_PORTS,
-    PAIR_REST,
+    IDLE_TIME,
+    MAX_IDLE_PORTS,
+    MAX_PEERS,
+    MAX_PORTS_PER_PEER,
+    PAIR_REUSE_DELAY,
     LinkOpener,
     RecentPairs,
 )
@@ -349,7 +349,7 @@ def test_port_of_a_range_is_not_used_again_for_the_same_peer(reactor: Any) -> No
 def test_port_of_a_range_is_avoided_from_the_end_of_its_transfer(
     reactor: Any, reading: bool
 ) -> None:
-    """A transfer may take longer than `PAIR_REST`."""
+    """A transfer may take longer than `PAIR_REUSE_DELAY`."""
     now = [0.0]
     low, high = free_range(2)
     sockets = OpenedSockets()
@@ -360,7 +360,7 @@ def test_port_of_a_range_is_avoided_from_the_end_of_its_transfer(
         for _ in range(2):
             link: Any = opener.open(peer, local, reading)
             ports.append(sockets.port_of(link))
-            now[0] += PAIR_REST + 1
+            now[0] += PAIR_REUSE_DELAY + 1
             link.close()
             opener.close_idle()
         assert sorted(ports) == [low, high]
@@ -450,19 +450,19 @@ def test_pairs_are_forgotten_after_a_minute() -> None:
         pairs.add(LOOPBACK, port)
         now[0] += 1
     assert pairs.ports_of(LOOPBACK) == [2, 1]
-    now[0] = 1 + PAIR_REST
+    now[0] = 1 + PAIR_REUSE_DELAY
     assert pairs.ports_of(LOOPBACK) == [1]
-    now[0] = 2 + PAIR_REST
+    now[0] = 2 + PAIR_REUSE_DELAY
     assert pairs.ports_of(LOOPBACK) == []
 
 
 def test_number_of_remembered_pairs_is_bounded() -> None:
     """The oldest ports of a peer and the oldest peers are forgotten first."""
     pairs = RecentPairs(lambda: 0.0, True)
-    for port in range(PAIR_PORTS + 1):
+    for port in range(MAX_PORTS_PER_PEER + 1):
         pairs.add(LOOPBACK, port)
-    assert pairs.ports_of(LOOPBACK) == list(range(1, PAIR_PORTS + 1))
-    for number in range(PAIR_PEERS - 1):
+    assert pairs.ports_of(LOOPBACK) == list(range(1, MAX_PORTS_PER_PEER + 1))
+    for number in range(MAX_PEERS - 1):
         pairs.add(("192.0.2.1", number), 1)
     pairs.add(LOOPBACK, 2)  # used again, so not the oldest any more
     pairs.add(("192.0.2.2", 1), 1)
@@ -780,7 +780,7 @@ def test_port_is_closed_after_some_seconds(linked: LinkFixture) -> None:
     linked.link.close()
     link = open_read(linked, ("127.0.0.1", 1))
     assert linked.sockets.of(link) is linked.sock
-    linked.time.advance(PORT_LIFE)
+    linked.time.advance(PORT_MAX_AGE)
     link.close()
     assert linked.sock.fileno() < 0
 
@@ -830,8 +830,8 @@ def test_request_port_can_be_paused_and_resumed(reactor: Any) -> None:
 
 
 def test_idle_ports_are_closed_after_a_second(linked: LinkFixture) -> None:
-    """At most `IDLE_PORTS` ports are idle, and no timer is left after the last one."""
-    links_ = [open_read(linked, ("127.0.0.2", number + 1)) for number in range(IDLE_PORTS + 5)]
+    """At most `MAX_IDLE_PORTS` ports are idle, and no timer is left after the last one."""
+    links_ = [open_read(linked, ("127.0.0.2", number + 1)) for number in range(MAX_IDLE_PORTS + 5)]
     socks = [linked.sockets.of(link) for link in links_]
 
     def count_open() -> int:
@@ -839,17 +839,17 @@ def test_idle_ports_are_closed_after_a_second(linked: LinkFixture) -> None:
 
     for link in links_:
         link.close()
-    assert count_open() == IDLE_PORTS
+    assert count_open() == MAX_IDLE_PORTS
     first, second = (open_read(linked, ("127.0.0.3", number)) for number in (1, 2))
-    linked.time.advance(IDLE_LIFE)
+    linked.time.advance(IDLE_TIME)
     assert count_open() == 2
     first.close()
-    linked.time.advance(IDLE_LIFE / 2)
+    linked.time.advance(IDLE_TIME / 2)
     second.close()
     assert count_open() == 2
-    linked.time.advance(IDLE_LIFE / 2)
+    linked.time.advance(IDLE_TIME / 2)
     assert count_open() == 1
-    linked.time.advance(IDLE_LIFE)
+    linked.time.advance(IDLE_TIME)
     assert count_open() == 0
     assert not linked.time.getDelayedCalls()
 
