@@ -69,7 +69,7 @@ class ClientLink(WriteLink):
 
     @property
     def is_unbound(self) -> bool:
-        """Whether the socket has the wildcard address, because there was no route to the server."""
+        """Whether the socket has the wildcard address: there was no route to the server."""
         return self.local[0] in ("0.0.0.0", "::")
 
     @property

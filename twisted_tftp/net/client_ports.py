@@ -137,7 +137,7 @@ class ClientPorts:
         except OSError:
             if not rejected:
                 raise
-            sock = rejected.pop()  # no descriptor is left to look for a better port
+            sock = rejected.pop()  # there is no descriptor left to try another port
         finally:
             for other in rejected:
                 other.close()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 #: Whether this system can report ICMP errors of unconnected sockets.
 AVAILABLE = sys.platform == "linux"
 
-#: The most errors that are read at a time; the socket stays readable if there are more.
+#: The most errors that are read in one call; the socket stays readable if there are more.
 MAX_AT_ONCE = 64
 
 # Options and a flag that the socket module does not define.

@@ -1,7 +1,7 @@
-"""Be the port that clients ask: say which local address a request reached, and answer from it.
+"""The request port: it knows the local address of each request, and answers from that address.
 
-On a host with several addresses the answer must leave from the one asked, or the client takes
-it for a stranger's.
+On a host with several addresses, the source of an answer must be the address that the request was
+sent to. Otherwise the client would treat the answer as a stranger's packet.
 """
 
 from __future__ import annotations
@@ -30,45 +30,52 @@ from twisted_tftp.net.udp import (
     SocketAddress,
 )
 
-#: The longest request that is read; RFC 2347 has 512. Longer ones come cut short.
+#: The most octets that are read of a request (RFC 2347 allows 512); the rest is cut off.
 MAX_REQUEST = 4096
 
-#: Datagrams read before others have their turn. A request is twenty times the work of an ACK.
+#: The most datagrams that are read before the hub serves other sockets. A request takes twenty
+#: times as long as an ACK.
 READS_PER_TURN = 16
 
-#: Octets of the socket's buffers; the system may allow less to who is not root.
-BUFFER = 8 * 1024 * 1024
+#: The size of the socket's buffers, in octets. Without root, the system may allow less.
+BUFFER_SIZE = 8 * 1024 * 1024
 
-#: Datagrams that wait for room in the socket; more are lost, as in any queue.
+#: The most datagrams that wait for room in the socket; further ones are dropped.
 MAX_WAITING = 4096
 
 _LINUX = sys.platform == "linux"
-# Named in the socket module from Python 3.14 on.
+# The socket module defines these from Python 3.14 on.
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
 _IN_PKTINFO = struct.Struct("@i4s4s")
 _UNSPECIFIED = bytes(4)
 _IN6_PKTINFO = struct.Struct("@16si")
-# Linux: with CAP_NET_ADMIN, above net.core.rmem_max and wmem_max.
+# Linux with CAP_NET_ADMIN: buffers above the limits net.core.rmem_max and wmem_max.
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
+
 #: Control messages: (level, kind, octets).
 Ancillary = list[tuple[int, int, bytes]]
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
 
 
 class RequestPort(udp.Port):
-    """A listening port that says which of its addresses each datagram reached.
+    """A listening port that tells its protocol the local address of each datagram.
 
-    Its protocol has `received(datagram, peer, local)`: the socket address it came from, and the
-    one it reached (None where the system does not tell). Where transfers share the port it has
-    `refused(peer, local)` too: ICMP says that the port of `peer` is closed.
+    The protocol has a method `received(datagram, peer, local)`: `peer` is the source, and `local`
+    the socket address that the datagram was sent to, or None if the system does not report it. If
+    transfers share the port, the protocol also has `refused(peer, local)`, which is called when
+    ICMP reports that the port of `peer` is closed.
     """
 
     _log = Logger()
 
     def __init__(self, *args: Any, hub: Hub | None = None) -> None:
-        """Make a port as Twisted does; `hub` is where to wait, the reactor if None."""
+        """Set up.
+
+        @param args: the arguments of Twisted's `Port`.
+        @param hub: waits for datagrams; None for the reactor.
+        """
         super().__init__(*args)
         self._hub = hub
         self._longest = MAX_REQUEST
@@ -76,7 +83,7 @@ class RequestPort(udp.Port):
         self._waiting: deque[tuple[bytes, Ancillary, SocketAddress]] = deque()
 
     def createInternetSocket(self) -> socket.socket:
-        """Return a socket of one address family that asks for packet information."""
+        """Return a socket of one address family for which packet information is enabled."""
         sock: socket.socket = super().createInternetSocket()
         if self.addressFamily == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -84,17 +91,17 @@ class RequestPort(udp.Port):
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         elif _LINUX:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        # A rack that is switched on asks all at once.
+        # All machines of a rack may send their requests at the same moment.
         _enlarge(sock, socket.SO_RCVBUF, _SO_RCVBUFFORCE)
         return sock
 
     def startListening(self) -> None:
-        """Bind the socket, and begin to read.
+        """Bind the socket, and start to read.
 
-        This replaces Twisted's own method, which also writes a log line for each address: the
-        service logs a better one.
+        This replaces Twisted's method, which also writes a log line for each address. The service
+        writes its own.
 
-        @raise CannotListenError: the port can't be bound.
+        @raise CannotListenError: the port cannot be bound.
         """
         try:
             sock = self.createInternetSocket()
@@ -112,21 +119,21 @@ class RequestPort(udp.Port):
         self._connectToProtocol()
 
     def startReading(self) -> None:
-        """Wait for requests where the transfers wait, so that one loop serves them all."""
+        """Wait for datagrams in the hub, so that one loop serves requests and transfers."""
         if self._hub is not None:
             self._hub.add(self)
         else:
             super().startReading()
 
     def stopReading(self) -> None:
-        """Wait no longer."""
+        """Stop waiting for datagrams."""
         if self._hub is not None:
             self._hub.remove(self)
         else:
             super().stopReading()
 
     def doRead(self) -> None:
-        """Read some datagrams and hand them to the protocol."""
+        """Read some datagrams, and give them to the protocol."""
         hub = self._hub
         if hub is not None:
             hub.gather()
@@ -145,7 +152,7 @@ class RequestPort(udp.Port):
         except (BlockingIOError, InterruptedError):
             self._read_errors()
             return False
-        except OSError:  # an ICMP error about something sent earlier
+        except OSError:  # an ICMP error about an earlier datagram
             self._read_errors()
             return bool(self.connected)
         local, unicast = self._arrival(ancillary)
@@ -157,7 +164,10 @@ class RequestPort(udp.Port):
         return bool(self.connected)
 
     def send(self, datagram: Buffer, peer: SocketAddress, local: SocketAddress | None) -> None:
-        """Send from the address that the request reached; what can't be sent counts as lost."""
+        """Send a datagram from the address `local`; if that fails, the datagram is dropped.
+
+        @param local: the local address of the request; None to let the system choose one.
+        """
         if not self.connected:
             return  # the service has stopped
         ancillary: Ancillary = []
@@ -176,7 +186,7 @@ class RequestPort(udp.Port):
             self.startWriting()
 
     def doWrite(self) -> None:
-        """Send what had to wait."""
+        """Send the datagrams that wait for room in the socket."""
         waiting = self._waiting
         while waiting:
             if not self._send(*waiting[0]):
@@ -185,7 +195,7 @@ class RequestPort(udp.Port):
         self.stopWriting()
 
     def share(self) -> None:
-        """Make room for all transfers, as far as the system allows; hear of closed ports."""
+        """Prepare the port for transfers: large buffers, and ICMP errors about closed ports."""
         self._longest = MAX_DATAGRAM
         _enlarge(self.socket, socket.SO_SNDBUF, _SO_SNDBUFFORCE)
         if self._hub is not None and self._hub.connects:
@@ -193,7 +203,7 @@ class RequestPort(udp.Port):
             self._reads_errors = True
 
     def _read_errors(self) -> None:
-        """Tell the protocol which peers' ports are closed, where ICMP says so."""
+        """Tell the protocol about the closed ports that ICMP reports."""
         if not self._reads_errors:
             return
         for error in icmp_errors.read_errors(self.socket):
@@ -207,12 +217,12 @@ class RequestPort(udp.Port):
                 return
 
     def room(self) -> int:
-        """Return the octets of datagrams that can wait to be read."""
+        """Return the octets of datagrams that fit into the receive buffer."""
         room: int = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         return room
 
     def _send(self, datagram: Buffer, ancillary: Ancillary, peer: SocketAddress) -> bool:
-        """Send; return whether there was room."""
+        """Send a datagram; return false if there was no room in the socket."""
         for _ in range(2):
             try:
                 self.socket.sendmsg([datagram], ancillary, 0, peer)
@@ -220,19 +230,19 @@ class RequestPort(udp.Port):
             except BlockingIOError:
                 return False
             except OSError:
-                pass  # the first one may be ICMP's word on an earlier datagram
-        return True  # no route, a firewall: the datagram is lost, as others may be
+                pass  # maybe an ICMP error for an earlier datagram: try again
+        return True  # no route, or a firewall: the datagram counts as lost
 
     def _arrival(self, ancillary: Ancillary) -> tuple[SocketAddress | None, bool]:
-        """Return the address that a datagram reached and whether it was sent to it alone.
+        """Return the local address of a datagram, and whether it was sent by unicast.
 
-        A request to a broadcast address is ignored (RFC 1123 section 4.2.3.5).
+        Requests to broadcast addresses are ignored (RFC 1123 section 4.2.3.5).
         """
         port = self._realPortNumber
         for level, kind, data in ancillary:
             if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
                 _, local, destination = _IN_PKTINFO.unpack(data)
-                if local == _UNSPECIFIED:  # it is an ICMP error that has come
+                if local == _UNSPECIFIED:  # the control message of an ICMP error
                     local = destination
                 return (socket.inet_ntoa(local), port), local == destination
             if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
@@ -244,33 +254,34 @@ class RequestPort(udp.Port):
 
 
 def _enlarge(sock: socket.socket, option: int, forced: int) -> None:
-    """Ask for a large buffer: above the system's bound, and where that is refused, up to it."""
+    """Set the size of a buffer to `BUFFER_SIZE`, or to the system's limit without privileges."""
     try:
-        sock.setsockopt(socket.SOL_SOCKET, forced, BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, forced, BUFFER_SIZE)
     except OSError:
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_SIZE)
 
 
 def listen(
     reactor: Any, port: int, protocol: Any, interface: str, hub: Hub | None = None
 ) -> RequestPort:
-    """Bind a request port.
+    """Bind a request port, and start to read.
 
-    @param interface: an IPv4 or IPv6 address; `0.0.0.0` or `::` for all of its family.
-    @param hub: where to wait for requests; None for the reactor.
-    @raise CannotListenError: the port is taken or needs privileges, or there is no such address.
+    @param interface: an IPv4 or IPv6 address; `0.0.0.0` or `::` for all addresses of a family.
+    @param hub: waits for requests; None for the reactor.
+    @raise CannotListenError: the port is in use or needs privileges, or this host does not have
+        the address.
     """
     request_port = RequestPort(port, protocol, interface, MAX_DATAGRAM, reactor, hub=hub)
     try:
         request_port.startListening()
-    except OSError as error:  # the address family itself is missing
+    except OSError as error:  # the system does not support the address family
         raise CannotListenError(interface, port, error) from error
     return request_port
 
 
 class SharedLink:
-    """A transfer's share of the request port, which receives for it."""
+    """A link that sends through the request port; the protocol of the port receives for it."""
 
     def __init__(
         self,
@@ -283,13 +294,13 @@ class SharedLink:
         self._local = local
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
-        """Do nothing: the request port's protocol knows whose each datagram is."""
+        """Do nothing: the protocol of the request port finds the transfer of each datagram."""
 
     def watch_refusals(self, refused: Refused) -> None:
-        """Do nothing: the request port's protocol is told."""
+        """Do nothing: the protocol of the request port is told about closed ports."""
 
     def expect(self, octets: int) -> int:
-        """Return the room of the port's buffer, which belongs to all transfers."""
+        """Return the size of the port's receive buffer, which all transfers share."""
         return self._port.room()
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
@@ -299,10 +310,10 @@ class SharedLink:
             self._port.send(datagram, self._peer, self._local)
 
     def drain(self) -> None:
-        """Read what waits in the request port, for whomever it is."""
+        """Read the datagrams in the request port, those of other transfers too."""
         for _ in range(READS_PER_DRAIN):
             if not self._port.read_one():
                 return
 
     def close(self) -> None:
-        """Leave the request port as it is."""
+        """Do nothing: other transfers use the request port."""

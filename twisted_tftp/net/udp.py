@@ -1,4 +1,4 @@
-"""Open UDP sockets and send bursts through them, by segmentation offload where there is one."""
+"""Open UDP sockets, and send bursts through them, with segmentation offload if available."""
 
 from __future__ import annotations
 
@@ -15,70 +15,90 @@ from twisted.python.failure import Failure
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net.hub import Hub
 
+#: The octets of a datagram.
 Buffer = bytes | memoryview
-#: What is called for each datagram of a transfer: (datagram, now). The datagram is only valid
-#: during the call.
+
+#: Called with each datagram of a transfer: (datagram, now). The datagram is only valid during the
+#: call.
 Receive = Callable[[Buffer, float], None]
-#: The same for datagrams that came in one piece: (datagrams, octets of each but the last, now).
+
+#: Called with several datagrams in one buffer: (datagrams, octets of each but the last one, now).
 ReceiveTrain = Callable[[memoryview, int, float], None]
-#: What is called when ICMP says that the peer's port is closed: (now).
+
+#: Called when ICMP reports that the peer's port is closed: (now).
 Refused = Callable[[float], None]
-#: A socket address as Python has it: (host, port) or (host, port, flow, scope).
+
+#: A socket address of the socket module: (host, port), or (host, port, flow, scope) for IPv6.
 SocketAddress = Any
 
-#: The largest UDP payload, and so the largest datagram that can come.
+#: The size of a buffer for any UDP datagram, in octets.
 MAX_DATAGRAM = 65535
 
-#: The kind of every socket.
+#: The type of all sockets.
 DATAGRAM = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
-#: Datagrams that are read at most from a socket before a timeout is acted on.
+#: The most reads with which a socket is emptied before a timeout is handled.
 READS_PER_DRAIN = 1024
 
 #: Whether the system has UDP segmentation and receive offload.
 OFFLOAD = sys.platform == "linux"
 
-# Of linux/udp.h.
+#: The socket option and control message of segmentation offload, from linux/udp.h.
 UDP_SEGMENT = 103
+
+#: The socket option and control message of receive offload, from linux/udp.h.
 UDP_GRO = 104
 
-#: Datagrams that one call may send by segmentation offload.
+#: The most datagrams that one call may send with segmentation offload.
 MAX_SEGMENTS = 64
 
-#: Octets that one call may send by segmentation offload.
+#: The most octets that one call may send with segmentation offload.
 MAX_OFFLOAD = 65_000
 
 _SEGMENT_SIZE = struct.Struct("@H")
-_NO_OFFLOAD = (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT)
+
+#: The errors of a send for which segmentation offload may be the reason.
+_OFFLOAD_ERRORS = (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT)
 
 
 def endpoint(address: SocketAddress) -> Endpoint:
-    """Return a socket address in the form that people and backends see."""
+    """Return a socket address in the form that logs and backends use."""
     if len(address) == 4 and address[3]:
         return Endpoint(f"{address[0]}%{address[3]}", address[1])
     return Endpoint(address[0], address[1])
 
 
 class Link(Protocol):
-    """A path to the peer of one transfer."""
+    """The socket of one transfer, or its share of a socket, with the address of the peer."""
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
-        """Give each of the peer's datagrams to `receive`, or several to `receive_train`."""
+        """Start to receive: call `receive` for each datagram of the peer.
+
+        @param receive_train: called instead for several datagrams that arrive together; None to
+            call `receive` for each of them.
+        """
 
     def watch_refusals(self, refused: Refused) -> None:
-        """Call `refused` when ICMP says that the peer's port is closed, where that can be told."""
+        """Call `refused` when ICMP reports that the peer's port is closed, if the system can."""
 
     def expect(self, octets: int) -> int:
-        """Make room for windows of `octets`; return for how much there is room."""
+        """Make the receive buffer large enough for a window, if the system allows it.
+
+        @param octets: the size of the window, with the headers.
+        @return: the octets of datagrams that fit into the buffer.
+        """
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
-        """Send a burst: header, octets, header, octets, ...; a lost datagram is nobody's fault."""
+        """Send a burst. If a datagram cannot be sent, it is dropped without an error.
+
+        @param datagrams: the header and the octets of each datagram: header, octets, header, ...
+        """
 
     def drain(self) -> None:
-        """Read what waits in the socket now."""
+        """Receive the datagrams that wait in the socket now."""
 
     def close(self) -> None:
-        """Release the path; nothing is received after that."""
+        """Release the socket; no more datagrams are received."""
 
 
 def open_socket(
@@ -89,17 +109,19 @@ def open_socket(
 ) -> socket.socket:
     """Return a non-blocking socket for a transfer with `peer`, bound to the host of `local`.
 
-    @param port_range: lowest and highest port to bind to; tried from a random one on, since a
-        transfer's port should not be guessed (RFC 1350 section 4).
-    @param avoid: ports of the range that are taken only where no other is free.
-    @raise OSError: there is no port or no descriptor left, or `local` is no address of ours.
+    @param port_range: lowest and highest port to bind; None for any port. The first port that is
+        tried is random, because the port of a transfer should be hard to guess (RFC 1350
+        section 4).
+    @param avoid: ports of the range that are used only if all others are in use.
+    @raise OSError: all ports are in use, there is no descriptor left, or `local` is not an address
+        of this host.
     """
     family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
     wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
     host, scope = (local[0], tuple(local[2:])) if local else (wildcard, ())
     sock = socket.socket(family, DATAGRAM)
     try:
-        sock.setblocking(False)  # no system call where DATAGRAM has said so
+        sock.setblocking(False)  # with SOCK_NONBLOCK, this makes no system call
         if port_range is None:
             sock.bind((host, 0, *scope))
             return sock
@@ -120,7 +142,7 @@ def open_socket(
 
 
 def _in_turn(low: int, start: int, count: int, avoid: Collection[int]) -> Iterator[int]:
-    """Return the ports of a range from a random one on, and those to avoid after them."""
+    """Return the ports of a range, beginning at `low + start`; those to avoid come last."""
     for step in range(count):
         port = low + (start + step) % count
         if port not in avoid:
@@ -129,7 +151,7 @@ def _in_turn(low: int, start: int, count: int, avoid: Collection[int]) -> Iterat
 
 
 class SocketDescriptor:
-    """The part of a reactor's file descriptor object that is the same for all our sockets."""
+    """The methods that the reactor requires of an object with a socket."""
 
     __slots__ = ("_sock",)
 
@@ -146,7 +168,7 @@ class SocketDescriptor:
 
 
 class UDPLink(SocketDescriptor):
-    """What links have in common: a socket that bursts are sent through."""
+    """The base class of links with a socket of their own: how they send."""
 
     __slots__ = ("_hub", "_offload", "_peer", "_pending", "_to", "closed")
 
@@ -162,12 +184,12 @@ class UDPLink(SocketDescriptor):
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Send each header and its octets as one datagram.
 
-        A single one waits for the others of the hub's round, if there is one.
+        A single datagram is put into the hub's outbox, if there is one.
         """
         if self._pending:
             self._wait(datagrams)
         elif len(datagrams) <= 2:
-            # One copy is cheaper than what sendmsg makes of two buffers.
+            # One copy is cheaper than sendmsg with two buffers.
             datagram = b"".join(datagrams)
             if self._hub.outbox is None:
                 self.send_now(datagram)
@@ -175,7 +197,7 @@ class UDPLink(SocketDescriptor):
                 self._hub.outbox.append((self, datagram))
         else:
             if self._hub.outbox:
-                self._hub.send_outbox()  # this burst comes after what was said before
+                self._hub.send_outbox()  # earlier datagrams of this link must be sent first
             self._send_window(datagrams)
 
     def send_now(self, datagram: bytes) -> None:
@@ -192,7 +214,7 @@ class UDPLink(SocketDescriptor):
             self._send_once_more(datagram)
 
     def _send_once_more(self, datagram: bytes) -> None:
-        """Send what the system has refused: the error may be ICMP's word on an earlier one."""
+        """Repeat a send that failed: the error may be an ICMP error for an earlier datagram."""
         try:
             if self._to is None:
                 self._sock.send(datagram)
@@ -204,10 +226,10 @@ class UDPLink(SocketDescriptor):
             self._lost(error)
 
     def _lost(self, error: OSError) -> None:
-        """Take it that no buffers, a firewall or no route lose a datagram, as others may be."""
+        """Ignore the error: the datagram counts as lost in the network."""
 
     def send_pending(self) -> bool:
-        """Send what had to wait; return whether nothing waits any more."""
+        """Send the datagrams that wait for room in the socket; return whether all were sent."""
         pending, self._pending = self._pending, []
         if len(pending) <= 2:
             if pending:
@@ -217,10 +239,10 @@ class UDPLink(SocketDescriptor):
         return not self._pending
 
     def _send_window(self, datagrams: Sequence[Buffer]) -> None:
-        """Send a window in as few calls as the system takes: segmentation offload.
+        """Send a window with as few system calls as possible.
 
-        The kernel cuts one large send into datagrams of the given size; 44 blocks of 1428 octets
-        cost little more than one.
+        With segmentation offload, the kernel divides one large send into datagrams of the given
+        size. 44 blocks of 1428 octets then cost little more than one block.
         """
         send, peer = self._sock.sendmsg, self._to
         size = len(datagrams[0]) + len(datagrams[1])
@@ -233,27 +255,27 @@ class UDPLink(SocketDescriptor):
         while index < len(datagrams):
             piece = datagrams[index : index + step]
             try:
-                # A single datagram is no offload: where it is too large, that would refuse it.
+                # A datagram above the MTU can be sent alone, but not with offload.
                 send(piece, ancillary if len(piece) > 2 else (), 0, peer)
             except BlockingIOError:
                 self._wait(datagrams[index:])
                 return
             except OSError as error:
                 if failed_at != index:
-                    failed_at = index  # the error may be ICMP's word on an earlier datagram
+                    failed_at = index  # maybe an ICMP error for an earlier datagram: try again
                     continue
-                if step > 2 and error.errno in _NO_OFFLOAD:
-                    # Once and for good: the way to this peer, or this system, can't do it.
+                if step > 2 and error.errno in _OFFLOAD_ERRORS:
+                    # The system, or the route to this peer, does not support offload.
                     self._offload = False
                     step = 2
                     continue
             index += step
 
     def _wait(self, datagrams: Sequence[Buffer]) -> None:
-        """Keep what does not fit into the socket until it is writable.
+        """Keep datagrams that do not fit into the socket until it is writable.
 
-        The octets are copied: their source may reuse its buffer. What waited before belongs to
-        an older burst and is given up for this one.
+        The octets are copied, because their source may reuse its buffer. Datagrams of an older
+        burst that still wait are dropped.
         """
         if self.closed:
             return
@@ -263,5 +285,5 @@ class UDPLink(SocketDescriptor):
             self._watch_writable()
 
     def _watch_writable(self) -> None:
-        """See to it that `send_pending` is called once there is room."""
+        """Make the hub call `send_pending` when the socket is writable."""
         raise NotImplementedError

@@ -101,7 +101,7 @@ class WriteLink(UDPLink):
         return room
 
     def drain(self) -> None:
-        """Read all datagrams in the socket, but no more than `READS_PER_DRAIN` times in a flood."""
+        """Read all datagrams in the socket, with at most `READS_PER_DRAIN` reads in a flood."""
         self._read(READS_PER_DRAIN)
 
     def close(self) -> None:

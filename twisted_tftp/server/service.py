@@ -198,7 +198,7 @@ class TFTPService(Service):
         return running
 
     def stop_now(self) -> None:
-        """End the running transfers now, and wait less for the backend, while the service stops."""
+        """If the service is stopping, end all transfers now, and wait less for the backend."""
         self._grace = SHORT_GRACE
         if self._awaited is not None:
             self._awaited.cancel()
