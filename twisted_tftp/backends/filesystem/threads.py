@@ -13,14 +13,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-#: Threads that look names up and read what is not in memory.
+#: The most threads that look up names and read files.
 READ_THREADS = 16
 
-#: Threads that write and sync. They are separate, because downloads must not wait for a disk that
-#: syncs slowly.
+#: The most threads that write and sync files. They are separate from those that read, because
+#: downloads must not wait for slow syncs.
 WRITE_THREADS = 16
 
-#: Seconds that threads have to finish when the process ends.
+#: How long the end of the process waits for threads, in seconds.
 SHUTDOWN_WAIT = 2.0
 
 #: Run a function in a thread: (function, arguments) -> Deferred of its result.
@@ -70,13 +70,13 @@ class Threads:
 class Discardable(Protocol):
     """An open file that can be closed without a result.
 
-    @ivar discarded: whether it is closed, and nothing of it is left.
+    @ivar discarded: whether it is closed, and its temporary file removed.
     """
 
     discarded: bool
 
     def discard(self) -> None:
-        """Close it, and remove what is unfinished; this may block."""
+        """Close the file, and remove it if it is an unfinished upload; this may block."""
 
 
 File = TypeVar("File", bound=Discardable)
@@ -92,10 +92,10 @@ def open_in_thread(
     needed: before it opens the file, because it may have waited long for a slow disk; and after
     that, because after a stop no other thread may be left to discard the file.
 
-    @param in_thread: how to run a function in a thread.
-    @param open_file: opens the file, in the thread.
-    @param wrap: makes of the file what is to be returned, in the reactor.
-    @return: fires with what `wrap` returns; it can be cancelled.
+    @param in_thread: calls a function in a thread.
+    @param open_file: opens the file; called in the thread.
+    @param wrap: returns the reader or writer of the file; called in the reactor's thread.
+    @return: fires with the result of `wrap`; it can be cancelled.
     """
     opening: Deferred[Opened] = Deferred()
 
