@@ -1,4 +1,4 @@
-"""The command `txtftp`, run as `python -m twisted_tftp`."""
+"""Run the command `txtftp`, for `python -m twisted_tftp`."""
 
 from __future__ import annotations
 

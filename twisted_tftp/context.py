@@ -1,4 +1,4 @@
-"""What a transfer is about, and its statistics: the request's context, outcome and counters."""
+"""The context of a transfer (the contents of its request), its outcome and its statistics."""
 
 from __future__ import annotations
 

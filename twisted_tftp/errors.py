@@ -26,7 +26,7 @@ class ErrorCode(IntEnum):
 
 
 class BackendUnavailable(Exception):
-    """A backend can't serve files; the text tells the operator why, in one line."""
+    """A backend cannot serve files; the text is one line that tells the operator why."""
 
 
 class TFTPError(Exception):

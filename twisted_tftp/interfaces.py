@@ -1,4 +1,4 @@
-"""The interfaces between the server, its backends and its observers."""
+"""The interfaces that backends and observers implement, and the server calls."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class IBackendLifecycle(Interface):
     def check():  # type: ignore[no-untyped-def]
         """Check whether files can be served. Called before the ports are bound.
 
-        @raise BackendUnavailable: they can't. The text tells the operator why, in one line. The
-            service then does not start.
+        @raise BackendUnavailable: they cannot. The text is one line that tells the operator why.
+            The service then does not start.
         """
 
     def start():  # type: ignore[no-untyped-def]
-        """Start, for instance remove what a crash left behind. Called after the ports are bound.
+        """Start; for instance, remove the remains of a crash. Called after the ports are bound.
 
         @return: None, or a Deferred. Requests are served before it fires. A failure is logged, and
             the service continues.

@@ -38,7 +38,7 @@ class Range(Generic[_Number]):
     def check(self, value: float) -> None:
         """Check a number.
 
-        @raise ValueError: it is out of range. The text is to follow the name of the number.
+        @raise ValueError: it is out of range. The text continues the name: "must be from ...".
         """
         if not self.low <= value <= self.high:
             raise ValueError(f"must be from {self.low} to {self.high}, not {value}")
@@ -77,7 +77,7 @@ class Rollover(Enum):
 
     ZERO = "0"
     ONE = "1"
-    #: There is none: a transfer of more than 65,535 blocks fails.
+    #: No number may follow: a transfer of more than 65,535 blocks fails.
     NONE = "none"
 
 
@@ -147,7 +147,7 @@ class Policy:
 
 
 def _check(name: str, value: float | None, allowed: Range[int] | Range[float]) -> None:
-    """Check a number, or None for no limit."""
+    """Check that a number is in a range; None, for no limit, is always valid."""
     if value is None:
         return
     try:

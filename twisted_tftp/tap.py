@@ -1,4 +1,4 @@
-"""Be a plugin of twistd and twist: the command line's options, and the service made of them."""
+"""The plugin of twistd and twist: it parses the command line and makes the service."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.signals import signals
 from twisted_tftp.session.deadlines import use_monotonic_time
 
-#: What twistd logs to where it is told of no file and becomes a daemon.
+#: The log file of twistd as a daemon, if no other file is given.
 DEFAULT_LOG = "twistd.log"
 
-#: Columns of the help in which the options stand; their texts follow.
-OPTION_COLUMNS = 24
+#: The width of the first column of the help, which has the options.
+OPTION_COLUMN_WIDTH = 24
 
-#: A space at which no line is broken: a default stays on one line.
-HARD_SPACE = chr(0xA0)
+#: A space at which lines are not broken, so that a default stays on one line.
+NO_BREAK_SPACE = chr(0xA0)
 
 
 class Options(usage.Options):
-    """The command line of `twistd tftp`, made from the table of options."""
+    """The options of `twistd tftp`, made from the table of options."""
 
     synopsis = "[options]"
     optFlags: ClassVar = [
@@ -60,16 +60,16 @@ class Options(usage.Options):
             raise usage.UsageError(f"unexpected argument {args[0]!r}")
 
     def parseOptions(self, options: Any = None) -> None:
-        """Parse the command line; a mistake in it is one line and exit status 1."""
+        """Parse the command line; for an error, print one line and exit with status 1."""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
             sys.exit(f"tftp: {error} (see --help)")
 
     def postOptions(self) -> None:
-        """Check all values, before twistd starts anything.
+        """Check all values, and set the log file, before twistd starts.
 
-        @raise usage.UsageError: one is bad.
+        @raise usage.UsageError: a value is invalid.
         """
         try:
             self.settings = settings(self)
@@ -77,7 +77,7 @@ class Options(usage.Options):
             raise usage.UsageError(str(error)) from None
         twistd = self.parent
         if not isinstance(twistd, ServerOptions):
-            return  # twist's, which has no log file
+            return  # the options of twist, which has no log file
         foreground = twistd.get("nodaemon") or twistd.get("debug")
         path = twistd["logfile"] or ("" if foreground else DEFAULT_LOG)
         if path not in ("", "-") and not twistd["logger"] and not twistd.get("syslog"):
@@ -100,11 +100,11 @@ class Options(usage.Options):
 
 
 def _help_text(option: Option) -> str:
-    """Return what the help says of an option, with its default."""
+    """Return the text of the help about an option, with its default."""
     repeatable = "; repeatable" if option.repeatable else ""
     if not option.shown_default:
         return option.help + repeatable
-    default = f"[default {option.shown_default}]".replace(" ", HARD_SPACE)
+    default = f"[default {option.shown_default}]".replace(" ", NO_BREAK_SPACE)
     return f"{option.help}{repeatable} {default}"
 
 
@@ -113,10 +113,10 @@ def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
     for line in textwrap.wrap(
         text,
         width,
-        initial_indent=f"  {head}".ljust(OPTION_COLUMNS),
-        subsequent_indent=" " * OPTION_COLUMNS,
+        initial_indent=f"  {head}".ljust(OPTION_COLUMN_WIDTH),
+        subsequent_indent=" " * OPTION_COLUMN_WIDTH,
     ):
-        yield line.replace(HARD_SPACE, " ")
+        yield line.replace(NO_BREAK_SPACE, " ")
 
 
 def _collector(option: Option) -> Callable[[Options, str], None]:
@@ -129,7 +129,7 @@ def _collector(option: Option) -> Callable[[Options, str], None]:
     return collect
 
 
-# usage.Options takes one value for each name, unless the class has a method for the name.
+# usage.Options keeps only the last value of an option, unless the class has a method for it.
 for _option in OPTIONS:
     if _option.repeatable:
         setattr(Options, f"opt_{_option.key}", _collector(_option))
@@ -143,7 +143,7 @@ def _changes_directory(twistd: Any) -> bool:
 
 
 def makeService(options: Options) -> TFTPService:
-    """Return the service; what twistd calls with the parsed options."""
+    """Return the service; twistd calls this with the parsed options."""
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)

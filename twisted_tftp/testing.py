@@ -29,8 +29,10 @@ from twisted_tftp.server.protocol import TFTPServer
 class MemoryLink:
     """A link in memory: it keeps the datagrams that are sent, and tests deliver others to it.
 
-    @ivar sent: the datagrams sent and not yet taken.
-    @ivar waiting: datagrams that wait in the socket; `drain` reads them.
+    @ivar sent: the datagrams that were sent since the last L{take}.
+    @ivar waiting: the datagrams that wait in the socket; L{drain} receives them.
+    @ivar closed: whether the transfer has closed the link.
+    @ivar room: the requested size of the receive buffer, in octets.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -1,4 +1,4 @@
-"""The settings that people write, checked and turned into objects.
+"""The options of the server: their table, their values as checked settings, and their reference.
 
 Modules here import anything but `tools`, `cli`, `tap` and `testing`.
 """

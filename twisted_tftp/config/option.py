@@ -1,4 +1,4 @@
-"""Define what an option of the server is, and turn the text that people give it into a value."""
+"""The properties of one option of the server, and the conversion of its text to a value."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ class Group(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its name, the values that it takes, its default and what it does.
+    """One option: its name, its type, its default and its help text.
 
     @ivar name: the name on the command line, without the dashes in front.
     @ivar group: the title under which it is listed.
-    @ivar type: how its value is written; None for a flag, which is given or not. (Values of
-        different options have different types, hence the `Any`.)
-    @ivar default: the value if the option is not given.
-    @ivar help: what it does, in one phrase without a capital letter and a full stop.
+    @ivar type: the type of its value; None for a flag, which has no value. (Values of different
+        options have different types, hence the `Any`.)
+    @ivar default: its value if the option is not given.
+    @ivar help: one phrase that says what it does; it begins with a small letter, without a full
+        stop.
     @ivar details: further sentences in Markdown, for the reference page only.
-    @ivar default_text: the default in words; None if it is written as any other value is.
-    @ivar repeatable: it may be given several times; its value is then a tuple.
+    @ivar default_text: the default in words; None to write it like any other value.
+    @ivar repeatable: whether it may be given several times; its value is then a tuple.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Option:
 
     @property
     def key(self) -> str:
-        """The name as an identifier: of an attribute, or of a key in a file."""
+        """The name as an identifier, for attributes."""
         return self.name.replace("-", "_")
 
     @property
@@ -56,17 +57,17 @@ class Option:
 
     @property
     def shown_default(self) -> str:
-        """The default for people; empty for a flag."""
+        """The default as help and documents show it; empty for a flag."""
         if self.type is None:
             return ""
         return self.type.format(self.default) if self.default_text is None else self.default_text
 
     def value_of(self, given: Any) -> Any:
-        """Return the value that was given, or the default.
+        """Convert what the user gave to a value; return the default if the option was not given.
 
-        @param given: the text; for a repeatable option, texts; for a flag, whether it is set.
-            None if the option was not given.
-        @raise ValueError: a text is no value of this option; the message begins with its name.
+        @param given: the text; for a repeatable option, a list of texts; for a flag, whether it is
+            set. None if the option was not given.
+        @raise ValueError: a text is not a valid value; the message begins with the option's name.
         """
         if given is None:
             return self.default

@@ -1,8 +1,8 @@
-"""List the options of the server: one table for the command line, the settings and the documents.
+"""The table of the server's options, for the command line, the settings and the documents.
 
-To add an option, add an entry here, and an attribute of its name to L{Policy} where sessions and
-request checks need it, otherwise to L{Settings<twisted_tftp.config.settings.Settings>}. Then write
-the reference page again (L{twisted_tftp.config.reference}).
+To add an option, add an entry here, and an attribute with its name: to L{Policy} if sessions or
+the checks of requests need it, otherwise to L{Settings<twisted_tftp.config.settings.Settings>}.
+Then make the reference page again (L{twisted_tftp.config.reference}).
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ OPTIONS = (
     ),
 )
 
-#: Options that only the command line has: the name, and what they do.
+#: The options that only the command line has: (name, help text).
 PRINTING_OPTIONS = (
     ("version", "print the version and exit"),
     ("help", "print this help and exit"),

@@ -1,7 +1,6 @@
-"""Write the reference page of the options, `docs/options.md`, from the table of options.
+"""Make the reference page of the options, `docs/options.md`, from the table of options.
 
-After a change of the table:
-`python -m twisted_tftp.config.reference > docs/options.md`
+Run `python -m twisted_tftp.config.reference > docs/options.md` after a change of the table.
 """
 
 from __future__ import annotations

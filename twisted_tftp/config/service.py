@@ -1,4 +1,4 @@
-"""Make the service that the settings describe."""
+"""Make a service from settings."""
 
 from __future__ import annotations
 

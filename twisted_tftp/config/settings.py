@@ -1,4 +1,4 @@
-"""Turn the options that were given into checked settings."""
+"""Convert the options that the user gave to checked settings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ POLICY_KEYS = frozenset(field.name for field in dataclasses.fields(Policy))
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of all options, from which a service is made.
+    """The values of all options of a service.
 
-    Each attribute is the option of its name (L{twisted_tftp.config.option_table}), with the value
-    that was given or the option's default.
+    Each attribute has the value of the option with its name (L{twisted_tftp.config.option_table}):
+    the value that the user gave, or the default.
 
-    @ivar policy: the options that sessions and request checks need.
+    @ivar policy: the options that sessions and the checks of requests need.
     """
 
     root: str
@@ -37,11 +37,11 @@ class Settings:
 
 
 def settings(given: Mapping[str, Any]) -> Settings:
-    """Check and convert the options that were given.
+    """Check and convert the options that the user gave.
 
-    @param given: option name without dashes in front to its text, None if it was not given;
-        flags are true or false; repeatable options have lists of texts.
-    @raise ValueError: a value is wrong; the message names the option.
+    @param given: the name of each option, without the dashes in front, and its text, or None if it
+        was not given. A flag has a boolean, and a repeatable option a list of texts.
+    @raise ValueError: a value is not valid; the message begins with the option's name.
     """
     values = {option.key: option.value_of(given.get(option.name)) for option in OPTIONS}
     policy = Policy(**{key: values.pop(key) for key in POLICY_KEYS})

@@ -1,4 +1,4 @@
-"""Define the types of option values: read each one from text, write it, say what is wrong."""
+"""The types of option values: each one parses texts, formats values and explains errors."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _Member = TypeVar("_Member", bound=Enum)
 
 
 class ValueType(Protocol[_Value]):
-    """How the value of an option is written.
+    """The type of an option's value.
 
-    To add a type, write a class with these members. It needs no base class.
+    To add a type, write a class with these members. It does not need a base class.
     """
 
     @property
     def placeholder(self) -> str:
-        """What stands for the value in the help, such as `SIZE`."""
+        """The word for the value in the help, such as `SIZE`."""
 
     @property
     def syntax(self) -> str:
-        """Which values there are, in Markdown, for the reference page."""
+        """The valid values, in Markdown, for the reference page."""
 
     def parse(self, text: str) -> _Value:
-        """Return the value that a text stands for.
+        """Convert a text to a value.
 
-        @raise ValueError: it stands for none. The message continues the option's name: `must be
+        @raise ValueError: the text is not valid. The message continues the option's name: `must be
             ...`.
         """
 
     def format(self, value: _Value) -> str:
-        """Return a text that `parse` turns into this value."""
+        """Return a text that `parse` converts to this value."""
 
 
 @dataclass(frozen=True)
 class Directory:
-    """The path of a directory; whether it exists is checked when the server starts."""
+    """The path of a directory. The backend checks whether it exists."""
 
     placeholder: ClassVar[str] = "DIR"
     syntax: ClassVar[str] = "a path"
@@ -87,7 +87,7 @@ class WholeNumber:
 
 @dataclass(frozen=True)
 class Seconds:
-    """A duration in seconds, in a range; without a range, any finite one from 0."""
+    """A duration in seconds, in a range. Without a range, it must be finite and at least 0."""
 
     allowed: Range[float] | None = None
     placeholder: ClassVar[str] = "S"
@@ -115,7 +115,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Size:
-    """A number of octets, with or without a unit, which is a power of 1024."""
+    """A number of octets, with an optional unit (a power of 1024)."""
 
     placeholder: ClassVar[str] = "SIZE"
     syntax: ClassVar[str] = "a size, such as `100000`, `64k`, `20M` or `4G`"
@@ -160,7 +160,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Choice(Generic[_Member]):
-    """One member of an Enum; its value is how it is written."""
+    """One member of an Enum, written as the member's value."""
 
     members: type[_Member]
     placeholder: str = "MODE"
@@ -183,7 +183,7 @@ class Choice(Generic[_Member]):
 
 @dataclass(frozen=True)
 class PortRange:
-    """The lowest and the highest of several UDP ports; `Policy` checks their order."""
+    """A range of UDP ports, from the lowest to the highest; `Policy` checks their order."""
 
     placeholder: ClassVar[str] = "LO:HI"
     syntax: ClassVar[str] = "two ports, such as `40000:40999`"
@@ -218,7 +218,7 @@ class Address:
 
 @dataclass(frozen=True)
 class NetworkPrefix:
-    """A network in CIDR notation; an address is a network of one."""
+    """A network in CIDR notation, or a single address."""
 
     placeholder: ClassVar[str] = "CIDR"
     syntax: ClassVar[str] = "a network, such as `192.0.2.0/24`, or an address"

@@ -1,4 +1,4 @@
-"""Convert between local text and netascii, piece by piece (RFC 764, RFC 1350 section 1).
+"""Convert between local text and netascii, one piece at a time (RFC 764, RFC 1350 section 1).
 
 Lines of local text end with LF. In netascii an LF is sent as CR LF, and a CR as CR NUL. A block
 boundary may split such a pair; the decoder then keeps the CR until the next piece.

@@ -1,21 +1,21 @@
-"""Escape text from the network, for one line of a log or a terminal."""
+"""Escape text from the network: L{printable} for logs, L{legible} for terminals."""
 
 from __future__ import annotations
 
 import re
 
-#: Characters of a peer's text that are shown; the rest is cut off.
-LONGEST = 300
+#: The most characters that L{legible} returns of a text; the rest is cut off.
+MAX_CHARACTERS = 300
 
-#: Text that needs no escapes, like most file names.
+#: Text without characters that are escaped, such as most file names.
 _PLAIN = re.compile(r"[ -!#-\[\]-~]*\Z")
 
 
 def printable(text: str) -> str:
-    """Return `text` as one line of printable ASCII, with everything else escaped.
+    """Return `text` as one line of printable ASCII; other characters are escaped as octets.
 
-    File names and error texts come from the network. A line break in them would forge a line of
-    the log, and an escape sequence would act on the reader's terminal.
+    File names and error texts come from the network. A line break in them would add a forged line
+    to the log, and an escape sequence would control the terminal on which the log is read.
     """
     if _PLAIN.match(text):
         return text
@@ -27,8 +27,11 @@ def printable(text: str) -> str:
 
 
 def legible(text: str) -> str:
-    """Return `text`, which may come from a peer, as one line without control characters."""
+    """Return `text` as one line without control characters, cut off after `MAX_CHARACTERS`.
+
+    Letters of all languages remain, because terminals show them.
+    """
     shown = "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
-    return shown if len(shown) <= LONGEST else shown[:LONGEST] + "..."
+    return shown if len(shown) <= MAX_CHARACTERS else shown[:MAX_CHARACTERS] + "..."

@@ -25,7 +25,7 @@ from twisted_tftp.errors import IllegalOperation, TFTPError
 #: Octets of the header of a DATA packet, and of a whole ACK.
 HEADER_SIZE = 4
 
-#: The longest message of an ERROR, in octets: every path and every client takes such a packet.
+#: The longest message of an ERROR, in octets: the packet must fit into any path and any client.
 MAX_MESSAGE = 400
 
 
@@ -103,6 +103,7 @@ def parse_request(datagram: bytes) -> Request:
 
 
 def _text(octets: bytes) -> str:
+    """Return an option's name or value as text; octets that are not ASCII are escaped."""
     return octets.decode("ascii", "backslashreplace")
 
 
@@ -151,7 +152,7 @@ def parse_oack(datagram: bytes | memoryview) -> dict[str, str]:
 def error(failure: TFTPError) -> bytes:
     """Return the ERROR packet that reports `failure` to the peer."""
     message = failure.message.encode("utf-8", "replace").replace(b"\x00", b"")[:MAX_MESSAGE]
-    message = message.decode("utf-8", "ignore").encode()  # a character may have been cut
+    message = message.decode("utf-8", "ignore").encode()  # without a part of a character
     return b"\x00\x05" + failure.code.to_bytes(2, "big") + message + b"\x00"
 
 
