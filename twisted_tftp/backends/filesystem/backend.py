@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem.content_cache import Contents, Identity, identity
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener, Found
+from twisted_tftp.backends.filesystem.kernel_lookup import Found, KernelLookup
 from twisted_tftp.backends.filesystem.path_walk import find
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
@@ -67,7 +67,7 @@ class FilesystemBackend:
         reactor: Any = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
-        opener: CachedOpener | None = None,
+        lookup: KernelLookup | None = None,
         contents: Contents | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,7 +82,7 @@ class FilesystemBackend:
         @param in_thread: calls a function in a thread; None for two pools of threads.
         @param write_behind: whether uploads are written in threads. If not, `write` blocks, which
             is 1.5 times as fast in a process that has nothing else to do.
-        @param opener: finds files in the kernel's caches; None for a new one.
+        @param lookup: finds files in the kernel's caches; None for a new one.
         @param contents: the cache of file contents; None for a new one of `cache` octets.
         @param clock: seconds of a monotonic clock, for the quota.
         """
@@ -90,7 +90,7 @@ class FilesystemBackend:
         self._write_behind = write_behind
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota, clock)
-        self._cached = opener or CachedOpener(root)
+        self._lookup = lookup or KernelLookup(root)
         self.contents = Contents(cache) if contents is None else contents
         self._chunks = SharedChunks()
         self._nowait_flags = nowait_flags()
@@ -102,7 +102,7 @@ class FilesystemBackend:
         self, path: str, context: TransferContext
     ) -> IFileReader | Deferred[FilesystemReader]:
         """Open a regular file: at once if that cannot block, otherwise in a thread."""
-        found = self._cached.find(path)
+        found = self._lookup.find(path)
         if found is not None:
             try:
                 reader = self.contents.reader(found.status) or self._open_found(found)
@@ -123,7 +123,7 @@ class FilesystemBackend:
         as long as the file does not change.
         """
         flags = self._nowait_flags
-        if flags is not None and self._cached.in_memory:
+        if flags is not None and self._lookup.in_memory:
             flags = 0  # tmpfs does not support RWF_NOWAIT, and never waits for a disk
         state = identity(found.status)
         file = self._open_files.get(state)
@@ -150,7 +150,7 @@ class FilesystemBackend:
     def _open(self, path: str) -> OpenFile:
         """Walk to a regular file and open it; this may block."""
         with contextlib.suppress(OSError):
-            self._cached.learn()
+            self._lookup.learn()
         with find(self.root, path) as place:
             return OpenFile(place.open_regular())
 
@@ -188,7 +188,7 @@ class FilesystemBackend:
 
     def forget(self) -> None:
         """Clear the caches: file contents, the type of the file system, the size of all files."""
-        self._cached.forget()
+        self._lookup.forget()
         self.contents.clear()
         self._open_files.clear()
         if self._quota is not None:

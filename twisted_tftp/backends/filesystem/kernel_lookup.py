@@ -95,8 +95,8 @@ def file_system_type(device: int) -> str:
     return ""
 
 
-class CachedOpener:
-    """Finds regular files below a root without blocking.
+class KernelLookup:
+    """Find regular files below a root without blocking.
 
     It finds files only after L{learn} has found that the root is on a local file system, and only
     on that file system: not on others that are mounted below the root.

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
-from tests.support.backends import needs_openat2, opener_of
+from tests.support.backends import lookup_of, needs_openat2
 from tests.support.deferreds import value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.content_cache import (
@@ -26,7 +26,7 @@ from twisted_tftp.backends.filesystem.content_cache import (
     OVERHEAD,
     Contents,
 )
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener, Found
+from twisted_tftp.backends.filesystem.kernel_lookup import Found, KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
     FilesystemReader,
@@ -59,15 +59,15 @@ class Served:
     """A backend of a folder, with its cache; threads run at once."""
 
     def __init__(
-        self, root: Path, capacity: int = 1_000_000, opener: CachedOpener | None = None
+        self, root: Path, capacity: int = 1_000_000, lookup: KernelLookup | None = None
     ) -> None:
         self.root = root
         self.clock = ShiftedClock()
         self.now = 0.0  # of the monotonic clock
         self.contents = Contents(capacity, self.clock, lambda: self.now)
-        self.opener = opener or opener_of(root)
+        self.lookup = lookup or lookup_of(root)
         self.backend = FilesystemBackend(
-            str(root), in_thread=maybeDeferred, opener=self.opener, contents=self.contents
+            str(root), in_thread=maybeDeferred, lookup=self.lookup, contents=self.contents
         )
 
     def open(self, name: str = "file") -> Any:
@@ -184,7 +184,7 @@ def test_reader_keeps_the_content_that_it_started_with(served: Served) -> None:
     assert served.read() == (b"another", True)
 
 
-class OutdatedOpener(CachedOpener):
+class OutdatedLookup(KernelLookup):
     """Find a file, change it after that, and report the status from before the change."""
 
     def __init__(self, path: Path) -> None:
@@ -213,7 +213,7 @@ def test_file_changed_before_its_open_is_not_shared(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(bytes(MAX_FILE_SIZE + 1))
     path.read_bytes()
-    served = Served(tmp_path, opener=OutdatedOpener(path))
+    served = Served(tmp_path, lookup=OutdatedLookup(path))
     before = descriptors()
     readers = [served.open("large") for _ in range(2)]
     assert len(descriptors() - before) == 2
@@ -354,7 +354,7 @@ def test_files_on_tmpfs_are_read_without_threads() -> None:
         (root / "file").write_bytes(b"content")
         (root / "large").write_bytes(bytes(MAX_FILE_SIZE + 1))
         served = Served(root)
-        assert served.opener.in_memory
+        assert served.lookup.in_memory
         assert served.read() == (b"content", True)
         reader = served.open("large")
         assert bytes(reader.read(1, MAX_FILE_SIZE)) == bytes(MAX_FILE_SIZE)
