@@ -13,11 +13,11 @@ from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import READS_PER_DRAIN, Buffer, SocketAddress
-from twisted_tftp.net.upload_link import WriteLink
+from twisted_tftp.net.upload_link import UploadLink
 
 
 @implementer(IReadWriteDescriptor)
-class ClientLink(WriteLink):
+class ClientLink(UploadLink):
     """The link of one transfer of a client.
 
     The request is sent to the server's request port. The first answer comes from another port, the

@@ -101,7 +101,7 @@ class TransferPort(SocketDescriptor):
         self._strangers = strangers
         self._clock = clock
         self._on_left = on_left
-        self._link: ReadLink | None = None
+        self._link: DownloadLink | None = None
         self._peer: SocketAddress = None
         self._seen: set[SocketAddress] = set()
         self.address: SocketAddress = sock.getsockname()
@@ -120,9 +120,9 @@ class TransferPort(SocketDescriptor):
         """Return whether the port has served `peer` before."""
         return peer in self._seen
 
-    def serve(self, peer: SocketAddress) -> ReadLink:
+    def serve(self, peer: SocketAddress) -> DownloadLink:
         """Return the link of a new download by `peer`."""
-        link = ReadLink(self._sock, peer, self._hub, self, self._clock)
+        link = DownloadLink(self._sock, peer, self._hub, self, self._clock)
         self._seen.add(peer)
         self._peer = peer
         self._link = link
@@ -175,7 +175,7 @@ class TransferPort(SocketDescriptor):
 
 
 @implementer(IReadWriteDescriptor)
-class ReadLink(UDPLink):
+class DownloadLink(UDPLink):
     """The link of one download. At first it uses the socket of a L{TransferPort}.
 
     With an unconnected socket, the kernel and Python handle an address with each packet, which is

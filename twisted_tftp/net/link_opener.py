@@ -16,7 +16,7 @@ from twisted_tftp.net.download_links import TransferPort
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress, open_socket
-from twisted_tftp.net.upload_link import WriteLink
+from twisted_tftp.net.upload_link import UploadLink
 
 #: The most idle ports that are kept.
 MAX_IDLE_PORTS = 64
@@ -149,7 +149,7 @@ class LinkOpener:
             # A client that always uses the same port must not fill the list of idle ports.
             port.is_single_use = any(idle.host == host for idle in self._idle)
             return port.serve(peer)
-        link = WriteLink(sock, peer, self.hub, self.strangers, self._buffer, self._clock)
+        link = UploadLink(sock, peer, self.hub, self.strangers, self._buffer, self._clock)
         if self._port_range is not None:
             link.on_closed = partial(self._pairs.add, peer)
         return link

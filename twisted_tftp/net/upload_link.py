@@ -33,7 +33,7 @@ _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
 @implementer(IReadWriteDescriptor)
-class WriteLink(UDPLink):
+class UploadLink(UDPLink):
     """The link of one upload, with receive offload (`UDP_GRO`).
 
     Its socket is not connected: otherwise the kernel would drop the packets of strangers, which
