@@ -22,7 +22,8 @@ from benchmarks.servers import Running, servers, start
 from tests.support.daemon import free_port
 from tests.support.memory_server import settle
 from tests.support.reactors import outcome, reactor, spin
-from twisted_tftp.client.client import TFTPClient, TransferResult
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.result import TransferResult
 from twisted_tftp.errors import FileNotFound, TFTPError
 
 __all__ = ["reactor"]

@@ -22,7 +22,8 @@ from tests.support.daemon import LOOPBACK, Daemon
 from tests.support.faults import Faults
 from tests.support.reactors import reactor, spin
 from tests.support.relay import Relay
-from twisted_tftp.client.client import TFTPClient, TransferResult
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.result import TransferResult
 from twisted_tftp.errors import TFTPError
 
 __all__ = ["reactor"]

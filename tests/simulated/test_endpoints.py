@@ -17,7 +17,7 @@ from tests.support.contents import octets
 from tests.support.faults import Faults
 from tests.support.logs import no_errors_logged
 from tests.support.virtual import SERVER, Network, NetworkClient, Store, StoreReader, StoreWriter
-from twisted_tftp.client.client import TransferResult
+from twisted_tftp.client.result import TransferResult
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy, Retransmit
 
@@ -116,7 +116,7 @@ class Lab:
         assert network.sockets.keys() == {SERVER}
         assert len(network.server.transfers) == network.server.transfers.running == 0
         assert self.client.running == []
-        assert not self.client.lingers
+        assert not self.client.dally_time
         told = Counter(event for event, _ in network.recorder.events)
         assert told["started"] == told["finished"]
         for number, transfer in enumerate(self.transfers):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.support.reactors import spin
+from tests.support.reactors import outcome, spin
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.client import TFTPClient
+from twisted_tftp.client.result import TransferResult
 from twisted_tftp.policy import Policy
 from twisted_tftp.server import TFTPService
 from twisted_tftp.testing import Recorder
@@ -56,4 +60,35 @@ def settle(reactor: Any, client: TFTPClient) -> None:
     closed: list[Any] = []
     client.close().addBoth(closed.append)
     spin(reactor, lambda: closed)
-    assert not client.lingers
+    assert not client.dally_time
+
+
+@pytest.fixture
+def served(reactor: Any) -> Iterator[MemoryServer]:
+    """Return a running server."""
+    served = MemoryServer(reactor)
+    yield served
+    served.stop()
+
+
+def get(
+    served: MemoryServer, filename: str = "file", **settings: Any
+) -> tuple[bytes, TransferResult]:
+    """Read a file from the server; return its content and the result of the transfer."""
+    client, sink = served.client(**settings), io.BytesIO()
+    try:
+        result = outcome(served.reactor, client.get(filename, sink))
+    finally:
+        settle(served.reactor, client)
+    return sink.getvalue(), result
+
+
+def put(
+    served: MemoryServer, data: bytes, filename: str = "new", **settings: Any
+) -> TransferResult:
+    """Write a file to the server; return the result of the transfer."""
+    client = served.client(**settings)
+    try:
+        return outcome(served.reactor, client.put(io.BytesIO(data), filename))
+    finally:
+        settle(served.reactor, client)

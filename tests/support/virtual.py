@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock, deferLater
@@ -259,17 +257,12 @@ class NetworkClient(TFTPClient):
 
     def __init__(self, network: Network, **settings: Any) -> None:
         self._network = network
-        self._time = SimpleNamespace(monotonic=network.clock.seconds)
-        with mock.patch("twisted_tftp.client.client.time", self._time):
-            super().__init__(network.clock, *SERVER, in_thread=maybeDeferred, **settings)
+        clock = network.clock
+        super().__init__(clock, *SERVER, in_thread=maybeDeferred, clock=clock.seconds, **settings)
 
-    def _session(self, *args: Any) -> Any:
-        with mock.patch("twisted_tftp.client.client.time", self._time):
-            return super()._session(*args)
-
-    def _open_link(self, address: Any) -> Any:
+    def open_link(self, server: Any) -> Any:
         port = self._network.client_port
         while (CLIENT, port) in self._network.sockets:
             port += 1  # it asks again from another one
         own = (CLIENT, port)
-        return ClientNetworkLink(self._network, own, address)
+        return ClientNetworkLink(self._network, own, server)

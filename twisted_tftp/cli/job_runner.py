@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from twisted_tftp.cli.interrupt import INTERRUPTED, close_clients
 from twisted_tftp.cli.progress import show_progress
 from twisted_tftp.cli.results import ResultPrinter
-from twisted_tftp.client.client import TFTPClient, TransferResult
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.result import TransferResult
 
 #: The longest time for which the command stays to repeat the last ACK, in seconds.
 MAX_DALLY_TIME = 0.2
@@ -129,5 +130,5 @@ class JobRunner:
 
     def _stop_after_dallying(self) -> None:
         """Stop after a moment in which servers may send a last block again (its ACK was lost)."""
-        seconds = min(MAX_DALLY_TIME, max(client.lingers for client in self._clients))
+        seconds = min(MAX_DALLY_TIME, max(client.dally_time for client in self._clients))
         self._reactor.callLater(seconds, self._reactor.stop)

@@ -12,7 +12,8 @@ from typing import Any, TextIO
 from twisted.python.failure import Failure
 
 from twisted_tftp.cli.failure_texts import describe_failure, describe_os_error
-from twisted_tftp.client.client import TFTPClient, TransferResult
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.result import TransferResult
 from twisted_tftp.protocol.printable import legible
 
 

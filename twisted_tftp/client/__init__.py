@@ -1,4 +1,4 @@
-"""The client: transfers with one server, and what their URLs, names and streams need.
+"""The client: transfers with one server, and the URLs, host names and local files for them.
 
 Modules here import rank 0, `protocol`, `transfer`, `net`, `session` and `backends`,
 and never `server`.
@@ -7,5 +7,6 @@ and never `server`.
 from __future__ import annotations
 
 from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.result import TransferResult
 
-__all__ = ["TFTPClient"]
+__all__ = ["TFTPClient", "TransferResult"]

@@ -7,6 +7,7 @@ datagram and says whether it goes on to the next one; so filters can be combined
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import random
 from typing import Any, Protocol
 
 from twisted.logger import Logger
@@ -15,7 +16,7 @@ from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain
 from twisted_tftp.protocol.describe import describe
 
-#: What is called for each packet: (the words for it, whether it was received).
+#: A function that is called for each packet with its text, and whether it was received.
 Trace = Callable[[str, bool], None]
 
 
@@ -61,6 +62,22 @@ class LossFilter:
 
     def take(self, datagram: Buffer, received: bool) -> bool:
         return self._chance() >= self._loss
+
+
+def make_filters(trace: Trace | None, loss: float) -> list[DatagramFilter]:
+    """Return the filters of one link, from the client's side to the network's.
+
+    The trace shows all that the client sends, and of what it is sent only what is not dropped.
+
+    @param trace: called with the text of each packet, or None.
+    @param loss: the share of datagrams to drop, from 0 to 1.
+    """
+    filters: list[DatagramFilter] = []
+    if trace is not None:
+        filters.append(TraceFilter(trace))
+    if loss:
+        filters.append(LossFilter(loss, random))
+    return filters
 
 
 class FilteredLink(ClientLink):

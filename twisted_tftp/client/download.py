@@ -20,8 +20,9 @@ from twisted_tftp.session.state import SessionState
 from twisted_tftp.transfer.receiver import Receiver
 from twisted_tftp.transfer.timing import Timing
 
-#: How long the last block is acknowledged again if its ACK was lost, in seconds.
-DALLY = 2.0
+#: How long a client dallies after a download, in seconds: it acknowledges the last block again if
+#: the ACK was lost.
+DALLY_TIME = 2.0
 
 _IN_COMMIT = frozenset((SessionState.COMMITTING, SessionState.CANCELLED_IN_COMMIT))
 
@@ -54,7 +55,7 @@ class Download:
 
     def open_file(self) -> Any:
         """Return the writer of the local file."""
-        return self._local.open_writer(self._context.path, self._context)
+        return self._local.open_writer(self._context)
 
     def announced_size(self) -> int:
         """Return 0, which asks the server for the size (RFC 2349)."""
@@ -78,7 +79,7 @@ class Download:
             first_reply=None if is_data else wire.ack(0),
             timing=timing,
             rollover=grant.rollover,
-            dally=DALLY,
+            dally=DALLY_TIME,
             answered=True,
         )
 
@@ -110,7 +111,7 @@ class Download:
     def is_committing(self) -> bool:
         """Whether the local file is being committed."""
         if self._held is not None:
-            return self._held.committing
+            return self._held.is_committing
         return self._session.state in _IN_COMMIT
 
     def rewind(self) -> Rewind:
@@ -118,7 +119,7 @@ class Download:
         session, held = self._session, self._held
         if session.state is SessionState.CANCELLED_IN_COMMIT:
             return Rewind.IMPOSSIBLE
-        if held is not None and held.untouched:
+        if held is not None and held.is_untouched:
             session.replace_file(held.writer)
             self._held = None
             return Rewind.DONE

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.udp import Buffer
+
+_T = TypeVar("_T")
 
 
 @implementer(IFileReader)
@@ -26,8 +28,8 @@ class HeldReader:
         is read, too).
     """
 
-    def __init__(self, reader: Any, *, can_reread: bool, is_held: bool) -> None:
-        """Wrap `reader`, an L{IFileReader}.
+    def __init__(self, reader: IFileReader, *, can_reread: bool, is_held: bool) -> None:
+        """Wrap `reader`.
 
         @param can_reread: whether the octets can be read again after the file is opened again.
         @param is_held: whether to hold octets back; otherwise the reading is only watched.
@@ -46,16 +48,15 @@ class HeldReader:
         """Whether the wrapped reader is reading."""
         return self._is_reading
 
-    def read(self, offset: int, length: int) -> Any:
+    def read(self, offset: int, length: int) -> Buffer | Deferred[Buffer]:
         """Return octets, or a Deferred if they must wait."""
         if self._is_held and offset and not self._can_reread:
             return self._wait(lambda: self.read(offset, length))
-        octets = self.reader.read(offset, length)
+        octets: Buffer | Deferred[Buffer] = self.reader.read(offset, length)
         if isinstance(octets, Deferred):
             self._is_reading = True
             octets.addBoth(self._was_read)
-            octets.addCallback(self._give, offset, length)
-            return octets
+            return octets.addCallback(self._give, offset, length)
         return self._give(octets, offset, length)
 
     def close(self) -> None:
@@ -70,11 +71,11 @@ class HeldReader:
         if waiting is not None:
             waiting()
 
-    def _was_read(self, result: Any) -> Any:
+    def _was_read(self, result: _T) -> _T:
         self._is_reading = False
         return result
 
-    def _give(self, octets: Buffer, offset: int, length: int) -> Any:
+    def _give(self, octets: Buffer, offset: int, length: int) -> Buffer | Deferred[Buffer]:
         self.offset = offset
         is_end = len(octets) < length or (self.size is not None and offset + length >= self.size)
         if is_end and self._is_held:
@@ -82,8 +83,8 @@ class HeldReader:
         self.has_given_end = self.has_given_end or is_end
         return octets
 
-    def _wait(self, read: Callable[[], Any]) -> Deferred[Any]:
-        result: Deferred[Any] = Deferred()
+    def _wait(self, read: Callable[[], Buffer | Deferred[Buffer]]) -> Deferred[Buffer]:
+        result: Deferred[Any] = Deferred()  # as `chainDeferred` requires
 
         def go_on() -> None:
             maybeDeferred(read).chainDeferred(result)

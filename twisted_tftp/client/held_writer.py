@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -14,6 +15,9 @@ from twisted_tftp.interfaces import IFileWriter
 
 #: The most octets that are held back, unless a `HeldWriter` is told otherwise.
 MAX_HELD = 4 * 1024 * 1024
+
+#: A write or a commit of the wrapped writer.
+_Call = Callable[[], Deferred[None] | None]
 
 
 class Hold(Enum):
@@ -47,12 +51,12 @@ class HeldWriter:
 
     def __init__(
         self,
-        writer: Any,
+        writer: IFileWriter,
         hold: Hold,
         on_waiting: Callable[[], None],
         max_held: int = MAX_HELD,
     ) -> None:
-        """Wrap `writer`, an L{IFileWriter}.
+        """Wrap `writer`.
 
         @param on_waiting: called whenever a write or a commit starts to wait for `let_through`.
         @param max_held: the most octets that are held back.
@@ -69,19 +73,19 @@ class HeldWriter:
         self._failure: Failure | None = None
 
     @property
-    def untouched(self) -> bool:
+    def is_untouched(self) -> bool:
         """Whether the wrapped writer has got no data yet."""
         return self._state is _State.HOLDING
 
     @property
-    def committing(self) -> bool:
+    def is_committing(self) -> bool:
         """Whether the wrapped writer is committing the file, or has committed it."""
         return self._state is _State.COMMITTING
 
-    def write(self, data: bytes) -> Any:
+    def write(self, data: bytes) -> Deferred[None] | None:
         """Hold `data` back, or write it to the wrapped writer."""
-        if not self.untouched:
-            return self._after_held(self.writer.write, data)
+        if not self.is_untouched:
+            return self._after_held(partial(self.writer.write, data))
         self._held.append(data)
         self._octets += len(data)
         if self._octets <= self._max_held:
@@ -92,18 +96,19 @@ class HeldWriter:
             self._on_waiting()
         return self._after_held(_nothing)
 
-    def commit(self) -> Any:
+    def commit(self) -> Deferred[None] | None:
         """Commit the file once the answer is not in doubt any more."""
         if self._is_settled:
             return self._after_held(self._commit)
         self._on_waiting()
         return self._wait(self._commit)  # all writes are done, so the queue is empty
 
-    def abort(self) -> Any:
+    def abort(self) -> Deferred[None] | None:
         """Drop the held octets, and abort the wrapped writer."""
         self._held.clear()
         self._queue.clear()
-        return self.writer.abort()
+        aborted: Deferred[None] | None = self.writer.abort()
+        return aborted
 
     def let_through(self) -> None:
         """Write the held octets, and hold nothing back from now on."""
@@ -113,9 +118,10 @@ class HeldWriter:
         elif self._state is _State.PASSING:
             self._go_on()
 
-    def _commit(self) -> Any:
+    def _commit(self) -> Deferred[None] | None:
         self._state = _State.COMMITTING
-        return self.writer.commit()
+        committed: Deferred[None] | None = self.writer.commit()
+        return committed
 
     def _write_held(self) -> None:
         held, self._held = self._held, []
@@ -139,24 +145,24 @@ class HeldWriter:
         for call in queue:
             call()
 
-    def _after_held(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call `function` once the held octets are written; return its result or a Deferred."""
+    def _after_held(self, call: _Call) -> Deferred[None] | None:
+        """Make `call` once the held octets are written; return its result or a Deferred of it."""
         if self._failure is not None:
             self._failure.raiseException()
         if self._state in (_State.HOLDING, _State.WRITING_HELD):
-            return self._wait(function, *args)
-        return function(*args)
+            return self._wait(call)
+        return call()
 
-    def _wait(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        result: Deferred[Any] = Deferred()
+    def _wait(self, call: _Call) -> Deferred[None]:
+        result: Deferred[Any] = Deferred()  # as `chainDeferred` requires
 
-        def call() -> None:
+        def make_call() -> None:
             if self._failure is not None:
                 result.errback(self._failure)
             else:
-                maybeDeferred(function, *args).chainDeferred(result)
+                maybeDeferred(call).chainDeferred(result)
 
-        self._queue.append(call)
+        self._queue.append(make_call)
         return result
 
 

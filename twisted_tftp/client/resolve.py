@@ -7,7 +7,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
-from twisted.internet.interfaces import IResolutionReceiver
+from twisted.internet.interfaces import (
+    IHostResolution,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
 from zope.interface import implementer
 
 from twisted_tftp.net.udp import SocketAddress
@@ -17,29 +21,52 @@ from twisted_tftp.protocol import wire
 #: The MTU of Ethernet, in octets; it is assumed if the MTU is unknown.
 ETHERNET_MTU = 1500
 
+#: The length of an IPv4 header without options, in octets.
+IPV4_HEADER = 20
+
+#: The length of an IPv6 header without extensions, in octets.
+IPV6_HEADER = 40
+
+#: The length of a UDP header, in octets.
+UDP_HEADER = 8
+
+#: The socket option of Linux that returns the MTU of an IPv4 route (ip(7)).
+IP_MTU = 14
+
+#: The socket option of Linux that returns the MTU of an IPv6 route (ipv6(7)).
+IPV6_MTU = 24
+
 
 def largest_blksize(server: SocketAddress) -> int:
     """Return the largest block size in octets for which datagrams to `server` are not fragmented.
 
     It follows from the MTU that this host reports for the route, or else from that of Ethernet.
     """
-    six = len(server) == 4
-    headers = (40 if six else 20) + 8 + wire.HEADER_SIZE
-    mtu = ETHERNET_MTU
+    is_ipv6 = ":" in server[0]
+    headers = (IPV6_HEADER if is_ipv6 else IPV4_HEADER) + UDP_HEADER + wire.HEADER_SIZE
+    return max(MIN_BLKSIZE, min(MAX_BLKSIZE, _mtu_of_route(server, is_ipv6) - headers))
+
+
+def _mtu_of_route(server: SocketAddress, is_ipv6: bool) -> int:
+    if is_ipv6:
+        family, level, option = socket.AF_INET6, socket.IPPROTO_IPV6, IPV6_MTU
+    else:
+        family, level, option = socket.AF_INET, socket.IPPROTO_IP, IP_MTU
     try:
-        with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.connect(server)
-            level, option = (socket.IPPROTO_IPV6, 24) if six else (socket.IPPROTO_IP, 14)
-            mtu = sock.getsockopt(level, option)  # IPV6_MTU, IP_MTU
+            return sock.getsockopt(level, option)
     except OSError:
-        pass  # no route (the transfer will report it), or not Linux
-    return max(MIN_BLKSIZE, min(MAX_BLKSIZE, mtu - headers))
+        return ETHERNET_MTU  # no route (the transfer will report it), or not Linux
 
 
-def resolve(reactor: Any, host: str, port: int) -> SocketAddress | Deferred[SocketAddress]:
+def resolve(
+    reactor: IReactorPluggableNameResolver, host: str, port: int
+) -> SocketAddress | Deferred[SocketAddress]:
     """Return the first socket address of `host`, or a Deferred that fires with it.
 
-    @raise DNSLookupError: there is no such host.
+    @raise DNSLookupError: `host` is not a valid host name. The Deferred fails with it if no
+        address is found.
     """
     try:
         return numeric_address(host, port)
@@ -47,23 +74,36 @@ def resolve(reactor: Any, host: str, port: int) -> SocketAddress | Deferred[Sock
         pass
     except UnicodeError:
         raise DNSLookupError(f"{host!r} is not a valid host name") from None
-    found: Deferred[SocketAddress] = Deferred()
+    receiver = _FirstAddress(host, port)
+    reactor.nameResolver.resolveHostName(receiver, host, port, transportSemantics="UDP")
+    return receiver.found
 
-    @implementer(IResolutionReceiver)
-    class Receiver:
-        def resolutionBegan(self, resolution: Any) -> None:
-            pass
 
-        def addressResolved(self, address: Any) -> None:
-            if not found.called:
-                found.callback(numeric_address(address.host, port))
+@implementer(IResolutionReceiver)
+class _FirstAddress:
+    """What Twisted's resolver tells the addresses of a host: it takes the first one.
 
-        def resolutionComplete(self) -> None:
-            if not found.called:
-                found.errback(DNSLookupError(f"no address was found for the host {host}"))
+    @ivar found: a Deferred that fires with the first address.
+    """
 
-    reactor.nameResolver.resolveHostName(Receiver(), host, port, transportSemantics="UDP")
-    return found
+    def __init__(self, host: str, port: int) -> None:
+        self.found: Deferred[SocketAddress] = Deferred()
+        self._host = host
+        self._port = port
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """Do nothing."""
+
+    def addressResolved(self, address: Any) -> None:  # an IPv4Address or an IPv6Address
+        """Take the first address."""
+        if not self.found.called:
+            self.found.callback(numeric_address(address.host, self._port))
+
+    def resolutionComplete(self) -> None:
+        """Fail if there was no address."""
+        if not self.found.called:
+            text = f"no address was found for the host {self._host}"
+            self.found.errback(DNSLookupError(text))
 
 
 def numeric_address(host: str, port: int) -> SocketAddress:

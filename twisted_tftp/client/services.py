@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from twisted_tftp.context import TransferContext
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from twisted_tftp.context import TransferContext, TransferStatistics
+from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.policy import Policy
+from twisted_tftp.session.deadlines import Alarms
 from twisted_tftp.session.services import SessionServices
 from twisted_tftp.transfer.first_answer import KnownServer
 
@@ -25,8 +31,8 @@ class ClientServices:
     @ivar sessions: what its session uses.
     @ivar choose: returns the options of a request.
     @ivar known: what is known about the server.
-    @ivar open_link: returns a link with another port; None if the user has chosen the port, so
-        that no other port may be used.
+    @ivar open_link: returns a link with another port; None if no other port may be used, because
+        the user has chosen the port.
     @ivar tell: called with a line of text for the user.
     """
 
@@ -36,3 +42,45 @@ class ClientServices:
     known: KnownServer
     open_link: Callable[[], ClientLink] | None
     tell: Callable[[str], None]
+
+
+def make_services(
+    reactor: IReactorTime,
+    clock: Callable[[], float],
+    policy: Policy,
+    observer: Any,  # observers need not declare the interface
+    choose: ChooseOptions,
+    known: KnownServer | None,
+    tell: Callable[[str], None],
+) -> ClientServices:
+    """Return what the transfers of one client use; each transfer sets its own `open_link`.
+
+    @param observer: an L{ITransferObserver}, or None.
+    """
+    return ClientServices(
+        policy=policy,
+        sessions=SessionServices(
+            observer=_NullObserver() if observer is None else observer,
+            clock=clock,
+            alarms=Alarms(reactor, clock),
+            opening_time=policy.retries * policy.timeout,
+        ),
+        choose=choose,
+        known=known or KnownServer(),
+        open_link=None,
+        tell=tell,
+    )
+
+
+@implementer(ITransferObserver)
+class _NullObserver:
+    """An observer of transfers that does nothing."""
+
+    def started(self, statistics: TransferStatistics) -> None:
+        """Do nothing."""
+
+    def progressed(self, statistics: TransferStatistics) -> None:
+        """Do nothing."""
+
+    def finished(self, statistics: TransferStatistics) -> None:
+        """Do nothing."""

@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import stat
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor, IWriteDescriptor
@@ -19,16 +19,35 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileReader, IFileWriter
+from twisted_tftp.net.udp import Buffer
+from twisted_tftp.session.forward_window import ForwardWindow
 
 #: The most octets that a writable pipe accepts in one write without blocking.
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
+
+
+class ReadableStream(Protocol):
+    """A binary stream to upload from, such as a file that is open for reading."""
+
+    def read(self, length: int, /) -> bytes | None:
+        """Return at most `length` octets; none at the end, None if there are none yet."""
+
+
+class WritableStream(Protocol):
+    """A binary stream to download into, such as a file that is open for writing."""
+
+    def write(self, data: Buffer, /) -> int | None:
+        """Write octets; return how many, or None if there is no room yet."""
+
+    def flush(self) -> None:
+        """Write what is buffered."""
 
 
 @implementer(IFileWriter)
 class StreamWriter:
     """A writer to a binary stream that does not block for long, such as a file."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: WritableStream) -> None:
         self._stream = stream
 
     def write(self, data: bytes) -> None:
@@ -37,7 +56,7 @@ class StreamWriter:
         while view:
             written = self._stream.write(view)
             if written is None:
-                raise BlockingIOError(errno.EAGAIN, "the stream does not block")
+                raise BlockingIOError(errno.EAGAIN, "the non-blocking stream has no room yet")
             view = view[written:]
 
     def commit(self) -> None:
@@ -48,40 +67,28 @@ class StreamWriter:
         """Do nothing: what was written can't be removed."""
 
 
-class _Window:
-    """The last octets of a forward-only source, which may be read again."""
+@implementer(IFileReader)
+class StreamReader:
+    """A reader of a binary stream that does not block for long; it keeps the last window."""
 
     size = None
 
-    def __init__(self) -> None:
-        self._window = b""
-        self._start = 0
-
-    def _forget(self, offset: int) -> None:
-        """Drop the octets before `offset`, which never decreases from call to call."""
-        self._window = self._window[offset - self._start :]
-        self._start = offset
-
-
-@implementer(IFileReader)
-class StreamReader(_Window):
-    """A reader of a binary stream that does not block for long; it keeps the last window."""
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__()
+    def __init__(self, stream: ReadableStream) -> None:
         self._stream = stream
+        self._window = ForwardWindow()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return octets from `offset` on; `offset` never decreases from call to call."""
-        self._forget(offset)
-        while len(self._window) < length:
-            piece = self._stream.read(length - len(self._window))
+        window = self._window
+        window.move_to(offset)
+        while len(window.octets) < length:
+            piece = self._stream.read(length - len(window.octets))
             if piece is None:
-                raise BlockingIOError(errno.EAGAIN, "the stream does not block")
+                raise BlockingIOError(errno.EAGAIN, "the non-blocking stream has no data yet")
             if not piece:
                 break
-            self._window += piece
-        return self._window[:length]
+            window.append(piece)
+        return window.octets[:length]
 
     def close(self) -> None:
         """Leave the stream open: it belongs to the caller."""
@@ -110,13 +117,18 @@ class _Pipe:
 
 
 @implementer(IReadDescriptor, IFileReader)
-class PipeReader(_Pipe, _Window):
+class PipeReader(_Pipe):
     """A reader of a pipe, a socket or a terminal; it keeps the last window."""
 
+    size = None
+
     def __init__(self, reactor: IReactorFDSet, descriptor: int) -> None:
-        """Read from `descriptor`, which belongs to the caller and need not be non-blocking."""
-        _Pipe.__init__(self, reactor, descriptor, select.POLLIN)
-        _Window.__init__(self)
+        """Read from `descriptor`.
+
+        @param descriptor: it belongs to the caller, and may be in blocking mode.
+        """
+        super().__init__(reactor, descriptor, select.POLLIN)
+        self._window = ForwardWindow()
         self._length = 0
         self._ended = False
 
@@ -125,10 +137,10 @@ class PipeReader(_Pipe, _Window):
 
         `offset` never decreases from call to call. Only one read is under way at a time.
         """
-        self._forget(offset)
+        self._window.move_to(offset)
         self._length = length
         if self._fill():
-            return self._window[:length]
+            return self._window.octets[:length]
         self._waiting = Deferred()
         self._reactor.addReader(self)
         return self._waiting
@@ -138,7 +150,7 @@ class PipeReader(_Pipe, _Window):
         try:
             if not self._fill():
                 return
-            result: Any = self._window[: self._length]
+            result: bytes | Failure = self._window.octets[: self._length]
         except OSError:
             result = Failure()
         self._reactor.removeReader(self)
@@ -157,13 +169,13 @@ class PipeReader(_Pipe, _Window):
 
     def _fill(self) -> bool:
         """Read what has arrived; return whether it is enough, or the source has ended."""
-        pieces, missing = [self._window], self._length - len(self._window)
+        pieces, missing = [], self._length - len(self._window.octets)
         while missing > 0 and not self._ended and self._poll.poll(0):
             piece = os.read(self._descriptor, missing)
             self._ended = not piece
             pieces.append(piece)
             missing -= len(piece)
-        self._window = b"".join(pieces)
+        self._window.append(b"".join(pieces))
         return missing <= 0 or self._ended
 
 
@@ -172,10 +184,10 @@ class PipeWriter(_Pipe):
     """A writer to a pipe, a socket or a terminal, as fast as the other side reads."""
 
     def __init__(self, reactor: IReactorFDSet, descriptor: int) -> None:
-        """Write to `descriptor`, which belongs to the caller.
+        """Write to `descriptor`.
 
-        It need not be non-blocking. The exception is a terminal, because it accepts fewer than
-        `PIPE_BUF` octets (see `make_writer`).
+        @param descriptor: it belongs to the caller. It may be in blocking mode, except for a
+            terminal, which accepts fewer than `PIPE_BUF` octets (see L{make_writer}).
         """
         super().__init__(reactor, descriptor, select.POLLOUT)
         self._left = memoryview(b"")
@@ -194,7 +206,7 @@ class PipeWriter(_Pipe):
         try:
             if not self._push():
                 return
-            result: Any = None
+            result: Failure | None = None
         except OSError:
             result = Failure()
         self._reactor.removeWriter(self)
@@ -232,7 +244,7 @@ def make_reader(reactor: IReactorFDSet, descriptor: int) -> StreamReader | PipeR
 
     @raise OSError: the descriptor is not open.
     """
-    if _waits(descriptor):
+    if _may_block(descriptor):
         return PipeReader(reactor, descriptor)
     return StreamReader(open(descriptor, "rb", buffering=0, closefd=False))
 
@@ -247,12 +259,12 @@ def make_writer(reactor: IReactorFDSet, descriptor: int) -> StreamWriter | PipeW
         # other users of the terminal.
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         return PipeWriter(reactor, os.open(os.ttyname(descriptor), flags))
-    if _waits(descriptor):
+    if _may_block(descriptor):
         return PipeWriter(reactor, descriptor)
     return StreamWriter(open(descriptor, "wb", buffering=0, closefd=False))
 
 
-def _waits(descriptor: int) -> bool:
+def _may_block(descriptor: int) -> bool:
     """Return whether reading or writing may block, so that the reactor must watch `descriptor`."""
     mode = os.fstat(descriptor).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)

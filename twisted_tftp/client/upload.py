@@ -51,7 +51,7 @@ class Upload:
 
     def open_file(self) -> Any:
         """Return the reader of the local file."""
-        return self._local.open_reader(self._context.path, self._context)
+        return self._local.open_reader(self._context)
 
     def announced_size(self) -> int | None:
         """Return the octets of the local file."""

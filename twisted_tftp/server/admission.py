@@ -1,6 +1,6 @@
 """Decide which requests are served: an ordered list of checks, each with a reason to refuse.
 
-A request that is refused gets no answer: firmware asks again if there is no answer, and gives up
+A refused request is not answered, because firmware asks again without an answer, and gives up
 after an ERROR. Refused requests are counted, and logged once a minute (`drop_log`).
 """
 
@@ -21,12 +21,12 @@ from twisted_tftp.server.port_mode import PortMode
 from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.transfers import Transfers
 
-#: Seconds from the start of a transfer in which the same request from the same address and port is
-#: a repeated one, even if the transfer was answered or is over.
+#: The time from the start of a transfer in which the same request from the same address and port
+#: is a repeated one, even if the transfer was answered or has ended, in seconds.
 REPEATED_WITHIN = 1.0
 
-#: Octets of the longest request that is remembered: machines that boot ask for the same again and
-#: again, with short requests. Longer ones could hold thousands of options.
+#: The longest request whose parsed form is cached, in octets. Booting machines send the same short
+#: requests again and again; a longer one could have thousands of options.
 MAX_REMEMBERED_REQUEST = 128
 
 
@@ -34,15 +34,15 @@ MAX_REMEMBERED_REQUEST = 128
 class Counters:
     """How many packets to the request port started no transfer, by reason.
 
-    @ivar ignored: packets that are no client's request.
-    @ivar repeated: requests that came again.
-    @ivar replaced: transfers that ended unanswered, since their peer's port asked for something
-        else.
+    @ivar ignored: packets that are not the request of a client.
+    @ivar repeated: repeated requests.
+    @ivar replaced: transfers without an answer that ended because their peer's port has sent
+        another request.
     @ivar shed: requests dropped because too many transfers ran, or no socket was left.
-    @ivar unproven: requests dropped because many peers did not answer, and this one asked once.
-    @ivar displaced: transfers that nobody had answered and that gave way to a request.
+    @ivar unproven: requests dropped because many peers did not answer, and this host asked once.
+    @ivar displaced: transfers without an answer that ended to make room for a request.
     @ivar malformed: requests answered with ERROR 4.
-    @ivar denied: requests from addresses that may not ask.
+    @ivar denied: requests from addresses that are not allowed.
     @ivar limited: requests above `rate`.
     @ivar crowded: requests above `max-per-client`.
     """
@@ -71,14 +71,14 @@ class Verdict:
     reason: str | None
 
 
-NOT_A_REQUEST = Verdict("ignored", "it is no request")
-FROM_A_SERVER = Verdict("ignored", "it is from a server's port")
+NOT_A_REQUEST = Verdict("ignored", "not a request")
+FROM_A_SERVER = Verdict("ignored", "sent from a server's port")
 STOPPING = Verdict(None, None)
 DENIED = Verdict("denied", "the address is denied")
 OVERTAKEN = Verdict("repeated", None)
 REPEATED = Verdict("repeated", None)
-UNPROVEN = Verdict("unproven", "many peers don't answer, and this one asked once")
-OVER_RATE = Verdict("limited", "rate is reached")
+UNPROVEN = Verdict("unproven", "many peers do not answer, and this host has asked only once")
+OVER_RATE = Verdict("limited", "rate is exceeded")
 OVER_CLIENT_LIMIT = Verdict("crowded", "max-per-client is reached")
 NO_ROOM = Verdict("shed", "max-transfers is reached")
 MALFORMED = Verdict("malformed", "a malformed request")
@@ -90,13 +90,13 @@ def no_socket(error: OSError) -> Verdict:
 
 
 class Arrival:
-    """A datagram with the opcode of a request, as it reached the request port.
+    """A datagram with the opcode of a request that has arrived at the request port.
 
     @ivar datagram: its octets.
-    @ivar peer: the socket address that it came from.
-    @ivar local: the socket address that it reached, or None.
+    @ivar peer: the socket address of its sender.
+    @ivar local: the socket address that it was sent to; None if unknown.
     @ivar direction: whether it asks to read or to write.
-    @ivar now: when it was read from the port.
+    @ivar now: when it was read from the port, in seconds of the server's clock.
     """
 
     __slots__ = ("datagram", "direction", "local", "now", "peer")
@@ -117,11 +117,11 @@ class Arrival:
 
 
 class Admission:
-    """The checks of one request port, which a request must pass to be served.
+    """The checks that a request to one port must pass to be served.
 
-    Those named `_check_...` change nothing; the names of the others say what they do.
+    The checks named `_check_...` change nothing; the names of the others say what they change.
 
-    @ivar accepting: whether new requests are taken.
+    @ivar accepting: whether new requests are served.
     """
 
     def __init__(
@@ -133,10 +133,10 @@ class Admission:
         port_mode: PortMode,
         counters: Counters,
     ) -> None:
-        """Make the checks that `policy` and `access` need.
+        """Set up the checks that `policy` and `access` need.
 
-        @param port_mode: which ports transfers use.
-        @param counters: where transfers are counted that end for a new request.
+        @param port_mode: which ports the transfers use.
+        @param counters: counts the transfers that end because of a new request.
         """
         self.accepting = True
         self._transfers = transfers
@@ -146,7 +146,7 @@ class Admission:
         self._flood = FloodDefence(policy, transfers.unanswered, port_mode.catch_up)
         self._max_transfers = policy.max_transfers
         self._max_per_client = policy.max_per_client
-        #: Cheap checks come first. All that the policy does not ask for is left out.
+        #: The checks, the cheap ones first. A check that the policy does not need is left out.
         self._checks: tuple[Callable[[Arrival], Verdict | None], ...] = tuple(
             check
             for check, is_needed in (
@@ -154,8 +154,8 @@ class Admission:
                 (self._check_accepting, True),
                 (self._check_network, access.limits_hosts),
                 (self._check_overtaken, True),
-                # Before the request is admitted or not: it shows that the port has a new owner,
-                # who would take what the earlier transfers repeat for the answer.
+                # Also for a request that is refused later: it shows that the port has a new
+                # owner, which could take a repeated answer of the earlier transfers for its own.
                 (self._settle_earlier, True),
                 (self._defend_from_flood, True),
                 (self._take_from_rate, access.limits_rate),
@@ -166,11 +166,9 @@ class Admission:
         )
 
     def admit(self, arrival: Arrival) -> Verdict | None:
-        """Make all checks, in their order, until one refuses the request.
+        """Check a request; a repeated one is answered here, and a new one may end earlier ones.
 
-        A repeated request is answered here, and a new one may end earlier transfers.
-
-        @return: why the request is not served, or None if it is to be served.
+        @return: why the request is not served; None if it must be served.
         """
         for check in self._checks:
             verdict = check(arrival)
@@ -179,7 +177,7 @@ class Admission:
         return None
 
     def _check_source_port(self, arrival: Arrival) -> Verdict | None:
-        """Refuse a request from another server's port: its address is forged."""
+        """Refuse a request from the port of another server: its address is forged."""
         local = arrival.local
         if local is not None and arrival.peer[1] in (TFTP_PORT, local[1]):
             return FROM_A_SERVER
@@ -190,7 +188,7 @@ class Admission:
         return None if self.accepting else STOPPING
 
     def _check_network(self, arrival: Arrival) -> Verdict | None:
-        """Refuse addresses of networks that may not ask."""
+        """Refuse an address of a network that is not allowed."""
         return None if self._access.allows(arrival.peer[0]) else DENIED
 
     def _check_overtaken(self, arrival: Arrival) -> Verdict | None:
@@ -200,10 +198,10 @@ class Admission:
         return OVERTAKEN if is_replaced else None
 
     def _settle_earlier(self, arrival: Arrival) -> Verdict | None:
-        """Repeat the answer to a repeated request, or end the transfers that a new one replaces.
+        """Answer a repeated request again, or end the transfers that a new request replaces.
 
-        Clients whose timeout is shorter than the round trip ask again and then take the first
-        answer. A second transfer would send them everything twice.
+        A client whose timeout is shorter than the round trip asks again, and then accepts the
+        first answer. A second transfer would send everything to it twice.
         """
         earlier = self._transfers.of_peer(arrival.peer)
         if not earlier:
@@ -226,8 +224,8 @@ class Admission:
     def _defend_from_flood(self, arrival: Arrival) -> Verdict | None:
         """In a flood, note each host that asks, and refuse the first request of a host.
 
-        That costs a small part of what a transfer costs. Without it, requests would wait so long
-        in the request port's buffer that their clients give up.
+        That costs much less than a transfer. Without it, requests would wait in the request
+        port's buffer until their clients give up.
         """
         if self._transfers.running <= MIN_SILENT_IN_FLOOD:
             return None
@@ -257,9 +255,9 @@ class Admission:
         return NO_ROOM if transfers.running >= self._max_transfers else None
 
     def _replace(self, earlier: list[ServerSession], now: float) -> None:
-        """End those transfers of a peer's port that were not answered.
+        """End the transfers of a peer's port that were not answered.
 
-        What they would send next may pass for the first answer to the new request.
+        The peer could take what they send next for the answer to its new request.
         """
         for session in earlier:
             if session.repeats_first_answer:

@@ -1,8 +1,8 @@
-"""Keep serving clients while a flood of requests comes from forged addresses.
+"""Serve clients during a flood of requests from forged addresses.
 
-Nobody answers what is sent to a forged address. So a transfer whose peer does not answer is ended
-when there is no room for a new one. And where very many peers do not answer, only hosts that ask
-again are served: clients do, and forged addresses seldom come twice.
+A forged address does not answer. So a transfer whose peer does not answer is ended when a new one
+needs its place. If very many peers do not answer, only hosts that ask again are served: clients
+ask again, and the same forged address seldom comes twice.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from itertools import chain, islice
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.session import ServerSession
 
-#: Seconds that a peer has to answer what it was sent first, before its transfer may be ended for
-#: another one.
+#: The time that a peer has for its first answer, before its transfer may be ended for another one,
+#: in seconds.
 TIME_TO_ANSWER = 0.1
 
-#: Transfers that are looked at each time to find one that may be ended.
+#: How many transfers are examined to find one that may be ended.
 SESSIONS_PER_SEARCH = 16
 
-#: Transfers of each kind that are looked at for each request, to know how many are unanswered.
+#: How many transfers of each group are examined for each request.
 SESSIONS_PER_REVIEW = 2
 
-#: Peers that do not answer: with no more than these there is no flood, however few transfers are
-#: allowed.
+#: The number of peers without an answer up to which there is no flood, however small
+#: `max-transfers` is.
 MIN_SILENT_IN_FLOOD = 100
 
-#: The same as a part of `max-transfers`: one in so many.
+#: The same limit for a large `max-transfers`: this one divided by it.
 SILENT_SHARE_IN_FLOOD = 10
 
-#: Timeouts after which a peer that has not answered is no longer counted, but given up. By then it
-#: was sent four datagrams, unless it has negotiated a timeout of minutes.
+#: The number of timeouts after which a peer that has not answered is given up, and no longer
+#: counted. By then it was sent four datagrams, unless it has negotiated a timeout of minutes.
 TIMEOUTS_UNTIL_GIVEN_UP = 16.0
 
-#: Octets in which it is noted which hosts have asked.
+#: The size of the memory for the hosts that have asked, in octets.
 HOST_SLOTS = 1 << 23
 
-#: Seconds for which a host is known to have asked: firmware asks again after one to ten.
+#: How long a request of a host is remembered, in seconds. Firmware asks again after 1 to 10 s.
 RECENT_SECONDS = 15
 
 
 class UnansweredTransfers:
     """The running transfers whose peers have not answered, in two groups.
 
-    Each group is in the order in which its transfers were looked at last. A transfer that was
-    answered stays in its group until it is looked at again.
+    The transfers of a group are in the order in which they were examined last. A transfer whose
+    peer has answered stays in its group until it is examined again.
 
-    @ivar new: those whose peers had no time to answer yet.
-    @ivar silent: those whose peers had time to answer and have not.
+    @ivar new: the transfers whose peers had no time to answer yet.
+    @ivar silent: the transfers whose peers had time to answer and have not.
     """
 
     def __init__(self) -> None:
@@ -57,16 +57,16 @@ class UnansweredTransfers:
         self.silent: OrderedDict[ServerSession, None] = OrderedDict()
 
     def add(self, session: ServerSession) -> None:
-        """Take a session that is about to start."""
+        """Add a session that is about to start."""
         self.new[session] = None
 
     def remove(self, session: ServerSession) -> None:
-        """Forget a session that no longer runs."""
+        """Remove a session that no longer runs."""
         self.new.pop(session, None)
         self.silent.pop(session, None)
 
     def sort(self, session: ServerSession, now: float) -> None:
-        """Put a running session at the end of its group; in none if its peer has answered."""
+        """Move a running session to the end of its group; remove it if its peer has answered."""
         new, silent = self.new, self.silent
         if now - session.offered_at < TIME_TO_ANSWER:
             new[session] = None
@@ -80,17 +80,17 @@ class UnansweredTransfers:
 
 
 class RecentHosts:
-    """A memory of fixed size for the hosts that have asked lately.
+    """A memory of fixed size for the hosts that have asked recently.
 
-    Each host has one of `HOST_SLOTS` octets, with the second in which it asked last. A hash that
-    nobody else can predict chooses the octet, so few hosts of a flood share one.
+    Each host has one of `HOST_SLOTS` octets: the second of its last request. A hash that an
+    attacker can't predict chooses the octet, so few hosts of a flood share one.
     """
 
     def __init__(self) -> None:
-        self._seconds = bytearray()  # modulo 255, and 0 for never
+        self._seconds = bytearray()  # seconds modulo 255, from 1 on; 0 for no request
 
     def add(self, host: str, now: float) -> bool:
-        """Note that `host` asks; return whether it had asked in the last `RECENT_SECONDS`."""
+        """Note a request of `host`; return whether it had asked in the last `RECENT_SECONDS`."""
         if not self._seconds:
             self._seconds = bytearray(HOST_SLOTS)
         slot, second = hash(host) % HOST_SLOTS, int(now) % 255 + 1
@@ -107,10 +107,10 @@ class FloodDefence:
         unanswered: UnansweredTransfers,
         catch_up: Callable[[ServerSession], None],
     ) -> None:
-        """Make the defence of a request port.
+        """Set up the defence of a request port.
 
         @param unanswered: the transfers of all request ports of the server.
-        @param catch_up: reads what the peer of a session has sent so far; called before the
+        @param catch_up: reads what the peer of a session has sent so far. It is called before the
             session is ended.
         """
         self._unanswered = unanswered
@@ -124,16 +124,16 @@ class FloodDefence:
         return len(self._unanswered.silent) > self._most_silent
 
     def review(self, now: float) -> None:
-        """Look at some transfers; end those whose peers have not answered for very long.
+        """Examine some transfers, and end those whose peers have not answered for very long.
 
-        To be called at each request. It looks at a few, and at some more while there seems to be
-        a flood, so that transfers that were answered meanwhile do not count.
+        Call this for each request. It examines a few transfers, and more of them in a flood, so
+        that transfers whose peers have answered meanwhile do not count.
         """
         new, silent = self._unanswered.new, self._unanswered.silent
-        self._look_at(new, SESSIONS_PER_REVIEW, now)
-        self._look_at(silent, SESSIONS_PER_REVIEW, now)
+        self._examine(new, SESSIONS_PER_REVIEW, now)
+        self._examine(silent, SESSIONS_PER_REVIEW, now)
         if self.is_flood:
-            self._look_at(silent, SESSIONS_PER_SEARCH, now)
+            self._examine(silent, SESSIONS_PER_SEARCH, now)
 
     def make_room(self, now: float) -> bool:
         """End the oldest transfer whose peer had time to answer and has not.
@@ -148,8 +148,8 @@ class FloodDefence:
                 unanswered.sort(session, now)
         return False
 
-    def _look_at(self, sessions: OrderedDict[ServerSession, None], count: int, now: float) -> None:
-        """Sort the first `count` sessions; end those whose peers were sent something long ago."""
+    def _examine(self, sessions: OrderedDict[ServerSession, None], count: int, now: float) -> None:
+        """Sort the first `count` sessions; end those that were offered long ago."""
         sort, long_ago = self._unanswered.sort, now - self._time_until_given_up
         for session in list(islice(sessions, count)):
             if session.offered_at < long_ago and self._end_if_unanswered(session):
@@ -158,7 +158,7 @@ class FloodDefence:
                 sort(session, now)
 
     def _end_if_unanswered(self, session: ServerSession) -> bool:
-        """End a session that was sent something, unless its peer has answered.
+        """End a session whose peer was sent something and has not answered.
 
         @return: whether it was ended here.
         """

@@ -13,67 +13,64 @@ from twisted_tftp.server.process_memory import give_back
 from twisted_tftp.server.session import Key, ServerSession
 from twisted_tftp.session.window_budget import WindowBudget
 
-#: Complete writes that still answer a repeated last block; each holds a socket.
+#: The most complete writes that still answer a repeated last block. Each holds a socket.
 MAX_DALLYING = 1000
 
-#: Sessions at once after which memory is given back to the system, when a tenth of them is left.
+#: The number of sessions after which unused memory is given back to the system, once nine tenths
+#: of them have ended.
 MANY_SESSIONS = 1000
 
 
 class Transfers:
     """The sessions of all request ports of one server.
 
-    @ivar windows: the memory of their windows.
-    @ivar overtaken: requests that newer ones have replaced.
-    @ivar unanswered: those that run, by whether their peers have answered.
+    A session runs until its outcome is known; a write may dally after that. A session is found by
+    the peer's socket address, or by its key: that address and the local one of the request.
 
-    A session is kept under the peer's socket address, and found by its key too: that address and
-    the local one that the request reached. It is "running" until its file's part is over; after
-    that a write may dally.
+    @ivar windows: the memory of all windows.
+    @ivar overtaken: requests that newer ones have replaced.
+    @ivar unanswered: the running sessions whose peers have not answered.
     """
 
     def __init__(self, give_back: Callable[[], None] = give_back) -> None:
         """Set up an empty table.
 
-        @param give_back: gives unused memory back to the system.
+        @param give_back: a function that gives unused memory back to the system.
         """
         self._give_back = give_back
         self.windows = WindowBudget()
         self.overtaken = OvertakenRequests()
         self.unanswered = UnansweredTransfers()
         self._sessions: set[ServerSession] = set()
-        self._most = 0  # sessions at once since memory was given back
-        # Of each peer's port, the oldest first; mostly there is one.
+        self._most = 0  # the most sessions since memory was given back
+        # The sessions of each peer's port, the oldest first; usually there is one.
         self._of_peer: dict[SocketAddress, list[ServerSession]] = {}
         self._running = 0
-        self._of: dict[str, int] = {}  # host to how many run
+        self._of: dict[str, int] = {}  # the number of running sessions of each host
         self._dallying: dict[ServerSession, None] = {}
         self._none_runs: list[Deferred[None]] = []
         self._none_left: list[Deferred[None]] = []
 
     @property
     def running(self) -> int:
-        """How many transfers run."""
+        """How many sessions run."""
         return self._running
 
     @property
     def hosts(self) -> int:
-        """How many hosts have running transfers."""
+        """How many hosts have running sessions."""
         return len(self._of)
 
     def of(self, host: str) -> int:
-        """Return how many transfers of a peer's host run."""
+        """Return how many sessions of a peer's host run."""
         return self._of.get(host, 0)
 
     def __len__(self) -> int:
-        """How many sessions there are, with those that dally."""
+        """How many sessions there are, including those that dally."""
         return len(self._sessions)
 
     def find(self, key: Key) -> ServerSession | None:
-        """Return the newest session of `key` that has not ended, or None.
-
-        @param key: (peer, local).
-        """
+        """Return the newest session of `key` that has not ended, or None."""
         for session in reversed(self._of_peer.get(key[0], ())):
             if session.key == key and not session.ended:
                 return session
@@ -87,7 +84,7 @@ class Transfers:
         return [session for session in reversed(sessions) if not session.ended]
 
     def add(self, session: ServerSession) -> None:
-        """Keep a session that is about to start."""
+        """Add a session that is about to start."""
         self._sessions.add(session)
         self.unanswered.add(session)
         self._of_peer.setdefault(session.key[0], []).append(session)
@@ -96,7 +93,7 @@ class Transfers:
         self._of[host] = self._of.get(host, 0) + 1
 
     def finished(self, session: ServerSession) -> None:
-        """Count a session out whose file's part is over; it dallies, or is about to end."""
+        """Note that the outcome of a session is known: it dallies, or is about to end."""
         self._running -= 1
         self.unanswered.remove(session)
         host = session.context.peer.host
@@ -112,7 +109,7 @@ class Transfers:
             _fire(self._none_runs)
 
     def remove(self, session: ServerSession) -> None:
-        """Forget a session of which nothing is left."""
+        """Remove a session that has released everything."""
         count = len(self._sessions)
         if count > self._most:
             self._most = count
@@ -131,18 +128,21 @@ class Transfers:
             _fire(self._none_left)
 
     def end_dallying(self, count: int = 100) -> int:
-        """End up to `count` sessions that dally, the oldest first; return how many there were."""
+        """End up to `count` sessions that dally, the oldest first; return how many were ended."""
         oldest = [session for session in self._dallying if not session.ended][:count]
         for session in oldest:
             session.cancel()
         return len(oldest)
 
     def when_none_runs(self) -> Deferred[None]:
-        """Return a Deferred that fires when no transfer runs; it may be cancelled."""
+        """Return a Deferred that fires when no session runs; it may be cancelled."""
         return _wait(self._none_runs, self._running)
 
     def cancel_all(self, message: str) -> Deferred[None]:
-        """End every session and tell the peers of those that run; fires when nothing is left."""
+        """End every session, and send `message` to the peers of those that run.
+
+        @return: a Deferred that fires when every session has released everything.
+        """
         for session in list(self._sessions):
             session.cancel(message)
         return _wait(self._none_left, len(self._sessions))

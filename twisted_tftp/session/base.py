@@ -171,9 +171,8 @@ class Session:
     def _opened(self, file: Any) -> None:
         self._opening = None
         self.file = self._adopt(file)
-        if self.is_ended:  # the backend has ignored the cancellation
-            self._release()
-            return
+        if self.is_ended:
+            return  # the backend has answered the cancellation with a file: `_close` releases it
         self._move(NEGOTIATING)
         self._owner.on_open()
 

@@ -2,7 +2,7 @@
 
 Transfers use them like files of octets. On a read, the length of the netascii text is known only
 at the end, and an offset in it can't be converted to an offset in the file. So the reader reads
-the file forward only, and keeps the last window.
+the file forward only, and keeps the last octets in a `ForwardWindow`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from zope.interface import implementer
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.protocol import netascii
+from twisted_tftp.session.forward_window import ForwardWindow
 
 #: The fewest octets of the file that are converted at a time.
 MIN_PIECE = 4096
@@ -22,41 +23,43 @@ MIN_PIECE = 4096
 
 @implementer(IFileReader)
 class NetasciiReader:
-    """A reader that returns a file of local text as netascii."""
+    """A reader that returns a local text file as netascii."""
 
     size = None
 
-    def __init__(self, reader: Any) -> None:
+    def __init__(self, reader: IFileReader) -> None:
         self._reader = reader
         self._consumed = 0  # octets of the file converted so far
-        self._window = b""  # netascii from `_start` on
-        self._start = 0
+        self._window = ForwardWindow()  # netascii
         self._ended = reader.size == 0
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
-        """Return netascii from `offset`, which is at or after that of the last call."""
-        self._window = self._window[offset - self._start :]
-        self._start = offset
-        while len(self._window) < length and not self._ended:
-            wanted = max(MIN_PIECE, length - len(self._window))
+        """Return `length` octets of netascii from `offset` on, fewer only at the end.
+
+        @param offset: at least that of the last call.
+        """
+        window = self._window
+        window.move_to(offset)
+        while len(window.octets) < length and not self._ended:
+            wanted = max(MIN_PIECE, length - len(window.octets))
             if self._reader.size is not None:
                 wanted = min(wanted, self._reader.size - self._consumed)
             piece = self._reader.read(self._consumed, wanted)
             if isinstance(piece, Deferred):
-                piece.addCallback(self._translate, wanted)
+                piece.addCallback(self._convert, wanted)
                 return piece.addCallback(lambda _: self.read(offset, length))
-            self._translate(piece, wanted)
-        return self._window[:length]
+            self._convert(piece, wanted)
+        return window.octets[:length]
 
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
 
-    def _translate(self, piece: bytes | memoryview, wanted: int) -> None:
+    def _convert(self, piece: bytes | memoryview, wanted: int) -> None:
         if len(piece) < wanted and self._reader.size is not None:
             raise TFTPError("the file changed while it was read")
         self._consumed += len(piece)
-        self._window += netascii.encode(bytes(piece))
+        self._window.append(netascii.encode(bytes(piece)))
         self._ended = len(piece) < wanted or self._consumed == self._reader.size
 
 
@@ -64,7 +67,7 @@ class NetasciiReader:
 class NetasciiWriter:
     """A writer that takes netascii and writes local text to a file."""
 
-    def __init__(self, writer: Any) -> None:
+    def __init__(self, writer: IFileWriter) -> None:
         self._writer = writer
         self._decoder = netascii.Decoder()
 

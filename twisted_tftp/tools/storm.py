@@ -12,7 +12,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 
-from twisted_tftp.client.client import TFTPClient, TransferResult
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.result import TransferResult
 from twisted_tftp.errors import FileNotFound
 from twisted_tftp.protocol.printable import legible
 from twisted_tftp.tools.profiles import BootStep, SimulatedMachine, StepKind
@@ -24,7 +25,7 @@ PERCENTILES = (50, 95, 99, 100)
 class NullStream:
     """A binary stream that discards what is written to it."""
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Discard the octets."""
         return len(data)
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from tests.support.daemon import IPV6
+from tests.support.daemon import IPV6, free_port
 from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.client.held_writer import MAX_HELD
@@ -29,13 +30,15 @@ from twisted_tftp.errors import (
     IllegalOperation,
     NoAnswer,
     OptionRefused,
+    ServerUnreachable,
     TFTPError,
     TransferTimedOut,
 )
+from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.udp import open_socket
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.first_answer import KnownServer
+from twisted_tftp.transfer.first_answer import KnownServer, XidSupport
 
 __all__ = ["reactor"]
 
@@ -457,9 +460,7 @@ def noting_acks(noted: list[str]) -> Callable[[str, bool], None]:
 @pytest.mark.parametrize("act", ["put", "get"])
 def test_answer_in_the_socket_counts_if_the_reactor_was_late(host: Host, act: str) -> None:
     """An answer that arrived before the end of the doubt counts, even if it is read after it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     acknowledged: list[str] = []
     client = host.client(
         bind="127.0.0.1",
@@ -523,9 +524,7 @@ def test_long_download_in_doubt_waits_or_writes_a_temporary_file(
 @pytest.mark.parametrize("true", ["no xid", "data"])
 def test_answer_to_a_fixed_port_is_settled_by_time(host: Host, true: str) -> None:
     """With a fixed local port there is no second request: the doubt ends after some time."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     client = host.client(bind="127.0.0.1", bind_port=port)
     fetching = client.get("want", io.BytesIO())
     peer, _ = host.asked()
@@ -769,9 +768,7 @@ def test_server_that_has_granted_an_xid_must_grant_it_again(host: Host) -> None:
 
 def test_contradiction_on_a_fixed_port_fails_at_once(host: Host) -> None:
     """With a fixed local port, contradicting answers fail the download at once."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     fetching = host.client(bind="127.0.0.1", bind_port=port, known=long_doubt()).get(
         "want", io.BytesIO()
     )
@@ -980,6 +977,74 @@ def test_upload_in_doubt_leaves_no_timer_when_it_is_cancelled(host: Host) -> Non
     client.close().addBoth(closed.append)
     spin(host.reactor, lambda: closed)
     assert host.reactor.getDelayedCalls() == []
+
+
+@implementer(IFileReader)
+class PendingReader:
+    """A reader whose only read is pending until the test ends it."""
+
+    size = 3
+
+    def __init__(self) -> None:
+        self.reading: Deferred[bytes] = Deferred()
+
+    def read(self, offset: int, length: int) -> Deferred[bytes]:
+        return self.reading
+
+    def close(self) -> None:
+        pass
+
+
+def test_upload_is_not_restarted_while_its_source_is_read(host: Host) -> None:
+    """A read that is under way can't be taken back, so a contradiction fails the upload."""
+    acknowledged: list[str] = []
+    client = host.client(trace=noting_acks(acknowledged), known=long_doubt())
+    source = PendingReader()
+    storing = client.put(source, "new")
+    peer, _ = host.asked()
+    host.open().sendto(wire.ack(0), peer)
+    spin(host.reactor, lambda: acknowledged)
+    host.open().sendto(oack(), peer)
+    with pytest.raises(AnswersContradict):
+        outcome(host.reactor, storing)
+    source.reading.callback(b"end")
+
+
+def test_server_that_stops_answering_need_not_grant_an_xid_any_more(host: Host) -> None:
+    """Another program may have its port later."""
+    known = KnownServer(xid=XidSupport.GRANTED)
+    client = host.client(known=known, timeout=0.02, retries=2)
+    with pytest.raises(NoAnswer):
+        outcome(host.reactor, client.get("want", io.BytesIO()))
+    assert known.xid is XidSupport.UNKNOWN
+
+
+def test_server_that_has_answered_is_not_called_unreachable(reactor: Any) -> None:
+    """An ICMP error before the answer says nothing about the silence after it."""
+    port = free_port()
+    sent: list[str] = []
+    client = TFTPClient(
+        reactor,
+        "127.0.0.1",
+        port,
+        options=False,
+        timeout=0.2,
+        retries=20,
+        trace=lambda words, received: None if received else sent.append(words),
+    )
+    fetching = client.get("want", io.BytesIO())
+    spin(reactor, lambda: len(sent) > 1)  # the answer to the first request was an ICMP error
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", port))
+        spin(reactor, lambda: select.select([server], [], [], 0)[0])
+        _, peer = server.recvfrom(70000)
+        server.sendto(STALE_BEGINNING, peer)
+        with pytest.raises(TransferTimedOut) as raised:
+            outcome(reactor, fetching)
+    assert not isinstance(raised.value, ServerUnreachable)
+    closed: list[Any] = []
+    client.close().addBoth(closed.append)
+    spin(reactor, lambda: closed)
 
 
 @pytest.mark.parametrize("content", [b"", b"end", bytes(512), bytes(700), bytes(3000)])

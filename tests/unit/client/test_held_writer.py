@@ -56,7 +56,7 @@ def test_held_octets_are_written_once_and_in_order(hold: Hold) -> None:
     held.write(b"three")
     held.commit()
     assert sink.done == [b"onetwo", b"three", "commit"]
-    assert held.committing
+    assert held.is_committing
 
 
 @EACH_HOLD
@@ -73,7 +73,7 @@ def test_commit_waits_for_let_through_and_for_the_held_octets(
     committed: list[Any] = []
     held.commit().addBoth(committed.append)
     assert sink.done == []
-    assert not held.committing
+    assert not held.is_committing
     held.let_through()
     while sink.waiting:
         assert not committed
@@ -103,7 +103,7 @@ def test_octets_above_the_limit_are_written_if_only_the_commit_is_held(slow: boo
     written: list[Any] = []
     maybeDeferred(held.write, b"two").addBoth(written.append)
     assert sink.done == [b"onetwo"]
-    assert not held.untouched
+    assert not held.is_untouched
     if slow:
         assert not written
         sink.waiting.pop().callback(None)

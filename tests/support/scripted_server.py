@@ -1,0 +1,89 @@
+"""A server without logic on loopback: the test reads its packets and decides what it sends."""
+
+from __future__ import annotations
+
+import io
+import select
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.memory_server import settle
+from tests.support.reactors import outcome, spin
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.result import TransferResult
+from twisted_tftp.protocol import wire
+
+
+class ScriptedServer:
+    """A server of two sockets: one for requests, one for the transfer."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.request = self._socket()
+        self.transfer = self._socket()
+        self.port = self.request.getsockname()[1]
+        self.peer: Any = None
+
+    @staticmethod
+    def _socket() -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        return sock
+
+    def asked(self) -> wire.Request:
+        """Wait for a request, and return it."""
+        datagram = self._receive(self.request)
+        return wire.parse_request(datagram)
+
+    def got(self) -> bytes:
+        """Wait for a packet to the transfer's port, and return it."""
+        return self._receive(self.transfer)
+
+    def say(self, datagram: bytes) -> None:
+        """Send a datagram from the transfer's port to the client."""
+        self.transfer.sendto(datagram, self.peer)
+
+    def confirm(self, answer: bytes) -> None:
+        """Answer the second request, which comes from another port, with `answer`."""
+        first = self.peer
+        self.asked()
+        assert self.peer != first
+        with self._socket() as sock:
+            sock.sendto(answer, self.peer)
+            assert wire.opcode_of(self._receive(sock)) == wire.Opcode.ERROR
+
+    def _receive(self, sock: socket.socket) -> bytes:
+        spin(self.reactor, lambda: select.select([sock], [], [], 0)[0])
+        datagram, self.peer = sock.recvfrom(70000)
+        return datagram
+
+    def close(self) -> None:
+        self.request.close()
+        self.transfer.close()
+
+
+@pytest.fixture
+def fake(reactor: Any) -> Iterator[ScriptedServer]:
+    """Return a server that the test scripts."""
+    fake = ScriptedServer(reactor)
+    yield fake
+    fake.close()
+
+
+class ScriptedDownload:
+    """A download from a scripted server, which has sent its request."""
+
+    def __init__(self, fake: ScriptedServer, **settings: Any) -> None:
+        self.client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, **settings)
+        self.reactor = fake.reactor
+        self.sink = io.BytesIO()
+        self.transfer = self.client.get("file", self.sink)
+
+    def end(self) -> TransferResult:
+        try:
+            return outcome(self.reactor, self.transfer)
+        finally:
+            settle(self.reactor, self.client)

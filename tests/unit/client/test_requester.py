@@ -1,0 +1,114 @@
+"""A request that is sent until it is answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from twisted_tftp.client.requester import Requester
+from twisted_tftp.protocol import wire
+from twisted_tftp.session.deadlines import Alarms
+from twisted_tftp.session.services import SessionServices
+from twisted_tftp.testing import MemoryLink
+from twisted_tftp.transfer.asker import Asker
+from twisted_tftp.transfer.timing import Timing
+
+REQUEST = b"\0\1file\0octet\0"
+
+#: The first block of the file, which answers the request.
+ANSWER = wire.DATA_HEADERS[1] + b"content"
+
+
+class Asking:
+    """A requester, and what it calls."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.link = MemoryLink(self.clock.seconds)
+        self.ends = 0
+        self.resends = 0
+        self.failures: list[Failure] = []
+        services = SessionServices(
+            observer=None,
+            clock=self.clock.seconds,
+            alarms=Alarms(self.clock, self.clock.seconds),
+            opening_time=10.0,
+        )
+        timing = Timing(first=1.0, longest=1.0, retries=3, adaptive=False)
+        self.requester = Requester(
+            Asker(REQUEST, reading=True, timing=timing),
+            self.link,  # type: ignore[arg-type]
+            services,
+            on_end=self.on_end,
+            on_broken=self.failures.append,
+            before_resend=self.before_resend,
+        )
+        self.link.attach(self.requester.receive)
+
+    def on_end(self) -> None:
+        self.ends += 1
+
+    def before_resend(self) -> None:
+        self.resends += 1
+
+
+@pytest.fixture
+def asking() -> Asking:
+    asking = Asking()
+    asking.requester.start()
+    assert asking.link.take() == [REQUEST]
+    return asking
+
+
+def test_answer_ends_the_request_and_leaves_no_timer(asking: Asking) -> None:
+    """The answer is the asker's."""
+    asking.link.deliver(ANSWER)
+    assert (asking.ends, asking.requester.asker.answer) == (1, ANSWER)
+    assert asking.clock.getDelayedCalls() == []
+
+
+def test_request_is_sent_again_until_it_is_given_up(asking: Asking) -> None:
+    """Each time the owner may change the link before."""
+    for _ in range(5):
+        asking.clock.advance(1.0)
+    assert asking.link.take() == [REQUEST, REQUEST]
+    assert (asking.resends, asking.ends) == (2, 1)
+    assert asking.requester.asker.failure is not None
+    assert asking.clock.getDelayedCalls() == []
+
+
+def test_answer_that_waits_in_the_socket_of_a_late_reactor_counts(asking: Asking) -> None:
+    """The request is not sent again: the socket is read before the deadline is handled."""
+    asking.link.waiting.append(ANSWER)
+    asking.clock.advance(1.0)
+    assert (asking.ends, asking.link.take()) == (1, [])
+
+
+def test_request_goes_through_another_link_after_a_change(asking: Asking) -> None:
+    """As after a change of the route."""
+    other = MemoryLink(asking.clock.seconds)
+    asking.requester.replace_link(other)  # type: ignore[arg-type]
+    asking.clock.advance(1.0)
+    assert (asking.link.take(), other.take()) == ([], [REQUEST])
+
+
+def test_stopped_request_is_not_sent_again(asking: Asking) -> None:
+    """It leaves no timer, even if it is stopped twice."""
+    asking.requester.stop()
+    asking.requester.stop()
+    assert asking.clock.getDelayedCalls() == []
+
+
+def test_exception_while_it_is_sent_again_reaches_the_owner(asking: Asking) -> None:
+    """Otherwise the transfer would wait for ever."""
+
+    def broken(datagrams: Any) -> None:
+        raise OSError("no route")
+
+    asking.link.send = broken  # type: ignore[method-assign]
+    asking.clock.advance(1.0)
+    (failure,) = asking.failures
+    assert failure.check(OSError)

@@ -1,0 +1,36 @@
+"""Test the look-up of a server's address, and the block size for the route to it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from twisted.internet.error import DNSLookupError
+
+from tests.support.memory_server import FILE, MemoryServer, served, settle
+from tests.support.reactors import outcome, reactor
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.resolve import largest_blksize
+
+__all__ = ["reactor", "served"]
+
+
+def test_host_name_is_looked_up(served: MemoryServer) -> None:
+    """A host name is looked up with Twisted's resolver; an unknown name raises DNSLookupError."""
+    pool = served.reactor.getThreadPool()
+    pool.start()
+    client = TFTPClient(served.reactor, "localhost", served.port)
+    sink = io.BytesIO()
+    outcome(served.reactor, client.get("file", sink))
+    assert sink.getvalue() == FILE
+    settle(served.reactor, client)
+    nobody = TFTPClient(served.reactor, "nobody.invalid", served.port)
+    with pytest.raises(DNSLookupError):
+        outcome(served.reactor, nobody.get("file", sink))
+    pool.stop()
+
+
+def test_largest_blksize_fits_the_mtu_of_loopback() -> None:
+    """The largest block size on loopback is the largest that TFTP allows."""
+    assert largest_blksize(("127.0.0.1", 69)) == 65464
+    assert largest_blksize(("::1", 69, 0, 0)) == 65464

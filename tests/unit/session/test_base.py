@@ -1,0 +1,218 @@
+"""A session and its owner, in memory and virtual time."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
+from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
+from twisted_tftp.errors import TFTPError
+from twisted_tftp.protocol import wire
+from twisted_tftp.session.deadlines import Alarms
+from twisted_tftp.session.receiving import ReceivingSession
+from twisted_tftp.session.sending import SendingSession
+from twisted_tftp.session.services import SessionServices
+from twisted_tftp.session.state import SessionState
+from twisted_tftp.testing import MemoryLink, Recorder
+from twisted_tftp.transfer.receiver import Receiver
+from twisted_tftp.transfer.sender import Sender
+from twisted_tftp.transfer.timing import Timing
+
+FILE = bytes(range(256)) * 8
+
+CONTEXT = TransferContext(
+    peer=Endpoint("192.0.2.1", 4000),
+    local=None,
+    direction=Direction.READ,
+    filename=b"file",
+    mode="octet",
+    options={},
+)
+
+
+def make_timing() -> Timing:
+    return Timing(first=1.0, longest=1.0, retries=10, adaptive=True)
+
+
+class Owner:
+    """An owner that makes a sender of blocks of 512 octets as soon as the file is open."""
+
+    can_tell_peer = True
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.link = MemoryLink(self.clock.seconds)
+        self.recorder = Recorder()
+        self.ended = 0
+        services = SessionServices(
+            observer=self.recorder,
+            clock=self.clock.seconds,
+            alarms=Alarms(self.clock, self.clock.seconds),
+            opening_time=10.0,
+        )
+        self.session: Any = self.make_session(services)
+
+    def make_session(self, services: SessionServices) -> Any:
+        return SendingSession(CONTEXT, self.link, services, self)
+
+    def make_machine(self) -> Any:
+        size = self.session.file.size
+        return Sender(blksize=512, windowsize=1, size=size, oack=None, timing=make_timing())
+
+    def on_open(self) -> None:
+        machine = self.make_machine()
+        self.link.attach(self.session.receive)
+        self.session.begin(machine)
+
+    def on_finished(self) -> None:
+        pass
+
+    def on_ended(self) -> None:
+        self.ended += 1
+
+
+class ReceivingOwner(Owner):
+    """An owner that makes a receiver of blocks of 512 octets as soon as the file is open."""
+
+    def make_session(self, services: SessionServices) -> ReceivingSession:
+        return ReceivingSession(CONTEXT, self.link, services, self)
+
+    def make_machine(self) -> Receiver:
+        return Receiver(blksize=512, windowsize=1, first_reply=wire.ack(0), timing=make_timing())
+
+
+def reader() -> MemoryReader:
+    return MemoryReader(FILE)
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return Owner()
+
+
+def test_owner_is_asked_for_the_machine_once_the_file_is_open(owner: Owner) -> None:
+    """Until then nothing is sent."""
+    opening: Deferred[Any] = Deferred()
+    owner.session.start(lambda: opening)
+    assert (owner.session.state, owner.link.take()) == (SessionState.OPENING, [])
+    opening.callback(reader())
+    assert owner.session.state is SessionState.TRANSFERRING
+    assert owner.link.take() == [wire.DATA_HEADERS[1] + FILE[:512]]
+
+
+def test_owner_is_told_of_the_end_once(owner: Owner) -> None:
+    """And the observer of the outcome."""
+    owner.session.start(reader)
+    for number in range(1, 6):
+        owner.link.deliver(wire.ack(number))
+    assert owner.session.state is SessionState.ENDED
+    owner.session.cancel("late")
+    assert (owner.ended, owner.recorder.outcomes) == (1, [Outcome.COMPLETED])
+    assert owner.clock.getDelayedCalls() == []
+
+
+def test_session_that_goes_back_begins_again_with_the_same_file(owner: Owner) -> None:
+    """As a client does after a foreign answer."""
+    owner.session.start(reader)
+    owner.link.deliver(wire.ack(1))
+    owner.link.take()
+    owner.session.rewind()
+    assert (owner.session.state, owner.session.machine) == (SessionState.NEGOTIATING, None)
+    owner.on_open()
+    assert owner.link.take() == [wire.DATA_HEADERS[1] + FILE[:512]]
+
+
+def test_session_that_reopens_closes_the_file_first(owner: Owner) -> None:
+    """The octets so far are of another file."""
+    closed: list[None] = []
+
+    class Watched(MemoryReader):
+        def close(self) -> None:
+            closed.append(None)
+
+    owner.session.start(lambda: Watched(FILE))
+    owner.link.take()
+    owner.session.reopen(lambda: MemoryReader(b"other"))
+    assert closed == [None]
+    assert owner.link.take() == [wire.DATA_HEADERS[1] + b"other"]
+
+
+def test_deadline_of_a_machine_that_was_given_up_is_not_handled(owner: Owner) -> None:
+    """A late reactor reads the socket first, and what it reads may take the session back."""
+    owner.session.start(reader)
+    owner.link.take()
+    owner.link.drain = owner.session.rewind  # type: ignore[method-assign]
+    owner.clock.advance(1.0)
+    assert (owner.session.state, owner.link.take()) == (SessionState.NEGOTIATING, [])
+    assert owner.recorder.outcomes == []
+
+
+def test_result_of_a_read_before_going_back_is_ignored(owner: Owner) -> None:
+    """It would be sent with the numbers of another transfer."""
+    reads: list[Deferred[bytes]] = []
+
+    class Slow(MemoryReader):
+        def read(self, offset: int, length: int) -> Any:
+            reads.append(Deferred())
+            return reads[-1]
+
+    owner.session.start(lambda: Slow(FILE))
+    owner.session.rewind()
+    owner.on_open()
+    reads[0].callback(b"x" * 512)
+    assert owner.link.take() == []
+    reads[1].callback(FILE[:512])
+    assert owner.link.take() == [wire.DATA_HEADERS[1] + FILE[:512]]
+
+
+def test_peer_that_has_no_port_yet_gets_no_error(owner: Owner) -> None:
+    """A client can't send an ERROR before the answer of its server."""
+    owner.can_tell_peer = False
+    owner.session.start(lambda: Deferred())
+    owner.session.end(Outcome.FAILED, TFTPError("broken"))
+    assert (owner.link.take(), owner.recorder.outcomes) == ([], [Outcome.FAILED])
+
+
+def test_ended_session_and_its_owner_are_freed_without_the_garbage_collector() -> None:
+    """The session drops its reference to the owner, so that there is no cycle."""
+    owner = Owner()
+    gc.disable()
+    try:
+        owner.session.start(reader)
+        for number in range(1, 6):
+            owner.link.deliver(wire.ack(number))
+        owner.link.attach(lambda datagram, now: None)  # sockets forget their receiver when closed
+        dead = weakref.ref(owner)
+        del owner
+        assert dead() is None
+    finally:
+        gc.enable()
+
+
+def test_result_of_a_write_before_going_back_is_ignored() -> None:
+    """It would acknowledge a block of another transfer."""
+    writes: list[Deferred[None]] = []
+
+    class Slow(MemoryWriter):
+        def write(self, data: bytes) -> Any:
+            writes.append(Deferred())
+            return writes[-1]
+
+    owner = ReceivingOwner()
+    owner.session.start(lambda: Slow(MemoryBackend(write="create"), "new"))
+    owner.link.deliver(wire.DATA_HEADERS[1] + bytes(512))
+    owner.link.take()
+    owner.session.rewind()
+    owner.on_open()
+    assert owner.link.take() == [wire.ack(0)]
+    writes[0].callback(None)
+    assert owner.link.take() == []
+    owner.link.deliver(wire.DATA_HEADERS[1] + bytes(512))
+    writes[1].callback(None)
+    assert owner.link.take() == [wire.ack(1)]

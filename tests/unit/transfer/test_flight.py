@@ -1,0 +1,101 @@
+"""The window that a sender has sent last, its buffer, and the peer that is watched."""
+
+from __future__ import annotations
+
+import pytest
+
+from twisted_tftp.transfer.flight import Flight
+from twisted_tftp.transfer.peer_watch import UNANSWERED_DATAGRAMS, PeerWatch
+from twisted_tftp.transfer.read_ahead import ReadAhead
+from twisted_tftp.transfer.timing import Timing
+
+
+def timing() -> Timing:
+    return Timing(first=1.0, longest=1.0, retries=10, adaptive=True)
+
+
+def test_only_the_first_copy_of_a_window_is_measured() -> None:
+    """Karn's rule: nobody knows which copy an ACK answers."""
+    flight = Flight()
+    assert flight.send(1, 4) == 0
+    assert (flight.may_measure, flight.copies) == (True, 1)
+    assert flight.send(1, 4) == 4
+    assert (flight.may_measure, flight.copies) == (False, 2)
+
+
+def test_blocks_that_were_sent_before_are_counted() -> None:
+    """A window from the middle of the last one repeats a part of it."""
+    flight = Flight()
+    flight.send(1, 4)
+    assert flight.send(3, 6) == 2
+    assert (flight.start, flight.end, flight.newest) == (3, 6, 6)
+    assert flight.send(3, 4) == 2
+    assert flight.newest == 6
+
+
+def test_window_that_is_sent_once_gives_its_round_trip_once() -> None:
+    """The next ACK may answer an earlier window."""
+    flight, times = Flight(), timing()
+    flight.send(1, 1)
+    flight.measure(times, 0.5, answers_window=True)
+    assert (times.least, flight.may_measure) == (0.5, False)
+
+
+def test_acks_after_a_retransmission_are_not_measured() -> None:
+    """They may belong to any copy of the window."""
+    flight, times = Flight(), timing()
+    flight.send(1, 1)
+    flight.measure(times, 0.5, answers_window=True)
+    flight.expect_ambiguous_acks()
+    for _ in range(2):
+        flight.measure(times, 0.01, answers_window=True)
+    assert times.least == 0.5
+    flight.measure(times, 0.01, answers_window=True)
+    assert times.least < 0.5
+
+
+@pytest.mark.parametrize(("size", "expected"), [(0, 0), (99, 0), (100, 100), (250, 200)])
+def test_buffer_holds_whole_windows(size: int, expected: int) -> None:
+    """A buffer that ended in the middle of a window would be read again for the rest."""
+    assert ReadAhead(size, 100).size == expected
+
+
+def test_buffer_returns_octets_only_if_it_has_them_all() -> None:
+    """Otherwise the sender reads from the file."""
+    ahead = ReadAhead(100, 10)
+    assert ahead.get(0, 1) is None
+    ahead.fill(b"0123456789", 50)
+    assert ahead.get(52, 3) == b"234"
+    assert ahead.get(50, 10) == b"0123456789"
+    assert ahead.get(60, 0) == b""
+    assert ahead.get(55, 6) is None
+
+
+def test_peer_that_never_answers_is_limited_and_then_lost() -> None:
+    """Its address may be forged."""
+    watch = PeerWatch(timing())
+    for number in range(UNANSWERED_DATAGRAMS):
+        assert not watch.is_limited
+        watch.sent(float(number))
+    assert watch.is_limited
+    assert watch.is_lost(4.0)
+
+
+def test_peer_that_answers_is_lost_after_ten_seconds_of_silence() -> None:
+    """Retries times the longest timeout: its number of datagrams does not matter."""
+    watch = PeerWatch(timing())
+    watch.heard(5.0)
+    for number in range(10):
+        watch.sent(5.0 + number)
+    assert not watch.is_limited
+    assert not watch.is_lost(14.9)
+    assert watch.is_lost(15.0)
+
+
+def test_answer_is_due_at_the_end_of_the_patience_at_the_latest() -> None:
+    """The deadline after the last datagram is that of giving up."""
+    watch = PeerWatch(timing())
+    watch.heard(0.0)
+    assert watch.sent(3.0) == 4.0
+    assert watch.sent(9.5) == 10.0
+    assert watch.answer_due(9.5) == 10.0

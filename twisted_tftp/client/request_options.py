@@ -1,0 +1,67 @@
+"""Choose the options of a client's request (RFC 2347)."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from twisted_tftp.client.resolve import largest_blksize
+from twisted_tftp.context import Direction, TransferContext
+from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.options import XID
+
+#: The length of an xid, in random octets.
+XID_OCTETS = 4
+
+#: The values of the option `timeout`, in seconds (RFC 2349).
+TIMEOUT_VALUES = range(1, 256)
+
+
+def make_xid() -> dict[str, str]:
+    """Return the option `xid` with a random value: the server's answer repeats it."""
+    return {XID: secrets.token_hex(XID_OCTETS)}
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """The options that a client asks for by default; the method is a `ChooseOptions`.
+
+    @ivar blksize: octets of a block; None for the largest that fits the MTU of the route.
+    @ivar windowsize: blocks of a window; 1 asks for no windows.
+    @ivar timeout: seconds to ask for; None to ask for none.
+    """
+
+    blksize: int | None
+    windowsize: int
+    timeout: float | None
+
+    def choose(
+        self, context: TransferContext, size: int | None, link: ClientLink
+    ) -> dict[str, str]:
+        """Return the options of one request, in the order to send them.
+
+        @param size: the octets of the file to announce: 0 for a download, None if unknown.
+        @param link: the link of the transfer; a download may enlarge its receive buffer.
+        """
+        blksize = self.blksize or largest_blksize(link.server)
+        options = {"blksize": str(blksize)}
+        windowsize = self.windowsize
+        if context.direction is Direction.READ and windowsize > 1:
+            datagram = blksize + wire.HEADER_SIZE
+            windowsize = min(windowsize, max(1, link.expect(windowsize * datagram) // datagram))
+        if windowsize > 1:
+            options["windowsize"] = str(windowsize)
+        if self.timeout is not None:
+            if self.timeout in TIMEOUT_VALUES:
+                options["timeout"] = str(int(self.timeout))
+            else:
+                options["utimeout"] = str(round(self.timeout * 1e6))
+        if size is not None and context.mode == wire.OCTET:
+            options["tsize"] = str(size)
+        return options | make_xid()
+
+
+def choose_none(context: TransferContext, size: int | None, link: ClientLink) -> dict[str, str]:
+    """Return no options, for a request as in RFC 1350: a `ChooseOptions`."""
+    return {}
