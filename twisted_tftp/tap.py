@@ -157,7 +157,7 @@ def makeService(options: Options) -> TFTPService:
 
     use_monotonic_time(reactor)
     limit_arenas()
-    service = make_service(options.settings)
+    service = make_service(options.settings, reactor)
     if not _changes_directory(options.parent):
         # Before twistd becomes a daemon: after that, an error cannot reach the user's terminal.
         service.check_backend()

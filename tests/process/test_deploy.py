@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from twisted_tftp.policy import Policy
-from twisted_tftp.server.service import DESCRIPTORS, GRACE, OTHER_DESCRIPTORS
+from twisted_tftp.server.service import DEFAULT_GRACE, DESCRIPTORS_PER_TRANSFER, OTHER_DESCRIPTORS
 from twisted_tftp.tap import Options
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
@@ -153,6 +153,6 @@ def test_limits_of_the_unit_fit_the_defaults() -> None:
     """The unit allows the time of a drain, and the descriptors of the most transfers."""
     unit, options = settings_of("tftp.service"), Options()
     options.parseOptions([])
-    assert int(unit["TimeoutStopSec"]) > options.settings.drain + GRACE
-    wanted = DESCRIPTORS * Policy().max_transfers + OTHER_DESCRIPTORS
+    assert int(unit["TimeoutStopSec"]) > options.settings.drain + DEFAULT_GRACE
+    wanted = DESCRIPTORS_PER_TRANSFER * Policy().max_transfers + OTHER_DESCRIPTORS
     assert int(unit["LimitNOFILE"]) >= wanted

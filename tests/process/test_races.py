@@ -24,7 +24,7 @@ from tests.support.backends import asking, is_openat2_there
 from tests.support.daemon import TIMEOUT
 from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
+from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import TFTPError
 
@@ -201,10 +201,10 @@ def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race
         in_threads += 1
         return maybeDeferred(function, *args)
 
-    opener = CachedOpener(str(race.root))
+    lookup = KernelLookup(str(race.root))
     if way == "in a thread":
-        opener = CachedOpener(str(race.root), type_of=lambda device: "unknown")
-    backend = FilesystemBackend(str(race.root), cache=cache, in_thread=in_thread, opener=opener)
+        lookup = KernelLookup(str(race.root), type_of=lambda device: "unknown")
+    backend = FilesystemBackend(str(race.root), cache=cache, in_thread=in_thread, lookup=lookup)
 
     def read(name: str) -> bytes:
         reader = value(backend.open_reader(name, asking()))

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tests.support.deferreds import value
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
+from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.reader import FilesystemReader
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError, from_os_error
@@ -100,18 +100,18 @@ def content(reader: FilesystemReader, length: int = 512) -> bytes:
     return octets
 
 
-def opener_of(root: Path) -> CachedOpener:
-    """Return an opener that has looked at the file system of its root."""
-    opener = CachedOpener(str(root))
-    opener.learn()
-    return opener
+def lookup_of(root: Path) -> KernelLookup:
+    """Return a lookup that has looked at the file system of its root."""
+    lookup = KernelLookup(str(root))
+    lookup.learn()
+    return lookup
 
 
 def is_openat2_there() -> bool:
     """Return whether the kernel has openat2 with RESOLVE_CACHED."""
-    opener = opener_of(Path("/"))
+    lookup = lookup_of(Path("/"))
     os.stat("/etc/passwd")
-    found = opener.find("etc/passwd")
+    found = lookup.find("etc/passwd")
     if found is None:
         return False
     found.close()

@@ -1,4 +1,4 @@
-"""Stores of files, each of them an `IFileBackend`.
+"""Backends: stores of files that implement L{IFileBackend<twisted_tftp.interfaces.IFileBackend>}.
 
 Modules here import rank 0, `protocol` and `transfer`, and never `session`, `net`,
 `server` or `client`.

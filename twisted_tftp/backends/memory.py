@@ -1,4 +1,4 @@
-"""Keep files in memory: for tests, for small generated trees, and as an example of a backend."""
+"""A backend that keeps files in memory: for tests, generated files, and as an example."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
 
 @implementer(IFileBackend)
 class MemoryBackend:
-    """Files by name, without leading slashes, in `files`.
+    """A backend that serves the files of a dictionary.
 
-    @ivar files: name to content; change it as you like while it is served.
+    @ivar files: name (without a leading slash) to content. It may be changed at any time.
     """
 
     def __init__(
@@ -25,19 +25,20 @@ class MemoryBackend:
         write: str = "never",
         capacity: int | None = None,
     ) -> None:
-        """Serve `files`.
+        """Set up.
 
+        @param files: name to content; they are copied into a new dictionary.
         @param write: `never`, `create` or `overwrite`.
-        @param capacity: octets of all files together at most, or None.
+        @param capacity: the most octets of all files together; None for no limit.
         """
         self.files = dict(files or {})
         self._write = WriteMode(write)
         self._capacity = capacity
 
     def open_reader(self, path: str, context: TransferContext) -> MemoryReader:
-        """Open the file as it is now.
+        """Open a file; later changes of the dictionary do not affect the reader.
 
-        @raise FileNotFound: there is none of that name.
+        @raise FileNotFound: there is no file with that name.
         """
         try:
             return MemoryReader(self.files[self._name(path)])
@@ -47,7 +48,7 @@ class MemoryBackend:
     def open_writer(self, path: str, context: TransferContext) -> MemoryWriter:
         """Open a new file.
 
-        @raise AccessViolation: no file may be written.
+        @raise AccessViolation: `write` is `never`.
         @raise FileAlreadyExists: the file exists, and `write` is `create`.
         @raise DiskFull: the announced size does not fit.
         """
@@ -58,7 +59,11 @@ class MemoryBackend:
         return MemoryWriter(self, name)
 
     def check(self, name: str, size: int) -> None:
-        """Check that a file of `size` octets may be put under `name`."""
+        """Check that a file of `size` octets may be stored under `name`.
+
+        @raise FileAlreadyExists: the file exists, and `write` is `create`.
+        @raise DiskFull: the files would have more octets than `capacity`.
+        """
         if self._write is WriteMode.CREATE and name in self.files:
             raise FileAlreadyExists()
         if self._capacity is not None:
@@ -76,24 +81,24 @@ class MemoryBackend:
 
 @implementer(IFileReader)
 class MemoryReader:
-    """Read the octets `data`."""
+    """The reader of a file in memory."""
 
     def __init__(self, data: bytes) -> None:
         self.size = len(data)
         self._view = memoryview(data)
 
     def read(self, offset: int, length: int) -> memoryview:
-        """Return the octets there."""
+        """Return octets of the file."""
         return self._view[offset : offset + length]
 
     def close(self) -> None:
-        """Let go of the octets."""
+        """Release the octets."""
         self._view = memoryview(b"")
 
 
 @implementer(IFileWriter)
 class MemoryWriter:
-    """Collect octets and put them into a L{MemoryBackend} at once."""
+    """A writer that collects octets, and stores them as a file of a L{MemoryBackend}."""
 
     def __init__(self, backend: MemoryBackend, name: str) -> None:
         self._backend = backend
@@ -101,7 +106,7 @@ class MemoryWriter:
         self._data = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Take octets.
+        """Append octets.
 
         @raise DiskFull: they do not fit.
         """
@@ -109,9 +114,9 @@ class MemoryWriter:
         self._data += data
 
     def commit(self) -> None:
-        """Put the file in its place.
+        """Store the file under its name.
 
-        @raise FileAlreadyExists: it has appeared meanwhile, and `write` is `create`.
+        @raise FileAlreadyExists: the file was created meanwhile, and `write` is `create`.
         """
         self._backend.check(self._name, len(self._data))
         self._backend.files[self._name] = bytes(self._data)

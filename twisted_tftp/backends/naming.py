@@ -1,4 +1,4 @@
-"""Say what names mean: those in requests, those of uploads that are not whole yet."""
+"""Split the paths of requests, and name the temporary files of uploads."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from twisted_tftp.errors import AccessViolation, FileNotFound
 _UPLOAD_PREFIX = ".tftp-upload-"
 _TEMPORARY = re.compile(re.escape(_UPLOAD_PREFIX) + r"[0-9a-f]{16}\Z")
 
-#: What Linux takes for a path; nothing longer can be there.
+#: The longest path that Linux accepts, in octets.
 MAX_PATH = 4096
 
 
 class WriteMode(Enum):
     """Which files a client may write."""
 
+    #: None.
     NEVER = "never"
-    #: New ones only.
+    #: New files; existing files are not replaced.
     CREATE = "create"
-    #: New ones, and in the place of old ones.
+    #: New files and existing ones.
     OVERWRITE = "overwrite"
 
 
 def components(path: str) -> list[str]:
-    """Return the components of `path`, `..` included; it starts at the root, with `/` or not.
+    """Return the components of `path`, with each `..`; a leading `/` makes no difference.
 
     @raise FileNotFound: no file can have that name.
-    @raise AccessViolation: the name is that of a directory.
+    @raise AccessViolation: only a directory can have that name.
     """
     if not path or "\x00" in path or len(path) > MAX_PATH:
         raise FileNotFound()
@@ -39,10 +40,10 @@ def components(path: str) -> list[str]:
 
 
 def temporary_name() -> str:
-    """Return a name for an upload while it is written; nobody can guess it."""
+    """Return an unguessable name for the temporary file of an upload."""
     return _UPLOAD_PREFIX + secrets.token_hex(8)
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of that name is an upload that is not whole yet, or never will be."""
+    """Return whether `name` is that of a temporary file of an upload."""
     return _TEMPORARY.match(name) is not None

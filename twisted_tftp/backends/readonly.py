@@ -1,4 +1,4 @@
-"""A wrapper of a backend that refuses uploads."""
+"""A wrapper that makes a backend refuse uploads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, lifecycle_o
 
 @implementer(IFileBackend, IBackendLifecycle)
 class ReadOnlyBackend:
-    """A backend that passes downloads to another backend, and refuses uploads."""
+    """A backend that serves the files of another backend, and refuses uploads."""
 
     def __init__(self, backend: Any) -> None:
         """Wrap an L{IFileBackend}."""
@@ -25,7 +25,7 @@ class ReadOnlyBackend:
         return self.backend.open_reader(path, context)
 
     def open_writer(self, path: str, context: TransferContext) -> NoReturn:
-        """Refuse.
+        """Refuse the upload.
 
         @raise AccessViolation: always.
         """
@@ -34,7 +34,7 @@ class ReadOnlyBackend:
     def check(self) -> None:
         """Check the wrapped backend.
 
-        @raise BackendUnavailable: it can't.
+        @raise BackendUnavailable: it cannot serve files.
         """
         self._lifecycle.check()
 

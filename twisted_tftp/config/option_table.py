@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twisted_tftp.backends.filesystem.backend import CACHE
-from twisted_tftp.backends.filesystem.content_cache import SMALL
+from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE
+from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
@@ -63,10 +63,11 @@ OPTIONS = (
         "cache",
         Group.FILES,
         Size(),
-        default=CACHE,
+        default=DEFAULT_CACHE_SIZE,
         help="memory for the contents of small files; 0 for none",
-        details=f"Small files have at most {Size().format(SMALL)}. Each use checks the identity, "
-        "the size and the times of the file, so a file that has changed is served as it is now.",
+        details=f"Small files have at most {Size().format(MAX_FILE_SIZE)}. Each use checks the "
+        "identity, the size and the times of the file, so a file that has changed is served as it "
+        "is now.",
     ),
     Option(
         "max-upload",

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.config.settings import Settings
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.transfer_log import TransferLog
 
 
-def make_service(settings: Settings) -> TFTPService:
-    """Return a service with these settings; it serves the file system."""
+def make_service(settings: Settings, reactor: Any) -> TFTPService:
+    """Return a service with these settings, for `reactor`; it serves the file system."""
     return TFTPService(
         FilesystemBackend(
             settings.root,
             settings.write.value,
             cache=settings.cache,
             quota=settings.upload_quota,
+            reactor=reactor,
         ),
         port=settings.port,
         host=settings.host,
         drain=settings.drain,
         policy=settings.policy,
-        observer=TransferLog(settings.verbose),
+        observer=TransferLog(settings.verbose, reactor),
+        reactor=reactor,
     )

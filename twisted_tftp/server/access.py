@@ -1,4 +1,4 @@
-"""Decide who may ask for transfers: from which networks, and how often."""
+"""Decide which addresses may send requests, and how many each of them may send per second."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from functools import lru_cache
 from twisted_tftp.policy import Network, Policy
 from twisted_tftp.server.flood_defence import RecentHosts
 
-#: Answers about addresses that are remembered; they are the same for ever.
-REMEMBERED = 4096
+#: The most addresses for which the result of the look-up is cached. It never changes.
+MAX_CACHED_ADDRESSES = 4096
 
-#: Buckets at most: a flood from forged addresses must not fill the memory. Each takes about 200
-#: octets.
-MOST_BUCKETS = 65536
+#: The most token buckets, of about 200 octets each: a flood from forged addresses must not fill
+#: the memory.
+MAX_BUCKETS = 65536
 
 
 class Networks:
-    """Which addresses are allowed: the longest prefix that an address is in decides.
+    """A table of allowed and denied networks; the longest prefix that matches an address decides.
 
-    Where none is, an address is allowed unless there is a list of those that are.
+    If no network matches, the address is allowed if there are no allowed networks in the table.
     """
 
     def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
-        """Make a table; no network is in both."""
+        """Make a table. No network may be both allowed and denied."""
         verdicts = dict.fromkeys(allow, True)
         self._default = not verdicts
         verdicts.update(dict.fromkeys(deny, False))
         self._verdicts = sorted(verdicts.items(), key=lambda each: -each[0].prefixlen)
-        self.allows = lru_cache(REMEMBERED)(self._allows) if verdicts else _always
+        self.allows = lru_cache(MAX_CACHED_ADDRESSES)(self._allows) if verdicts else _always
 
     def _allows(self, host: str) -> bool:
         """Return whether the address `host` is allowed."""
@@ -41,14 +41,14 @@ class Networks:
 
 
 def _always(host: str) -> bool:
-    """Allow any address."""
+    """Return true: each address is allowed."""
     return True
 
 
 def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the address of a socket address's host: without a scope, and IPv4 as such.
+    """Return the IP address of `host` without its scope; an IPv4-mapped address becomes IPv4.
 
-    @raise ValueError: it is none.
+    @raise ValueError: `host` is not an IP address.
     """
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
@@ -57,9 +57,9 @@ def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def source_prefix(host: str) -> str:
-    """Return what requests are counted by: an IPv4 address, or the /64 of an IPv6 one.
+    """Return the source that a request is counted for: an IPv4 address, or an IPv6 /64.
 
-    Who has an IPv6 address mostly has all of its /64.
+    A host with one IPv6 address can usually take any other address of its /64.
     """
     if ":" not in host:
         return host
@@ -70,33 +70,36 @@ def source_prefix(host: str) -> str:
 
 
 class RateLimit:
-    """A token bucket for each source: so many requests a second, and as many at once.
+    """A token bucket for each source: `rate` requests per second, and bursts of as many.
 
-    A bucket that nobody has used until it is full again is like none, so those are forgotten: all
-    that there are were used in the last two periods of `period` seconds. If there are too many,
-    some are forgotten early, which grants their owners a little more.
+    A bucket that was not used for `period` seconds is full, so it can be removed. All buckets that
+    are kept were used in the last two periods. If there are too many buckets, some are removed
+    before they are full; their sources may then send a few more requests.
+
+    @ivar period: the time in which an empty bucket becomes full, in seconds.
     """
 
-    def __init__(self, rate: float, most_buckets: int = MOST_BUCKETS) -> None:
-        """Allow `rate` requests a second, above 0; below one, one at a time.
+    def __init__(self, rate: float, max_buckets: int = MAX_BUCKETS) -> None:
+        """Set up, without buckets.
 
-        @param most_buckets: buckets that are kept at most.
+        @param rate: requests per second, more than 0. Below 1, bursts are of one request.
+        @param max_buckets: the most buckets that are kept.
         """
-        self._most_buckets = most_buckets
+        self._max_buckets = max_buckets
         self._rate = rate
         self._capacity = max(1.0, rate)
         self.period = self._capacity / rate
-        self._recent: dict[str, tuple[float, float]] = {}  # source to (tokens, when)
+        self._recent: dict[str, tuple[float, float]] = {}  # source to (tokens, time of last use)
         self._older: dict[str, tuple[float, float]] = {}
         self._period_ends = 0.0
 
     def __len__(self) -> int:
-        """How many buckets there are."""
+        """Return the number of buckets."""
         return len(self._recent) + len(self._older)
 
     def take_token(self, source: str, now: float) -> bool:
-        """Take a token of `source` at `now`; return whether there was one."""
-        if now >= self._period_ends or len(self._recent) >= self._most_buckets // 2:
+        """Take a token from the bucket of `source`; return whether there was one."""
+        if now >= self._period_ends or len(self._recent) >= self._max_buckets // 2:
             self._older, self._recent = self._recent, {}
             self._period_ends = now + self.period
         found = self._recent.get(source) or self._older.pop(source, None)
@@ -108,11 +111,13 @@ class RateLimit:
 
 
 class Access:
-    """Who may ask, by a policy; what all request ports of a server share.
+    """The access rules of a policy, with their counters; all request ports of a server share it.
 
-    @ivar limits_hosts: whether there are hosts that may not ask.
-    @ivar limits_rate: whether a host may ask only so often.
-    @ivar recent_hosts: who has asked lately, while there is a flood.
+    @ivar limits_hosts: whether some hosts may not send requests.
+    @ivar limits_rate: whether the requests per second of a source are limited.
+    @ivar allows: returns whether a host may send requests.
+    @ivar may_write: returns whether a host may write files.
+    @ivar recent_hosts: the hosts that have sent requests lately, while there is a flood.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -124,5 +129,5 @@ class Access:
         self._rate = RateLimit(policy.rate) if policy.rate is not None else None
 
     def take_token(self, host: str, now: float) -> bool:
-        """Count a request of `host`; return whether it may ask for one more transfer now."""
+        """Count a request from `host`; return whether the rate limit allows it."""
         return self._rate is None or self._rate.take_token(source_prefix(host), now)

@@ -1,64 +1,49 @@
-"""Tell of packets that are not served, once a minute for each reason."""
+"""Log the packets that the server drops: at most one line a minute for each reason."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-#: Seconds between two lines for the same reason.
-INTERVAL = 60.0
+from twisted_tftp.server.log_limit import LogLimit
 
 
 class Drops:
-    """What was dropped and not told yet: a flood must not fill the log.
+    """The dropped packets, counted by reason.
 
-    The first of a kind is told at once; those that follow are counted, and told when a minute is
-    over, or by `flush`.
+    A flood must not fill the log. So the first packet of a reason is logged at once; the packets
+    that follow are counted, and their number is logged when a minute is over, or by `flush`.
     """
 
     _log = Logger()
 
     def __init__(self, reactor: Any) -> None:
-        """Wait with `IReactorTime` `reactor`."""
+        """Set up, with no packets.
+
+        @param reactor: an `IReactorTime`.
+        """
         self._reactor = reactor
-        self._minute: IDelayedCall | None = None
-        self._untold: dict[str, int] = {}  # reason to how many came since it was told
-        self._last: dict[str, str] = {}  # reason to the host of the last one
+        self._limits: dict[str, LogLimit] = {}  # by reason
+        self._last: dict[str, str] = {}  # reason to the host of the last packet
 
     def add(self, reason: str, host: str) -> None:
-        """Count a packet of `host`, and tell of it if it is the first in a while."""
+        """Count a packet from `host`; log it if it is the first one for a while."""
         self._last[reason] = host
-        if reason in self._untold:
-            self._untold[reason] += 1
-            return
-        self._untold[reason] = 0
-        self._tell(reason, 1)
-        if self._minute is None:
-            self._minute = self._reactor.callLater(INTERVAL, self._minute_is_over)
+        limit = self._limits.get(reason)
+        if limit is None:
+            limit = LogLimit(self._reactor, 1, partial(self._log_drops, reason))
+            self._limits[reason] = limit
+        if limit.take_line():
+            self._log_drops(reason, 1)
 
     def flush(self) -> None:
-        """Tell what is untold; to be called before the end."""
-        if self._minute is not None:
-            self._minute.cancel()
-            self._minute = None
-        untold, self._untold = self._untold, {}
-        for reason, count in untold.items():
-            if count:
-                self._tell(reason, count)
+        """Log the packets that were only counted; call this before the process ends."""
+        for limit in self._limits.values():
+            limit.flush()
 
-    def _minute_is_over(self) -> None:
-        self._minute = None
-        untold = self._untold
-        # What came in this minute is counted in the next one too, and the rest is forgotten.
-        self._untold = {reason: 0 for reason, count in untold.items() if count}
-        for reason in self._untold:
-            self._tell(reason, untold[reason])
-        if self._untold:
-            self._minute = self._reactor.callLater(INTERVAL, self._minute_is_over)
-
-    def _tell(self, reason: str, count: int) -> None:
+    def _log_drops(self, reason: str, count: int) -> None:
         self._log.warn(
             "{packets} dropped: {reason} (the last one from {host})",
             packets="a packet was" if count == 1 else f"{count} packets were",

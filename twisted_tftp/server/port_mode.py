@@ -22,67 +22,73 @@ class PortMode(Protocol):
     def start(self, transport: Any) -> None:
         """Prepare the request port `transport`.
 
-        @raise TypeError: it can't do what this mode needs.
+        @raise TypeError: it is a port of another class, which lacks what this mode needs.
         """
 
     def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
-        """Return the link of a transfer with `peer`, which has asked the address `local`.
+        """Return the link of a transfer with `peer`.
 
+        @param local: the local address that the request reached; None if unknown.
         @param reading: whether the peer reads a file.
-        @raise OSError: no socket is left.
+        @raise OSError: no socket can be opened.
         """
 
     def owner(self, key: Key) -> ServerSession | None:
-        """Return the session that takes what comes to the request port and is no request.
+        """Return the session that receives a datagram to the request port that is not a request.
 
         @param key: (peer, local) of the datagram.
         """
 
     def catch_up(self, session: ServerSession) -> None:
-        """Have a session receive what its peer sent before the request that is being admitted."""
+        """Let a session receive the datagrams that its peer sent before the present request."""
 
 
 class PortPerTransfer:
     """Give each transfer a port of its own (RFC 1350 section 4).
 
-    Another server whose address was forged passes over what we send it: it is no request.
+    A forged request may have the address and port of another server. That server ignores our
+    answers, because they are not requests. So requests from port 69 are served.
     """
 
     serves_servers = True
 
     def __init__(self, opener: Any, transfers: Transfers) -> None:
-        """Open links with `opener`, a `LinkOpener` or what has its `open`."""
+        """Set up.
+
+        @param opener: opens links: a `LinkOpener`, or another object with its method `open`.
+        @param transfers: the running transfers.
+        """
         self._opener = opener
         self._transfers = transfers
 
     def start(self, transport: Any) -> None:
-        """Do nothing: each port can take requests."""
+        """Do nothing: any port can receive requests."""
 
     def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
-        """Open a socket; if none is left, end complete writes to get their sockets."""
+        """Open a socket; if none is left, end complete writes to release their sockets."""
         link: Link
         try:
             link = self._opener.open(peer, local, reading)
         except OSError:
-            # Writes that are complete hold sockets only to answer a repeated last block.
+            # Complete writes keep their sockets only to answer a repeated last block.
             if not self._transfers.end_dallying():
                 raise
             link = self._opener.open(peer, local, reading)
         return link
 
     def owner(self, key: Key) -> None:
-        """Return None: what a transfer receives comes to its own port."""
+        """Return None: each transfer receives on its own port."""
 
     def catch_up(self, session: ServerSession) -> None:
-        """Read the session's socket: its peer's last ACK was sent before this request."""
+        """Read the session's socket, which may hold an ACK that was sent before this request."""
         session.catch_up()
 
 
 class SinglePort:
-    """Let all transfers use the request port, so that a firewall needs to open one port only.
+    """Let all transfers use the request port, so that a firewall must open one port only.
 
-    Two servers of this mode would take each other for clients: forged requests could have them
-    copy a file from one to the other.
+    Two servers of this mode accept each other's packets as those of clients. With forged requests,
+    an attacker could make one copy files to the other. So requests from port 69 are not served.
     """
 
     serves_servers = False
@@ -94,7 +100,7 @@ class SinglePort:
     def start(self, transport: Any) -> None:
         """Make the buffers of the request port large enough for all transfers.
 
-        @raise TypeError: it is no L{RequestPort}.
+        @raise TypeError: `transport` is not a L{RequestPort}.
         """
         if not isinstance(transport, RequestPort):
             raise TypeError("single-port needs a port of twisted_tftp.net.request_port.listen")
@@ -111,12 +117,12 @@ class SinglePort:
         return self._transfers.find(key)
 
     def catch_up(self, session: ServerSession) -> None:
-        """Do nothing: what comes to one port is read in its order."""
+        """Do nothing: the datagrams of one port are read in the order of their arrival."""
 
 
 def choose_port_mode(policy: Policy, opener: Any, transfers: Transfers) -> PortMode:
-    """Return the mode that a policy asks for.
+    """Return the mode that a policy selects.
 
-    @param opener: a `LinkOpener` or what has its `open`, for the ports of transfers.
+    @param opener: see L{PortPerTransfer}.
     """
     return SinglePort(transfers) if policy.single_port else PortPerTransfer(opener, transfers)

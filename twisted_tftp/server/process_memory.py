@@ -7,8 +7,8 @@ import sys
 
 _library = ctypes.CDLL(None) if sys.platform == "linux" else None
 
-#: The number of malloc arenas that all threads share. Only one thread of Python allocates at a
-#: time.
+#: The number of malloc arenas that all threads share. Two are enough, because only one thread of
+#: Python allocates at a time.
 ARENAS = 2
 
 #: The option M_ARENA_MAX of mallopt, from malloc.h.

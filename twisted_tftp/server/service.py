@@ -1,4 +1,7 @@
-"""Run a server as a Twisted service: bind, serve, refuse what is new, drain, stop."""
+"""The server as a Twisted service: it binds the ports, serves, drains and stops.
+
+To drain is to let the running transfers finish while new requests are not answered.
+"""
 
 from __future__ import annotations
 
@@ -28,32 +31,36 @@ from twisted_tftp.server.transfer_log import TransferLog
 from twisted_tftp.server.transfers import Transfers
 from twisted_tftp.session.deadlines import Alarms
 
-#: Where no host is given: all addresses of both families. An IPv6 socket takes IPv6 only, so
-#: that each request's local address has the family of its peer.
-EVERYWHERE = ("0.0.0.0", "::")
+#: The addresses to listen on if none is given: all of both families. An IPv6 socket receives IPv6
+#: only, so that the local address of a request has the family of its peer.
+ALL_ADDRESSES = ("0.0.0.0", "::")
 
-#: Seconds that running transfers have to finish when the service stops.
+#: How long running transfers may take to finish when the service stops, in seconds.
 DEFAULT_DRAIN = 5.0
 
-#: Seconds that backends have to release their files after the last transfer was ended, and where a
-#: stop is to wait for nothing.
-GRACE, LEAST_GRACE = 10.0, 1.0
+#: How long the backend may take to release its files after the last transfer, in seconds.
+DEFAULT_GRACE = 10.0
 
-#: Descriptors that one transfer needs (a socket, a file, an upload's directory; a second socket
-#: only where there are plenty), and those of everything else, idle ports among them.
-DESCRIPTORS, OTHER_DESCRIPTORS = 3, 200
+#: The same if the service is to stop at once, in seconds.
+SHORT_GRACE = 1.0
 
+#: The descriptors of one transfer: a socket, a file, and the directory of an upload. (It gets a
+#: second socket only if the process has many unused descriptors.)
+DESCRIPTORS_PER_TRANSFER = 3
 
-#: Transfers at once that are enough for most farms.
-PLENTY_OF_TRANSFERS = 1000
+#: The descriptors of everything else, such as idle ports and the log.
+OTHER_DESCRIPTORS = 200
+
+#: The number of simultaneous transfers above which a low limit of descriptors causes no warning.
+ENOUGH_TRANSFERS = 1000
 
 
 class StartError(SystemExit, Exception):
-    """The service can't start, and says why in one line.
+    """The service cannot start; the text is one line that tells the operator why.
 
-    It ends the process with exit status 1 and no traceback, since it is a SystemExit; twistd
-    tidies up after an Exception, since it is that too. By then twistd has turned standard error
-    into its log; the line is for who started it, and goes to the real one.
+    As a SystemExit, it ends the process with exit status 1 and without a traceback. As an
+    Exception, it makes twistd remove its pid file. While twistd runs a service, `sys.stderr` is
+    its log; so the text is also written to the real standard error.
     """
 
     def __init__(self, text: str) -> None:
@@ -63,7 +70,7 @@ class StartError(SystemExit, Exception):
 
 
 class TFTPService(Service):
-    """Serve a backend on one port of some addresses.
+    """A service that serves the files of a backend on one port of one or more addresses.
 
     @ivar backend: the backend.
     @ivar transfers: the running transfers of all addresses.
@@ -80,20 +87,21 @@ class TFTPService(Service):
         port: int = TFTP_PORT,
         host: Sequence[str] = (),
         drain: float = DEFAULT_DRAIN,
-        grace: float = GRACE,
+        grace: float = DEFAULT_GRACE,
         policy: Policy | None = None,
         observer: Any = None,
         reactor: Any = None,
     ) -> None:
-        """Make a service; nothing is bound before it starts.
+        """Set up; the ports are bound when the service starts.
 
-        @param backend: an L{IFileBackend}, and an L{IBackendLifecycle} where it wants to be one.
-        @param port: the request port; 0 lets the system choose, see `ports`.
-        @param host: addresses to listen on; none for all of IPv4 and IPv6.
-        @param drain: seconds that running transfers have to finish when the service stops.
-        @param grace: seconds that the backend then has to release its files.
-        @param policy: what is granted; the defaults of `Policy` if None.
-        @param observer: an L{ITransferObserver}; None for the log.
+        @param backend: an L{IFileBackend} that may also provide L{IBackendLifecycle}.
+        @param port: the request port; 0 lets the system choose one, see L{ports}.
+        @param host: addresses to listen on; empty for all IPv4 and IPv6 addresses.
+        @param drain: how long running transfers may take to finish when the service stops.
+        @param grace: how long the backend may then take to release its files, in seconds.
+        @param policy: limits, timeouts and access rules; None for a L{Policy} with its defaults.
+        @param observer: an L{ITransferObserver}; None for a L{TransferLog}.
+        @param reactor: the reactor; None for the global one.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -110,7 +118,7 @@ class TFTPService(Service):
         self._access = Access(self._policy)
         self._drops = Drops(reactor)
         self._ports: list[RequestPort] = []
-        self._awaited: Deferred[Any] | None = None  # what a stop waits for
+        self._awaited: Deferred[Any] | None = None  # while the service stops: what it waits for
         self._grace = grace
         self.transfers = Transfers()
         self.servers: list[TFTPServer] = []
@@ -131,13 +139,13 @@ class TFTPService(Service):
             raise StartError(f"tftp: {error}") from None
 
     def privilegedStartService(self) -> None:
-        """Bind, while there may still be the privilege to.
+        """Bind the ports. twistd calls this before it gives up the privileges of root.
 
-        @raise StartError: the backend can't serve, or a port can't be bound.
+        @raise StartError: the backend cannot serve files, or a port cannot be bound.
         """
         self.check_backend()
         self._raise_descriptor_limit()
-        for host in self._host or EVERYWHERE:
+        for host in self._host or ALL_ADDRESSES:
             try:
                 self._bind(host)
             except CannotListenError as error:
@@ -149,7 +157,10 @@ class TFTPService(Service):
         super().privilegedStartService()
 
     def startService(self) -> None:
-        """Serve; bind first where nobody has called `privilegedStartService` (as in `twist`)."""
+        """Serve requests; bind the ports first if `twist` runs the service.
+
+        `twist` does not call L{privilegedStartService}.
+        """
         if not self._ports:
             self.privilegedStartService()
         super().startService()
@@ -157,10 +168,14 @@ class TFTPService(Service):
             address = port.getHost()
             self._log.info("serving on {host} port {port}", host=address.host, port=address.port)
         started = maybeDeferred(self._lifecycle.start)
-        started.addErrback(self._log_failure, "the backend's start failed")
+        started.addErrback(self._log_failure, "the backend failed to start")
 
     def stopService(self) -> Deferred[None]:
-        """Refuse new requests; fire when running transfers are done or `drain` has passed."""
+        """Stop answering requests, and let the running transfers finish.
+
+        @return: fires when the service has stopped. Transfers that run for longer than `drain` are
+            ended before that.
+        """
         super().stopService()
         for server in self.servers:
             server.accepting = False
@@ -177,31 +192,31 @@ class TFTPService(Service):
         running.addBoth(lambda _: closed.append(self._close_ports()))
         running.addBoth(lambda _: DeferredList(closed))
         running.addBoth(lambda _: self._wait_for(maybeDeferred(self._lifecycle.stop)))
-        running.addErrback(self._log_failure, "the backend's stop failed, or took too long")
+        running.addErrback(self._log_failure, "the backend failed to stop, or took too long")
         running.addBoth(lambda _: self._opener.close())
         running.addBoth(lambda _: self._flush_log())
         return running
 
     def stop_now(self) -> None:
-        """Do not wait any longer for transfers and the backend, if a stop is under way."""
-        self._grace = LEAST_GRACE
+        """If the service is stopping, end all transfers now, and wait less for the backend."""
+        self._grace = SHORT_GRACE
         if self._awaited is not None:
             self._awaited.cancel()
 
     def reload(self) -> None:
-        """Tell the backend that the operator has changed the files (SIGHUP)."""
+        """Make the backend clear its caches, because the operator has changed the files."""
         self._lifecycle.forget()
 
     def _cancel_all(self) -> Deferred[None]:
-        """End what still runs; fire when its files are released, or soon all the same."""
+        """End all transfers; fires when their files are released, or after `grace` seconds."""
         return self._wait_for(self.transfers.cancel_all("the server is being stopped"))
 
     def _wait_for(self, end: Deferred[Any]) -> Deferred[Any]:
-        """Return `end`; it is cancelled after some seconds, and by `stop_now`."""
+        """Return `end`, which is cancelled after `grace` seconds, and by L{stop_now}."""
         self._awaited = end
         if not end.called:
             limit = self._reactor.callLater(self._grace, end.cancel)
-            end.addBoth(_pass_on, limit)
+            end.addBoth(_cancel_timer, limit)
         return end
 
     def _log_failure(self, failure: Failure, text: str) -> None:
@@ -228,13 +243,13 @@ class TFTPService(Service):
         self.servers.append(server)
 
     def _raise_descriptor_limit(self) -> None:
-        """Let the process open as many descriptors as it was promised transfers."""
-        wanted = DESCRIPTORS * self._policy.max_transfers + OTHER_DESCRIPTORS
+        """Raise the limit of descriptors to what the largest number of transfers needs."""
+        wanted = DESCRIPTORS_PER_TRANSFER * self._policy.max_transfers + OTHER_DESCRIPTORS
         limit = raise_descriptor_limit(wanted)
         if limit < wanted:
-            possible = max(0, limit - OTHER_DESCRIPTORS) // DESCRIPTORS
-            tell = self._log.info if possible >= PLENTY_OF_TRANSFERS else self._log.warn
-            tell(
+            possible = max(0, limit - OTHER_DESCRIPTORS) // DESCRIPTORS_PER_TRANSFER
+            write_line = self._log.info if possible >= ENOUGH_TRANSFERS else self._log.warn
+            write_line(
                 "the limit of {limit} descriptors is enough for {possible} transfers; "
                 "max-transfers {wanted_transfers} needs {wanted}: raise the limit with ulimit -n, "
                 "or with LimitNOFILE= in a systemd unit",
@@ -249,18 +264,20 @@ class TFTPService(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
 
-def _pass_on(result: Any, limit: IDelayedCall) -> Any:
-    """Stop a timer, and return `result`."""
+def _cancel_timer(result: Any, limit: IDelayedCall) -> Any:
+    """Cancel a timer, and return `result`."""
     if limit.active():
         limit.cancel()
     return result
 
 
 def _family_is_missing(error: Any) -> bool:
+    """Return whether `error` means that this host has no IPv6."""
     return getattr(error, "errno", None) in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def _explain(host: str, port: int, error: CannotListenError) -> str:
+    """Return one line about a port that could not be bound."""
     reason = error.socketError
     text = getattr(reason, "strerror", None) or str(reason)
     if isinstance(reason, PermissionError):

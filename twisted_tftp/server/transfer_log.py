@@ -16,18 +16,16 @@ from zope.interface import implementer
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.protocol.printable import printable
+from twisted_tftp.server.log_limit import LogLimit
 
 #: How long lines are collected for one log event, in seconds.
 COLLECT_TIME = 0.1
 
-#: The interval in which failures are counted, in seconds.
-FAILURE_INTERVAL = 60.0
-
-#: Failures of a `FAILURE_INTERVAL` that get their own line: more than a rack of machines causes
-#: when it tries the names of its configuration files.
+#: The most lines of failures in a minute: more than a rack of machines causes when it tries the
+#: names of its configuration files.
 MAX_FAILURE_LINES = 2000
 
-#: The outcomes that are no failures.
+#: The outcomes that are not failures.
 _SUCCESSES = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
 
 
@@ -51,9 +49,8 @@ class TransferLog:
         self._verbose = verbose
         self._reactor = reactor
         self._lines: list[str] = []
-        self._failures = 0  # in the present interval
+        self._failure_limit = LogLimit(reactor, MAX_FAILURE_LINES, self._log_unlogged)
         self._last_unlogged = ""  # the line of the last failure that was only counted
-        self._interval_timer: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
 
     def started(self, statistics: TransferStatistics) -> None:
@@ -106,31 +103,20 @@ class TransferLog:
         lines, self._lines = self._lines, []
         if lines:
             self._log.info("{lines}", lines="\n".join(lines))
-        if self._interval_timer is not None:
-            self._interval_timer.cancel()
-            self._interval_is_over()
+        self._failure_limit.flush()
 
     def _failed(self, line: str) -> None:
-        if self._interval_timer is None:
-            self._interval_timer = self._reactor.callLater(
-                FAILURE_INTERVAL, self._interval_is_over
-            )
-        self._failures += 1
-        if self._failures <= MAX_FAILURE_LINES:
+        if self._failure_limit.take_line():
             self._log.warn("{lines}", lines=line)
         else:
             self._last_unlogged = line
 
-    def _interval_is_over(self) -> None:
-        self._interval_timer = None
-        unlogged = self._failures - MAX_FAILURE_LINES
-        self._failures = 0
-        if unlogged > 0:
-            self._log.warn(
-                "further failed transfers: {count}, the last: {line}",
-                count=unlogged,
-                line=self._last_unlogged,
-            )
+    def _log_unlogged(self, count: int) -> None:
+        self._log.warn(
+            "further failed transfers: {count}, the last: {line}",
+            count=count,
+            line=self._last_unlogged,
+        )
 
     def _collected(self) -> None:
         self._timer = None

@@ -122,8 +122,8 @@ def test_forgotten_buckets_were_full(asked: list[tuple[int, str]], rate: float) 
 
 
 def test_buckets_are_bounded_in_a_flood() -> None:
-    """Forged addresses make no more than `most_buckets` buckets; a recent source keeps its own."""
-    limit, chance = RateLimit(1.0, most_buckets=1000), random.Random(1)
+    """Forged addresses make no more than `max_buckets` buckets; a recent source keeps its own."""
+    limit, chance = RateLimit(1.0, max_buckets=1000), random.Random(1)
     for number in range(20_000):
         limit.take_token(str(chance.random()), number * 1e-4)
         assert len(limit) <= 1000

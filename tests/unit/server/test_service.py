@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
@@ -24,7 +25,7 @@ from twisted_tftp.interfaces import IBackendLifecycle
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
-from twisted_tftp.server.service import GRACE, StartError, TFTPService
+from twisted_tftp.server.service import DEFAULT_GRACE, StartError, TFTPService
 from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]
@@ -292,7 +293,7 @@ class RecordingBackend(MemoryBackend):
 def test_stop_waits_for_the_backend_for_a_limited_time(reactor: Any, is_hurried: bool) -> None:
     """It waits for some seconds, and not at all after a second SIGTERM."""
     backend = RecordingBackend()
-    grace = GRACE if is_hurried else 0.05
+    grace = DEFAULT_GRACE if is_hurried else 0.05
     service = TFTPService(backend, port=0, host=["127.0.0.1"], reactor=reactor, grace=grace)
     service.startService()
     stopped: list[Any] = []
@@ -332,7 +333,8 @@ def test_service_is_made_from_settings(tmp_path: Path) -> None:
                 "drain": "1.5",
                 "retries": "3",
             }
-        )
+        ),
+        Clock(),
     )
     assert service.backend.contents.capacity == 5
     assert isinstance(service, TFTPService)

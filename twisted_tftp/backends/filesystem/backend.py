@@ -1,8 +1,8 @@
-"""Serve the files of one directory and those below it, and store uploads there.
+"""Serve the files of a directory and its subdirectories, and store uploads there.
 
-Nothing here blocks the reactor: what may wait for a disk is done in threads. A file that the
-kernel finds without a disk is opened at once. An upload appears under its name when all of it is
-there, or not at all.
+Nothing here blocks the reactor: calls that may wait for a disk are made in threads. A file that
+the kernel can find without reading a disk is opened at once. An upload becomes visible under its
+name when it is complete, or never.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,7 +19,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem.content_cache import Contents, Identity, identity
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener, Found
+from twisted_tftp.backends.filesystem.kernel_lookup import Found, KernelLookup
 from twisted_tftp.backends.filesystem.path_walk import find
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
@@ -42,15 +43,16 @@ from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, BackendUnavailable
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader
 
-#: Octets of small files that are kept in memory where nothing else is said.
-CACHE = 16 * 1024 * 1024
+#: The default size of the cache of file contents, in octets.
+DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
 
 
 @implementer(IFileBackend, IBackendLifecycle)
 class FilesystemBackend:
-    """The regular files beneath the directory `root`.
+    """A backend for the regular files of the directory `root` and its subdirectories.
 
-    @ivar contents: the contents of small files that are in memory.
+    @ivar root: the path of the directory.
+    @ivar contents: the cache of the contents of small files.
     """
 
     _log = Logger()
@@ -60,45 +62,47 @@ class FilesystemBackend:
         root: str,
         write: str = "never",
         *,
-        cache: int = CACHE,
+        cache: int = DEFAULT_CACHE_SIZE,
         quota: int | None = None,
+        reactor: Any = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
-        opener: CachedOpener | None = None,
+        lookup: KernelLookup | None = None,
         contents: Contents | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Serve `root`.
+        """Set up, without opening a file.
 
         @param root: a directory; it is looked up at each request, so it may be replaced.
-        @param write: `never`, `create` (no file is replaced) or `overwrite`.
-        @param cache: octets of small files to keep in memory; 0 for none.
-        @param quota: octets that uploads may make the files beneath `root` have in all; None for
-            no bound.
-        @param in_thread: how to run what may block; None for threads of its own.
-        @param write_behind: whether uploads are written in threads. If not, whoever brings the
-            octets waits for each write: 1.5 times as fast for who has nothing else to do.
-        @param opener: finds the files that the kernel has in memory; None for one of its own.
-        @param contents: the contents of small files; None for a store of `cache` octets.
+        @param write: `never`, `create` (files are not replaced) or `overwrite`.
+        @param cache: the size of the cache of file contents, in octets; 0 for no cache.
+        @param quota: the most octets that all files below `root` may have; None for no limit.
+        @param reactor: the reactor of the threads; None for the global one, which is looked up
+            when a thread is first needed.
+        @param in_thread: calls a function in a thread; None for two pools of threads.
+        @param write_behind: whether uploads are written in threads. If not, `write` blocks, which
+            is 1.5 times as fast in a process that has nothing else to do.
+        @param lookup: finds files in the kernel's caches; None for a new one.
+        @param contents: the cache of file contents; None for a new one of `cache` octets.
         @param clock: seconds of a monotonic clock, for the quota.
         """
         self.root = root
         self._write_behind = write_behind
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota, clock)
-        self._cached = opener or CachedOpener(root)
+        self._lookup = lookup or KernelLookup(root)
         self.contents = Contents(cache) if contents is None else contents
         self._chunks = SharedChunks()
         self._nowait_flags = nowait_flags()
         self._open_files: WeakValueDictionary[Identity, OpenFile] = WeakValueDictionary()
-        self._in_read_thread = in_thread or Threads("tftp-read", READ_THREADS)
-        self._in_write_thread = in_thread or Threads("tftp-write", WRITE_THREADS)
+        self._in_read_thread = in_thread or Threads("tftp-read", READ_THREADS, reactor)
+        self._in_write_thread = in_thread or Threads("tftp-write", WRITE_THREADS, reactor)
 
     def open_reader(
         self, path: str, context: TransferContext
     ) -> IFileReader | Deferred[FilesystemReader]:
-        """Open a regular file: now where nothing can block, otherwise in a thread."""
-        found = self._cached.find(path)
+        """Open a regular file: at once if that cannot block, otherwise in a thread."""
+        found = self._lookup.find(path)
         if found is not None:
             try:
                 reader = self.contents.reader(found.status) or self._open_found(found)
@@ -113,14 +117,14 @@ class FilesystemBackend:
         )
 
     def _open_found(self, found: Found) -> IFileReader | None:
-        """Open a file that was found without a thread; keep its content if it is small.
+        """Open a file that was found without a thread; cache its content if it is small.
 
-        A thousand machines boot from one file: a descriptor that is open serves all who ask
-        while the file is the same.
+        A thousand machines may boot from one file at the same time. They all share one descriptor
+        as long as the file does not change.
         """
         flags = self._nowait_flags
-        if flags is not None and self._cached.in_memory:
-            flags = 0  # tmpfs refuses RWF_NOWAIT, and does not need it
+        if flags is not None and self._lookup.in_memory:
+            flags = 0  # tmpfs does not support RWF_NOWAIT, and never waits for a disk
         state = identity(found.status)
         file = self._open_files.get(state)
         if file is not None and not file.discarded:
@@ -130,9 +134,9 @@ class FilesystemBackend:
         if descriptor is None:
             return None
         file = OpenFile(descriptor)
-        if self.contents.wants(found.status):
+        if self.contents.make_room(found.status):
             data = read_cached(descriptor, found.status.st_size, flags)
-            # The file was the same before and after the read, so this is its content.
+            # If the file's identity is the same after the read, the data is its content.
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
                 return self.contents.add(found.status, data)
@@ -146,12 +150,12 @@ class FilesystemBackend:
     def _open(self, path: str) -> OpenFile:
         """Walk to a regular file and open it; this may block."""
         with contextlib.suppress(OSError):
-            self._cached.learn()
+            self._lookup.learn()
         with find(self.root, path) as place:
             return OpenFile(place.open_regular())
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
-        """Open a temporary file beside the target."""
+        """Create a temporary file in the directory of the target."""
         if self._write is WriteMode.NEVER:
             raise AccessViolation("this server does not accept files")
         replace = self._write is WriteMode.OVERWRITE
@@ -166,7 +170,7 @@ class FilesystemBackend:
     def check(self) -> None:
         """Check that the root is a directory.
 
-        @raise BackendUnavailable: it is not.
+        @raise BackendUnavailable: it is not a directory.
         """
         if not os.path.isdir(self.root):
             raise BackendUnavailable(f"root {self.root!r} is not a directory")
@@ -183,8 +187,8 @@ class FilesystemBackend:
         """Do nothing: the threads end with the process."""
 
     def forget(self) -> None:
-        """Clear the caches: file contents, the kind of the file system, the size of the tree."""
-        self._cached.forget()
+        """Clear the caches: file contents, the type of the file system, the size of all files."""
+        self._lookup.forget()
         self.contents.clear()
         self._open_files.clear()
         if self._quota is not None:

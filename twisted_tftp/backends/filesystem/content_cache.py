@@ -1,12 +1,16 @@
-"""Keep the contents of small, hot files in memory, each use checked against the file.
+"""Cache the contents of small files in memory; each use checks that the file is unchanged.
 
-A content is used only for the file that it was read from: the same device and inode, size, and
-times of change to the nanosecond. What is done to a file through open, write, truncate, rename,
-link, unlink or chmod changes its ctime; that nothing is done within the clock tick of the last
-change, which would not show, is made sure of by keeping a content only once it has stood for a
-while. What does not change the ctime when it happens is seen after `LIFE` seconds at the latest:
-stores through a shared mapping, the rest of one write that takes seconds, another disk image
-mounted from the same device.
+A cached content is used only if device, inode, size, mtime and ctime (in nanoseconds) of the file
+are those of the file that was read. Most operations change the ctime: open for writing, write,
+truncate, rename, link, unlink and chmod.
+
+Two kinds of changes would not be noticed, so there are two more rules:
+
+ - A second change within one tick of the file system's clock leaves the ctime as it is. So a
+   content is cached only if the file has not changed for `MIN_UNCHANGED` seconds.
+ - Some changes do not set the ctime when they happen: stores through a shared mapping, the rest
+   of a single write that takes seconds, another disk image that is mounted from the same device.
+   So a content is used for `MAX_AGE` seconds only.
 """
 
 from __future__ import annotations
@@ -20,27 +24,28 @@ from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileReader
 
-#: Octets of a file that is small.
-SMALL = 64 * 1024
+#: The largest file that is cached, in octets.
+MAX_FILE_SIZE = 64 * 1024
 
-#: Octets that the memory of a content costs beside its octets.
+#: The memory that a content needs in addition to its octets, in octets.
 OVERHEAD = 600
 
-#: Seconds for which a file must not have changed: more than a tick of any file system's clock.
-SETTLED = 2.5
+#: How long a file must be unchanged before it is cached, in seconds: longer than a tick of any
+#: file system's clock.
+MIN_UNCHANGED = 2.5
 
-#: Seconds after which a content is read again, whatever the file's times say.
-LIFE = 5.0
+#: How long a content is used before the file is read again, in seconds.
+MAX_AGE = 5.0
 
-#: Old contents that are looked at, at most, to make room for a new one.
-LOOKS = 8
+#: The most old contents that are checked for removal to make room for a new one.
+MAX_EVICTION_CHECKS = 8
 
-#: What a content belongs to.
+#: Device, inode, size, mtime and ctime of a file.
 Identity = tuple[int, int, int, int, int]
 
 
 def identity(status: os.stat_result) -> Identity:
-    """Return what tells one state of a file from every other."""
+    """Return the values that change when the file changes or is replaced."""
     return (
         status.st_dev,
         status.st_ino,
@@ -51,7 +56,7 @@ def identity(status: os.stat_result) -> Identity:
 
 
 class Content:
-    """The octets of a file, and how many readers have them."""
+    """The cached octets of a file, and the number of readers that use them."""
 
     __slots__ = ("data", "identity", "readers", "until")
 
@@ -63,10 +68,10 @@ class Content:
 
 
 class Contents:
-    """Contents of up to `capacity` octets in all, those in use among them.
+    """A cache of file contents, with at most `capacity` octets in total.
 
-    @ivar capacity: the most octets that the contents use.
-    @ivar octets: the octets that the contents use now, with `OVERHEAD` for each.
+    @ivar capacity: the limit of `octets`.
+    @ivar octets: the memory of all contents in octets, with `OVERHEAD` for each one.
     """
 
     def __init__(
@@ -75,10 +80,10 @@ class Contents:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make an empty store.
+        """Make an empty cache.
 
-        @param clock: seconds of the clock that file times are taken from.
-        @param monotonic: seconds of a clock that only grows.
+        @param clock: seconds of the clock that the file system takes file times from.
+        @param monotonic: seconds of a monotonic clock.
         """
         self.capacity = capacity
         self._clock = clock
@@ -91,12 +96,12 @@ class Contents:
         return len(self._by_inode)
 
     def clear(self) -> None:
-        """Remove all contents; readers keep those that they have."""
+        """Remove all contents; open readers keep theirs."""
         self._by_inode.clear()
         self.octets = 0
 
     def reader(self, status: os.stat_result) -> ContentReader | None:
-        """Return a reader of the file with that status, if its content is known."""
+        """Return a reader of the file with that status, or None if its content is not cached."""
         inode = (status.st_dev, status.st_ino)
         content = self._by_inode.get(inode)
         if content is None:
@@ -108,16 +113,19 @@ class Contents:
         self._by_inode.move_to_end(inode)
         return ContentReader(content)
 
-    def wants(self, status: os.stat_result) -> bool:
-        """Whether the content of a file with that status would be kept; makes room for it."""
+    def make_room(self, status: os.stat_result) -> bool:
+        """Remove old contents if the content of a file with that status is to be added.
+
+        @return: whether to add it: the file is small, has not changed for a while, and fits.
+        """
         cost = status.st_size + OVERHEAD
-        if status.st_size > SMALL or cost > self.capacity:
+        if status.st_size > MAX_FILE_SIZE or cost > self.capacity:
             return False
         if (status.st_dev, status.st_ino) in self._by_inode:
-            return False  # an older state of it is being read
-        if self._clock() - max(status.st_mtime, status.st_ctime) < SETTLED:
+            return False  # readers still use an older content of this file
+        if self._clock() - max(status.st_mtime, status.st_ctime) < MIN_UNCHANGED:
             return False
-        for _ in range(LOOKS):
+        for _ in range(MAX_EVICTION_CHECKS):
             if self.octets + cost <= self.capacity:
                 return True
             inode = next(iter(self._by_inode))
@@ -128,11 +136,11 @@ class Contents:
         return self.octets + cost <= self.capacity
 
     def add(self, status: os.stat_result, data: bytes) -> ContentReader:
-        """Keep the content of a file that is wanted, and return a reader of it.
+        """Add the content of a file for which `make_room` returned true; return a reader of it.
 
-        @param status: what the file was before and after it was read.
+        @param status: the status of the file, the same before and after the read.
         """
-        content = Content(identity(status), data, self._monotonic() + LIFE)
+        content = Content(identity(status), data, self._monotonic() + MAX_AGE)
         self._by_inode[status.st_dev, status.st_ino] = content
         self.octets += len(data) + OVERHEAD
         return ContentReader(content)
@@ -144,7 +152,7 @@ class Contents:
 
 @implementer(IFileReader)
 class ContentReader:
-    """Read a content, which stays in memory as long."""
+    """A reader of a cached content, which stays in memory until the reader is closed."""
 
     __slots__ = ("_content", "_view", "size")
 
@@ -155,9 +163,9 @@ class ContentReader:
         self.size = len(content.data)
 
     def read(self, offset: int, length: int) -> memoryview:
-        """Return the octets there."""
+        """Return octets from memory."""
         return self._view[offset : offset + length]
 
     def close(self) -> None:
-        """Let go of the content."""
+        """Release the content."""
         self._content.readers -= 1

@@ -1,10 +1,9 @@
-"""Open a file whose way there the kernel has in memory, at once or not at all.
+"""Find files whose path the kernel has in its caches, without waiting for a disk.
 
-`openat2` with RESOLVE_CACHED (Linux 5.12) looks a path up without waiting for a disk, so it may
-be called in the reactor; RESOLVE_BENEATH keeps it beneath the root, links and `..` included. A
-file system may still wait in its own open(), as those of networks and FUSE do; so this is for
-local ones only. What can't be told here, for whichever reason, is left to the walk in a thread
-(`backends.filesystem.path_walk`).
+`openat2` with RESOLVE_CACHED (Linux 5.12) looks up a path without waiting for a disk, so it may be
+called in the reactor. With RESOLVE_BENEATH, links and `..` cannot lead out of the root. The open()
+of network file systems and FUSE may wait all the same; so only local file systems are used. All
+other cases are left to the walk in a thread (`backends.filesystem.path_walk`).
 """
 
 from __future__ import annotations
@@ -21,25 +20,34 @@ from typing import Any
 from twisted_tftp.backends.naming import components
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
-_SYS_OPENAT2 = 437  # the same number on every architecture
-_AT_FDCWD = -100
-_RESOLVE_NO_XDEV, _RESOLVE_NO_MAGICLINKS = 0x01, 0x02
-_RESOLVE_BENEATH, _RESOLVE_CACHED = 0x08, 0x20
+#: The number of the system call; it is the same on all architectures.
+_SYS_OPENAT2 = 437
 
-#: File systems whose open() and fstat() wait for nothing once the name is in memory.
-LOCAL = frozenset(
+# From linux/fcntl.h and linux/openat2.h.
+_AT_FDCWD = -100
+_RESOLVE_NO_XDEV = 0x01
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_BENEATH = 0x08
+_RESOLVE_CACHED = 0x20
+
+#: The longest path, in characters, whose conversion for the kernel is cached.
+MAX_CACHED_PATH = 128
+
+#: The file systems whose open() and fstat() do not wait if the name is in the kernel's caches.
+LOCAL_FILE_SYSTEMS = frozenset(
     (
         *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "squashfs", "erofs", "iso9660"),
         *("tmpfs", "ramfs"),
     )
 )
 
-
-#: Of these, those whose files are memory and nothing else.
-MEMORY = frozenset(("tmpfs", "ramfs"))
+#: The local file systems that keep files in memory only.
+MEMORY_FILE_SYSTEMS = frozenset(("tmpfs", "ramfs"))
 
 
 class _How(ctypes.Structure):
+    """The argument `struct open_how` of openat2."""
+
     _fields_ = (
         ("flags", ctypes.c_uint64),
         ("mode", ctypes.c_uint64),
@@ -51,9 +59,9 @@ _SIZE = ctypes.sizeof(_How)
 
 
 class Found:
-    """A regular file that was found and is not open yet. Close it, when it is open too.
+    """A regular file that was found. Call `close` at the end, whether it was opened or not.
 
-    @ivar status: what it was when it was found.
+    @ivar status: its status when it was found.
     """
 
     __slots__ = ("_place", "status")
@@ -63,21 +71,21 @@ class Found:
         self.status = status
 
     def open(self) -> int | None:
-        """Return a descriptor for reading, or None where only a thread can tell what is wrong."""
+        """Return a descriptor for reading; None if that fails, so that a thread has to try it."""
         try:
-            # The very file that was looked at, whatever has its name now.
+            # This opens the file that was found, even if another file has its name now.
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
             return os.open(f"/proc/self/fd/{self._place}", flags)
         except OSError:
             return None  # not readable, or no /proc
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor with which the file was found."""
         os.close(self._place)
 
 
 def file_system_type(device: int) -> str:
-    """Return the type of the file system with the number `device`, as mountinfo has it."""
+    """Return the type of the file system with a device number; empty if it is unknown."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
         for mount in mounts:
@@ -87,30 +95,30 @@ def file_system_type(device: int) -> str:
     return ""
 
 
-class CachedOpener:
-    """Find regular files beneath `root` without ever blocking.
+class KernelLookup:
+    """Find regular files below a root without blocking.
 
-    It finds nothing before `learn` has found the root on a local file system, and nothing on
-    another one that is mounted beneath.
+    It finds files only after L{learn} has found that the root is on a local file system, and only
+    on that file system: not on others that are mounted below the root.
 
-    @ivar in_memory: what it finds is memory, so that reading it waits for nothing.
+    @ivar in_memory: whether the file system keeps files in memory, so that reads never wait.
     """
 
     def __init__(self, root: str, type_of: Callable[[int], str] = file_system_type) -> None:
-        """Set up for `root`.
+        """Set up; nothing is found before L{learn} was called.
 
+        @param root: the path of a directory.
         @param type_of: returns the type of the file system with a device number.
         """
         self._type_of = type_of
         self._root = os.fsencode(root)
-        self._device: int | None = None  # that of the root, where it is local
+        self._device: int | None = None  # of the root, if it is on a local file system
         self.in_memory = False
         self._syscall = None
         if sys.platform == "linux":
             self._syscall = ctypes.CDLL(None, use_errno=True).syscall
             self._syscall.restype = ctypes.c_long
-        # A file is found before it is opened: to open a device, or a FIFO that somebody waits
-        # for at the other end, can do things that nobody asked for.
+        # O_PATH finds a file without opening it: to open a device or a FIFO can have effects.
         found = os.O_PATH | os.O_CLOEXEC if sys.platform == "linux" else 0
         self._for_root = ctypes.byref(_How(found | os.O_DIRECTORY, 0, _RESOLVE_CACHED))
         self._for_file = ctypes.byref(
@@ -122,34 +130,34 @@ class CachedOpener:
         )
 
     def learn(self) -> None:
-        """Look at which file system the root is; this may block."""
+        """Find out which file system the root is on; this may block."""
         self._device = None
         if self._syscall is not None:
             device = os.stat(self._root).st_dev
             kind = self._type_of(device)
-            if kind in LOCAL:
-                self.in_memory = kind in MEMORY
+            if kind in LOCAL_FILE_SYSTEMS:
+                self.in_memory = kind in MEMORY_FILE_SYSTEMS
                 self._device = device
 
     def forget(self) -> None:
-        """Find nothing before `learn` is called again."""
+        """Forget the file system of the root; nothing is found until L{learn} is called."""
         self._device = None
 
     def find(self, path: str) -> Found | None:
-        """Return the regular file of that name, or None where only a thread can tell.
+        """Return the regular file with that path; None if it must be looked up in a thread.
 
-        @raise FileNotFound: there is surely no such file.
+        @raise FileNotFound: there is no such file.
         @raise AccessViolation: it is not a regular file.
         """
         if self._device is None:
             return None
-        name = (_remembered if len(path) <= REMEMBERED_PATH else _relative)(path)
+        name = (_cached_name if len(path) <= MAX_CACHED_PATH else _kernel_name)(path)
         root = self._openat2(_AT_FDCWD, self._root, self._for_root)
         if root < 0:
             return None
         try:
             if os.fstat(root).st_dev != self._device:
-                self._device = None  # something else was mounted there
+                self._device = None  # another file system was mounted there
                 return None
             place = self._openat2(root, name, self._for_file)
             number = ctypes.get_errno()
@@ -174,10 +182,9 @@ class CachedOpener:
         return descriptor
 
 
-def _relative(path: str) -> bytes:
+def _kernel_name(path: str) -> bytes:
+    """Return the path of a request as a path relative to the root, for the kernel."""
     return "/".join(components(path)).encode("utf-8", "surrogateescape")
 
 
-#: Names of so many characters are remembered as the kernel takes them.
-REMEMBERED_PATH = 128
-_remembered = lru_cache(maxsize=1024)(_relative)
+_cached_name = lru_cache(maxsize=1024)(_kernel_name)

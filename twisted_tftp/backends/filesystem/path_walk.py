@@ -1,10 +1,11 @@
-"""Find a name beneath a root directory so that nothing outside can be reached.
+"""Find a file below a root directory; no path, link or race leads to a file outside the root.
 
-The path is walked one component at a time, each opened in the directory before it and never
-followed when it is a symbolic link: a link's target is read from the link that was opened and
-walked by the same rules. The directories on the way are held open, so `..` goes back to the one
-that we came from whatever is renamed meanwhile, and never above the root. What was checked is
-what was opened, so there is no moment at which a swap could lead elsewhere.
+The path is walked one component at a time: each directory is opened relative to the one before
+it. The kernel follows no symbolic link. Instead, the target of a link is read, and its components
+are walked by the same rules. All directories of the path stay open. So `..` leads back to the
+directory that the walk came from, even if directories are renamed meanwhile, and never above the
+root. All checks are made on objects that are open, so a file that is replaced between a check and
+its use makes no difference.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from types import TracebackType
 from twisted_tftp.backends.naming import components
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
-#: Symbolic links on one way, as many as Linux follows.
+#: The most symbolic links in the walk of one path, as in Linux.
 MAX_LINKS = 40
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
 
 
 class Place:
-    """A directory beneath the root, held open, and a name in it that is no symbolic link.
+    """The result of a walk: an open directory, and a name in it that is not a symbolic link.
 
-    The file may be missing. Use it as a context manager, or `close` it.
+    A file with that name need not exist. Use a place as a context manager, or call `close`.
 
     @ivar directory: the descriptor of the directory.
-    @ivar name: the last component.
+    @ivar name: the name in the directory.
     """
 
     def __init__(self, directory: int, name: bytes) -> None:
@@ -42,10 +43,10 @@ class Place:
         @raise AccessViolation: it is not a regular file.
         @raise OSError: it is missing, or may not be read.
         """
-        # A device is not even opened: that alone can rewind a tape or arm a watchdog.
+        # A device must not be opened: even that can rewind a tape or start a watchdog.
         if not stat.S_ISREG(self.stat().st_mode):
             raise AccessViolation("not a regular file")
-        # In case it was replaced since: a FIFO does not block, and what was opened counts.
+        # The file may be replaced here. So open without blocking, and check again.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
         descriptor = os.open(self.name, flags, dir_fd=self.directory)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -54,14 +55,14 @@ class Place:
         return descriptor
 
     def stat(self) -> os.stat_result:
-        """Return the status of what has the name.
+        """Return the status of the file with that name, of any type.
 
-        @raise FileNotFoundError: nothing has.
+        @raise FileNotFoundError: there is none.
         """
         return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
 
     def close(self) -> None:
-        """Close the directory; to be called once."""
+        """Close the directory; call this once."""
         os.close(self.directory)
 
     def __enter__(self) -> Place:
@@ -77,13 +78,13 @@ class Place:
 
 
 def find(root: str, path: str) -> Place:
-    """Walk `path` beneath the directory `root`; symbolic links are followed inside it.
+    """Walk `path` below the directory `root`, following symbolic links inside it.
 
-    @param root: an absolute path, or one relative to the working directory; links in it are
-        the operator's own and are followed.
-    @raise FileNotFound: the path is none, or a part of it is missing.
-    @raise AccessViolation: it leaves the root, or names a directory.
-    @raise OSError: a directory on the way may not be entered.
+    @param root: the path of a directory, absolute or relative to the working directory. Symbolic
+        links in it are followed, because the operator has chosen them.
+    @raise FileNotFound: no file can have that path, or a part of it does not exist.
+    @raise AccessViolation: the path leads out of the root, or names a directory.
+    @raise OSError: a directory of the path may not be entered.
     """
     walk = _Walk(root)
     try:
@@ -93,13 +94,16 @@ def find(root: str, path: str) -> Place:
 
 
 class _Walk:
+    """The walk of one path: the open directories from the root to the present one."""
+
     def __init__(self, root: str) -> None:
         self._root = root
         self._trail = [os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)]
         self._links = 0
 
     def to(self, ahead: list[bytes]) -> Place:
-        ahead.reverse()  # the next component is the last one
+        """Walk the components `ahead`; return the place of the last one."""
+        ahead.reverse()  # the next component is at the end of the list
         while ahead:
             name = ahead.pop()
             if name == b"..":
@@ -124,18 +128,18 @@ class _Walk:
         try:
             return os.open(name, _DIRECTORY, dir_fd=self._trail[-1])
         except OSError as error:
-            # ELOOP: a link has taken the directory's place since we looked.
+            # ELOOP: a symbolic link has replaced the directory since it was checked.
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise FileNotFound() from error
             raise
 
     def _link_target(self, name: bytes) -> bytes | None:
-        """Return the target of `name` where it is a symbolic link."""
+        """Return the target of the symbolic link `name`; None if it is not a link."""
         try:
             target = os.readlink(name, dir_fd=self._trail[-1])
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
-                return None  # no link, or nothing at all
+                return None  # not a link, or not there
             raise
         self._links += 1
         if self._links > MAX_LINKS:
@@ -143,9 +147,9 @@ class _Walk:
         return target
 
     def _inside(self, target: bytes) -> list[bytes]:
-        """Return the components of a link's target; an absolute one starts at the root again.
+        """Return the components of a link's target; go back to the root if it is absolute.
 
-        @raise AccessViolation: it is absolute and not beneath the root.
+        @raise AccessViolation: the target is absolute, and not below the root.
         """
         parts = _parts(target)
         if target.startswith(b"/"):

@@ -1,4 +1,4 @@
-"""Bound the octets that the files of a tree may have in all, uploads under way included."""
+"""Limit the total size of the files below a directory, with running uploads."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from collections.abc import Callable
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import DiskFull
 
-#: Seconds after which the tree is measured again: others may write to it and remove from it.
-OUTDATED = 60.0
+#: How long a measurement of the tree is used, in seconds: other programs may add and remove files.
+MAX_AGE = 60.0
 
-#: Where an upload does not fit, the tree is measured sooner: somebody may have made room, and
-#: files that were replaced count until then. But a measurement waits for this many times as long
-#: as the last one has taken, so that measuring takes a tenth of the time at most.
+#: The shortest time between two measurements, as a multiple of the time that the last one took.
+#: If an upload does not fit, the tree is measured earlier than after `MAX_AGE`, because files may
+#: have been removed or replaced; but measuring must take a tenth of the time at most.
 PAUSE_PER_MEASUREMENT = 10.0
 
 
 def octets_below(root: str) -> int:
-    """Return the octets of the regular files below `root`, each once, without temporary ones."""
+    """Return the total size of the regular files below `root`, without temporary files.
+
+    A file with several names (hard links) is counted once.
+    """
     octets = 0
     linked: set[tuple[int, int]] = set()
     for directory, _, names in os.walk(root):
@@ -31,7 +34,7 @@ def octets_below(root: str) -> int:
             try:
                 status = os.lstat(os.path.join(directory, name))
             except OSError:
-                continue  # removed meanwhile
+                continue  # it was removed meanwhile
             if not stat.S_ISREG(status.st_mode):
                 continue
             if status.st_nlink > 1:
@@ -44,9 +47,9 @@ def octets_below(root: str) -> int:
 
 
 class Quota:
-    """How many octets the regular files beneath `root` have, and may have.
+    """The limit of the total size of the files below a directory, and their present size.
 
-    Methods may block, and may be called from any thread.
+    The methods may block, and may be called in any thread.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Quota:
         clock: Callable[[], float] = time.monotonic,
         measure: Callable[[str], int] = octets_below,
     ) -> None:
-        """Allow `limit` octets below the directory `root`.
+        """Set up, without measuring.
 
+        @param root: the directory.
+        @param limit: the most octets of all files.
         @param clock: seconds of a monotonic clock.
         @param measure: returns the octets of the files below a directory.
         """
@@ -67,19 +72,20 @@ class Quota:
         self._octets_below = measure
         self._lock = threading.Lock()
         self._measuring = threading.Lock()
-        self._used = 0  # by files that are in their places
-        self._held = 0  # by temporary ones
-        self._committed = 0  # since the last measurement began
-        self._replaced = 0  # of those, what was there before them
+        # All are numbers of octets:
+        self._used = 0  # of files that have their names
+        self._held = 0  # of temporary files
+        self._committed = 0  # of uploads that were committed since the last measurement began
+        self._replaced = 0  # of the files that those uploads have replaced
         self._measured_at = float("-inf")
-        self._took = 0.0  # seconds to measure it
+        self._measuring_time = 0.0  # seconds that the last measurement took
 
     def check(self, octets: int) -> None:
-        """Look whether a file of `octets` would fit now.
+        """Check that a file of `octets` would fit now.
 
         @raise DiskFull: it would not.
         """
-        if self._clock() - self._measured_at >= OUTDATED:
+        if self._clock() - self._measured_at >= MAX_AGE:
             self._measure()
         self._require(max(1, octets), 0)
 
@@ -88,24 +94,26 @@ class Quota:
         self._measured_at = float("-inf")
 
     def hold(self, octets: int) -> None:
-        """Count `octets` more of a temporary file.
+        """Count `octets` that are appended to a temporary file.
 
-        @raise DiskFull: they do not fit; none is counted.
+        @raise DiskFull: they do not fit; they are not counted then.
         """
         if not octets:
             return
         self._require(octets, octets)
 
     def release(self, octets: int) -> None:
-        """Count a temporary file of `octets` out: it was removed."""
+        """Note that a temporary file of `octets` was removed."""
         with self._lock:
             self._held -= octets
 
     def commit(self, octets: int, replaced: int) -> None:
-        """Count a temporary file as one in its place, where another one may have had `replaced`.
+        """Note that a temporary file got its name.
 
-        Those are not taken off, since two uploads may have replaced one file, or one of its names:
-        only a measurement can tell.
+        @param octets: the size of the file.
+        @param replaced: the size of the file that had the name before, or 0. It is not subtracted
+            before the next measurement, because the file may have other names, or two uploads may
+            have replaced it at the same time.
         """
         with self._lock:
             self._held -= octets
@@ -114,12 +122,15 @@ class Quota:
             self._replaced += replaced
 
     def _require(self, octets: int, held: int) -> None:
-        """Hold `held` octets where there is room for `octets`; measure before that is denied."""
+        """Count `held` octets if `octets` fit; measure the tree before an upload is refused."""
         if self._hold_if_fits(octets, held):
             return
         with self._lock:
             may_fit = self._used + self._held - self._replaced + octets <= self._limit
-        if may_fit or self._clock() - self._measured_at >= PAUSE_PER_MEASUREMENT * self._took:
+        if (
+            may_fit
+            or self._clock() - self._measured_at >= PAUSE_PER_MEASUREMENT * self._measuring_time
+        ):
             self._measure()
             if self._hold_if_fits(octets, held):
                 return
@@ -133,7 +144,7 @@ class Quota:
             return True
 
     def _measure(self) -> None:
-        """Measure the tree; who comes meanwhile waits for what this finds."""
+        """Measure the tree; calls in other threads wait for the result and use it."""
         asked_at = self._clock()
         with self._measuring:
             if self._measured_at > asked_at:
@@ -143,7 +154,8 @@ class Quota:
             began = self._clock()
             octets = self._octets_below(self._root)
             with self._lock:
-                # What was committed meanwhile may have been seen or not; rather twice than never.
+                # An upload that was committed meanwhile may have been measured or not. To be safe,
+                # it is counted, maybe twice.
                 self._used = octets + self._committed
             self._measured_at = self._clock()
-            self._took = self._measured_at - began
+            self._measuring_time = self._measured_at - began

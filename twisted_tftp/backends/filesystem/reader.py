@@ -1,8 +1,8 @@
-"""The readers of regular files: they read cached pages at once, and all others in a thread.
+"""The readers of regular files: they read cached pages at once, and other pages in a thread.
 
-With `RWF_NOWAIT` Linux reads from its page cache only. So each read is tried that way first, and a
-thread is used only if a page is not cached. On systems without this flag all reads are done in
-threads, in large pieces.
+With the flag `RWF_NOWAIT`, Linux reads from its page cache only. Each read is first tried with
+this flag; a thread is used only if a page is not cached. On systems without the flag, all reads
+are made in threads, in large pieces.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from zope.interface import implementer
 from twisted_tftp.backends.filesystem.threads import InThread
 from twisted_tftp.interfaces import IFileReader
 
-#: Octets that one reader reads at most in a thread, where each of its reads needs one.
+#: The most octets of one read in a thread, without `RWF_NOWAIT`.
 CHUNK_SIZE = 256 * 1024
 
-#: Octets that all these readers together have in memory: with very many of them, each reads less
-#: at a time.
+#: The most octets of such reads that all readers together have in memory. If there are very many
+#: readers, each of them reads less at a time.
 ALL_CHUNKS_SIZE = 64 * 1024 * 1024
 
-#: Octets that the system is asked to fetch beyond a page that was not in memory.
+#: The octets that the kernel is told to read ahead after a page that was not cached.
 PREFETCH_SIZE = 1024 * 1024
 
 
 def nowait_flags() -> int | None:
-    """Return the flags of `preadv` for a read that waits for no disk, if the system has them."""
+    """Return the flag of `preadv` for reads from the page cache only; None if there is none."""
     flags: int | None = getattr(os, "RWF_NOWAIT", None)
     return flags
 
@@ -46,8 +46,8 @@ class SharedChunks:
     ) -> None:
         """Set up, with no readers.
 
-        @param chunk_size: octets for one reader at most.
-        @param all_chunks_size: octets for all of them.
+        @param chunk_size: the most octets of one reader.
+        @param all_chunks_size: the most octets of all readers together.
         """
         self._chunk_size = chunk_size
         self._all_chunks_size = all_chunks_size
@@ -59,7 +59,7 @@ class SharedChunks:
         return min(self._chunk_size, self._all_chunks_size // max(1, self.readers))
 
     def add_reader(self) -> None:
-        """Add a reader; all of them read less at a time then."""
+        """Add a reader; all readers may have to read less at a time then."""
         self.readers += 1
 
     def remove_reader(self) -> None:
@@ -105,9 +105,9 @@ class FilesystemReader:
     ) -> None:
         """Read `file`, which is discarded when the reader is closed.
 
-        @param in_thread: how to run a read that may wait.
-        @param chunks: how much to read at a time where each read needs a thread.
-        @param flags: of `preadv`, for a read that waits for nothing; None where there is none.
+        @param in_thread: calls a function in a thread.
+        @param chunks: says how much to read at a time if all reads need a thread.
+        @param flags: see L{nowait_flags}; 0 if no read ever waits.
         """
         self.size = file.size
         self._file = file
@@ -116,9 +116,9 @@ class FilesystemReader:
         self._flags = flags or 0
         self._nowait = flags is not None
         self._chunks = chunks
-        self._counted = False  # among those that need threads for all that they read
+        self._counted = False  # whether `chunks` counts this reader
         self._view = memoryview(b"")
-        self._chunk = b""  # what the last thread has read, from `_chunk_at` on
+        self._chunk = b""  # the octets that were read in a thread last, from `_chunk_at` on
         self._chunk_at = 0
         self._reading = False
         self._closed = False
@@ -144,9 +144,9 @@ class FilesystemReader:
         return self._read_in_thread(offset, length)
 
     def close(self) -> None:
-        """Close the file; while a thread reads it, as soon as that is done.
+        """Close the file; if a thread is reading it, close it after that.
 
-        Its descriptor must not be closed before: another file could get the same number.
+        If its descriptor were closed during the read, another file could get the same number.
         """
         self._closed = True
         if self._counted:
@@ -157,8 +157,8 @@ class FilesystemReader:
     def _read_in_thread(self, offset: int, length: int) -> Deferred[memoryview]:
         """Read from the disk, in a thread.
 
-        If reads from the page cache are possible, the system is told to read ahead for the next
-        one. Otherwise the next read needs a thread too, so this one reads more than requested.
+        If the system has `RWF_NOWAIT`, it is told to read ahead, so that the next read finds its
+        pages in the cache. Otherwise this read reads more than requested, for the next ones.
         """
         self._reading = True
         if not self._nowait and not self._counted:
@@ -181,7 +181,7 @@ class FilesystemReader:
 def read_cached(descriptor: int, size: int, flags: int | None) -> bytes | None:
     """Return the first `size` octets of a file if all of them are in memory, otherwise None.
 
-    @param flags: as for a `FilesystemReader`.
+    @param flags: as for a L{FilesystemReader}.
     """
     if flags is None:
         return None

@@ -13,14 +13,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-#: Threads that look names up and read what is not in memory.
+#: The most threads that look up names and read files.
 READ_THREADS = 16
 
-#: Threads that write and sync. They are separate, because downloads must not wait for a disk that
-#: syncs slowly.
+#: The most threads that write and sync files. They are separate from those that read, because
+#: downloads must not wait for slow syncs.
 WRITE_THREADS = 16
 
-#: Seconds that threads have to finish when the process ends.
+#: How long the end of the process waits for threads, in seconds.
 SHUTDOWN_WAIT = 2.0
 
 #: Run a function in a thread: (function, arguments) -> Deferred of its result.
@@ -32,20 +32,31 @@ class Threads:
 
     _log = Logger()
 
-    def __init__(self, name: str, count: int) -> None:
+    def __init__(self, name: str, count: int, reactor: Any = None) -> None:
+        """Set up, without starting a thread.
+
+        @param name: the name of the pool.
+        @param count: the most threads.
+        @param reactor: the reactor in which results are delivered; None for the global one, which
+            is looked up at the first call.
+        """
+        self._reactor = reactor
         self._pool = ThreadPool(0, count, name)
         # Python waits for other threads before it ends.
         self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        from twisted.internet import reactor
+        """Call `function(*args)` in a thread; return a Deferred of its result."""
+        if self._reactor is None:
+            from twisted.internet import reactor
 
-        if not self._pool.started:
-            self._pool.start()
-            reactor.addSystemEventTrigger("during", "shutdown", self._end)
+            self._reactor = reactor
         if self._pool.joined:
             return fail(RuntimeError("the reactor has stopped"))
-        return deferToThreadPool(reactor, self._pool, function, *args)  # type: ignore[arg-type]
+        if not self._pool.started:
+            self._pool.start()
+            self._reactor.addSystemEventTrigger("during", "shutdown", self._end)
+        return deferToThreadPool(self._reactor, self._pool, function, *args)
 
     def _end(self) -> None:
         """End the threads; give up after `SHUTDOWN_WAIT` seconds, so that the process can end."""
@@ -59,13 +70,13 @@ class Threads:
 class Discardable(Protocol):
     """An open file that can be closed without a result.
 
-    @ivar discarded: whether it is closed, and nothing of it is left.
+    @ivar discarded: whether it is closed, and its temporary file removed.
     """
 
     discarded: bool
 
     def discard(self) -> None:
-        """Close it, and remove what is unfinished; this may block."""
+        """Close the file, and remove it if it is an unfinished upload; this may block."""
 
 
 File = TypeVar("File", bound=Discardable)
@@ -81,10 +92,10 @@ def open_in_thread(
     needed: before it opens the file, because it may have waited long for a slow disk; and after
     that, because after a stop no other thread may be left to discard the file.
 
-    @param in_thread: how to run a function in a thread.
-    @param open_file: opens the file, in the thread.
-    @param wrap: makes of the file what is to be returned, in the reactor.
-    @return: fires with what `wrap` returns; it can be cancelled.
+    @param in_thread: calls a function in a thread.
+    @param open_file: opens the file; called in the thread.
+    @param wrap: returns the reader or writer of the file; called in the reactor's thread.
+    @return: fires with the result of `wrap`; it can be cancelled.
     """
     opening: Deferred[Opened] = Deferred()
 

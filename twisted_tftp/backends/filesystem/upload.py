@@ -1,7 +1,8 @@
-"""Keep an upload in a temporary file until it takes its target's place, whole or not at all.
+"""Write an upload to a temporary file, which gets the name of its target when it is complete.
 
-Everything here may block. What a crash leaves behind can be told by its name, and by the lock that
-its writer held, which the system lets go with the process: `sweep` removes it.
+All functions here may block. If the process crashes, the temporary file remains. L{sweep}
+recognises it by its name, and by its lock: a running upload holds a lock on its file, and the
+system releases the locks of a process that has ended.
 """
 
 from __future__ import annotations
@@ -19,21 +20,20 @@ from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.naming import is_temporary, temporary_name
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
 
-#: Seconds after which a temporary file was left behind by a crash, where the file system has no
-#: locks to tell.
-FORGOTTEN = 24 * 3600.0
+#: The age above which a temporary file is removed if the file system has no locks, in seconds.
+MAX_AGE_WITHOUT_LOCKS = 24 * 3600.0
 
-#: What a file system without hard links answers to link().
+#: The errors of link() on file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
-#: Buffers that one system call takes.
+#: The most buffers of one system call.
 IOV_MAX = 1024
 
 
 class Upload:
-    """A temporary file that will take its target's place; everything here may block.
+    """The temporary file of an upload. All methods may block.
 
-    @ivar discarded: `discard` was called.
+    @ivar discarded: whether L{discard} was called.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Upload:
     ) -> None:
         """Create the temporary file.
 
-        @param replace: whether a file that is there may be replaced.
-        @param size: octets that the client has announced, or 0.
-        @param quota: what the root may have in all, or None for no bound.
+        @param replace: whether an existing file may be replaced.
+        @param size: the octets that the client has announced, or 0.
+        @param quota: the limit of all files below the root; None for no limit.
         @raise FileAlreadyExists: the file exists and may not be replaced.
-        @raise AccessViolation: what has the name can't be replaced by a file.
+        @raise AccessViolation: the name is that of a directory, a device or a read-only file.
         @raise DiskFull: there is no room for `size` octets.
         """
         self.discarded = False
@@ -67,12 +67,12 @@ class Upload:
             self._place.close()
             raise
         if mode is not None:
-            # Some file systems know no modes (vfat).
+            # Some file systems have no modes (vfat).
             with contextlib.suppress(OSError):
                 os.fchmod(self._descriptor, mode)
 
     def _create(self) -> None:
-        """Create a temporary file, and lock it: it is no stray one as long as we live."""
+        """Create a temporary file and lock it, so that no other process sweeps it."""
         while True:
             self._temporary = temporary_name()
             self._descriptor = os.open(
@@ -81,16 +81,16 @@ class Upload:
                 0o666,
                 dir_fd=self._place.directory,
             )
-            # Where there are no locks its age will tell.
+            # Without locks, a sweep goes by the age of the file.
             with contextlib.suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            # Another server that starts may have swept it away in between.
+            # Another server may have swept the file before it was locked.
             if os.fstat(self._descriptor).st_nlink:
                 return
             self._close()
 
     def _check_target(self) -> int | None:
-        """Return the mode of the file to be replaced, None where there is none."""
+        """Return the mode of the file that will be replaced; None if there is no such file."""
         place = self._place
         try:
             status = place.stat()
@@ -100,7 +100,7 @@ class Upload:
             raise AccessViolation("not a regular file")
         if not self._replace:
             raise FileAlreadyExists()
-        # A rename asks for the directory's permission only; the file's own counts here too.
+        # A rename needs write permission for the directory only; require it for the file too.
         if not os.access(place.name, os.W_OK, dir_fd=place.directory, effective_ids=True):
             raise AccessViolation("the file is read-only")
         return status.st_mode & 0o777
@@ -117,25 +117,25 @@ class Upload:
         for first in range(0, len(pieces), IOV_MAX):
             some = pieces[first : first + IOV_MAX]
             written = os.writev(self._descriptor, some)
-            if written < sum(map(len, some)):  # as a signal or a full disk may have it
+            if written < sum(map(len, some)):  # after a signal, or if the disk is almost full
                 rest = memoryview(b"".join(some))[written:]
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
 
     def commit(self, rest: list[bytes]) -> None:
-        """Append `rest`, make the file durable, and put it in its place at once.
+        """Append `rest`, make the file durable, and give it its name.
 
-        Once it is there nothing is a failure any more: the client must not be told of one.
+        An error after that is ignored: the client must not be told that the upload has failed.
         """
         self.write(rest)
         os.fsync(self._descriptor)
         directory = self._open_directory()
         try:
             with self._still_locked():
-                # Before the rename: some file systems tell of a failed write here only.
+                # Close it before the rename: some file systems report a failed write only here.
                 self._close()
                 replaced = self._size_of_target()
-                self._take_place()
+                self._give_name()
             if self._quota is not None:
                 self._quota.commit(self._size, replaced)
                 self._size = 0
@@ -151,16 +151,16 @@ class Upload:
 
     @contextlib.contextmanager
     def _still_locked(self) -> Iterator[None]:
-        """Hold the lock while the file is closed: until it has its name it could be swept."""
+        """Keep the lock while the file is closed: without its name, it could be swept."""
         try:
             lock = os.dup(self._descriptor)
         except OSError:
-            lock = -1  # no descriptor is left: nobody starts in this very moment
+            lock = -1  # no descriptor is left; a sweep in just this moment is unlikely
         try:
             yield
         finally:
             if lock >= 0:
-                with contextlib.suppress(OSError):  # the file is closed, and well
+                with contextlib.suppress(OSError):  # the file itself was closed without error
                     os.close(lock)
 
     def _size_of_target(self) -> int:
@@ -169,8 +169,8 @@ class Upload:
         except OSError:
             return 0
 
-    def _take_place(self) -> None:
-        """Put the file in its place."""
+    def _give_name(self) -> None:
+        """Give the temporary file the name of the target."""
         place, temporary = self._place, self._temporary
         if self._replace:
             self._rename()
@@ -186,7 +186,7 @@ class Upload:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                self._take_name()
+                self._give_free_name()
             else:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=place.directory)
@@ -209,12 +209,13 @@ class Upload:
         directory = self._place.directory
         os.rename(self._temporary, self._place.name, src_dir_fd=directory, dst_dir_fd=directory)
 
-    def _take_name(self) -> None:
-        """Take a free name where there are no hard links (vfat): an empty file, then a rename.
+    def _give_free_name(self) -> None:
+        """Do the same without hard links (vfat) if the name is free.
 
-        The empty file can be seen for a moment; a crash in that moment leaves it.
+        An empty file with the name is created, and replaced by a rename. It is visible for a
+        moment; a crash in that moment leaves it behind.
 
-        @raise FileExistsError: the name is taken.
+        @raise FileExistsError: the name is not free.
         """
         place = self._place
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -226,16 +227,16 @@ class Upload:
             raise
 
     def _close(self) -> None:
-        # Closed or not, a descriptor that close() was called for is not ours any more.
+        # Even if close() fails, the descriptor must not be used any more.
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def _open_directory(self) -> int:
-        """Open the directory, to sync it; return -1 where it may be written and not be read.
+        """Open the directory to sync it; return -1 if there is no permission to read it.
 
-        Before the file has its name: without a descriptor for this an upload would not be durable,
-        and it can still fail.
+        This is called before the file gets its name. If there is no descriptor left, the upload
+        fails, because it could not be made durable.
         """
         try:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -245,9 +246,9 @@ class Upload:
 
 
 def sweep(root: str) -> int:
-    """Remove the temporary files beneath `root` that nobody writes to; return how many there were.
+    """Remove the temporary files below `root` that no process writes; return their number.
 
-    What can't be looked at or removed stays.
+    Errors are ignored: a file that cannot be checked or removed stays.
     """
     swept = 0
     for _, _, names, directory in os.fwalk(root, follow_symlinks=False):
@@ -259,7 +260,7 @@ def sweep(root: str) -> int:
 
 
 def _sweep_one(name: str, directory: int) -> bool:
-    """Remove the temporary file `name`, if it is a stray one; return whether it was."""
+    """Remove the temporary file `name` if no process writes it; return whether it was removed."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, dir_fd=directory)
     try:
@@ -269,9 +270,9 @@ def _sweep_one(name: str, directory: int) -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False  # another server writes it
+            return False  # a process writes it
         except OSError:
-            if time.time() - status.st_mtime < FORGOTTEN:
+            if time.time() - status.st_mtime < MAX_AGE_WITHOUT_LOCKS:
                 return False
         os.unlink(name, dir_fd=directory)
         return True

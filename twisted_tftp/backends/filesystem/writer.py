@@ -1,4 +1,4 @@
-"""The writer of an upload: it writes to the temporary file, in a thread or at once."""
+"""The writer of an upload, which writes to a temporary file in a thread."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from twisted_tftp.backends.filesystem.threads import InThread
 from twisted_tftp.backends.filesystem.upload import Upload
 from twisted_tftp.interfaces import IFileWriter
 
-#: Octets of an upload from which on they are given to a thread.
+#: The number of octets in memory above which a thread writes them.
 WRITE_SIZE = 256 * 1024
 
-#: Octets of an upload that are held in memory, at most, before the client has to wait.
+#: The number of octets in memory above which the client has to wait.
 HELD_SIZE = 1024 * 1024
 
-#: Octets that are written at a time where no thread is asked.
+#: The number of octets in memory above which they are written if no thread is used.
 INLINE_WRITE_SIZE = 64 * 1024
 
 
 @implementer(IFileWriter)
 class FilesystemWriter:
-    """The writer of one upload; its octets are written in a thread, or at once.
+    """The writer of one upload.
 
-    Octets are held in memory until there are enough of them to be worth a thread. If a thread
-    fails to write them, the next call fails; at the latest the commit, before the client's last
-    ACK.
+    It collects octets in memory until there are enough of them for a call in a thread. If that
+    call fails, the next call of a method fails; at the latest that is the commit, before the last
+    ACK to the client.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class FilesystemWriter:
     ) -> None:
         """Set up a writer to the temporary file of `upload`.
 
-        @param in_thread: how to run a call that may block.
-        @param behind: whether octets are written in threads; otherwise `write` waits for it.
-        @param write_size: octets that are given to a thread together.
-        @param held_size: octets that are held in memory before `write` returns a Deferred.
+        @param in_thread: calls a function in a thread.
+        @param behind: whether octets are written in threads; otherwise `write` blocks.
+        @param write_size: the number of octets in memory above which a thread writes them.
+        @param held_size: the number of octets in memory above which `write` returns a Deferred.
         """
         self._upload = upload
         self._in_thread = in_thread
@@ -54,13 +54,13 @@ class FilesystemWriter:
         self._held: list[bytes] = []
         self._held_octets = 0
         self._flushing: Deferred[None] | None = None
-        self._room: Deferred[None] | None = None  # fires when more can be taken
+        self._room: Deferred[None] | None = None  # fires when the next octets can be written
         self._failure: Failure | None = None
 
     def write(self, data: bytes) -> Deferred[None] | None:
-        """Take octets; where too many are held, return a Deferred that fires once there is room.
+        """Take octets; if too many are in memory, return a Deferred that fires when there is room.
 
-        @raise Exception: octets of an earlier call could not be written.
+        @raise Exception: the octets of an earlier call could not be written.
         """
         if self._failure is not None:
             self._failure.raiseException()
@@ -80,7 +80,7 @@ class FilesystemWriter:
         return self._room
 
     def commit(self) -> Deferred[None]:
-        """Write the octets that are in memory, and give the file its name."""
+        """Write the octets in memory, and give the file its name."""
         return self._when_idle().addCallback(self._commit)
 
     def abort(self) -> Deferred[None]:

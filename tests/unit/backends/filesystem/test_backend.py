@@ -32,7 +32,7 @@ from tests.support.backends import (
 )
 from tests.support.deferreds import results_of, value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
+from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
     FilesystemReader,
@@ -91,18 +91,18 @@ def _nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
         assert not secret.parent.exists() or not secret.exists() or secret.read_bytes() == SECRET
 
 
-def slow_opener(root: Path | str) -> CachedOpener:
-    """Return an opener that finds nothing, so that each name is looked up in a thread.
+def slow_lookup(root: Path | str) -> KernelLookup:
+    """Return a lookup that finds nothing, so that each name is looked up in a thread.
 
     `test_kernel_lookup` tests the names that are found at once.
     """
-    return CachedOpener(str(root), type_of=lambda device: "a slow one")
+    return KernelLookup(str(root), type_of=lambda device: "a slow one")
 
 
 def serving(root: Path, write: str = "overwrite", in_thread: Any = None) -> FilesystemBackend:
     """Return a backend; without `in_thread`, what a thread would run is run at once."""
     return FilesystemBackend(
-        str(root), write, in_thread=in_thread or maybeDeferred, opener=slow_opener(root)
+        str(root), write, in_thread=in_thread or maybeDeferred, lookup=slow_lookup(root)
     )
 
 
@@ -871,7 +871,7 @@ def test_without_write_behind_data_is_written_in_the_calling_thread(
         "overwrite",
         in_thread=in_thread,
         write_behind=False,
-        opener=slow_opener(root),
+        lookup=slow_lookup(root),
     )
     writer = value(backend.open_writer("file", asking()))
     (temporary,) = leftovers(root)

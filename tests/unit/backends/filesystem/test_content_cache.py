@@ -16,11 +16,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
-from tests.support.backends import needs_openat2, opener_of
+from tests.support.backends import lookup_of, needs_openat2
 from tests.support.deferreds import value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
-from twisted_tftp.backends.filesystem.content_cache import LIFE, OVERHEAD, SETTLED, SMALL, Contents
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener, Found
+from twisted_tftp.backends.filesystem.content_cache import (
+    MAX_AGE,
+    MAX_FILE_SIZE,
+    MIN_UNCHANGED,
+    OVERHEAD,
+    Contents,
+)
+from twisted_tftp.backends.filesystem.kernel_lookup import Found, KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
     FilesystemReader,
@@ -53,15 +59,15 @@ class Served:
     """A backend of a folder, with its cache; threads run at once."""
 
     def __init__(
-        self, root: Path, capacity: int = 1_000_000, opener: CachedOpener | None = None
+        self, root: Path, capacity: int = 1_000_000, lookup: KernelLookup | None = None
     ) -> None:
         self.root = root
         self.clock = ShiftedClock()
         self.now = 0.0  # of the monotonic clock
         self.contents = Contents(capacity, self.clock, lambda: self.now)
-        self.opener = opener or opener_of(root)
+        self.lookup = lookup or lookup_of(root)
         self.backend = FilesystemBackend(
-            str(root), in_thread=maybeDeferred, opener=self.opener, contents=self.contents
+            str(root), in_thread=maybeDeferred, lookup=self.lookup, contents=self.contents
         )
 
     def open(self, name: str = "file") -> Any:
@@ -135,17 +141,17 @@ def test_deleted_or_unreachable_file_is_not_served(served: Served, how: str) -> 
 
 
 def test_content_is_read_again_after_its_lifetime(served: Served) -> None:
-    """A change that the file's times do not show is seen after `LIFE` seconds."""
+    """A change that the file's times do not show is seen after `MAX_AGE` seconds."""
     # The cached content is wrong, as after a change that left the times of the file as they were.
     served.contents.add((served.root / "file").stat(), b"notseen").close()
     assert served.read() == (b"notseen", True)
-    served.now = LIFE
+    served.now = MAX_AGE
     assert served.read() == (b"content", True)
 
 
 def test_file_that_has_just_changed_is_not_cached(served: Served) -> None:
     """A second change in the same tick of the file system's clock could not be seen."""
-    served.clock.ahead = SETTLED / 2
+    served.clock.ahead = MIN_UNCHANGED / 2
     assert served.read() == (b"content", False)
     served.clock.ahead = -1000.0  # the clock was set back
     assert served.read() == (b"content", False)
@@ -178,7 +184,7 @@ def test_reader_keeps_the_content_that_it_started_with(served: Served) -> None:
     assert served.read() == (b"another", True)
 
 
-class OutdatedOpener(CachedOpener):
+class OutdatedLookup(KernelLookup):
     """Find a file, change it after that, and report the status from before the change."""
 
     def __init__(self, path: Path) -> None:
@@ -192,7 +198,7 @@ class OutdatedOpener(CachedOpener):
         assert found is not None
         if self._before is None:
             self._before = found.status
-            self._path.write_bytes(bytes(SMALL + 2))
+            self._path.write_bytes(bytes(MAX_FILE_SIZE + 2))
         found.status = self._before
         return found
 
@@ -205,9 +211,9 @@ def descriptors() -> set[str]:
 def test_file_changed_before_its_open_is_not_shared(tmp_path: Path) -> None:
     """If a file changes between lookup and open, the next reader opens it again."""
     path = tmp_path / "large"
-    path.write_bytes(bytes(SMALL + 1))
+    path.write_bytes(bytes(MAX_FILE_SIZE + 1))
     path.read_bytes()
-    served = Served(tmp_path, opener=OutdatedOpener(path))
+    served = Served(tmp_path, lookup=OutdatedLookup(path))
     before = descriptors()
     readers = [served.open("large") for _ in range(2)]
     assert len(descriptors() - before) == 2
@@ -224,26 +230,26 @@ def test_hard_links_share_one_cached_content(served: Served) -> None:
 
 
 def test_large_file_is_not_cached(served: Served) -> None:
-    """Files above `SMALL` octets are left to the page cache."""
-    (served.root / "large").write_bytes(bytes(SMALL + 1))
-    assert served.read("large") == (bytes(SMALL + 1), False)
-    (served.root / "small").write_bytes(bytes(SMALL))
-    assert served.read("small") == (bytes(SMALL), True)
+    """Files above `MAX_FILE_SIZE` octets are left to the page cache."""
+    (served.root / "large").write_bytes(bytes(MAX_FILE_SIZE + 1))
+    assert served.read("large") == (bytes(MAX_FILE_SIZE + 1), False)
+    (served.root / "small").write_bytes(bytes(MAX_FILE_SIZE))
+    assert served.read("small") == (bytes(MAX_FILE_SIZE), True)
 
 
 def test_readers_of_one_large_file_share_a_descriptor(served: Served) -> None:
     """The file is opened once for all readers, and closed after the last one."""
     path = served.root / "large"
-    path.write_bytes(bytes(SMALL + 1))
+    path.write_bytes(bytes(MAX_FILE_SIZE + 1))
     before = descriptors()
     readers = [served.open("large") for _ in range(3)]
     assert len(descriptors() - before) == 1
     for reader in readers[:2]:
         reader.close()
-    assert bytes(value(readers[2].read(SMALL, 1))) == b"\0"
-    path.write_bytes(b"x" * (SMALL + 2))
+    assert bytes(value(readers[2].read(MAX_FILE_SIZE, 1))) == b"\0"
+    path.write_bytes(b"x" * (MAX_FILE_SIZE + 2))
     changed = served.open("large")
-    assert (readers[2].size, changed.size) == (SMALL + 1, SMALL + 2)
+    assert (readers[2].size, changed.size) == (MAX_FILE_SIZE + 1, MAX_FILE_SIZE + 2)
     changed.close()
     readers[2].close()
     assert descriptors() == before
@@ -346,12 +352,12 @@ def test_files_on_tmpfs_are_read_without_threads() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         root = Path(folder)
         (root / "file").write_bytes(b"content")
-        (root / "large").write_bytes(bytes(SMALL + 1))
+        (root / "large").write_bytes(bytes(MAX_FILE_SIZE + 1))
         served = Served(root)
-        assert served.opener.in_memory
+        assert served.lookup.in_memory
         assert served.read() == (b"content", True)
         reader = served.open("large")
-        assert bytes(reader.read(1, SMALL)) == bytes(SMALL)
+        assert bytes(reader.read(1, MAX_FILE_SIZE)) == bytes(MAX_FILE_SIZE)
         reader.close()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.backends import needs_openat2, opener_of
-from twisted_tftp.backends.filesystem.kernel_lookup import CachedOpener
+from tests.support.backends import lookup_of, needs_openat2
+from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
 
@@ -35,9 +35,9 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def opened(opener: CachedOpener, path: str) -> int | None:
+def opened(lookup: KernelLookup, path: str) -> int | None:
     """Find a file and open it."""
-    found = opener.find(path)
+    found = lookup.find(path)
     if found is None:
         return None
     try:
@@ -53,7 +53,7 @@ def opened(opener: CachedOpener, path: str) -> int | None:
 def test_cached_name_is_opened_at_once(root: Path, path: str) -> None:
     """A name that was just used is found, also through links that stay inside the root."""
     os.stat(root / path.lstrip("/"))
-    descriptor = opened(opener_of(root), path)
+    descriptor = opened(lookup_of(root), path)
     assert descriptor is not None
     assert os.read(descriptor, 100) == b"content"
     os.close(descriptor)
@@ -66,7 +66,7 @@ def test_path_that_may_leave_the_root_is_left_to_the_path_walk(root: Path, path:
     """It is neither served nor refused: the path walk decides."""
     os.stat(root / path)
     before = descriptors()
-    assert opened(opener_of(root), path) is None
+    assert opened(lookup_of(root), path) is None
     assert descriptors() == before
 
 
@@ -77,7 +77,7 @@ def test_fifo_and_directory_are_refused_without_blocking(root: Path, path: str) 
     os.stat(root / path)
     before = descriptors()
     with pytest.raises(AccessViolation):
-        opened(opener_of(root), path)
+        opened(lookup_of(root), path)
     assert descriptors() == before
 
 
@@ -86,14 +86,14 @@ def test_missing_name_in_the_kernel_cache_is_refused_at_once(root: Path) -> None
     """The kernel caches missing names too."""
     assert not (root / "missing").exists()
     with pytest.raises(FileNotFound):
-        opened(opener_of(root), "missing")
+        opened(lookup_of(root), "missing")
 
 
 def test_replaced_root_is_noticed(root: Path) -> None:
     """Each lookup starts from the name of the root."""
-    opener = opener_of(root)
+    lookup = lookup_of(root)
     root.rename(root.parent / "old")
-    assert opened(opener, "sub/file") is None
+    assert opened(lookup, "sub/file") is None
 
 
 def test_kernel_without_openat2_is_asked_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,9 +106,9 @@ def test_kernel_without_openat2_is_asked_once(root: Path, monkeypatch: pytest.Mo
         return -1
 
     monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace(syscall=missing))
-    opener = opener_of(root)
-    assert opened(opener, "sub/file") is None
-    assert opened(opener, "sub/file") is None
+    lookup = lookup_of(root)
+    assert opened(lookup, "sub/file") is None
+    assert opened(lookup, "sub/file") is None
     assert len(calls) == 1
 
 
@@ -117,7 +117,7 @@ def test_other_systems_than_linux_use_the_path_walk(
 ) -> None:
     """The lookup finds nothing there, and raises nothing."""
     monkeypatch.setattr("sys.platform", "darwin")
-    assert opened(opener_of(root), "sub/file") is None
+    assert opened(lookup_of(root), "sub/file") is None
 
 
 @needs_openat2
@@ -125,7 +125,7 @@ def test_fifo_is_not_opened(root: Path) -> None:
     """A process that waits for a reader of the FIFO is not woken by a request."""
     os.stat(root / "fifo")
     with pytest.raises(AccessViolation):
-        opened(opener_of(root), "fifo")
+        opened(lookup_of(root), "fifo")
     # A process that opens a FIFO for writing waits until another one opens it for reading. A
     # request must not be that other one, so watch whether it opens the FIFO.
     watch = ctypes.CDLL(None, use_errno=True)
@@ -133,7 +133,7 @@ def test_fifo_is_not_opened(root: Path) -> None:
     watch.inotify_add_watch(events, bytes(root / "fifo"), 0x20)  # IN_OPEN
     try:
         with pytest.raises(AccessViolation):
-            opened(opener_of(root), "fifo")
+            opened(lookup_of(root), "fifo")
         with pytest.raises(BlockingIOError):
             os.read(events, 4096)
         os.close(os.open(root / "fifo", os.O_RDONLY | os.O_NONBLOCK))
@@ -145,36 +145,36 @@ def test_fifo_is_not_opened(root: Path) -> None:
 def test_nothing_is_found_before_the_type_of_the_file_system_is_known(root: Path) -> None:
     """The first request is left to a thread, which looks at the file system."""
     os.stat(root / "sub" / "file")
-    assert opened(CachedOpener(str(root)), "sub/file") is None
+    assert opened(KernelLookup(str(root)), "sub/file") is None
 
 
 @pytest.mark.parametrize("kind", ["fuse.sshfs", "nfs4", "cifs", ""])
 def test_network_and_fuse_file_systems_are_left_to_threads(root: Path, kind: str) -> None:
     """Their open() may wait, even if the name is in the kernel's cache."""
     os.stat(root / "sub" / "file")
-    opener = CachedOpener(str(root), type_of=lambda device: kind)
-    opener.learn()
-    assert opened(opener, "sub/file") is None
+    lookup = KernelLookup(str(root), type_of=lambda device: kind)
+    lookup.learn()
+    assert opened(lookup, "sub/file") is None
 
 
 @needs_openat2
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
 def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
-    """Nothing is found on another device until the opener has looked at it."""
-    opener = opener_of(root)
+    """Nothing is found on another device until the lookup has looked at it."""
+    lookup = lookup_of(root)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         (Path(other) / "sub").mkdir()
         (Path(other) / "sub" / "file").write_bytes(b"other")
         root.rename(root.parent / "old")
         root.symlink_to(other)
         assert os.stat(root).st_dev != os.stat(root.parent).st_dev
-        assert opened(opener, "sub/file") is None
+        assert opened(lookup, "sub/file") is None
     root.unlink()
     (root.parent / "old").rename(root)
     os.stat(root / "sub" / "file")
-    assert opened(opener, "sub/file") is None, "it has not looked at the root again"
-    opener.learn()
-    descriptor = opened(opener, "sub/file")
+    assert opened(lookup, "sub/file") is None, "it has not looked at the root again"
+    lookup.learn()
+    descriptor = opened(lookup, "sub/file")
     assert descriptor is not None
     os.close(descriptor)
 
@@ -185,12 +185,12 @@ def test_unreadable_file_is_left_to_the_path_walk(
 ) -> None:
     """The lookup leaves nothing open when the open fails."""
     os.stat(root / "sub" / "file")
-    opener = opener_of(root)
+    lookup = lookup_of(root)
 
     def refused(*args: Any) -> int:
         raise PermissionError(errno.EACCES, "no")
 
     monkeypatch.setattr(os, "open", refused)
     before = descriptors()
-    assert opened(opener, "sub/file") is None
+    assert opened(lookup, "sub/file") is None
     assert descriptors() == before

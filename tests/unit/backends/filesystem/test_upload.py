@@ -14,7 +14,7 @@ from twisted.internet.defer import maybeDeferred
 from tests.support.backends import asking, leftovers, refusal, upload
 from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem.upload import FORGOTTEN, sweep
+from twisted_tftp.backends.filesystem.upload import MAX_AGE_WITHOUT_LOCKS, sweep
 from twisted_tftp.errors import AccessViolation
 
 #: The name of a temporary file.
@@ -108,7 +108,7 @@ def test_temporary_file_removed_before_its_lock_is_made_again(
 def test_without_locks_old_temporary_files_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a file system without locks, files older than `FORGOTTEN` seconds are leftovers."""
+    """Without locks, files older than `MAX_AGE_WITHOUT_LOCKS` seconds are removed."""
 
     def no_locks(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -116,7 +116,7 @@ def test_without_locks_old_temporary_files_are_removed(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     writer = value(serving(tmp_path).open_writer("new", asking()))
     (tmp_path / STRAY).write_bytes(b"x")
-    os.utime(tmp_path / STRAY, (0, (tmp_path / STRAY).stat().st_mtime - FORGOTTEN - 1))
+    os.utime(tmp_path / STRAY, (0, (tmp_path / STRAY).stat().st_mtime - MAX_AGE_WITHOUT_LOCKS - 1))
     assert sweep(str(tmp_path)) == 1
     assert not (tmp_path / STRAY).exists()
     value(writer.commit())
