@@ -123,17 +123,23 @@ class TFTPServer(DatagramProtocol):
         )
         self._owns_drops = drops is None
         self._drops = Drops(reactor) if drops is None else drops
-        sessions = SessionServices(
-            observer=TransferLog(reactor=reactor) if observer is None else observer,
-            clock=clock,
-            alarms=Alarms(reactor, clock) if alarms is None else alarms,
-            opening_time=policy.retries * policy.timeout,
-            on_no_descriptors=opener.close_idle,
-        )
-        self._services = ServerServices(
+        self._services = self._make_services(backend, policy, access, observer, alarms)
+
+    def _make_services(
+        self, backend: Any, policy: Policy, access: Access, observer: Any, alarms: Alarms | None
+    ) -> ServerServices:
+        """Return what the sessions of this port use."""
+        reactor, clock = self.reactor, self.clock
+        return ServerServices(
             backend=backend,
             policy=policy,
-            sessions=sessions,
+            sessions=SessionServices(
+                observer=TransferLog(reactor=reactor) if observer is None else observer,
+                clock=clock,
+                alarms=Alarms(reactor, clock) if alarms is None else alarms,
+                opening_time=policy.retries * policy.timeout,
+                on_no_descriptors=self.opener.close_idle,
+            ),
             may_write=access.may_write,
             window_budget=self.transfers.windows,
             on_finished=self.transfers.finished,
