@@ -208,12 +208,12 @@ class Admission:
             return None
         for session in earlier:
             self._port_mode.catch_up(session)
-            if session.ended or session.key[1] != arrival.local:
+            if session.is_ended or session.key[1] != arrival.local:
                 continue
             if session.request != arrival.datagram:
                 continue
-            if not session.answered and not session.finished:
-                session.repeated()
+            if not session.peer_has_answered and not session.is_finished:
+                session.repeat_answer()
                 return REPEATED
             if arrival.now - session.statistics.started < REPEATED_WITHIN:
                 return REPEATED

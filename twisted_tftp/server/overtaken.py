@@ -11,7 +11,7 @@ from collections import OrderedDict
 from twisted_tftp.net.udp import SocketAddress
 
 #: The socket address of a peer, and the local one that its request reached.
-Key = tuple[SocketAddress, SocketAddress | None]
+RequestKey = tuple[SocketAddress, SocketAddress | None]
 
 #: How long a replaced request is remembered, in seconds.
 REMEMBERED_FOR = 1.0
@@ -30,9 +30,9 @@ class OvertakenRequests:
     """
 
     def __init__(self) -> None:
-        self._until: OrderedDict[Key, dict[int, float]] = OrderedDict()
+        self._until: OrderedDict[RequestKey, dict[int, float]] = OrderedDict()
 
-    def add(self, key: Key, request: bytes, now: float) -> None:
+    def add(self, key: RequestKey, request: bytes, now: float) -> None:
         """Note that `request` was replaced."""
         until = self._until.pop(key, {})
         until.pop(hash(request), None)
@@ -43,7 +43,7 @@ class OvertakenRequests:
         if len(self._until) > MAX_KEYS:
             self._until.popitem(last=False)
 
-    def has(self, key: Key, request: bytes, now: float) -> bool:
+    def has(self, key: RequestKey, request: bytes, now: float) -> bool:
         """Return whether `request` was replaced a moment ago."""
         until = self._until.get(key)
         return until is not None and now < until.get(hash(request), 0.0)

@@ -123,19 +123,25 @@ class TFTPServer(DatagramProtocol):
         )
         self._owns_drops = drops is None
         self._drops = Drops(reactor) if drops is None else drops
-        sessions = SessionServices(
-            observer=TransferLog(reactor=reactor) if observer is None else observer,
-            clock=clock,
-            alarms=Alarms(reactor, clock) if alarms is None else alarms,
-            opening_time=policy.retries * policy.timeout,
-            on_no_descriptors=opener.close_idle,
-        )
-        self._services = ServerServices(
+        self._services = self._make_services(backend, policy, access, observer, alarms)
+
+    def _make_services(
+        self, backend: Any, policy: Policy, access: Access, observer: Any, alarms: Alarms | None
+    ) -> ServerServices:
+        """Return what the sessions of this port use."""
+        reactor, clock = self.reactor, self.clock
+        return ServerServices(
             backend=backend,
             policy=policy,
-            sessions=sessions,
+            sessions=SessionServices(
+                observer=TransferLog(reactor=reactor) if observer is None else observer,
+                clock=clock,
+                alarms=Alarms(reactor, clock) if alarms is None else alarms,
+                opening_time=policy.retries * policy.timeout,
+                on_no_descriptors=self.opener.close_idle,
+            ),
             may_write=access.may_write,
-            windows=self.transfers.windows,
+            window_budget=self.transfers.windows,
             on_finished=self.transfers.finished,
             on_ended=self.transfers.remove,
         )
@@ -228,7 +234,7 @@ class TFTPServer(DatagramProtocol):
         """Process an ICMP error: a datagram from `local` has reached a closed port of `peer`."""
         session = self.transfers.find((peer, local))
         if session is not None:
-            session.refused(self.clock())
+            session.handle_refusal(self.clock())
 
     def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
         """Return the session of a request; override this to change how transfers are made.

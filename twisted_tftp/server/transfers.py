@@ -10,7 +10,7 @@ from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.server.flood_defence import UnansweredTransfers
 from twisted_tftp.server.overtaken import OvertakenRequests
 from twisted_tftp.server.process_memory import give_back
-from twisted_tftp.server.session import Key, ServerSession
+from twisted_tftp.server.session import ServerSession, SessionKey
 from twisted_tftp.session.window_budget import WindowBudget
 
 #: The most complete writes that still answer a repeated last block. Each holds a socket.
@@ -69,10 +69,10 @@ class Transfers:
         """How many sessions there are, including those that dally."""
         return len(self._sessions)
 
-    def find(self, key: Key) -> ServerSession | None:
+    def find(self, key: SessionKey) -> ServerSession | None:
         """Return the newest session of `key` that has not ended, or None."""
         for session in reversed(self._of_peer.get(key[0], ())):
-            if session.key == key and not session.ended:
+            if session.key == key and not session.is_ended:
                 return session
         return None
 
@@ -81,7 +81,7 @@ class Transfers:
         sessions = self._of_peer.get(peer)
         if sessions is None:
             return []
-        return [session for session in reversed(sessions) if not session.ended]
+        return [session for session in reversed(sessions) if not session.is_ended]
 
     def add(self, session: ServerSession) -> None:
         """Add a session that is about to start."""
@@ -129,7 +129,7 @@ class Transfers:
 
     def end_dallying(self, count: int = 100) -> int:
         """End up to `count` sessions that dally, the oldest first; return how many were ended."""
-        oldest = [session for session in self._dallying if not session.ended][:count]
+        oldest = [session for session in self._dallying if not session.is_ended][:count]
         for session in oldest:
             session.cancel()
         return len(oldest)
