@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
+from tests.support.daemon import free_port
 from tests.support.reactors import reactor, spin
 from tests.support.sockets import SocketWithoutIPv6
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
@@ -230,8 +231,8 @@ def test_system_without_ipv6_serves_ipv4(reactor: Any, monkeypatch: pytest.Monke
 def test_port_in_use_is_reported_in_one_line(reactor: Any) -> None:
     """Ports that were bound before are closed again."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.2", 0))
-        number = taken.getsockname()[1]
+        number = free_port(["127.0.0.1", "127.0.0.2"])
+        taken.bind(("127.0.0.2", number))
         service = TFTPService(
             MemoryBackend(), port=number, host=["127.0.0.1", "127.0.0.2"], reactor=reactor
         )
