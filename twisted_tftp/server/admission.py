@@ -203,17 +203,17 @@ class Admission:
         A client whose timeout is shorter than the round trip asks again, and then accepts the
         first answer. A second transfer would send everything to it twice.
         """
-        earlier = self._transfers.of_peer(arrival.peer)
+        earlier = self._transfers.sessions_of_peer(arrival.peer)
         if not earlier:
             return None
         for session in earlier:
             self._port_mode.catch_up(session)
-            if session.ended or session.key[1] != arrival.local:
+            if session.is_ended or session.key[1] != arrival.local:
                 continue
             if session.request != arrival.datagram:
                 continue
-            if not session.answered and not session.finished:
-                session.repeated()
+            if not session.peer_has_answered and not session.is_finished:
+                session.repeat_answer()
                 return REPEATED
             if arrival.now - session.statistics.started < REPEATED_WITHIN:
                 return REPEATED
@@ -242,7 +242,10 @@ class Admission:
     def _check_client_limit(self, arrival: Arrival) -> Verdict | None:
         """Refuse a host that has reached `max-per-client`."""
         limit = self._max_per_client
-        if limit is not None and self._transfers.of(endpoint(arrival.peer).host) >= limit:
+        if (
+            limit is not None
+            and self._transfers.running_of_host(endpoint(arrival.peer).host) >= limit
+        ):
             return OVER_CLIENT_LIMIT
         return None
 

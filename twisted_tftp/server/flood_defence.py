@@ -68,10 +68,10 @@ class UnansweredTransfers:
     def sort(self, session: ServerSession, now: float) -> None:
         """Move a running session to the end of its group; remove it if its peer has answered."""
         new, silent = self.new, self.silent
-        if now - session.offered_at < TIME_TO_ANSWER:
+        if now - session.first_answer_at < TIME_TO_ANSWER:
             new[session] = None
             new.move_to_end(session)
-        elif session.answered:
+        elif session.peer_has_answered:
             self.remove(session)
         else:
             new.pop(session, None)
@@ -142,9 +142,11 @@ class FloodDefence:
         """
         unanswered = self._unanswered
         for session in list(islice(chain(unanswered.silent, unanswered.new), SESSIONS_PER_SEARCH)):
-            if now - session.offered_at >= TIME_TO_ANSWER and self._end_if_unanswered(session):
+            if now - session.first_answer_at >= TIME_TO_ANSWER and self._end_if_unanswered(
+                session
+            ):
                 return True
-            if not session.finished:
+            if not session.is_finished:
                 unanswered.sort(session, now)
         return False
 
@@ -152,9 +154,9 @@ class FloodDefence:
         """Sort the first `count` sessions; end those that were offered long ago."""
         sort, long_ago = self._unanswered.sort, now - self._time_until_given_up
         for session in list(islice(sessions, count)):
-            if session.offered_at < long_ago and self._end_if_unanswered(session):
+            if session.first_answer_at < long_ago and self._end_if_unanswered(session):
                 continue
-            if not session.finished:
+            if not session.is_finished:
                 sort(session, now)
 
     def _end_if_unanswered(self, session: ServerSession) -> bool:
@@ -163,7 +165,7 @@ class FloodDefence:
         @return: whether it was ended here.
         """
         self._catch_up(session)
-        if session.finished or session.answered:
+        if session.is_finished or session.peer_has_answered:
             return False
         session.give_way()
         return True

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from twisted_tftp.net.request_port import RequestPort, SharedLink
 from twisted_tftp.net.udp import Link, SocketAddress
 from twisted_tftp.policy import Policy
-from twisted_tftp.server.session import Key, ServerSession
+from twisted_tftp.server.session import ServerSession, SessionKey
 from twisted_tftp.server.transfers import Transfers
 
 
@@ -33,7 +33,7 @@ class PortMode(Protocol):
         @raise OSError: no socket can be opened.
         """
 
-    def owner(self, key: Key) -> ServerSession | None:
+    def owner(self, key: SessionKey) -> ServerSession | None:
         """Return the session that receives a datagram to the request port that is not a request.
 
         @param key: (peer, local) of the datagram.
@@ -76,7 +76,7 @@ class PortPerTransfer:
             link = self._opener.open(peer, local, reading)
         return link
 
-    def owner(self, key: Key) -> None:
+    def owner(self, key: SessionKey) -> None:
         """Return None: each transfer receives on its own port."""
 
     def catch_up(self, session: ServerSession) -> None:
@@ -112,7 +112,7 @@ class SinglePort:
         assert self._port is not None, "the protocol has not started"
         return SharedLink(self._port, peer, local)
 
-    def owner(self, key: Key) -> ServerSession | None:
+    def owner(self, key: SessionKey) -> ServerSession | None:
         """Return the newest session between the two addresses."""
         return self._transfers.find(key)
 

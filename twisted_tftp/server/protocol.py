@@ -135,7 +135,7 @@ class TFTPServer(DatagramProtocol):
             policy=policy,
             sessions=sessions,
             may_write=access.may_write,
-            windows=self.transfers.windows,
+            window_budget=self.transfers.window_budget,
             on_finished=self.transfers.finished,
             on_ended=self.transfers.remove,
         )
@@ -228,7 +228,7 @@ class TFTPServer(DatagramProtocol):
         """Process an ICMP error: a datagram from `local` has reached a closed port of `peer`."""
         session = self.transfers.find((peer, local))
         if session is not None:
-            session.refused(self.clock())
+            session.handle_refusal(self.clock())
 
     def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
         """Return the session of a request; override this to change how transfers are made.

@@ -1,4 +1,8 @@
-"""One transfer of the server: the request, the file of the backend, and the negotiation."""
+"""The server's side of one transfer: open the file, negotiate options, react to later requests.
+
+The blocks themselves are exchanged by a `SendingSession` or a `ReceivingSession`
+(`twisted_tftp.session`), which a client uses too.
+"""
 
 from __future__ import annotations
 
@@ -19,43 +23,48 @@ from twisted_tftp.transfer.receiver import Receiver
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.timing import Timing
 
-#: The peer's socket address, and the local one that its request has reached (None if unknown).
-Key = tuple[SocketAddress, SocketAddress | None]
+#: The two addresses of a request: the peer's socket address, and the local socket address that the
+#: request reached (None if unknown).
+SessionKey = tuple[SocketAddress, SocketAddress | None]
 
 #: The ERROR text for a file above `max-upload`.
-TOO_LARGE = "the file is larger than what is accepted here"
+TOO_LARGE = "the file is larger than this server accepts"
 
 _READ = Direction.READ
 
 
 @dataclass
 class ServerServices:
-    """What all sessions of a server share.
+    """What all sessions of a request port share.
 
     @ivar backend: an L{IFileBackend}.
-    @ivar sessions: what the transfers themselves need.
-    @ivar may_write: whether a peer's host may write.
-    @ivar windows: the memory of all windows.
+    @ivar policy: the limits and timeouts.
+    @ivar sessions: the services that the sending and receiving sessions need.
+    @ivar may_write: returns whether a host may write files.
+    @ivar window_budget: the memory that is left for the windows of all transfers.
     @ivar on_finished: called when the outcome of a transfer is known.
-    @ivar on_ended: called when everything of a transfer is released.
+    @ivar on_ended: called when a transfer has released its link and its file.
     """
 
     backend: Any  # backends need not declare the interface
     policy: Policy
     sessions: SessionServices
     may_write: Callable[[str], bool]
-    windows: WindowBudget
+    window_budget: WindowBudget
     on_finished: Callable[[ServerSession], None]
     on_ended: Callable[[ServerSession], None]
 
 
 class ServerSession:
-    """The transfer of one request, which it runs in a `SendingSession` or a `ReceivingSession`.
+    """The transfer that one request has started.
+
+    It owns a `SendingSession` (for a read) or a `ReceivingSession` (for a write). It opens the
+    file, negotiates the options, makes the machine, and is told of the end (`SessionOwner`).
 
     @ivar context: the contents of the request.
-    @ivar key: the addresses of the request.
-    @ivar request: the octets of the request, to recognise a repeated one.
-    @ivar offered_at: when the peer was sent the first answer; infinite before.
+    @ivar key: the two addresses of the request.
+    @ivar request: the octets of the request; the same octets again are a repeated request.
+    @ivar first_answer_at: the time of the server's first answer; infinite before it was sent.
     """
 
     __slots__ = (
@@ -64,38 +73,43 @@ class ServerSession:
         "_refusals",
         "_services",
         "_transfer",
-        "_window",
+        "_window_octets",
         "context",
+        "first_answer_at",
         "key",
-        "offered_at",
         "request",
     )
 
-    #: An ERROR goes to the port of the request.
+    #: The peer can be sent an ERROR at any time: the request tells its address and port.
     can_tell_peer = True
 
     def __init__(
         self,
         context: TransferContext,
         *,
-        key: Key,
+        key: SessionKey,
         request: bytes,
         link: Link,
         read_ahead: int,
         services: ServerServices,
     ) -> None:
-        """Set up a transfer; `start` begins it.
+        """Set up the transfer; `start` begins it.
 
-        @param read_ahead: octets that a read may buffer.
+        @param context: the contents of the request.
+        @param key: the two addresses of the request.
+        @param request: the octets of the request.
+        @param link: the link to the peer.
+        @param read_ahead: octets that a download may read before they are needed.
+        @param services: what all sessions of the request port share.
         """
         self.context = context
         self.key = key
         self.request = request
-        self.offered_at = float("inf")
+        self.first_answer_at = float("inf")
         self._link = link
         self._read_ahead = read_ahead
         self._services = services
-        self._window = 0  # octets of a window, once that is negotiated
+        self._window_octets = 0  # what this transfer has taken of the window budget
         self._refusals = 0  # how often ICMP has reported that the peer's port is closed
         self._transfer: SendingSession | ReceivingSession
         if context.direction is _READ:
@@ -110,28 +124,28 @@ class ServerSession:
 
     @property
     def statistics(self) -> TransferStatistics:
-        """What observers see."""
+        """The statistics that observers get."""
         return self._transfer.statistics
 
     @property
-    def finished(self) -> bool:
-        """Whether the outcome is known; a complete write may still dally."""
+    def is_finished(self) -> bool:
+        """Whether the outcome of the transfer is known; a complete write may still dally."""
         return self._transfer.is_finished
 
     @property
-    def ended(self) -> bool:
+    def is_ended(self) -> bool:
         """Whether the link is closed."""
         return self._transfer.is_ended
 
     @property
-    def answered(self) -> bool:
-        """Whether the peer has shown by more than its request that it is there."""
+    def peer_has_answered(self) -> bool:
+        """Whether the peer has answered the server, so that its address can't be forged."""
         machine = self._transfer.machine
         return machine is not None and machine.answered
 
     @property
     def repeats_first_answer(self) -> bool:
-        """Whether what it sends next could be taken for the first answer to another request."""
+        """Whether the next packet looks like the first answer to any request of the peer."""
         if self._transfer.is_finished:
             return False
         machine = self._transfer.machine
@@ -140,31 +154,34 @@ class ServerSession:
     # -- events ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Ask the backend for the file."""
+        """Open the file, and then negotiate and send the first answer."""
         self._transfer.start(self._open_file)
 
     def receive(self, datagram: Buffer, now: float) -> None:
-        """Process a datagram that has come to the request port."""
-        if self._transfer.machine is not None:  # otherwise nothing was sent that it could answer
+        """Process a datagram that has reached the request port, in single-port mode."""
+        if self._transfer.machine is not None:  # otherwise the peer has nothing to answer yet
             self._transfer.receive(datagram, now)
 
-    def repeated(self) -> None:
-        """Handle the same request again: send the first answer again while it is due."""
+    def repeat_answer(self) -> None:
+        """Handle a repeated request: send the first answer again.
+
+        If the file is still being opened, the time that this may take begins again.
+        """
         transfer = self._transfer
         transfer.keep_opening()
         if transfer.machine is not None and not transfer.is_finished:
             now = self._services.sessions.clock()
             transfer.perform(transfer.machine.repeat(now), now)
 
-    def refused(self, now: float) -> None:
-        """Handle an ICMP error: the peer's port is closed.
+    def handle_refusal(self, now: float) -> None:
+        """Handle an ICMP error that reports that the peer's port is closed.
 
-        After the first one, the answer is sent again at once: one message may be forged, or be a
-        firewall's mistake. The second one ends a transfer that was never answered, whichever
-        datagram it is about. Usually it is about the repeated answer, so a closed port is known
-        after two round trips. From then on the next owner of the port is sent nothing that it
-        could take for the answer to a request of its own. In a transfer that was answered, such
-        messages count as lost datagrams.
+        The first error repeats the server's answer at once, and no more: it may be forged, or a
+        mistake of a firewall. The second error ends the transfer, if the peer has never answered.
+        It is usually about the repeated answer, so a closed port is detected after two round
+        trips. The server then sends nothing more to that port: another program may open it next,
+        and could mistake our packet for the answer to its own request. If the peer has answered,
+        the errors count as lost datagrams.
         """
         transfer = self._transfer
         machine = transfer.machine
@@ -178,53 +195,58 @@ class ServerSession:
             transfer.end(Outcome.UNREACHABLE, reason, tell=False)
 
     def catch_up(self) -> None:
-        """Read what the peer has sent so far."""
+        """Process the datagrams that wait in the socket of the transfer."""
         if self._transfer.machine is not None:
             self._link.drain()
 
     def cancel(self, message: str = "") -> None:
-        """End the transfer; with a `message` the peer is told."""
+        """End the transfer; the peer gets an ERROR with `message`, unless it is empty."""
         self._transfer.cancel(message)
 
     def give_way(self) -> None:
-        """End the transfer, which nobody has answered, to make room for another one."""
+        """End this transfer, which the peer has not answered, to make room for another one."""
         reason = TransferTimedOut("no answer, and another transfer needed its place")
         self._transfer.end(Outcome.TIMED_OUT, reason, tell=False)
 
     def replace(self) -> None:
-        """End the transfer, which was not answered: the peer's port asks for something else.
+        """End this transfer, which the peer has not answered: the peer has sent a new request.
 
-        The peer is not told: it could take an ERROR for the answer to its new request.
+        The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
-        reason = TransferTimedOut("the client asked for something else")
+        reason = TransferTimedOut("the client sent a different request")
         self._transfer.end(Outcome.REPLACED, reason, tell=False)
 
-    # -- what its transfer calls: SessionOwner ---------------------------------------------
+    # -- called by the sending or receiving session (SessionOwner) -------------------------
 
     def on_open(self) -> None:
-        """Negotiate, and send the first answer."""
+        """Negotiate the options, and send the first answer: the file is open."""
         transfer = self._transfer
         if self.context.direction is _READ:
             machine: Sender | Receiver = self._make_sender(transfer.file.size)
         else:
             machine = self._make_receiver()
         self._link.attach(transfer.receive, transfer.receive_train)
-        self._link.watch_refusals(self.refused)
-        self.offered_at = self._services.sessions.clock()
+        self._link.watch_refusals(self.handle_refusal)
+        self.first_answer_at = self._services.sessions.clock()
         transfer.begin(machine)
 
     def on_finished(self) -> None:
-        """Release the memory of the window."""
-        self._give_window_back()
+        """Return the memory of the window: the outcome is known."""
+        self._return_window()
         self._services.on_finished(self)
 
     def on_ended(self) -> None:
-        """Tell the server that everything is released."""
+        """Tell the server: the link and the file are released."""
         self._services.on_ended(self)
 
     # -- the file and the negotiation ------------------------------------------------------
 
     def _open_file(self) -> Any:
+        """Open the file of the request; return a reader, a writer, or a Deferred of one.
+
+        @raise AccessViolation: the peer may not write.
+        @raise DiskFull: the announced size is above `max-upload`.
+        """
         context, services = self.context, self._services
         if context.direction is _READ:
             return services.backend.open_reader(context.path, context)
@@ -235,13 +257,17 @@ class ServerSession:
         return services.backend.open_writer(context.path, context)
 
     def _check_upload(self, octets: int, is_complete: bool) -> None:
+        """Check a size against `max-upload`.
+
+        @raise DiskFull: the file is too large.
+        """
         limit = self._services.policy.max_upload
         if limit is not None and octets > limit:
             raise DiskFull(TOO_LARGE)
 
     def _make_sender(self, size: int | None) -> Sender:
-        # curl takes `tsize=0` for an error, so an empty file's size is left out.
-        grant = self._grant(size or None)
+        # The size of an empty file is left out, because curl treats `tsize=0` as an error.
+        grant = self._negotiate(size or None)
         return Sender(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
@@ -254,10 +280,10 @@ class ServerSession:
 
     def _make_receiver(self) -> Receiver:
         announced = self.context.announced_size
-        grant = self._grant(announced)
+        grant = self._negotiate(announced)
         if grant.windowsize > 1:
             window = grant.windowsize * (grant.blksize + wire.HEADER_SIZE)
-            grant = self._grant(announced, self._link.expect(window))
+            grant = self._negotiate(announced, self._link.expect(window))
         return Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
@@ -266,20 +292,28 @@ class ServerSession:
             rollover=grant.rollover,
         )
 
-    def _grant(self, tsize: int | None, room: int | None = None) -> options.Grant:
-        """Negotiate; a window gets the memory that is left, and `room` octets of the socket."""
+    def _negotiate(self, tsize: int | None, room: int | None = None) -> options.Grant:
+        """Decide which options are granted, and take the window's memory from the budget.
+
+        The window is limited to what is left of the budget. A second call replaces the grant of
+        the first one.
+
+        @param tsize: the size to put into the OACK, or None.
+        @param room: octets of the socket's receive buffer for the window; None for no limit.
+        """
         services = self._services
-        windows = services.windows
-        self._give_window_back()
+        budget = services.window_budget
+        self._return_window()
         requested = self.context.options
         if "windowsize" in requested:
-            room = windows.room if room is None else min(room, windows.room)
+            room = budget.room if room is None else min(room, budget.room)
         grant = options.negotiate(requested, services.policy, tsize=tsize, room=room)
-        self._window = grant.windowsize * grant.blksize
-        windows.take(self._window)
+        self._window_octets = grant.windowsize * grant.blksize
+        budget.take(self._window_octets)
         self._transfer.note_options(grant.accepted)
         return grant
 
-    def _give_window_back(self) -> None:
-        octets, self._window = self._window, 0
-        self._services.windows.give_back(octets)
+    def _return_window(self) -> None:
+        """Return what this transfer has taken of the window budget."""
+        octets, self._window_octets = self._window_octets, 0
+        self._services.window_budget.give_back(octets)

@@ -25,12 +25,12 @@ POLICY = Policy(timeout=1.0)
 class Stub:
     """The part of a session that the flood defence uses; its first answer was sent at time 0."""
 
-    def __init__(self, offered_at: float = 0.0) -> None:
-        self.offered_at = offered_at
-        self.answered = self.finished = self.gave_way = self.caught_up = False
+    def __init__(self, first_answer_at: float = 0.0) -> None:
+        self.first_answer_at = first_answer_at
+        self.peer_has_answered = self.is_finished = self.gave_way = self.caught_up = False
 
     def give_way(self) -> None:
-        self.finished = self.gave_way = True
+        self.is_finished = self.gave_way = True
 
 
 def defence(
@@ -45,11 +45,11 @@ def defence(
 def test_oldest_silent_transfer_makes_room() -> None:
     """It is ended when its peer had time to answer, and not before."""
     answered, opening, old, young = Stub(), Stub(float("inf")), Stub(), Stub(0.05)
-    answered.answered = True
+    answered.peer_has_answered = True
     flood, _ = defence(answered, opening, old, young)
     assert not flood.make_room(TIME_TO_ANSWER / 2)
     assert flood.make_room(TIME_TO_ANSWER)
-    assert [each.finished for each in (answered, opening, old, young)] == [
+    assert [each.is_finished for each in (answered, opening, old, young)] == [
         *[False] * 2,
         True,
         False,
@@ -60,12 +60,12 @@ def test_answer_that_waits_in_a_socket_keeps_its_transfer() -> None:
     """The socket is read before its transfer is ended."""
 
     def catch_up(session: Stub) -> None:
-        session.answered = True
+        session.peer_has_answered = True
 
     session = Stub()
     flood, _ = defence(session, catch_up=catch_up)
     assert not flood.make_room(1.0)
-    assert not session.finished
+    assert not session.is_finished
 
 
 @pytest.mark.parametrize("now", [1.0, TIMEOUTS_UNTIL_GIVEN_UP + 1])
@@ -73,7 +73,7 @@ def test_waiting_error_ends_its_transfer(now: float) -> None:
     """An ERROR in the socket is no answer, and the transfer is over."""
 
     def catch_up(session: Stub) -> None:
-        session.finished = session.caught_up = True
+        session.is_finished = session.caught_up = True
         unanswered.remove(session)  # type: ignore[arg-type]
 
     session = Stub()
@@ -98,7 +98,7 @@ def test_review_looks_at_each_transfer_in_turn(silent: bool) -> None:
         for _ in range(5):
             flood.review(1.0)
         assert len(unanswered.silent) == 9
-        change.answered = True
+        change.peer_has_answered = True
     for _ in range(5):
         flood.review(1.0)
     assert set(unanswered.silent) == set(stay if silent else [change])
@@ -111,7 +111,7 @@ def test_review_gives_up_transfers_that_are_silent_for_long() -> None:
     flood.review(TIMEOUTS_UNTIL_GIVEN_UP)
     assert list(unanswered.silent) == [session]
     flood.review(TIMEOUTS_UNTIL_GIVEN_UP + 0.1)
-    assert session.finished
+    assert session.is_finished
 
 
 def test_review_forgets_transfers_that_were_answered() -> None:
@@ -122,7 +122,7 @@ def test_review_forgets_transfers_that_were_answered() -> None:
         flood.review(1.0)
     assert len(unanswered.silent) == 10
     for session in sessions:
-        session.answered = True
+        session.peer_has_answered = True
     for _ in range(5):
         flood.review(1.0)
     assert not unanswered.silent

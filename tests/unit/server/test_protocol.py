@@ -538,7 +538,7 @@ def test_windows_of_many_transfers_share_their_memory() -> None:
     for link in net.links:
         link.deliver(wire.error(TFTPError()))
     assert net.server.transfers.running == 0
-    assert net.server.transfers.windows.room == 64 << 20
+    assert net.server.transfers.window_budget.room == 64 << 20
 
 
 def test_dallying_write_does_not_count_as_a_transfer() -> None:
@@ -572,8 +572,8 @@ def test_subclass_can_build_its_own_sessions() -> None:
     built: list[ServerSession] = []
 
     class Server(TFTPServer):
-        def build_session(self, context: TransferContext, **wiring: Any) -> ServerSession:
-            built.append(super().build_session(context, **wiring))
+        def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
+            built.append(super().build_session(context, **parts))
             return built[-1]
 
     net = MemoryNetwork(MemoryBackend({"f": b"x"}), server=Server)
@@ -843,7 +843,7 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
     """An exception in `build_session` is raised to the caller, and the socket is closed."""
 
     class Server(TFTPServer):
-        def build_session(self, context: TransferContext, **wiring: Any) -> ServerSession:
+        def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
             raise ZeroDivisionError
 
     net = MemoryNetwork(MemoryBackend({"f": b"x"}), server=Server)
@@ -925,7 +925,7 @@ def test_requests_above_max_per_client_are_not_answered() -> None:
     net.links[0].deliver(wire.ack(1))
     net.server.received(rrq(b"small"), ("192.0.2.1", 1002), LOCAL)
     assert len(net.links) == 4
-    assert net.server.transfers.of("192.0.2.1") == 2
+    assert net.server.transfers.running_of_host("192.0.2.1") == 2
     for link in net.links[1:]:
         link.deliver(wire.ack(1))
     assert net.server.transfers.hosts == 0
