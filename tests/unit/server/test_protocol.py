@@ -269,8 +269,7 @@ def test_overtaken_request_is_known_at_all_addresses_of_a_server() -> None:
         net.server.backend,
         reactor=net.clock,
         clock=net.clock.seconds,
-        opener=net,
-        transfers=net.server.transfers,
+        shared=net.server.shared,
     )
     net.server.received(rrq(), PEER, LOCAL)
     other.received(rrq(b"small"), PEER, ("192.0.2.70", 69))
@@ -562,7 +561,7 @@ def test_without_a_socket_a_request_is_dropped() -> None:
 def test_stopping_server_does_not_answer_requests() -> None:
     """The clients will ask another server."""
     net = network()
-    net.server.accepting = False
+    net.server.is_accepting = False
     net.server.received(rrq(), PEER, LOCAL)
     assert net.links == []
 
