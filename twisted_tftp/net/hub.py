@@ -238,7 +238,8 @@ class EpollHub:
                         link.doRead()
                 except BaseException:  # otherwise the reactor would drop the hub with all links
                     self._log.failure("a transfer's socket failed")
-                self.send_overdue()
+                if self.outbox:
+                    self.send_overdue()
             if self.outbox is not None:
                 self._end_gathering(self.outbox)
             now = clock()

@@ -87,7 +87,7 @@ class Session:
 
     # -- what a subclass implements --------------------------------------------------------
 
-    def _adopt(self, file: Any) -> Any:
+    def _convert_netascii(self, file: Any) -> Any:
         """Return the file to use for an opened file: a netascii file is converted."""
         raise NotImplementedError
 
@@ -154,7 +154,7 @@ class Session:
         try:
             file = open_file()
             if not isinstance(file, Deferred):
-                self._opened(file)
+                self._on_open(file)
                 return
         except BaseException:  # see Session
             self.fail(Failure())
@@ -162,21 +162,21 @@ class Session:
         self._opening = PendingFile(
             file,
             self._services,
-            self._opened,
-            self._not_opened,
+            self._on_open,
+            self._on_open_failed,
             lambda: self.end(Outcome.TIMED_OUT, TransferTimedOut()),
         )
         self._opening.wait()
 
-    def _opened(self, file: Any) -> None:
+    def _on_open(self, file: Any) -> None:
         self._opening = None
-        self.file = self._adopt(file)
+        self.file = self._convert_netascii(file)
         if self.is_ended:
             return  # the backend has answered the cancellation with a file: `_close` releases it
         self._move(NEGOTIATING)
         self._owner.on_open()
 
-    def _not_opened(self, failure: Failure) -> None:
+    def _on_open_failed(self, failure: Failure) -> None:
         self._opening = None
         if not (self.is_ended and failure.check(CancelledError)):
             self.fail(failure)

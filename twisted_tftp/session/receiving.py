@@ -94,7 +94,7 @@ class ReceivingSession(Session):
         if machine.deadline < self._alarm.at:
             self._alarm.arm(machine.deadline)
 
-    def _adopt(self, file: Any) -> Any:
+    def _convert_netascii(self, file: Any) -> Any:
         return NetasciiWriter(file) if self.statistics.context.mode == wire.NETASCII else file
 
     def _store(self) -> None:

@@ -56,7 +56,7 @@ class SendingSession(Session):
         if machine.deadline < self._alarm.at:
             self._alarm.arm(machine.deadline)
 
-    def _adopt(self, file: Any) -> Any:
+    def _convert_netascii(self, file: Any) -> Any:
         return NetasciiReader(file) if self.statistics.context.mode == wire.NETASCII else file
 
     def _read(self, now: float) -> None:
