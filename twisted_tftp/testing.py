@@ -24,6 +24,7 @@ from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, Refused
 from twisted_tftp.policy import DEFAULT_BLKSIZE, TFTP_PORT, Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server.protocol import TFTPServer
+from twisted_tftp.server.shared_parts import SharedParts
 
 
 class MemoryLink:
@@ -152,7 +153,9 @@ class MemoryNetwork:
             observer=self.recorder,
             reactor=self.clock,
             clock=self.clock.seconds,
-            opener=self,
+            shared=SharedParts.for_policy(
+                policy or Policy(), self.clock, self.clock.seconds, opener=self
+            ),
         )
         self._port = 20000
 

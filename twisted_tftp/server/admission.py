@@ -121,7 +121,7 @@ class Admission:
 
     The checks named `_check_...` change nothing; the names of the others say what they change.
 
-    @ivar accepting: whether new requests are served.
+    @ivar is_accepting: whether new requests are served.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Admission:
         @param port_mode: which ports the transfers use.
         @param counters: counts the transfers that end because of a new request.
         """
-        self.accepting = True
+        self.is_accepting = True
         self._transfers = transfers
         self._access = access
         self._port_mode = port_mode
@@ -146,24 +146,24 @@ class Admission:
         self._flood = FloodDefence(policy, transfers.unanswered, port_mode.catch_up)
         self._max_transfers = policy.max_transfers
         self._max_per_client = policy.max_per_client
-        #: The checks, the cheap ones first. A check that the policy does not need is left out.
-        self._checks: tuple[Callable[[Arrival], Verdict | None], ...] = tuple(
-            check
-            for check, is_needed in (
-                (self._check_source_port, not port_mode.serves_servers),
-                (self._check_accepting, True),
-                (self._check_network, access.limits_hosts),
-                (self._check_overtaken, True),
-                # Also for a request that is refused later: it shows that the port has a new
-                # owner, which could take a repeated answer of the earlier transfers for its own.
-                (self._settle_earlier, True),
-                (self._defend_from_flood, True),
-                (self._take_from_rate, access.limits_rate),
-                (self._check_client_limit, policy.max_per_client is not None),
-                (self._make_room, True),
-            )
-            if is_needed
+        self._checks = self._choose_checks()
+
+    def _choose_checks(self) -> tuple[Callable[[Arrival], Verdict | None], ...]:
+        """Return the checks that the policy needs, the cheap ones first."""
+        checks = (
+            (self._check_source_port, not self._port_mode.allows_server_ports),
+            (self._check_accepting, True),
+            (self._check_network, self._access.limits_hosts),
+            (self._check_overtaken, True),
+            # Also for a request that is refused later: it shows that the port has a new owner,
+            # which could mistake a repeated answer of an earlier transfer for its own.
+            (self._settle_earlier, True),
+            (self._defend_from_flood, True),
+            (self._take_from_rate, self._access.limits_rate),
+            (self._check_client_limit, self._max_per_client is not None),
+            (self._make_room, True),
         )
+        return tuple(check for check, is_needed in checks if is_needed)
 
     def admit(self, arrival: Arrival) -> Verdict | None:
         """Check a request; a repeated one is answered here, and a new one may end earlier ones.
@@ -185,7 +185,7 @@ class Admission:
 
     def _check_accepting(self, arrival: Arrival) -> Verdict | None:
         """Refuse all requests while the server stops."""
-        return None if self.accepting else STOPPING
+        return None if self.is_accepting else STOPPING
 
     def _check_network(self, arrival: Arrival) -> Verdict | None:
         """Refuse an address of a network that is not allowed."""
@@ -203,7 +203,7 @@ class Admission:
         A client whose timeout is shorter than the round trip asks again, and then accepts the
         first answer. A second transfer would send everything to it twice.
         """
-        earlier = self._transfers.of_peer(arrival.peer)
+        earlier = self._transfers.sessions_of_peer(arrival.peer)
         if not earlier:
             return None
         for session in earlier:
@@ -242,7 +242,10 @@ class Admission:
     def _check_client_limit(self, arrival: Arrival) -> Verdict | None:
         """Refuse a host that has reached `max-per-client`."""
         limit = self._max_per_client
-        if limit is not None and self._transfers.of(endpoint(arrival.peer).host) >= limit:
+        if (
+            limit is not None
+            and self._transfers.running_of_host(endpoint(arrival.peer).host) >= limit
+        ):
             return OVER_CLIENT_LIMIT
         return None
 

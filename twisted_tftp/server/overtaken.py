@@ -1,17 +1,14 @@
 """Remember the requests that a newer request from the same address and port has replaced.
 
-If a replaced request arrives once more within a second, it is a late copy and not a new request.
-The client would take the answer to it for the answer to its newer request.
+If a replaced request arrives again within a second, it is a late copy and not a new request. It
+must not be answered: the client would believe that its newer request was answered.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-from twisted_tftp.net.udp import SocketAddress
-
-#: The socket address of a peer, and the local one that its request reached.
-RequestKey = tuple[SocketAddress, SocketAddress | None]
+from twisted_tftp.server.session import SessionKey
 
 #: How long a replaced request is remembered, in seconds.
 REMEMBERED_FOR = 1.0
@@ -24,16 +21,16 @@ MAX_KEYS = 1024
 
 
 class OvertakenRequests:
-    """The recently replaced requests of all peers, each with the time at which it is forgotten.
+    """The recently replaced requests of all peers, each with the time when it is forgotten.
 
     Only the hash of a request is kept, because a request may have 4,096 octets.
     """
 
     def __init__(self) -> None:
-        self._until: OrderedDict[RequestKey, dict[int, float]] = OrderedDict()
+        self._until: OrderedDict[SessionKey, dict[int, float]] = OrderedDict()
 
-    def add(self, key: RequestKey, request: bytes, now: float) -> None:
-        """Note that `request` was replaced."""
+    def add(self, key: SessionKey, request: bytes, now: float) -> None:
+        """Note that a newer request has replaced `request`."""
         until = self._until.pop(key, {})
         until.pop(hash(request), None)
         until[hash(request)] = now + REMEMBERED_FOR
@@ -43,7 +40,7 @@ class OvertakenRequests:
         if len(self._until) > MAX_KEYS:
             self._until.popitem(last=False)
 
-    def has(self, key: RequestKey, request: bytes, now: float) -> bool:
-        """Return whether `request` was replaced a moment ago."""
+    def has(self, key: SessionKey, request: bytes, now: float) -> bool:
+        """Return whether `request` was replaced in the last `REMEMBERED_FOR` seconds."""
         until = self._until.get(key)
         return until is not None and now < until.get(hash(request), 0.0)

@@ -14,10 +14,10 @@ from twisted_tftp.server.transfers import Transfers
 class PortMode(Protocol):
     """The strategy for the ports of transfers, and everything that depends on it.
 
-    @ivar serves_servers: whether a request from a server's port is served.
+    @ivar allows_server_ports: whether a request from a server's port is served.
     """
 
-    serves_servers: bool
+    allows_server_ports: bool
 
     def start(self, transport: Any) -> None:
         """Prepare the request port `transport`.
@@ -50,7 +50,7 @@ class PortPerTransfer:
     answers, because they are not requests. So requests from port 69 are served.
     """
 
-    serves_servers = True
+    allows_server_ports = True
 
     def __init__(self, opener: Any, transfers: Transfers) -> None:
         """Set up.
@@ -91,7 +91,7 @@ class SinglePort:
     an attacker could make one copy files to the other. So requests from port 69 are not served.
     """
 
-    serves_servers = False
+    allows_server_ports = False
 
     def __init__(self, transfers: Transfers) -> None:
         self._transfers = transfers

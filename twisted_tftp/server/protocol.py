@@ -17,13 +17,11 @@ from twisted.logger import Logger
 
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.net.link_opener import LinkOpener
 from twisted_tftp.net.request_port import MAX_REQUEST
 from twisted_tftp.net.udp import Link, SocketAddress, endpoint
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import announced_size
-from twisted_tftp.server.access import Access
 from twisted_tftp.server.admission import (
     MALFORMED,
     NOT_A_REQUEST,
@@ -34,12 +32,10 @@ from twisted_tftp.server.admission import (
     no_socket,
     parse_request,
 )
-from twisted_tftp.server.drop_log import Drops
 from twisted_tftp.server.port_mode import choose_port_mode
 from twisted_tftp.server.session import ServerServices, ServerSession
+from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.transfer_log import TransferLog
-from twisted_tftp.server.transfers import Transfers
-from twisted_tftp.session.deadlines import Alarms
 from twisted_tftp.session.services import SessionServices
 
 #: The largest read-ahead of one read, in octets.
@@ -62,26 +58,14 @@ _own_endpoint = lru_cache(maxsize=64)(endpoint)
 class TFTPServer(DatagramProtocol):
     """The protocol of one request port: it checks requests, and serves a backend's files.
 
-    A server with several addresses has one of them for each address. They share `transfers`,
-    `opener`, `alarms`, `access` and `drops`.
+    A server with several addresses has one of them for each address; they share L{SharedParts}.
 
-    @param backend: an L{IFileBackend}.
-    @param policy: what is granted; None for the defaults of L{Policy}.
-    @param observer: an L{ITransferObserver}; None for the log.
-    @param reactor: the reactor for timers and sockets; None for the global one.
-    @param clock: returns the time in seconds of a monotonic clock.
-    @param transfers: the table of transfers; None for one of its own.
-    @param opener: opens the sockets of transfers (`open` and `close_idle` of L{LinkOpener}); None
-        for one of its own.
-    @param alarms: the alarms of sessions; None for a set of its own.
-    @param access: the limits of addresses; None for those of `policy`.
-    @param drops: the log of dropped requests; None for one of its own.
-
-    @ivar reactor: the reactor.
+    @ivar reactor: the reactor, for timers and sockets.
     @ivar clock: returns the time in seconds of a monotonic clock.
+    @ivar shared: the parts that the server's other ports use too.
+    @ivar transfers: the table of transfers, of all ports of the server.
+    @ivar opener: opens the sockets of transfers.
     @ivar counters: how many packets were not answered, by reason.
-    @ivar transfers: the table of transfers.
-    @ivar opener: what opens the sockets of transfers.
     @ivar admission: the checks of each request.
     """
 
@@ -96,64 +80,66 @@ class TFTPServer(DatagramProtocol):
         observer: Any = None,
         reactor: Any = None,
         clock: Callable[[], float] = time.monotonic,
-        transfers: Transfers | None = None,
-        opener: Any = None,
-        alarms: Alarms | None = None,
-        access: Access | None = None,
-        drops: Drops | None = None,
+        shared: SharedParts | None = None,
     ) -> None:
+        """Set up the protocol; the caller opens the port.
+
+        @param backend: an L{IFileBackend}.
+        @param policy: limits, timeouts and access rules; None for a L{Policy} with its defaults.
+        @param observer: an L{ITransferObserver}; None for a L{TransferLog}.
+        @param reactor: for timers and sockets; None for the global one, which is looked up now.
+        @param clock: returns the time in seconds of a monotonic clock.
+        @param shared: the parts that the server's other ports use too; None for new ones.
+        """
         if reactor is None:
             from twisted.internet import reactor
         policy = Policy() if policy is None else policy
+        self.shared = shared or SharedParts.for_policy(policy, reactor, clock)
         self.reactor = reactor
         self.clock = clock
+        self.transfers = self.shared.transfers
+        self.opener = self.shared.opener
         self.counters = Counters()
-        self.transfers = Transfers() if transfers is None else transfers
-        if opener is None:
-            opener = LinkOpener(reactor, policy.port_range, clock)
-        self.opener = opener
-        access = Access(policy) if access is None else access
-        self._port_mode = choose_port_mode(policy, opener, self.transfers)
-        self.admission = Admission(
+        self._port_mode = choose_port_mode(policy, self.opener, self.transfers)
+        self.admission = self._make_admission(policy)
+        if observer is None:
+            observer = TransferLog(reactor=reactor)
+        self._services = self._make_services(backend, policy, observer)
+
+    def _make_admission(self, policy: Policy) -> Admission:
+        return Admission(
             policy,
             transfers=self.transfers,
-            access=access,
+            access=self.shared.access,
             port_mode=self._port_mode,
             counters=self.counters,
         )
-        self._owns_drops = drops is None
-        self._drops = Drops(reactor) if drops is None else drops
-        self._services = self._make_services(backend, policy, access, observer, alarms)
 
-    def _make_services(
-        self, backend: Any, policy: Policy, access: Access, observer: Any, alarms: Alarms | None
-    ) -> ServerServices:
-        """Return what the sessions of this port use."""
-        reactor, clock = self.reactor, self.clock
+    def _make_services(self, backend: Any, policy: Policy, observer: Any) -> ServerServices:
         return ServerServices(
             backend=backend,
             policy=policy,
             sessions=SessionServices(
-                observer=TransferLog(reactor=reactor) if observer is None else observer,
-                clock=clock,
-                alarms=Alarms(reactor, clock) if alarms is None else alarms,
+                observer=observer,
+                clock=self.clock,
+                alarms=self.shared.alarms,
                 opening_time=policy.retries * policy.timeout,
                 on_no_descriptors=self.opener.close_idle,
             ),
-            may_write=access.may_write,
-            window_budget=self.transfers.windows,
+            may_write=self.shared.access.may_write,
+            window_budget=self.transfers.window_budget,
             on_finished=self.transfers.finished,
             on_ended=self.transfers.remove,
         )
 
     @property
-    def accepting(self) -> bool:
+    def is_accepting(self) -> bool:
         """Whether new requests are served; it can be set."""
-        return self.admission.accepting
+        return self.admission.is_accepting
 
-    @accepting.setter
-    def accepting(self, accepting: bool) -> None:
-        self.admission.accepting = accepting
+    @is_accepting.setter
+    def is_accepting(self, is_accepting: bool) -> None:
+        self.admission.is_accepting = is_accepting
 
     @property
     def backend(self) -> Any:
@@ -191,9 +177,8 @@ class TFTPServer(DatagramProtocol):
         self._port_mode.start(self.transport)
 
     def stopProtocol(self) -> None:
-        """Log what was dropped, unless the log of drops is shared."""
-        if self._owns_drops:
-            self._drops.flush()
+        """Log the dropped packets that were only counted so far."""
+        self.shared.drops.flush()
 
     def received(self, datagram: bytes, peer: SocketAddress, local: SocketAddress | None) -> None:
         """Process a datagram that has reached the request port.
@@ -299,4 +284,4 @@ class TFTPServer(DatagramProtocol):
         if counter is not None:
             setattr(self.counters, counter, getattr(self.counters, counter) + 1)
         if reason is not None:
-            self._drops.add(reason, peer[0])
+            self.shared.drops.add(reason, peer[0])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,15 +20,11 @@ from twisted.python.failure import Failure
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.descriptors import raise_descriptor_limit
-from twisted_tftp.net.link_opener import LinkOpener
 from twisted_tftp.net.request_port import RequestPort, listen
 from twisted_tftp.policy import TFTP_PORT, Policy
-from twisted_tftp.server.access import Access
-from twisted_tftp.server.drop_log import Drops
 from twisted_tftp.server.protocol import TFTPServer
+from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.transfer_log import TransferLog
-from twisted_tftp.server.transfers import Transfers
-from twisted_tftp.session.deadlines import Alarms
 
 #: The addresses to listen on if none is given: all of both families. An IPv6 socket receives IPv6
 #: only, so that the local address of a request has the family of its peer.
@@ -113,14 +108,11 @@ class TFTPService(Service):
         self._policy = policy or Policy()
         self._observer = TransferLog(reactor=reactor) if observer is None else observer
         self._reactor = reactor
-        self._opener = LinkOpener(reactor, self._policy.port_range)
-        self._alarms = Alarms(reactor, time.monotonic)
-        self._access = Access(self._policy)
-        self._drops = Drops(reactor)
+        self._shared = SharedParts.for_policy(self._policy, reactor)
         self._ports: list[RequestPort] = []
         self._awaited: Deferred[Any] | None = None  # while the service stops: what it waits for
         self._grace = grace
-        self.transfers = Transfers()
+        self.transfers = self._shared.transfers
         self.servers: list[TFTPServer] = []
 
     @property
@@ -152,7 +144,7 @@ class TFTPService(Service):
                 if not self._host and host == "::" and _family_is_missing(error.socketError):
                     continue
                 self._close_ports()
-                self._opener.close()
+                self._shared.opener.close()
                 raise StartError(f"tftp: {_explain(host, self._port, error)}") from None
         super().privilegedStartService()
 
@@ -178,7 +170,7 @@ class TFTPService(Service):
         """
         super().stopService()
         for server in self.servers:
-            server.accepting = False
+            server.is_accepting = False
         self.servers.clear()
         closed: list[Any] = []
         if not self._policy.single_port:
@@ -193,7 +185,7 @@ class TFTPService(Service):
         running.addBoth(lambda _: DeferredList(closed))
         running.addBoth(lambda _: self._wait_for(maybeDeferred(self._lifecycle.stop)))
         running.addErrback(self._log_failure, "the backend failed to stop, or took too long")
-        running.addBoth(lambda _: self._opener.close())
+        running.addBoth(lambda _: self._shared.opener.close())
         running.addBoth(lambda _: self._flush_log())
         return running
 
@@ -223,7 +215,6 @@ class TFTPService(Service):
         self._log.failure(text, failure=failure)
 
     def _flush_log(self) -> None:
-        self._drops.flush()
         if isinstance(self._observer, TransferLog):
             self._observer.flush()
 
@@ -233,13 +224,10 @@ class TFTPService(Service):
             self._policy,
             observer=self._observer,
             reactor=self._reactor,
-            transfers=self.transfers,
-            opener=self._opener,
-            alarms=self._alarms,
-            access=self._access,
-            drops=self._drops,
+            shared=self._shared,
         )
-        self._ports.append(listen(self._reactor, self._port, server, host, self._opener.hub))
+        hub = self._shared.opener.hub
+        self._ports.append(listen(self._reactor, self._port, server, host, hub))
         self.servers.append(server)
 
     def _raise_descriptor_limit(self) -> None:

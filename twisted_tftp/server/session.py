@@ -28,7 +28,7 @@ from twisted_tftp.transfer.timing import Timing
 SessionKey = tuple[SocketAddress, SocketAddress | None]
 
 #: The ERROR text for a file above `max-upload`.
-TOO_LARGE = "the file is larger than what is accepted here"
+TOO_LARGE = "the file is larger than this server accepts"
 
 _READ = Direction.READ
 
@@ -213,7 +213,7 @@ class ServerSession:
 
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
-        reason = TransferTimedOut("the client asked for something else")
+        reason = TransferTimedOut("the client sent a different request")
         self._transfer.end(Outcome.REPLACED, reason, tell=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------

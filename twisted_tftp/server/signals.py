@@ -49,8 +49,8 @@ class Signals:
     """The signal handlers of the process.
 
     SIGHUP reopens the log and clears the caches of the backend. A second SIGTERM or SIGINT stops
-    the service without waiting for transfers. twistd's own handlers of SIGTERM and SIGINT ignore a
-    second signal, and without a handler SIGHUP would end the process.
+    the service without waiting for transfers. (The handlers of twistd ignore a second SIGTERM or
+    SIGINT. Without a handler, SIGHUP would end the process.)
 
     @ivar log_path: the path of the file that `open_log` opens.
     """
@@ -96,10 +96,12 @@ class Signals:
                 signal.signal(number, partial(self._stop, first))
 
     def _rotate(self, number: int, frame: FrameType | None) -> None:
+        """Handle SIGUSR1."""
         if self._log_file is not None:
             self._reactor.callFromThread(self._log_file.rotate)
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        """Handle SIGHUP."""
         self._reactor.callFromThread(self._reload)
 
     def _reload(self) -> None:
@@ -115,6 +117,7 @@ class Signals:
             self._log.info("SIGHUP: the file caches were cleared")
 
     def _stop(self, first: Handler, number: int, frame: FrameType | None) -> None:
+        """Handle SIGTERM or SIGINT; `first` is the reactor's handler, for the first signal."""
         if not self._stopping:
             self._stopping = True
             first(number, frame)
@@ -123,6 +126,7 @@ class Signals:
 
 
 def _has_terminal() -> bool:
+    """Return whether a standard stream of the process is a terminal."""
     return any(
         stream is not None and stream.isatty()
         for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__)

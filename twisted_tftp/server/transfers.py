@@ -27,7 +27,7 @@ class Transfers:
     A session runs until its outcome is known; a write may dally after that. A session is found by
     the peer's socket address, or by its key: that address and the local one of the request.
 
-    @ivar windows: the memory of all windows.
+    @ivar window_budget: the memory that is left for the windows of all sessions.
     @ivar overtaken: requests that newer ones have replaced.
     @ivar unanswered: the running sessions whose peers have not answered.
     """
@@ -38,15 +38,15 @@ class Transfers:
         @param give_back: a function that gives unused memory back to the system.
         """
         self._give_back = give_back
-        self.windows = WindowBudget()
+        self.window_budget = WindowBudget()
         self.overtaken = OvertakenRequests()
         self.unanswered = UnansweredTransfers()
         self._sessions: set[ServerSession] = set()
-        self._most = 0  # the most sessions since memory was given back
+        self._peak = 0  # the most sessions at a time since memory was given back
         # The sessions of each peer's port, the oldest first; usually there is one.
         self._of_peer: dict[SocketAddress, list[ServerSession]] = {}
         self._running = 0
-        self._of: dict[str, int] = {}  # the number of running sessions of each host
+        self._running_by_host: dict[str, int] = {}  # the number of running sessions of each host
         self._dallying: dict[ServerSession, None] = {}
         self._none_runs: list[Deferred[None]] = []
         self._none_left: list[Deferred[None]] = []
@@ -59,11 +59,11 @@ class Transfers:
     @property
     def hosts(self) -> int:
         """How many hosts have running sessions."""
-        return len(self._of)
+        return len(self._running_by_host)
 
-    def of(self, host: str) -> int:
+    def running_of_host(self, host: str) -> int:
         """Return how many sessions of a peer's host run."""
-        return self._of.get(host, 0)
+        return self._running_by_host.get(host, 0)
 
     def __len__(self) -> int:
         """How many sessions there are, including those that dally."""
@@ -76,7 +76,7 @@ class Transfers:
                 return session
         return None
 
-    def of_peer(self, peer: SocketAddress) -> list[ServerSession]:
+    def sessions_of_peer(self, peer: SocketAddress) -> list[ServerSession]:
         """Return the sessions of a peer's port that have not ended, the newest first."""
         sessions = self._of_peer.get(peer)
         if sessions is None:
@@ -90,18 +90,18 @@ class Transfers:
         self._of_peer.setdefault(session.key[0], []).append(session)
         self._running += 1
         host = session.context.peer.host
-        self._of[host] = self._of.get(host, 0) + 1
+        self._running_by_host[host] = self._running_by_host.get(host, 0) + 1
 
     def finished(self, session: ServerSession) -> None:
         """Note that the outcome of a session is known: it dallies, or is about to end."""
         self._running -= 1
         self.unanswered.remove(session)
         host = session.context.peer.host
-        left = self._of[host] - 1
+        left = self._running_by_host[host] - 1
         if left:
-            self._of[host] = left
+            self._running_by_host[host] = left
         else:
-            del self._of[host]
+            del self._running_by_host[host]
         self._dallying[session] = None
         if len(self._dallying) > MAX_DALLYING:
             self.end_dallying(1)
@@ -111,11 +111,11 @@ class Transfers:
     def remove(self, session: ServerSession) -> None:
         """Remove a session that has released everything."""
         count = len(self._sessions)
-        if count > self._most:
-            self._most = count
+        if count > self._peak:
+            self._peak = count
         self._sessions.discard(session)
-        if self._most >= MANY_SESSIONS and count <= self._most // 10:
-            self._most = count
+        if self._peak >= MANY_SESSIONS and count <= self._peak // 10:
+            self._peak = count
             self._give_back()
         self._dallying.pop(session, None)
         peer = session.key[0]

@@ -89,7 +89,7 @@ def test_request_from_a_server_is_admitted_if_transfers_have_own_ports() -> None
 def test_request_is_refused_while_the_server_stops() -> None:
     """It is not counted: the client will ask another server."""
     net = network()
-    net.server.accepting = False
+    net.server.is_accepting = False
     assert check(net) is admission.STOPPING
     ask(net)
     assert net.server.counters == Counters()
@@ -220,10 +220,10 @@ def test_first_check_that_refuses_decides() -> None:
         rate=1.0,
         max_transfers=1,
     )
-    net.server.accepting = False
+    net.server.is_accepting = False
     assert check(net, peer=("192.0.2.2", 69)) is admission.FROM_A_SERVER
     assert check(net) is admission.STOPPING
-    net.server.accepting = True
+    net.server.is_accepting = True
     assert check(net) is admission.DENIED
     net.server.makeConnection(SharedPort())
     allowed = ("198.51.100.1", 4000)

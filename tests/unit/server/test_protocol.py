@@ -269,8 +269,7 @@ def test_overtaken_request_is_known_at_all_addresses_of_a_server() -> None:
         net.server.backend,
         reactor=net.clock,
         clock=net.clock.seconds,
-        opener=net,
-        transfers=net.server.transfers,
+        shared=net.server.shared,
     )
     net.server.received(rrq(), PEER, LOCAL)
     other.received(rrq(b"small"), PEER, ("192.0.2.70", 69))
@@ -538,7 +537,7 @@ def test_windows_of_many_transfers_share_their_memory() -> None:
     for link in net.links:
         link.deliver(wire.error(TFTPError()))
     assert net.server.transfers.running == 0
-    assert net.server.transfers.windows.room == 64 << 20
+    assert net.server.transfers.window_budget.room == 64 << 20
 
 
 def test_dallying_write_does_not_count_as_a_transfer() -> None:
@@ -562,7 +561,7 @@ def test_without_a_socket_a_request_is_dropped() -> None:
 def test_stopping_server_does_not_answer_requests() -> None:
     """The clients will ask another server."""
     net = network()
-    net.server.accepting = False
+    net.server.is_accepting = False
     net.server.received(rrq(), PEER, LOCAL)
     assert net.links == []
 
@@ -572,8 +571,8 @@ def test_subclass_can_build_its_own_sessions() -> None:
     built: list[ServerSession] = []
 
     class Server(TFTPServer):
-        def build_session(self, context: TransferContext, **wiring: Any) -> ServerSession:
-            built.append(super().build_session(context, **wiring))
+        def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
+            built.append(super().build_session(context, **parts))
             return built[-1]
 
     net = MemoryNetwork(MemoryBackend({"f": b"x"}), server=Server)
@@ -843,7 +842,7 @@ def test_session_that_can_not_be_built_leaves_no_socket() -> None:
     """An exception in `build_session` is raised to the caller, and the socket is closed."""
 
     class Server(TFTPServer):
-        def build_session(self, context: TransferContext, **wiring: Any) -> ServerSession:
+        def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
             raise ZeroDivisionError
 
     net = MemoryNetwork(MemoryBackend({"f": b"x"}), server=Server)
@@ -925,7 +924,7 @@ def test_requests_above_max_per_client_are_not_answered() -> None:
     net.links[0].deliver(wire.ack(1))
     net.server.received(rrq(b"small"), ("192.0.2.1", 1002), LOCAL)
     assert len(net.links) == 4
-    assert net.server.transfers.of("192.0.2.1") == 2
+    assert net.server.transfers.running_of_host("192.0.2.1") == 2
     for link in net.links[1:]:
         link.deliver(wire.ack(1))
     assert net.server.transfers.hosts == 0
