@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.python.failure import Failure
 
-from twisted_tftp.client.second_opinion import Opinion, SecondOpinion
+from twisted_tftp.client.second_request import Comparison, SecondRequest
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.session.deadlines import Alarm
 from twisted_tftp.session.services import SessionServices
@@ -76,7 +76,7 @@ class Doubt:
         self._open_link = open_link
         self._make_timing = make_timing
         self._alarm: Alarm | None = None  # the next step to end the doubt
-        self._opinion: SecondOpinion | None = None
+        self._second: SecondRequest | None = None
         self._round_trip: float | None = None  # from the request to its answer, in seconds
 
     @property
@@ -115,7 +115,7 @@ class Doubt:
 
     def compare(self) -> None:
         """Send the request from a second port, once: the file must wait until the doubt ends."""
-        if self.can_compare and self._alarm is None and self._opinion is None:
+        if self.can_compare and self._alarm is None and self._second is None:
             # Not at once, because the caller may be in the middle of a change.
             self._set_alarm(self._services.clock(), self._ask_again)
 
@@ -124,37 +124,37 @@ class Doubt:
         alarm, self._alarm = self._alarm, None
         if alarm is not None:
             self._services.alarms.cancel(alarm)
-        opinion, self._opinion = self._opinion, None
-        if opinion is not None:
-            opinion.cancel()
+        second, self._second = self._second, None
+        if second is not None:
+            second.cancel()
 
     def _ask_again(self) -> None:
-        if self._opinion is not None:
+        if self._second is not None:
             return
         assert self._open_link is not None
-        self._opinion = SecondOpinion(
+        self._second = SecondRequest(
             self._open_link(),
             self._request,
             self.first,
             self._make_timing(),
             services=self._services,
-            on_opinion=self._on_opinion,
+            on_compared=self._on_compared,
         )
-        self._opinion.start()
+        self._second.start()
 
-    def _on_opinion(self, opinion: Opinion) -> None:
+    def _on_compared(self, comparison: Comparison) -> None:
         try:
-            self._handle_opinion(opinion)
+            self._handle_comparison(comparison)
         except Exception:
             self._owner.on_broken(Failure())
 
-    def _handle_opinion(self, opinion: Opinion) -> None:
-        answer = self._opinion.answer if self._opinion is not None else None
-        if opinion is Opinion.SAME:
+    def _handle_comparison(self, comparison: Comparison) -> None:
+        answer = self._second.answer if self._second is not None else None
+        if comparison is Comparison.SAME:
             if self._owner.still_accepts(self):
                 self._confirm()
                 self._settle()
-        elif opinion is Opinion.NONE:
+        elif comparison is Comparison.NONE:
             self._owner.on_not_confirmed()
         else:
             self._owner.on_contradicted(answer)
