@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted_tftp.client.doubt import Doubt
+from twisted_tftp.client.failure_reasons import with_local_cause
 from twisted_tftp.client.held_writer import HeldWriter, Hold
 from twisted_tftp.client.job import Rewind
 from twisted_tftp.client.local_file import LocalFile
@@ -133,7 +134,7 @@ class Download:
     def explain(self, reason: TFTPError) -> TFTPError:
         """Return `reason`; the server may have waited too long for our output."""
         is_waiting = self._session.is_writing and not self._doubt.is_open
-        return explained(
+        return with_local_cause(
             reason, self._session.statistics.outcome, is_waiting, "local output accepted no data"
         )
 
@@ -153,14 +154,3 @@ class Download:
         """
         if self._machine.complete and self._doubt.will_compare and not self._session.is_finished:
             self._session.send(self._machine.ack)
-
-
-def explained(
-    reason: TFTPError, outcome: Outcome | None, is_waiting: bool, cause: str
-) -> TFTPError:
-    """Return `reason` with `cause` added if the server has given up a client that was waiting."""
-    if not is_waiting or outcome not in (Outcome.TIMED_OUT, Outcome.ABORTED):
-        return reason
-    given_up = type(reason)(f"{reason.message}, while the {cause}")
-    given_up.from_peer = reason.from_peer
-    return given_up

@@ -41,7 +41,7 @@ class Comparison(Enum):
 
 
 class SecondRequest:
-    """A copy of a read request that is sent from its own port. No file is transferred to that port.
+    """A copy of a read request that is sent from a second port; its answer is only compared.
 
     The transfer that the server starts for it is ended at once. The port stays open until `cancel`
     is called: if the packet that ends the server's transfer is lost, it is sent again. Otherwise a

@@ -7,33 +7,22 @@ from collections.abc import Callable
 from twisted.python.failure import Failure
 
 from twisted_tftp.client.doubt import Doubt
+from twisted_tftp.client.failure_reasons import error_of_server, network_reason
 from twisted_tftp.client.job import Job, Rewind
+from twisted_tftp.client.request_ports import RequestPorts
 from twisted_tftp.client.requester import Requester
 from twisted_tftp.client.services import ClientServices
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
-from twisted_tftp.errors import (
-    AnswerNotConfirmed,
-    AnswersContradict,
-    AnswersFromElsewhere,
-    NoAnswer,
-    PortUnreachable,
-    ServerUnreachable,
-    TFTPError,
-    TransferTimedOut,
-    from_wire,
-)
+from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer, ReceiveTrain
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID, Grant, accept
-from twisted_tftp.transfer.asker import UNLIKELY_ERRORS, Asker
+from twisted_tftp.transfer.asker import Asker
 from twisted_tftp.transfer.first_answer import FirstAnswer, Standing, XidSupport
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.timing import Timing
-
-#: How many times a request is sent from another port, after contradicting answers.
-MAX_PORT_CHANGES = 3
 
 #: Requests without an answer after which a server that granted an xid need not grant one again:
 #: another program may use its port now.
@@ -73,9 +62,8 @@ class ClientTransfer:
         self._session = job.make_session(context, link, services.sessions, self)
         self._requester: Requester | None = None
         self._timing = Timing.of(services.policy, None)
-        self._other_answers: set[bytes] = set()  # the answers to other ports of this transfer
+        self._ports = RequestPorts(services.open_link)
         self._asked_twice = False
-        self._ports_used = 1
         self._unreachable_error: OSError | None = None
 
     # -- questions -------------------------------------------------------------------------
@@ -108,14 +96,8 @@ class ClientTransfer:
     def reason(self) -> TFTPError:
         """Why the transfer has failed, as precisely as known."""
         failure = self._session.failure
-        elsewhere, error = self._link.elsewhere, self._unreachable_error
-        if isinstance(failure, NoAnswer) and elsewhere is not None:
-            return AnswersFromElsewhere(f"the answers come from {elsewhere}, which was not asked")
-        if isinstance(failure, TransferTimedOut) and error is not None:
-            refused = isinstance(error, ConnectionRefusedError)
-            kind = PortUnreachable if refused else ServerUnreachable
-            return kind(error.strerror or "")
-        return self._job.explain(failure or TFTPError())
+        precise = network_reason(failure, self._link.elsewhere, self._unreachable_error)
+        return precise or self._job.explain(failure or TFTPError())
 
     def update_statistics(self) -> None:
         """Bring `statistics` up to date."""
@@ -216,23 +198,14 @@ class ClientTransfer:
         if asker.answer is not None:
             self._accept_answer(asker.answer)
         elif asker.peer_error is not None:
-            code, message = asker.peer_error
-            error = from_wire(code, message or f"error {code}")
-            if self._may_be_stale(code):
+            error = error_of_server(*asker.peer_error)
+            if self._ports.is_unlikely(asker.peer_error[0]):
                 self._change_port(error)
             else:
                 self._session.end(Outcome.ABORTED, error)
         elif asker.failure is not None:
             self._known_server.xid = XidSupport.UNKNOWN
             self._session.end(Outcome.TIMED_OUT, asker.failure)
-
-    def _may_be_stale(self, code: int) -> bool:
-        """Return whether an ERROR is unlikely for this request, and another port can be used.
-
-        If the port's last user has sent malformed packets, several such ERRORs may come.
-        """
-        is_first = self._ports_used == 1 and self._services.open_link is not None
-        return is_first and code in UNLIKELY_ERRORS
 
     # -- the answer ------------------------------------------------------------------------
 
@@ -243,7 +216,7 @@ class ClientTransfer:
         self._link.lock()
         self._unreachable_error = None
         self._asked_twice = asker.retransmissions > 0
-        doubt.accept(answer, now, asker.round_trip, answer in self._other_answers)
+        doubt.accept(answer, now, asker.round_trip, self._ports.has_seen(answer))
         if doubt.first.standing is Standing.PROVEN:
             self._link.attach(self._session.receive, self._session.receive_train)
         else:
@@ -257,7 +230,7 @@ class ClientTransfer:
             self._job.prepare(answer, grant, self._timing, doubt)
         except TFTPError as error:
             is_unproven = doubt.first.standing is Standing.UNPROVEN
-            if is_unproven and answer not in self._other_answers:
+            if is_unproven and not self._ports.has_seen(answer):
                 self._change_port(error)  # it may belong to a request of the port's last user
             else:
                 self._session.fail(Failure())
@@ -316,8 +289,7 @@ class ClientTransfer:
 
     def _refused_in_doubt(self, datagram: Buffer) -> None:
         if self._job.believes_errors and not self._job.is_committing:
-            code, message = wire.parse_error(datagram)
-            error = from_wire(code, message or f"error {code}")
+            error = error_of_server(*wire.parse_error(datagram))
             self._session.end(Outcome.ABORTED, error, tell=False)
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
@@ -348,7 +320,7 @@ class ClientTransfer:
     def on_contradicted(self, answer: bytes | None) -> None:
         """Give the answer up: a second request got another one, or an ERROR (None)."""
         if answer is not None:
-            self._other_answers.add(answer)
+            self._ports.note_answer(answer)
         self._contradicted(answer)
 
     def _contradicted(self, answer: Buffer | None) -> None:
@@ -364,17 +336,15 @@ class ClientTransfer:
     def _change_port(self, reason: TFTPError) -> None:
         """Send the request from another port because of `reason`, or fail with `reason`."""
         self._stop_asking()
-        open_link = self._services.open_link
         rewind = self._job.rewind()
-        if open_link is None or self._ports_used > MAX_PORT_CHANGES or rewind is Rewind.IMPOSSIBLE:
+        if not self._ports.can_change or rewind is Rewind.IMPOSSIBLE:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = open_link()
+            link = self._ports.open_next(self._doubt.first.taken)
         except OSError:
             self._session.fail(Failure())
             return
-        self._other_answers.add(self._doubt.first.taken)
         self._services.tell(
             f"{self.context.path}: {reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
@@ -382,7 +352,6 @@ class ClientTransfer:
         if self._link.locked:
             self._session.send(wire.error(reason))
         self._change_link(link)
-        self._ports_used += 1
         if rewind is Rewind.REOPEN:
             self._session.reopen(self._job.open_file)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted_tftp.client.doubt import Doubt
-from twisted_tftp.client.download import explained
+from twisted_tftp.client.failure_reasons import with_local_cause
 from twisted_tftp.client.held_reader import HeldReader
 from twisted_tftp.client.job import Rewind
 from twisted_tftp.client.local_file import LocalFile
@@ -116,4 +116,6 @@ class Upload:
         """Return `reason`; the server may have waited too long for our input."""
         outcome = self._session.statistics.outcome
         is_waiting = self._session.is_reading
-        return explained(reason, outcome, is_waiting, "local input supplied too little data")
+        return with_local_cause(
+            reason, outcome, is_waiting, "local input supplied too little data"
+        )
