@@ -20,13 +20,9 @@ from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID, Grant, accept
 from twisted_tftp.transfer.asker import Asker
-from twisted_tftp.transfer.first_answer import FirstAnswer, Standing, XidSupport
+from twisted_tftp.transfer.first_answer import FirstAnswer, Standing
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.timing import Timing
-
-#: Requests without an answer after which a server that granted an xid need not grant one again:
-#: another program may use its port now.
-XID_RETRIES = 2
 
 
 class ClientTransfer:
@@ -58,12 +54,10 @@ class ClientTransfer:
         self._services = services
         self._on_finished = on_finished
         self._on_ended = on_ended
-        self._known_server = services.known
         self._session = job.make_session(context, link, services.sessions, self)
         self._requester: Requester | None = None
         self._timing = Timing.of(services.policy, None)
         self._ports = RequestPorts(services.open_link)
-        self._asked_twice = False
         self._unreachable_error: OSError | None = None
 
     # -- questions -------------------------------------------------------------------------
@@ -127,7 +121,7 @@ class ClientTransfer:
                 reading=self._job.is_read, has_options=bool(options), xid=options.get(XID)
             ),
             request,
-            self._known_server,
+            self._services.known,
             self._services.sessions,
             self,
             open_link=self._services.open_link if self._job.is_read else None,
@@ -204,7 +198,7 @@ class ClientTransfer:
             else:
                 self._session.end(Outcome.ABORTED, error)
         elif asker.failure is not None:
-            self._known_server.xid = XidSupport.UNKNOWN
+            self._doubt.note_no_answer()
             self._session.end(Outcome.TIMED_OUT, asker.failure)
 
     # -- the answer ------------------------------------------------------------------------
@@ -215,9 +209,8 @@ class ClientTransfer:
         now = self._services.sessions.clock()
         self._link.lock()
         self._unreachable_error = None
-        self._asked_twice = asker.retransmissions > 0
-        doubt.accept(answer, now, asker.round_trip, self._ports.has_seen(answer))
-        if doubt.first.standing is Standing.PROVEN:
+        doubt.accept(answer, now, asker, self._ports.has_seen(answer))
+        if doubt.first_answer.standing is Standing.PROVEN:
             self._link.attach(self._session.receive, self._session.receive_train)
         else:
             self._link.attach(self._receive, self._train_of_transfer(answer))
@@ -229,7 +222,7 @@ class ClientTransfer:
                 self._timing.measured(asker.round_trip)
             self._job.prepare(answer, grant, self._timing, doubt)
         except TFTPError as error:
-            is_unproven = doubt.first.standing is Standing.UNPROVEN
+            is_unproven = doubt.first_answer.standing is Standing.UNPROVEN
             if is_unproven and not self._ports.has_seen(answer):
                 self._change_port(error)  # it may belong to a request of the port's last user
             else:
@@ -259,19 +252,17 @@ class ClientTransfer:
 
     def _receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram from the server's port for this transfer."""
-        first = self._doubt.first
-        if first.standing is Standing.NONE:
-            grants_xid = self._known_server.xid is XidSupport.GRANTED
-            requires_xid = grants_xid and self._asker.retransmissions < XID_RETRIES
-            if first.is_foreign(datagram, requires_xid):
+        doubt = self._doubt
+        if doubt.first_answer.standing is Standing.NONE:
+            if doubt.is_foreign(datagram, self._asker.retransmissions):
                 self._link.refuse(datagram, now)
             elif self._requester is not None:
                 self._requester.receive(datagram, now)
-        elif self._may_contradict(datagram) and self._is_contradicted(
+        elif self._may_contradict(datagram) and doubt.is_contradicted(
             datagram, now, same_port=True
         ):
             self._contradicted(datagram)
-        elif self._doubt.is_open and wire.opcode_of(datagram) == wire.Opcode.ERROR:
+        elif doubt.is_open and wire.opcode_of(datagram) == wire.Opcode.ERROR:
             # From a server with a single port it may be the real answer, even if all octets of the
             # doubtful answer have arrived. A complete machine would ignore it.
             self._refused_in_doubt(datagram)
@@ -294,19 +285,17 @@ class ClientTransfer:
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
-        if self._is_contradicted(datagram, now, same_port=False):
+        if self._doubt.is_contradicted(datagram, now, same_port=False):
             self._contradicted(datagram)
-
-    def _is_contradicted(self, datagram: Buffer, now: float, *, same_port: bool) -> bool:
-        return self._doubt.first.is_contradicted(
-            datagram, now, same_port=same_port, asked_twice=self._asked_twice
-        )
 
     # -- the doubt about the answer: DoubtOwner ----------------------------------------------
 
-    def still_accepts(self, doubt: Doubt) -> bool:
-        """Read what waits in the socket; return whether the answer is still accepted then."""
+    def drain(self) -> None:
+        """Process the datagrams that wait in the socket; one may contradict the answer."""
         self._link.drain()
+
+    def relies_on(self, doubt: Doubt) -> bool:
+        """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
         return not self._session.is_ended and self._doubt is doubt
 
     def on_settled(self) -> None:
@@ -328,8 +317,8 @@ class ClientTransfer:
 
         @param answer: the answer that contradicts it, if it is known.
         """
-        if answer is not None and self._doubt.first.is_proof(answer):
-            self._known_server.xid = XidSupport.GRANTED
+        if answer is not None:
+            self._doubt.note_contradiction(answer)
         if not self._session.is_finished and not self._job.is_committing:
             self._change_port(AnswersContradict())
 
@@ -341,7 +330,7 @@ class ClientTransfer:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = self._ports.open_next(self._doubt.first.taken)
+            link = self._ports.open_next(self._doubt.first_answer.taken)
         except OSError:
             self._session.fail(Failure())
             return

@@ -60,7 +60,7 @@ class Upload:
 
     def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
         """Make the sender; in doubt, the end of the file is held back."""
-        standing = doubt.first.standing
+        standing = doubt.first_answer.standing
         if standing is not Standing.PROVEN:
             self._held = HeldReader(
                 self._session.file, can_reread=self._local.has_path, is_held=doubt.is_open
