@@ -32,7 +32,7 @@ class RequestPorts:
         """Whether the request can be sent from another port."""
         return self._open_link is not None and self._changes < MAX_PORT_CHANGES
 
-    def is_unlikely(self, code: int) -> bool:
+    def is_doubtful_error(self, code: int) -> bool:
         """Return whether an ERROR with `code` may be for an earlier request from the first port.
 
         Several such ERRORs may come if the port's last user has sent malformed packets. An ERROR

@@ -1,4 +1,4 @@
-"""Run one transfer of a client: open the file, ask the server, check its answer, go on from it."""
+"""Run one transfer of a client: open the file, send the request, check the answer, continue."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from twisted_tftp.transfer.timing import Timing
 
 
 class ClientTransfer:
-    """The owner of a client's session: until the answer it asks, after it the session transfers.
+    """One transfer of a client: it sends the request and checks the answer, then a session runs.
 
-    It implements L{SessionOwner} and L{DoubtOwner}.
+    It is the owner of the session (L{SessionOwner}) and of the doubt about the answer
+    (L{DoubtOwner}). What a download, an upload and a size probe do differently is in its L{Job}.
 
     @ivar context: the contents of the request.
     """
@@ -45,8 +46,10 @@ class ClientTransfer:
     ) -> None:
         """Set up a transfer; `start` begins it.
 
+        @param job: what to do with the file.
+        @param link: an open link to the server.
         @param on_finished: called when the outcome is known.
-        @param on_ended: called when everything of the transfer is released.
+        @param on_ended: called when the link is closed and the file is released.
         """
         self.context = context
         self._job = job
@@ -76,13 +79,13 @@ class ClientTransfer:
         return self._link.locked
 
     @property
-    def dallies(self) -> bool:
-        """Whether the file is complete, and only a repeated last block is waited for."""
+    def is_dallying(self) -> bool:
+        """Whether the file is complete, and the transfer only waits for a repeated last block."""
         machine = self._session.machine
         return isinstance(machine, Receiver) and machine.state is ReceiverState.DALLYING
 
     @property
-    def wait(self) -> float:
+    def retransmission_timeout(self) -> float:
         """The present retransmission timeout in seconds."""
         return self._timing.wait
 
@@ -100,7 +103,7 @@ class ClientTransfer:
     # -- beginning and end -----------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the local file, and then ask the server."""
+        """Open the local file, and then send the request."""
         self._session.start(self._job.open_file)
 
     def cancel(self, message: str = "") -> None:
@@ -129,13 +132,13 @@ class ClientTransfer:
         )
         self._link.discard()
         self._link.attach(self._receive)
-        self._link.on_unreachable = self._unreachable
+        self._link.on_unreachable = self._on_unreachable
         self._asker = Asker(request, self._job.is_read, Timing.of(self._services.policy, None))
         self._requester = Requester(
             self._asker,
             self._link,
             self._services.sessions,
-            on_end=self._asked,
+            on_end=self._on_request_end,
             on_broken=self.on_broken,
             before_resend=self._bind_to_route,
         )
@@ -153,7 +156,7 @@ class ClientTransfer:
         self._on_ended(self)
 
     def on_broken(self, failure: Failure) -> None:
-        """End the transfer because of an exception of our own code."""
+        """End the transfer because of an unexpected exception."""
         self._session.fail(failure)
 
     def _stop_asking(self) -> None:
@@ -163,37 +166,37 @@ class ClientTransfer:
 
     # -- the request -----------------------------------------------------------------------
 
-    def _unreachable(self, error: OSError) -> None:
-        """Note the error of the system. The request is sent on, as the server may be starting."""
+    def _on_unreachable(self, error: OSError) -> None:
+        """Note the error, and keep sending the request: the server may be starting."""
         self._unreachable_error = error
 
     def _bind_to_route(self) -> None:
-        """Continue with another socket, if there was no route to the server and is one now."""
+        """Use a new socket if there was no route to the server before and there is one now."""
         if not self._link.is_unbound or self._services.open_link is None:
             return
         link = self._services.open_link()
         if link.is_unbound:
             link.close()
         else:
-            self._change_link(link)
+            self._use_link(link)
             link.attach(self._receive)
 
-    def _change_link(self, link: ClientLink) -> None:
-        link.on_unreachable = self._unreachable
+    def _use_link(self, link: ClientLink) -> None:
+        link.on_unreachable = self._on_unreachable
         link.elsewhere = self._link.elsewhere
         self._session.replace_link(link)
         if self._requester is not None:
             self._requester.replace_link(link)
         self._link = link
 
-    def _asked(self) -> None:
-        """Handle the end of the request: an answer, an ERROR, or no answer."""
+    def _on_request_end(self) -> None:
+        """Continue after an answer, an ERROR, or the last timeout."""
         asker = self._asker
         if asker.answer is not None:
             self._accept_answer(asker.answer)
         elif asker.peer_error is not None:
             error = error_of_server(*asker.peer_error)
-            if self._ports.is_unlikely(asker.peer_error[0]):
+            if self._ports.is_doubtful_error(asker.peer_error[0]):
                 self._change_port(error)
             else:
                 self._session.end(Outcome.ABORTED, error)
@@ -224,7 +227,7 @@ class ClientTransfer:
         except TFTPError as error:
             is_unproven = doubt.first_answer.standing is Standing.UNPROVEN
             if is_unproven and not self._ports.has_seen(answer):
-                self._change_port(error)  # it may belong to a request of the port's last user
+                self._change_port(error)  # it may be for a request of the port's last user
             else:
                 self._session.fail(Failure())
             return
@@ -236,7 +239,7 @@ class ClientTransfer:
             self._receive(answer, now)
 
     def _check_oack(self, answer: bytes) -> Grant:
-        """Return the parameters of the transfer after `answer`."""
+        """Return the parameters of the transfer that follow from `answer`."""
         oack = wire.parse_oack(answer) if wire.opcode_of(answer) == wire.Opcode.OACK else {}
         granted = {name: value for name, value in oack.items() if name != XID}
         grant = accept(self.context.options, granted)
@@ -244,7 +247,7 @@ class ClientTransfer:
         return grant
 
     def _train_of_transfer(self, answer: bytes) -> ReceiveTrain | None:
-        """Return what receives several datagrams at once; None if one may be another answer."""
+        """Return the function for datagrams received in one call; None if one may be an answer."""
         is_oack = wire.opcode_of(answer) == wire.Opcode.OACK
         return self._session.receive_train if is_oack else None
 
@@ -261,32 +264,29 @@ class ClientTransfer:
         elif self._may_contradict(datagram) and doubt.is_contradicted(
             datagram, now, same_port=True
         ):
-            self._contradicted(datagram)
+            self._give_up_answer(datagram)
         elif doubt.is_open and wire.opcode_of(datagram) == wire.Opcode.ERROR:
-            # From a server with a single port it may be the real answer, even if all octets of the
-            # doubtful answer have arrived. A complete machine would ignore it.
-            self._refused_in_doubt(datagram)
+            # If the server uses a single port, this may be the real answer, even if all octets of
+            # the doubtful answer have arrived. A complete machine would ignore it.
+            self._receive_error_in_doubt(datagram)
         else:
             self._job.receive(datagram, now)
 
     def _may_contradict(self, datagram: Buffer) -> bool:
-        """Return whether a datagram from the server's port may be another answer.
-
-        A block after the first one is not.
-        """
+        """Return whether `datagram` may be another answer: DATA after the first block is not."""
         machine = self._session.machine
         is_later = machine is not None and machine.octets > DEFAULT_BLKSIZE
         return not is_later or wire.opcode_of(datagram) != wire.Opcode.DATA
 
-    def _refused_in_doubt(self, datagram: Buffer) -> None:
-        if self._job.believes_errors and not self._job.is_committing:
+    def _receive_error_in_doubt(self, datagram: Buffer) -> None:
+        if self._job.is_error_final and not self._job.is_committing:
             error = error_of_server(*wire.parse_error(datagram))
             self._session.end(Outcome.ABORTED, error, tell=False)
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
         if self._doubt.is_contradicted(datagram, now, same_port=False):
-            self._contradicted(datagram)
+            self._give_up_answer(datagram)
 
     # -- the doubt about the answer: DoubtOwner ----------------------------------------------
 
@@ -299,23 +299,23 @@ class ClientTransfer:
         return not self._session.is_ended and self._doubt is doubt
 
     def on_settled(self) -> None:
-        """Continue with what had to wait."""
-        self._job.settled()
+        """Continue, because the answer can be trusted now."""
+        self._job.on_settled()
 
     def on_not_confirmed(self) -> None:
-        """Fail: the server has not answered the second request."""
+        """Fail, because the server has not answered the second request."""
         self._session.end(Outcome.TIMED_OUT, AnswerNotConfirmed())
 
     def on_contradicted(self, answer: bytes | None) -> None:
-        """Give the answer up: a second request got another one, or an ERROR (None)."""
+        """Give up the accepted answer, because the second request got another one or an ERROR."""
         if answer is not None:
             self._ports.note_answer(answer)
-        self._contradicted(answer)
+        self._give_up_answer(answer)
 
-    def _contradicted(self, answer: Buffer | None) -> None:
+    def _give_up_answer(self, answer: Buffer | None) -> None:
         """Give up the accepted answer, and send the request from another port if possible.
 
-        @param answer: the answer that contradicts it, if it is known.
+        @param answer: the answer that contradicts it; None if it is not known.
         """
         if answer is not None:
             self._doubt.note_contradiction(answer)
@@ -340,7 +340,7 @@ class ClientTransfer:
         )
         if self._link.locked:
             self._session.send(wire.error(reason))
-        self._change_link(link)
+        self._use_link(link)
         if rewind is Rewind.REOPEN:
             self._session.reopen(self._job.open_file)
         else:
