@@ -1,4 +1,8 @@
-"""End the doubt whether the answer that a client has accepted belongs to its request."""
+"""Find out whether the answer that a client has accepted is for its request.
+
+L{FirstAnswer} assesses each datagram; this module acts on the result, with a second request or an
+alarm. Until the doubt has ended, no file is committed.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ from typing import Protocol
 
 from twisted.python.failure import Failure
 
-from twisted_tftp.client.second_opinion import Opinion, SecondOpinion
+from twisted_tftp.client.second_request import Comparison, SecondRequest
 from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.net.udp import Buffer
 from twisted_tftp.session.deadlines import Alarm
 from twisted_tftp.session.services import SessionServices
+from twisted_tftp.transfer.asker import Asker
 from twisted_tftp.transfer.first_answer import (
     IN_DOUBT,
     FirstAnswer,
@@ -20,40 +26,50 @@ from twisted_tftp.transfer.first_answer import (
 )
 from twisted_tftp.transfer.timing import Timing
 
+#: Requests without an answer after which a server that granted an xid need not grant one again:
+#: another program may use its port now.
+RETRIES_WITH_XID = 2
+
 
 class DoubtOwner(Protocol):
     """The transfer that has accepted the answer."""
 
-    def still_accepts(self, doubt: Doubt) -> bool:
-        """Read what waits in the socket; return whether the answer is still accepted then."""
+    def drain(self) -> None:
+        """Process the datagrams that wait in the socket; one may contradict the answer."""
+
+    def relies_on(self, doubt: Doubt) -> bool:
+        """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
 
     def on_settled(self) -> None:
-        """Continue: the answer can be trusted now."""
+        """Continue, because the answer can be trusted now."""
 
     def on_contradicted(self, answer: bytes | None) -> None:
-        """Give the answer up: a second request got another `answer`, or an ERROR (None)."""
+        """Give up the accepted answer.
+
+        @param answer: the different answer to the second request; None if that was an ERROR.
+        """
 
     def on_not_confirmed(self) -> None:
-        """Fail: the server has not answered the second request."""
+        """Fail, because the server has not answered the second request."""
 
     def on_broken(self, failure: Failure) -> None:
-        """Fail: an exception of our own code would keep the transfer waiting for ever."""
+        """Fail because of an unexpected exception; otherwise the transfer would wait for ever."""
 
 
 class Doubt:
-    """The assessment of the answers to one request, and the ways in which its doubt ends.
+    """Whether the accepted answer to one request can be trusted, and how the client finds out.
 
-    For a read, a second request from another port is compared with the accepted answer. Otherwise
-    the doubt ends when no other answer has come for some time: a second write request could create
-    a second file, or damage the first one.
+    For a read, the answer to a second request from another port is compared with the accepted
+    answer. A second write request could create a second file, or damage the first one. So for a
+    write, and if no second port may be used, the doubt ends when no other answer has come for some
+    time.
 
-    @ivar first: the assessment of the accepted answer.
-    @ivar can_compare: whether the request can be sent from a second port.
+    @ivar first_answer: the assessment of the accepted answer.
     """
 
     def __init__(
         self,
-        first: FirstAnswer,
+        first_answer: FirstAnswer,
         request: bytes,
         known: KnownServer,
         services: SessionServices,
@@ -62,13 +78,15 @@ class Doubt:
         open_link: Callable[[], ClientLink] | None,
         make_timing: Callable[[], Timing],
     ) -> None:
-        """Set up the doubt about an answer that has not come yet.
+        """Set up, before there is an answer.
 
-        @param request: the octets of the request.
+        @param first_answer: the assessment of the answers.
+        @param request: the datagram of the request.
+        @param known: what is known about the server; it is updated.
         @param open_link: returns a link with a second port; None if there can be none.
         @param make_timing: returns the timeouts of a second request.
         """
-        self.first = first
+        self.first_answer = first_answer
         self._request = request
         self._known = known
         self._services = services
@@ -76,13 +94,14 @@ class Doubt:
         self._open_link = open_link
         self._make_timing = make_timing
         self._alarm: Alarm | None = None  # the next step to end the doubt
-        self._opinion: SecondOpinion | None = None
+        self._second: SecondRequest | None = None
         self._round_trip: float | None = None  # from the request to its answer, in seconds
+        self._was_sent_again = False
 
     @property
     def is_open(self) -> bool:
         """Whether the answer is in doubt, so that no file may be committed."""
-        return self.first.standing in IN_DOUBT
+        return self.first_answer.standing in IN_DOUBT
 
     @property
     def can_compare(self) -> bool:
@@ -91,19 +110,37 @@ class Doubt:
 
     @property
     def will_compare(self) -> bool:
-        """Whether a second request ends the doubt, and not a time."""
+        """Whether the answer is in doubt, and a second request can end the doubt."""
         return self.can_compare and self.is_open
 
-    def accept(
-        self, answer: bytes, now: float, round_trip: float | None, is_confirmed: bool
-    ) -> None:
+    def is_foreign(self, datagram: Buffer, retransmissions: int) -> bool:
+        """Return whether `datagram` can't be the answer to the request.
+
+        @param retransmissions: how many times the request was sent again.
+        """
+        grants_xid = self._known.xid is XidSupport.GRANTED
+        return self.first_answer.is_foreign(
+            datagram, grants_xid and retransmissions < RETRIES_WITH_XID
+        )
+
+    def is_contradicted(self, datagram: Buffer, now: float, *, same_port: bool) -> bool:
+        """Return whether `datagram`, from the server's host, contradicts the accepted answer.
+
+        @param same_port: whether it came from the same port as the accepted answer.
+        """
+        return self.first_answer.is_contradicted(
+            datagram, now, same_port=same_port, asked_twice=self._was_sent_again
+        )
+
+    def accept(self, answer: bytes, now: float, asker: Asker, is_confirmed: bool) -> None:
         """Accept the answer that the transfer continues from.
 
-        @param round_trip: seconds from the request to the answer; None if that is not known.
+        @param asker: the machine that has sent the request and got the answer.
         @param is_confirmed: whether another port has got the same answer.
         """
-        first, known = self.first, self._known
+        first, known, round_trip = self.first_answer, self._known, asker.round_trip
         self._round_trip = round_trip
+        self._was_sent_again = asker.retransmissions > 0
         first.take(answer, now, known)
         if self.is_open and is_confirmed:
             self._confirm()
@@ -113,75 +150,89 @@ class Doubt:
         elif first.standing is not Standing.SETTLED and not self.will_compare:
             self._set_alarm(first.settled_at, self._settle)
 
+    def note_no_answer(self) -> None:
+        """Note that the request was not answered: another program may use the server's port."""
+        self._known.xid = XidSupport.UNKNOWN
+
+    def note_contradiction(self, datagram: Buffer) -> None:
+        """Note what `datagram`, which contradicts the accepted answer, tells about the server."""
+        if self.first_answer.is_proof(datagram):
+            self._known.xid = XidSupport.GRANTED
+
     def compare(self) -> None:
-        """Send the request from a second port, once: the file must wait until the doubt ends."""
-        if self.can_compare and self._alarm is None and self._opinion is None:
-            # Not at once, because the caller may be in the middle of a change.
+        """Send the request from a second port, unless that was done or is impossible.
+
+        The file waits until the doubt ends.
+        """
+        if self.can_compare and self._alarm is None and self._second is None:
+            # Not at once, because the caller may not have finished a change of its state.
             self._set_alarm(self._services.clock(), self._ask_again)
 
     def stop(self) -> None:
-        """Do nothing more about the doubt."""
+        """Cancel the second request and the alarm, because the doubt does not matter any more."""
         alarm, self._alarm = self._alarm, None
         if alarm is not None:
             self._services.alarms.cancel(alarm)
-        opinion, self._opinion = self._opinion, None
-        if opinion is not None:
-            opinion.cancel()
+        second, self._second = self._second, None
+        if second is not None:
+            second.cancel()
 
     def _ask_again(self) -> None:
-        if self._opinion is not None:
+        if self._second is not None:
             return
         assert self._open_link is not None
-        self._opinion = SecondOpinion(
+        self._second = SecondRequest(
             self._open_link(),
             self._request,
-            self.first,
+            self.first_answer,
             self._make_timing(),
             services=self._services,
-            on_opinion=self._on_opinion,
+            on_compared=self._on_compared,
         )
-        self._opinion.start()
+        self._second.start()
 
-    def _on_opinion(self, opinion: Opinion) -> None:
+    def _on_compared(self, comparison: Comparison) -> None:
         try:
-            self._handle_opinion(opinion)
+            self._handle_comparison(comparison)
         except Exception:
             self._owner.on_broken(Failure())
 
-    def _handle_opinion(self, opinion: Opinion) -> None:
-        answer = self._opinion.answer if self._opinion is not None else None
-        if opinion is Opinion.SAME:
-            if self._owner.still_accepts(self):
+    def _handle_comparison(self, comparison: Comparison) -> None:
+        answer = self._second.answer if self._second is not None else None
+        if comparison is Comparison.SAME:
+            self._owner.drain()
+            if self._owner.relies_on(self):
                 self._confirm()
                 self._settle()
-        elif opinion is Opinion.NONE:
+        elif comparison is Comparison.NONE:
             self._owner.on_not_confirmed()
         else:
             self._owner.on_contradicted(answer)
 
     def _confirm(self) -> None:
-        """Trust an answer that two ports have got, and note that the server grants no xid."""
-        if self.first.asks_for_xid:
+        """Trust the answer, because two ports have got it; note that the server grants no xid."""
+        if self.first_answer.asks_for_xid:
             self._known.xid = XidSupport.LACKING
-        self.first.settle()
+        self.first_answer.settle()
 
     def _settle(self) -> None:
-        """Trust the answer: it was confirmed, or not contradicted in time."""
+        """Trust the answer, because it was confirmed, or not contradicted in time."""
         known = self._known
         known.round_trip = self._round_trip or known.round_trip
-        if self.first.standing is Standing.UNPROVEN:
+        if self.first_answer.standing is Standing.UNPROVEN:
             known.xid = XidSupport.LACKING
-        self.first.settle()
+        self.first_answer.settle()
         self._owner.on_settled()
 
     def _set_alarm(self, at: float, act: Callable[[], None]) -> None:
-        def acted() -> None:
+        def alarmed() -> None:
             self._alarm = None
             try:
                 # If the reactor was late, another answer may have arrived in time.
-                if self._owner.still_accepts(self):
+                self._owner.drain()
+                if self._owner.relies_on(self):
                     act()
             except Exception:
                 self._owner.on_broken(Failure())
 
-        self._alarm = self._services.alarms.set(at, acted)
+        self._alarm = self._services.alarms.set(at, alarmed)

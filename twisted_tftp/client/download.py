@@ -1,15 +1,19 @@
-"""Download a file: an RRQ, and then a session that receives."""
+"""Download a file: send an RRQ, then receive DATA into the local file."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from twisted_tftp.client.doubt import Doubt
+from twisted_tftp.client.failure_reasons import with_local_cause
 from twisted_tftp.client.held_writer import HeldWriter, Hold
 from twisted_tftp.client.job import Rewind
 from twisted_tftp.client.local_file import LocalFile
 from twisted_tftp.context import Outcome, TransferContext
 from twisted_tftp.errors import TFTPError
+from twisted_tftp.interfaces import IFileWriter
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol import wire
@@ -24,17 +28,18 @@ from twisted_tftp.transfer.timing import Timing
 #: the ACK was lost.
 DALLY_TIME = 2.0
 
-_IN_COMMIT = frozenset((SessionState.COMMITTING, SessionState.CANCELLED_IN_COMMIT))
+#: The states in which the local file is being committed.
+_COMMIT_STATES = frozenset((SessionState.COMMITTING, SessionState.CANCELLED_IN_COMMIT))
 
 
 class Download:
-    """The L{Job} of a read request with a file."""
+    """The L{Job} of a download."""
 
     is_read = True
-    believes_errors = True
+    is_error_final = True
 
     def __init__(self, local: LocalFile) -> None:
-        """Download into `local`."""
+        """Set up a download into `local`."""
         self._local = local
         self._held: HeldWriter | None = None
         self._announced_size = 0  # octets that the server has announced; 0 if unknown
@@ -53,7 +58,7 @@ class Download:
         )
         return self._session
 
-    def open_file(self) -> Any:
+    def open_file(self) -> IFileWriter | Deferred[Any]:
         """Return the writer of the local file."""
         return self._local.open_writer(self._context)
 
@@ -62,13 +67,14 @@ class Download:
         return 0
 
     def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
-        """Make the receiver; in doubt, the file is held back."""
-        # Some servers answer 0 if they do not know the size; netascii has another length.
+        """Make the receiver; while the answer is in doubt, the received data is held back."""
+        # Some servers answer 0 if they do not know the size. In netascii, the size of the local
+        # file is not the number of octets on the network.
         granted = dict(grant.accepted) if self._context.mode == wire.OCTET else {}
         self._announced_size = int(granted.get("tsize", "0"))
         self._doubt = doubt
         if doubt.is_open:
-            # A file with a path can be dropped if the answer was wrong; a stream can't.
+            # If the answer is wrong, a file with a path can be removed; data in a stream can't.
             hold = Hold.END if self._local.has_path else Hold.FILE
             self._held = HeldWriter(self._session.file, hold, self._wait_for_settlement)
             self._session.replace_file(self._held)
@@ -94,8 +100,8 @@ class Download:
         if was_complete and wire.opcode_of(datagram) == wire.Opcode.DATA:
             self._release_server()  # the last ACK was lost
 
-    def settled(self) -> None:
-        """Write what was held back."""
+    def on_settled(self) -> None:
+        """Write the data that was held back."""
         if self._held is not None:
             self._held.let_through()
 
@@ -112,7 +118,7 @@ class Download:
         """Whether the local file is being committed."""
         if self._held is not None:
             return self._held.is_committing
-        return self._session.state in _IN_COMMIT
+        return self._session.state in _COMMIT_STATES
 
     def rewind(self) -> Rewind:
         """Go back to the start of the file, if possible."""
@@ -131,9 +137,9 @@ class Download:
         return Rewind.IMPOSSIBLE
 
     def explain(self, reason: TFTPError) -> TFTPError:
-        """Return `reason`; the server may have waited too long for our output."""
+        """Return `reason`, with a note if the server had to wait too long for the local output."""
         is_waiting = self._session.is_writing and not self._doubt.is_open
-        return explained(
+        return with_local_cause(
             reason, self._session.statistics.outcome, is_waiting, "local output accepted no data"
         )
 
@@ -147,20 +153,9 @@ class Download:
         self._doubt.compare()
 
     def _release_server(self) -> None:
-        """Send the last ACK, if all blocks have arrived, although the file is not committed yet.
+        """Send the last ACK before the file is committed, if all blocks have arrived.
 
-        Many servers serve one client at a time: they read the second request after this ACK.
+        Many servers serve one client at a time: they read the second request only after this ACK.
         """
         if self._machine.complete and self._doubt.will_compare and not self._session.is_finished:
             self._session.send(self._machine.ack)
-
-
-def explained(
-    reason: TFTPError, outcome: Outcome | None, is_waiting: bool, cause: str
-) -> TFTPError:
-    """Return `reason` with `cause` added if the server has given up a client that was waiting."""
-    if not is_waiting or outcome not in (Outcome.TIMED_OUT, Outcome.ABORTED):
-        return reason
-    given_up = type(reason)(f"{reason.message}, while the {cause}")
-    given_up.from_peer = reason.from_peer
-    return given_up

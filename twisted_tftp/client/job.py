@@ -1,9 +1,9 @@
-"""The interface of what a client does with one file: download it, upload it, or ask its size."""
+"""The interface of what a client does with one file: download, upload, or ask for its size."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted_tftp.client.doubt import Doubt
 from twisted_tftp.context import TransferContext
@@ -17,18 +17,20 @@ from twisted_tftp.transfer.timing import Timing
 
 
 class Rewind(Enum):
-    """The result of going back to the start of a file, to send the request again."""
+    """Whether a transfer can begin again at the start of its file, to send the request again."""
 
-    #: The file is in the same state as before the request.
+    #: It can: the file is in the same state as before the request.
     DONE = "done"
-    #: The file is a path, which must be opened again.
+    #: It can, after the file is opened again.
     REOPEN = "reopen"
-    #: Octets of another file were written, or octets were read that can't be read again.
+    #: It can't: octets were written that can't be removed, or read that can't be read again.
     IMPOSSIBLE = "impossible"
 
 
 class Job(Protocol):
-    """What a `ClientTransfer` is for; the methods are in the order in which they are called.
+    """What one L{ClientTransfer} does with its file, apart from the request and its answer.
+
+    The transfer calls the first six methods in the order in which they are here.
 
     @ivar is_read: whether the request is an RRQ.
     """
@@ -44,40 +46,43 @@ class Job(Protocol):
     ) -> Session:
         """Return the session that will transfer the file."""
 
-    def open_file(self) -> Any:
-        """Return the local file, or a Deferred of it."""
+    def open_file(self) -> object:
+        """Return an L{IFileReader} or an L{IFileWriter} of the local file, or a Deferred of it."""
 
     def announced_size(self) -> int | None:
-        """Return the octets to announce with tsize (0 for a read); None if they are not known."""
+        """Return the octets to send as tsize (RFC 2349): 0 for a read, None if unknown."""
 
     def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
-        """Get ready to continue from the server's answer; it may still be in doubt.
+        """Prepare to continue from the server's answer.
 
-        @raise TFTPError: the answer does not fit.
+        @param grant: the parameters of the transfer.
+        @param timing: the timeouts of the transfer.
+        @param doubt: whether the answer can be trusted yet.
+        @raise TFTPError: the answer does not fit the request.
         """
 
     def proceed(self) -> None:
         """Continue from the answer."""
 
     def receive(self, datagram: Buffer, now: float) -> None:
-        """Process a datagram after the answer."""
+        """Process a datagram that follows the answer."""
 
-    def settled(self) -> None:
-        """Do what had to wait for the end of the doubt."""
+    def on_settled(self) -> None:
+        """Do what had to wait, because the answer can be trusted now."""
 
     @property
-    def believes_errors(self) -> bool:
+    def is_error_final(self) -> bool:
         """Whether an ERROR ends the transfer although the answer is in doubt."""
 
     @property
     def is_committing(self) -> bool:
-        """Whether the local file is being committed, so that the transfer can't go back."""
+        """Whether the local file is being committed, so that no other answer can be accepted."""
 
     def rewind(self) -> Rewind:
-        """Go back to the start of the file, if possible."""
+        """Go back to the start of the file, if possible, because the request is sent again."""
 
     def cancel(self, message: str) -> None:
         """End the transfer; with a `message` the server is told."""
 
     def explain(self, reason: TFTPError) -> TFTPError:
-        """Return the failure `reason`, with what the local file has to do with it."""
+        """Return the failure `reason`, with a note in its text if the local file was the cause."""

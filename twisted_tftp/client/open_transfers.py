@@ -21,10 +21,7 @@ _T = TypeVar("_T")
 
 
 class OpenTransfers:
-    """The transfers of one client: those that start, those that run, and those that have finished.
-
-    A transfer that has finished is kept until its socket is closed and its file is released.
-    """
+    """The transfers of one client, until their sockets are closed and their files are released."""
 
     def __init__(self, on_idle: Callable[[], None]) -> None:
         """Set up without a transfer.
@@ -47,11 +44,13 @@ class OpenTransfers:
     @property
     def dally_time(self) -> float:
         """Seconds in which a quick server may send its last block again; 0 if none may."""
-        return max((2 * transfer.wait for transfer in self._dallying()), default=0.0)
+        return max(
+            (2 * transfer.retransmission_timeout for transfer in self._dallying()), default=0.0
+        )
 
     @property
     def is_idle(self) -> bool:
-        """Whether no transfer holds a socket."""
+        """Whether all transfers are released."""
         return not self._running and not self._finished
 
     def start(
@@ -91,9 +90,9 @@ class OpenTransfers:
         return result
 
     def close(self) -> Deferred[None]:
-        """Cancel the transfers, and end those that dally.
+        """Cancel the running transfers, and end those that dally.
 
-        @return: fires when no transfer holds a socket.
+        @return: fires when all transfers are released.
         """
         for result in list(self._results):
             result.cancel()
@@ -125,7 +124,7 @@ class OpenTransfers:
             self._fire_closing()
 
     def _dallying(self) -> list[ClientTransfer]:
-        return [transfer for transfer in self._finished if transfer.dallies]
+        return [transfer for transfer in self._finished if transfer.is_dallying]
 
     def _forget_result(self, value: _T, result: Deferred[TransferResult]) -> _T:
         self._results.discard(result)

@@ -1,8 +1,10 @@
-"""Ask for the size of a file: the OACK is the result, and no file is transferred."""
+"""Ask a server for the size of a file, without transferring the file.
+
+The request is an RRQ with the option `tsize` (RFC 2349). The server tells the size in its OACK,
+which the client answers with an ERROR.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 from twisted_tftp.client.doubt import Doubt
 from twisted_tftp.client.job import Rewind
@@ -18,14 +20,14 @@ from twisted_tftp.transfer.timing import Timing
 
 
 class _NoFile:
-    """The local file of a size probe: nothing is written to it."""
+    """The writer of a size probe. A session needs one, but nothing is written to it."""
 
     def abort(self) -> None:
         """Do nothing."""
 
 
 class SizeProbe:
-    """The L{Job} of a read request of which only the options of the answer matter."""
+    """The L{Job} of a request for the size of a file."""
 
     is_read = True
     is_committing = False
@@ -37,12 +39,12 @@ class SizeProbe:
         services: SessionServices,
         owner: SessionOwner,
     ) -> ReceivingSession:
-        """Return a session, which ends before it receives anything."""
+        """Return a session, which is completed before it receives DATA."""
         self._session = ReceivingSession(context, link, services, owner)
         return self._session
 
-    def open_file(self) -> Any:
-        """Return a file without a place."""
+    def open_file(self) -> _NoFile:
+        """Return a writer that stores nothing."""
         return _NoFile()
 
     def announced_size(self) -> int:
@@ -50,14 +52,14 @@ class SizeProbe:
         return 0
 
     def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
-        """Keep the doubt about the answer."""
+        """Note whether the answer can be trusted yet."""
         self._doubt = doubt
 
     def proceed(self) -> None:
-        """End the server's transfer and take the result, or wait for the end of the doubt."""
+        """End the server's transfer, and complete the request or wait for the end of the doubt."""
         if self._doubt.is_open and not self._doubt.can_compare:
-            return  # `settled` continues
-        # Before the second request, because a server may serve only one client at a time.
+            return  # `on_settled` continues
+        # This comes before the second request: the server may serve only one client at a time.
         self._end_server_transfer()
         if self._doubt.is_open:
             self._doubt.compare()
@@ -65,10 +67,10 @@ class SizeProbe:
             self._session.complete()
 
     def receive(self, datagram: Buffer, now: float) -> None:
-        """Ignore what the server sends before it has read our ERROR."""
+        """Ignore a datagram that the server has sent before it has read our ERROR."""
 
-    def settled(self) -> None:
-        """Take the result."""
+    def on_settled(self) -> None:
+        """Complete the request: the options of the answer are the result."""
         if not self._doubt.can_compare:
             self._end_server_transfer()
         self._session.complete()
@@ -78,20 +80,20 @@ class SizeProbe:
         self._session.cancel(message)
 
     @property
-    def believes_errors(self) -> bool:
+    def is_error_final(self) -> bool:
         """Whether an ERROR ends the request although the answer is in doubt.
 
-        It may answer our own ERROR, which some small servers do not understand. If there is a
-        second request, its answer decides.
+        Some small servers do not understand our own ERROR, and answer it with an ERROR. So if
+        there is a second request, its answer decides.
         """
         return not self._doubt.can_compare
 
     def rewind(self) -> Rewind:
-        """Return that the request can be sent again."""
+        """Return `Rewind.DONE`: nothing was written, so the request can be sent again."""
         return Rewind.DONE
 
     def explain(self, reason: TFTPError) -> TFTPError:
-        """Return `reason`: there is no local file."""
+        """Return `reason` unchanged, because there is no local file."""
         return reason
 
     def _end_server_transfer(self) -> None:

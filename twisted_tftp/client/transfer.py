@@ -1,4 +1,4 @@
-"""Run one transfer of a client: open the file, ask the server, check its answer, go on from it."""
+"""Run one transfer of a client: open the file, send the request, check the answer, continue."""
 
 from __future__ import annotations
 
@@ -7,43 +7,29 @@ from collections.abc import Callable
 from twisted.python.failure import Failure
 
 from twisted_tftp.client.doubt import Doubt
+from twisted_tftp.client.failure_reasons import error_of_server, network_reason
 from twisted_tftp.client.job import Job, Rewind
+from twisted_tftp.client.request_ports import RequestPorts
 from twisted_tftp.client.requester import Requester
 from twisted_tftp.client.services import ClientServices
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
-from twisted_tftp.errors import (
-    AnswerNotConfirmed,
-    AnswersContradict,
-    AnswersFromElsewhere,
-    NoAnswer,
-    PortUnreachable,
-    ServerUnreachable,
-    TFTPError,
-    TransferTimedOut,
-    from_wire,
-)
+from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer, ReceiveTrain
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID, Grant, accept
-from twisted_tftp.transfer.asker import UNLIKELY_ERRORS, Asker
-from twisted_tftp.transfer.first_answer import FirstAnswer, Standing, XidSupport
+from twisted_tftp.transfer.asker import Asker
+from twisted_tftp.transfer.first_answer import FirstAnswer, Standing
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.timing import Timing
 
-#: How many times a request is sent from another port, after contradicting answers.
-MAX_PORT_CHANGES = 3
-
-#: Requests without an answer after which a server that granted an xid need not grant one again:
-#: another program may use its port now.
-XID_RETRIES = 2
-
 
 class ClientTransfer:
-    """The owner of a client's session: until the answer it asks, after it the session transfers.
+    """One transfer of a client: it sends the request and checks the answer, then a session runs.
 
-    It implements L{SessionOwner} and L{DoubtOwner}.
+    It is the owner of the session (L{SessionOwner}) and of the doubt about the answer
+    (L{DoubtOwner}). What a download, an upload and a size probe do differently is in its L{Job}.
 
     @ivar context: the contents of the request.
     """
@@ -60,8 +46,10 @@ class ClientTransfer:
     ) -> None:
         """Set up a transfer; `start` begins it.
 
+        @param job: what to do with the file.
+        @param link: an open link to the server.
         @param on_finished: called when the outcome is known.
-        @param on_ended: called when everything of the transfer is released.
+        @param on_ended: called when the link is closed and the file is released.
         """
         self.context = context
         self._job = job
@@ -69,13 +57,10 @@ class ClientTransfer:
         self._services = services
         self._on_finished = on_finished
         self._on_ended = on_ended
-        self._known_server = services.known
         self._session = job.make_session(context, link, services.sessions, self)
         self._requester: Requester | None = None
         self._timing = Timing.of(services.policy, None)
-        self._other_answers: set[bytes] = set()  # the answers to other ports of this transfer
-        self._asked_twice = False
-        self._ports_used = 1
+        self._ports = RequestPorts(services.open_link)
         self._unreachable_error: OSError | None = None
 
     # -- questions -------------------------------------------------------------------------
@@ -94,13 +79,13 @@ class ClientTransfer:
         return self._link.locked
 
     @property
-    def dallies(self) -> bool:
-        """Whether the file is complete, and only a repeated last block is waited for."""
+    def is_dallying(self) -> bool:
+        """Whether the file is complete, and the transfer only waits for a repeated last block."""
         machine = self._session.machine
         return isinstance(machine, Receiver) and machine.state is ReceiverState.DALLYING
 
     @property
-    def wait(self) -> float:
+    def retransmission_timeout(self) -> float:
         """The present retransmission timeout in seconds."""
         return self._timing.wait
 
@@ -108,14 +93,8 @@ class ClientTransfer:
     def reason(self) -> TFTPError:
         """Why the transfer has failed, as precisely as known."""
         failure = self._session.failure
-        elsewhere, error = self._link.elsewhere, self._unreachable_error
-        if isinstance(failure, NoAnswer) and elsewhere is not None:
-            return AnswersFromElsewhere(f"the answers come from {elsewhere}, which was not asked")
-        if isinstance(failure, TransferTimedOut) and error is not None:
-            refused = isinstance(error, ConnectionRefusedError)
-            kind = PortUnreachable if refused else ServerUnreachable
-            return kind(error.strerror or "")
-        return self._job.explain(failure or TFTPError())
+        precise = network_reason(failure, self._link.elsewhere, self._unreachable_error)
+        return precise or self._job.explain(failure or TFTPError())
 
     def update_statistics(self) -> None:
         """Bring `statistics` up to date."""
@@ -124,7 +103,7 @@ class ClientTransfer:
     # -- beginning and end -----------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the local file, and then ask the server."""
+        """Open the local file, and then send the request."""
         self._session.start(self._job.open_file)
 
     def cancel(self, message: str = "") -> None:
@@ -145,7 +124,7 @@ class ClientTransfer:
                 reading=self._job.is_read, has_options=bool(options), xid=options.get(XID)
             ),
             request,
-            self._known_server,
+            self._services.known,
             self._services.sessions,
             self,
             open_link=self._services.open_link if self._job.is_read else None,
@@ -153,13 +132,13 @@ class ClientTransfer:
         )
         self._link.discard()
         self._link.attach(self._receive)
-        self._link.on_unreachable = self._unreachable
+        self._link.on_unreachable = self._on_unreachable
         self._asker = Asker(request, self._job.is_read, Timing.of(self._services.policy, None))
         self._requester = Requester(
             self._asker,
             self._link,
             self._services.sessions,
-            on_end=self._asked,
+            on_end=self._on_request_end,
             on_broken=self.on_broken,
             before_resend=self._bind_to_route,
         )
@@ -177,7 +156,7 @@ class ClientTransfer:
         self._on_ended(self)
 
     def on_broken(self, failure: Failure) -> None:
-        """End the transfer because of an exception of our own code."""
+        """End the transfer because of an unexpected exception."""
         self._session.fail(failure)
 
     def _stop_asking(self) -> None:
@@ -187,52 +166,43 @@ class ClientTransfer:
 
     # -- the request -----------------------------------------------------------------------
 
-    def _unreachable(self, error: OSError) -> None:
-        """Note the error of the system. The request is sent on, as the server may be starting."""
+    def _on_unreachable(self, error: OSError) -> None:
+        """Note the error, and keep sending the request: the server may be starting."""
         self._unreachable_error = error
 
     def _bind_to_route(self) -> None:
-        """Continue with another socket, if there was no route to the server and is one now."""
+        """Use a new socket if there was no route to the server before and there is one now."""
         if not self._link.is_unbound or self._services.open_link is None:
             return
         link = self._services.open_link()
         if link.is_unbound:
             link.close()
         else:
-            self._change_link(link)
+            self._use_link(link)
             link.attach(self._receive)
 
-    def _change_link(self, link: ClientLink) -> None:
-        link.on_unreachable = self._unreachable
+    def _use_link(self, link: ClientLink) -> None:
+        link.on_unreachable = self._on_unreachable
         link.elsewhere = self._link.elsewhere
         self._session.replace_link(link)
         if self._requester is not None:
             self._requester.replace_link(link)
         self._link = link
 
-    def _asked(self) -> None:
-        """Handle the end of the request: an answer, an ERROR, or no answer."""
+    def _on_request_end(self) -> None:
+        """Continue after an answer, an ERROR, or the last timeout."""
         asker = self._asker
         if asker.answer is not None:
             self._accept_answer(asker.answer)
         elif asker.peer_error is not None:
-            code, message = asker.peer_error
-            error = from_wire(code, message or f"error {code}")
-            if self._may_be_stale(code):
+            error = error_of_server(*asker.peer_error)
+            if self._ports.is_doubtful_error(asker.peer_error[0]):
                 self._change_port(error)
             else:
                 self._session.end(Outcome.ABORTED, error)
         elif asker.failure is not None:
-            self._known_server.xid = XidSupport.UNKNOWN
+            self._doubt.note_no_answer()
             self._session.end(Outcome.TIMED_OUT, asker.failure)
-
-    def _may_be_stale(self, code: int) -> bool:
-        """Return whether an ERROR is unlikely for this request, and another port can be used.
-
-        If the port's last user has sent malformed packets, several such ERRORs may come.
-        """
-        is_first = self._ports_used == 1 and self._services.open_link is not None
-        return is_first and code in UNLIKELY_ERRORS
 
     # -- the answer ------------------------------------------------------------------------
 
@@ -242,9 +212,8 @@ class ClientTransfer:
         now = self._services.sessions.clock()
         self._link.lock()
         self._unreachable_error = None
-        self._asked_twice = asker.retransmissions > 0
-        doubt.accept(answer, now, asker.round_trip, answer in self._other_answers)
-        if doubt.first.standing is Standing.PROVEN:
+        doubt.accept(answer, now, asker, self._ports.has_seen(answer))
+        if doubt.first_answer.standing is Standing.PROVEN:
             self._link.attach(self._session.receive, self._session.receive_train)
         else:
             self._link.attach(self._receive, self._train_of_transfer(answer))
@@ -256,9 +225,9 @@ class ClientTransfer:
                 self._timing.measured(asker.round_trip)
             self._job.prepare(answer, grant, self._timing, doubt)
         except TFTPError as error:
-            is_unproven = doubt.first.standing is Standing.UNPROVEN
-            if is_unproven and answer not in self._other_answers:
-                self._change_port(error)  # it may belong to a request of the port's last user
+            is_unproven = doubt.first_answer.standing is Standing.UNPROVEN
+            if is_unproven and not self._ports.has_seen(answer):
+                self._change_port(error)  # it may be for a request of the port's last user
             else:
                 self._session.fail(Failure())
             return
@@ -270,7 +239,7 @@ class ClientTransfer:
             self._receive(answer, now)
 
     def _check_oack(self, answer: bytes) -> Grant:
-        """Return the parameters of the transfer after `answer`."""
+        """Return the parameters of the transfer that follow from `answer`."""
         oack = wire.parse_oack(answer) if wire.opcode_of(answer) == wire.Opcode.OACK else {}
         granted = {name: value for name, value in oack.items() if name != XID}
         grant = accept(self.context.options, granted)
@@ -278,7 +247,7 @@ class ClientTransfer:
         return grant
 
     def _train_of_transfer(self, answer: bytes) -> ReceiveTrain | None:
-        """Return what receives several datagrams at once; None if one may be another answer."""
+        """Return the function for datagrams received in one call; None if one may be an answer."""
         is_oack = wire.opcode_of(answer) == wire.Opcode.OACK
         return self._session.receive_train if is_oack else None
 
@@ -286,103 +255,92 @@ class ClientTransfer:
 
     def _receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram from the server's port for this transfer."""
-        first = self._doubt.first
-        if first.standing is Standing.NONE:
-            grants_xid = self._known_server.xid is XidSupport.GRANTED
-            requires_xid = grants_xid and self._asker.retransmissions < XID_RETRIES
-            if first.is_foreign(datagram, requires_xid):
+        doubt = self._doubt
+        if doubt.first_answer.standing is Standing.NONE:
+            if doubt.is_foreign(datagram, self._asker.retransmissions):
                 self._link.refuse(datagram, now)
             elif self._requester is not None:
                 self._requester.receive(datagram, now)
-        elif self._may_contradict(datagram) and self._is_contradicted(
+        elif self._may_contradict(datagram) and doubt.is_contradicted(
             datagram, now, same_port=True
         ):
-            self._contradicted(datagram)
-        elif self._doubt.is_open and wire.opcode_of(datagram) == wire.Opcode.ERROR:
-            # From a server with a single port it may be the real answer, even if all octets of the
-            # doubtful answer have arrived. A complete machine would ignore it.
-            self._refused_in_doubt(datagram)
+            self._give_up_answer(datagram)
+        elif doubt.is_open and wire.opcode_of(datagram) == wire.Opcode.ERROR:
+            # If the server uses a single port, this may be the real answer, even if all octets of
+            # the doubtful answer have arrived. A complete machine would ignore it.
+            self._receive_error_in_doubt(datagram)
         else:
             self._job.receive(datagram, now)
 
     def _may_contradict(self, datagram: Buffer) -> bool:
-        """Return whether a datagram from the server's port may be another answer.
-
-        A block after the first one is not.
-        """
+        """Return whether `datagram` may be another answer: DATA after the first block is not."""
         machine = self._session.machine
         is_later = machine is not None and machine.octets > DEFAULT_BLKSIZE
         return not is_later or wire.opcode_of(datagram) != wire.Opcode.DATA
 
-    def _refused_in_doubt(self, datagram: Buffer) -> None:
-        if self._job.believes_errors and not self._job.is_committing:
-            code, message = wire.parse_error(datagram)
-            error = from_wire(code, message or f"error {code}")
+    def _receive_error_in_doubt(self, datagram: Buffer) -> None:
+        if self._job.is_error_final and not self._job.is_committing:
+            error = error_of_server(*wire.parse_error(datagram))
             self._session.end(Outcome.ABORTED, error, tell=False)
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
-        if self._is_contradicted(datagram, now, same_port=False):
-            self._contradicted(datagram)
-
-    def _is_contradicted(self, datagram: Buffer, now: float, *, same_port: bool) -> bool:
-        return self._doubt.first.is_contradicted(
-            datagram, now, same_port=same_port, asked_twice=self._asked_twice
-        )
+        if self._doubt.is_contradicted(datagram, now, same_port=False):
+            self._give_up_answer(datagram)
 
     # -- the doubt about the answer: DoubtOwner ----------------------------------------------
 
-    def still_accepts(self, doubt: Doubt) -> bool:
-        """Read what waits in the socket; return whether the answer is still accepted then."""
+    def drain(self) -> None:
+        """Process the datagrams that wait in the socket; one may contradict the answer."""
         self._link.drain()
+
+    def relies_on(self, doubt: Doubt) -> bool:
+        """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
         return not self._session.is_ended and self._doubt is doubt
 
     def on_settled(self) -> None:
-        """Continue with what had to wait."""
-        self._job.settled()
+        """Continue, because the answer can be trusted now."""
+        self._job.on_settled()
 
     def on_not_confirmed(self) -> None:
-        """Fail: the server has not answered the second request."""
+        """Fail, because the server has not answered the second request."""
         self._session.end(Outcome.TIMED_OUT, AnswerNotConfirmed())
 
     def on_contradicted(self, answer: bytes | None) -> None:
-        """Give the answer up: a second request got another one, or an ERROR (None)."""
+        """Give up the accepted answer, because the second request got another one or an ERROR."""
         if answer is not None:
-            self._other_answers.add(answer)
-        self._contradicted(answer)
+            self._ports.note_answer(answer)
+        self._give_up_answer(answer)
 
-    def _contradicted(self, answer: Buffer | None) -> None:
+    def _give_up_answer(self, answer: Buffer | None) -> None:
         """Give up the accepted answer, and send the request from another port if possible.
 
-        @param answer: the answer that contradicts it, if it is known.
+        @param answer: the answer that contradicts it; None if it is not known.
         """
-        if answer is not None and self._doubt.first.is_proof(answer):
-            self._known_server.xid = XidSupport.GRANTED
+        if answer is not None:
+            self._doubt.note_contradiction(answer)
         if not self._session.is_finished and not self._job.is_committing:
             self._change_port(AnswersContradict())
 
     def _change_port(self, reason: TFTPError) -> None:
         """Send the request from another port because of `reason`, or fail with `reason`."""
         self._stop_asking()
-        open_link = self._services.open_link
         rewind = self._job.rewind()
-        if open_link is None or self._ports_used > MAX_PORT_CHANGES or rewind is Rewind.IMPOSSIBLE:
+        if not self._ports.can_change or rewind is Rewind.IMPOSSIBLE:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = open_link()
+            link = self._ports.open_next(self._doubt.first_answer.taken)
         except OSError:
             self._session.fail(Failure())
             return
-        self._other_answers.add(self._doubt.first.taken)
         self._services.tell(
             f"{self.context.path}: {reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
         )
         if self._link.locked:
             self._session.send(wire.error(reason))
-        self._change_link(link)
-        self._ports_used += 1
+        self._use_link(link)
         if rewind is Rewind.REOPEN:
             self._session.reopen(self._job.open_file)
         else:

@@ -1,16 +1,19 @@
-"""Upload a file: a WRQ, and then a session that sends."""
+"""Upload a file: send a WRQ, then send the local file as DATA."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from twisted_tftp.client.doubt import Doubt
-from twisted_tftp.client.download import explained
+from twisted_tftp.client.failure_reasons import with_local_cause
 from twisted_tftp.client.held_reader import HeldReader
 from twisted_tftp.client.job import Rewind
 from twisted_tftp.client.local_file import LocalFile
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import TFTPError
+from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol.options import Grant
@@ -20,20 +23,20 @@ from twisted_tftp.transfer.first_answer import Standing
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.timing import Timing
 
-#: Octets of a file that an upload buffers.
+#: How far an upload reads ahead of the window that it sends, in octets.
 READ_AHEAD = 64 * 1024
 
 
 class Upload:
-    """The L{Job} of a write request."""
+    """The L{Job} of an upload."""
 
     is_read = False
-    believes_errors = True
-    #: The server commits the file, and tells the result.
+    is_error_final = True
+    #: The client commits nothing: the server stores the file.
     is_committing = False
 
     def __init__(self, local: LocalFile) -> None:
-        """Upload the octets of `local`."""
+        """Set up an upload of `local`."""
         self._local = local
         self._held: HeldReader | None = None
 
@@ -49,26 +52,27 @@ class Upload:
         self._session = SendingSession(context, link, services, owner)
         return self._session
 
-    def open_file(self) -> Any:
+    def open_file(self) -> IFileReader | Deferred[Any]:
         """Return the reader of the local file."""
         return self._local.open_reader(self._context)
 
     def announced_size(self) -> int | None:
-        """Return the octets of the local file."""
+        """Return the octets of the local file; None if they are not known."""
         size: int | None = self._session.file.size
         return size
 
     def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
-        """Make the sender; in doubt, the end of the file is held back."""
-        standing = doubt.first.standing
+        """Make the sender; while the answer is in doubt, the end of the file is held back."""
+        standing = doubt.first_answer.standing
         if standing is not Standing.PROVEN:
             self._held = HeldReader(
                 self._session.file, can_reread=self._local.has_path, is_held=doubt.is_open
             )
             self._session.replace_file(self._held)
         size = self._session.file.size
-        # Octets from a pipe are sent as soon as they fill a window. In doubt, the end of the file
-        # must wait; without read-ahead that is the last window only.
+        # Octets from a pipe are sent as soon as they fill a window, so nothing is read ahead. In
+        # doubt, the read that returns the end of the file must wait; without read-ahead, that is
+        # the read of the last window.
         is_immediate = size is None or standing is Standing.DOUBTFUL
         self._machine = Sender(
             blksize=grant.blksize,
@@ -89,8 +93,8 @@ class Upload:
         """Process a datagram of the transfer."""
         self._session.receive(datagram, now)
 
-    def settled(self) -> None:
-        """Send what was held back."""
+    def on_settled(self) -> None:
+        """Send the data that was held back."""
         if self._held is not None:
             self._held.let_through()
 
@@ -109,11 +113,13 @@ class Upload:
             return Rewind.IMPOSSIBLE
         self._held = None
         self._session.replace_file(held.reader)
-        # A reader may be asked for the octets from the last offset on again.
+        # A reader is only asked for octets from the last offset on, so the file is opened again.
         return Rewind.REOPEN if held.offset else Rewind.DONE
 
     def explain(self, reason: TFTPError) -> TFTPError:
-        """Return `reason`; the server may have waited too long for our input."""
+        """Return `reason`, with a note if the server had to wait too long for the local input."""
         outcome = self._session.statistics.outcome
         is_waiting = self._session.is_reading
-        return explained(reason, outcome, is_waiting, "local input supplied too little data")
+        return with_local_cause(
+            reason, outcome, is_waiting, "local input supplied too little data"
+        )

@@ -1,9 +1,9 @@
-"""Send a read request again from another port, to compare the server's two answers.
+"""Send a read request again from a second port, and compare the server's two answers.
 
-The first answer may belong to a program that used the client's port before. That program did not
-use the second port, so an answer to the second port belongs to this request. If both answers have
-the same octets, the first one is accepted: answers for two files differ only in the options of the
-OACK or in the first block.
+The first answer may be for a program that used the client's port before. That program did not use
+the second port, so an answer that arrives there is for this request. The first answer is accepted
+if both have the same octets: answers for two different files differ in the options of the OACK or
+in the first block.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from twisted_tftp.transfer.first_answer import FirstAnswer
 from twisted_tftp.transfer.timing import Timing
 
 
-class Opinion(Enum):
+class Comparison(Enum):
     """The result of comparing the second answer with the first one."""
 
     #: Both have the same octets.
     SAME = "same"
-    #: The second one has the request's xid and the first one does not, so the first one belongs to
+    #: The second one has the request's xid and the first one does not, so the first one is for
     #: another request.
     PROOF = "proof"
     #: They differ, or the second answer is an ERROR.
@@ -40,11 +40,12 @@ class Opinion(Enum):
     NONE = "none"
 
 
-class SecondOpinion:
-    """A second request from its own port; the transfer that the server starts for it is ended.
+class SecondRequest:
+    """A copy of a read request that is sent from a second port; its answer is only compared.
 
-    The port stays open until `cancel` is called. If the packet that ends the server's transfer is
-    lost, it is sent again: otherwise a server that serves one client at a time would wait.
+    The transfer that the server starts for it is ended at once. The port stays open until `cancel`
+    is called: if the packet that ends the server's transfer is lost, it is sent again. Otherwise a
+    server that serves one client at a time would wait.
 
     @ivar answer: the second answer; None if there is none, or if it is an ERROR.
     """
@@ -59,23 +60,23 @@ class SecondOpinion:
         timing: Timing,
         *,
         services: SessionServices,
-        on_opinion: Callable[[Opinion], None],
+        on_compared: Callable[[Comparison], None],
     ) -> None:
-        """Set up; `start` sends the request.
+        """Set up, without sending the request.
 
-        @param link: the link of the second port.
+        @param link: the link of the second port; this object closes it.
         @param request: the datagram of the first request.
         @param first: the assessment of the first answer.
         @param timing: the timeouts of the second request.
-        @param on_opinion: called once with the result, unless `cancel` is called before.
+        @param on_compared: called once with the result, unless `cancel` is called before.
         """
         self._link = link
         self._first = first
         self._asker = Asker(request, reading=True, timing=timing)
         self._requester = Requester(
-            self._asker, link, services, on_end=self._conclude, on_broken=self._broken
+            self._asker, link, services, on_end=self._on_end, on_broken=self._on_broken
         )
-        self._on_opinion = on_opinion
+        self._on_compared = on_compared
 
     @property
     def answer(self) -> bytes | None:
@@ -89,7 +90,7 @@ class SecondOpinion:
         self._requester.start()
 
     def cancel(self) -> None:
-        """Close the port; `on_opinion` is not called any more."""
+        """Close the port; `on_compared` is not called any more."""
         self._requester.stop()
         self._link.close()
 
@@ -102,18 +103,18 @@ class SecondOpinion:
         else:
             self._requester.receive(datagram, now)
 
-    def _broken(self, failure: Failure) -> None:
+    def _on_broken(self, failure: Failure) -> None:
         self._log.failure("unexpected exception while a second request was sent", failure=failure)
         self.cancel()
-        self._on_opinion(Opinion.NONE)
+        self._on_compared(Comparison.NONE)
 
-    def _conclude(self) -> None:
+    def _on_end(self) -> None:
         if self.answer is None:
             self._link.close()
         else:
             self._link.lock()
             self._end_transfer()
-        self._on_opinion(self._opinion())
+        self._on_compared(self._compare())
 
     def _end_transfer(self) -> None:
         """End the transfer that the server has started for this port."""
@@ -126,9 +127,9 @@ class SecondOpinion:
         else:
             self._link.send((wire.error(TFTPError("only an earlier answer was checked")),))
 
-    def _opinion(self) -> Opinion:
+    def _compare(self) -> Comparison:
         if self.answer is None:
-            return Opinion.DIFFERENT if self._asker.peer_error is not None else Opinion.NONE
+            return Comparison.DIFFERENT if self._asker.peer_error is not None else Comparison.NONE
         if self._first.is_proof(self.answer):
-            return Opinion.PROOF
-        return Opinion.SAME if self.answer == self._first.taken else Opinion.DIFFERENT
+            return Comparison.PROOF
+        return Comparison.SAME if self.answer == self._first.taken else Comparison.DIFFERENT
