@@ -97,6 +97,7 @@ class Doubt:
         self._second: SecondRequest | None = None
         self._round_trip: float | None = None  # from the request to its answer, in seconds
         self._was_sent_again = False
+        self._is_stopped = False
 
     @property
     def is_open(self) -> bool:
@@ -169,7 +170,8 @@ class Doubt:
             self._set_alarm(self._services.clock(), self._ask_again)
 
     def stop(self) -> None:
-        """Cancel the second request and the alarm, because the doubt does not matter any more."""
+        """Cancel the second request and the alarm for good: the doubt does not matter any more."""
+        self._is_stopped = True
         alarm, self._alarm = self._alarm, None
         if alarm is not None:
             self._services.alarms.cancel(alarm)
@@ -198,10 +200,11 @@ class Doubt:
             self._owner.on_broken(Failure())
 
     def _handle_comparison(self, comparison: Comparison) -> None:
+        if self._is_stopped:
+            return
         answer = self._second.answer if self._second is not None else None
         if comparison is Comparison.SAME:
-            self._owner.drain()
-            if self._owner.relies_on(self):
+            if self._is_still_needed():
                 self._confirm()
                 self._settle()
         elif comparison is Comparison.NONE:
@@ -224,13 +227,17 @@ class Doubt:
         self.first_answer.settle()
         self._owner.on_settled()
 
+    def _is_still_needed(self) -> bool:
+        """Read what waits in the socket, which may stop the doubt; return whether it goes on."""
+        self._owner.drain()
+        return not self._is_stopped and self._owner.relies_on(self)
+
     def _set_alarm(self, at: float, act: Callable[[], None]) -> None:
         def alarmed() -> None:
             self._alarm = None
             try:
                 # If the reactor was late, another answer may have arrived in time.
-                self._owner.drain()
-                if self._owner.relies_on(self):
+                if self._is_still_needed():
                     act()
             except Exception:
                 self._owner.on_broken(Failure())

@@ -36,6 +36,7 @@ class Download:
     """The L{Job} of a download."""
 
     is_read = True
+    has_blocks = True
     is_error_final = True
 
     def __init__(self, local: LocalFile) -> None:

@@ -52,7 +52,9 @@ class HeldReader:
         """Return octets, or a Deferred if they must wait."""
         if self._is_held and offset and not self._can_reread:
             return self._wait(lambda: self.read(offset, length))
-        octets: Buffer | Deferred[Buffer] = self.reader.read(offset, length)
+        octets: Buffer | Deferred[Buffer] = b""
+        if self.reader.size != 0:
+            octets = self.reader.read(offset, length)
         if isinstance(octets, Deferred):
             self._is_reading = True
             octets.addBoth(self._was_read)

@@ -33,9 +33,11 @@ class Job(Protocol):
     The transfer calls the first six methods in the order in which they are here.
 
     @ivar is_read: whether the request is an RRQ.
+    @ivar has_blocks: whether blocks of a file follow the answer.
     """
 
     is_read: bool
+    has_blocks: bool
 
     def make_session(
         self,

@@ -75,11 +75,12 @@ class Requester:
             self._alarm.arm(self.asker.deadline)
 
     def _alarmed(self) -> None:
-        asker = self.asker
+        asker, clock = self.asker, self._services.clock
         try:
-            self._link.drain()  # if the reactor was late, the answer may wait in the socket
+            if clock() >= asker.deadline:
+                self._link.drain()  # if the reactor was late, the answer may wait in the socket
             if asker.state is AskerState.ASKING and not self._link.closed:
-                self._perform(asker.expire(self._services.clock()))
+                self._perform(asker.expire(clock()))
                 self._alarm.arm(asker.deadline)
         except Exception:
             self._on_broken(Failure())

@@ -30,6 +30,7 @@ class SizeProbe:
     """The L{Job} of a request for the size of a file."""
 
     is_read = True
+    has_blocks = False
     is_committing = False
 
     def make_session(

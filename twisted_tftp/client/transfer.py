@@ -98,6 +98,8 @@ class ClientTransfer:
 
     def update_statistics(self) -> None:
         """Bring `statistics` up to date."""
+        if self._session.machine is None and self._requester is not None:
+            self._session.note_retransmissions(self._asker.retransmissions)
         self._session.update_statistics()
 
     # -- beginning and end -----------------------------------------------------------------
@@ -157,7 +159,7 @@ class ClientTransfer:
 
     def on_broken(self, failure: Failure) -> None:
         """End the transfer because of an unexpected exception."""
-        self._session.fail(failure)
+        self._session.fail(failure, Outcome.FAILED)
 
     def _stop_asking(self) -> None:
         if self._requester is not None:
@@ -192,6 +194,7 @@ class ClientTransfer:
     def _on_request_end(self) -> None:
         """Continue after an answer, an ERROR, or the last timeout."""
         asker = self._asker
+        self._session.note_retransmissions(asker.retransmissions)
         if asker.answer is not None:
             self._accept_answer(asker.answer)
         elif asker.peer_error is not None:
@@ -212,7 +215,9 @@ class ClientTransfer:
         now = self._services.sessions.clock()
         self._link.lock()
         self._unreachable_error = None
-        doubt.accept(answer, now, asker, self._ports.has_seen(answer))
+        # Each write gets an answer of the same octets: the answer to another port proves nothing.
+        is_confirmed = self._job.is_read and self._ports.has_seen(answer)
+        doubt.accept(answer, now, asker, is_confirmed)
         if doubt.first_answer.standing is Standing.PROVEN:
             self._link.attach(self._session.receive, self._session.receive_train)
         else:
@@ -229,10 +234,10 @@ class ClientTransfer:
             if is_unproven and not self._ports.has_seen(answer):
                 self._change_port(error)  # it may be for a request of the port's last user
             else:
-                self._session.fail(Failure())
+                self._session.fail(Failure(), Outcome.FAILED)
             return
         except Exception:
-            self._session.fail(Failure())
+            self._session.fail(Failure(), Outcome.FAILED)
             return
         self._job.proceed()
         if wire.opcode_of(answer) == wire.Opcode.DATA:
@@ -249,7 +254,7 @@ class ClientTransfer:
     def _train_of_transfer(self, answer: bytes) -> ReceiveTrain | None:
         """Return the function for datagrams received in one call; None if one may be an answer."""
         is_oack = wire.opcode_of(answer) == wire.Opcode.OACK
-        return self._session.receive_train if is_oack else None
+        return self._session.receive_train if is_oack and self._job.has_blocks else None
 
     # -- datagrams while there is no proof that the server answers this request ---------------
 
@@ -325,14 +330,14 @@ class ClientTransfer:
     def _change_port(self, reason: TFTPError) -> None:
         """Send the request from another port because of `reason`, or fail with `reason`."""
         self._stop_asking()
-        rewind = self._job.rewind()
-        if not self._ports.can_change or rewind is Rewind.IMPOSSIBLE:
+        rewind = self._job.rewind() if self._ports.can_change else Rewind.IMPOSSIBLE
+        if rewind is Rewind.IMPOSSIBLE:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
             link = self._ports.open_next(self._doubt.first_answer.taken)
         except OSError:
-            self._session.fail(Failure())
+            self._session.fail(Failure(), Outcome.FAILED)
             return
         self._services.tell(
             f"{self.context.path}: {reason.message}; sending the request again from port "

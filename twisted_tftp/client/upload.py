@@ -31,6 +31,7 @@ class Upload:
     """The L{Job} of an upload."""
 
     is_read = False
+    has_blocks = True
     is_error_final = True
     #: The client commits nothing: the server stores the file.
     is_committing = False

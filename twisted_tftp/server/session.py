@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
@@ -31,6 +32,15 @@ SessionKey = tuple[SocketAddress, SocketAddress | None]
 TOO_LARGE = "the file is larger than this server accepts"
 
 _READ = Direction.READ
+
+
+def _check_upload(limit: int, octets: int, is_complete: bool = False) -> None:
+    """Compare the size of an upload with `max-upload`.
+
+    @raise DiskFull: the file is too large.
+    """
+    if octets > limit:
+        raise DiskFull(TOO_LARGE)
 
 
 @dataclass
@@ -72,7 +82,7 @@ class ServerSession:
         "_read_ahead",
         "_refusals",
         "_services",
-        "_transfer",
+        "_session",
         "_window_octets",
         "context",
         "first_answer_at",
@@ -111,12 +121,13 @@ class ServerSession:
         self._services = services
         self._window_octets = 0  # what this transfer has taken of the window budget
         self._refusals = 0  # how often ICMP has reported that the peer's port is closed
-        self._transfer: SendingSession | ReceivingSession
+        self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
-            self._transfer = SendingSession(context, link, services.sessions, self)
+            self._session = SendingSession(context, link, services.sessions, self)
         else:
-            check = None if services.policy.max_upload is None else self._check_upload
-            self._transfer = ReceivingSession(
+            limit = services.policy.max_upload
+            check = None if limit is None else partial(_check_upload, limit)
+            self._session = ReceivingSession(
                 context, link, services.sessions, self, check_size=check
             )
 
@@ -125,53 +136,53 @@ class ServerSession:
     @property
     def statistics(self) -> TransferStatistics:
         """The statistics that observers get."""
-        return self._transfer.statistics
+        return self._session.statistics
 
     @property
     def is_finished(self) -> bool:
         """Whether the outcome of the transfer is known; a complete write may still dally."""
-        return self._transfer.is_finished
+        return self._session.is_finished
 
     @property
     def is_ended(self) -> bool:
         """Whether the link is closed."""
-        return self._transfer.is_ended
+        return self._session.is_ended
 
     @property
     def peer_has_answered(self) -> bool:
         """Whether the peer has answered the server, so that its address can't be forged."""
-        machine = self._transfer.machine
+        machine = self._session.machine
         return machine is not None and machine.answered
 
     @property
     def repeats_first_answer(self) -> bool:
         """Whether the next packet looks like the first answer to any request of the peer."""
-        if self._transfer.is_finished:
+        if self._session.is_finished:
             return False
-        machine = self._transfer.machine
+        machine = self._session.machine
         return machine is None or machine.repeats_first_answer
 
     # -- events ----------------------------------------------------------------------------
 
     def start(self) -> None:
         """Open the file, and then negotiate and send the first answer."""
-        self._transfer.start(self._open_file)
+        self._session.start(self._open_file)
 
     def receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that has reached the request port, in single-port mode."""
-        if self._transfer.machine is not None:  # otherwise the peer has nothing to answer yet
-            self._transfer.receive(datagram, now)
+        if self._session.machine is not None:  # otherwise the peer has nothing to answer yet
+            self._session.receive(datagram, now)
 
     def repeat_answer(self) -> None:
         """Handle a repeated request: send the first answer again.
 
         If the file is still being opened, the time that this may take begins again.
         """
-        transfer = self._transfer
-        transfer.keep_opening()
-        if transfer.machine is not None and not transfer.is_finished:
+        session = self._session
+        session.keep_opening()
+        if session.machine is not None and not session.is_finished:
             now = self._services.sessions.clock()
-            transfer.perform(transfer.machine.repeat(now), now)
+            session.perform(session.machine.repeat(now), now)
 
     def handle_refusal(self, now: float) -> None:
         """Handle an ICMP error that reports that the peer's port is closed.
@@ -183,30 +194,30 @@ class ServerSession:
         and could mistake our packet for the answer to its own request. If the peer has answered,
         the errors count as lost datagrams.
         """
-        transfer = self._transfer
-        machine = transfer.machine
-        if machine is None or machine.answered or transfer.is_finished:
+        session = self._session
+        machine = session.machine
+        if machine is None or machine.answered or session.is_finished:
             return
         self._refusals += 1
         if self._refusals == 1:
-            transfer.perform(machine.repeat(now), now)
+            session.perform(machine.repeat(now), now)
         else:
             reason = TransferTimedOut("the client's port is closed")
-            transfer.end(Outcome.UNREACHABLE, reason, tell=False)
+            session.end(Outcome.UNREACHABLE, reason, tell=False)
 
     def catch_up(self) -> None:
         """Process the datagrams that wait in the socket of the transfer."""
-        if self._transfer.machine is not None:
+        if self._session.machine is not None:
             self._link.drain()
 
     def cancel(self, message: str = "") -> None:
         """End the transfer; the peer gets an ERROR with `message`, unless it is empty."""
-        self._transfer.cancel(message)
+        self._session.cancel(message)
 
     def give_way(self) -> None:
         """End this transfer, which the peer has not answered, to make room for another one."""
         reason = TransferTimedOut("no answer, and another transfer needed its place")
-        self._transfer.end(Outcome.TIMED_OUT, reason, tell=False)
+        self._session.end(Outcome.TIMED_OUT, reason, tell=False)
 
     def replace(self) -> None:
         """End this transfer, which the peer has not answered: the peer has sent a new request.
@@ -214,21 +225,21 @@ class ServerSession:
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
         reason = TransferTimedOut("the client sent a different request")
-        self._transfer.end(Outcome.REPLACED, reason, tell=False)
+        self._session.end(Outcome.REPLACED, reason, tell=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------
 
     def on_open(self) -> None:
         """Negotiate the options, and send the first answer: the file is open."""
-        transfer = self._transfer
+        session = self._session
         if self.context.direction is _READ:
-            machine: Sender | Receiver = self._make_sender(transfer.file.size)
+            machine: Sender | Receiver = self._make_sender(session.file.size)
         else:
             machine = self._make_receiver()
-        self._link.attach(transfer.receive, transfer.receive_train)
+        self._link.attach(session.receive, session.receive_train)
         self._link.watch_refusals(self.handle_refusal)
         self.first_answer_at = self._services.sessions.clock()
-        transfer.begin(machine)
+        session.begin(machine)
 
     def on_finished(self) -> None:
         """Return the memory of the window: the outcome is known."""
@@ -253,17 +264,8 @@ class ServerSession:
         if not services.may_write(context.peer.host):
             raise AccessViolation("your address may not write here")
         if services.policy.max_upload is not None:
-            self._check_upload(context.announced_size or 0, is_complete=False)
+            _check_upload(services.policy.max_upload, context.announced_size or 0)
         return services.backend.open_writer(context.path, context)
-
-    def _check_upload(self, octets: int, is_complete: bool) -> None:
-        """Check a size against `max-upload`.
-
-        @raise DiskFull: the file is too large.
-        """
-        limit = self._services.policy.max_upload
-        if limit is not None and octets > limit:
-            raise DiskFull(TOO_LARGE)
 
     def _make_sender(self, size: int | None) -> Sender:
         # The size of an empty file is left out, because curl treats `tsize=0` as an error.
@@ -310,7 +312,7 @@ class ServerSession:
         grant = options.negotiate(requested, services.policy, tsize=tsize, room=room)
         self._window_octets = grant.windowsize * grant.blksize
         budget.take(self._window_octets)
-        self._transfer.note_options(grant.accepted)
+        self._session.note_options(grant.accepted)
         return grant
 
     def _return_window(self) -> None:

@@ -23,8 +23,10 @@ from twisted_tftp.session.failures import NoDescriptors, failure_of_transfer
 from twisted_tftp.session.pending_file import PendingFile
 from twisted_tftp.session.services import SessionOwner, SessionServices
 from twisted_tftp.session.state import (
+    CANCELLED_IN_FINISH,
     ENDED,
     FINISHED,
+    FINISHING,
     NEGOTIATING,
     OPENING,
     OVER,
@@ -111,7 +113,8 @@ class Session:
         @param open_file: returns an L{IFileReader} or L{IFileWriter}, or a Deferred of one.
         """
         self._services.observe("started", self.statistics)
-        self._open(open_file)
+        if not self.is_ended:  # the observer may have cancelled it
+            self._open(open_file)
 
     def keep_opening(self) -> None:
         """Wait longer for the file: the peer has shown that it still waits."""
@@ -121,6 +124,10 @@ class Session:
     def note_options(self, granted: tuple[tuple[str, str], ...]) -> None:
         """Note the granted options, (name, value), in the statistics."""
         self.statistics.granted = granted
+
+    def note_retransmissions(self, count: int) -> None:
+        """Note in the statistics how many times the request was sent again."""
+        self.statistics.retransmissions = count
 
     def begin(self, machine: TransferMachine) -> None:
         """Transfer the file with `machine`."""
@@ -184,6 +191,7 @@ class Session:
     def _forget_machine(self) -> None:
         self._machine = None
         self.statistics.granted = ()
+        self.statistics.octets = self.statistics.retransmissions = 0
         self._forget_pending()
 
     def _move(self, state: SessionState) -> None:
@@ -253,8 +261,11 @@ class Session:
         else:
             self._close()
 
-    def fail(self, failure: Failure) -> None:
-        """End the transfer because of an exception on our side."""
+    def fail(self, failure: Failure, outcome: Outcome | None = None) -> None:
+        """End the transfer because of an exception on our side.
+
+        @param outcome: None for REFUSED before `begin`, and FAILED after it.
+        """
         if self.is_ended:
             return  # nobody waits for the file any more
         has_begun = self._machine is not None
@@ -262,7 +273,8 @@ class Session:
         tell = has_begun or not isinstance(error, NoDescriptors)
         if not tell:  # the peer asks again
             self._services.on_no_descriptors()
-        self.end(Outcome.FAILED if has_begun else Outcome.REFUSED, error, tell=tell)
+        default = Outcome.FAILED if has_begun else Outcome.REFUSED
+        self.end(outcome or default, error, tell=tell)
 
     def end(self, outcome: Outcome, error: TFTPError, tell: bool = True) -> None:
         """End a transfer that has failed; with `tell`, the peer gets an ERROR."""
@@ -303,16 +315,22 @@ class Session:
 
     def _finish(self, outcome: Outcome) -> None:
         """Note the outcome, and tell the observer and the owner."""
-        self._move(FINISHED)
+        self._move(FINISHING)
         self.statistics.outcome = outcome
         self.statistics.ended = self._services.clock()
         self.update_statistics()
         self._services.observe("finished", self.statistics)
+        was_cancelled = self.state is CANCELLED_IN_FINISH
+        self._move(FINISHED)
         self._owner.on_finished()
+        if was_cancelled:
+            self._close()
 
     def _close(self) -> None:
         """Close the link, and release the file."""
-        if self.is_ended:
+        if self.state is FINISHING:
+            self._move(CANCELLED_IN_FINISH)
+        if self.state in (CANCELLED_IN_FINISH, ENDED):
             return
         self._move(ENDED)
         self._alarm.stop()

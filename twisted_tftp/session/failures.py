@@ -21,14 +21,16 @@ class NoDescriptors(TFTPError):
 def failure_of_transfer(failure: Failure) -> TFTPError:
     """Return what the peer is told about `failure`; an unexpected exception is logged."""
     error = failure.value
-    if isinstance(error, TFTPError):
-        return error
     told: TFTPError
-    if isinstance(error, OSError):
+    if isinstance(error, TFTPError):
+        told = error
+    elif isinstance(error, OSError):
         scarce = error.errno in (errno.EMFILE, errno.ENFILE)
         told = NoDescriptors() if scarce else from_os_error(error)
     else:
         _log.failure("a transfer broke", failure=failure)
         told = TFTPError("internal error")
-    told.__cause__ = error
+    failure.cleanFailure()  # the frames of its traceback refer to the session: that is a cycle
+    if told is not error:
+        told.__cause__ = error
     return told

@@ -50,7 +50,7 @@ class PendingFile:
 
     def cancel(self) -> None:
         """Tell the backend that the file is not wanted any more."""
-        self._alarm.cancel()
+        self._alarm.stop()
         self._opening.cancel()
 
     @property
@@ -58,7 +58,7 @@ class PendingFile:
         return self._wanted_at + self._services.opening_time
 
     def _opened(self, result: Any) -> Any:
-        self._alarm.cancel()
+        self._alarm.stop()
         return result
 
     def _alarmed(self) -> None:

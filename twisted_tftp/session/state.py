@@ -20,7 +20,11 @@ class SessionState(Enum):
     COMMITTING = "committing"
     #: The same; the session was cancelled meanwhile, and does not dally after it.
     CANCELLED_IN_COMMIT = "cancelled in commit"
-    #: A repeated last block of a received file; otherwise nothing. The outcome is known.
+    #: The observer, which is told of the outcome.
+    FINISHING = "finishing"
+    #: The same; the session was cancelled by the observer, and ends after it.
+    CANCELLED_IN_FINISH = "cancelled in finish"
+    #: A repeated last block, if a file was received. Any other session ends at once.
     FINISHED = "finished"
     #: Nothing: the link is closed. The file may take longer to be released.
     ENDED = "ended"
@@ -32,6 +36,8 @@ NEGOTIATING = SessionState.NEGOTIATING
 TRANSFERRING = SessionState.TRANSFERRING
 COMMITTING = SessionState.COMMITTING
 CANCELLED_IN_COMMIT = SessionState.CANCELLED_IN_COMMIT
+FINISHING = SessionState.FINISHING
+CANCELLED_IN_FINISH = SessionState.CANCELLED_IN_FINISH
 FINISHED = SessionState.FINISHED
 ENDED = SessionState.ENDED
 
@@ -39,14 +45,16 @@ ENDED = SessionState.ENDED
 #: server proves to belong to another request: to NEGOTIATING if the file can be used again as it
 #: is, to OPENING if it must be opened again.
 TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
-    OPENING: frozenset((NEGOTIATING, FINISHED)),
-    NEGOTIATING: frozenset((TRANSFERRING, OPENING, FINISHED)),
-    TRANSFERRING: frozenset((COMMITTING, NEGOTIATING, OPENING, FINISHED)),
-    COMMITTING: frozenset((CANCELLED_IN_COMMIT, NEGOTIATING, OPENING, FINISHED)),
-    CANCELLED_IN_COMMIT: frozenset((FINISHED,)),
+    OPENING: frozenset((NEGOTIATING, FINISHING)),
+    NEGOTIATING: frozenset((TRANSFERRING, OPENING, FINISHING)),
+    TRANSFERRING: frozenset((COMMITTING, NEGOTIATING, OPENING, FINISHING)),
+    COMMITTING: frozenset((CANCELLED_IN_COMMIT, NEGOTIATING, OPENING, FINISHING)),
+    CANCELLED_IN_COMMIT: frozenset((FINISHING,)),
+    FINISHING: frozenset((CANCELLED_IN_FINISH, FINISHED)),
+    CANCELLED_IN_FINISH: frozenset((FINISHED,)),
     FINISHED: frozenset((ENDED,)),
     ENDED: frozenset(),
 }
 
 #: The states in which the outcome of the transfer is known.
-OVER = (FINISHED, ENDED)
+OVER = (FINISHING, CANCELLED_IN_FINISH, FINISHED, ENDED)

@@ -21,6 +21,7 @@ from tests.support.daemon import IPV6, free_port
 from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.client.held_writer import MAX_HELD
+from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
     AnswerNotConfirmed,
     AnswersContradict,
@@ -38,6 +39,7 @@ from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.udp import open_socket
 from twisted_tftp.protocol import wire
+from twisted_tftp.testing import Recorder
 from twisted_tftp.transfer.first_answer import KnownServer, XidSupport
 
 __all__ = ["reactor"]
@@ -977,6 +979,46 @@ def test_upload_in_doubt_leaves_no_timer_when_it_is_cancelled(host: Host) -> Non
     client.close().addBoth(closed.append)
     spin(host.reactor, lambda: closed)
     assert host.reactor.getDelayedCalls() == []
+
+
+def test_same_answer_to_a_second_port_of_an_upload_proves_nothing(host: Host) -> None:
+    """All write requests get the same ACK 0, so the end waits after a port change too."""
+    acknowledged: list[str] = []
+    client = host.client(trace=noting_acks(acknowledged), known=long_doubt())
+    storing = client.put(io.BytesIO(b"end"), "new")
+    first, _ = host.asked()
+    host.open().sendto(wire.ack(0), first)
+    spin(host.reactor, lambda: len(acknowledged) == 1)
+    host.open().sendto(oack(), first)
+    second, xid = host.asked()
+    stale = host.open()
+    stale.sendto(wire.ack(0), second)
+    spin(host.reactor, lambda: len(acknowledged) == 2)
+    assert not select.select([stale], [], [], 0)[0]
+    true = host.open()
+    true.sendto(oack(xid), second)
+    assert wire.opcode_of(host.receive(stale)[0]) == wire.Opcode.ERROR
+    third, xid = host.asked()
+    last = host.open()
+    last.sendto(oack(xid), third)
+    assert host.receive(last)[0] == wire.DATA_HEADERS[1] + b"end"
+    last.sendto(wire.ack(1), third)
+    assert outcome(host.reactor, storing).octets == 3
+
+
+def test_observer_sees_how_often_the_request_was_sent_again(host: Host) -> None:
+    """Also if nobody has answered it."""
+    recorder = Recorder()
+    client = host.client(observer=recorder, timeout=0.02, retries=3)
+    with pytest.raises(NoAnswer):
+        outcome(host.reactor, client.get("want", io.BytesIO()))
+    requests = 0
+    while select.select([host.request], [], [], 0)[0]:
+        host.request.recv(70000)
+        requests += 1
+    _, statistics = recorder.events[-1]
+    assert requests > 1
+    assert (statistics.outcome, statistics.retransmissions) == (Outcome.TIMED_OUT, requests - 1)
 
 
 @implementer(IFileReader)

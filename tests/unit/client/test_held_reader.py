@@ -58,12 +58,13 @@ def test_end_waits_until_it_is_let_through(known_size: bool) -> None:
 
 def test_end_of_an_empty_file_waits() -> None:
     """For an empty file `size` is None, so the sender reads its end, and that read waits."""
-    reader = HeldReader(Source(b""), can_reread=True, is_held=True)
+    source = Source(b"")
+    reader = HeldReader(source, can_reread=True, is_held=True)
     assert reader.size is None
     end = results(reader.read(0, 8))
     assert end == []
     reader.let_through()
-    assert end == [b""]
+    assert (end, source.reads) == ([b""], [])
 
 
 def test_source_that_cannot_be_reread_waits_after_its_first_window() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import weakref
 from typing import Any
@@ -12,7 +13,7 @@ from twisted.internet.task import Clock
 
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
-from twisted_tftp.errors import TFTPError
+from twisted_tftp.errors import FileNotFound, TFTPError
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.deadlines import Alarms
 from twisted_tftp.session.receiving import ReceivingSession
@@ -193,6 +194,94 @@ def test_ended_session_and_its_owner_are_freed_without_the_garbage_collector() -
         assert dead() is None
     finally:
         gc.enable()
+
+
+def is_freed(opened: Any) -> bool:
+    """Return whether an owner is freed without the garbage collector after its file is opened.
+
+    @param opened: fires the opening of the file.
+    """
+    owner = Owner()
+    gc.disable()
+    try:
+        opening: Deferred[Any] = Deferred()
+        owner.session.start(lambda: opening)
+        opened(opening)
+        for number in range(1, 6):
+            owner.link.deliver(wire.ack(number))
+        owner.link.attach(lambda datagram, now: None)  # sockets forget their receiver when closed
+        owner.recorder.events.clear()
+        dead = weakref.ref(owner)
+        del owner
+        return dead() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda opening: opening.callback(reader()),
+        lambda opening: opening.errback(OSError(errno.ENOENT, "no such file")),
+        lambda opening: opening.errback(FileNotFound()),
+    ],
+    ids=["file", "OSError", "TFTPError"],
+)
+def test_session_whose_file_took_time_is_freed_without_the_garbage_collector(opened: Any) -> None:
+    """Neither the alarm of the opening nor the traceback of a failure refers to it any more."""
+    assert is_freed(opened)
+
+
+def test_backend_that_raises_leaves_no_cycle() -> None:
+    """The frames of the traceback refer to the session."""
+    gc.disable()
+    try:
+        owner = Owner()
+        owner.session.start(missing)
+        owner.recorder.events.clear()
+        dead = weakref.ref(owner)
+        del owner
+        assert dead() is None
+    finally:
+        gc.enable()
+
+
+def missing() -> Any:
+    raise OSError(errno.ENOENT, "no such file")
+
+
+def test_observer_may_cancel_the_session_that_has_finished() -> None:
+    """The owner is told that the outcome is known, and then of the end, once each."""
+    owner = ReceivingOwner()
+    told: list[str] = []
+    owner.on_finished = lambda: told.append("finished")  # type: ignore[method-assign]
+    owner.on_ended = lambda: told.append("ended")  # type: ignore[method-assign]
+    owner.recorder.finished = lambda statistics: owner.session.cancel()  # type: ignore[method-assign]
+    owner.session.start(lambda: MemoryWriter(MemoryBackend(write="create"), "new"))
+    owner.link.deliver(wire.DATA_HEADERS[1] + b"end")
+    assert told == ["finished", "ended"]
+    assert owner.session.state is SessionState.ENDED
+    assert owner.clock.getDelayedCalls() == []
+
+
+def test_observer_may_cancel_the_session_that_starts(owner: Owner) -> None:
+    """Then the file is not opened, and no timer is left."""
+    opened: list[None] = []
+    owner.recorder.started = lambda statistics: owner.session.cancel()  # type: ignore[method-assign]
+    owner.session.start(lambda: opened.append(None))
+    assert opened == []
+    assert owner.session.state is SessionState.ENDED
+    assert owner.clock.getDelayedCalls() == []
+
+
+def test_session_that_goes_back_has_transferred_nothing(owner: Owner) -> None:
+    """The octets so far were of another file."""
+    owner.session.start(reader)
+    owner.link.deliver(wire.ack(1))
+    owner.session.update_statistics()
+    assert owner.session.statistics.octets == 512
+    owner.session.rewind()
+    assert owner.session.statistics.octets == 0
 
 
 def test_result_of_a_write_before_going_back_is_ignored() -> None:
