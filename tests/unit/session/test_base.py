@@ -189,7 +189,7 @@ def test_ended_session_and_its_owner_are_freed_without_the_garbage_collector() -
         for number in range(1, 6):
             owner.link.deliver(wire.ack(number))
         owner.link.attach(lambda datagram, now: None)  # sockets forget their receiver when closed
-        dead = weakref.ref(owner)
+        dead = weakref.ref(owner.link)  # the session refers to it
         del owner
         assert dead() is None
     finally:
@@ -211,7 +211,7 @@ def is_freed(opened: Any) -> bool:
             owner.link.deliver(wire.ack(number))
         owner.link.attach(lambda datagram, now: None)  # sockets forget their receiver when closed
         owner.recorder.events.clear()
-        dead = weakref.ref(owner)
+        dead = weakref.ref(owner.link)  # the session refers to it
         del owner
         return dead() is None
     finally:
@@ -239,7 +239,7 @@ def test_backend_that_raises_leaves_no_cycle() -> None:
         owner = Owner()
         owner.session.start(missing)
         owner.recorder.events.clear()
-        dead = weakref.ref(owner)
+        dead = weakref.ref(owner.link)  # the session refers to it
         del owner
         assert dead() is None
     finally:
