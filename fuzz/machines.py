@@ -62,7 +62,7 @@ class Play:
             adaptive=bool(flags & 8),
         )
         if self.of_client and flags & 16:
-            self.timing.measured(program.byte() / 1000)
+            self.timing.add_round_trip(program.byte() / 1000)
         self.flags = flags
         self.now = 1000.0
         self.ended = False
@@ -187,7 +187,7 @@ class SenderPlay(Play):
         )
         # What a late one has behind it. (There is no other way to get there in good time.)
         flight = self.sender._flight
-        self.sender._acked = flight.newest = flight.end = self.behind
+        self.sender._acked = flight.highest_sent = flight.end = self.behind
         self.reading: tuple[int, int] | None = None
         self.buffer = bytearray()
         self.newest = self.behind  # the newest block sent

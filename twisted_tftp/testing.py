@@ -31,7 +31,7 @@ class MemoryLink:
     """A link in memory: it keeps the datagrams that are sent, and tests deliver datagrams to it.
 
     @ivar sent: the datagrams that were sent since the last L{take}.
-    @ivar waiting: the datagrams that wait in the socket; L{drain} receives them.
+    @ivar waiting: the datagrams that wait in the socket; L{receive_waiting} receives them.
     @ivar closed: whether the transfer has closed the link.
     @ivar room: the requested size of the receive buffer, in octets.
     """
@@ -73,7 +73,7 @@ class MemoryLink:
             for index in range(0, len(datagrams), 2)
         ]
 
-    def drain(self) -> None:
+    def receive_waiting(self) -> None:
         """Receive the datagrams that wait."""
         waiting, self.waiting = self.waiting, []
         for datagram in waiting:

@@ -34,7 +34,7 @@ RETRIES_WITH_XID = 2
 class DoubtOwner(Protocol):
     """The transfer that has accepted the answer."""
 
-    def drain(self) -> None:
+    def receive_waiting(self) -> None:
         """Process the datagrams that wait in the socket; one may contradict the answer."""
 
     def relies_on(self, doubt: Doubt) -> bool:
@@ -229,7 +229,7 @@ class Doubt:
 
     def _is_still_needed(self) -> bool:
         """Read what waits in the socket, which may stop the doubt; return whether it goes on."""
-        self._owner.drain()
+        self._owner.receive_waiting()
         return not self._is_stopped and self._owner.relies_on(self)
 
     def _set_alarm(self, at: float, act: Callable[[], None]) -> None:

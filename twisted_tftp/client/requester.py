@@ -78,7 +78,8 @@ class Requester:
         asker, clock = self.asker, self._services.clock
         try:
             if clock() >= asker.deadline:
-                self._link.drain()  # if the reactor was late, the answer may wait in the socket
+                # If the reactor was late, the answer may wait in the socket.
+                self._link.receive_waiting()
             if asker.state is AskerState.ASKING and not self._link.closed:
                 self._perform(asker.expire(clock()))
                 self._alarm.arm(asker.deadline)

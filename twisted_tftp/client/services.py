@@ -28,7 +28,7 @@ class ClientServices:
     """What a transfer uses of its client.
 
     @ivar policy: the timeouts.
-    @ivar sessions: what its session uses.
+    @ivar session_services: what its session uses.
     @ivar choose: returns the options of a request.
     @ivar known: what is known about the server.
     @ivar open_link: returns a link with another port; None if no other port may be used, because
@@ -37,7 +37,7 @@ class ClientServices:
     """
 
     policy: Policy
-    sessions: SessionServices
+    session_services: SessionServices
     choose: ChooseOptions
     known: KnownServer
     open_link: Callable[[], ClientLink] | None
@@ -59,7 +59,7 @@ def make_services(
     """
     return ClientServices(
         policy=policy,
-        sessions=SessionServices(
+        session_services=SessionServices(
             observer=_NullObserver() if observer is None else observer,
             clock=clock,
             alarms=Alarms(reactor, clock),

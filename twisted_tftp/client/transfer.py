@@ -57,7 +57,7 @@ class ClientTransfer:
         self._services = services
         self._on_finished = on_finished
         self._on_ended = on_ended
-        self._session = job.make_session(context, link, services.sessions, self)
+        self._session = job.make_session(context, link, services.session_services, self)
         self._requester: Requester | None = None
         self._timing = Timing.of(services.policy, None)
         self._ports = RequestPorts(services.open_link)
@@ -127,7 +127,7 @@ class ClientTransfer:
             ),
             request,
             self._services.known,
-            self._services.sessions,
+            self._services.session_services,
             self,
             open_link=self._services.open_link if self._job.is_read else None,
             make_timing=lambda: Timing.of(self._services.policy, None),
@@ -139,7 +139,7 @@ class ClientTransfer:
         self._requester = Requester(
             self._asker,
             self._link,
-            self._services.sessions,
+            self._services.session_services,
             on_end=self._on_request_end,
             on_broken=self.on_broken,
             before_resend=self._bind_to_route,
@@ -212,7 +212,7 @@ class ClientTransfer:
     def _accept_answer(self, answer: bytes) -> None:
         """Accept the server's answer, and continue from it."""
         asker, doubt = self._asker, self._doubt
-        now = self._services.sessions.clock()
+        now = self._services.session_services.clock()
         self._link.lock()
         self._unreachable_error = None
         # Each write gets an answer of the same octets: the answer to another port proves nothing.
@@ -227,7 +227,7 @@ class ClientTransfer:
             grant = self._check_oack(answer)
             self._timing = Timing.of(self._services.policy, grant.timeout)
             if asker.round_trip is not None:
-                self._timing.measured(asker.round_trip)
+                self._timing.add_round_trip(asker.round_trip)
             self._job.prepare(answer, grant, self._timing, doubt)
         except TFTPError as error:
             is_unproven = doubt.first_answer.standing is Standing.UNPROVEN
@@ -295,9 +295,9 @@ class ClientTransfer:
 
     # -- the doubt about the answer: DoubtOwner ----------------------------------------------
 
-    def drain(self) -> None:
+    def receive_waiting(self) -> None:
         """Process the datagrams that wait in the socket; one may contradict the answer."""
-        self._link.drain()
+        self._link.receive_waiting()
 
     def relies_on(self, doubt: Doubt) -> bool:
         """Return whether the transfer has not ended, and still uses the answer of `doubt`."""

@@ -234,7 +234,7 @@ class DownloadLink(UDPLink):
             if not self._until_connected and not self.closed and not self._pending:
                 self._connect()
 
-    def drain(self) -> None:
+    def receive_waiting(self) -> None:
         """Read all datagrams in the sockets, but no more than `READS_PER_DRAIN` in a flood."""
         readers = [self._port.read_one] + [self._read] * (self._to is None)
         for read in readers:

@@ -325,7 +325,7 @@ class SharedLink:
             datagram = b"".join(datagrams[index : index + 2])
             self._port.send(datagram, self._peer, self._local)
 
-    def drain(self) -> None:
+    def receive_waiting(self) -> None:
         """Read the datagrams in the request port, those of other transfers too."""
         for _ in range(READS_PER_DRAIN):
             if not self._port.read_one():

@@ -95,7 +95,7 @@ class Link(Protocol):
         @param datagrams: the header and the octets of each datagram: header, octets, header, ...
         """
 
-    def drain(self) -> None:
+    def receive_waiting(self) -> None:
         """Receive the datagrams that wait in the socket now."""
 
     def close(self) -> None:

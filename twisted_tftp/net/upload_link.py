@@ -102,7 +102,7 @@ class UploadLink(UDPLink):
                 self._sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         return room
 
-    def drain(self) -> None:
+    def receive_waiting(self) -> None:
         """Read all datagrams in the socket, with at most `READS_PER_DRAIN` reads in a flood."""
         self._read(READS_PER_DRAIN)
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from twisted_tftp.policy import Network, Policy
 from twisted_tftp.server.flood_defence import RecentHosts
 
-#: The most addresses for which the result of the look-up is cached. It never changes.
+#: The most addresses whose look-up result is cached. The result for an address never changes.
 MAX_CACHED_ADDRESSES = 4096
 
 #: The most token buckets, of about 200 octets each: a flood from forged addresses must not fill
@@ -20,7 +20,7 @@ MAX_BUCKETS = 65536
 class Networks:
     """A table of allowed and denied networks; the longest prefix that matches an address decides.
 
-    If no network matches, the address is allowed if there are no allowed networks in the table.
+    An address that matches no network is allowed only if the table has no allowed networks.
     """
 
     def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:

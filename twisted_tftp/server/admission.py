@@ -39,7 +39,7 @@ class Counters:
     @ivar replaced: transfers without an answer that ended because their peer's port has sent
         another request.
     @ivar shed: requests dropped because too many transfers ran, or no socket was left.
-    @ivar unproven: requests dropped because many peers did not answer, and this host asked once.
+    @ivar asked_once: requests dropped because many peers did not answer, and this host asked once.
     @ivar displaced: transfers without an answer that ended to make room for a request.
     @ivar malformed: requests answered with ERROR 4.
     @ivar denied: requests from addresses that are not allowed.
@@ -51,7 +51,7 @@ class Counters:
     repeated: int = 0
     replaced: int = 0
     shed: int = 0
-    unproven: int = 0
+    asked_once: int = 0
     displaced: int = 0
     malformed: int = 0
     denied: int = 0
@@ -77,7 +77,7 @@ STOPPING = Verdict(None, None)
 DENIED = Verdict("denied", "the address is denied")
 OVERTAKEN = Verdict("repeated", None)
 REPEATED = Verdict("repeated", None)
-UNPROVEN = Verdict("unproven", "many peers do not answer, and this host has asked only once")
+ASKED_ONCE = Verdict("asked_once", "many peers do not answer, and this host has asked only once")
 OVER_RATE = Verdict("limited", "rate is exceeded")
 OVER_CLIENT_LIMIT = Verdict("crowded", "max-per-client is reached")
 NO_ROOM = Verdict("shed", "max-transfers is reached")
@@ -143,7 +143,7 @@ class Admission:
         self._access = access
         self._port_mode = port_mode
         self._counters = counters
-        self._flood = FloodDefence(policy, transfers.unanswered, port_mode.catch_up)
+        self._flood = FloodDefence(policy, transfers.unanswered, port_mode.receive_waiting)
         self._max_transfers = policy.max_transfers
         self._max_per_client = policy.max_per_client
         self._checks = self._choose_checks()
@@ -157,7 +157,7 @@ class Admission:
             (self._check_overtaken, True),
             # Also for a request that is refused later: it shows that the port has a new owner,
             # which could mistake a repeated answer of an earlier transfer for its own.
-            (self._settle_earlier, True),
+            (self._handle_earlier, True),
             (self._defend_from_flood, True),
             (self._take_from_rate, self._access.limits_rate),
             (self._check_client_limit, self._max_per_client is not None),
@@ -197,7 +197,7 @@ class Admission:
         is_replaced = overtaken.has((arrival.peer, arrival.local), arrival.datagram, arrival.now)
         return OVERTAKEN if is_replaced else None
 
-    def _settle_earlier(self, arrival: Arrival) -> Verdict | None:
+    def _handle_earlier(self, arrival: Arrival) -> Verdict | None:
         """Answer a repeated request again, or end the transfers that a new request replaces.
 
         A client whose timeout is shorter than the round trip asks again, and then accepts the
@@ -207,7 +207,7 @@ class Admission:
         if not earlier:
             return None
         for session in earlier:
-            self._port_mode.catch_up(session)
+            self._port_mode.receive_waiting(session)
             if session.is_ended or session.key[1] != arrival.local:
                 continue
             if session.request != arrival.datagram:
@@ -233,7 +233,7 @@ class Admission:
         self._flood.review(now)
         if not self._flood.is_flood or self._access.recent_hosts.add(arrival.peer[0], now):
             return None
-        return UNPROVEN
+        return ASKED_ONCE
 
     def _take_from_rate(self, arrival: Arrival) -> Verdict | None:
         """Count the request of a source, and refuse it if the source has reached its rate."""

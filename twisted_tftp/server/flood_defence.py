@@ -28,11 +28,12 @@ SESSIONS_PER_REVIEW = 2
 #: `max-transfers` is.
 MIN_SILENT_IN_FLOOD = 100
 
-#: The same limit for a large `max-transfers`: this one divided by it.
+#: If `max-transfers` divided by this number is larger than `MIN_SILENT_IN_FLOOD`, that is the
+#: limit.
 SILENT_SHARE_IN_FLOOD = 10
 
-#: The number of timeouts after which a peer that has not answered is given up, and no longer
-#: counted. By then it was sent four datagrams, unless it has negotiated a timeout of minutes.
+#: The number of timeouts after which the transfer of a silent peer is ended and no longer counted.
+#: By then the peer was sent four datagrams, unless it has negotiated a timeout of minutes.
 TIMEOUTS_UNTIL_GIVEN_UP = 16.0
 
 #: The size of the memory for the hosts that have asked, in octets.
@@ -105,16 +106,16 @@ class FloodDefence:
         self,
         policy: Policy,
         unanswered: UnansweredTransfers,
-        catch_up: Callable[[ServerSession], None],
+        receive_waiting: Callable[[ServerSession], None],
     ) -> None:
         """Set up the defence of a request port.
 
         @param unanswered: the transfers of all request ports of the server.
-        @param catch_up: reads what the peer of a session has sent so far. It is called before the
-            session is ended.
+        @param receive_waiting: reads what the peer of a session has sent so far. It is called
+            before the session is ended.
         """
         self._unanswered = unanswered
-        self._catch_up = catch_up
+        self._receive_waiting = receive_waiting
         self._most_silent = max(MIN_SILENT_IN_FLOOD, policy.max_transfers // SILENT_SHARE_IN_FLOOD)
         self._time_until_given_up = TIMEOUTS_UNTIL_GIVEN_UP * policy.timeout
 
@@ -151,7 +152,7 @@ class FloodDefence:
         return False
 
     def _examine(self, sessions: OrderedDict[ServerSession, None], count: int, now: float) -> None:
-        """Sort the first `count` sessions; end those that were offered long ago."""
+        """Sort the first `count` sessions; end those whose peers were sent something long ago."""
         sort, long_ago = self._unanswered.sort, now - self._time_until_given_up
         for session in list(islice(sessions, count)):
             if session.first_answer_at < long_ago and self._end_if_unanswered(session):
@@ -164,8 +165,8 @@ class FloodDefence:
 
         @return: whether it was ended here.
         """
-        self._catch_up(session)
+        self._receive_waiting(session)
         if session.is_finished or session.peer_has_answered:
             return False
-        session.give_way()
+        session.end_for_room()
         return True

@@ -39,15 +39,15 @@ class PortMode(Protocol):
         @param key: (peer, local) of the datagram.
         """
 
-    def catch_up(self, session: ServerSession) -> None:
+    def receive_waiting(self, session: ServerSession) -> None:
         """Let a session receive the datagrams that its peer sent before the present request."""
 
 
 class PortPerTransfer:
     """Give each transfer a port of its own (RFC 1350 section 4).
 
-    A forged request may have the address and port of another server. That server ignores our
-    answers, because they are not requests. So requests from port 69 are served.
+    Requests from port 69 are served. If such a request is forged, the server at that address
+    ignores our answers, because they are not requests.
     """
 
     allows_server_ports = True
@@ -79,9 +79,9 @@ class PortPerTransfer:
     def owner(self, key: SessionKey) -> None:
         """Return None: each transfer receives on its own port."""
 
-    def catch_up(self, session: ServerSession) -> None:
+    def receive_waiting(self, session: ServerSession) -> None:
         """Read the session's socket, which may hold an ACK that was sent before this request."""
-        session.catch_up()
+        session.receive_waiting()
 
 
 class SinglePort:
@@ -116,7 +116,7 @@ class SinglePort:
         """Return the newest session between the two addresses."""
         return self._transfers.find(key)
 
-    def catch_up(self, session: ServerSession) -> None:
+    def receive_waiting(self, session: ServerSession) -> None:
         """Do nothing: the datagrams of one port are read in the order of their arrival."""
 
 

@@ -119,7 +119,7 @@ class TFTPServer(DatagramProtocol):
         return ServerServices(
             backend=backend,
             policy=policy,
-            sessions=SessionServices(
+            session_services=SessionServices(
                 observer=observer,
                 clock=self.clock,
                 alarms=self.shared.alarms,
@@ -158,11 +158,11 @@ class TFTPServer(DatagramProtocol):
     @property
     def observer(self) -> Any:
         """The L{ITransferObserver} of all transfers; it can be replaced."""
-        return self._services.sessions.observer
+        return self._services.session_services.observer
 
     @observer.setter
     def observer(self, observer: Any) -> None:
-        self._services.sessions.observer = observer
+        self._services.session_services.observer = observer
 
     def datagramReceived(self, datagram: bytes, addr: SocketAddress) -> None:
         """Process a datagram of a plain Twisted port, which does not report the local address."""

@@ -46,7 +46,8 @@ DESCRIPTORS_PER_TRANSFER = 3
 #: The descriptors of everything else, such as idle ports and the log.
 OTHER_DESCRIPTORS = 200
 
-#: The number of simultaneous transfers above which a low limit of descriptors causes no warning.
+#: If the descriptors are enough for this many transfers, a low limit is logged as information,
+#: and not as a warning.
 ENOUGH_TRANSFERS = 1000
 
 

@@ -49,7 +49,7 @@ class ServerServices:
 
     @ivar backend: an L{IFileBackend}.
     @ivar policy: the limits and timeouts.
-    @ivar sessions: the services that the sending and receiving sessions need.
+    @ivar session_services: the services that the sending and receiving sessions need.
     @ivar may_write: returns whether a host may write files.
     @ivar window_budget: the memory that is left for the windows of all transfers.
     @ivar on_finished: called when the outcome of a transfer is known.
@@ -58,7 +58,7 @@ class ServerServices:
 
     backend: Any  # backends need not declare the interface
     policy: Policy
-    sessions: SessionServices
+    session_services: SessionServices
     may_write: Callable[[str], bool]
     window_budget: WindowBudget
     on_finished: Callable[[ServerSession], None]
@@ -123,12 +123,12 @@ class ServerSession:
         self._refusals = 0  # how often ICMP has reported that the peer's port is closed
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
-            self._session = SendingSession(context, link, services.sessions, self)
+            self._session = SendingSession(context, link, services.session_services, self)
         else:
             limit = services.policy.max_upload
             check = None if limit is None else partial(_check_upload, limit)
             self._session = ReceivingSession(
-                context, link, services.sessions, self, check_size=check
+                context, link, services.session_services, self, check_size=check
             )
 
     # -- questions -------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class ServerSession:
         session = self._session
         session.keep_opening()
         if session.machine is not None and not session.is_finished:
-            now = self._services.sessions.clock()
+            now = self._services.session_services.clock()
             session.perform(session.machine.repeat(now), now)
 
     def handle_refusal(self, now: float) -> None:
@@ -205,16 +205,16 @@ class ServerSession:
             reason = TransferTimedOut("the client's port is closed")
             session.end(Outcome.UNREACHABLE, reason, tell=False)
 
-    def catch_up(self) -> None:
+    def receive_waiting(self) -> None:
         """Process the datagrams that wait in the socket of the transfer."""
         if self._session.machine is not None:
-            self._link.drain()
+            self._link.receive_waiting()
 
     def cancel(self, message: str = "") -> None:
         """End the transfer; the peer gets an ERROR with `message`, unless it is empty."""
         self._session.cancel(message)
 
-    def give_way(self) -> None:
+    def end_for_room(self) -> None:
         """End this transfer, which the peer has not answered, to make room for another one."""
         reason = TransferTimedOut("no answer, and another transfer needed its place")
         self._session.end(Outcome.TIMED_OUT, reason, tell=False)
@@ -238,7 +238,7 @@ class ServerSession:
             machine = self._make_receiver()
         self._link.attach(session.receive, session.receive_train)
         self._link.watch_refusals(self.handle_refusal)
-        self.first_answer_at = self._services.sessions.clock()
+        self.first_answer_at = self._services.session_services.clock()
         session.begin(machine)
 
     def on_finished(self) -> None:
@@ -282,6 +282,7 @@ class ServerSession:
 
     def _make_receiver(self) -> Receiver:
         announced = self.context.announced_size
+        # First what would be granted; then with the socket's buffer for a window of that size.
         grant = self._negotiate(announced)
         if grant.windowsize > 1:
             window = grant.windowsize * (grant.blksize + wire.HEADER_SIZE)

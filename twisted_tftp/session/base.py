@@ -43,8 +43,8 @@ PROGRESS = 32 * 1024 * 1024
 class Session:
     """The base class of `SendingSession` and `ReceivingSession`: opening, the alarm and the end.
 
-    An exception of a backend or an observer ends its transfer at most. This includes SystemExit,
-    which some libraries raise; in the reactor it would disconnect the hub.
+    An exception of a backend or an observer ends no more than its own transfer. SystemExit is
+    caught too, because some libraries raise it: in the reactor it would stop all transfers.
 
     @ivar state: a `SessionState`.
     @ivar statistics: what observers see.
@@ -239,9 +239,9 @@ class Session:
     def _expect_answer(self) -> None:
         """Handle the machine's deadline, if it has not moved on, and set the alarm again."""
         machine, clock = self._machine, self._services.clock
-        # If the loop was late, the answer may be waiting: read it before acting on its absence.
+        # The reactor may be late: read the socket before deciding that no answer has come.
         if clock() >= machine.deadline:
-            self._link.drain()
+            self._link.receive_waiting()
             if self.is_ended or machine is not self._machine:
                 return
             now = clock()
@@ -271,7 +271,8 @@ class Session:
         has_begun = self._machine is not None
         error = failure_of_transfer(failure)
         tell = has_begun or not isinstance(error, NoDescriptors)
-        if not tell:  # the peer asks again
+        if not tell:
+            # Without an ERROR the peer repeats its request, when a descriptor may be free.
             self._services.on_no_descriptors()
         default = Outcome.FAILED if has_begun else Outcome.REFUSED
         self.end(outcome or default, error, tell=tell)

@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.runtime import seconds
 
-#: The number of alarms above which alarms may be late. A server with a thousand transfers then
-#: handles half as many alarms for deadlines that have moved. (Each alarm costs 3 µs. If no alarm
-#: may be late, there is one alarm for every two packets.)
+#: The number of alarms above which alarms may be late. With a thousand transfers, this halves the
+#: number of alarms that go off for a deadline that has moved on. (Each alarm costs 3 µs. If no
+#: alarm may be late, there is one alarm for every two packets.)
 MANY_ALARMS = 100
 
 #: How late an alarm may be for each alarm above `MANY_ALARMS`, in seconds.
@@ -31,7 +31,7 @@ MAX_LATENESS = 0.1
 
 #: The shortest delayed call if there are more than `MANY_ALARMS`, in seconds: each call costs the
 #: reactor more than an alarm does.
-MIN_WAIT = 0.005
+MIN_TIMER_DELAY = 0.005
 
 #: The number of heap entries above which cancelled alarms are removed, if they are the majority.
 CANCELLED_ALARMS_KEPT = 1000
@@ -106,7 +106,7 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = deadline
-        shortest = MIN_WAIT if self._live > MANY_ALARMS else 0.0
+        shortest = MIN_TIMER_DELAY if self._live > MANY_ALARMS else 0.0
         delay = max(shortest, deadline - self._clock())
         self._timer = self._reactor.callLater(delay, self._fired)
 
@@ -158,7 +158,10 @@ class LazyAlarm:
         self._is_stopped = False
 
     def arm(self, deadline: float) -> None:
-        """Make sure that it goes off at `deadline`, a little later, or before it."""
+        """Make sure that it goes off at `deadline`, or at most `SLACK` later.
+
+        An alarm that is set for an earlier time stays. Its call sets it again.
+        """
         if self.at <= deadline + SLACK or deadline == _NEVER or self._is_stopped:
             return
         if self.at != _NEVER:

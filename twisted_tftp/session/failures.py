@@ -28,7 +28,7 @@ def failure_of_transfer(failure: Failure) -> TFTPError:
         scarce = error.errno in (errno.EMFILE, errno.ENFILE)
         told = NoDescriptors() if scarce else from_os_error(error)
     else:
-        _log.failure("a transfer broke", failure=failure)
+        _log.failure("unexpected exception in a transfer", failure=failure)
         told = TFTPError("internal error")
     failure.cleanFailure()  # the frames of its traceback refer to the session: that is a cycle
     if told is not error:

@@ -44,9 +44,9 @@ class ReceivingSession(Session):
 
         @param check_size: called before each write; None for no check.
         @param acks_before_write: whether blocks are acknowledged before they are written, except
-            the last ones of the file. The peer sends the next window during the write (1.2 to 1.4
-            times as fast), and learns of a failed write one window later. A slow writer is never
-            more than one window behind.
+            the last ones of the file. The peer then sends the next window during the write (1.2
+            to 1.4 times as fast). It learns of a failed write one window later. Only one window
+            is acknowledged in advance.
         """
         super().__init__(context, link, services, owner)
         self._check_size = check_size
@@ -122,7 +122,7 @@ class ReceivingSession(Session):
             self._written(is_complete)
 
     def _on_written(self, _: object, writing: Deferred[Any], is_complete: bool) -> None:
-        if self._writing is writing:  # otherwise the session has gone back meanwhile
+        if self._writing is writing:  # otherwise `rewind` or `reopen` was called meanwhile
             self._writing = None
             self._written(is_complete)
 

@@ -17,7 +17,7 @@ from twisted_tftp.session.services import SessionOwner, SessionServices
 from twisted_tftp.transfer.machine import END, READ, SEND, Step
 from twisted_tftp.transfer.sender import Sender, SenderState
 
-#: The ERROR codes with which clients end a transfer of which they want only the OACK.
+#: The ERROR codes with which a client that only wants the size of a file answers the OACK.
 SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))
 
 
@@ -81,7 +81,7 @@ class SendingSession(Session):
 
     def _on_read(self, data: Any, reading: Deferred[Any], offset: int, length: int) -> None:
         if self._reading is not reading:
-            return  # the session has gone back or ended meanwhile
+            return  # `rewind` or `reopen` was called meanwhile
         self._reading = None
         if self.is_ended:
             return

@@ -17,14 +17,14 @@ class WindowBudget:
     """
 
     def __init__(self, total: int = ALL_WINDOWS) -> None:
-        """Set up a budget of `total` octets, in addition to the `MIN_WINDOW` of each transfer."""
+        """Set up a budget of `total` octets; it is exceeded if each transfer has `MIN_WINDOW`."""
         self._left = total
 
     @property
     def room(self) -> int:
         """The largest size of the next window in octets: about a quarter of what is left.
 
-        It is a power of two, so that the cache of negotiations gets few different keys.
+        It is a power of two, so that the cache of `protocol.options` gets few different keys.
         """
         return max(MIN_WINDOW, 1 << (max(1, self._left // 4).bit_length() - 1))
 

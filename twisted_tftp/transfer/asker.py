@@ -118,7 +118,7 @@ class Asker:
         return self._ask(now)
 
     def _ask(self, now: float) -> Step:
-        self.deadline = self._watch.sent(now)
+        self.deadline = self._watch.note_sent(now)
         return SEND
 
     def _end(self, state: AskerState) -> Step:

@@ -13,9 +13,10 @@ class Flight:
 
     @ivar start: its first block.
     @ivar end: its last block.
-    @ivar newest: the last block that was ever sent.
+    @ivar highest_sent: the last block that was ever sent.
     @ivar copies: how often the window was sent.
-    @ivar duplicates: how many duplicate ACKs the copies of the previous window may still cause.
+    @ivar expected_duplicates: how many duplicate ACKs the copies of the previous window can
+        still cause.
     @ivar may_measure: whether the window was sent once, so that its ACK gives a round-trip time
         (Karn's rule).
     """
@@ -23,33 +24,33 @@ class Flight:
     __slots__ = (
         "_ambiguous_acks",
         "copies",
-        "duplicates",
         "end",
+        "expected_duplicates",
+        "highest_sent",
         "may_measure",
-        "newest",
         "start",
     )
 
     def __init__(self) -> None:
         self.start = 0
         self.end = 0
-        self.newest = 0
+        self.highest_sent = 0
         self.copies = 0
-        self.duplicates = 0
+        self.expected_duplicates = 0
         self.may_measure = False
         self._ambiguous_acks = 0
 
     def send(self, start: int, end: int) -> int:
         """Note that the blocks `start` to `end` are sent; return how many were sent before."""
-        sent_before = self.newest - start + 1
+        sent_before = self.highest_sent - start + 1
         self.start = start
         self.end = end
         if sent_before <= 0:
-            self.newest = end
+            self.highest_sent = end
             self.copies = 1
             self.may_measure = True
             return 0
-        self.newest = max(self.newest, end)
+        self.highest_sent = max(self.highest_sent, end)
         self.copies += 1
         self.may_measure = False
         return min(sent_before, end - start + 1)
@@ -67,8 +68,8 @@ class Flight:
         """
         if self.may_measure:
             self.may_measure = False
-            timing.measured(round_trip, alone=self.start == self.end)
+            timing.add_round_trip(round_trip, is_single=self.start == self.end)
         elif self._ambiguous_acks:
             self._ambiguous_acks -= 1
         elif answers_window:
-            timing.confirmed(round_trip)
+            timing.add_gap_round_trip(round_trip)

@@ -15,10 +15,11 @@ class GapReport:
         self.is_reported = False
         self._reported_at = float("-inf")
 
-    def report(self, now: float, round_trip: float) -> bool:
+    def note_gap(self, now: float, round_trip: float) -> bool:
         """Note a block after a gap; return whether the gap must be reported now.
 
-        A gap so soon after the last report is in the same window, which is sent again whole.
+        A gap so soon after the last report is in the same window, which is sent again whole: the
+        answer to that report takes a round trip. Half of it is a margin for jitter.
 
         @param round_trip: the shortest round-trip time in seconds.
         """

@@ -32,20 +32,20 @@ class PeerWatch:
         return self.heard_at + self._timing.patience
 
     @property
-    def is_limited(self) -> bool:
+    def is_at_limit(self) -> bool:
         """Whether the peer gets no more datagrams until it answers."""
         return not self.answered and self._unanswered >= UNANSWERED_DATAGRAMS
 
-    def is_lost(self, now: float) -> bool:
+    def must_give_up(self, now: float) -> bool:
         """Return whether the peer must be given up, if it has not answered until its deadline."""
-        return now >= self.give_up_at or self.is_limited
+        return now >= self.give_up_at or self.is_at_limit
 
-    def heard(self, now: float) -> None:
+    def note_heard(self, now: float) -> None:
         """Note an answer of the peer."""
         self.answered = True
         self.heard_at = now
 
-    def sent(self, now: float) -> float:
+    def note_sent(self, now: float) -> float:
         """Note that something is sent; return the deadline of its answer."""
         self.sent_at = now
         if not self.answered:

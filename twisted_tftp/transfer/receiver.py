@@ -148,7 +148,7 @@ class Receiver:
             self.deadline = self._watch.answer_due(now)
             return WAIT
         self._may_measure = True
-        self.deadline = self._watch.sent(now)
+        self.deadline = self._watch.note_sent(now)
         return SEND
 
     def repeat(self, now: float) -> Step:
@@ -156,7 +156,7 @@ class Receiver:
         if self._watch.answered:
             self._watch.heard_at = now
             return WAIT
-        return WAIT if self._watch.is_limited else self._send_again(now)
+        return WAIT if self._watch.is_at_limit else self._send_again(now)
 
     def receive(self, datagram: Buffer, now: float) -> Step:
         """Process a datagram from the peer's address and port; its octets are copied."""
@@ -213,13 +213,13 @@ class Receiver:
             text = f"a block has more than the negotiated {self._blksize} octets"
             return self._end(ReceiverState.FAILED, IllegalOperation(text))
         watch = self._watch
-        watch.heard(now)
+        watch.note_heard(now)
         if self._may_measure:
             self._may_measure = False
-            self._timing.measured(now - watch.sent_at)
+            self._timing.add_round_trip(now - watch.sent_at)
             self._measure_at = now + MEASURE_INTERVAL
         elif self._gap.is_reported:
-            self._timing.confirmed(now - watch.sent_at)
+            self._timing.add_gap_round_trip(now - watch.sent_at)
         self._received += 1
         self._gap.is_reported = False
         self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
@@ -262,7 +262,7 @@ class Receiver:
         # After a gap, the next block may be one that arrives late, and not an answer to this ACK.
         plain = not (repeated or self._gap.is_reported)
         self._may_measure = plain and now >= self._measure_at
-        self.deadline = self._watch.sent(now)
+        self.deadline = self._watch.note_sent(now)
         if plain and not self._may_measure and self.answered and self._numbering.plain:
             self._expected = wire.DATA_HEADERS[(self._received + 1) & 0xFFFF]
         return SEND
@@ -273,7 +273,7 @@ class Receiver:
             return WAIT
         if self.state is ReceiverState.DALLYING:
             return self._end(ReceiverState.DONE)
-        if self._watch.is_lost(now):
+        if self._watch.must_give_up(now):
             return self._end(ReceiverState.FAILED, TransferTimedOut())
         if self.state is ReceiverState.STORING:
             self.deadline = self._watch.give_up_at
@@ -309,13 +309,13 @@ class Receiver:
         """
         self._expected = None
         if ahead < self._windowsize:
-            self._watch.heard(now)
+            self._watch.note_heard(now)
             self.deadline = self._watch.answer_due(now)
-            return self._store() if self._gap.report(now, self._timing.least) else WAIT
+            return self._store() if self._gap.note_gap(now, self._timing.min_round_trip) else WAIT
         block = self._numbering.repeated(number, self._received, self._windowsize)
         if block is None:
             return WAIT
-        if self._windowsize == 1 or now - self._watch.heard_at >= self._timing.least / 2:
+        if self._windowsize == 1 or now - self._watch.heard_at >= self._timing.min_round_trip / 2:
             # There was a pause, so the ACK was lost, and the peer sends the window again from this
             # block on. The window ends `windowsize` blocks later: no block would come after that.
             # (Without a pause, the network has duplicated the block.)
@@ -337,7 +337,7 @@ class Receiver:
     def _send_again(self, now: float) -> Step:
         self._may_measure = False
         self.retransmissions += 1
-        self.deadline = self._watch.sent(now)
+        self.deadline = self._watch.note_sent(now)
         return SEND
 
     def _end(self, state: ReceiverState, failure: TFTPError | None = None) -> Step:

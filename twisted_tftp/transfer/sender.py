@@ -149,14 +149,14 @@ class Sender:
         if self.state is SenderState.SENDING:
             return self._next_window(now)
         self._flight.may_measure = True
-        self.deadline = self._watch.sent(now)
+        self.deadline = self._watch.note_sent(now)
         return SEND
 
     def repeat(self, now: float) -> Step:
         """Handle a repeated request: send the first answer again, unless it was acknowledged."""
         if self._watch.answered or self._is_reading:
             self._watch.heard_at = now
-        elif not self._watch.is_limited:
+        elif not self._watch.is_at_limit:
             return self._send_again(now)
         return WAIT
 
@@ -165,30 +165,32 @@ class Sender:
         if datagram == self._expected:
             # The hot path: the whole window was acknowledged, the next one is buffered, the file
             # does not end in either, and number 0 follows 65535.
-            flight, ahead = self._flight, self._read_ahead
+            flight, buffer = self._flight, self._read_ahead
             block = flight.end
-            start = block * self._blksize - ahead.start
+            start = block * self._blksize - buffer.start
             stop = start + self._window_octets
-            if stop <= len(ahead.octets):
+            if stop <= len(buffer.octets):
                 watch = self._watch
                 if now >= self._measure_at:
                     self._measure_at = now + MEASURE_INTERVAL
-                    self._timing.measured(now - watch.sent_at, alone=flight.start == block)
+                    self._timing.add_round_trip(
+                        now - watch.sent_at, is_single=flight.start == block
+                    )
                 self._acked = block
                 watch.heard_at = watch.sent_at = now
                 self.deadline = now + self._timing.wait
-                flight.duplicates = 0
+                flight.expected_duplicates = 0
                 flight.start = block + 1
-                flight.end = flight.newest = end = block + self._windowsize
+                flight.end = flight.highest_sent = end = block + self._windowsize
                 self._expected = wire.ACKS[end & 0xFFFF]
                 if end == block + 1:
                     self.datagrams = (
                         wire.DATA_HEADERS[end & 0xFFFF],
-                        ahead.octets[start:stop],
+                        buffer.octets[start:stop],
                     )
                 else:
                     self.datagrams = self._numbering.packets(
-                        ahead.octets[start:stop], block + 1, end, self._blksize
+                        buffer.octets[start:stop], block + 1, end, self._blksize
                     )
                 return SEND
         return self._unexpected(datagram, now)
@@ -196,19 +198,19 @@ class Sender:
     def supply(self, data: Buffer, now: float) -> Step:
         """Send the window of the octets that a `Step.READ` has asked for; fewer end the file."""
         self._is_reading = False
-        ahead = self._read_ahead
-        if ahead.size:
+        buffer = self._read_ahead
+        if buffer.size:
             if len(data) < self.length:
                 self._size = self.offset + len(data)
-            ahead.fill(data, self.offset)
-            data = ahead.octets[: self._window_octets]
+            buffer.fill(data, self.offset)
+            data = buffer.octets[: self._window_octets]
         return self._send_window(data, now)
 
     def expire(self, now: float) -> Step:
         """Handle the deadline: send again, or give up."""
         if now < self.deadline:
             return WAIT
-        if self._watch.is_lost(now):
+        if self._watch.must_give_up(now):
             return self._end(SenderState.FAILED, TransferTimedOut())
         if self._is_reading:
             self.deadline = self._watch.give_up_at
@@ -227,7 +229,7 @@ class Sender:
                 return WAIT if ahead else self._accepted(now)
             if not ahead:
                 return self._duplicate(now)
-            if ahead <= self._flight.newest - self._acked:
+            if ahead <= self._flight.highest_sent - self._acked:
                 return self._acknowledged(self._acked + ahead, now)
         elif opcode == wire.Opcode.ERROR:
             self.peer_error = wire.parse_error(datagram)
@@ -237,9 +239,9 @@ class Sender:
     def _accepted(self, now: float) -> Step:
         """Send the first window after the ACK 0 of the OACK."""
         self.state = SenderState.SENDING
-        self._watch.heard(now)
+        self._watch.note_heard(now)
         if self._flight.may_measure:
-            self._timing.measured(now - self._watch.sent_at)
+            self._timing.add_round_trip(now - self._watch.sent_at)
         step = self._next_window(now)
         self._timing.first_flight(min(self.length, self._window_octets))
         return step
@@ -259,7 +261,7 @@ class Sender:
             if flight.copies > 1 and self._too_soon(now):
                 return WAIT
         else:
-            flight.duplicates = flight.copies - 1
+            flight.expected_duplicates = flight.copies - 1
         return self._next_window(now)
 
     def _duplicate(self, now: float) -> Step:
@@ -275,32 +277,32 @@ class Sender:
         if not self._watch.answered:
             return WAIT
         self._watch.heard_at = now
-        if flight.newest - self._acked < 2 or self._is_reading or self._too_soon(now):
+        if flight.highest_sent - self._acked < 2 or self._is_reading or self._too_soon(now):
             return WAIT
-        if not flight.duplicates:
+        if not flight.expected_duplicates:
             return self._next_window(now)
-        flight.duplicates -= 1
+        flight.expected_duplicates -= 1
         return WAIT
 
     def _too_soon(self, now: float) -> bool:
         """Return whether an ACK that arrives `now` is too early to answer the last window.
 
-        It then answers an earlier one, and the blocks that it asks for are already on the way.
-        Sending them once more would duplicate the window.
+        It then answers an earlier one, and the blocks that it asks for are already on the way. An
+        answer takes a round trip; half of it is a margin for jitter.
         """
-        return now - self._watch.sent_at < min(self._timing.least, self._timing.wait) / 2
+        return now - self._watch.sent_at < min(self._timing.min_round_trip, self._timing.wait) / 2
 
     def _next_window(self, now: float) -> Step:
         """Send the window after the last acknowledged block, or ask for its octets first."""
         self._expected = None
         self.offset = offset = self._acked * self._blksize
         left = _NEVER if self._size is None else self._size - offset
-        ahead = self._read_ahead
-        if ahead.size and self._flight.newest:
-            window = ahead.get(offset, int(min(self._window_octets, left)))
+        buffer = self._read_ahead
+        if buffer.size and self._flight.highest_sent:
+            window = buffer.get(offset, int(min(self._window_octets, left)))
             if window is not None:
                 return self._send_window(window, now)
-        self.length = int(min(max(self._window_octets, ahead.size), left))
+        self.length = int(min(max(self._window_octets, buffer.size), left))
         self._is_reading = True
         self.deadline = self._watch.give_up_at
         return READ
@@ -322,7 +324,7 @@ class Sender:
             data = data[: count * self._blksize]
         end = acked + count
         self.retransmissions += self._flight.send(acked + 1, end)
-        self.deadline = self._watch.sent(now)
+        self.deadline = self._watch.note_sent(now)
         in_middle = self._watch.answered and self._last_block is None
         is_usual = in_middle and self._flight.may_measure and self._numbering.plain
         self._expected = wire.ACKS[end & 0xFFFF] if is_usual else None
@@ -339,7 +341,7 @@ class Sender:
         if self.state is not SenderState.OFFERING:
             return self._next_window(now)
         self.retransmissions += 1
-        self.deadline = self._watch.sent(now)
+        self.deadline = self._watch.note_sent(now)
         return SEND
 
     def _end(self, state: SenderState, failure: TFTPError | None = None) -> Step:

@@ -31,13 +31,21 @@ class Timing:
     """The timeouts of one transfer, in seconds.
 
     @ivar wait: the present retransmission timeout.
-    @ivar least: the shortest measured round-trip time; 0 until that of a single datagram was
-        measured.
+    @ivar min_round_trip: the shortest measured round-trip time; 0 until that of a single datagram
+        was measured.
     @ivar longest: the longest retransmission timeout.
     @ivar patience: how long a peer may send nothing before it is given up.
     """
 
-    __slots__ = ("_adaptive", "_deviation", "_smoothed", "least", "longest", "patience", "wait")
+    __slots__ = (
+        "_adaptive",
+        "_deviation",
+        "_smoothed",
+        "longest",
+        "min_round_trip",
+        "patience",
+        "wait",
+    )
 
     def __init__(self, *, first: float, longest: float, retries: int, adaptive: bool) -> None:
         """Set up the timeouts before anything was measured.
@@ -51,7 +59,7 @@ class Timing:
         self.wait = min(first, longest) if adaptive else longest
         self.longest = longest
         self.patience = retries * longest
-        self.least = 0.0
+        self.min_round_trip = 0.0
         self._smoothed = 0.0
         self._deviation = 0.0
         self._adaptive = adaptive
@@ -66,13 +74,13 @@ class Timing:
             adaptive=policy.retransmit is Retransmit.ADAPTIVE,
         )
 
-    def measured(self, round_trip: float, alone: bool = True) -> None:
+    def add_round_trip(self, round_trip: float, is_single: bool = True) -> None:
         """Add the round-trip time of something that was sent only once (Karn's rule).
 
-        @param alone: whether it was a single datagram, and not a window, which takes time to send.
+        @param is_single: whether it was a single datagram: sending a window takes time.
         """
-        if round_trip < self.least or (alone and not self.least):
-            self.least = round_trip
+        if round_trip < self.min_round_trip or (is_single and not self.min_round_trip):
+            self.min_round_trip = round_trip
         if not self._smoothed:
             self._smoothed = round_trip or 1e-6
             self._deviation = round_trip / 2
@@ -83,19 +91,19 @@ class Timing:
         if self._adaptive:
             self.wait = self._estimate()
 
-    def confirmed(self, round_trip: float) -> None:
+    def add_gap_round_trip(self, round_trip: float) -> None:
         """Add the time from reporting a gap to its answer, if it is likely to be a round trip.
 
-        With packet loss, nearly every large window has a gap; without these measurements a doubled
-        timeout would never shrink again. A late answer is ignored, because the peer's own timeout
-        may have caused it. An answer that is faster than `least` may be a block that arrived out
-        of order, or `least` was measured while the peer was slow. So `least` moves only half way.
+        With packet loss, nearly every large window has a gap. Without these times, a doubled
+        timeout would never shrink again. A late answer is ignored, because the timeout of the peer
+        may have caused it. An early answer lowers `min_round_trip` by half of the difference only:
+        it may be a block that arrived out of order.
         """
         if self._smoothed and round_trip > max(self._estimate(), self.wait / 2):
             return
-        if round_trip < self.least:
-            round_trip = self.least = (self.least + round_trip) / 2
-        self.measured(round_trip, alone=False)
+        if round_trip < self.min_round_trip:
+            round_trip = self.min_round_trip = (self.min_round_trip + round_trip) / 2
+        self.add_round_trip(round_trip, is_single=False)
 
     def _estimate(self) -> float:
         wait = self._smoothed + 4 * self._deviation

@@ -71,7 +71,7 @@ class Owner:
         self.links.append(SecondLink(self.clock.seconds))
         return self.links[-1]
 
-    def drain(self) -> None:
+    def receive_waiting(self) -> None:
         self.on_drain()
 
     def relies_on(self, doubt: Doubt) -> bool:

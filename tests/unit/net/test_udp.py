@@ -191,7 +191,7 @@ def test_drain_reads_waiting_datagrams_at_once(either: LinkFixture, client: sock
     either.link.attach(either.receive)
     for number in range(3):
         client.sendto(bytes([number]), either.address)
-    either.link.drain()
+    either.link.receive_waiting()
     assert len(either.got) == 3
 
 
@@ -540,7 +540,7 @@ def test_request_port_answers_from_the_address_that_was_asked(reactor: Any) -> N
                 datagram, source = sock.recvfrom(10)
                 assert (datagram, source[0]) == (b"h22", host)
                 sock.sendto(b"y", (host, port.getHost().port))
-                link.drain()
+                link.receive_waiting()
                 assert protocol.got[-1][0] == b"y"
                 link.close()
                 SharedLink(port, peer, None).send((b"z",))
@@ -646,7 +646,7 @@ def test_link_of_a_long_download_is_connected(linked: LinkFixture, client: socke
         spin(linked.reactor, lambda: linked.strangers.counted)
         assert wire.parse_error(stranger.recv(100))[0] == 5
         stranger.sendto(wire.ack(1), linked.address)
-        linked.link.drain()
+        linked.link.receive_waiting()
     spin(linked.reactor, lambda: linked.got[-1] == b"on")
     assert linked.strangers.counted == 2
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -683,7 +683,7 @@ def test_download_goes_on_without_a_second_socket(
             stack.enter_context(monkeypatch.context()).setattr(socket, "SO_REUSEADDR", 12345)
         for _ in range(CONNECT_AFTER):
             client.sendto(b"x", linked.address)
-            linked.link.drain()
+            linked.link.receive_waiting()
     assert linked.link.fileno() == linked.sock.fileno()
     client.sendto(b"on", linked.address)
     spin(linked.reactor, lambda: linked.got[-1] == b"on")

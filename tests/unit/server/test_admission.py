@@ -168,7 +168,7 @@ def test_new_request_ends_the_unanswered_transfers_of_its_port() -> None:
 def test_first_request_of_a_host_in_a_flood_is_refused() -> None:
     """The second request of the host is admitted."""
     net = flooded()
-    assert check(net) is admission.UNPROVEN
+    assert check(net) is admission.ASKED_ONCE
     net.clock.advance(1)
     assert check(net) is None
 

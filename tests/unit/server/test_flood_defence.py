@@ -27,19 +27,19 @@ class Stub:
 
     def __init__(self, first_answer_at: float = 0.0) -> None:
         self.first_answer_at = first_answer_at
-        self.peer_has_answered = self.is_finished = self.gave_way = self.caught_up = False
+        self.peer_has_answered = self.is_finished = self.ended_for_room = self.caught_up = False
 
-    def give_way(self) -> None:
-        self.is_finished = self.gave_way = True
+    def end_for_room(self) -> None:
+        self.is_finished = self.ended_for_room = True
 
 
 def defence(
-    *sessions: Stub, catch_up: Callable[[Any], None] = lambda session: None
+    *sessions: Stub, receive_waiting: Callable[[Any], None] = lambda session: None
 ) -> tuple[FloodDefence, UnansweredTransfers]:
     unanswered = UnansweredTransfers()
     for session in sessions:
         unanswered.add(session)  # type: ignore[arg-type]
-    return FloodDefence(POLICY, unanswered, catch_up), unanswered
+    return FloodDefence(POLICY, unanswered, receive_waiting), unanswered
 
 
 def test_oldest_silent_transfer_makes_room() -> None:
@@ -59,11 +59,11 @@ def test_oldest_silent_transfer_makes_room() -> None:
 def test_answer_that_waits_in_a_socket_keeps_its_transfer() -> None:
     """The socket is read before its transfer is ended."""
 
-    def catch_up(session: Stub) -> None:
+    def receive_waiting(session: Stub) -> None:
         session.peer_has_answered = True
 
     session = Stub()
-    flood, _ = defence(session, catch_up=catch_up)
+    flood, _ = defence(session, receive_waiting=receive_waiting)
     assert not flood.make_room(1.0)
     assert not session.is_finished
 
@@ -72,18 +72,18 @@ def test_answer_that_waits_in_a_socket_keeps_its_transfer() -> None:
 def test_waiting_error_ends_its_transfer(now: float) -> None:
     """An ERROR in the socket is no answer, and the transfer is over."""
 
-    def catch_up(session: Stub) -> None:
+    def receive_waiting(session: Stub) -> None:
         session.is_finished = session.caught_up = True
         unanswered.remove(session)  # type: ignore[arg-type]
 
     session = Stub()
-    flood, unanswered = defence(session, catch_up=catch_up)
+    flood, unanswered = defence(session, receive_waiting=receive_waiting)
     if now > TIMEOUTS_UNTIL_GIVEN_UP:
         flood.review(now)
     else:
         assert not flood.make_room(now)
     assert session.caught_up
-    assert not session.gave_way
+    assert not session.ended_for_room
     assert not unanswered.new
     assert not unanswered.silent
 

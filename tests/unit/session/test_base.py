@@ -148,7 +148,7 @@ def test_deadline_of_a_machine_that_was_given_up_is_not_handled(owner: Owner) ->
     """A late reactor reads the socket first, and what it reads may take the session back."""
     owner.session.start(reader)
     owner.link.take()
-    owner.link.drain = owner.session.rewind  # type: ignore[method-assign]
+    owner.link.receive_waiting = owner.session.rewind  # type: ignore[method-assign]
     owner.clock.advance(1.0)
     assert (owner.session.state, owner.link.take()) == (SessionState.NEGOTIATING, [])
     assert owner.recorder.outcomes == []

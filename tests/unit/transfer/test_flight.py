@@ -28,9 +28,9 @@ def test_blocks_that_were_sent_before_are_counted() -> None:
     flight = Flight()
     flight.send(1, 4)
     assert flight.send(3, 6) == 2
-    assert (flight.start, flight.end, flight.newest) == (3, 6, 6)
+    assert (flight.start, flight.end, flight.highest_sent) == (3, 6, 6)
     assert flight.send(3, 4) == 2
-    assert flight.newest == 6
+    assert flight.highest_sent == 6
 
 
 def test_window_that_is_sent_once_gives_its_round_trip_once() -> None:
@@ -38,7 +38,7 @@ def test_window_that_is_sent_once_gives_its_round_trip_once() -> None:
     flight, times = Flight(), timing()
     flight.send(1, 1)
     flight.measure(times, 0.5, answers_window=True)
-    assert (times.least, flight.may_measure) == (0.5, False)
+    assert (times.min_round_trip, flight.may_measure) == (0.5, False)
 
 
 def test_acks_after_a_retransmission_are_not_measured() -> None:
@@ -49,9 +49,9 @@ def test_acks_after_a_retransmission_are_not_measured() -> None:
     flight.expect_ambiguous_acks()
     for _ in range(2):
         flight.measure(times, 0.01, answers_window=True)
-    assert times.least == 0.5
+    assert times.min_round_trip == 0.5
     flight.measure(times, 0.01, answers_window=True)
-    assert times.least < 0.5
+    assert times.min_round_trip < 0.5
 
 
 @pytest.mark.parametrize(("size", "expected"), [(0, 0), (99, 0), (100, 100), (250, 200)])
@@ -75,27 +75,27 @@ def test_peer_that_never_answers_is_limited_and_then_lost() -> None:
     """Its address may be forged."""
     watch = PeerWatch(timing())
     for number in range(UNANSWERED_DATAGRAMS):
-        assert not watch.is_limited
-        watch.sent(float(number))
-    assert watch.is_limited
-    assert watch.is_lost(4.0)
+        assert not watch.is_at_limit
+        watch.note_sent(float(number))
+    assert watch.is_at_limit
+    assert watch.must_give_up(4.0)
 
 
 def test_peer_that_answers_is_lost_after_ten_seconds_of_silence() -> None:
     """Retries times the longest timeout: its number of datagrams does not matter."""
     watch = PeerWatch(timing())
-    watch.heard(5.0)
+    watch.note_heard(5.0)
     for number in range(10):
-        watch.sent(5.0 + number)
-    assert not watch.is_limited
-    assert not watch.is_lost(14.9)
-    assert watch.is_lost(15.0)
+        watch.note_sent(5.0 + number)
+    assert not watch.is_at_limit
+    assert not watch.must_give_up(14.9)
+    assert watch.must_give_up(15.0)
 
 
 def test_answer_is_due_at_the_end_of_the_patience_at_the_latest() -> None:
     """The deadline after the last datagram is that of giving up."""
     watch = PeerWatch(timing())
-    watch.heard(0.0)
-    assert watch.sent(3.0) == 4.0
-    assert watch.sent(9.5) == 10.0
+    watch.note_heard(0.0)
+    assert watch.note_sent(3.0) == 4.0
+    assert watch.note_sent(9.5) == 10.0
     assert watch.answer_due(9.5) == 10.0
