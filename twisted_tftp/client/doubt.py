@@ -181,7 +181,7 @@ class Doubt:
 
     def _ask_again(self) -> None:
         if self._second is not None:
-            return
+            return  # `compare` was called again while the socket was read before this alarm
         assert self._open_link is not None
         self._second = SecondRequest(
             self._open_link(),

@@ -1,4 +1,4 @@
-"""A request that is sent until it is answered."""
+"""Test how a client sends a request until it is answered, in memory and with a `Clock`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER = wire.DATA_HEADERS[1] + b"content"
 
 
 class Asking:
-    """A requester, and what it calls."""
+    """A requester, and an owner that counts what the requester calls."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -64,14 +64,14 @@ def asking() -> Asking:
 
 
 def test_answer_ends_the_request_and_leaves_no_timer(asking: Asking) -> None:
-    """The answer is the asker's."""
+    """The owner finds the answer in the asker."""
     asking.link.deliver(ANSWER)
     assert (asking.ends, asking.requester.asker.answer) == (1, ANSWER)
     assert asking.clock.getDelayedCalls() == []
 
 
 def test_request_is_sent_again_until_it_is_given_up(asking: Asking) -> None:
-    """Each time the owner may change the link before."""
+    """Before each copy the owner is called, because it may change the link."""
     for _ in range(5):
         asking.clock.advance(1.0)
     assert asking.link.take() == [REQUEST, REQUEST]
@@ -88,7 +88,7 @@ def test_answer_that_waits_in_the_socket_of_a_late_reactor_counts(asking: Asking
 
 
 def test_request_goes_through_another_link_after_a_change(asking: Asking) -> None:
-    """As after a change of the route."""
+    """After a change of the route, the owner replaces the link."""
     other = MemoryLink(asking.clock.seconds)
     asking.requester.replace_link(other)  # type: ignore[arg-type]
     asking.clock.advance(1.0)
