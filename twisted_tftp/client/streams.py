@@ -1,8 +1,8 @@
 """Readers and writers of forward-only files: pipes, terminals, devices, binary streams.
 
 Pipes never block the reactor: only octets that can be read or written at once are transferred, and
-the reactor reports when there is more. (A thread is no alternative, because a thread that waits
-for a silent pipe can't be stopped.)
+the reactor reports when more can be. (Threads can't do this, because a thread that waits for a
+pipe can't be stopped.)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import stat
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor, IWriteDescriptor
@@ -21,6 +21,8 @@ from zope.interface import implementer
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.session.forward_window import ForwardWindow
+
+_T = TypeVar("_T")
 
 #: The most octets that a writable pipe accepts in one write without blocking.
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
@@ -94,15 +96,18 @@ class StreamReader:
         """Leave the stream open: it belongs to the caller."""
 
 
-class _Pipe:
-    """A descriptor that the reactor watches while a read or a write waits for it."""
+class _Pipe(Generic[_T]):
+    """A descriptor that the reactor watches while a read or a write waits for it.
+
+    The type variable is the result of that read or write.
+    """
 
     def __init__(self, reactor: IReactorFDSet, descriptor: int, event: int) -> None:
         self._reactor = reactor
         self._descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(descriptor, event)
-        self._waiting: Deferred[Any] | None = None
+        self._waiting: Deferred[_T] | None = None
 
     def fileno(self) -> int:
         return self._descriptor
@@ -110,14 +115,14 @@ class _Pipe:
     def logPrefix(self) -> str:
         return "tftp"
 
-    def _fire(self, result: Any) -> None:
+    def _fire(self, result: _T | Failure) -> None:
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
         waiting.callback(result)
 
 
 @implementer(IReadDescriptor, IFileReader)
-class PipeReader(_Pipe):
+class PipeReader(_Pipe[bytes]):
     """A reader of a pipe, a socket or a terminal; it keeps the last window."""
 
     size = None
@@ -168,7 +173,7 @@ class PipeReader(_Pipe):
             self._waiting = None
 
     def _fill(self) -> bool:
-        """Read what has arrived; return whether it is enough, or the source has ended."""
+        """Read what has arrived; return whether that is enough, or the end of the source."""
         pieces, missing = [], self._length - len(self._window.octets)
         while missing > 0 and not self._ended and self._poll.poll(0):
             piece = os.read(self._descriptor, missing)
@@ -180,7 +185,7 @@ class PipeReader(_Pipe):
 
 
 @implementer(IWriteDescriptor, IFileWriter)
-class PipeWriter(_Pipe):
+class PipeWriter(_Pipe[None]):
     """A writer to a pipe, a socket or a terminal, as fast as the other side reads."""
 
     def __init__(self, reactor: IReactorFDSet, descriptor: int) -> None:
@@ -255,8 +260,8 @@ def make_writer(reactor: IReactorFDSet, descriptor: int) -> StreamWriter | PipeW
     @raise OSError: the descriptor is not open.
     """
     if os.isatty(descriptor):
-        # Opened once more, and never closed, so that it is non-blocking for us only, and not for
-        # other users of the terminal.
+        # The terminal is opened a second time, and never closed: the new descriptor is
+        # non-blocking for this process only, and not for others that use the terminal.
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         return PipeWriter(reactor, os.open(os.ttyname(descriptor), flags))
     if _may_block(descriptor):

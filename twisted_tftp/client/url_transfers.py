@@ -10,6 +10,8 @@ from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
 from twisted_tftp.client.urls import Location, parse_url
 
+# `Any` below: see `TFTPClient` for the types of its reactor and of its keyword arguments.
+
 
 def download(
     url: str, path: str, reactor: Any = None, **settings: Any

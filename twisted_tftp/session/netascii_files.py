@@ -1,13 +1,11 @@
-"""Readers and writers that convert between local text files and netascii.
+"""Convert between local text files and netascii while they are read and written (RFC 764).
 
-Transfers use them like files of octets. On a read, the length of the netascii text is known only
-at the end, and an offset in it can't be converted to an offset in the file. So the reader reads
-the file forward only, and keeps the last octets in a `ForwardWindow`.
+The reader and the writer here wrap those of the local file. The length of the netascii text is
+known only at its end, and an offset in it can't be converted to an offset in the file. So the
+reader reads the file forward only, and keeps the last octets in a `ForwardWindow`.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -17,13 +15,13 @@ from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.protocol import netascii
 from twisted_tftp.session.forward_window import ForwardWindow
 
-#: The fewest octets of the file that are converted at a time.
+#: The fewest octets of the file that are read and converted at a time.
 MIN_PIECE = 4096
 
 
 @implementer(IFileReader)
 class NetasciiReader:
-    """A reader that returns a local text file as netascii."""
+    """A reader that returns the text of another reader as netascii."""
 
     size = None
 
@@ -36,7 +34,7 @@ class NetasciiReader:
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         """Return `length` octets of netascii from `offset` on, fewer only at the end.
 
-        @param offset: at least that of the last call.
+        @param offset: not less than that of the last call.
         """
         window = self._window
         window.move_to(offset)
@@ -65,25 +63,28 @@ class NetasciiReader:
 
 @implementer(IFileWriter)
 class NetasciiWriter:
-    """A writer that takes netascii and writes local text to a file."""
+    """A writer that converts netascii to local text for another writer."""
 
     def __init__(self, writer: IFileWriter) -> None:
         self._writer = writer
         self._decoder = netascii.Decoder()
 
-    def write(self, data: bytes) -> Any:
-        """Write the text of `data`, except for a CR at its end, which may be half of a pair."""
+    def write(self, data: bytes) -> Deferred[None] | None:
+        """Write the text of `data`; keep a CR at its end, because its second octet is missing."""
         text = self._decoder.decode(data)
-        return self._writer.write(text) if text else None
+        written: Deferred[None] | None = self._writer.write(text) if text else None
+        return written
 
-    def commit(self) -> Any:
-        """Write the CR that was kept, if there is one, and commit the file."""
+    def commit(self) -> Deferred[None] | None:
+        """Write a CR that was kept, and commit the file."""
         rest = self._decoder.decode(b"", final=True)
         written = self._writer.write(rest) if rest else None
         if isinstance(written, Deferred):
             return written.addCallback(lambda _: self._writer.commit())
-        return self._writer.commit()
+        committed: Deferred[None] | None = self._writer.commit()
+        return committed
 
-    def abort(self) -> Any:
+    def abort(self) -> Deferred[None] | None:
         """Abort the file."""
-        return self._writer.abort()
+        aborted: Deferred[None] | None = self._writer.abort()
+        return aborted
