@@ -43,7 +43,7 @@ DEFAULT_RETRIES = 5
 
 
 class TFTPClient:
-    """A client of one server. It can run any number of transfers at the same time.
+    """A client of one server, which can run any number of transfers at the same time.
 
     @ivar host: the host name or IP address of the server.
     @ivar port: the request port of the server.
@@ -60,12 +60,13 @@ class TFTPClient:
     @param retries: the client gives up after this many consecutive timeouts.
     @param mode: "octet" or "netascii".
     @param options: whether to ask for options (RFC 2347).
-    @param retransmit: adaptive or fixed waits.
+    @param retransmit: whether the retransmission timeout adapts to the round-trip time.
     @param observer: an L{ITransferObserver}, or None.
     @param trace: called with the text of each packet, and whether it was received.
-    @param loss: the share of datagrams to drop at random in both directions, from 0 to 1; a test
-        of the server.
-    @param in_thread: runs functions that may block on a disk; None for threads of the reactor.
+    @param loss: the share of datagrams to drop at random in both directions, from 0 to 1, to test
+        the server.
+    @param in_thread: calls a function that may block on a disk, and returns a Deferred of its
+        result; None for threads of the reactor.
     @param write_behind: whether threads write the downloaded files. If not, the reactor waits for
         each write; a single transfer is then up to 1.5 times as fast.
     @param bind: the local IP address to send from; None for that of the route to the server.
@@ -85,7 +86,7 @@ class TFTPClient:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: Any,  # Python has no type for an object with several interfaces
         host: str,
         port: int = TFTP_PORT,
         *,
@@ -96,7 +97,7 @@ class TFTPClient:
         mode: str = wire.OCTET,
         options: bool = True,
         retransmit: Retransmit = Retransmit.ADAPTIVE,
-        observer: Any = None,
+        observer: Any = None,  # observers need not declare the interface
         trace: Trace | None = None,
         loss: float = 0.0,
         in_thread: InThread | None = None,
@@ -108,7 +109,7 @@ class TFTPClient:
         known: KnownServer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Set up a client. This sends nothing."""
+        """Set up a client, without sending anything."""
         self.host, self.port = host, port
         self.address: SocketAddress = None
         self._reactor = reactor
@@ -120,16 +121,14 @@ class TFTPClient:
         self._links = ClientLinks(reactor, self._ports, clock, self.build_link)
         self._transfers = OpenTransfers(on_idle=self._links.close_hub)
         choose = RequestOptions(blksize, windowsize, timeout).choose if options else choose_none
-        policy = _make_policy(timeout, retries, retransmit)
-        self._services = make_services(
-            reactor, clock, policy, observer, choose, known, tell or self._log_line
-        )
+        policy, tell = _make_policy(timeout, retries, retransmit), tell or self._log_line
+        self._services = make_services(reactor, clock, policy, observer, choose, known, tell)
 
     @property
     def dally_time(self) -> float:
-        """Seconds in which a quick server may send a last block again, because its ACK was lost.
+        """How long to keep the reactor running after the transfers, in seconds.
 
-        0 if no transfer dallies.
+        A server may send a last block again if the ACK was lost. 0 if no transfer dallies.
         """
         return self._transfers.dally_time
 
@@ -191,7 +190,7 @@ class TFTPClient:
     def close(self) -> Deferred[None]:
         """Cancel all transfers, and stop dallying. The client can be used again.
 
-        @return: fires when all sockets are closed, and all files but those that a thread is
+        @return: fires when all sockets are closed, and all files except for those that a thread is
             opening or reading.
         """
         return self._transfers.close()
@@ -203,7 +202,7 @@ class TFTPClient:
         """
         return self._links.open(server)
 
-    def build_link(self, *parts: Any) -> ClientLink:
+    def build_link(self, *parts: Any) -> ClientLink:  # `BuildLink` has the types
         """Return the link of a transfer; override this to watch its datagrams.
 
         @param parts: the arguments of `ClientLink`; pass them on.

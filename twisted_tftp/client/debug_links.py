@@ -1,7 +1,7 @@
-"""Describe or drop the datagrams of a client's transfers, to see how a server behaves.
+"""Trace or drop the datagrams of a client's transfers, to test and debug a server.
 
-A `FilteredLink` is the link of one transfer that has a list of filters. Each filter sees each
-datagram and says whether it goes on to the next one; so filters can be combined.
+A `FilteredLink` is a client's link with a list of filters. Each filter sees each datagram and may
+drop it; the next filter gets it otherwise. So filters can be combined.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TraceFilter:
 
 
 class LossFilter:
-    """A filter that drops datagrams at random, in both directions, as a bad network does."""
+    """A filter that drops datagrams at random in both directions, like an unreliable network."""
 
     def __init__(self, loss: float, chance: Callable[[], float]) -> None:
         """Set up.
@@ -65,9 +65,10 @@ class LossFilter:
 
 
 def make_filters(trace: Trace | None, loss: float) -> list[DatagramFilter]:
-    """Return the filters of one link, from the client's side to the network's.
+    """Return the filters of one link, in the order in which they see a datagram that is sent.
 
-    The trace shows all that the client sends, and of what it is sent only what is not dropped.
+    The trace shows every datagram that the client sends, and those received ones that the loss
+    filter does not drop.
 
     @param trace: called with the text of each packet, or None.
     @param loss: the share of datagrams to drop, from 0 to 1.
@@ -81,16 +82,16 @@ def make_filters(trace: Trace | None, loss: float) -> list[DatagramFilter]:
 
 
 class FilteredLink(ClientLink):
-    """A client's link whose datagrams go through filters, one by one."""
+    """A client's link with filters that see each datagram, and may drop it."""
 
     __slots__ = ("_inwards", "_outwards")
 
     def __init__(self, filters: Sequence[DatagramFilter], *parts: Any) -> None:
         """Make a link.
 
-        @param filters: from the client's side to the network's: the last one sees first what is
-            received.
-        @param parts: what every `ClientLink` takes.
+        @param filters: in the order in which they see a datagram that is sent; those that are
+            received pass them in the opposite order.
+        @param parts: the arguments of `ClientLink`.
         """
         super().__init__(*parts)
         self._outwards = tuple(filters)

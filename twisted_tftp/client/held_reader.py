@@ -24,8 +24,8 @@ class HeldReader:
     @ivar reader: the wrapped reader.
     @ivar offset: the offset of the last octets that were read.
     @ivar has_given_end: whether the end of the file was returned.
-    @ivar size: octets of the file; None if that is not known, or if it is empty (so that its end
-        is read, too).
+    @ivar size: octets of the file. None if they are not known, or if the file is empty: the sender
+        then reads the end, which can be held back.
     """
 
     def __init__(self, reader: IFileReader, *, can_reread: bool, is_held: bool) -> None:

@@ -23,22 +23,22 @@ _Call = Callable[[], Deferred[None] | None]
 class Hold(Enum):
     """What is held back while the answer is in doubt."""
 
-    #: The whole file: a write that exceeds `max_held` octets waits.
+    #: The whole file: a write that would exceed `max_held` octets waits.
     FILE = "file"
-    #: The commit: up to `max_held` octets stay in memory; if there are more, all are written.
+    #: The commit: up to `max_held` octets stay in memory; if there are more, they are written.
     END = "end"
 
 
 class _State(Enum):
-    """What happens to the octets; each comment says what is awaited."""
+    """What happens to the octets of the file; each comment says what is awaited."""
 
-    #: They are held: `let_through`, or more octets than may be held.
+    #: They are held until `let_through` is called, or until there are more than may be held.
     HOLDING = "holding"
-    #: The held octets are being written: the end of that.
+    #: The held octets are being written; this waits for the end of that write.
     WRITING_HELD = "writing held"
-    #: Octets are written as they come: the commit.
+    #: Each write goes to the wrapped writer at once; this waits for the commit.
     PASSING = "passing"
-    #: Nothing: the file is being committed, or was committed.
+    #: The file is being committed, or was committed; this waits for nothing.
     COMMITTING = "committing"
 
 

@@ -14,8 +14,8 @@ from twisted_tftp.net.strangers import Strangers
 from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress
 
 #: How long a client's hub polls idle sockets before it returns to the reactor, in seconds. It is
-#: longer than the server's `BUSY_POLL`: a server makes a window of 64 blocks in this time, and a
-#: client has little else to do (1.4 to 2 times as fast).
+#: longer than the server's `BUSY_POLL`, because a server needs this time for a window of 64
+#: blocks, and a client has little else to do. Transfers are 1.4 to 2 times as fast.
 CLIENT_BUSY_POLL = 150e-6
 
 #: A function that returns the link of a transfer. Its arguments are those of `ClientLink`.
@@ -25,7 +25,7 @@ BuildLink = Callable[
 
 
 class ClientLinks:
-    """The links of all transfers of one client, and what they share: hub, buffer, strangers."""
+    """Opens the links of one client; they share a hub, a receive buffer and the `Strangers`."""
 
     def __init__(
         self,

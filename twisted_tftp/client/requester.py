@@ -1,4 +1,4 @@
-"""Send a request through a link, and again at each deadline, until it is answered."""
+"""Send a request through a link until it is answered, again after each timeout."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _nothing() -> None:
 
 
 class Requester:
-    """A request under way: an `Asker`, a link and an alarm.
+    """Sends one request: it connects the machine L{Asker} with a link and an alarm.
 
-    @ivar asker: the machine of the request.
+    @ivar asker: the machine, which has the answer in the end.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Requester:
         on_broken: Callable[[Failure], None],
         before_resend: Callable[[], None] = _nothing,
     ) -> None:
-        """Set up; `start` sends the request.
+        """Set up, without sending the request.
 
         @param on_end: called when the asker has ended: the request is answered or has failed.
-        @param on_broken: called with an exception of our own code that stops the alarm.
+        @param on_broken: called with an unexpected exception; the request is not sent again then.
         @param before_resend: called before the request is sent again. It may call `replace_link`.
         """
         self.asker = asker
@@ -53,7 +53,7 @@ class Requester:
         self._perform(self.asker.start(self._services.clock()))
 
     def receive(self, datagram: Buffer, now: float) -> None:
-        """Process a datagram of the server."""
+        """Process a datagram from the server's host."""
         self._perform(self.asker.receive(datagram, now))
 
     def replace_link(self, link: ClientLink) -> None:
@@ -61,7 +61,7 @@ class Requester:
         self._link = link
 
     def stop(self) -> None:
-        """Send the request no more."""
+        """Do not send the request again."""
         self._alarm.stop()
 
     def _perform(self, step: Step) -> None:

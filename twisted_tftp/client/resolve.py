@@ -81,7 +81,7 @@ def resolve(
 
 @implementer(IResolutionReceiver)
 class _FirstAddress:
-    """What Twisted's resolver tells the addresses of a host: it takes the first one.
+    """A receiver for Twisted's resolver that takes the first address of a host.
 
     @ivar found: a Deferred that fires with the first address.
     """

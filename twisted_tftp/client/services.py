@@ -1,4 +1,4 @@
-"""What a transfer of a client uses of the client."""
+"""What a client provides to its transfers: timeouts, options, sockets, and others."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ChooseOptions = Callable[[TransferContext, int | None, ClientLink], Mapping[str,
 
 @dataclass(frozen=True)
 class ClientServices:
-    """What a transfer uses of its client.
+    """What a client provides to its transfers.
 
     @ivar policy: the timeouts.
-    @ivar session_services: what its session uses.
+    @ivar session_services: what the sessions use.
     @ivar choose: returns the options of a request.
     @ivar known: what is known about the server.
     @ivar open_link: returns a link with another port; None if no other port may be used, because
@@ -53,7 +53,7 @@ def make_services(
     known: KnownServer | None,
     tell: Callable[[str], None],
 ) -> ClientServices:
-    """Return what the transfers of one client use; each transfer sets its own `open_link`.
+    """Return the services of one client; each transfer replaces their `open_link`, which is None.
 
     @param observer: an L{ITransferObserver}, or None.
     """

@@ -114,7 +114,7 @@ class Upload:
             return Rewind.IMPOSSIBLE
         self._held = None
         self._session.replace_file(held.reader)
-        # A reader is only asked for octets from the last offset on, so the file is opened again.
+        # The offsets of a reader never decrease, so the file is opened again to start from 0.
         return Rewind.REOPEN if held.offset else Rewind.DONE
 
     def explain(self, reason: TFTPError) -> TFTPError:
