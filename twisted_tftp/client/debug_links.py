@@ -23,10 +23,10 @@ Trace = Callable[[str, bool], None]
 class DatagramFilter(Protocol):
     """A filter that sees each datagram between a client and the network, and may drop it."""
 
-    def take(self, datagram: Buffer, received: bool) -> bool:
+    def take(self, datagram: Buffer, is_received: bool) -> bool:
         """Process a datagram; return False to drop it.
 
-        @param received: whether it comes from the network; otherwise the client sends it.
+        @param is_received: whether it comes from the network; otherwise the client sends it.
         """
 
 
@@ -38,10 +38,10 @@ class TraceFilter:
     def __init__(self, trace: Trace) -> None:
         self._trace: Trace | None = trace
 
-    def take(self, datagram: Buffer, received: bool) -> bool:
+    def take(self, datagram: Buffer, is_received: bool) -> bool:
         if self._trace is not None:
             try:
-                self._trace(describe(datagram), received)
+                self._trace(describe(datagram), is_received)
             except Exception:
                 self._log.failure("the trace function failed, so tracing ends")
                 self._trace = None
@@ -51,17 +51,17 @@ class TraceFilter:
 class LossFilter:
     """A filter that drops datagrams at random in both directions, like an unreliable network."""
 
-    def __init__(self, loss: float, chance: Callable[[], float]) -> None:
+    def __init__(self, loss: float, random_number: Callable[[], float]) -> None:
         """Set up.
 
         @param loss: the share of datagrams to drop, from 0 to 1.
-        @param chance: returns a random number from 0 to less than 1.
+        @param random_number: returns a random number from 0 to less than 1.
         """
         self._loss = loss
-        self._chance = chance
+        self._random_number = random_number
 
-    def take(self, datagram: Buffer, received: bool) -> bool:
-        return self._chance() >= self._loss
+    def take(self, datagram: Buffer, is_received: bool) -> bool:
+        return self._random_number() >= self._loss
 
 
 def make_filters(trace: Trace | None, loss: float) -> list[DatagramFilter]:
