@@ -72,10 +72,7 @@ class ClientTransfer:
 
     @property
     def can_tell_peer(self) -> bool:
-        """Whether the server has a port for this transfer.
-
-        Before its answer it has none, and it ignores an ERROR to its request port.
-        """
+        """Whether the server has a port for this transfer; its request port ignores an ERROR."""
         return self._link.locked
 
     @property
@@ -229,15 +226,13 @@ class ClientTransfer:
             if asker.round_trip is not None:
                 self._timing.add_round_trip(asker.round_trip)
             self._job.prepare(answer, grant, self._timing, doubt)
-        except TFTPError as error:
+        except Exception as error:
             is_unproven = doubt.first_answer.standing is Standing.UNPROVEN
-            if is_unproven and not self._ports.has_seen(answer):
+            may_be_foreign = is_unproven and not self._ports.has_seen(answer)
+            if may_be_foreign and isinstance(error, TFTPError):
                 self._change_port(error)  # it may be for a request of the port's last user
             else:
                 self._session.fail(Failure(), Outcome.FAILED)
-            return
-        except Exception:
-            self._session.fail(Failure(), Outcome.FAILED)
             return
         self._job.proceed()
         if wire.opcode_of(answer) == wire.Opcode.DATA:
