@@ -77,7 +77,7 @@ class Outcome(Enum):
     REPLACED = "replaced"
     #: The transfer failed on our side.
     FAILED = "failed"
-    #: The server was stopped, or the client sent a new request from the same port.
+    #: The server was stopped; or, on a single port, the client sent a new request after an answer.
     CANCELLED = "cancelled"
 
 

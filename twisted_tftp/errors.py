@@ -1,7 +1,7 @@
 """The exceptions of a failed transfer, each with its TFTP error code and message.
 
-Every failure of a backend, a session or a machine becomes one of these exceptions. The message is
-sent to the peer: it is written for the user of the client and never contains a path of the server.
+Every failure of a backend, a session or a machine becomes one of these exceptions. The message of
+a server's failure is sent to the client: it never contains a path of the server.
 """
 
 from __future__ import annotations

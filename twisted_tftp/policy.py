@@ -93,7 +93,7 @@ class Policy:
 
     @ivar timeout: seconds until the first retransmission, and the longest wait between two
         retransmissions if the client negotiated no timeout.
-    @ivar retries: the number of consecutive timeouts after which a transfer is given up.
+    @ivar retries: a peer that is silent for this number of longest timeouts is given up.
     @ivar retransmit: whether the waits before retransmissions are adaptive or fixed.
     @ivar max_blksize: the largest block size that is granted, in octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.

@@ -1,7 +1,7 @@
 """The table of the server's options, for the command line, the settings and the documents.
 
-To add an option, add an entry here, and an attribute with its name: to L{Policy} if sessions or
-the checks of requests need it, otherwise to L{Settings<twisted_tftp.config.settings.Settings>}.
+To add an option of the command line, add an entry here, and an attribute with its name: to
+L{Policy} if sessions or the checks of requests need it, otherwise to L{Settings<twisted_tftp.config.settings.Settings>}.
 Then make the reference page again (L{twisted_tftp.config.reference}).
 """
 
@@ -84,8 +84,8 @@ OPTIONS = (
         default=None,
         default_text="no limit",
         help="refuse uploads that would make all files together larger than SIZE",
-        details="All files below the root count, and running uploads. The client gets ERROR 3 "
-        "(disk full).",
+        details="All files below the root and all running uploads are counted. The client gets "
+        "ERROR 3 (disk full).",
     ),
     Option(
         "host",
@@ -124,7 +124,7 @@ OPTIONS = (
         Group.TIME,
         Seconds(TIMEOUT_RANGE),
         default=_POLICY.timeout,
-        help="first and longest wait before a retransmission, in seconds",
+        help="first wait before a retransmission, and longest later one, in seconds",
         details="A client that negotiates a timeout sets the longest wait of its transfer.",
     ),
     Option(
@@ -132,7 +132,7 @@ OPTIONS = (
         Group.TIME,
         WholeNumber(RETRIES_RANGE),
         default=_POLICY.retries,
-        help="give a client up after N timeouts without an answer",
+        help="give up a client that is silent for N times the longest wait",
     ),
     Option(
         "retransmit",
@@ -165,7 +165,7 @@ OPTIONS = (
         default=_POLICY.deny,
         default_text="none",
         repeatable=True,
-        help="do not answer clients in this network (the longest matching prefix decides)",
+        help="do not answer clients in this network (of all networks, the longest prefix decides)",
         details="Of the networks of `--allow` and `--deny` that an address is in, the one with "
         "the longest prefix decides.",
     ),

@@ -6,8 +6,8 @@ The options are those of RFC 2347 (the mechanism), 2348 (blksize), 2349 (timeout
 The option `xid` is our own: a random number in hexadecimal digits that a client chooses. The
 server grants it unchanged, so the client knows that the OACK answers its own request.
 
-The server grants the requested value or a lower one, or ignores the option. No option makes a
-transfer fail.
+The server grants the requested value or a lower one, or ignores the option. An option
+never makes a request fail.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from twisted_tftp.errors import TFTPError, TransferTimedOut, from_wire
 from twisted_tftp.net.udp import Buffer, Link, ReceiveTrain
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.deadlines import SLACK, LazyAlarm
-from twisted_tftp.session.failures import NoDescriptors, failure_of_transfer
+from twisted_tftp.session.failures import NoDescriptors, failure_of_transfer, log_release_failure
 from twisted_tftp.session.pending_file import PendingFile
-from twisted_tftp.session.services import SessionOwner, SessionServices
+from twisted_tftp.session.services import PROGRESS, SessionOwner, SessionServices
 from twisted_tftp.session.state import (
     CANCELLED_IN_FINISH,
     ENDED,
@@ -35,9 +35,6 @@ from twisted_tftp.session.state import (
     SessionState,
 )
 from twisted_tftp.transfer.machine import SEND, WAIT, Step, TransferMachine
-
-#: Octets after which an observer is told of the progress, at the next deadline.
-PROGRESS = 32 * 1024 * 1024
 
 
 class Session:
@@ -87,8 +84,6 @@ class Session:
         self._alarm = LazyAlarm(services.alarms, self._alarmed)
         self._told_octets = 0
 
-    # -- what a subclass implements --------------------------------------------------------
-
     def _convert_netascii(self, file: Any) -> Any:
         """Return the file to use for an opened file: a netascii file is converted."""
         raise NotImplementedError
@@ -101,17 +96,16 @@ class Session:
         """Ignore the results of the reads and writes that are under way."""
         raise NotImplementedError
 
+    def _outcome_of_peer_error(self, code: int) -> Outcome:
+        """Return the outcome of a transfer that the peer has ended with an ERROR."""
+        return Outcome.ABORTED
+
     def _release(self) -> Any:
         """Close the reader or abort the writer; a Deferred fires when that is done."""
         raise NotImplementedError
 
-    # -- the beginning ---------------------------------------------------------------------
-
     def start(self, open_file: Callable[[], Any]) -> None:
-        """Open the file.
-
-        @param open_file: returns an L{IFileReader} or L{IFileWriter}, or a Deferred of one.
-        """
+        """Open the file: `open_file` returns a reader or a writer, or a Deferred of one."""
         self._services.observe("started", self.statistics)
         if not self.is_ended:  # the observer may have cancelled it
             self._open(open_file)
@@ -179,7 +173,7 @@ class Session:
         self._opening = None
         self.file = self._convert_netascii(file)
         if self.is_ended:
-            return  # the backend has answered the cancellation with a file: `_close` releases it
+            return  # a file in answer to the cancellation: `_close` releases it
         self._move(NEGOTIATING)
         self._owner.on_open()
 
@@ -262,20 +256,15 @@ class Session:
             self._close()
 
     def fail(self, failure: Failure, outcome: Outcome | None = None) -> None:
-        """End the transfer because of an exception on our side.
-
-        @param outcome: None for REFUSED before `begin`, and FAILED after it.
-        """
+        """End the transfer because of an exception on our side; before `begin` it is REFUSED."""
         if self.is_ended:
             return  # nobody waits for the file any more
         has_begun = self._machine is not None
         error = failure_of_transfer(failure)
         tell = has_begun or not isinstance(error, NoDescriptors)
-        if not tell:
-            # Without an ERROR the peer repeats its request, when a descriptor may be free.
+        if not tell:  # the peer repeats its request, when a descriptor may be free
             self._services.on_no_descriptors()
-        default = Outcome.FAILED if has_begun else Outcome.REFUSED
-        self.end(outcome or default, error, tell=tell)
+        self.end(outcome or (Outcome.FAILED if has_begun else Outcome.REFUSED), error, tell=tell)
 
     def end(self, outcome: Outcome, error: TFTPError, tell: bool = True) -> None:
         """End a transfer that has failed; with `tell`, the peer gets an ERROR."""
@@ -296,10 +285,6 @@ class Session:
         """End a transfer that was successful."""
         self._finish(Outcome.COMPLETED)
         self._close()
-
-    def _outcome_of_peer_error(self, code: int) -> Outcome:
-        """Return the outcome of a transfer that the peer has ended with an ERROR."""
-        return Outcome.ABORTED
 
     def _end_of_machine(self) -> None:
         """End the transfer because the machine has failed."""
@@ -345,10 +330,10 @@ class Session:
         try:
             released = self._release()
         except BaseException:  # see Session
-            self._release_failed(Failure())
+            log_release_failure(Failure())
             released = None
         if isinstance(released, Deferred):
-            released.addErrback(self._release_failed)
+            released.addErrback(log_release_failure)
             released.addCallback(lambda _: self._leave_owner())
         else:
             self._leave_owner()
@@ -356,9 +341,6 @@ class Session:
     def _leave_owner(self) -> None:
         self._owner.on_ended()
         del self._owner  # a cycle of references would wait for the garbage collector
-
-    def _release_failed(self, failure: Failure) -> None:
-        self._log.failure("a file could not be released", failure=failure)
 
     def update_statistics(self) -> None:
         """Copy the counters of the machine to `statistics`."""

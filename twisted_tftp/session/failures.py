@@ -34,3 +34,8 @@ def failure_of_transfer(failure: Failure) -> TFTPError:
     if told is not error:
         told.__cause__ = error
     return told
+
+
+def log_release_failure(failure: Failure) -> None:
+    """Log that a reader could not be closed, or a writer could not be aborted."""
+    _log.failure("a file could not be released", failure=failure)

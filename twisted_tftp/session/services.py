@@ -11,6 +11,9 @@ from twisted.logger import Logger
 from twisted_tftp.context import TransferStatistics
 from twisted_tftp.session.deadlines import Alarms
 
+#: Octets after which an observer is told of the progress, at the next deadline.
+PROGRESS = 32 * 1024 * 1024
+
 _log = Logger()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-#: The memory of all windows together, in octets.
+#: The memory that the windows of all transfers share, in octets. A transfer may take `MIN_WINDOW`
+#: even if nothing is left.
 ALL_WINDOWS = 256 * 1024 * 1024
 
 #: The size of a window that is always allowed, in octets.
