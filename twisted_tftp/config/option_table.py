@@ -1,8 +1,8 @@
 """The table of the server's options, for the command line, the settings and the documents.
 
 To add an option of the command line, add an entry here, and an attribute with its name: to
-L{Policy} if sessions or the checks of requests need it, otherwise to L{Settings<twisted_tftp.config.settings.Settings>}.
-Then make the reference page again (L{twisted_tftp.config.reference}).
+L{Policy} if sessions or the checks of requests need it, otherwise to
+L{Settings<twisted_tftp.config.settings.Settings>}. Then make the reference page again (L{twisted_tftp.config.reference}).
 """
 
 from __future__ import annotations
