@@ -2,7 +2,8 @@
 
 To add an option of the command line, add an entry here, and an attribute with its name: to
 L{Policy} if sessions or the checks of requests need it, otherwise to
-L{Settings<twisted_tftp.config.settings.Settings>}. Then make the reference page again (L{twisted_tftp.config.reference}).
+L{Settings<twisted_tftp.config.settings.Settings>}. Then make the reference page again
+(L{twisted_tftp.config.reference}).
 """
 
 from __future__ import annotations

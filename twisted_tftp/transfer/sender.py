@@ -5,9 +5,8 @@ Its states::
     OFFERING --ACK 0--> SENDING --ACK of the last block--> DONE
         \\__________________\\____________________________> FAILED
 
-Blocks are counted from 1 without end; only the numbers on the wire have 16 bits. The window is the
-blocks after the last acknowledged block. It is always sent whole, from its first block. So offsets
-never decrease, and a forward-only source needs to keep one window.
+The window is the blocks after the last acknowledged block. It is always sent whole, from its first
+block. So offsets never decrease, and a forward-only source needs to keep one window.
 """
 
 from __future__ import annotations
@@ -101,8 +100,7 @@ class Sender:
         """
         self.state = SenderState.SENDING if oack is None else SenderState.OFFERING
         self.deadline = _NEVER
-        self.offset = 0
-        self.length = 0
+        self.offset = self.length = 0
         self.datagrams: Sequence[Buffer] = () if oack is None else (oack,)
         self.failure: TFTPError | None = None
         self.peer_error: tuple[int, str] | None = None
