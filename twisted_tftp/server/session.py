@@ -243,7 +243,8 @@ class ServerSession:
 
     def on_finished(self) -> None:
         """Return the memory of the window: the outcome is known."""
-        self._return_window()
+        if self._window_octets:
+            self._return_window()
         self._services.on_finished(self)
 
     def on_ended(self) -> None:
@@ -306,7 +307,8 @@ class ServerSession:
         """
         services = self._services
         budget = services.window_budget
-        self._return_window()
+        if self._window_octets:
+            self._return_window()
         requested = self.context.options
         if "windowsize" in requested:
             room = budget.room if room is None else min(room, budget.room)

@@ -183,7 +183,8 @@ class LazyAlarm:
 
     def stop(self) -> None:
         """Make sure that it never goes off again."""
-        self.cancel()
+        if self.at != _NEVER:
+            self.cancel()
         self._is_stopped = True
         self._call = _nothing  # a cycle of references would wait for the garbage collector
 

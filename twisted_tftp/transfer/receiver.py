@@ -18,7 +18,7 @@ from enum import Enum
 from twisted_tftp.errors import IllegalOperation, TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.blocks import Numbering, too_many_blocks
+from twisted_tftp.transfer.blocks import numbering_of, too_many_blocks
 from twisted_tftp.transfer.gap_report import GapReport
 from twisted_tftp.transfer.machine import END, SEND, STORE, WAIT, Buffer, Step
 from twisted_tftp.transfer.peer_watch import PeerWatch
@@ -112,7 +112,7 @@ class Receiver:
         self._timing = timing
         self._watch = PeerWatch(timing, answered)
         self._dally = dally
-        self._numbering = Numbering(rollover)
+        self._numbering = numbering_of(rollover)
         self._blocks: list[bytes] = []  # received in order, not yet returned by `take`
         self._received = 0  # the last block received in order
         self._acked = 0  # the last block that was acknowledged

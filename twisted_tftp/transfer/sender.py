@@ -17,7 +17,7 @@ from enum import Enum
 from twisted_tftp.errors import TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.blocks import Numbering, too_many_blocks
+from twisted_tftp.transfer.blocks import numbering_of, too_many_blocks
 from twisted_tftp.transfer.flight import Flight
 from twisted_tftp.transfer.machine import END, READ, SEND, WAIT, Buffer, Step
 from twisted_tftp.transfer.peer_watch import PeerWatch
@@ -111,7 +111,7 @@ class Sender:
         self._size = size
         self._timing = timing
         self._watch = PeerWatch(timing, answered)
-        self._numbering = Numbering(rollover)
+        self._numbering = numbering_of(rollover)
         self._read_ahead = ReadAhead(read_ahead, self._window_octets)
         self._flight = Flight()
         self._acked = 0  # the last block acknowledged
