@@ -118,9 +118,13 @@ class NoAnswer(TransferTimedOut):
 class ServerUnreachable(TransferTimedOut):
     """The operating system reports that the server can't be reached (code 0)."""
 
+    default_message = "the server can't be reached"
+
 
 class PortUnreachable(ServerUnreachable):
     """The server's port is closed, as ICMP port unreachable reports (code 0)."""
+
+    default_message = "the server's port is closed"
 
 
 class AnswersFromElsewhere(NoAnswer):
@@ -128,6 +132,8 @@ class AnswersFromElsewhere(NoAnswer):
 
     The server may have several addresses. The answers may also come from an unrelated host.
     """
+
+    default_message = "the answers come from another address"
 
 
 class AnswersContradict(TFTPError):

@@ -51,7 +51,7 @@ class RequestPorts:
     def open_next(self, rejected: bytes) -> ClientLink:
         """Return a link with another port, which sends the request from now on.
 
-        @param rejected: the answer to the present port; empty if none was accepted.
+        @param rejected: the answer to the current port; empty if none was accepted.
         @raise OSError: the socket can't be opened.
         """
         assert self._open_link is not None

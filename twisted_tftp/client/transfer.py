@@ -83,7 +83,7 @@ class ClientTransfer:
 
     @property
     def retransmission_timeout(self) -> float:
-        """The present retransmission timeout in seconds."""
+        """The current retransmission timeout in seconds."""
         return self._timing.wait
 
     @property

@@ -78,7 +78,7 @@ class ClientLink(UploadLink):
         return self._peer
 
     def lock(self) -> None:
-        """Make the sender of the present datagram the peer of this transfer.
+        """Make the sender of the current datagram the peer of this transfer.
 
         Call this only while a datagram is being received.
         """

@@ -56,7 +56,7 @@ MAX_SOCKET_SHARE = 0.75
 class TransferPort(SocketDescriptor):
     """A socket of the server that serves downloads, one after the other.
 
-    Its port is the TID of the present download (RFC 1350 section 4). Packets that do not come from
+    Its port is the TID of the current download (RFC 1350 section 4). Packets that do not come from
     the client of that download come from strangers. A port never serves the same client address
     and port twice, because delayed packets of the first download would be taken for packets of the
     second one.
@@ -131,7 +131,7 @@ class TransferPort(SocketDescriptor):
         return link
 
     def end_download(self) -> None:
-        """Note that the present download has ended; its link calls this."""
+        """Note that the current download has ended; its link calls this."""
         peer = self._peer
         self._link = self._peer = None
         self._on_idle(self, peer)

@@ -4,6 +4,8 @@
 the reactor as one reader. Its loop over the ready sockets costs a third less for each packet than
 calls by the reactor. On systems without epoll, `ReactorHub` registers each socket with the
 reactor. No other module uses epoll.
+
+A round serves the sockets of one result of epoll. A turn is all rounds of one call by the reactor.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ Outbox = list[tuple[Outgoing, bytes]]
 class Hub(Protocol):
     """The registry of links that wait for their sockets to become readable or writable.
 
-    @ivar outbox: single datagrams that are sent at the end of the present round, in order; None if
+    @ivar outbox: single datagrams that are sent at the end of the current round, in order; None if
         they are sent at once. Between two reads, each datagram would wake a sleeping client, which
         costs time (32 clients in lock step: 10 % slower).
     """
@@ -70,7 +72,7 @@ class Hub(Protocol):
     allows_icmp_errors: bool
 
     def gather(self) -> None:
-        """Collect single datagrams in the outbox until the present round ends."""
+        """Collect single datagrams in the outbox until the current round ends."""
 
     def send_overdue(self) -> None:
         """Send the outbox if its datagrams have waited for `MAX_OUTBOX_DELAY`."""

@@ -29,9 +29,9 @@ class LogLimit:
         self._reactor = reactor
         self._max_lines = max_lines
         self._log_summary = log_summary
-        self._lines = 0  # in the present interval
+        self._lines = 0  # in the current interval
         self._interval_ends = 0.0
-        self._unlogged = 0  # events of the present interval without a line
+        self._unlogged = 0  # events of the current interval without a line
         self._timer: IDelayedCall | None = None  # runs while there are such events
 
     def take_line(self) -> bool:

@@ -40,7 +40,7 @@ class PortMode(Protocol):
         """
 
     def receive_waiting(self, session: ServerSession) -> None:
-        """Let a session receive the datagrams that its peer sent before the present request."""
+        """Let a session receive the datagrams that its peer sent before the current request."""
 
 
 class PortPerTransfer:

@@ -143,11 +143,11 @@ class Session:
         self._open(lambda: maybeDeferred(self._release).addCallback(lambda _: open_file()))
 
     def replace_file(self, file: Any) -> None:
-        """Use another reader or writer from now on, such as one that wraps the present one."""
+        """Use another reader or writer from now on, such as one that wraps the current one."""
         self.file = file
 
     def replace_link(self, link: Link) -> None:
-        """Use another link from now on, and close the present one."""
+        """Use another link from now on, and close the current one."""
         self._link.close()
         self._link = link
 

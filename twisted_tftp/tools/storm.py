@@ -133,7 +133,7 @@ class Storm:
             at once.
         @param think: the mean of the random pause before each request, in seconds.
         @param seed: the seed of the random numbers.
-        @param clock: returns the present time in seconds; it never goes back.
+        @param clock: returns the current time in seconds; it never goes back.
         """
         self.report = Report(machines)
         self.running = 0

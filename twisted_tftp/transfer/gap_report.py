@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class GapReport:
-    """Whether the ACK that reports the present gap was sent: each gap is reported once.
+    """Whether the ACK that reports the current gap was sent: each gap is reported once.
 
-    @ivar is_reported: whether the present gap was reported; False if there is no gap.
+    @ivar is_reported: whether the current gap was reported; False if there is no gap.
     """
 
     __slots__ = ("_reported_at", "is_reported")

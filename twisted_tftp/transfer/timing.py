@@ -30,7 +30,7 @@ FIRST_RATE = 1_250_000
 class Timing:
     """The timeouts of one transfer, in seconds.
 
-    @ivar wait: the present retransmission timeout.
+    @ivar wait: the current retransmission timeout.
     @ivar min_round_trip: the shortest measured round-trip time; 0 until that of a single datagram
         was measured.
     @ivar longest: the longest retransmission timeout.

@@ -94,7 +94,7 @@ def find(root: str, path: str) -> Place:
 
 
 class _Walk:
-    """The walk of one path: the open directories from the root to the present one."""
+    """The walk of one path: the open directories from the root to the current one."""
 
     def __init__(self, root: str) -> None:
         self._root = root

@@ -47,7 +47,7 @@ def octets_below(root: str) -> int:
 
 
 class Quota:
-    """The limit of the total size of the files below a directory, and their present size.
+    """The limit of the total size of the files below a directory, and their current size.
 
     The methods may block, and may be called in any thread.
     """
