@@ -1,4 +1,4 @@
-"""Run a sender against a receiver over a path that loses, repeats, delays and reorders."""
+"""Simulate a sender and a receiver, and a path that loses, repeats, delays and reorders."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ from twisted_tftp.transfer.timing import Timing
 
 @dataclass
 class Path:
-    """What the network does to each datagram; delays in seconds."""
+    """The properties of a network path between the two machines."""
 
+    #: The probability that a datagram is lost.
     loss: float = 0.0
+    #: The probability that a datagram is sent twice.
     repeat: float = 0.0
+    #: The longest random delay in addition to `delay`, in seconds.
     jitter: float = 0.0
+    #: The delay of each datagram, in seconds.
     delay: float = 0.001
-    #: Octets a second towards the receiver, and datagrams that the queue before it holds.
+    #: The rate towards the receiver, in octets per second.
     rate: float = float("inf")
+    #: The most datagrams in the queue towards the receiver; if it is full, datagrams are dropped.
     queue: int = 10**9
 
 
 @dataclass
 class Simulation:
-    """One file from a `Sender` to a `Receiver`, in virtual time."""
+    """The transfer of one file from a `Sender` to a `Receiver`, in virtual time."""
 
     data: bytes
     blksize: int = 512
@@ -41,10 +46,11 @@ class Simulation:
     known_size: bool = True
     adaptive: bool = True
     read_ahead: int = 0
-    #: Seconds that the source takes to read; 0 for at once.
+    #: How long each read of the file takes, in seconds; 0 for reads that return at once.
     read_time: float = 0.0
     longest: float = 1.0
-    #: Overrides the path's fate of a datagram: (to_receiver, datagram, nth) -> lost?
+    #: Returns whether a datagram is lost, whatever the path does: called with whether it goes to
+    #: the receiver, the datagram, and its number.
     lose: Callable[[bool, bytes, int], bool] | None = None
 
     def __post_init__(self) -> None:
@@ -82,7 +88,7 @@ class Simulation:
         return Timing(first=1.0, longest=self.longest, retries=10, adaptive=self.adaptive)
 
     def run(self) -> Simulation:
-        """Go on until both have ended."""
+        """Run until both machines have ended."""
         self._do_sender(self.sender.start(self.now))
         for _ in range(5_000_000):
             deadlines = [self.sender.deadline]
@@ -109,7 +115,7 @@ class Simulation:
 
     @property
     def complete(self) -> bool:
-        """Whether the receiver says that it has the whole file."""
+        """Whether the receiver is done, so that it has the whole file."""
         return self.receiver.state is ReceiverState.DONE
 
     def _deliver(self, to_receiver: bool, datagram: bytes) -> None:
@@ -130,7 +136,7 @@ class Simulation:
         sender = self.sender
         if step is Step.READ:
             if self._reading is None:
-                # As a reader does that uses one buffer for all: the last octets are gone.
+                # Like a reader with one buffer for all reads: overwrite the last octets.
                 self._buffer[:] = b"\xee" * len(self._buffer)
                 self._reading = (self.now + self.read_time, sender.offset, sender.length)
             if not self.read_time:
@@ -141,7 +147,7 @@ class Simulation:
             self._send(True, wire.error(sender.failure))
 
     def _finish_reading(self) -> None:
-        """Give the octets that were read, or read again where others are wanted by now."""
+        """Supply the octets that were read; if the sender now wants others, read those instead."""
         assert self._reading is not None
         sender = self.sender
         self.now, offset, length = self._reading

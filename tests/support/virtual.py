@@ -1,4 +1,4 @@
-"""Join our client and our server by a network with faults, in memory and in virtual time."""
+"""Connect our client and our server by a network with faults, in memory and in virtual time."""
 
 from __future__ import annotations
 
@@ -17,17 +17,24 @@ from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import Policy
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
+#: A host and a port.
 Address = tuple[str, int]
 
+#: The address of the server's request port.
 SERVER: Address = ("192.0.2.69", 69)
+
+#: The host of the clients.
 CLIENT = "192.0.2.1"
 
-#: Seconds, and moments at which something happens, after which transfers go on for ever.
-LONGEST, MOMENTS = 20_000.0, 500_000
+#: The virtual time in seconds in which all transfers must end.
+MAX_SECONDS = 20_000.0
+
+#: The number of steps of virtual time in which all transfers must end.
+MAX_STEPS = 500_000
 
 
 class Store(MemoryBackend):
-    """Files in memory that are as slow as on a disk: all but `abort` takes `seconds`."""
+    """Files in memory whose calls take `seconds`, as on a disk; only `abort` takes no time."""
 
     def __init__(self, clock: Clock, seconds: float, write: str) -> None:
         super().__init__({}, write)
@@ -35,7 +42,7 @@ class Store(MemoryBackend):
         self._seconds = seconds
 
     def after(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Return what `call` returns, or a Deferred of it where that takes time."""
+        """Return what `call` returns; or, if calls take time, a Deferred of it."""
         if not self._seconds:
             return call(*args)
         return deferLater(self._clock, self._seconds, call, *args)
@@ -56,7 +63,7 @@ class Store(MemoryBackend):
 
 
 class StoreReader(MemoryReader):
-    """Read a file of a store, or of none yet."""
+    """A reader of a file of a store."""
 
     def __init__(self, store: Store, data: bytes) -> None:
         super().__init__(data)
@@ -67,7 +74,7 @@ class StoreReader(MemoryReader):
 
 
 class StoreWriter(MemoryWriter):
-    """Write a file of a store."""
+    """A writer of a file of a store."""
 
     def __init__(self, store: Store, name: str) -> None:
         super().__init__(store, name)
@@ -81,11 +88,13 @@ class StoreWriter(MemoryWriter):
 
 
 class Network(MemoryNetwork):
-    """A server, and what carries datagrams between it and its clients.
+    """A server, and a network that carries datagrams between it and its clients.
 
     @ivar served: the server's files.
-    @ivar sockets: where something receives: what to call with a datagram and its source.
-    @ivar client_port: that of the next transfer of a client.
+    @ivar sockets: for each address with a socket, the function that receives its datagrams; it is
+        called with a datagram and the address of its sender.
+    @ivar client_port: the port of the next transfer of a client.
+    @ivar strangers: what handles datagrams that come to a transfer from an unknown address.
     """
 
     def __init__(
@@ -101,9 +110,11 @@ class Network(MemoryNetwork):
     ) -> None:
         """Run a server.
 
-        @param up: what is done to what goes to the server; `down`: to what comes from it.
-        @param delay: seconds that each datagram takes.
-        @param disk: seconds that each use of the server's files takes.
+        @param up: the faults of datagrams to the server.
+        @param down: the faults of datagrams from the server.
+        @param seed: the seed of the faults.
+        @param delay: how long each datagram is under way, in seconds.
+        @param disk: how long each call of the server's files takes, in seconds.
         @param write: as for a L{MemoryBackend}.
         """
         super().__init__(None, policy)
@@ -112,15 +123,15 @@ class Network(MemoryNetwork):
         self.client_port = 30000
         self.strangers = Strangers()
         self._server_port = 40000
-        # By the host that sends.
+        # The way of a datagram, by the host that sends it.
         self._ways = {CLIENT: Way(up, f"{seed} up"), SERVER[0]: Way(down, f"{seed} down")}
         self._delay = delay
-        self._moments = 0
+        self._steps = 0
         if policy.single_port:
             self.server.makeConnection(SharedPort(self))
 
     def send(self, source: Address, destination: Address, datagram: bytes) -> None:
-        """Carry a datagram; what reaches no socket is lost."""
+        """Carry a datagram; it is lost if there is no socket at its destination."""
 
         def deliver(out: bytes) -> None:
             receive = self.sockets.get(destination)
@@ -131,30 +142,30 @@ class Network(MemoryNetwork):
             self.clock.callLater(self._delay + late, where, out)
 
     def open(self, peer: Any, local: Any, reading: bool) -> NetworkLink:
-        """Open the server's link of a transfer, from a port of its own."""
+        """Open the server's link of a transfer, with a port of its own."""
         self._server_port += 1
         return NetworkLink(self, (local[0], self._server_port), peer)
 
     def run(self) -> None:
-        """Let time pass until nothing more is going to happen."""
+        """Let time pass until no delayed call is left."""
         while self.clock.getDelayedCalls():
             self.step()
 
     def step(self) -> None:
-        """Let time pass until something happens; transfers must end some day."""
+        """Let time pass until the next delayed call; check that the transfers end in time."""
         calls = self.clock.getDelayedCalls()
-        assert calls, "nothing is going to happen"
+        assert calls, "no delayed call is left"
         self.clock.advance(max(0.0, calls[0].getTime() - self.clock.seconds()))
-        self._moments += 1
-        assert self.clock.seconds() < LONGEST, "the transfers do not end"
-        assert self._moments < MOMENTS, "the transfers do not end"
+        self._steps += 1
+        assert self.clock.seconds() < MAX_SECONDS, "the transfers do not end"
+        assert self._steps < MAX_STEPS, "the transfers do not end"
 
     def _asked(self, datagram: bytes, source: Address) -> None:
         self.server.received(datagram, source, SERVER)
 
 
 class SharedPort(RequestPort):
-    """The request port where all transfers share it: no socket, but a network."""
+    """The request port of a server with a single port, in a network instead of a socket."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -173,7 +184,7 @@ class SharedPort(RequestPort):
 
 
 class NetworkLink(MemoryLink):
-    """A socket of a transfer of the server, in a network."""
+    """The link of a transfer of the server, in a network instead of a socket."""
 
     def __init__(self, network: Network, address: Address, peer: Address) -> None:
         super().__init__(network.clock.seconds)
@@ -189,7 +200,7 @@ class NetworkLink(MemoryLink):
             self._network.send(self._address, self._peer, datagram)
 
     def sendto(self, datagram: bytes, address: Address) -> None:
-        """Answer a stranger."""
+        """Send a datagram to an address other than that of the peer."""
         self._network.send(self._address, address, datagram)
 
     def close(self) -> None:
@@ -205,7 +216,7 @@ class NetworkLink(MemoryLink):
             strangers.received(self, source, datagram, self._clock())
 
     def deliver(self, datagram: bytes) -> None:
-        """Receive in a buffer that is used again: what is kept of it must be copied."""
+        """Receive a datagram in a buffer that is used again, so that octets must be copied."""
         buffer = bytearray(datagram)
         super().deliver(memoryview(buffer))  # type: ignore[arg-type]
         buffer[:] = bytes(len(buffer))
@@ -215,7 +226,7 @@ class NetworkLink(MemoryLink):
 
 
 class ClientNetworkLink(NetworkLink):
-    """A socket of a client in a network: what `ClientLink` is to real ones."""
+    """The link of a transfer of a client: like `ClientLink`, in a network instead of a socket."""
 
     elsewhere = None
     is_unbound = False
@@ -233,7 +244,7 @@ class ClientNetworkLink(NetworkLink):
             strangers.received(self, self._from, datagram, now)
 
     def discard(self) -> None:
-        """Nothing waits: what arrives is given to the transfer at once."""
+        """Do nothing: no datagrams wait, because the transfer gets each of them at once."""
 
     def _arrived(self, datagram: bytes, source: Address) -> None:
         super()._arrived(datagram, source)
@@ -253,7 +264,7 @@ class ClientNetworkLink(NetworkLink):
 
 
 class NetworkClient(TFTPClient):
-    """A client in a network: each transfer is from its `client_port`."""
+    """A client in a network, whose transfers use the ports from `client_port` on."""
 
     def __init__(self, network: Network, **settings: Any) -> None:
         self._network = network
@@ -263,6 +274,6 @@ class NetworkClient(TFTPClient):
     def open_link(self, server: Any) -> Any:
         port = self._network.client_port
         while (CLIENT, port) in self._network.sockets:
-            port += 1  # it asks again from another one
+            port += 1  # it sends the request again from another port
         own = (CLIENT, port)
         return ClientNetworkLink(self._network, own, server)

@@ -1,4 +1,4 @@
-"""A session and its owner, in memory and virtual time."""
+"""Tests of a session and its owner, with a link in memory and in virtual time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from twisted_tftp.transfer.receiver import Receiver
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.timing import Timing
 
+#: The content of the file: four blocks of 512 octets.
 FILE = bytes(range(256)) * 8
 
+#: The context of a read.
 CONTEXT = TransferContext(
     peer=Endpoint("192.0.2.1", 4000),
     local=None,
@@ -42,7 +44,7 @@ def make_timing() -> Timing:
 
 
 class Owner:
-    """An owner that makes a sender of blocks of 512 octets as soon as the file is open."""
+    """The owner of a session that sends a file in blocks of 512 octets."""
 
     can_tell_peer = True
 
@@ -79,7 +81,7 @@ class Owner:
 
 
 class ReceivingOwner(Owner):
-    """An owner that makes a receiver of blocks of 512 octets as soon as the file is open."""
+    """The owner of a session that receives a file in blocks of 512 octets."""
 
     def make_session(self, services: SessionServices) -> ReceivingSession:
         return ReceivingSession(CONTEXT, self.link, services, self)
@@ -97,8 +99,8 @@ def owner() -> Owner:
     return Owner()
 
 
-def test_owner_is_asked_for_the_machine_once_the_file_is_open(owner: Owner) -> None:
-    """Until then nothing is sent."""
+def test_transfer_begins_when_the_file_is_open(owner: Owner) -> None:
+    """Before that nothing is sent; then the owner makes the machine, which sends block 1."""
     opening: Deferred[Any] = Deferred()
     owner.session.start(lambda: opening)
     assert (owner.session.state, owner.link.take()) == (SessionState.OPENING, [])
@@ -108,7 +110,7 @@ def test_owner_is_asked_for_the_machine_once_the_file_is_open(owner: Owner) -> N
 
 
 def test_owner_is_told_of_the_end_once(owner: Owner) -> None:
-    """And the observer of the outcome."""
+    """The owner and the observer are told of the end only once, and no timer is left."""
     owner.session.start(reader)
     for number in range(1, 6):
         owner.link.deliver(wire.ack(number))
@@ -118,8 +120,8 @@ def test_owner_is_told_of_the_end_once(owner: Owner) -> None:
     assert owner.clock.getDelayedCalls() == []
 
 
-def test_session_that_goes_back_begins_again_with_the_same_file(owner: Owner) -> None:
-    """As a client does after a foreign answer."""
+def test_rewound_session_sends_the_same_file_from_its_start(owner: Owner) -> None:
+    """After `rewind` there is no machine; a new one sends the open file from block 1 on."""
     owner.session.start(reader)
     owner.link.deliver(wire.ack(1))
     owner.link.take()
@@ -129,8 +131,8 @@ def test_session_that_goes_back_begins_again_with_the_same_file(owner: Owner) ->
     assert owner.link.take() == [wire.DATA_HEADERS[1] + FILE[:512]]
 
 
-def test_session_that_reopens_closes_the_file_first(owner: Owner) -> None:
-    """The octets so far are of another file."""
+def test_reopen_closes_the_file_and_sends_the_new_one(owner: Owner) -> None:
+    """`reopen` closes the present reader, then the new file is sent from block 1 on."""
     closed: list[None] = []
 
     class Watched(MemoryReader):
@@ -144,8 +146,8 @@ def test_session_that_reopens_closes_the_file_first(owner: Owner) -> None:
     assert owner.link.take() == [wire.DATA_HEADERS[1] + b"other"]
 
 
-def test_deadline_of_a_machine_that_was_given_up_is_not_handled(owner: Owner) -> None:
-    """A late reactor reads the socket first, and what it reads may take the session back."""
+def test_deadline_is_ignored_if_reading_the_socket_rewinds_the_session(owner: Owner) -> None:
+    """A datagram in the socket may rewind the session; then the old machine does not expire."""
     owner.session.start(reader)
     owner.link.take()
     owner.link.receive_waiting = owner.session.rewind  # type: ignore[method-assign]
@@ -154,8 +156,8 @@ def test_deadline_of_a_machine_that_was_given_up_is_not_handled(owner: Owner) ->
     assert owner.recorder.outcomes == []
 
 
-def test_result_of_a_read_before_going_back_is_ignored(owner: Owner) -> None:
-    """It would be sent with the numbers of another transfer."""
+def test_read_from_before_a_rewind_is_ignored(owner: Owner) -> None:
+    """The octets of a read that was under way at the `rewind` are not sent."""
     reads: list[Deferred[bytes]] = []
 
     class Slow(MemoryReader):
@@ -172,8 +174,8 @@ def test_result_of_a_read_before_going_back_is_ignored(owner: Owner) -> None:
     assert owner.link.take() == [wire.DATA_HEADERS[1] + FILE[:512]]
 
 
-def test_peer_that_has_no_port_yet_gets_no_error(owner: Owner) -> None:
-    """A client can't send an ERROR before the answer of its server."""
+def test_no_error_is_sent_before_the_port_of_the_peer_is_known(owner: Owner) -> None:
+    """A client can't send an ERROR before its server has answered from a port."""
     owner.can_tell_peer = False
     owner.session.start(lambda: Deferred())
     owner.session.end(Outcome.FAILED, TFTPError("broken"))
@@ -181,7 +183,7 @@ def test_peer_that_has_no_port_yet_gets_no_error(owner: Owner) -> None:
 
 
 def test_ended_session_and_its_owner_are_freed_without_the_garbage_collector() -> None:
-    """The session drops its reference to the owner, so that there is no cycle."""
+    """The session drops its reference to the owner, so there is no reference cycle."""
     owner = Owner()
     gc.disable()
     try:
@@ -199,7 +201,7 @@ def test_ended_session_and_its_owner_are_freed_without_the_garbage_collector() -
 def is_freed(opened: Any) -> bool:
     """Return whether an owner is freed without the garbage collector after its file is opened.
 
-    @param opened: fires the opening of the file.
+    @param opened: called with the Deferred of the opening; it fires that.
     """
     owner = Owner()
     gc.disable()
@@ -227,13 +229,15 @@ def is_freed(opened: Any) -> bool:
     ],
     ids=["file", "OSError", "TFTPError"],
 )
-def test_session_whose_file_took_time_is_freed_without_the_garbage_collector(opened: Any) -> None:
-    """Neither the alarm of the opening nor the traceback of a failure refers to it any more."""
+def test_session_whose_file_opens_later_is_freed_without_the_garbage_collector(
+    opened: Any,
+) -> None:
+    """Neither the alarm of the opening nor the traceback of a failure keeps a reference to it."""
     assert is_freed(opened)
 
 
-def test_backend_that_raises_leaves_no_cycle() -> None:
-    """The frames of the traceback refer to the session."""
+def test_session_whose_backend_raises_is_freed_without_the_garbage_collector() -> None:
+    """The traceback, whose frames refer to the session, is not kept."""
     gc.disable()
     try:
         owner = Owner()
@@ -250,7 +254,7 @@ def missing() -> Any:
     raise OSError(errno.ENOENT, "no such file")
 
 
-def test_observer_may_cancel_the_session_that_has_finished() -> None:
+def test_observer_may_cancel_a_session_when_it_finishes() -> None:
     """The owner is told that the outcome is known, and then of the end, once each."""
     owner = ReceivingOwner()
     told: list[str] = []
@@ -264,7 +268,7 @@ def test_observer_may_cancel_the_session_that_has_finished() -> None:
     assert owner.clock.getDelayedCalls() == []
 
 
-def test_observer_may_cancel_the_session_that_starts(owner: Owner) -> None:
+def test_observer_may_cancel_a_session_when_it_starts(owner: Owner) -> None:
     """Then the file is not opened, and no timer is left."""
     opened: list[None] = []
     owner.recorder.started = lambda statistics: owner.session.cancel()  # type: ignore[method-assign]
@@ -274,8 +278,8 @@ def test_observer_may_cancel_the_session_that_starts(owner: Owner) -> None:
     assert owner.clock.getDelayedCalls() == []
 
 
-def test_session_that_goes_back_has_transferred_nothing(owner: Owner) -> None:
-    """The octets so far were of another file."""
+def test_rewind_resets_the_transferred_octets(owner: Owner) -> None:
+    """The octets that were sent before a rewind do not count in the statistics."""
     owner.session.start(reader)
     owner.link.deliver(wire.ack(1))
     owner.session.update_statistics()
@@ -284,8 +288,8 @@ def test_session_that_goes_back_has_transferred_nothing(owner: Owner) -> None:
     assert owner.session.statistics.octets == 0
 
 
-def test_result_of_a_write_before_going_back_is_ignored() -> None:
-    """It would acknowledge a block of another transfer."""
+def test_write_from_before_a_rewind_is_not_acknowledged() -> None:
+    """The result of a write that was under way at the `rewind` causes no ACK."""
     writes: list[Deferred[None]] = []
 
     class Slow(MemoryWriter):

@@ -1,4 +1,4 @@
-"""Alarms go off at their deadlines, with one timer of the reactor for all."""
+"""Tests of `Alarms`: calls at deadlines, all with one delayed call of the reactor."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from twisted_tftp.session.deadlines import (
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return virtual time."""
+    """Return a clock of virtual time."""
     return Clock()
 
 
 @pytest.fixture
 def alarms(clock: Clock) -> Alarms:
-    """Return alarms in virtual time."""
+    """Return a set of alarms in virtual time."""
     return Alarms(clock, clock.seconds)
 
 
 def test_alarms_go_off_in_the_order_of_their_deadlines(clock: Clock, alarms: Alarms) -> None:
-    """Whatever the order in which they were set, each goes off at its time and once."""
+    """Each alarm goes off once and at its deadline, whatever the order of setting them."""
     deadlines = [float(number) for number in range(1, 101)]
     random.Random(1).shuffle(deadlines)
     rung: list[tuple[float, float]] = []
@@ -41,8 +41,8 @@ def test_alarms_go_off_in_the_order_of_their_deadlines(clock: Clock, alarms: Ala
     assert clock.getDelayedCalls() == []
 
 
-def test_alarms_of_one_moment_all_go_off(clock: Clock, alarms: Alarms) -> None:
-    """Equal deadlines are no conflict."""
+def test_alarms_with_the_same_deadline_all_go_off(clock: Clock, alarms: Alarms) -> None:
+    """They go off in the order in which they were set."""
     rung: list[int] = []
     for number in range(3):
         alarms.set(1.0, lambda number=number: rung.append(number))
@@ -51,7 +51,7 @@ def test_alarms_of_one_moment_all_go_off(clock: Clock, alarms: Alarms) -> None:
 
 
 def test_cancelled_alarm_does_not_go_off(clock: Clock, alarms: Alarms) -> None:
-    """Neither does the reactor's timer stay once the last alarm is cancelled."""
+    """When the last alarm is cancelled, the delayed call of the reactor is cancelled too."""
     rung: list[str] = []
     first = alarms.set(1.0, lambda: rung.append("first"))
     alarms.set(2.0, lambda: rung.append("second"))
@@ -65,7 +65,7 @@ def test_cancelled_alarm_does_not_go_off(clock: Clock, alarms: Alarms) -> None:
 
 
 def test_alarm_may_cancel_and_set_others(clock: Clock, alarms: Alarms) -> None:
-    """One that goes off at the same time can still be cancelled; a new one waits its turn."""
+    """The call of an alarm may cancel one with the same deadline, and set a later one."""
     rung: list[str] = []
 
     def ring() -> None:
@@ -82,8 +82,10 @@ def test_alarm_may_cancel_and_set_others(clock: Clock, alarms: Alarms) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_alarm_set_by_another_does_not_delay_a_third(clock: Clock, alarms: Alarms) -> None:
-    """The reactor's timer is that of the earliest one, whichever was set last."""
+def test_alarm_set_by_the_call_of_another_does_not_delay_a_third(
+    clock: Clock, alarms: Alarms
+) -> None:
+    """The delayed call is for the earliest alarm, even if a later alarm was set last."""
     rung: list[str] = []
     alarms.set(1.0, lambda: alarms.set(5.0, lambda: rung.append("last")))
     alarms.set(2.0, lambda: rung.append("second"))
@@ -94,10 +96,8 @@ def test_alarm_set_by_another_does_not_delay_a_third(clock: Clock, alarms: Alarm
     assert rung == ["second", "last"]
 
 
-def test_alarm_that_fails_does_not_keep_the_others_from_going_off(
-    clock: Clock, alarms: Alarms
-) -> None:
-    """The failure is logged."""
+def test_alarms_go_off_after_the_call_of_another_has_raised(clock: Clock, alarms: Alarms) -> None:
+    """An exception in one call does not stop alarms with the same or a later deadline."""
     rung: list[str] = []
     alarms.set(1.0, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     alarms.set(1.0, lambda: rung.append("second"))
@@ -107,8 +107,8 @@ def test_alarm_that_fails_does_not_keep_the_others_from_going_off(
     assert rung == ["second", "third"]
 
 
-def test_clock_of_the_reactor_that_is_ahead_makes_no_alarm_early(clock: Clock) -> None:
-    """What counts is the clock of the alarms."""
+def test_no_alarm_is_early_if_the_clock_of_the_reactor_is_ahead(clock: Clock) -> None:
+    """Deadlines are times of the clock of the alarms."""
     now = [0.0]
     alarms = Alarms(clock, lambda: now[0])
     rung: list[float] = []
@@ -120,8 +120,8 @@ def test_clock_of_the_reactor_that_is_ahead_makes_no_alarm_early(clock: Clock) -
     assert rung == [10.0]
 
 
-def test_very_many_alarms_may_be_late_a_little(clock: Clock, alarms: Alarms) -> None:
-    """A busy server is woken less often; no alarm is early, and none later than the bound."""
+def test_many_alarms_may_be_a_little_late(clock: Clock, alarms: Alarms) -> None:
+    """Above `MANY_ALARMS`, no alarm is early, and none is later than `MAX_LATENESS`."""
     rung: list[float] = []
     for _ in range(MANY_ALARMS + 1000):
         alarms.set(1.0, lambda: rung.append(clock.seconds()))
@@ -133,7 +133,7 @@ def test_very_many_alarms_may_be_late_a_little(clock: Clock, alarms: Alarms) -> 
 
 
 def test_alarm_may_be_set_again_while_it_goes_off(clock: Clock, alarms: Alarms) -> None:
-    """A deadline that has moved on costs no new alarm."""
+    """The call of an alarm may set the same alarm for a later deadline."""
     rung: list[float] = []
 
     def ring() -> None:
@@ -148,8 +148,8 @@ def test_alarm_may_be_set_again_while_it_goes_off(clock: Clock, alarms: Alarms) 
     assert clock.getDelayedCalls() == []
 
 
-def test_cancelled_alarms_do_not_pile_up(clock: Clock, alarms: Alarms) -> None:
-    """A storm of transfers with long timeouts leaves nothing behind."""
+def test_cancelled_alarms_are_removed_from_the_heap(clock: Clock, alarms: Alarms) -> None:
+    """The heap stays small while many alarms with late deadlines are set and cancelled."""
     alarms.set(1000.0, lambda: None)
     for _ in range(10 * CANCELLED_ALARMS_KEPT):
         alarms.cancel(alarms.set(255.0, lambda: None))

@@ -1,4 +1,4 @@
-"""Test the window of octets that readers of forward-only sources keep."""
+"""Tests of the window of octets that readers of forward-only sources keep."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from twisted_tftp.session.forward_window import ForwardWindow
 
 
 def test_new_window_is_empty_and_starts_at_0() -> None:
-    """Before the first read there are no octets, and the next one is the first of the source."""
+    """Before the first read the window has no octets, and its offset in the source is 0."""
     window = ForwardWindow()
     assert (window.octets, window.start) == (b"", 0)
 
 
 def test_octets_stay_until_the_window_moves_past_them() -> None:
-    """Octets that were read stay available until the window moves to a later offset."""
+    """Octets that were read are available until the window moves to a later offset."""
     window = ForwardWindow()
     window.append(b"0123")
     window.append(b"4567")
@@ -26,7 +26,7 @@ def test_octets_stay_until_the_window_moves_past_them() -> None:
 
 
 def test_window_can_move_to_the_end_of_what_was_read() -> None:
-    """After all octets were acknowledged, the window is empty and goes on at the next one."""
+    """At the end of what was read the window is empty, and the next octets start there."""
     window = ForwardWindow()
     window.append(b"0123")
     window.move_to(4)
@@ -38,7 +38,7 @@ def test_window_can_move_to_the_end_of_what_was_read() -> None:
 
 @given(st.binary(max_size=200), st.data())
 def test_window_is_always_a_slice_of_the_source(source: bytes, data: st.DataObject) -> None:
-    """After any pieces and moves the window is the source from `start` to the last read."""
+    """After any reads and moves, it is the source from `start` to the last octet read."""
     window, consumed = ForwardWindow(), 0
     for _ in range(10):
         piece = source[consumed : consumed + data.draw(st.integers(0, 50), label="piece")]

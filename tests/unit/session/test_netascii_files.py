@@ -1,4 +1,4 @@
-"""Files pass as netascii through readers and writers that answer at once or later."""
+"""Tests of reading and writing files as netascii, if the files answer at once or later."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.protocol import netascii
 from twisted_tftp.session.netascii_files import MIN_PIECE, NetasciiReader, NetasciiWriter
 
+#: Short texts with line ends and octets that netascii changes.
 TEXTS = st.lists(
     st.sampled_from([b"\r", b"\n", b"\x00", b"\r\n", b"\r\x00", b"line", b"\xff"]), max_size=60
 ).map(b"".join)
 
-#: Texts longer than a piece, so that its border matters.
+#: Longer texts: some are longer than `MIN_PIECE`, so that they are read in several pieces.
 LONG_TEXTS = st.builds(lambda text, times: text * times, TEXTS, st.integers(1, 120))
 
 
 class Source:
-    """A reader of octets, at once or with the answer on a list, to be fired by the test."""
+    """A reader whose reads return octets at once, or a Deferred that the test fires."""
 
     def __init__(
         self, octets: bytes, sized: bool = True, later: bool = False, size: int | None = None
@@ -63,7 +64,7 @@ class Source:
 
 
 class Sink:
-    """A writer of octets that takes them at once or when the test says so."""
+    """A writer whose calls succeed at once, or return a Deferred that the test fires."""
 
     def __init__(self, later: bool = False) -> None:
         self.octets = b""
@@ -73,7 +74,7 @@ class Sink:
 
     def write(self, data: bytes) -> Any:
         assert not self.ended
-        assert data, "nothing is not worth a write"
+        assert data, "a write has at least one octet"
         self.octets += data
         return self._maybe_later()
 
@@ -94,14 +95,14 @@ class Sink:
 
 
 def results_of(deferred: Deferred[Any]) -> list[Any]:
-    """Return a list that gets what `deferred` fires with."""
+    """Return a list to which the result of `deferred` is added when it fires."""
     results: list[Any] = []
     deferred.addBoth(results.append)
     return results
 
 
 def read(reader: NetasciiReader, source: Source, offset: int, length: int) -> bytes:
-    """Read, firing what the source holds back, until the answer is there."""
+    """Read from `reader`; fire the waiting reads of `source` until the result is there."""
     answer = reader.read(offset, length)
     if not isinstance(answer, Deferred):
         return bytes(answer)
@@ -118,10 +119,10 @@ def read(reader: NetasciiReader, source: Source, offset: int, length: int) -> by
 
 
 @given(LONG_TEXTS, st.booleans(), st.booleans(), st.data())
-def test_a_file_is_read_as_netascii_through_windows_of_any_size(
+def test_a_file_is_read_as_netascii_in_windows_of_any_size(
     text: bytes, sized: bool, later: bool, data: st.DataObject
 ) -> None:
-    """Growing and repeated offsets, windows of any size: always a slice of the netascii."""
+    """Every read, from the last offset or a later one, returns that slice of the netascii."""
     source = Source(text, sized, later)
     reader = NetasciiReader(source)
     wire = netascii.encode(text)
@@ -130,7 +131,7 @@ def test_a_file_is_read_as_netascii_through_windows_of_any_size(
         length = data.draw(st.integers(1, 1 + len(wire) * 3 // 4), label="length")
         got = read(reader, source, offset, length)
         assert got == wire[offset : offset + length]
-        # An ACK moves on by a part of the window, or not at all: then it is sent again.
+        # An ACK may be of a part of the window, or of nothing: then the window is read again.
         offset += data.draw(st.integers(0, len(got)), label="acknowledged")
     assert read(reader, source, offset, len(wire) + 1) == wire[offset:]
 
@@ -141,8 +142,10 @@ def test_a_file_is_read_as_netascii_through_windows_of_any_size(
     "size", [0, 1, 2, MIN_PIECE - 1, MIN_PIECE, MIN_PIECE + 1, 2 * MIN_PIECE, 2 * MIN_PIECE + 1]
 )
 @pytest.mark.parametrize("octet", [b"x", b"\n", b"\r"])
-def test_files_around_a_piece_are_whole(octet: bytes, size: int, sized: bool, later: bool) -> None:
-    """In lock step every block is full but the last, and past the end there is nothing."""
+def test_files_about_as_long_as_a_piece_are_read_whole(
+    octet: bytes, size: int, sized: bool, later: bool
+) -> None:
+    """Reads of 512 octets return the whole netascii text, and nothing after its end."""
     source = Source(octet * size, sized, later)
     reader = NetasciiReader(source)
     wire = netascii.encode(octet * size)
@@ -154,8 +157,8 @@ def test_files_around_a_piece_are_whole(octet: bytes, size: int, sized: bool, la
     assert read(reader, source, offset, 512) == b""
 
 
-def test_a_window_is_read_again_without_the_file() -> None:
-    """A retransmission needs nothing from the file, which can't go back."""
+def test_a_window_is_read_again_from_memory() -> None:
+    """A retransmission does not read the file, which is read forward only."""
     source = Source(b"a\nb\rc" * 100)
     reader = NetasciiReader(source)
     first = bytes(reader.read(0, 300))
@@ -165,20 +168,20 @@ def test_a_window_is_read_again_without_the_file() -> None:
     assert source.offsets == asked
 
 
-def test_the_length_on_the_wire_is_not_known() -> None:
-    """The file's size is not that of its netascii, so there is no size to tell."""
+def test_a_netascii_reader_has_no_size() -> None:
+    """The length of the netascii text is not the size of the file, and is not known."""
     assert NetasciiReader(Source(b"a\n")).size is None
 
 
-def test_an_empty_file_is_not_even_read() -> None:
-    """There is nothing to ask for."""
+def test_an_empty_file_is_not_read() -> None:
+    """If the size of the file is 0, the netascii text is empty too."""
     source = Source(b"")
     assert NetasciiReader(source).read(0, 512) == b""
     assert source.offsets == []
 
 
-def test_no_more_is_held_than_a_window_and_a_piece() -> None:
-    """A large file does not end up in memory."""
+def test_a_file_is_read_at_most_one_piece_ahead() -> None:
+    """A large file is not read into memory before its octets are needed."""
     source = Source(b"x" * 20 * MIN_PIECE)
     reader = NetasciiReader(source)
     for offset in range(0, 19 * MIN_PIECE, 512):
@@ -186,8 +189,8 @@ def test_no_more_is_held_than_a_window_and_a_piece() -> None:
         assert source.reached <= offset + 512 + MIN_PIECE
 
 
-def test_a_failing_read_fails_the_answer() -> None:
-    """A disk error, at once or later, reaches who asked."""
+def test_an_error_of_the_file_fails_the_read() -> None:
+    """An OSError of the file's reader, raised or in a Deferred, is passed on."""
 
     class Broken(Source):
         def read(self, offset: int, length: int) -> Any:
@@ -204,24 +207,24 @@ def test_a_failing_read_fails_the_answer() -> None:
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_file_that_shrinks_while_it_is_read_does_not_end_well(later: bool) -> None:
-    """A reader that knows its size and falls short of it must not look like a whole file."""
+def test_a_file_that_shrinks_while_it_is_read_fails_the_read(later: bool) -> None:
+    """A file that is shorter than its announced size must not look complete."""
     source = Source(b"half", size=1000, later=later)
     reader = NetasciiReader(source)
     with pytest.raises(TFTPError):
         read(reader, source, 0, 512)
 
 
-def test_closing_closes_the_file() -> None:
-    """The reader beneath is closed, once."""
+def test_close_closes_the_file() -> None:
+    """`close` closes the reader of the file once."""
     source = Source(b"text")
     reader = NetasciiReader(source)
     reader.close()
     assert source.closed == 1
 
 
-def test_the_contracts_are_kept() -> None:
-    """Both are what a session takes for a reader and a writer."""
+def test_reader_and_writer_provide_their_interfaces() -> None:
+    """A session can use them as an `IFileReader` and an `IFileWriter`."""
     verifyObject(IFileReader, NetasciiReader(Source(b"")))
     verifyObject(IFileWriter, NetasciiWriter(Sink()))
 
@@ -233,7 +236,7 @@ def test_the_contracts_are_kept() -> None:
 def test_netascii_in_blocks_is_written_as_local_text(
     text: bytes, later: bool, blksize: int
 ) -> None:
-    """Wherever the blocks' borders are, the file is the text."""
+    """The file is the local text, wherever the borders of the blocks are."""
     sink = Sink(later)
     writer = NetasciiWriter(sink)
     wire = netascii.encode(text)
@@ -248,8 +251,8 @@ def test_netascii_in_blocks_is_written_as_local_text(
     assert isinstance(committing, Deferred) == later
 
 
-def test_a_cr_held_back_is_written_before_the_commit() -> None:
-    """A file that ends in a bare CR keeps it."""
+def test_a_cr_at_the_end_is_written_before_the_commit() -> None:
+    """A CR at the end of a block waits for its second octet, or for the commit."""
     sink = Sink()
     writer = NetasciiWriter(sink)
     assert writer.write(b"a\r") is None
@@ -258,8 +261,8 @@ def test_a_cr_held_back_is_written_before_the_commit() -> None:
     assert (sink.octets, sink.ended) == (b"a\r", "committed")
 
 
-def test_a_commit_waits_until_the_held_cr_is_written() -> None:
-    """The commit comes after the write, and is done when both are."""
+def test_a_commit_waits_until_the_last_cr_is_written() -> None:
+    """The file is committed after the CR is written; the Deferred fires after both."""
     sink = Sink(later=True)
     writer = NetasciiWriter(sink)
     assert writer.write(b"\r") is None
@@ -272,8 +275,8 @@ def test_a_commit_waits_until_the_held_cr_is_written() -> None:
     assert done == [None]
 
 
-def test_a_held_cr_that_can_not_be_written_fails_the_commit() -> None:
-    """A disk that is full at the very last octet is not a success."""
+def test_a_last_cr_that_can_not_be_written_fails_the_commit() -> None:
+    """If the disk is full when the last CR is written, the file is not committed."""
     sink = Sink(later=True)
     writer = NetasciiWriter(sink)
     writer.write(b"\r")
@@ -283,8 +286,8 @@ def test_a_held_cr_that_can_not_be_written_fails_the_commit() -> None:
     assert sink.ended == ""
 
 
-def test_a_failing_write_fails_the_write() -> None:
-    """What the writer beneath raises or fires is passed on."""
+def test_an_error_of_the_file_fails_the_write() -> None:
+    """An error of the file's writer, raised or in a Deferred, is passed on."""
 
     class Full(Sink):
         def write(self, data: bytes) -> Any:
@@ -298,8 +301,8 @@ def test_a_failing_write_fails_the_write() -> None:
     assert failure.check(DiskFull)
 
 
-def test_an_abort_drops_the_file_and_the_held_cr() -> None:
-    """Nothing is written any more."""
+def test_an_abort_drops_the_file_and_the_last_cr() -> None:
+    """`abort` aborts the file's writer, and a CR that waits is not written."""
     sink = Sink()
     writer = NetasciiWriter(sink)
     writer.write(b"a\r")

@@ -1,4 +1,4 @@
-"""One transfer, its timer and its end, in virtual time and over links in memory."""
+"""Tests of whole transfers of the server, over links in memory and in virtual time."""
 
 from __future__ import annotations
 
@@ -18,32 +18,37 @@ from twisted_tftp.errors import AccessViolation, DiskFull
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
+from twisted_tftp.server.protocol import TFTPServer
+from twisted_tftp.server.session import ServerSession
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
 
+#: The content of the file "f": four blocks of 512 octets.
 FILE = bytes(range(256)) * 8
 
 
-def network(backend: Any = None, **policy: Any) -> MemoryNetwork:
-    return MemoryNetwork(
-        backend or MemoryBackend({"f": FILE, "empty": b""}, "overwrite"), Policy(**policy)
-    )
+class ServerWithoutReadAhead(TFTPServer):
+    """A server whose sessions read each window from the file only when they send it."""
+
+    def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
+        return super().build_session(context, **{**parts, "read_ahead": 0})
 
 
-@pytest.fixture
-def no_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each window be read by itself."""
-    monkeypatch.setattr("twisted_tftp.server.protocol.MAX_READ_AHEAD", 0)
+def network(
+    backend: Any = None, server: type[TFTPServer] = TFTPServer, **policy: Any
+) -> MemoryNetwork:
+    backend = backend or MemoryBackend({"f": FILE, "empty": b""}, "overwrite")
+    return MemoryNetwork(backend, Policy(**policy), server)
 
 
 def error_of(link: MemoryLink) -> tuple[int, str]:
-    """Return code and message of the one ERROR sent."""
+    """Return the code and the message of the only datagram that was sent, an ERROR."""
     (datagram,) = link.take()
     assert wire.opcode_of(datagram) == Opcode.ERROR
     return wire.parse_error(datagram)
 
 
 def assert_nothing_is_left(net: MemoryNetwork) -> None:
-    """No session, timer or open link remains."""
+    """Check that no session, no delayed call and no open link is left."""
     assert len(net.server.transfers) == 0
     assert net.server.transfers.running == 0
     assert net.clock.getDelayedCalls() == []
@@ -51,7 +56,7 @@ def assert_nothing_is_left(net: MemoryNetwork) -> None:
 
 
 class Slow:
-    """A backend whose every answer waits in `pending` until the test gives it."""
+    """A backend, reader and writer: each call returns a Deferred, which is added to `pending`."""
 
     def __init__(self, file: Any = None) -> None:
         self.file = file
@@ -93,16 +98,16 @@ class Slow:
         self.aborted += 1
 
     def go(self, result: Any = None) -> None:
-        """Give the oldest answer."""
+        """Fire the oldest Deferred with `result`."""
         self.pending.pop(0).callback(result)
 
     def fail(self, error: Exception) -> None:
-        """Let the oldest answer be a failure."""
+        """Fire the oldest Deferred with `error`."""
         self.pending.pop(0).errback(error)
 
 
 def test_a_file_is_read_in_lock_step() -> None:
-    """A request without options brings 512-octet blocks, and nothing is left afterwards."""
+    """A client without options gets blocks of 512 octets, and nothing is left afterwards."""
     net = network()
     assert net.fetch("f") == FILE
     assert net.fetch("empty") == b""
@@ -112,7 +117,7 @@ def test_a_file_is_read_in_lock_step() -> None:
 
 
 def test_a_file_is_written_in_lock_step() -> None:
-    """The file is visible when the last block is acknowledged; the session then dallies."""
+    """The backend has the file when the last block is acknowledged; then the session dallies."""
     backend = MemoryBackend(write="create")
     net = network(backend)
     net.store("new", FILE)
@@ -123,8 +128,8 @@ def test_a_file_is_written_in_lock_step() -> None:
     assert_nothing_is_left(net)
 
 
-def test_netascii_is_translated_both_ways() -> None:
-    """On the wire lines end with CR LF, in the store with LF."""
+def test_netascii_is_converted_in_both_directions() -> None:
+    """Lines end with CR LF on the wire, and with LF in the backend."""
     backend = MemoryBackend({"t": b"a\nb\r\n" * 300}, "create")
     net = network(backend)
     on_the_wire = b"a\r\nb\r\x00\r\n" * 300
@@ -133,8 +138,8 @@ def test_netascii_is_translated_both_ways() -> None:
     assert backend.files["u"] == backend.files["t"]
 
 
-def test_options_are_granted_byte_for_byte() -> None:
-    """The OACK is exactly what was granted, in the order asked; ACK 0 starts the window."""
+def test_oack_has_the_granted_options_in_the_order_of_the_request() -> None:
+    """An unknown option is left out; after ACK 0 the first window is sent."""
     net = network()
     link = net.request(
         Opcode.RRQ, "f", {"tsize": "0", "BLKSIZE": "01024", "windowsize": "4", "x": "y"}
@@ -153,24 +158,24 @@ def test_options_are_granted_byte_for_byte() -> None:
         ("f", "octet", {"blksize": "abc", "unknown": "1"}),
     ],
 )
-def test_where_nothing_is_granted_there_is_no_oack(
+def test_no_oack_is_sent_if_no_option_is_granted(
     filename: str, mode: str, options: dict[str, str]
 ) -> None:
-    """An empty OACK is never sent: the first block is."""
+    """An OACK without options is never sent: the answer is block 1."""
     net = network()
     link = net.request(Opcode.RRQ, filename, options, mode=mode)
     assert link.take()[0][:4] == wire.DATA_HEADERS[1]
 
 
 def test_tsize_of_a_write_is_echoed() -> None:
-    """The announced size comes back as it was, also where it is 0."""
+    """The OACK to a WRQ has the announced size unchanged, even if it is 0."""
     net = network()
     assert net.request(Opcode.WRQ, "n", {"tsize": "77"}).take() == [b"\x00\x06tsize\x0077\x00"]
     assert net.request(Opcode.WRQ, "n", {"tsize": "0"}).take() == [b"\x00\x06tsize\x000\x00"]
 
 
 def test_an_upload_that_can_not_fit_is_refused_at_once() -> None:
-    """An announced size above --max-upload or the room in the store gets ERROR 3."""
+    """A tsize above --max-upload, or above the free space of the backend, gets ERROR 3."""
     net = network(max_upload=100)
     assert error_of(net.request(Opcode.WRQ, "n", {"tsize": "101"}))[0] == 3
     net = network(MemoryBackend(write="create", capacity=50))
@@ -179,8 +184,8 @@ def test_an_upload_that_can_not_fit_is_refused_at_once() -> None:
     assert_nothing_is_left(net)
 
 
-def test_an_upload_that_grows_too_large_is_ended() -> None:
-    """Without a tsize the octets are counted as they come."""
+def test_an_upload_without_tsize_fails_at_the_limit() -> None:
+    """Without a tsize, the octets are counted against --max-upload while they arrive."""
     backend = MemoryBackend(write="create")
     net = network(backend, max_upload=600)
     with pytest.raises(DiskFull):
@@ -190,8 +195,8 @@ def test_an_upload_that_grows_too_large_is_ended() -> None:
     assert_nothing_is_left(net)
 
 
-def test_a_full_store_ends_the_upload_with_error_3() -> None:
-    """A disk that is full is told to the client, and nothing is left of the file."""
+def test_a_full_backend_ends_the_upload_with_error_3() -> None:
+    """The client is told that the disk is full, and no part of the file is left."""
     backend = MemoryBackend(write="create", capacity=600)
     net = network(backend)
     with pytest.raises(DiskFull):
@@ -199,8 +204,8 @@ def test_a_full_store_ends_the_upload_with_error_3() -> None:
     assert backend.files == {}
 
 
-def test_a_lost_block_is_sent_again_in_good_time() -> None:
-    """After a measured round trip of 10 ms a loss costs tens of milliseconds."""
+def test_a_lost_block_is_sent_again_after_a_few_round_trips() -> None:
+    """After a round-trip time of 10 ms, a lost block is sent again within 50 ms."""
     net = network()
     link = net.request(Opcode.RRQ, "f")
     (first,) = link.take()
@@ -212,8 +217,8 @@ def test_a_lost_block_is_sent_again_in_good_time() -> None:
     assert link.take() == [second]
 
 
-def test_the_timer_is_not_touched_by_packets() -> None:
-    """However many packets come, there is one timer, and it is not rescheduled for each."""
+def test_packets_do_not_reschedule_the_timer() -> None:
+    """A transfer has one delayed call, which stays the same while packets arrive."""
     net = network(MemoryBackend({"f": bytes(512 * 200)}))
     link = net.request(Opcode.RRQ, "f")
     net.clock.advance(0.0001)
@@ -225,8 +230,8 @@ def test_the_timer_is_not_touched_by_packets() -> None:
     assert net.clock.getDelayedCalls() == [timer]
 
 
-def test_late_loop_reads_what_waits_before_it_acts_on_a_timeout() -> None:
-    """When the loop stalls, the ACK in the socket counts, and no retry is burnt."""
+def test_socket_is_read_before_a_timeout_is_handled() -> None:
+    """If the reactor is late, an ACK that waits in the socket prevents a retransmission."""
     net = network()
     link = net.request(Opcode.RRQ, "f")
     link.take()
@@ -236,8 +241,8 @@ def test_late_loop_reads_what_waits_before_it_acts_on_a_timeout() -> None:
     assert net.recorder.events[0][1].retransmissions == 0
 
 
-def test_late_loop_can_end_the_transfer_by_what_it_reads() -> None:
-    """The last ACK may be what waits."""
+def test_last_ack_that_waits_in_the_socket_completes_the_transfer() -> None:
+    """If the reactor is late, the socket is read before a timeout; this may end the transfer."""
     net = network()
     link = net.request(Opcode.RRQ, "empty")
     link.waiting.append(wire.ack(1))
@@ -251,7 +256,7 @@ def test_late_loop_can_end_the_transfer_by_what_it_reads() -> None:
 def test_a_peer_that_never_answers_gets_four_datagrams(
     opcode: Opcode, options: dict[str, str]
 ) -> None:
-    """Four in all, no ERROR after them, and nothing is left."""
+    """It gets the first answer four times and no ERROR, and nothing is left."""
     net = network()
     link = net.request(opcode, "f", options)
     net.clock.pump([0.1] * 200)
@@ -262,8 +267,8 @@ def test_a_peer_that_never_answers_gets_four_datagrams(
 
 
 @pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
-def test_a_peer_that_falls_silent_is_told_and_given_up(opcode: Opcode) -> None:
-    """After ten negotiated timeouts of silence it ends, with an ERROR."""
+def test_a_peer_that_stops_answering_gets_an_error_and_is_given_up(opcode: Opcode) -> None:
+    """After ten negotiated timeouts without a packet, the transfer times out."""
     net = network()
     link = net.request(opcode, "f", {"timeout": "2"})
     if opcode is Opcode.RRQ:
@@ -278,8 +283,8 @@ def test_a_peer_that_falls_silent_is_told_and_given_up(opcode: Opcode) -> None:
     assert_nothing_is_left(net)
 
 
-def test_fixed_retransmission_keeps_to_the_letter() -> None:
-    """`--retransmit fixed` waits the negotiated time, each time."""
+def test_fixed_retransmission_waits_the_negotiated_timeout() -> None:
+    """With `--retransmit fixed`, the first retransmission comes after exactly that time."""
     net = network(retransmit=Retransmit.FIXED)
     link = net.request(Opcode.RRQ, "f", {"timeout": "3"})
     net.clock.advance(2.9)
@@ -289,7 +294,7 @@ def test_fixed_retransmission_keeps_to_the_letter() -> None:
 
 
 def test_size_probe_is_no_failure() -> None:
-    """UEFI asks for the size and answers the OACK with ERROR 8."""
+    """UEFI firmware requests tsize, and answers the OACK with ERROR 8."""
     net = network()
     link = net.request(Opcode.RRQ, "f", {"tsize": "0"})
     link.deliver(b"\x00\x05\x00\x08User aborted\x00")
@@ -298,8 +303,8 @@ def test_size_probe_is_no_failure() -> None:
     assert_nothing_is_left(net)
 
 
-def test_error_of_the_client_ends_it_quietly() -> None:
-    """An ERROR in mid-transfer aborts: nothing is answered, nothing stored."""
+def test_error_of_the_client_aborts_an_upload() -> None:
+    """An ERROR in the middle of an upload is not answered, and no file is stored."""
     backend = MemoryBackend(write="create")
     net = network(backend)
     link = net.request(Opcode.WRQ, "f")
@@ -312,8 +317,8 @@ def test_error_of_the_client_ends_it_quietly() -> None:
     assert_nothing_is_left(net)
 
 
-def test_block_larger_than_agreed_gets_error_4() -> None:
-    """A peer that breaks the protocol is told so."""
+def test_block_larger_than_blksize_gets_error_4() -> None:
+    """A DATA packet that is too long ends the transfer as an illegal operation."""
     net = network()
     link = net.request(Opcode.WRQ, "n")
     link.take()
@@ -322,8 +327,8 @@ def test_block_larger_than_agreed_gets_error_4() -> None:
     assert_nothing_is_left(net)
 
 
-def test_repeated_last_block_is_answered_while_dallying() -> None:
-    """The final ACK was lost: the client asks again and is told again."""
+def test_repeated_last_block_is_acknowledged_while_dallying() -> None:
+    """If the last ACK is lost, the client repeats the last block, and the ACK is sent again."""
     net = network()
     link = net.request(Opcode.WRQ, "n")
     link.deliver(wire.DATA_HEADERS[1] + b"end")
@@ -334,7 +339,7 @@ def test_repeated_last_block_is_answered_while_dallying() -> None:
 
 
 def test_error_while_dallying_closes_the_link() -> None:
-    """What comes after the end changes nothing but the end of the dallying."""
+    """An ERROR after the last ACK ends the dallying; the outcome is still COMPLETED."""
     net = network()
     link = net.request(Opcode.WRQ, "n")
     link.deliver(wire.DATA_HEADERS[1] + b"end")
@@ -343,11 +348,10 @@ def test_error_while_dallying_closes_the_link() -> None:
     assert_nothing_is_left(net)
 
 
-@pytest.mark.usefixtures("no_read_ahead")
-def test_slow_open_and_slow_reads_delay_nothing_else() -> None:
-    """A transfer whose backend is slow waits; others go on, and nothing is sent in between."""
+def test_nothing_is_sent_while_the_backend_opens_or_reads() -> None:
+    """The transfer continues at each result of the backend, without retransmissions."""
     slow = Slow(FILE)
-    net = network(slow)
+    net = network(slow, ServerWithoutReadAhead)
     link = net.request(Opcode.RRQ, "f", {"blksize": "1024"})
     net.clock.advance(3)
     assert link.take() == []
@@ -370,11 +374,10 @@ def test_slow_open_and_slow_reads_delay_nothing_else() -> None:
     assert_nothing_is_left(net)
 
 
-@pytest.mark.usefixtures("no_read_ahead")
-def test_ack_that_comes_during_a_slow_read_changes_what_is_read() -> None:
-    """The window after the newest ACK is sent, and not the one that was being read."""
+def test_ack_during_a_slow_read_changes_what_is_sent_next() -> None:
+    """The window that was being read is not sent, but the one after the newest ACK."""
     slow = Slow(FILE * 4)
-    net = network(slow)
+    net = network(slow, ServerWithoutReadAhead)
     link = net.request(Opcode.RRQ, "f", {"windowsize": "4"})
     slow.go(slow)
     link.take()
@@ -390,8 +393,8 @@ def test_ack_that_comes_during_a_slow_read_changes_what_is_read() -> None:
     assert [datagram[3] for datagram in link.take()] == [5, 6, 7, 8]
 
 
-def test_slow_writes_hold_the_ack_back() -> None:
-    """Each ACK waits for the store, the last one for the commit."""
+def test_block_is_acknowledged_after_it_is_stored() -> None:
+    """An ACK is sent after its block is written, and the last one after the commit."""
     slow = Slow()
     net = network(slow)
     link = net.request(Opcode.WRQ, "f")
@@ -415,8 +418,8 @@ def test_slow_writes_hold_the_ack_back() -> None:
     assert net.recorder.outcomes == [Outcome.COMPLETED]
 
 
-def test_client_that_gives_up_during_a_slow_open_cancels_it() -> None:
-    """When nobody asks any more the backend is told, and nothing is left."""
+def test_slow_open_is_cancelled_if_the_client_stops_asking() -> None:
+    """The opening is cancelled ten seconds after the last copy of the request."""
     slow = Slow(FILE)
     net = network(slow)
     net.request(Opcode.RRQ, "f", port=4000)
@@ -430,8 +433,8 @@ def test_client_that_gives_up_during_a_slow_open_cancels_it() -> None:
     assert_nothing_is_left(net)
 
 
-def test_file_of_a_backend_that_can_not_cancel_is_closed_when_it_comes() -> None:
-    """A Deferred that fires in answer to its cancellation leaks nothing."""
+def test_file_that_opens_in_spite_of_the_cancellation_is_released() -> None:
+    """A Deferred may fire with a file when it is cancelled: that is closed or aborted."""
     for opcode in (Opcode.RRQ, Opcode.WRQ):
         slow = Slow(FILE)
         slow._cancel = lambda deferred, slow=slow: deferred.callback(slow)  # type: ignore[method-assign, misc]
@@ -442,8 +445,8 @@ def test_file_of_a_backend_that_can_not_cancel_is_closed_when_it_comes() -> None
         assert_nothing_is_left(net)
 
 
-def test_client_gone_during_a_slow_read_or_write_ends_it() -> None:
-    """The file is released at once; what the backend says afterwards changes nothing."""
+def test_error_during_a_slow_read_or_write_releases_the_file_at_once() -> None:
+    """The file is closed or aborted, and the result of the read or write is ignored."""
     slow = Slow(FILE)
     net = network(slow)
     link = net.request(Opcode.RRQ, "f")
@@ -463,8 +466,8 @@ def test_client_gone_during_a_slow_read_or_write_ends_it() -> None:
     assert_nothing_is_left(net)
 
 
-def test_backend_failures_are_told_by_their_code() -> None:
-    """What a backend raises, now or later, reaches the client with its code and no path."""
+def test_errors_of_the_backend_are_sent_with_their_code() -> None:
+    """An error of an opening, a read or a commit reaches the client without the file's path."""
     for error, expected in (
         (AccessViolation("keep out"), (2, "keep out")),
         (FileNotFoundError(2, "x", "/srv/secret"), (1, "no such file")),
@@ -492,7 +495,7 @@ def test_backend_failures_are_told_by_their_code() -> None:
 
 
 class Broken:
-    """A backend whose methods raise what no backend should."""
+    """A backend, reader and writer whose methods raise an unexpected exception."""
 
     size = 1000
 
@@ -517,8 +520,10 @@ class Broken:
 
 @pytest.mark.parametrize("filename", ["open", "other"])
 @pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
-def test_bug_in_a_backend_ends_its_transfer_only(filename: str, opcode: Opcode) -> None:
-    """Any exception is logged, told as ERROR 0 without its text, and nothing is left."""
+def test_unexpected_exception_of_a_backend_ends_the_transfer(
+    filename: str, opcode: Opcode
+) -> None:
+    """The exception is logged, and the client gets ERROR 0 without its text."""
     failures: list[Any] = []
 
     def observe(event: Any) -> None:
@@ -539,9 +544,8 @@ def test_bug_in_a_backend_ends_its_transfer_only(filename: str, opcode: Opcode) 
     assert_nothing_is_left(net)
 
 
-@pytest.mark.usefixtures("no_read_ahead")
-def test_file_that_shrinks_fails_and_is_not_cut_short() -> None:
-    """A short read before the announced size is a failure, not an end."""
+def test_file_that_shrinks_fails_the_transfer() -> None:
+    """A read that returns fewer octets than announced is a failure, and not the end."""
 
     class Shrinking(MemoryBackend):
         def open_reader(self, path: str, context: TransferContext) -> MemoryReader:
@@ -549,7 +553,7 @@ def test_file_that_shrinks_fails_and_is_not_cut_short() -> None:
             reader.size += 1000
             return reader
 
-    net = network(Shrinking({"f": bytes(600)}))
+    net = network(Shrinking({"f": bytes(600)}), ServerWithoutReadAhead)
     link = net.request(Opcode.RRQ, "f")
     link.take()
     link.deliver(wire.ack(1))
@@ -557,8 +561,8 @@ def test_file_that_shrinks_fails_and_is_not_cut_short() -> None:
     assert net.recorder.outcomes == [Outcome.FAILED]
 
 
-def test_reader_of_unknown_size_ends_where_it_ends() -> None:
-    """Without a size a short read is the end, and tsize is left out."""
+def test_short_read_ends_a_file_of_unknown_size() -> None:
+    """If the reader has no size, a read that returns fewer octets is the end of the file."""
 
     class Unsized(MemoryBackend):
         def open_reader(self, path: str, context: TransferContext) -> Any:
@@ -572,7 +576,7 @@ def test_reader_of_unknown_size_ends_where_it_ends() -> None:
 
 
 def test_file_too_long_without_rollover_is_refused() -> None:
-    """`--rollover none` fails a transfer of more than 65,535 blocks, clearly."""
+    """`--rollover none` refuses more than 65,535 blocks; with larger blocks the file fits."""
     net = network(MemoryBackend({"f": bytes(8 * 65_535)}), rollover=Rollover.NONE)
     link = net.request(Opcode.RRQ, "f", {"blksize": "8"})
     assert error_of(link)[0] == 0
@@ -580,8 +584,8 @@ def test_file_too_long_without_rollover_is_refused() -> None:
     assert link.take() == [b"\x00\x06blksize\x0016\x00rollover\x001\x00"]
 
 
-def test_unknown_length_without_rollover_fails_at_its_block_65536() -> None:
-    """A netascii read has no size beforehand, so it fails when the numbers run out."""
+def test_netascii_read_without_rollover_fails_at_block_65536() -> None:
+    """The size of a netascii read is unknown, so it fails when the block numbers run out."""
     net = network(MemoryBackend({"f": b"\n" * (4 * 65_536)}), rollover=Rollover.NONE)
     link = net.request(Opcode.RRQ, "f", {"blksize": "8", "windowsize": "64"}, mode="netascii")
     link.take()
@@ -595,8 +599,9 @@ def test_unknown_length_without_rollover_fails_at_its_block_65536() -> None:
 
 
 class Pattern:
-    """Octets of any amount, made where they are read."""
+    """A backend and reader of a large file, whose octets are not stored."""
 
+    #: The octets 0 to 250, repeated: enough for a window from any offset.
     period = bytes(range(251)) * (64 * 65464 // 251 + 2)
 
     def __init__(self, size: int) -> None:
@@ -614,7 +619,7 @@ class Pattern:
 
 
 def test_more_than_four_gibibytes_are_read() -> None:
-    """A transfer past 2**32 octets and past 65,535 blocks has each octet in its place."""
+    """In a read of more than 2**32 octets and 65,535 blocks, each block has the right octets."""
     size = 2**32 + 12_345_678
     net = network(Pattern(size))
     link = net.request(Opcode.RRQ, "f", {"blksize": "65464", "windowsize": "64", "tsize": "0"})
@@ -635,7 +640,7 @@ def test_more_than_four_gibibytes_are_read() -> None:
 
 
 def test_more_than_65535_blocks_are_written() -> None:
-    """A write rolls over too and arrives whole."""
+    """An upload continues after the rollover of the block numbers, and the file is complete."""
     backend = MemoryBackend(write="create")
     net = network(backend)
     link = net.request(Opcode.WRQ, "f", {"blksize": "8", "windowsize": "64"})
@@ -648,8 +653,8 @@ def test_more_than_65535_blocks_are_written() -> None:
     assert backend.files["f"] == data
 
 
-def test_progress_is_told_every_32_mebibytes() -> None:
-    """An observer hears of a large transfer while it runs."""
+def test_observer_is_told_of_progress_after_32_mebibytes() -> None:
+    """The observer is called several times while a large file is transferred."""
     net = network(Pattern(2**30))
     link = net.request(Opcode.RRQ, "f", {"blksize": "65464", "windowsize": "64"})
     for number in range(0, 64 * 40, 64):
@@ -660,15 +665,15 @@ def test_progress_is_told_every_32_mebibytes() -> None:
     assert told[0].octets >= 4 * 2**25
 
 
-def test_observer_that_fails_changes_nothing() -> None:
-    """An exception in an observer is logged; the transfer goes on."""
+def test_observer_that_raises_does_not_stop_the_transfer() -> None:
+    """An object without methods raises at each event; the file is still transferred."""
     net = network()
     net.server.observer = object()
     assert net.fetch("f") == FILE
 
 
-def test_cancelled_session_tells_its_peer_once() -> None:
-    """A stop in mid-transfer sends one ERROR and drops the unfinished file."""
+def test_cancelled_upload_sends_one_error() -> None:
+    """The unfinished file is aborted, and the outcome is CANCELLED."""
     slow = Slow()
     net = network(slow)
     link = net.request(Opcode.WRQ, "f")
@@ -683,8 +688,8 @@ def test_cancelled_session_tells_its_peer_once() -> None:
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_commit_under_way_is_not_undone_by_a_stop(fails: bool) -> None:
-    """A whole file goes to its place, or is dropped when that fails; the stop waits for it."""
+def test_stopping_the_server_waits_for_a_commit_under_way(fails: bool) -> None:
+    """The file is aborted only if its commit fails; then the sessions have all ended."""
     slow = Slow()
     net = network(slow)
     link = net.request(Opcode.WRQ, "f")
@@ -703,15 +708,15 @@ def test_commit_under_way_is_not_undone_by_a_stop(fails: bool) -> None:
     assert_nothing_is_left(net)
 
 
-def test_link_makes_room_for_the_windows_of_a_write() -> None:
-    """The socket's buffer is asked to hold a window."""
+def test_receive_buffer_has_room_for_a_window_of_an_upload() -> None:
+    """The link is asked for room for a window of DATA packets, with their headers."""
     net = network()
     link = net.request(Opcode.WRQ, "f", {"blksize": "1000", "windowsize": "8"})
     assert link.room == 8 * 1004
 
 
-def test_write_ends_with_the_writer_it_was_given() -> None:
-    """A writer is committed or aborted, never both."""
+def test_writer_of_a_complete_upload_is_committed_once() -> None:
+    """It is not aborted, and not committed again when the dallying ends."""
     calls: list[str] = []
 
     class Counting(MemoryWriter):
@@ -733,8 +738,8 @@ def test_write_ends_with_the_writer_it_was_given() -> None:
 
 
 @pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
-def test_without_descriptors_a_request_gets_silence(opcode: Opcode) -> None:
-    """The client asks again, and is served when there are some; an ERROR would end its boot."""
+def test_request_is_not_answered_if_no_descriptor_is_free(opcode: Opcode) -> None:
+    """The client repeats its request and may then be served; an ERROR would end its boot."""
     slow = Slow(FILE)
     net = network(slow)
     link = net.request(opcode, "f")
@@ -744,8 +749,8 @@ def test_without_descriptors_a_request_gets_silence(opcode: Opcode) -> None:
     assert_nothing_is_left(net)
 
 
-def test_last_ack_of_an_upload_is_sent_when_a_stop_waits_for_it() -> None:
-    """The end of the last transfer ends all sessions; its client must hear of its file first."""
+def test_last_ack_of_an_upload_is_sent_before_the_server_stops() -> None:
+    """If all sessions are cancelled when the last transfer ends, its client still gets the ACK."""
     slow = Slow()
     net = network(slow)
     transfers = net.server.transfers
@@ -763,7 +768,11 @@ def test_last_ack_of_an_upload_is_sent_when_a_stop_waits_for_it() -> None:
 
 @st.composite
 def trains(draw: st.DrawFn) -> tuple[int, int, list[tuple[int, list[int]]]]:
-    """Return the blocks of a file, a window, and trains of blocks as a bad network has them."""
+    """Draw the number of blocks of a file, a windowsize, and trains of blocks.
+
+    A train has consecutive block numbers, of which one may be replaced by another. The number
+    before it is added to the length of its blocks. Trains may leave gaps and repeat blocks.
+    """
     blocks = draw(st.integers(1, 70))
     windowsize = draw(st.sampled_from([2, 5, 16, 64]))
     runs: list[tuple[int, list[int]]] = []
@@ -781,10 +790,10 @@ def trains(draw: st.DrawFn) -> tuple[int, int, list[tuple[int, list[int]]]]:
 
 @given(trains())
 @hypothesis_settings(max_examples=300, deadline=None)
-def test_datagrams_in_one_piece_are_taken_as_one_by_one(
+def test_train_has_the_same_effect_as_its_datagrams_one_by_one(
     drawn: tuple[int, int, list[tuple[int, list[int]]]],
 ) -> None:
-    """Whatever is in a train, the answers and the file are those of its datagrams."""
+    """The answers, the file and the outcome do not depend on how the datagrams are received."""
     blocks, windowsize, runs = drawn
     size = 32
 
@@ -793,16 +802,16 @@ def test_datagrams_in_one_piece_are_taken_as_one_by_one(
         return wire.DATA_HEADERS[number] + octets + bytes(longer)
 
     seen = []
-    for in_one_piece in (True, False):
+    for as_trains in (True, False):
         net = network(MemoryBackend(write="create"))
         options = {"blksize": str(size), "windowsize": str(windowsize)}
         link = net.request(Opcode.WRQ, "new", options)
         answers = [link.take()]
         for longer, run in [*runs, (0, list(range(1, blocks + 1)))]:
             datagrams = [block(number, longer) for number in run]
-            # A piece has datagrams of one size but for the last, which may be shorter.
+            # The datagrams of a train have one size; only the last one may be shorter.
             sizes = [len(each) for each in datagrams]
-            if in_one_piece and len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0]:
+            if as_trains and len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0]:
                 link.deliver_train(b"".join(datagrams), len(datagrams[0]))
             else:
                 for datagram in datagrams:
@@ -813,8 +822,8 @@ def test_datagrams_in_one_piece_are_taken_as_one_by_one(
     assert seen[0] == seen[1]
 
 
-def test_windows_in_one_piece_make_a_file() -> None:
-    """The octets are copied before the buffer is used again, over a rollover too."""
+def test_upload_that_is_received_as_trains_is_complete() -> None:
+    """The octets are copied before the buffer is used again, also after a rollover."""
     net = network(MemoryBackend(write="create"))
     link = net.request(Opcode.WRQ, "new", {"blksize": "8", "windowsize": "64"})
     data = bytes(number % 251 for number in range(8 * 65_600 + 3))
@@ -829,14 +838,16 @@ def test_windows_in_one_piece_make_a_file() -> None:
     assert link.take()[-1] == wire.ack(number % 65536)
 
 
-def test_alarm_that_breaks_ends_its_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without its alarm nothing would ever end it."""
+def test_exception_in_the_call_of_the_alarm_ends_the_transfer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without its alarm, the session would never end."""
     net = network()
     link = net.request(Opcode.RRQ, "f")
     link.take()
 
     def broken(datagrams: Any) -> None:
-        raise RuntimeError("a link of somebody else's")
+        raise RuntimeError("the link is broken")
 
     monkeypatch.setattr(link, "send", broken)
     net.clock.advance(5)

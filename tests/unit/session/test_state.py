@@ -1,4 +1,4 @@
-"""The table of the transitions of a session."""
+"""Tests of the table of transitions between the states of a session."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from graphlib import TopologicalSorter
 
 from twisted_tftp.session.state import ENDED, OPENING, OVER, TRANSITIONS, SessionState
 
-#: The states to which a client goes back, to send its request again.
+#: The states to which the session of a client returns when its request is sent again.
 BACK = {SessionState.OPENING, SessionState.NEGOTIATING}
 
 
-def test_every_state_has_a_row() -> None:
-    """The table says for each state which ones may follow."""
+def test_table_has_a_row_for_every_state() -> None:
+    """The table has, for each state, the states that may follow it."""
     assert set(TRANSITIONS) == set(SessionState)
 
 
-def test_every_state_is_reached_and_leads_to_the_end() -> None:
-    """No state is out of reach, and none is a dead end."""
+def test_every_state_can_be_reached_and_leads_to_the_end() -> None:
+    """Each state can be reached from OPENING, and ENDED can be reached from each state."""
     reached = {OPENING}
     while True:
         more = reached.union(*(TRANSITIONS[state] for state in reached))
@@ -33,8 +33,8 @@ def test_every_state_is_reached_and_leads_to_the_end() -> None:
     assert leading == set(SessionState)
 
 
-def test_apart_from_going_back_no_state_comes_twice() -> None:
-    """A session ends: without the requests of a client that are sent again there is no cycle."""
+def test_no_state_comes_twice_unless_the_request_is_sent_again() -> None:
+    """Without the transitions back to the opening or the negotiation, there is no cycle."""
     forward = {
         state: {
             after
@@ -47,6 +47,6 @@ def test_apart_from_going_back_no_state_comes_twice() -> None:
 
 
 def test_no_state_without_an_outcome_follows_one_with_an_outcome() -> None:
-    """So observers are told of one outcome."""
+    """An outcome is final, so observers are told of one outcome only."""
     assert all(TRANSITIONS[state] <= set(OVER) for state in OVER)
     assert TRANSITIONS[ENDED] == frozenset()

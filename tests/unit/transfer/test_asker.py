@@ -1,4 +1,4 @@
-"""A request is sent until it is answered."""
+"""Tests of the machine that sends a request until it is answered."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from twisted_tftp.transfer.asker import Asker, AskerState
 from twisted_tftp.transfer.machine import Step
 from twisted_tftp.transfer.timing import Timing
 
+#: An RRQ without options.
 REQUEST = b"\0\1file\0octet\0"
 
 
@@ -29,7 +30,7 @@ def asker(reading: bool = True, retries: int = 3, longest: float = 4.0) -> Asker
     ],
 )
 def test_first_answer_is_kept(reading: bool, answer: bytes) -> None:
-    """An OACK, or what a server without options sends first, ends the asking."""
+    """An OACK, DATA 1 to a read or ACK 0 to a write is kept, and the machine ends."""
     machine = asker(reading)
     assert machine.start(0.0) is Step.SEND
     assert machine.datagrams == (REQUEST,)
@@ -53,16 +54,16 @@ def test_first_answer_is_kept(reading: bool, answer: bytes) -> None:
         (True, b"\0\7"),
     ],
 )
-def test_what_answers_no_request_is_passed_over(reading: bool, datagram: bytes) -> None:
-    """The right answer may still come."""
+def test_datagram_that_answers_no_request_is_ignored(reading: bool, datagram: bytes) -> None:
+    """The machine keeps waiting for a valid answer."""
     machine = asker(reading)
     machine.start(0.0)
     assert machine.receive(datagram, 0.1) is Step.WAIT
     assert machine.state is AskerState.ASKING
 
 
-def test_refusal_ends_it() -> None:
-    """An ERROR is the answer."""
+def test_error_ends_the_machine() -> None:
+    """An ERROR is kept as `peer_error`, and there is no further deadline."""
     machine = asker()
     machine.start(0.0)
     assert machine.receive(b"\0\5\0\1no such file\0", 0.1) is Step.END
@@ -71,8 +72,8 @@ def test_refusal_ends_it() -> None:
     assert machine.deadline == float("inf")
 
 
-def test_silence_is_asked_again_ever_more_slowly_and_given_up() -> None:
-    """The waits double up to the longest one; the patience is so many of that."""
+def test_request_is_repeated_until_it_times_out() -> None:
+    """The wait doubles up to the longest one; after `retries` times that, the machine gives up."""
     machine = asker()
     machine.start(0.0)
     asked = [0.0]
@@ -91,7 +92,7 @@ def test_silence_is_asked_again_ever_more_slowly_and_given_up() -> None:
 
 
 def test_round_trip_of_a_repeated_request_is_not_measured() -> None:
-    """The answer may be to either (Karn's rule)."""
+    """The answer may belong to either copy of the request (Karn's rule)."""
     machine = asker()
     machine.start(0.0)
     machine.expire(1.0)

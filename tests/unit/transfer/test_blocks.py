@@ -1,4 +1,4 @@
-"""Block numbers go around as the rollover says, and back."""
+"""Tests of block numbers: their rollover on the wire, and the blocks that they stand for."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from twisted_tftp.policy import Rollover
 from twisted_tftp.transfer.blocks import LAST_NUMBER, Numbering
 
-#: More than three times around.
+#: How many blocks are checked: more than three rollovers.
 MANY = 200_100
 
 
 def counted(first: int) -> Iterator[int]:
-    """Count block numbers as a person would, with `first` after 65535."""
+    """Generate the block numbers from 0 on, with `first` after 65535."""
     number = 0
     while True:
         yield number
@@ -27,8 +27,8 @@ def counted(first: int) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("rollover", "first"), [(Rollover.ZERO, 0), (Rollover.ONE, 1), (Rollover.NONE, 0)]
 )
-def test_numbers_are_those_of_counting(rollover: Rollover, first: int) -> None:
-    """Over 200,000 blocks each number is the one after the number before."""
+def test_numbers_continue_over_three_rollovers(rollover: Rollover, first: int) -> None:
+    """Over 200,000 blocks, each number follows the one before, and `first` follows 65535."""
     numbering = Numbering(rollover)
     numbers = [numbering.number(block) for block in range(MANY)]
     assert numbers == list(islice(counted(first), MANY))
@@ -41,14 +41,16 @@ def test_numbers_are_those_of_counting(rollover: Rollover, first: int) -> None:
         (Rollover.ONE, [65534, 65535, 1, 2, 3]),
     ],
 )
-def test_the_number_after_65535_is_the_rollovers(rollover: Rollover, around: list[int]) -> None:
-    """0 or 1, as negotiated."""
+def test_rollover_decides_which_number_follows_65535(
+    rollover: Rollover, around: list[int]
+) -> None:
+    """The next number is 0 or 1, as negotiated."""
     numbering = Numbering(rollover)
     assert [numbering.number(block) for block in range(65534, 65539)] == around
 
 
-def test_only_no_rollover_has_a_last_block() -> None:
-    """Where nothing follows 65535 a transfer ends there."""
+def test_only_a_transfer_without_rollover_has_a_last_block() -> None:
+    """Without rollover, block 65,535 is the last one; otherwise there is no limit."""
     assert Numbering(Rollover.NONE).limit == LAST_NUMBER == 65535
     assert Numbering(Rollover.ZERO).limit is None
     assert Numbering(Rollover.ONE).limit is None
@@ -56,8 +58,8 @@ def test_only_no_rollover_has_a_last_block() -> None:
 
 @pytest.mark.parametrize("rollover", list(Rollover))
 @pytest.mark.parametrize("distance", [0, 1, 2, 64, 32767, 65534])
-def test_ahead_undoes_number_at_every_block(rollover: Rollover, distance: int) -> None:
-    """From each of 200,000 blocks, the number of one further on says how far on it is."""
+def test_ahead_returns_the_distance_at_every_block(rollover: Rollover, distance: int) -> None:
+    """For 200,000 blocks, `ahead` computes the distance to a later block from its number."""
     numbering = Numbering(rollover)
     number, ahead = numbering.number, numbering.ahead
     wrong = [block for block in range(MANY) if ahead(number(block + distance), block) != distance]
@@ -65,23 +67,25 @@ def test_ahead_undoes_number_at_every_block(rollover: Rollover, distance: int) -
 
 
 @given(st.sampled_from(Rollover), st.integers(0, 10**7), st.integers(0, 65534))
-def test_ahead_undoes_number(rollover: Rollover, block: int, distance: int) -> None:
-    """The same from any block over any distance."""
+def test_ahead_returns_the_distance_at_any_block(
+    rollover: Rollover, block: int, distance: int
+) -> None:
+    """`ahead` is the inverse of `number`, for any block and any distance up to 65,534."""
     numbering = Numbering(rollover)
     assert numbering.ahead(numbering.number(block + distance), block) == distance
 
 
 @given(st.sampled_from(Rollover), st.integers(1, 10**7), st.integers(1, 32767))
-def test_what_lies_behind_looks_far_ahead(rollover: Rollover, block: int, on: int) -> None:
-    """A number of the last half turn is never taken for one within a window."""
+def test_number_of_an_earlier_block_is_far_ahead(rollover: Rollover, block: int, on: int) -> None:
+    """A block up to 32,767 back is at least 32,768 ahead, so it is never within a window."""
     numbering = Numbering(rollover)
     assert numbering.ahead(numbering.number(block), block + on) >= 32768
 
 
 @pytest.mark.parametrize("rollover", list(Rollover))
 @pytest.mark.parametrize("block", [0, 1, 2, 65534, 65535, 65536, 65537, 131070, 131071, 131072])
-def test_ahead_has_an_answer_for_each_number(rollover: Rollover, block: int) -> None:
-    """Whatever number comes, the answer is within a turn and says which block that would be."""
+def test_ahead_accepts_every_number(rollover: Rollover, block: int) -> None:
+    """For each 16-bit number, `ahead` returns the distance to a block with that number."""
     numbering = Numbering(rollover)
     for number in range(65536):
         ahead = numbering.ahead(number, block)
@@ -91,12 +95,12 @@ def test_ahead_has_an_answer_for_each_number(rollover: Rollover, block: int) -> 
 
 
 @pytest.mark.parametrize("block", [1, 2, 65534, 65535, 65536, 131070])
-def test_number_0_is_never_a_next_block_where_1_follows_65535(block: int) -> None:
-    """Under rollover 1 only the request has number 0, so it is far from every block."""
+def test_number_0_is_far_ahead_if_1_follows_65535(block: int) -> None:
+    """With rollover 1 no block after block 0 has the number 0, so it is within no window."""
     assert Numbering(Rollover.ONE).ahead(0, block) >= 32768
 
 
 @pytest.mark.parametrize("rollover", list(Rollover))
-def test_at_the_request_number_0_is_the_request(rollover: Rollover) -> None:
-    """ACK 0 answers the OACK."""
+def test_number_0_is_block_0_before_the_first_block(rollover: Rollover) -> None:
+    """Before the first block, number 0 stands for block 0: ACK 0 acknowledges the OACK."""
     assert Numbering(rollover).ahead(0, 0) == 0

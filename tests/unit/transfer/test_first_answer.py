@@ -1,4 +1,4 @@
-"""Which answer to a request was made for it."""
+"""Tests of the decision whether an answer belongs to the client's request."""
 
 from __future__ import annotations
 
@@ -17,15 +17,34 @@ from twisted_tftp.transfer.first_answer import (
     XidSupport,
 )
 
+#: The xid of the request.
 XID = "0123abcd"
+
+#: An OACK with the xid of the request.
 OURS = wire.oack([("blksize", "1000"), ("xid", XID)])
+
+#: An OACK with another xid: the answer to another request.
 FOREIGN = wire.oack([("blksize", "1000"), ("xid", "ffffffff")])
+
+#: An OACK without an xid.
 WITHOUT = wire.oack([("blksize", "1000")])
+
+#: Block 1: the answer to an RRQ if no option is granted.
 BLOCK = wire.DATA_HEADERS[1] + b"x"
+
+#: Block 1 with other octets.
 OTHER_BLOCK = wire.DATA_HEADERS[1] + b"y"
+
+#: ERROR 1: file not found.
 ERROR = b"\0\5\0\1no\0"
+
+#: A server about which nothing is known.
 UNKNOWN = KnownServer()
+
+#: A server that ignores the option `xid`.
 LACKING = KnownServer(XidSupport.LACKING)
+
+#: ERROR 6: file already exists.
 EXISTS = b"\0\5\0\6no\0"
 
 
@@ -45,15 +64,17 @@ def answer(xid: str | None = XID, reading: bool = True, has_options: bool = True
         (b"", False, False),
     ],
 )
-def test_foreign_answer_is_told_by_its_xid(datagram: bytes, known: bool, unknown: bool) -> None:
-    """And by the lack of it, where the server is known to grant one."""
+def test_answer_with_another_xid_or_none_is_foreign(
+    datagram: bytes, known: bool, unknown: bool
+) -> None:
+    """An answer without an xid is foreign only if the server is known to grant one."""
     assert answer().is_foreign(datagram, knows_xid=True) == known
     assert answer().is_foreign(datagram, knows_xid=False) == unknown
     assert answer().is_foreign(memoryview(datagram), knows_xid=True) == known
 
 
-def test_request_without_xid_expects_none() -> None:
-    """Only an OACK with one is foreign: it answers somebody else."""
+def test_answer_with_an_xid_is_foreign_to_a_request_without_one() -> None:
+    """If the request has no xid, an answer without an xid is not foreign."""
     plain = answer(xid=None)
     assert plain.is_foreign(FOREIGN, knows_xid=True)
     for datagram in (WITHOUT, BLOCK):
@@ -73,10 +94,10 @@ def test_request_without_xid_expects_none() -> None:
         (answer(reading=False), wire.ack(0), False, Standing.DOUBTFUL),
     ],
 )
-def test_standing_is_what_speaks_for_the_answer(
+def test_standing_depends_on_the_request_the_server_and_the_answer(
     first: FirstAnswer, datagram: bytes, lacks_xid: bool, standing: Standing
 ) -> None:
-    """What was asked for, and what the server is known to grant."""
+    """After `settle` the standing is SETTLED, unless the answer is PROVEN."""
     first.take(datagram, 1.0, LACKING if lacks_xid else UNKNOWN)
     assert first.standing is standing
     first.settle()
@@ -87,8 +108,10 @@ def test_standing_is_what_speaks_for_the_answer(
     ("round_trip", "doubt"),
     [(None, DOUBT_WITHOUT_ROUND_TRIP), (0.001, MIN_DOUBT), (0.1, 0.2), (9.0, MAX_DOUBT)],
 )
-def test_doubt_follows_the_round_trip(round_trip: float | None, doubt: float) -> None:
-    """Within its bounds."""
+def test_time_in_doubt_is_twice_the_round_trip_time(
+    round_trip: float | None, doubt: float
+) -> None:
+    """The time in doubt has a lower and an upper limit, and a default."""
     first = answer()
     first.take(BLOCK, 10.0, KnownServer(round_trip=round_trip))
     assert first.settled_at == 10.0 + doubt
@@ -99,8 +122,8 @@ def contradicts(first: FirstAnswer, datagram: bytes, now: float = 0.0, **how: An
     return first.is_contradicted(memoryview(datagram), now, **how)
 
 
-def test_nothing_contradicts_what_is_proven() -> None:
-    """And nothing is contradicted before it was taken."""
+def test_proven_answer_is_not_contradicted() -> None:
+    """There is no contradiction before the first answer, or to an OACK with the request's xid."""
     first = answer()
     assert not contradicts(first, BLOCK)
     first.take(OURS, 0.0, UNKNOWN)
@@ -108,8 +131,8 @@ def test_nothing_contradicts_what_is_proven() -> None:
         assert not contradicts(first, datagram)
 
 
-def test_another_answer_contradicts_one_that_is_not_proven() -> None:
-    """The same octets, and what is foreign anyway, do not."""
+def test_different_answer_contradicts_one_without_an_xid() -> None:
+    """A repeated or foreign answer does not; after `settle` only an OACK with the xid does."""
     first = answer()
     first.take(BLOCK, 0.0, UNKNOWN)
     for datagram in (OURS, WITHOUT, OTHER_BLOCK, ERROR):
@@ -123,7 +146,7 @@ def test_another_answer_contradicts_one_that_is_not_proven() -> None:
 
 
 def test_only_an_oack_with_the_xid_is_proof() -> None:
-    """Of a request that asks for none there is no proof."""
+    """If the request has no xid, no answer is a proof."""
     assert answer().is_proof(OURS)
     for datagram in (FOREIGN, WITHOUT, BLOCK, ERROR, b"\0\6broken"):
         assert not answer().is_proof(datagram)
@@ -131,7 +154,7 @@ def test_only_an_oack_with_the_xid_is_proof() -> None:
 
 
 def test_late_error_of_a_second_transfer_is_no_contradiction() -> None:
-    """A server that was asked twice may have begun two, and gives one of them up."""
+    """If the request was sent twice, the server may start two transfers, and one fails later."""
     first = answer()
     first.take(BLOCK, 0.0, UNKNOWN)
     assert contradicts(first, ERROR, now=100.0)
@@ -139,8 +162,8 @@ def test_late_error_of_a_second_transfer_is_no_contradiction() -> None:
     assert not contradicts(first, ERROR, now=first.settled_at, asked_twice=True)
 
 
-def test_transfer_itself_is_no_contradiction() -> None:
-    """What follows an OACK from its port, or an ERROR from there."""
+def test_packets_of_the_transfer_are_no_contradiction() -> None:
+    """After an OACK without an xid, a block or an ERROR from its port belongs to its transfer."""
     first = answer()
     first.take(WITHOUT, 0.0, UNKNOWN)
     assert not contradicts(first, BLOCK, same_port=True)
@@ -151,8 +174,8 @@ def test_transfer_itself_is_no_contradiction() -> None:
     assert contradicts(blocks, OTHER_BLOCK, same_port=True)
 
 
-def test_second_copy_of_a_write_request_may_find_the_file() -> None:
-    """Where it was sent twice; a read never does."""
+def test_second_copy_of_a_wrq_may_find_that_the_file_exists() -> None:
+    """If the WRQ was sent twice, ERROR 6 is no contradiction: the first copy created the file."""
     first = answer(reading=False)
     first.take(wire.ack(0), 0.0, UNKNOWN)
     assert contradicts(first, EXISTS)

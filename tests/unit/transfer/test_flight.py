@@ -1,4 +1,4 @@
-"""The window that a sender has sent last, its buffer, and the peer that is watched."""
+"""Tests of a sender's last window, its read-ahead buffer, and the watch of its peer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def timing() -> Timing:
 
 
 def test_only_the_first_copy_of_a_window_is_measured() -> None:
-    """Karn's rule: nobody knows which copy an ACK answers."""
+    """It is not known which copy of a repeated window an ACK answers (Karn's rule)."""
     flight = Flight()
     assert flight.send(1, 4) == 0
     assert (flight.may_measure, flight.copies) == (True, 1)
@@ -24,7 +24,7 @@ def test_only_the_first_copy_of_a_window_is_measured() -> None:
 
 
 def test_blocks_that_were_sent_before_are_counted() -> None:
-    """A window from the middle of the last one repeats a part of it."""
+    """`send` returns how many blocks of a window were sent before, also if windows overlap."""
     flight = Flight()
     flight.send(1, 4)
     assert flight.send(3, 6) == 2
@@ -33,16 +33,16 @@ def test_blocks_that_were_sent_before_are_counted() -> None:
     assert flight.highest_sent == 6
 
 
-def test_window_that_is_sent_once_gives_its_round_trip_once() -> None:
-    """The next ACK may answer an earlier window."""
+def test_only_the_first_ack_of_a_window_is_measured() -> None:
+    """After one round-trip time was measured, the window gives no other."""
     flight, times = Flight(), timing()
     flight.send(1, 1)
     flight.measure(times, 0.5, answers_window=True)
     assert (times.min_round_trip, flight.may_measure) == (0.5, False)
 
 
-def test_acks_after_a_retransmission_are_not_measured() -> None:
-    """They may belong to any copy of the window."""
+def test_two_acks_after_a_retransmission_are_not_measured() -> None:
+    """They may belong to any copy of the window; the third ACK is measured."""
     flight, times = Flight(), timing()
     flight.send(1, 1)
     flight.measure(times, 0.5, answers_window=True)
@@ -56,12 +56,12 @@ def test_acks_after_a_retransmission_are_not_measured() -> None:
 
 @pytest.mark.parametrize(("size", "expected"), [(0, 0), (99, 0), (100, 100), (250, 200)])
 def test_buffer_holds_whole_windows(size: int, expected: int) -> None:
-    """A buffer that ended in the middle of a window would be read again for the rest."""
+    """The size of the buffer is rounded down to whole windows."""
     assert ReadAhead(size, 100).size == expected
 
 
 def test_buffer_returns_octets_only_if_it_has_them_all() -> None:
-    """Otherwise the sender reads from the file."""
+    """If some of the octets are not in the buffer, `get` returns None."""
     ahead = ReadAhead(100, 10)
     assert ahead.get(0, 1) is None
     ahead.fill(b"0123456789", 50)
@@ -71,8 +71,8 @@ def test_buffer_returns_octets_only_if_it_has_them_all() -> None:
     assert ahead.get(55, 6) is None
 
 
-def test_peer_that_never_answers_is_limited_and_then_lost() -> None:
-    """Its address may be forged."""
+def test_peer_that_never_answers_gets_four_datagrams() -> None:
+    """After that it must be given up, because its address may be forged."""
     watch = PeerWatch(timing())
     for number in range(UNANSWERED_DATAGRAMS):
         assert not watch.is_at_limit
@@ -81,8 +81,8 @@ def test_peer_that_never_answers_is_limited_and_then_lost() -> None:
     assert watch.must_give_up(4.0)
 
 
-def test_peer_that_answers_is_lost_after_ten_seconds_of_silence() -> None:
-    """Retries times the longest timeout: its number of datagrams does not matter."""
+def test_peer_that_has_answered_is_given_up_after_ten_seconds_of_silence() -> None:
+    """The patience is ten retries of 1 s each; the number of datagrams does not matter."""
     watch = PeerWatch(timing())
     watch.note_heard(5.0)
     for number in range(10):
@@ -92,8 +92,8 @@ def test_peer_that_answers_is_lost_after_ten_seconds_of_silence() -> None:
     assert watch.must_give_up(15.0)
 
 
-def test_answer_is_due_at_the_end_of_the_patience_at_the_latest() -> None:
-    """The deadline after the last datagram is that of giving up."""
+def test_answer_is_due_before_the_peer_is_given_up() -> None:
+    """The deadline of an answer is not later than the time at which the peer is given up."""
     watch = PeerWatch(timing())
     watch.note_heard(0.0)
     assert watch.note_sent(3.0) == 4.0

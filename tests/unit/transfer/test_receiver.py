@@ -1,4 +1,4 @@
-"""The machine that receives DATA, one datagram at a time."""
+"""Tests of the machine that receives DATA, one datagram at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from twisted_tftp.transfer.machine import Step
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.timing import Timing
 
+#: The OACK of a window of four blocks.
 OACK = b"\x00\x06windowsize\x004\x00"
 
 
 class Sink:
-    """A receiver with its store."""
+    """A receiver, and the octets that it has stored."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Sink:
         self.machine.start(0.0)
 
     def do(self, step: Step, now: float) -> bytes | None:
-        """Return the datagram that the step sends."""
+        """Do `step`; return the datagram that it sends, or None."""
         if step is Step.STORE:
             self.stored += self.machine.take()
             step = self.machine.stored(now)
@@ -56,7 +57,7 @@ def block(number: int) -> bytes:
 
 
 def test_lock_step_acknowledges_each_block() -> None:
-    """Each block is acknowledged, and a short one ends the file."""
+    """Each block is acknowledged, and a block shorter than blksize ends the file."""
     sink = Sink()
     assert sink.data(1, b"01234567", 0.1) == wire.ack(1)
     assert sink.data(2, b"89", 0.2) == wire.ack(2)
@@ -64,8 +65,8 @@ def test_lock_step_acknowledges_each_block() -> None:
     assert sink.machine.state is ReceiverState.DALLYING
 
 
-def test_a_block_is_acknowledged_only_once_it_is_stored() -> None:
-    """While the store works nothing is acknowledged, and a repeated block is not taken twice."""
+def test_a_block_is_acknowledged_only_after_it_is_stored() -> None:
+    """While a block is being stored, a copy of it and the deadline cause no ACK."""
     sink = Sink()
     datagram = wire.DATA_HEADERS[1] + bytes(8)
     assert sink.machine.receive(datagram, 0.1) is Step.STORE
@@ -77,7 +78,7 @@ def test_a_block_is_acknowledged_only_once_it_is_stored() -> None:
 
 
 def test_repeated_block_in_lock_step_is_acknowledged_again_and_not_stored() -> None:
-    """The ACK was lost: it is sent again, the octets are not taken twice."""
+    """If an ACK is lost, the block comes again: its ACK is repeated, and nothing is stored."""
     sink = Sink()
     sink.data(1, block(1), 0.1)
     assert sink.data(1, block(1), 0.15) == wire.ack(1)
@@ -85,15 +86,15 @@ def test_repeated_block_in_lock_step_is_acknowledged_again_and_not_stored() -> N
     assert sink.stored == block(1)
 
 
-def test_a_window_is_acknowledged_by_its_last_block() -> None:
-    """Four blocks, one ACK (RFC 7440 section 4)."""
+def test_a_window_is_acknowledged_after_its_last_block() -> None:
+    """With windowsize 4, there is one ACK for every four blocks (RFC 7440 section 4)."""
     sink = Sink(windowsize=4)
     replies = [sink.data(number, block(number), 0.1) for number in range(1, 9)]
     assert replies == [None, None, None, wire.ack(4), None, None, None, wire.ack(8)]
 
 
-def test_gap_is_told_once_with_the_last_block_in_order() -> None:
-    """The first block after a hole draws an ACK of the block before it; the others nothing."""
+def test_gap_is_reported_once() -> None:
+    """The first block after a gap causes an ACK of the last block in order; others cause none."""
     sink = Sink(windowsize=8)
     sink.data(1, block(1), 0.1)
     assert sink.data(3, block(3), 0.1) == wire.ack(1)
@@ -103,14 +104,14 @@ def test_gap_is_told_once_with_the_last_block_in_order() -> None:
     assert sink.stored == b"".join(block(number) for number in range(1, 10))
 
 
-def test_gap_at_the_first_block_of_a_window_is_told_too() -> None:
-    """The ACK of the window before is repeated."""
+def test_gap_at_the_first_block_of_a_window_is_reported() -> None:
+    """If the first block of a window is missing, the ACK of the window before is repeated."""
     sink = Sink(windowsize=4)
     assert sink.data(2, block(2), 0.1) == wire.ack(0)
 
 
-def test_a_second_gap_of_the_same_window_is_not_told_at_once() -> None:
-    """A window with two holes comes again whole: one ACK is enough."""
+def test_a_second_gap_of_the_same_window_is_not_reported_at_once() -> None:
+    """After the first report the sender repeats the rest of the window, so one ACK is enough."""
     sink = Sink(windowsize=8)
     sink.data(1, block(1), 0.1)
     assert sink.data(3, block(3), 0.1) == wire.ack(1)
@@ -118,8 +119,8 @@ def test_a_second_gap_of_the_same_window_is_not_told_at_once() -> None:
     assert sink.data(4, block(4), 0.102) is None
 
 
-def test_window_that_comes_again_is_acknowledged_once() -> None:
-    """The ACK was lost: the whole window comes again and draws one ACK."""
+def test_repeated_window_is_acknowledged_once() -> None:
+    """If the ACK of a window is lost, the whole window comes again and causes one ACK."""
     sink = Sink(windowsize=4)
     for number in range(1, 5):
         sink.data(number, block(number), 0.1)
@@ -128,8 +129,8 @@ def test_window_that_comes_again_is_acknowledged_once() -> None:
     assert sink.machine.octets == 32
 
 
-def test_window_that_comes_again_in_part_is_acknowledged_at_its_end() -> None:
-    """The ACK of a gap was lost: the sender's window ends before ours, and is not waited past."""
+def test_repeated_window_is_acknowledged_at_its_own_end() -> None:
+    """If the ACK of a gap is lost, the sender's window ends before that of the receiver."""
     sink = Sink(windowsize=4)
     sink.data(1, block(1), 0.1)
     sink.data(2, block(2), 0.1)
@@ -138,8 +139,8 @@ def test_window_that_comes_again_in_part_is_acknowledged_at_its_end() -> None:
     assert replies == [None, None, None, wire.ack(4)]
 
 
-def test_block_repeated_by_the_network_draws_nothing_in_a_window() -> None:
-    """A copy that comes at once shortens no window."""
+def test_blocks_duplicated_by_the_network_cause_no_ack() -> None:
+    """If every block arrives twice, there is still one ACK for each whole window."""
     sink = Sink(windowsize=4)
     replies = []
     for number in range(1, 9):
@@ -148,8 +149,8 @@ def test_block_repeated_by_the_network_draws_nothing_in_a_window() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 9, 100, 40000, 65535])
-def test_blocks_from_elsewhere_change_nothing(number: int) -> None:
-    """A block that no sender can have sent by now is ignored."""
+def test_blocks_that_can_not_have_been_sent_are_ignored(number: int) -> None:
+    """A block that is neither expected nor a repeat does not move the deadline."""
     sink = Sink(windowsize=4)
     for sent in range(1, 5):
         sink.data(sent, block(sent), 0.1)
@@ -159,13 +160,13 @@ def test_blocks_from_elsewhere_change_nothing(number: int) -> None:
     assert sink.machine.octets == 32
 
 
-def test_block_0_before_block_1_is_nothing() -> None:
-    """There is no block 0 to repeat before the first one."""
+def test_block_0_before_block_1_is_ignored() -> None:
+    """Before the first block has arrived there is no block that could be repeated."""
     assert Sink().data(0, block(0), 0.1) is None
 
 
-def test_last_block_again_is_answered_while_dallying() -> None:
-    """The final ACK was lost: it is sent again, until nobody can ask any more."""
+def test_repeated_last_block_is_acknowledged_while_dallying() -> None:
+    """If the last ACK is lost, it is sent again; at the deadline the receiver is done."""
     sink = Sink()
     assert sink.data(1, b"all", 0.1) == wire.ack(1)
     assert sink.data(1, b"all", 5.0) == wire.ack(1)
@@ -174,23 +175,23 @@ def test_last_block_again_is_answered_while_dallying() -> None:
     assert sink.machine.state is ReceiverState.DONE
 
 
-def test_dallying_lasts_as_long_as_the_negotiated_timeout_may_take() -> None:
-    """A client that negotiated 20 s asks again after 20 s."""
+def test_dallying_lasts_twice_the_negotiated_timeout() -> None:
+    """A client that has negotiated 20 s repeats its last block only after 20 s."""
     sink = Sink(longest=20.0)
     sink.data(1, b"", 0.1)
     assert sink.machine.deadline == pytest.approx(40.1)
 
 
-def test_error_while_dallying_is_the_end_and_no_failure() -> None:
-    """The file is complete; what the client thinks of it changes nothing."""
+def test_error_while_dallying_is_no_failure() -> None:
+    """The file is already complete, so an ERROR only ends the dallying."""
     sink = Sink()
     sink.data(1, b"", 0.1)
     assert sink.machine.receive(b"\x00\x05\x00\x00\x00", 0.2) is Step.END
     assert sink.machine.state is ReceiverState.DONE
 
 
-def test_error_of_the_peer_ends_it() -> None:
-    """An ERROR is kept, and what was not stored yet is dropped."""
+def test_error_of_the_peer_ends_the_transfer() -> None:
+    """The ERROR is kept as `peer_error`, and blocks that are not stored yet are dropped."""
     sink = Sink(windowsize=4)
     sink.data(1, block(1), 0.1)
     assert sink.machine.receive(b"\x00\x05\x00\x00gone\x00", 0.2) is Step.END
@@ -198,16 +199,16 @@ def test_error_of_the_peer_ends_it() -> None:
     assert sink.machine.take() == b""
 
 
-def test_error_after_the_last_block_comes_too_late() -> None:
-    """While the whole file is being put in its place an ERROR does not stop that."""
+def test_error_after_the_last_block_is_ignored() -> None:
+    """While the complete file is being stored, an ERROR does not stop that."""
     sink = Sink()
     assert sink.machine.receive(wire.DATA_HEADERS[1] + b"x", 0.1) is Step.STORE
     assert sink.machine.receive(b"\x00\x05\x00\x00\x00", 0.2) is Step.WAIT
     assert sink.machine.deadline == float("inf")
 
 
-def test_block_larger_than_agreed_is_an_error() -> None:
-    """A block above blksize breaks the protocol (code 4)."""
+def test_block_larger_than_blksize_fails_the_transfer() -> None:
+    """More octets than blksize are an illegal operation (error code 4)."""
     sink = Sink()
     assert sink.data(1, bytes(9), 0.1) is None
     assert sink.machine.failure is not None
@@ -215,15 +216,15 @@ def test_block_larger_than_agreed_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("datagram", [b"", b"\x00\x03\x00", b"\x01\x03\x00\x01", wire.ack(1)])
-def test_other_packets_change_nothing(datagram: bytes) -> None:
-    """Short, unknown and misplaced packets are ignored."""
+def test_other_packets_are_ignored(datagram: bytes) -> None:
+    """A packet that is too short or is not DATA does not move the deadline."""
     sink = Sink()
     assert sink.machine.receive(datagram, 0.1) is Step.WAIT
     assert sink.machine.deadline == 1.0
 
 
-def test_lost_last_block_of_a_window_is_asked_for() -> None:
-    """When the window stops short, what came is stored and acknowledged after a wait."""
+def test_incomplete_window_is_acknowledged_after_a_timeout() -> None:
+    """If the end of a window is lost, the blocks before it are stored and acknowledged."""
     sink = Sink(windowsize=4)
     sink.data(1, block(1), 0.1)
     sink.data(2, block(2), 0.1)
@@ -233,8 +234,8 @@ def test_lost_last_block_of_a_window_is_asked_for() -> None:
     assert sink.expire() == wire.ack(2)
 
 
-def test_a_peer_that_never_answered_gets_four_datagrams() -> None:
-    """A forged address is not flooded."""
+def test_a_peer_that_never_answers_gets_four_datagrams() -> None:
+    """The number is limited because the address of the peer may be forged."""
     sink = Sink()
     count = 1
     while sink.machine.state is ReceiverState.RECEIVING:
@@ -243,22 +244,22 @@ def test_a_peer_that_never_answered_gets_four_datagrams() -> None:
     assert isinstance(sink.machine.failure, TransferTimedOut)
 
 
-def test_repeated_requests_count_into_the_four_datagrams() -> None:
-    """Repeating a forged request does not draw more."""
+def test_answers_to_repeated_requests_are_among_the_four_datagrams() -> None:
+    """Repeating a forged request does not cause more datagrams."""
     sink = Sink()
     steps = [sink.machine.repeat(0.1) for _ in range(6)]
     assert steps.count(Step.SEND) == 3
 
 
-def test_repeated_request_after_data_changes_nothing() -> None:
-    """A late repeat of the request does not disturb the transfer."""
+def test_repeated_request_after_data_is_ignored() -> None:
+    """A late copy of the request is not answered once DATA has arrived."""
     sink = Sink()
     sink.data(1, block(1), 0.1)
     assert sink.machine.repeat(0.2) is Step.WAIT
 
 
 def test_a_silent_peer_is_given_up_after_the_patience() -> None:
-    """Ten timeouts of silence end it."""
+    """A peer that has answered is given up after ten timeouts of silence."""
     sink = Sink(longest=2.0)
     sink.data(1, block(1), 0.1)
     while sink.machine.state is ReceiverState.RECEIVING:
@@ -268,8 +269,8 @@ def test_a_silent_peer_is_given_up_after_the_patience() -> None:
     assert sink.machine.answered
 
 
-def test_peer_silent_during_a_slow_store_is_given_up() -> None:
-    """A store that hangs does not keep a session whose peer is gone."""
+def test_silent_peer_is_given_up_while_a_block_is_being_stored() -> None:
+    """The patience counts from the last packet of the peer, and not from the end of the write."""
     sink = Sink()
     sink.machine.receive(wire.DATA_HEADERS[1] + bytes(8), 0.1)
     sink.machine.receive(wire.DATA_HEADERS[1] + bytes(8), 5.0)
@@ -277,14 +278,14 @@ def test_peer_silent_during_a_slow_store_is_given_up() -> None:
     assert sink.machine.expire(15.0) is Step.END
 
 
-def test_deadline_that_has_not_come_does_nothing() -> None:
-    """A timer that fires early costs nothing."""
+def test_expire_before_the_deadline_does_nothing() -> None:
+    """A timer may fire too early, because packets move the deadline."""
     assert Sink().machine.expire(0.5) is Step.WAIT
 
 
 @pytest.mark.parametrize(("rollover", "after"), [(Rollover.ZERO, 0), (Rollover.ONE, 1)])
-def test_block_65535_is_followed_by_the_rollover(rollover: Rollover, after: int) -> None:
-    """Past 65,535 blocks the numbers go on from 0 or 1, and repeats are still told apart."""
+def test_rollover_decides_which_block_follows_65535(rollover: Rollover, after: int) -> None:
+    """The numbers continue at 0 or 1, and a repeated block 65535 is still recognized."""
     sink = Sink(rollover=rollover)
     for number in range(1, 65_536):
         assert sink.data(number, bytes(8), number / 1000) == wire.ack(number)
@@ -296,8 +297,8 @@ def test_block_65535_is_followed_by_the_rollover(rollover: Rollover, after: int)
     assert len(sink.stored) == 8 * 65_536 + 3
 
 
-def test_without_rollover_block_65535_must_be_the_last() -> None:
-    """A file that would need block 65,536 fails cleanly."""
+def test_without_rollover_block_65535_must_be_the_last_one() -> None:
+    """A full block 65,535 fails the transfer, because another block would have to follow."""
     sink = Sink(rollover=Rollover.NONE)
     for number in range(1, 65_535):
         sink.data(number, bytes(8), number / 1000)
@@ -309,8 +310,8 @@ def test_without_rollover_block_65535_must_be_the_last() -> None:
     assert fits.data(65_535, b"", 70.0) == wire.ack(65_535)
 
 
-def test_what_follows_block_65535_in_a_train_must_be_data() -> None:
-    """At the rollover an ACK of a block's length, whose header counts on, is not taken for one."""
+def test_ack_after_block_65535_in_a_train_is_not_taken_for_data() -> None:
+    """As a 32-bit integer, the header of ACK 0 is the one that follows DATA 65535."""
     sink = Sink(windowsize=10)
     machine = sink.machine
     for number in range(1, 65_535):

@@ -1,4 +1,4 @@
-"""The machine that sends DATA, one datagram at a time."""
+"""Tests of the machine that sends DATA, one datagram at a time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from twisted_tftp.transfer.machine import Step
 from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
 from twisted_tftp.transfer.timing import Timing
 
+#: A deadline that never comes, in seconds.
 NEVER = float("inf")
 
+#: The OACK of blocks of eight octets.
 OACK = b"\x00\x06blksize\x008\x00"
 
 
 class Source:
-    """A sender with its file."""
+    """A sender, and the file that it sends."""
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class Source:
         )
 
     def do(self, step: Step, now: float) -> list[bytes]:
-        """Return the datagrams that the step sends."""
+        """Do `step`; return the datagrams that it sends."""
         machine = self.machine
         if step is Step.READ:
             step = machine.supply(self.data[machine.offset :][: machine.length], now)
@@ -59,7 +61,7 @@ class Source:
         return self.do(self.machine.receive(wire.ack(number), now), now)
 
     def expire(self) -> list[bytes]:
-        """Let the deadline come."""
+        """Handle the deadline; return the datagrams that are sent."""
         now = self.machine.deadline
         return self.do(self.machine.expire(now), now)
 
@@ -79,7 +81,7 @@ def data(number: int, octets: bytes) -> bytes:
 
 
 def test_lock_step_sends_a_block_for_each_ack() -> None:
-    """Without options each ACK brings the next block of 8, and a short one ends."""
+    """Without options each ACK causes the next block, and a short block ends the file."""
     source = Source(b"0123456789")
     assert source.start() == [data(1, b"01234567")]
     assert source.ack(1, 0.1) == [data(2, b"89")]
@@ -95,7 +97,7 @@ def test_lock_step_sends_a_block_for_each_ack() -> None:
 def test_a_full_last_block_is_followed_by_an_empty_one(
     size: int, windowsize: int, known_size: bool
 ) -> None:
-    """The last block is always shorter than the others (RFC 1350 section 6)."""
+    """The last block is always shorter than blksize (RFC 1350 section 6)."""
     source = Source(bytes(range(size)), windowsize=windowsize, known_size=known_size)
     sent = source.start()
     count, now = 0, 0.0
@@ -111,8 +113,8 @@ def test_a_full_last_block_is_followed_by_an_empty_one(
     assert source.machine.octets == size
 
 
-def test_oack_waits_for_ack_0() -> None:
-    """The first window follows the ACK of the OACK, and no other ACK."""
+def test_first_window_is_sent_after_ack_0() -> None:
+    """Only ACK 0 acknowledges the OACK; other ACKs are ignored."""
     source = Source(bytes(20), oack=True, windowsize=2)
     assert source.start() == [OACK]
     assert source.ack(1, 0.1) == []
@@ -121,7 +123,7 @@ def test_oack_waits_for_ack_0() -> None:
 
 
 def test_duplicate_ack_in_lock_step_never_causes_data() -> None:
-    """Three duplicates, at any time, are three times nothing (RFC 1123 section 4.2.3.1)."""
+    """Duplicates of an ACK cause no DATA at any time (RFC 1123 section 4.2.3.1)."""
     source = Source(bytes(100))
     source.start()
     assert len(source.ack(1, 0.1)) == 1
@@ -131,8 +133,8 @@ def test_duplicate_ack_in_lock_step_never_causes_data() -> None:
 
 @pytest.mark.parametrize("number", [0, 3, 4, 40000, 65535])
 @pytest.mark.parametrize("windowsize", [1, 2])
-def test_stale_and_future_acks_change_nothing(number: int, windowsize: int) -> None:
-    """An ACK of a block never sent, or acknowledged before, moves nothing."""
+def test_acks_outside_the_window_are_ignored(number: int, windowsize: int) -> None:
+    """An ACK of a block that was never sent, or was acknowledged before, changes nothing."""
     source = Source(bytes(100), windowsize=windowsize)
     source.start()
     source.ack(windowsize, 0.1)
@@ -143,7 +145,7 @@ def test_stale_and_future_acks_change_nothing(number: int, windowsize: int) -> N
 
 
 def test_gap_is_answered_at_once_with_one_window_from_the_missing_block() -> None:
-    """An ACK inside the window brings one window from the first missing block (RFC 7440)."""
+    """An ACK inside the window causes one window from the first missing block on (RFC 7440)."""
     source = Source(bytes(8 * 20), windowsize=4, oack=True)
     source.start()
     source.ack(0, 0.1)
@@ -152,8 +154,8 @@ def test_gap_is_answered_at_once_with_one_window_from_the_missing_block() -> Non
     assert source.machine.retransmissions == 2
 
 
-def test_gap_at_the_first_block_is_answered_by_its_duplicate_ack() -> None:
-    """In a window a duplicate ACK, an answer's time later, means that the first block is lost."""
+def test_duplicate_ack_reports_a_gap_at_the_first_block_of_a_window() -> None:
+    """A duplicate ACK that comes a round trip after the window causes the window again."""
     source = Source(bytes(8 * 20), windowsize=4, oack=True)
     source.start()
     source.ack(0, 0.1)
@@ -161,8 +163,8 @@ def test_gap_at_the_first_block_is_answered_by_its_duplicate_ack() -> None:
     assert [int.from_bytes(datagram[2:4], "big") for datagram in sent] == [1, 2, 3, 4]
 
 
-def test_ack_repeated_by_the_network_is_not_taken_for_a_gap() -> None:
-    """A duplicate sooner than an answer can come answers what was sent before."""
+def test_ack_duplicated_by_the_network_is_not_taken_for_a_gap() -> None:
+    """A duplicate ACK that comes sooner than a round trip can't answer the last window."""
     source = Source(bytes(8 * 20), windowsize=4, oack=True)
     source.start()
     assert len(source.ack(0, 0.1)) == 4
@@ -170,7 +172,7 @@ def test_ack_repeated_by_the_network_is_not_taken_for_a_gap() -> None:
 
 
 def test_several_gaps_of_one_window_are_answered_once() -> None:
-    """ACKs that the window before has provoked do not multiply the answer to the gap."""
+    """Further ACKs that the window with the gaps has caused do not cause more windows."""
     source = Source(bytes(8 * 40), windowsize=8, oack=True)
     source.start()
     source.ack(0, 0.1)
@@ -180,8 +182,8 @@ def test_several_gaps_of_one_window_are_answered_once() -> None:
     assert len(source.ack(10, 0.3)) == 8
 
 
-def test_ack_of_a_window_sent_before_a_retransmission_counts() -> None:
-    """What was sent may be acknowledged late, also after it was sent again."""
+def test_late_ack_of_a_window_is_accepted_after_its_retransmission() -> None:
+    """An ACK may answer the first copy of a window after the second copy was sent."""
     source = Source(bytes(8 * 20), windowsize=4, oack=True)
     source.start()
     source.ack(0, 0.1)
@@ -190,8 +192,8 @@ def test_ack_of_a_window_sent_before_a_retransmission_counts() -> None:
     assert [int.from_bytes(datagram[2:4], "big") for datagram in sent] == [5, 6, 7, 8]
 
 
-def test_retransmission_is_timed_by_the_round_trip() -> None:
-    """A lost block is sent again after some round trips, not after a second."""
+def test_retransmission_timeout_follows_the_round_trip_time() -> None:
+    """After a round trip of 0.1 s a lost block is sent again after 0.3 s, and not after 1 s."""
     source = Source(bytes(100))
     source.start()
     source.ack(1, 0.1)
@@ -201,18 +203,18 @@ def test_retransmission_is_timed_by_the_round_trip() -> None:
 
 
 def test_round_trip_of_a_retransmitted_block_is_not_measured() -> None:
-    """Nobody knows which of the two was answered (Karn)."""
+    """It is not known which copy of the block the ACK answers (Karn's rule)."""
     source = Source(bytes(100))
     source.start()
     source.ack(1, 0.1)
     source.expire()
     source.ack(2, 0.41)
-    # Measured, the wait would be near 0.3; backed off, it stays doubled.
+    # If it were measured, the timeout would be about 0.3 s again. It stays doubled.
     assert source.machine.deadline == pytest.approx(0.41 + 0.6)
 
 
-def test_a_peer_that_never_answered_gets_four_datagrams() -> None:
-    """A forged address is not flooded: four in all, and then silence."""
+def test_a_peer_that_never_answers_gets_four_datagrams() -> None:
+    """The number is limited because the address of the peer may be forged."""
     source = Source(bytes(100))
     sent = source.start()
     while source.machine.state is SenderState.SENDING:
@@ -222,8 +224,8 @@ def test_a_peer_that_never_answered_gets_four_datagrams() -> None:
     assert not source.machine.answered
 
 
-def test_repeated_requests_count_into_the_four_datagrams() -> None:
-    """Repeating a forged request does not draw more."""
+def test_answers_to_repeated_requests_are_among_the_four_datagrams() -> None:
+    """Repeating a forged request does not cause more datagrams."""
     source = Source(bytes(100), oack=True)
     sent = source.start()
     for at in range(10):
@@ -231,8 +233,8 @@ def test_repeated_requests_count_into_the_four_datagrams() -> None:
     assert sent == [OACK] * 4
 
 
-def test_repeated_request_after_an_answer_changes_nothing() -> None:
-    """A late repeat of the request does not disturb the transfer."""
+def test_repeated_request_after_an_ack_is_ignored() -> None:
+    """A late copy of the request is not answered once an ACK has arrived."""
     source = Source(bytes(100))
     source.start()
     source.ack(1, 0.1)
@@ -240,7 +242,7 @@ def test_repeated_request_after_an_answer_changes_nothing() -> None:
 
 
 def test_a_silent_peer_is_given_up_after_the_patience() -> None:
-    """Ten timeouts of silence end it, however many retransmissions that was."""
+    """A peer that has answered is given up after ten timeouts of silence."""
     source = Source(bytes(100), longest=2.0)
     source.start()
     source.ack(1, 0.1)
@@ -252,8 +254,8 @@ def test_a_silent_peer_is_given_up_after_the_patience() -> None:
     assert count > 10
 
 
-def test_any_ack_of_the_peer_renews_the_patience() -> None:
-    """A client that is busy but repeats its ACK is alive."""
+def test_any_ack_of_the_peer_restarts_the_patience() -> None:
+    """A peer that is busy and only repeats its last ACK is not given up."""
     source = Source(bytes(100))
     source.start()
     source.ack(1, 0.1)
@@ -264,8 +266,8 @@ def test_any_ack_of_the_peer_renews_the_patience() -> None:
     assert source.machine.state is SenderState.SENDING
 
 
-def test_fixed_waits_keep_to_the_timeout() -> None:
-    """With fixed retransmission each wait is the negotiated one."""
+def test_fixed_retransmission_waits_the_negotiated_timeout() -> None:
+    """If the timeouts are not adaptive, each of them is the negotiated one."""
     source = Source(bytes(100), adaptive=False, longest=3.0)
     source.start()
     source.ack(1, 0.1)
@@ -276,15 +278,15 @@ def test_fixed_waits_keep_to_the_timeout() -> None:
     assert deadlines == pytest.approx([3.1, 6.1, 9.1])
 
 
-def test_deadline_that_has_not_come_does_nothing() -> None:
-    """A timer that fires early, because packets moved the deadline, costs nothing."""
+def test_expire_before_the_deadline_does_nothing() -> None:
+    """A timer may fire too early, because packets move the deadline."""
     source = Source(bytes(100))
     source.start()
     assert source.machine.expire(0.5) is Step.WAIT
 
 
-def test_slow_source_is_not_retransmitted_into() -> None:
-    """While octets are awaited from the source there is nothing to send again."""
+def test_nothing_is_sent_again_while_the_file_is_read() -> None:
+    """Until the octets are there, the only deadline is that of giving up the peer."""
     source = Source(bytes(100))
     source.start()
     assert source.machine.receive(wire.ack(1), 0.1) is Step.READ
@@ -295,8 +297,8 @@ def test_slow_source_is_not_retransmitted_into() -> None:
     assert source.machine.repeat(6.0) is Step.WAIT
 
 
-def test_error_of_the_peer_ends_it() -> None:
-    """An ERROR is kept, and nothing is to be sent to it."""
+def test_error_of_the_peer_ends_the_transfer() -> None:
+    """The ERROR is kept as `peer_error`, and there is no failure to send to the peer."""
     source = Source(bytes(100), oack=True)
     source.start()
     assert source.machine.receive(b"\x00\x05\x00\x08no\x00", 0.1) is Step.END
@@ -317,8 +319,8 @@ def test_error_of_the_peer_ends_it() -> None:
         b"\x00\x09\x00\x00",
     ],
 )
-def test_other_packets_change_nothing(datagram: bytes) -> None:
-    """Short, unknown and misplaced packets are ignored."""
+def test_other_packets_are_ignored(datagram: bytes) -> None:
+    """A packet that is too short or is neither ACK nor ERROR does not move the deadline."""
     source = Source(bytes(100))
     source.start()
     assert source.machine.receive(datagram, 0.1) is Step.WAIT
@@ -326,8 +328,8 @@ def test_other_packets_change_nothing(datagram: bytes) -> None:
 
 
 @pytest.mark.parametrize(("rollover", "after"), [(Rollover.ZERO, 0), (Rollover.ONE, 1)])
-def test_block_65535_is_followed_by_the_rollover(rollover: Rollover, after: int) -> None:
-    """Past 65,535 blocks the numbers go on from 0 or 1."""
+def test_rollover_decides_which_block_follows_65535(rollover: Rollover, after: int) -> None:
+    """The numbers continue at 0 or 1, and a duplicate ACK of block 65535 is ignored."""
     source = Source(bytes(8 * 65_540), rollover=rollover, windowsize=1)
     source.start()
     for number in range(1, 65_535):
@@ -338,7 +340,7 @@ def test_block_65535_is_followed_by_the_rollover(rollover: Rollover, after: int)
 
 
 def test_without_rollover_a_file_too_long_is_refused_at_once() -> None:
-    """A known size that needs more than 65,535 blocks fails before anything is sent."""
+    """A known size of more than 65,535 blocks fails before anything is sent."""
     source = Source(bytes(8 * 65_535), rollover=Rollover.NONE)
     assert source.machine.start(0.0) is Step.END
     assert source.machine.failure is not None
@@ -346,7 +348,7 @@ def test_without_rollover_a_file_too_long_is_refused_at_once() -> None:
 
 
 def test_without_rollover_an_unknown_size_fails_at_block_65536() -> None:
-    """A source that turns out too long fails cleanly, inside a window too."""
+    """A file that turns out to be too long fails after block 65,535, even inside a window."""
     source = Source(bytes(8 * 65_600), rollover=Rollover.NONE, known_size=False, windowsize=64)
     count = len(source.start())
     now = 0.0
@@ -357,8 +359,8 @@ def test_without_rollover_an_unknown_size_fails_at_block_65536() -> None:
     assert source.machine.failure is not None
 
 
-def test_window_that_only_its_first_block_is_left_of_is_one_block() -> None:
-    """Where the last number is the first of a window, no more than its block goes with it."""
+def test_last_window_without_rollover_ends_at_block_65535() -> None:
+    """If block 65,535 is the first one of a window, the window has only that block."""
     source = Source(bytes(8 * 65_600), rollover=Rollover.NONE, known_size=False, windowsize=2)
     sent = source.start()
     for block in range(2, 65_535, 2):
@@ -366,8 +368,8 @@ def test_window_that_only_its_first_block_is_left_of_is_one_block() -> None:
     assert sent == [b"\0\3\xff\xff" + bytes(8)]
 
 
-def test_echoes_are_forgotten_once_a_window_went_well() -> None:
-    """A copy sent long ago does not make a true gap look like its echo."""
+def test_duplicate_ack_long_after_a_retransmission_reports_a_gap() -> None:
+    """After later windows were acknowledged, a duplicate ACK can't come from the old copy."""
     for read_ahead in (0, 8 * 4 * 100):
         source = Source(bytes(8 * 400), windowsize=4, oack=True, read_ahead=read_ahead)
         source.start()

@@ -1,4 +1,4 @@
-"""Round trips in, waits out."""
+"""Tests of the retransmission timeouts, which follow the measured round-trip times."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ def timing(first: float = 1.0, longest: float = 1.0, adaptive: bool = True) -> T
     return Timing(first=first, longest=longest, retries=10, adaptive=adaptive)
 
 
-def test_first_wait_is_the_configured_one_not_the_negotiated() -> None:
-    """U-Boot and curl negotiate 5 s; that is the longest wait, not the first."""
+def test_first_wait_is_the_configured_timeout() -> None:
+    """U-Boot and curl negotiate 5 s; that is the longest wait, and not the first one."""
     assert timing(first=1.0, longest=5.0).wait == 1.0
 
 
-def test_first_wait_is_shortened_to_a_shorter_negotiated_one() -> None:
-    """A negotiated utimeout below the configured timeout bounds the first wait too."""
+def test_first_wait_is_at_most_the_negotiated_timeout() -> None:
+    """A negotiated timeout below the configured one limits the first wait too."""
     assert timing(first=1.0, longest=0.25).wait == 0.25
 
 
-def test_wait_follows_the_round_trip() -> None:
-    """After one round trip R the wait is R + 4 * R / 2 (RFC 6298 section 2.2)."""
+def test_wait_follows_the_round_trip_time() -> None:
+    """After one round-trip time R, the wait is R + 4 * R / 2 (RFC 6298 section 2.2)."""
     waits = timing()
     waits.add_round_trip(0.1)
     assert waits.wait == pytest.approx(0.3)
 
 
-def test_wait_narrows_when_the_round_trip_is_steady() -> None:
-    """The variation decays, so the wait comes near to the round trip itself."""
+def test_wait_approaches_a_constant_round_trip_time() -> None:
+    """The variation decays, so the wait comes close to the round-trip time itself."""
     waits = timing()
     for _ in range(60):
         waits.add_round_trip(0.1)
     assert 0.1 <= waits.wait < 0.11
 
 
-def test_wait_has_a_floor() -> None:
-    """A fast network does not make a hiccup of the client a loss."""
+def test_wait_has_a_minimum() -> None:
+    """On a fast network, a short pause of the client is not taken for a loss."""
     waits = timing()
     waits.add_round_trip(0.0001)
     assert waits.wait == MIN_WAIT
 
 
-def test_longest_wait_below_the_floor_wins() -> None:
-    """A client that negotiates 10 ms is never waited for longer."""
+def test_wait_is_limited_by_a_longest_wait_below_the_minimum() -> None:
+    """If the client negotiates 10 ms, no wait is longer than that."""
     waits = timing(longest=0.01)
     waits.add_round_trip(0.0001)
     assert waits.wait == 0.01
 
 
-def test_backing_off_doubles_up_to_the_longest() -> None:
-    """Each retransmission doubles the wait, up to the longest."""
+def test_backing_off_doubles_the_wait_up_to_the_longest_one() -> None:
+    """Each retransmission doubles the wait, up to the longest wait."""
     waits = timing(first=0.25)
     seen = []
     for _ in range(4):
@@ -63,7 +63,7 @@ def test_backing_off_doubles_up_to_the_longest() -> None:
 
 
 def test_backed_off_wait_stays_until_a_round_trip_is_measured() -> None:
-    """A measured round trip ends the backing off (RFC 6298 section 5.7)."""
+    """A new measurement replaces the doubled wait (RFC 6298 section 5.7)."""
     waits = timing()
     waits.add_round_trip(0.1)
     waits.back_off()
@@ -74,7 +74,7 @@ def test_backed_off_wait_stays_until_a_round_trip_is_measured() -> None:
 
 
 def measured_and_backed_off() -> Timing:
-    """Return waits whose round trip is a tenth of a second and whose wait has come to one."""
+    """Return timeouts with a round-trip time of 0.1 s and a wait that has backed off to 1 s."""
     waits = timing()
     for _ in range(60):
         waits.add_round_trip(0.1)
@@ -84,22 +84,22 @@ def measured_and_backed_off() -> Timing:
     return waits
 
 
-def test_answer_to_a_gap_takes_the_doubling_back() -> None:
-    """Where each window has a gap there is no other round trip to measure."""
+def test_answer_to_a_gap_ends_the_backing_off() -> None:
+    """If every window has a gap, no other round-trip time can be measured."""
     waits = measured_and_backed_off()
     waits.add_gap_round_trip(0.1)
     assert waits.wait < 0.2
 
 
-def test_late_answer_to_a_gap_is_not_taken_in() -> None:
-    """It comes after the peer's own timeout, which says nothing of the path."""
+def test_late_answer_to_a_gap_is_not_measured() -> None:
+    """The timeout of the peer may have caused it, so its time is no round-trip time."""
     waits = measured_and_backed_off()
     waits.add_gap_round_trip(0.6)
     assert waits.wait == 1.0
 
 
-def test_shortest_round_trip_is_approached_by_answers_to_gaps() -> None:
-    """One that comes soon may be of a block that was overtaken; many are not."""
+def test_answers_to_gaps_lower_the_shortest_round_trip_in_steps() -> None:
+    """One early answer may be a block that came out of order, so it counts only half."""
     waits = timing()
     waits.add_round_trip(0.1)
     waits.add_gap_round_trip(0.002)
@@ -109,8 +109,8 @@ def test_shortest_round_trip_is_approached_by_answers_to_gaps() -> None:
     assert waits.min_round_trip < 0.003
 
 
-def test_window_that_is_sooner_than_a_datagram_was_is_the_shortest_round_trip() -> None:
-    """The peer was slow to open its file; what a window takes bounds the path's share of that."""
+def test_round_trip_of_a_window_can_lower_the_shortest_one() -> None:
+    """The first value comes from a single datagram; that of a window may only lower it."""
     waits = timing()
     waits.add_round_trip(0.1, is_single=False)
     assert waits.min_round_trip == 0.0
@@ -119,8 +119,8 @@ def test_window_that_is_sooner_than_a_datagram_was_is_the_shortest_round_trip() 
     assert waits.min_round_trip == 0.01
 
 
-def test_fixed_wait_is_always_the_longest() -> None:
-    """Fixed waits keep to RFC 2349 whatever is measured."""
+def test_fixed_wait_is_always_the_longest_one() -> None:
+    """If the waits are not adaptive, measurements do not change them (RFC 2349)."""
     waits = timing(first=1.0, longest=3.0, adaptive=False)
     assert waits.wait == 3.0
     waits.add_round_trip(0.01)
@@ -129,13 +129,13 @@ def test_fixed_wait_is_always_the_longest() -> None:
 
 
 def test_patience_is_the_retries_times_the_longest_wait() -> None:
-    """A client may pause to write its flash for as long as it has negotiated."""
+    """A client may pause, to write its flash for example, for ten negotiated timeouts."""
     assert timing(longest=6.0).patience == 60.0
 
 
 @given(st.lists(st.floats(0, 100), min_size=1), st.floats(0.01, 255))
 def test_wait_stays_within_its_bounds(samples: list[float], longest: float) -> None:
-    """No round trip drives the wait out of its bounds, and the least one is known."""
+    """No sequence of round trips and retransmissions moves the wait out of its bounds."""
     waits = timing(longest=longest)
     for sample in samples:
         waits.add_round_trip(sample)

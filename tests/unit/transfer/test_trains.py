@@ -1,4 +1,4 @@
-"""DATA packets in one buffer."""
+"""Tests of parsing several DATA packets in one buffer (a train)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.trains import NUMBERS, blocks_of
 
+#: Octets of a block.
 BLKSIZE = 8
 
 
@@ -23,7 +24,7 @@ def packet(number: int) -> bytes:
 def test_blocks_are_those_of_the_packets_in_order(
     first: int, skips: list[int], limit: int
 ) -> None:
-    """The result ends at a gap, at a repeated block, after 65535 and at the limit."""
+    """The result ends at a gap, at a repeated block, after number 65535 and at the limit."""
     numbers = []
     number = first
     for skip in skips:
@@ -40,7 +41,7 @@ def test_blocks_are_those_of_the_packets_in_order(
     assert list(blocks_of(train, first, wanted, BLKSIZE)) == expected
 
 
-def test_packet_that_is_no_data_ends_the_blocks() -> None:
-    """An ERROR in the buffer is left to the caller."""
+def test_packet_that_is_not_data_ends_the_blocks() -> None:
+    """A packet with another opcode, here an ERROR, is not parsed as a block."""
     train = memoryview(packet(1) + b"\x00\x05" + bytes(BLKSIZE + 2) + packet(3))
     assert len(blocks_of(train, 1, 3, BLKSIZE)) == 1
