@@ -38,7 +38,7 @@ from twisted_tftp.transfer.first_answer import KnownServer
 #: The window size that a client asks for by default, in blocks.
 DEFAULT_WINDOWSIZE = 16
 
-#: Consecutive timeouts without an answer after which a client gives up by default.
+#: A transfer fails by default if nothing arrives for this number of timeouts.
 DEFAULT_RETRIES = 5
 
 

@@ -60,7 +60,8 @@ class LocalFile:
     ) -> tuple[FilesystemBackend, str]:
         """Return a backend of the folder of `path`, and the name of the file in it.
 
-        Symbolic links are followed first: they are the user's own, and the backend refuses them.
+        The user's symbolic links are followed first, because the backend refuses links that lead
+        out of its folder.
         """
         folder, name = os.path.split(os.path.realpath(path))
         backend = FilesystemBackend(
