@@ -49,8 +49,8 @@ class Simulation:
     #: How long each read of the file takes, in seconds; 0 for reads that return at once.
     read_time: float = 0.0
     longest: float = 1.0
-    #: Returns whether a datagram is lost, whatever the path does: called with whether it goes to
-    #: the receiver, the datagram, and its number.
+    #: Returns whether a datagram is lost, in addition to the losses of the path. It is called
+    #: with whether the datagram goes to the receiver, the datagram, and its number.
     lose: Callable[[bool, bytes, int], bool] | None = None
 
     def __post_init__(self) -> None:

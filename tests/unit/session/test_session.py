@@ -256,7 +256,7 @@ def test_last_ack_that_waits_in_the_socket_completes_the_transfer() -> None:
 def test_a_peer_that_never_answers_gets_four_datagrams(
     opcode: Opcode, options: dict[str, str]
 ) -> None:
-    """It gets the first answer four times and no ERROR, and nothing is left."""
+    """The peer gets the first answer four times and no ERROR, and nothing is left."""
     net = network()
     link = net.request(opcode, "f", options)
     net.clock.pump([0.1] * 200)
@@ -284,7 +284,7 @@ def test_a_peer_that_stops_answering_gets_an_error_and_is_given_up(opcode: Opcod
 
 
 def test_fixed_retransmission_waits_the_negotiated_timeout() -> None:
-    """With `--retransmit fixed`, the first retransmission comes after exactly that time."""
+    """With `--retransmit fixed` and a timeout of 3 s, the OACK is sent again after 3 s."""
     net = network(retransmit=Retransmit.FIXED)
     link = net.request(Opcode.RRQ, "f", {"timeout": "3"})
     net.clock.advance(2.9)
@@ -375,7 +375,7 @@ def test_nothing_is_sent_while_the_backend_opens_or_reads() -> None:
 
 
 def test_ack_during_a_slow_read_changes_what_is_sent_next() -> None:
-    """The window that was being read is not sent, but the one after the newest ACK."""
+    """The window that is being read is not sent; the one after the newest ACK is."""
     slow = Slow(FILE * 4)
     net = network(slow, ServerWithoutReadAhead)
     link = net.request(Opcode.RRQ, "f", {"windowsize": "4"})
@@ -434,7 +434,7 @@ def test_slow_open_is_cancelled_if_the_client_stops_asking() -> None:
 
 
 def test_file_that_opens_in_spite_of_the_cancellation_is_released() -> None:
-    """A Deferred may fire with a file when it is cancelled: that is closed or aborted."""
+    """A Deferred may fire with a file when it is cancelled; the file is closed or aborted."""
     for opcode in (Opcode.RRQ, Opcode.WRQ):
         slow = Slow(FILE)
         slow._cancel = lambda deferred, slow=slow: deferred.callback(slow)  # type: ignore[method-assign, misc]
@@ -841,7 +841,7 @@ def test_upload_that_is_received_as_trains_is_complete() -> None:
 def test_exception_in_the_call_of_the_alarm_ends_the_transfer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without its alarm, the session would never end."""
+    """If a retransmission raises, the session fails: without its alarm it would never end."""
     net = network()
     link = net.request(Opcode.RRQ, "f")
     link.take()
