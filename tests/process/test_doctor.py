@@ -25,6 +25,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     root = tmp_path_factory.mktemp("root")
     (root / "large").write_bytes(b"some text\r\n\n" * 60_000)
     (root / "short").write_bytes(b"short")
+    (root / "just rolls over").write_bytes(bytes(8 * 65_576))
     with Daemon(root, hosts=[HOST]) as running:
         yield running
 
@@ -55,6 +56,13 @@ def test_checks_that_need_a_large_file_are_skipped_for_a_short_one(daemon: Daemo
     verdicts = {each.check: each.verdict for each in found}
     assert verdicts["gap"] is verdicts["rollover"] is verdicts["blksize"] is Verdict.SKIPPED
     assert Verdict.PROBLEM not in verdicts.values()
+
+
+def test_file_whose_last_window_rolls_over_is_too_short_for_the_check(daemon: Daemon) -> None:
+    """The end of the file in the last window is not taken for a missing block."""
+    found = Doctor((HOST, daemon.port), "just rolls over", watch=0.1).examine()
+    (verdict,) = [each.verdict for each in found if each.check == "rollover"]
+    assert verdict is Verdict.SKIPPED
 
 
 def test_default_output_is_one_line_for_each_finding(daemon: Daemon) -> None:

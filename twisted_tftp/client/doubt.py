@@ -204,7 +204,8 @@ class Doubt:
             return
         answer = self._second.answer if self._second is not None else None
         if comparison is Comparison.SAME:
-            if self._is_still_needed():
+            self._owner.receive_waiting()
+            if self._is_needed:
                 self._confirm()
                 self._settle()
         elif comparison is Comparison.NONE:
@@ -227,9 +228,9 @@ class Doubt:
         self.first_answer.settle()
         self._owner.on_settled()
 
-    def _is_still_needed(self) -> bool:
-        """Read what waits in the socket, which may stop the doubt; return whether it goes on."""
-        self._owner.receive_waiting()
+    @property
+    def _is_needed(self) -> bool:
+        """Whether the owner still uses the answer; what it reads from its socket may end that."""
         return not self._is_stopped and self._owner.relies_on(self)
 
     def _set_alarm(self, at: float, act: Callable[[], None]) -> None:
@@ -237,7 +238,8 @@ class Doubt:
             self._alarm = None
             try:
                 # If the reactor was late, another answer may have arrived in time.
-                if self._is_still_needed():
+                self._owner.receive_waiting()
+                if self._is_needed:
                     act()
             except Exception:
                 self._owner.on_broken(Failure())

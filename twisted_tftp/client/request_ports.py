@@ -16,7 +16,7 @@ MAX_PORT_CHANGES = 3
 
 
 class RequestPorts:
-    """The ports of one transfer, and the answers that it has got and not continued from."""
+    """The local ports of one transfer's request, and the answers that it does not use."""
 
     def __init__(self, open_link: Callable[[], ClientLink] | None) -> None:
         """Set up; the first port is open already.

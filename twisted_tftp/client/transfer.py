@@ -144,13 +144,13 @@ class ClientTransfer:
         self._requester.start()
 
     def on_finished(self) -> None:
-        """Tell the client."""
+        """Tell the client that the outcome is known."""
         if self._session.failure is not None:
             self._stop_asking()
         self._on_finished(self)
 
     def on_ended(self) -> None:
-        """Tell the client."""
+        """Tell the client that the link is closed and the file is released."""
         self._stop_asking()
         self._on_ended(self)
 

@@ -80,7 +80,7 @@ class Session:
         self._services = services
         self._owner = owner
         self._opening: PendingFile | None = None
-        self._machine: Any = None  # a TransferMachine, once the transfer has begun
+        self._machine: Any = None  # from `begin` on, of the type that the subclass declares
         self._alarm = LazyAlarm(services.alarms, self._alarmed)
         self._told_octets = 0
 
@@ -193,9 +193,10 @@ class Session:
         self.state = state
 
     @property
-    def machine(self) -> Any:
-        """The L{TransferMachine}; None before `begin`."""
-        return self._machine
+    def machine(self) -> TransferMachine | None:
+        """The machine; None before `begin`."""
+        machine: TransferMachine | None = self._machine
+        return machine
 
     @property
     def is_finished(self) -> bool:

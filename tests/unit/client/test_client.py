@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError
 
+from tests.support.daemon import free_port
 from tests.support.memory_server import FILE, MemoryServer, get, put, served, settle
 from tests.support.reactors import outcome, reactor, spin
 from tests.support.scripted_server import ScriptedDownload, ScriptedServer, fake
@@ -267,10 +268,7 @@ def test_request_is_repeated_and_then_times_out(fake: ScriptedServer) -> None:
 
 def test_closed_port_raises_port_unreachable(reactor: Any) -> None:
     """If no program listens on the port, the client raises PortUnreachable after its retries."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    client = TFTPClient(reactor, "127.0.0.1", port, timeout=0.02, retries=2)
+    client = TFTPClient(reactor, "127.0.0.1", free_port(), timeout=0.02, retries=2)
     with pytest.raises(PortUnreachable, match="refused"):
         outcome(reactor, client.get("file", io.BytesIO()))
     settle(reactor, client)

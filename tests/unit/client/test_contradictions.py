@@ -7,6 +7,7 @@ import io
 import itertools
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.client_ports import ClientPorts
-from twisted_tftp.net.udp import open_socket
+from twisted_tftp.net.udp import HAS_OFFLOAD, UDP_SEGMENT, open_socket
 from twisted_tftp.protocol import wire
 from twisted_tftp.testing import Recorder
 from twisted_tftp.transfer.first_answer import KnownServer, XidSupport
@@ -1019,6 +1020,51 @@ def test_observer_sees_how_often_the_request_was_sent_again(host: Host) -> None:
     _, statistics = recorder.events[-1]
     assert requests > 1
     assert (statistics.outcome, statistics.retransmissions) == (Outcome.TIMED_OUT, requests - 1)
+
+
+needs_offload = pytest.mark.skipif(not HAS_OFFLOAD, reason="the kernel has no UDP offload")
+
+
+def send_as_train(sock: socket.socket, peer: Any, datagrams: list[bytes]) -> None:
+    """Send datagrams of one size in one call, so that the client gets them in one buffer.
+
+    The last one may be shorter.
+    """
+    segment = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", len(datagrams[0])))]
+    sock.sendmsg([b"".join(datagrams)], segment, 0, peer)
+
+
+@needs_offload
+@pytest.mark.parametrize("has_xid", [True, False], ids=["xid", "no xid"])
+def test_answer_and_the_whole_file_may_come_in_one_buffer(host: Host, has_xid: bool) -> None:
+    """A server that does not wait for ACK 0 sends both at once."""
+    sink = io.BytesIO()
+    fetching = host.client().get("want", sink)
+    peer, xid = host.asked()
+    answer = oack(xid if has_xid else "")
+    sock = host.open()
+    send_as_train(sock, peer, [answer, wire.DATA_HEADERS[1] + b"end"])
+    assert host.receive(sock)[0] == wire.ack(0)
+    assert host.receive(sock)[0] == wire.ack(1)
+    if not has_xid:
+        host.confirm(peer, answer)
+    assert outcome(host.reactor, fetching).octets == 3
+    assert sink.getvalue() == b"end"
+
+
+@needs_offload
+@pytest.mark.parametrize("grants_xid", [True, False], ids=["xid", "no xid"])
+def test_size_probe_ignores_a_second_copy_of_its_answer(host: Host, grants_xid: bool) -> None:
+    """The network may duplicate a datagram."""
+    asking = host.client().size("want")
+    peer, xid = host.asked()
+    answer = wire.oack([("tsize", "7"), *([("xid", xid)] if grants_xid else [])])
+    sock = host.open()
+    send_as_train(sock, peer, [answer, answer])
+    assert wire.opcode_of(host.receive(sock)[0]) == wire.Opcode.ERROR
+    if not grants_xid:
+        host.confirm(peer, answer)
+    assert outcome(host.reactor, asking) == 7
 
 
 @implementer(IFileReader)

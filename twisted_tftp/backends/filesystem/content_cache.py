@@ -152,7 +152,7 @@ class Contents:
 
 @implementer(IFileReader)
 class ContentReader:
-    """A reader of a cached content, which stays in memory until the reader is closed."""
+    """A reader of cached octets, which stay in memory until the reader is closed."""
 
     __slots__ = ("_content", "_view", "size")
 

@@ -210,7 +210,7 @@ class Upload:
         os.rename(self._temporary, self._place.name, src_dir_fd=directory, dst_dir_fd=directory)
 
     def _give_free_name(self) -> None:
-        """Do the same without hard links (vfat) if the name is free.
+        """Give the temporary file its name if that is free, without hard links (as on vfat).
 
         An empty file with the name is created, and replaced by a rename. It is visible for a
         moment; a crash in that moment leaves it behind.

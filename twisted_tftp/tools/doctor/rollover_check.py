@@ -18,8 +18,9 @@ BLOCKS_TO_FETCH = 65_540
 #: The window size to request for many blocks, in blocks.
 WINDOWSIZE = 64
 
-#: The size of the smallest file that needs more blocks than there are block numbers, in octets.
-MIN_FILE_SIZE = MIN_BLKSIZE * (MAX_BLOCK_NUMBER + 1)
+#: The size of the smallest file for the check, in octets. The window of the last block to fetch
+#: must be full: in a window that ends with the file, blocks would seem to be missing.
+MIN_FILE_SIZE = MIN_BLKSIZE * (BLOCKS_TO_FETCH + WINDOWSIZE)
 
 #: The file size that is recommended to users, in kB: a round number above `MIN_FILE_SIZE`.
 RECOMMENDED_FILE_KB = 600
