@@ -32,4 +32,4 @@ service.setServiceParent(application)
 # memory for threads, and SIGHUP, which reads the files again instead of ending the process.
 use_monotonic_time(reactor)
 limit_arenas()
-signals.serve(reactor, service)
+signals.install(reactor, service)

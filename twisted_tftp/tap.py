@@ -161,5 +161,5 @@ def makeService(options: Options) -> TFTPService:
     if not _changes_directory(options.parent):
         # Before twistd becomes a daemon: after that, an error cannot reach the user's terminal.
         service.check_backend()
-    signals.serve(reactor, service)
+    signals.install(reactor, service)
     return service

@@ -270,7 +270,7 @@ def test_requests_are_dropped_while_descriptors_are_exhausted(root: Path) -> Non
         try:
             for one in peers:
                 one.send(rrq(b"file"), address)
-            daemon.wait_for_line("dropped: no socket for a transfer: Too many open files")
+            daemon.wait_for_line("not served: no socket for a transfer: Too many open files")
             daemon.wait_for_line("timed-out")
             with Peer() as other:
                 other.sock.settimeout(0.5)

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from twisted_tftp.server.access import Networks, RateLimit, parse_address, source_prefix
-from twisted_tftp.server.drop_log import Drops
+from twisted_tftp.server.drop_log import DropLog
 
 
 def networks(*texts: str) -> list[Any]:
@@ -136,30 +136,30 @@ def test_buckets_are_bounded_in_a_flood() -> None:
 def test_drops_are_logged_once_a_minute() -> None:
     """The first drop is logged at once, the others are counted, for each reason separately."""
     clock = Clock()
-    drops = Drops(clock)
+    drop_log = DropLog(clock)
     events: list[Any] = []
     globalLogPublisher.addObserver(events.append)
     try:
         for second in range(130):
-            drops.add("flood", f"192.0.2.{second}")
+            drop_log.add("flood", f"192.0.2.{second}")
             clock.advance(1)
-        drops.add("other", "192.0.2.1")
+        drop_log.add("other", "192.0.2.1")
         clock.pump([60] * 5)
         assert clock.getDelayedCalls() == []
-        drops.add("other", "192.0.2.2")
-        drops.add("other", "192.0.2.3")
-        drops.flush()
-        drops.flush()
+        drop_log.add("other", "192.0.2.2")
+        drop_log.add("other", "192.0.2.3")
+        drop_log.flush()
+        drop_log.flush()
         assert clock.getDelayedCalls() == []
     finally:
         globalLogPublisher.removeObserver(events.append)
     lines = [event["log_format"].format(**event) for event in events]
     assert lines == [
-        "a packet was dropped: flood (the last one from 192.0.2.0)",
-        "59 packets were dropped: flood (the last one from 192.0.2.59)",
-        "60 packets were dropped: flood (the last one from 192.0.2.119)",
-        "a packet was dropped: other (the last one from 192.0.2.1)",
-        "10 packets were dropped: flood (the last one from 192.0.2.129)",
-        "a packet was dropped: other (the last one from 192.0.2.2)",
-        "a packet was dropped: other (the last one from 192.0.2.3)",
+        "a packet was not served: flood (the last one from 192.0.2.0)",
+        "59 packets were not served: flood (the last one from 192.0.2.59)",
+        "60 packets were not served: flood (the last one from 192.0.2.119)",
+        "a packet was not served: other (the last one from 192.0.2.1)",
+        "10 packets were not served: flood (the last one from 192.0.2.129)",
+        "a packet was not served: other (the last one from 192.0.2.2)",
+        "a packet was not served: other (the last one from 192.0.2.3)",
     ]

@@ -107,7 +107,7 @@ def test_request_that_a_newer_one_replaced_is_refused() -> None:
     net = network()
     ask(net, rrq(b"f"))
     ask(net, rrq(b"small"))
-    assert check(net, rrq(b"f")) is admission.OVERTAKEN
+    assert check(net, rrq(b"f")) is admission.LATE_COPY
     assert check(net, rrq(b"f"), peer=("192.0.2.1", 4001)) is None
 
 
@@ -157,18 +157,18 @@ def test_new_request_ends_the_unanswered_transfers_of_its_port() -> None:
     net = network(max_per_client=1)
     ask(net, rrq(b"f"))
     ask(net, rrq(b"f"), peer=("192.0.2.1", 4001))
-    assert net.server.counters.crowded == 1
-    assert check(net, b"\0\1\0\1") is admission.OVER_CLIENT_LIMIT
-    assert net.server.counters.replaced == 0
+    assert net.server.counters.over_max_per_client == 1
+    assert check(net, b"\0\1\0\1") is admission.OVER_MAX_PER_CLIENT
+    assert net.server.counters.transfers_replaced == 0
     assert check(net, rrq(b"small")) is None
-    assert net.server.counters.replaced == 1
+    assert net.server.counters.transfers_replaced == 1
     assert net.recorder.outcomes == [Outcome.REPLACED]
 
 
 def test_first_request_of_a_host_in_a_flood_is_refused() -> None:
     """The second request of the host is admitted."""
     net = flooded()
-    assert check(net) is admission.ASKED_ONCE
+    assert check(net) is admission.FIRST_IN_FLOOD
     net.clock.advance(1)
     assert check(net) is None
 
@@ -194,7 +194,7 @@ def test_request_above_max_per_client_is_refused() -> None:
     net = network(max_per_client=1)
     ask(net, rrq(b"small"))
     other_port = ("192.0.2.1", 4001)
-    assert check(net, peer=other_port) is admission.OVER_CLIENT_LIMIT
+    assert check(net, peer=other_port) is admission.OVER_MAX_PER_CLIENT
     assert check(net, peer=("192.0.2.2", 4000)) is None
     net.links[0].deliver(wire.ack(1))
     assert check(net, peer=other_port) is None
@@ -208,7 +208,7 @@ def test_request_above_max_transfers_is_refused() -> None:
     assert check(net, peer=other) is admission.NO_ROOM
     net.clock.advance(2 * TIME_TO_ANSWER)
     assert check(net, peer=other) is None
-    assert net.server.counters.displaced == 1
+    assert net.server.counters.transfers_ended_for_room == 1
     assert net.links[0].closed
 
 
@@ -256,7 +256,7 @@ def test_counter_of_each_verdict_exists() -> None:
         assert verdict.counter is None or verdict.counter in counters
         assert verdict.reason or verdict in (
             admission.STOPPING,
-            admission.OVERTAKEN,
+            admission.LATE_COPY,
             admission.REPEATED,
         )
 
@@ -285,4 +285,4 @@ def test_malformed_request_without_a_socket_is_counted_once() -> None:
 
     net = NoSocket(MemoryBackend(FILES))
     ask(net, b"\0\1f")
-    assert net.server.counters == Counters(shed=1)
+    assert net.server.counters == Counters(no_room=1)

@@ -134,9 +134,9 @@ def test_flood_is_a_share_of_silent_transfers(max_transfers: int, most: int) -> 
     unanswered = UnansweredTransfers()
     flood = FloodDefence(Policy(max_transfers=max_transfers), unanswered, lambda session: None)
     for _ in range(most):
-        unanswered.sort(Stub(), 1.0)  # type: ignore[arg-type]
+        unanswered.regroup(Stub(), 1.0)  # type: ignore[arg-type]
     assert not flood.is_flood
-    unanswered.sort(Stub(), 1.0)  # type: ignore[arg-type]
+    unanswered.regroup(Stub(), 1.0)  # type: ignore[arg-type]
     assert flood.is_flood
     assert len(unanswered.silent) == most + 1
 

@@ -92,7 +92,7 @@ def test_only_requests_are_answered(datagram: bytes) -> None:
     net = network()
     net.server.received(datagram, PEER, LOCAL)
     assert net.links == []
-    assert net.server.counters.ignored == 1
+    assert net.server.counters.not_client_requests == 1
 
 
 @pytest.mark.parametrize("datagram", [b"\xff" * 100, b"\0\1\0octet\0"])
@@ -193,7 +193,7 @@ def test_new_request_ends_the_unanswered_transfer_of_its_port(slow: bool) -> Non
     assert old.take() == []
     assert set(new.take()) == {wire.oack([("tsize", "1")])}
     assert Outcome.REPLACED in net.recorder.outcomes
-    assert net.server.counters.replaced == 1
+    assert net.server.counters.transfers_replaced == 1
 
 
 @pytest.mark.parametrize("single_port", [False, True])
@@ -209,7 +209,7 @@ def test_port_has_at_most_one_unanswered_transfer(
         net.server.received(request, PEER, other if number % 2 else LOCAL)
         assert net.server.transfers.running == 1
     assert net.recorder.outcomes == [Outcome.REPLACED] * 3
-    assert net.server.counters.replaced == 3
+    assert net.server.counters.transfers_replaced == 3
     for link in net.links[:-1]:
         assert len(link.take()) == 1
     net.clock.advance(1.5)
@@ -223,7 +223,7 @@ def test_new_request_does_not_end_an_answered_transfer() -> None:
     old.deliver(wire.ack(1))
     net.request(Opcode.RRQ, "small", port=4000)
     assert not old.closed
-    assert net.server.counters.replaced == 0
+    assert net.server.counters.transfers_replaced == 0
 
 
 def test_new_request_ends_a_transfer_that_may_repeat_block_1() -> None:
@@ -281,11 +281,11 @@ def test_overtaken_request_is_known_at_all_addresses_of_a_server() -> None:
 def test_refused_request_still_replaces_the_unanswered_transfer() -> None:
     """The client waits for the answer to its newer request, so the old answer must not come."""
     net = network(rate=1.0)
-    while not net.server.counters.limited:
+    while not net.server.counters.over_rate:
         net.server.received(rrq(), ("192.0.2.1", 5000 + len(net.links)), LOCAL)
     *_, last = net.links
     net.server.received(rrq(b"small"), ("192.0.2.1", 5000 + len(net.links) - 1), LOCAL)
-    assert net.server.counters.limited == 2
+    assert net.server.counters.over_rate == 2
     assert last.closed
     assert net.recorder.outcomes == [Outcome.REPLACED]
 
@@ -443,7 +443,7 @@ def test_requests_above_max_transfers_are_not_answered() -> None:
     for port in (1, 2, 3):
         net.server.received(rrq(b"small"), ("192.0.2.1", port), LOCAL)
     assert len(net.links) == 2
-    assert net.server.counters.shed == 1
+    assert net.server.counters.no_room == 1
     net.links[0].deliver(wire.ack(1))
     net.server.received(rrq(), ("192.0.2.1", 3), LOCAL)
     assert len(net.links) == 3
@@ -460,7 +460,7 @@ def test_unanswered_transfer_is_ended_for_a_new_request() -> None:
     for port in range(4, 54):
         net.server.received(rrq(), ("192.0.2.66", port), LOCAL)
         net.clock.advance(0.11)
-    assert net.server.counters.displaced == 50
+    assert net.server.counters.transfers_ended_for_room == 50
     assert net.server.transfers.running == 3
     honest.take()
     for number in (2, 3, 4):
@@ -478,7 +478,7 @@ def test_transfer_is_not_ended_before_its_peer_had_time_to_answer() -> None:
     net.server.received(rrq(), PEER, LOCAL)
     net.clock.advance(0.05)
     net.server.received(rrq(), ("192.0.2.2", 1), LOCAL)
-    assert net.server.counters.shed == 1
+    assert net.server.counters.no_room == 1
     assert not net.links[0].closed
 
 
@@ -489,7 +489,7 @@ def test_answer_that_waits_in_the_socket_keeps_its_transfer() -> None:
     link.waiting.append(wire.ack(1))
     net.clock.advance(0.2)
     net.server.received(rrq(), PEER, LOCAL)
-    assert net.server.counters.shed == 1
+    assert net.server.counters.no_room == 1
     assert not link.closed
 
 
@@ -501,7 +501,7 @@ def test_last_answer_that_waits_in_the_socket_completes_its_transfer() -> None:
     net.clock.advance(0.2)
     net.server.received(rrq(), PEER, LOCAL)
     assert net.recorder.outcomes == [Outcome.COMPLETED]
-    assert net.server.counters.shed == net.server.counters.displaced == 0
+    assert net.server.counters.no_room == net.server.counters.transfers_ended_for_room == 0
     assert len(net.links) == 2
 
 
@@ -554,7 +554,7 @@ def test_without_a_socket_a_request_is_dropped() -> None:
     for _ in range(5):
         net.server.received(rrq(), PEER, LOCAL)
     net.max_sockets = 1
-    assert net.server.counters.shed == 5
+    assert net.server.counters.no_room == 5
     assert net.fetch("small") == b"x"
 
 
@@ -616,7 +616,7 @@ def test_single_port_answers_from_the_request_port() -> None:
         (wire.DATA_HEADERS[2], PEER, LOCAL),
     ]
     net.server.received(wire.ack(1), ("192.0.2.3", 1), LOCAL)
-    assert net.server.counters.ignored == 1
+    assert net.server.counters.not_client_requests == 1
 
 
 def crowd(net: MemoryNetwork, count: int, network: int = 51) -> list[MemoryLink]:
@@ -636,7 +636,7 @@ def test_host_that_asks_again_in_a_flood_is_served() -> None:
     served = len(net.links)
     net.server.received(rrq(), PEER, LOCAL)
     assert len(net.links) == served
-    assert net.server.counters.asked_once > 0
+    assert net.server.counters.first_in_flood > 0
     net.clock.advance(1)
     net.server.received(rrq(), PEER, LOCAL)
     assert len(net.links) == served + 1
@@ -670,7 +670,7 @@ def test_many_clients_that_answer_are_no_flood(late: bool) -> None:
     assert before >= 250
     net.server.received(rrq(), PEER, LOCAL)
     assert len(net.links) == before + 1
-    assert net.server.counters.asked_once <= 4
+    assert net.server.counters.first_in_flood <= 4
 
 
 def test_many_requests_at_a_slow_disk_are_no_flood() -> None:
@@ -678,7 +678,7 @@ def test_many_requests_at_a_slow_disk_are_no_flood() -> None:
     net = network(max_transfers=2000)
     net.server.backend = SlowBackend()
     assert len(crowd(net, 300)) == len(crowd(net, 300, network=18)) == 300
-    assert net.server.counters.asked_once == 0
+    assert net.server.counters.first_in_flood == 0
 
 
 def test_time_to_answer_starts_with_the_first_answer() -> None:
@@ -699,7 +699,7 @@ def test_time_to_answer_starts_with_the_first_answer() -> None:
     for number in range(100):
         net.server.received(rrq(), (f"203.0.113.{number}", 4000), LOCAL)
     assert [link.closed for link in links] == [False] * 200
-    assert net.server.counters.displaced == 0
+    assert net.server.counters.transfers_ended_for_room == 0
 
 
 def test_drops_are_logged_when_the_port_closes() -> None:
@@ -734,9 +734,9 @@ def test_request_dropped_in_a_flood_does_not_use_the_rate() -> None:
     net = network(max_transfers=2000, rate=0.1)
     crowd(net, 300)
     crowd(net, 300, network=18)
-    before = net.server.counters.asked_once
+    before = net.server.counters.first_in_flood
     net.server.received(rrq(), PEER, LOCAL)
-    assert net.server.counters.asked_once == before + 1
+    assert net.server.counters.first_in_flood == before + 1
     net.clock.advance(1)
     served = len(net.links)
     net.server.received(rrq(), PEER, LOCAL)
@@ -750,7 +750,7 @@ def test_single_port_ignores_requests_from_other_servers(port: int) -> None:
     for request in (rrq(), wrq()):
         net.server.received(request, ("192.0.2.2", port), ("192.0.2.69", 6969))
     assert shared.sent == []
-    assert net.server.counters.ignored == 2
+    assert net.server.counters.not_client_requests == 2
 
 
 def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening() -> None:
@@ -827,7 +827,7 @@ def test_dallying_writes_are_ended_if_there_is_no_socket() -> None:
     for number in range(3):
         net.store(f"f{number}", b"x")
     assert net.fetch("small") == b"x"
-    assert net.server.counters.shed == 0
+    assert net.server.counters.no_room == 0
 
 
 def test_number_of_dallying_writes_is_bounded() -> None:
@@ -907,11 +907,11 @@ def test_requests_above_the_rate_are_not_answered() -> None:
     for number in range(4):
         net.server.received(rrq(b"small"), ("192.0.2.1", 1000 + number), LOCAL)
     net.server.received(rrq(b"small"), ("192.0.2.1", 1000), LOCAL)
-    assert (len(net.links), net.server.counters.limited) == (2, 2)
+    assert (len(net.links), net.server.counters.over_rate) == (2, 2)
     net.server.received(rrq(b"small"), ("192.0.2.2", 1000), LOCAL)
     net.clock.advance(0.5)
     net.server.received(rrq(b"small"), ("192.0.2.1", 1002), LOCAL)
-    assert (len(net.links), net.server.counters.limited) == (4, 2)
+    assert (len(net.links), net.server.counters.over_rate) == (4, 2)
 
 
 def test_requests_above_max_per_client_are_not_answered() -> None:
@@ -920,14 +920,14 @@ def test_requests_above_max_per_client_are_not_answered() -> None:
     for number in range(3):
         net.server.received(rrq(b"small"), ("192.0.2.1", 1000 + number), LOCAL)
     net.server.received(rrq(b"small"), ("192.0.2.2", 1000), LOCAL)
-    assert (len(net.links), net.server.counters.crowded) == (3, 1)
+    assert (len(net.links), net.server.counters.over_max_per_client) == (3, 1)
     net.links[0].deliver(wire.ack(1))
     net.server.received(rrq(b"small"), ("192.0.2.1", 1002), LOCAL)
     assert len(net.links) == 4
     assert net.server.transfers.running_of_host("192.0.2.1") == 2
     for link in net.links[1:]:
         link.deliver(wire.ack(1))
-    assert net.server.transfers.hosts == 0
+    assert net.server.transfers.running_hosts == 0
 
 
 def test_writes_are_allowed_from_some_networks_only() -> None:

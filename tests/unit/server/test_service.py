@@ -419,5 +419,5 @@ def test_stop_logs_the_count_of_dropped_requests(reactor: Any) -> None:
     finally:
         globalLogPublisher.removeObserver(events.append)
     running.client.close()
-    counts = [event["count"] for event in events if event.get("reason") == "the address is denied"]
+    counts = [event["count"] for event in events if event.get("reason") == "the address is not allowed (--allow, --deny)"]
     assert counts == [2]
