@@ -11,7 +11,7 @@ import pytest
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, options_by_group
 from twisted_tftp.config.reference import page
-from twisted_tftp.config.settings import POLICY_KEYS, Settings, settings
+from twisted_tftp.config.settings import POLICY_KEYS, Settings, parse_settings
 from twisted_tftp.config.value_types import Choice, Rate, Size, ValueType, WholeNumber
 from twisted_tftp.policy import Policy, Range, Rollover
 
@@ -38,7 +38,7 @@ def test_each_setting_is_an_option() -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=IDS)
 def test_default_of_an_option_is_that_of_its_attribute(option: Option) -> None:
     """The defaults of the command line are those of `Policy` and `Settings`."""
-    without = settings({})
+    without = parse_settings({})
     owner: Any = Policy() if option.key in POLICY_KEYS else without
     assert getattr(owner, option.key) == option.default
     assert without.policy == Policy()

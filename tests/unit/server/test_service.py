@@ -20,7 +20,7 @@ from tests.support.reactors import reactor, spin
 from tests.support.sockets import SocketWithoutIPv6
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
 from twisted_tftp.config.service import make_service
-from twisted_tftp.config.settings import settings
+from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.context import Outcome
 from twisted_tftp.interfaces import IBackendLifecycle
 from twisted_tftp.policy import Policy
@@ -326,7 +326,7 @@ def test_service_calls_the_lifecycle_of_its_backend(reactor: Any, is_wrapped: bo
 def test_service_is_made_from_settings(tmp_path: Path) -> None:
     """The settings of the command line reach the service and its backend."""
     service = make_service(
-        settings(
+        parse_settings(
             {
                 "root": str(tmp_path),
                 "port": "6969",
@@ -337,7 +337,7 @@ def test_service_is_made_from_settings(tmp_path: Path) -> None:
         ),
         Clock(),
     )
-    assert service.backend.contents.capacity == 5
+    assert service.backend.content_cache.capacity == 5
     assert isinstance(service, TFTPService)
     assert service.name == "tftp"
 
