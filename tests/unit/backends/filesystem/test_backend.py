@@ -37,7 +37,7 @@ from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
     FilesystemReader,
     OpenFile,
-    SharedChunks,
+    ChunkBudget,
     nowait_flags,
 )
 from twisted_tftp.backends.filesystem.upload import Upload
@@ -322,7 +322,7 @@ def test_reads_at_growing_offsets_are_exact(
         (Path(name) / "file").write_bytes(octets)
         with mock.patch.object(os, "preadv", CACHES[cache]):
             file = OpenFile(os.open(Path(name) / "file", os.O_RDONLY))
-            reader = FilesystemReader(file, maybeDeferred, SharedChunks(chunk), nowait_flags())
+            reader = FilesystemReader(file, maybeDeferred, ChunkBudget(chunk), nowait_flags())
             offset = 0
             for step, length in steps:
                 offset += step

@@ -153,7 +153,7 @@ def test_network_and_fuse_file_systems_are_left_to_threads(root: Path, kind: str
     """Their open() may wait, even if the name is in the kernel's cache."""
     os.stat(root / "sub" / "file")
     lookup = KernelLookup(str(root), type_of=lambda device: kind)
-    lookup.learn()
+    lookup.detect_file_system()
     assert opened(lookup, "sub/file") is None
 
 
@@ -173,7 +173,7 @@ def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
     (root.parent / "old").rename(root)
     os.stat(root / "sub" / "file")
     assert opened(lookup, "sub/file") is None, "it has not looked at the root again"
-    lookup.learn()
+    lookup.detect_file_system()
     descriptor = opened(lookup, "sub/file")
     assert descriptor is not None
     os.close(descriptor)

@@ -136,7 +136,7 @@ def test_file_replaced_many_times_fits(
     quota = Quota(str(tmp_path), 100, lambda: now[0], measure)
     for _ in range(6):
         quota.check(40)
-        quota.hold(40)
+        quota.reserve(40)
         quota.commit(40, 40)
         now[0] += 2.0
     with pytest.raises(DiskFull):
@@ -162,10 +162,10 @@ def test_quota_holds_with_many_threads(tmp_path: Path) -> None:
     quota.check(1)
     held: list[int] = []
 
-    def hold() -> None:
+    def reserve() -> None:
         for _ in range(1000):
             try:
-                quota.hold(7)
+                quota.reserve(7)
             except DiskFull:
                 return
             held.append(7)
@@ -173,7 +173,7 @@ def test_quota_holds_with_many_threads(tmp_path: Path) -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [threading.Thread(target=hold) for _ in range(8)]
+        threads = [threading.Thread(target=reserve) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -211,7 +211,7 @@ def test_upload_committed_during_a_measurement_counts(
         return 0
 
     quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
-    quota.hold(700)
+    quota.reserve(700)
     with pytest.raises(DiskFull):
         quota.check(400)
 
