@@ -76,7 +76,7 @@ NOT_A_REQUEST = Verdict("not_client_requests", "not a request")
 FROM_A_SERVER = Verdict("not_client_requests", "sent from a server's port")
 STOPPING = Verdict(None, None)
 DENIED = Verdict("denied", "the address is not allowed (--allow, --deny)")
-LATE_COPY = Verdict("repeated", None)
+OVERTAKEN = Verdict("repeated", None)
 REPEATED = Verdict("repeated", None)
 FIRST_IN_FLOOD = Verdict(
     "first_in_flood", "many peers do not answer, and this host has asked only once"
@@ -157,7 +157,7 @@ class Admission:
             (self._check_source_port, not self._port_mode.allows_server_ports),
             (self._check_accepting, True),
             (self._check_network, self._access.limits_hosts),
-            (self._check_replaced, True),
+            (self._check_overtaken, True),
             # Before the limits, because a request that they drop ends earlier transfers too: a new
             # program may use the port, and could mistake their repeated answers for its own.
             (self._handle_earlier, True),
@@ -194,11 +194,11 @@ class Admission:
         """Drop a request from a network that is not allowed."""
         return None if self._access.allows(arrival.peer[0]) else DENIED
 
-    def _check_replaced(self, arrival: Arrival) -> Verdict | None:
-        """Drop a late copy of a request that a newer one of the same port has replaced."""
+    def _check_overtaken(self, arrival: Arrival) -> Verdict | None:
+        """Drop an overtaken request: it was replaced, and arrives again after the newer one."""
         replaced = self._transfers.replaced_requests
-        is_late_copy = replaced.has((arrival.peer, arrival.local), arrival.datagram, arrival.now)
-        return LATE_COPY if is_late_copy else None
+        is_overtaken = replaced.has((arrival.peer, arrival.local), arrival.datagram, arrival.now)
+        return OVERTAKEN if is_overtaken else None
 
     def _handle_earlier(self, arrival: Arrival) -> Verdict | None:
         """Repeat the answer to a repeated request; let a new request end unanswered transfers.

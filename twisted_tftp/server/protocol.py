@@ -220,7 +220,7 @@ class TFTPServer(DatagramProtocol):
         """Process an ICMP error: a datagram from `local` has reached a closed port of `peer`."""
         session = self.transfers.find((peer, local))
         if session is not None:
-            session.handle_closed_port(self.clock())
+            session.handle_port_unreachable(self.clock())
 
     def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
         """Return the session of a request; override this to change how transfers are made.

@@ -1,7 +1,8 @@
 """Remember the requests that a newer request from the same address and port has replaced.
 
-If a replaced request arrives again within a second, it is a late copy and not a new request. It
-must not be answered: the client could mistake the answer for that to its newer request.
+If a replaced request arrives again within a second, it is a late copy that the newer request has
+overtaken. It must not be answered: the client could mistake the answer for that to its newer
+request.
 """
 
 from __future__ import annotations

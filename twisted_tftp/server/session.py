@@ -1,4 +1,4 @@
-"""The transfer that a request has started: open its file, negotiate, react to later requests.
+"""One transfer of the server: open the file, negotiate options, react to later requests.
 
 The blocks themselves are exchanged by a `SendingSession` or a `ReceivingSession`
 (`twisted_tftp.session`), which a client uses too.
@@ -66,7 +66,7 @@ class ServerServices:
 
 
 class ServerSession:
-    """The server's part of one transfer: everything that the exchange of blocks does not need.
+    """One transfer of the server, from its request to its end.
 
     It owns a `SendingSession` (for a read) or a `ReceivingSession` (for a write). It opens the
     file, negotiates the options, makes the machine, and is told of the end (`SessionOwner`).
@@ -81,9 +81,9 @@ class ServerSession:
     __slots__ = (
         "_link",
         "_read_ahead",
-        "_closed_port_reports",
         "_services",
         "_session",
+        "_unreachable_reports",
         "_window_octets",
         "context",
         "first_answer_at",
@@ -120,8 +120,8 @@ class ServerSession:
         self._link = link
         self._read_ahead = read_ahead
         self._services = services
-        self._window_octets = 0  # what this transfer has taken from the window budget
-        self._closed_port_reports = 0  # ICMP errors: the peer's port is unreachable
+        self._window_octets = 0  # what this transfer has taken of the window budget
+        self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
             self._session = SendingSession(context, link, services.session_services, self)
@@ -185,7 +185,7 @@ class ServerSession:
             now = self._services.session_services.clock()
             session.perform(session.machine.repeat(now), now)
 
-    def handle_closed_port(self, now: float) -> None:
+    def handle_port_unreachable(self, now: float) -> None:
         """Handle an ICMP error that reports that the peer's port is unreachable (closed).
 
         If the peer has answered before, the error counts as a lost datagram. Otherwise the first
@@ -199,8 +199,8 @@ class ServerSession:
         machine = session.machine
         if machine is None or machine.answered or session.is_finished:
             return
-        self._closed_port_reports += 1
-        if self._closed_port_reports == 1:
+        self._unreachable_reports += 1
+        if self._unreachable_reports == 1:
             session.perform(machine.repeat(now), now)
         else:
             reason = TransferTimedOut("the client's port is closed")
@@ -238,14 +238,14 @@ class ServerSession:
         else:
             machine = self._make_receiver()
         self._link.attach(session.receive, session.receive_train)
-        self._link.watch_refusals(self.handle_closed_port)
+        self._link.watch_refusals(self.handle_port_unreachable)
         self.first_answer_at = self._services.session_services.clock()
         session.begin(machine)
 
     def on_finished(self) -> None:
         """Give the window's memory back, and tell the server that the outcome is known."""
         if self._window_octets:
-            self._give_window_back()
+            self._return_window()
         self._services.on_finished(self)
 
     def on_ended(self) -> None:
@@ -310,7 +310,7 @@ class ServerSession:
         services = self._services
         budget = services.window_budget
         if self._window_octets:
-            self._give_window_back()
+            self._return_window()
         requested = self.context.options
         if "windowsize" in requested:
             room = budget.room if room is None else min(room, budget.room)
@@ -320,7 +320,7 @@ class ServerSession:
         self._session.note_options(grant.accepted)
         return grant
 
-    def _give_window_back(self) -> None:
-        """Give back what this transfer has taken from the window budget."""
+    def _return_window(self) -> None:
+        """Return what this transfer has taken of the window budget."""
         octets, self._window_octets = self._window_octets, 0
         self._services.window_budget.give_back(octets)

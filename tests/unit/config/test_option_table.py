@@ -1,4 +1,4 @@
-"""Tests of the table of options, and of the reference page that is made from it."""
+"""Tests of the table of options, and of the reference page that is generated from it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_formatted_value_can_be_parsed(written: ValueType[Any], text: str) -> No
     assert written.format(written.parse(text)) == text
 
 
-def test_number_outside_its_range_is_refused() -> None:
+def test_number_outside_its_range_is_rejected() -> None:
     """The message contains the option, its range and the number that was given."""
     with pytest.raises(ValueError, match=r"^port must be from 0 to 65535, not 65536$"):
         option_named("port").value_of("65536")
@@ -103,7 +103,7 @@ def test_each_option_is_listed_once() -> None:
 
 
 def test_reference_page_is_up_to_date() -> None:
-    """The page in the repository is the one that is made from the table."""
+    """The page in the repository is the one that is generated from the table."""
     made = "python -m twisted_tftp.config.reference > docs/options.md"
     assert REFERENCE.read_text() == page(), f"the table has changed; run {made}"
 

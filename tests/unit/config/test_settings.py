@@ -232,18 +232,18 @@ def test_cache_is_on_by_default() -> None:
 
 
 def test_error_of_a_choice_lists_the_possible_values() -> None:
-    """The operator sees which words are allowed."""
+    """The operator sees which values are valid."""
     with pytest.raises(ValueError, match="never, create, overwrite"):
         parse_settings({"write": "yes"})
 
 
-def test_network_that_is_allowed_and_denied_is_refused() -> None:
-    """No rule has a longer prefix than the other, so neither could decide."""
+def test_network_that_is_allowed_and_denied_is_rejected() -> None:
+    """The prefixes of both rules are equally long, so neither rule could decide."""
     with pytest.raises(ValueError, match=r"192\.0\.2\.0/24 is both allowed and denied"):
         parse_settings({"allow": ["192.0.2.0/24"], "deny": ["10.0.0.0/8", "192.0.2.0/24"]})
 
 
-def test_port_range_with_single_port_is_refused() -> None:
+def test_port_range_with_single_port_is_rejected() -> None:
     """The message names both options."""
     with pytest.raises(ValueError, match=r"port-range.*single-port"):
         parse_settings({"port-range": "40000:40999", "single-port": True})

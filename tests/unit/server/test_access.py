@@ -1,4 +1,4 @@
-"""Tests of networks and rates, and of the log of dropped requests."""
+"""Tests of networks and rates, and of the log of packets that are not served."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_longest_prefix_decides(
     st.integers(0, 255),
 )
 def test_lookup_finds_the_longest_prefix(rules: list[tuple[int, int, bool]], last: int) -> None:
-    """The result is that of a search through all prefixes of the address, longest first."""
+    """The result is that of a search through all prefixes of the address, the longest first."""
     verdicts: dict[Any, bool] = {}
     for octet, length, verdict in rules:
         verdicts[ipaddress.ip_network((f"192.0.2.{octet}", length), strict=False)] = verdict
@@ -76,7 +76,7 @@ def test_lookup_finds_the_longest_prefix(rules: list[tuple[int, int, bool]], las
 
 
 def test_source_is_an_ipv4_address_or_an_ipv6_64() -> None:
-    """An owner of one IPv6 address usually has all addresses of its /64."""
+    """A host with one IPv6 address can usually use all addresses of its /64."""
     assert source_prefix("192.0.2.1") == "192.0.2.1"
     assert source_prefix("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
     assert source_prefix("2001:db8:1:2::9") == "2001:db8:1:2::/64"
@@ -86,7 +86,7 @@ def test_source_is_an_ipv4_address_or_an_ipv6_64() -> None:
 
 
 def test_rate_limits_each_source() -> None:
-    """A source may send a burst, and then so many requests a second."""
+    """A source may send a burst of `rate` requests, and then `rate` requests a second."""
     limit = RateLimit(3.0)
     assert [limit.take_token("a", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
     assert limit.take_token("b", 0.0)
@@ -122,7 +122,7 @@ def test_forgotten_buckets_were_full(asked: list[tuple[int, str]], rate: float) 
 
 
 def test_buckets_are_bounded_in_a_flood() -> None:
-    """Forged addresses make no more than `max_buckets` buckets; a recent source keeps its own."""
+    """Forged addresses cause at most `max_buckets` buckets; a recent source keeps its bucket."""
     limit, chance = RateLimit(1.0, max_buckets=1000), random.Random(1)
     for number in range(20_000):
         limit.take_token(str(chance.random()), number * 1e-4)
@@ -133,8 +133,8 @@ def test_buckets_are_bounded_in_a_flood() -> None:
     assert not limit.take_token("a", 10.0)
 
 
-def test_drops_are_logged_once_a_minute() -> None:
-    """The first drop is logged at once, the others are counted, for each reason separately."""
+def test_packets_that_are_not_served_are_logged_once_a_minute() -> None:
+    """The first packet is logged at once, the others are counted, for each reason separately."""
     clock = Clock()
     drop_log = DropLog(clock)
     events: list[Any] = []

@@ -88,7 +88,7 @@ def wrq(filename: bytes = b"new", **options: str) -> bytes:
     ],
 )
 def test_only_requests_are_answered(datagram: bytes) -> None:
-    """Other packets are counted and ignored: two servers can't answer each other for ever."""
+    """Other packets are counted and dropped, so two servers can't answer each other for ever."""
     net = network()
     net.server.received(datagram, PEER, LOCAL)
     assert net.links == []
@@ -278,7 +278,7 @@ def test_overtaken_request_is_known_at_all_addresses_of_a_server() -> None:
     assert net.server.counters.repeated == 1
 
 
-def test_refused_request_still_replaces_the_unanswered_transfer() -> None:
+def test_dropped_request_still_replaces_the_unanswered_transfer() -> None:
     """The client waits for the answer to its newer request, so the old answer must not come."""
     net = network(rate=1.0)
     while not net.server.counters.over_rate:
@@ -303,7 +303,7 @@ def test_malformed_request_ends_no_transfer() -> None:
 def test_second_icmp_error_ends_an_unanswered_transfer(
     opcode: Opcode, options: dict[str, str]
 ) -> None:
-    """After the first one the answer is sent once more."""
+    """After the first error the answer is sent once more."""
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new", options)
     first = link.take()
@@ -381,7 +381,7 @@ def test_repeated_request_during_a_slow_open_starts_no_transfer() -> None:
 
 
 def test_late_repeat_of_an_answered_request_is_ignored() -> None:
-    """The client has the answer already, and only its repeated request was late."""
+    """The client already has the answer; only its repeated request was late."""
     net = network()
     net.server.received(rrq(), PEER, LOCAL)
     (link,) = net.links
@@ -429,7 +429,7 @@ def test_other_request_from_the_same_port_is_a_new_transfer() -> None:
 
 
 def test_same_request_after_an_error_is_answered_again() -> None:
-    """A refused request is no running transfer."""
+    """The first request was refused, so no transfer is running that would be repeated."""
     net = network()
     for number in (1, 2):
         net.server.received(rrq(b"missing"), PEER, LOCAL)
@@ -473,7 +473,7 @@ def test_unanswered_transfer_is_ended_for_a_new_request() -> None:
 
 
 def test_transfer_is_not_ended_before_its_peer_had_time_to_answer() -> None:
-    """In a boot storm above the limit the first clients are served."""
+    """So if too many machines boot at once, the first ones are served."""
     net = network(max_transfers=1)
     net.server.received(rrq(), PEER, LOCAL)
     net.clock.advance(0.05)
@@ -620,7 +620,7 @@ def test_single_port_answers_from_the_request_port() -> None:
 
 
 def crowd(net: MemoryNetwork, count: int, network: int = 51) -> list[MemoryLink]:
-    """Send one request from each of `count` hosts, and let the time for an answer pass."""
+    """Send one request from each of `count` hosts; wait until the time to answer is over."""
     before = len(net.links)
     for number in range(count):
         net.server.received(rrq(), (f"198.{network}.{number >> 8}.{number & 255}", 4000), LOCAL)
@@ -629,7 +629,7 @@ def crowd(net: MemoryNetwork, count: int, network: int = 51) -> list[MemoryLink]
 
 
 def test_host_that_asks_again_in_a_flood_is_served() -> None:
-    """Forged addresses seldom repeat; after the flood, first requests are served again."""
+    """Forged addresses seldom ask twice; after the flood, first requests are served again."""
     net = network(max_transfers=2000)
     assert len(crowd(net, 300)) == 300
     assert len(crowd(net, 300, network=18)) == 100  # the server has checked 200 transfers by then
@@ -702,8 +702,8 @@ def test_time_to_answer_starts_with_the_first_answer() -> None:
     assert net.server.counters.transfers_ended_for_room == 0
 
 
-def test_drops_are_logged_when_the_port_closes() -> None:
-    """A program that embeds one port has no service for that; no timer is left."""
+def test_unserved_packets_are_logged_when_the_port_closes() -> None:
+    """This holds for a program without our service too; no timer is left."""
     net = network()
     for _ in range(3):
         net.server.received(b"\xff", PEER, LOCAL)
@@ -763,7 +763,7 @@ def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening() -> No
 
 
 def test_single_port_has_one_transfer_for_each_peer() -> None:
-    """A new request ends the old transfer without an ERROR."""
+    """A new request ends the old transfer, and the peer gets no ERROR."""
     net, port = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(b"small"), PEER, LOCAL)
@@ -807,7 +807,7 @@ def test_single_port_does_not_end_a_transfer_for_a_damaged_packet() -> None:
 
 
 def test_single_port_needs_a_request_port() -> None:
-    """A plain Twisted port is refused: it truncates datagrams to 8192 octets."""
+    """A plain Twisted port is rejected: it truncates datagrams to 8192 octets."""
     net = network(single_port=True)
     with pytest.raises(TypeError):
         net.server.makeConnection(udp.Port(0, net.server))
@@ -831,7 +831,7 @@ def test_dallying_writes_are_ended_if_there_is_no_socket() -> None:
 
 
 def test_number_of_dallying_writes_is_bounded() -> None:
-    """Many small uploads do not each keep a socket for several seconds."""
+    """So many small uploads can't use up the sockets."""
     net = network(MemoryBackend({}, "overwrite"))
     for number in range(MAX_DALLYING + 3):
         net.store(f"f{number}", b"x")
@@ -892,7 +892,7 @@ def test_idle_ports_are_closed_if_there_is_no_descriptor() -> None:
 
 
 def test_denied_address_is_not_answered() -> None:
-    """Its requests are counted, and other addresses are served."""
+    """Its requests are counted and dropped; other addresses are served."""
     net = network(deny=(ipaddress.ip_network("192.0.2.128/25"),))
     for number in range(3):
         net.server.received(rrq(b"small"), ("192.0.2.200", 1000 + number), LOCAL)

@@ -28,7 +28,7 @@ def test_request_is_remembered_for_a_while() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """The oldest requests are forgotten, of one port and of all ports."""
+    """The oldest requests are forgotten, among those of one port and among all ports."""
     replaced = ReplacedRequests()
     for number in range(MAX_REQUESTS + 1):
         replaced.add(PEER, b"%d" % number, 0.0)

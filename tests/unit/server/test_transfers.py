@@ -77,7 +77,7 @@ def test_newest_session_of_a_key_is_found() -> None:
 
 
 def test_memory_is_given_back_after_many_transfers() -> None:
-    """This happens once, when a tenth of the sessions is left."""
+    """It is given back once, when a tenth of the sessions is left."""
     given_back: list[int] = []
     transfers = Transfers(trim_memory=lambda: given_back.append(len(transfers)))
     for count in (999, 2000, 1000, 50):
@@ -87,6 +87,6 @@ def test_memory_is_given_back_after_many_transfers() -> None:
     assert given_back == [199, 99]
 
 
-def test_giving_memory_back_raises_nothing() -> None:
+def test_trim_memory_raises_nothing() -> None:
     """The call works, or does nothing, on this system."""
     trim_memory()

@@ -1133,7 +1133,7 @@ def test_abort_changes_nothing(root: Path, path: str, octets: int) -> None:
 
 
 def test_abort_waits_for_the_thread_that_writes(root: Path) -> None:
-    """The thread uses the descriptor until it is done; data that is still in memory is dropped."""
+    """The thread uses the descriptor until it ends; data that is still in memory is discarded."""
     threads = ManualThreads()
     writer = open_writer(root, "file", threads)
     writer.write(b"x" * WRITE_SIZE)

@@ -1,4 +1,4 @@
-"""Tests of the cache of small files: it never serves what is not in the file any more."""
+"""Tests of the cache of small files: it never serves content that is no longer in the file."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Served:
         )
 
     def open(self, name: str = "file") -> Any:
-        """Return a reader; what the kernel has not in memory is had from a thread."""
+        """Return a reader; if the kernel can't find the file in its caches, a thread opens it."""
         return value(self.backend.open_reader(name, CONTEXT))
 
     def read(self, name: str = "file") -> tuple[bytes, bool]:
@@ -116,7 +116,7 @@ def test_small_file_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch
 def test_changed_file_is_never_served_from_memory(
     served: Served, change: Callable[[Path], object]
 ) -> None:
-    """The next request sees any change of the file, however soon after it."""
+    """The next request gets the new content, however soon after the change it comes."""
     path = served.root / "file"
     (served.root / "other").write_bytes(b"other")
     os.utime(path, ns=(0, MODIFIED))
@@ -348,7 +348,7 @@ def test_served_content_is_always_that_of_the_file(
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
 def test_files_on_tmpfs_are_read_without_threads() -> None:
-    """tmpfs refuses RWF_NOWAIT, but its files are always in memory."""
+    """tmpfs does not support RWF_NOWAIT, but its files are always in memory."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         root = Path(folder)
         (root / "file").write_bytes(b"content")
@@ -362,7 +362,7 @@ def test_files_on_tmpfs_are_read_without_threads() -> None:
 
 
 def test_readers_that_need_threads_share_their_memory(tmp_path: Path) -> None:
-    """The more readers read in threads, the less each of them reads at a time."""
+    """The more readers read in threads, the fewer octets each of them reads at a time."""
     path = tmp_path / "large"
     path.write_bytes(bytes(CHUNK_SIZE))
     chunks = ChunkBudget(CHUNK_SIZE, CHUNK_SIZE)

@@ -79,7 +79,7 @@ def test_running_uploads_share_the_quota(tmp_path: Path) -> None:
 
 
 def test_full_tree_is_measured_again(tmp_path: Path) -> None:
-    """An upload that does not fit starts a measurement, unless the last one was too short ago."""
+    """An upload that does not fit starts a measurement, unless the last one was too recent."""
     now = [0.0]
     octets = [800]
 
@@ -126,7 +126,7 @@ def test_replacing_a_hard_link_frees_nothing(tmp_path: Path) -> None:
 def test_file_replaced_many_times_fits(
     tmp_path: Path,
 ) -> None:
-    """If replaced files could make the room, the tree is measured although that is slow."""
+    """If the upload fits without the replaced files, the tree is measured, however slow that is."""
     now = [0.0]
 
     def measure(root: str) -> int:
@@ -144,7 +144,7 @@ def test_file_replaced_many_times_fits(
 
 
 def test_written_upload_can_be_committed_in_a_full_tree(tmp_path: Path) -> None:
-    """Others may fill the tree before the commit, which needs no more room."""
+    """Other programs may fill the tree before the commit, because the commit needs no more room."""
     backend = serving(tmp_path, WRITE_SIZE + 1)
     writer = value(backend.open_writer("new", asking()))
     value(writer.write(bytes(WRITE_SIZE)))  # enough for a thread, which writes them now

@@ -1,4 +1,4 @@
-"""Tests of temporary files: which ones a start removes, and which ones it leaves."""
+"""Tests of temporary files: which of them the start of a server removes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_upload_is_not_removed_during_its_commit(
 def test_temporary_file_removed_before_its_lock_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another server may remove the file between its creation and its lock."""
+    """If another server removes the file before it is locked, a new one is created."""
     lock, removed = fcntl.flock, []
 
     def after_a_sweep(descriptor: int, operation: int) -> None:
