@@ -93,7 +93,7 @@ def no_socket(error: OSError) -> Verdict:
 
 
 class Arrival:
-    """A datagram with the opcode of a request that has arrived at the request port.
+    """A datagram that has arrived at the request port and has the opcode of a request.
 
     @ivar datagram: its octets.
     @ivar peer: the socket address of its sender.

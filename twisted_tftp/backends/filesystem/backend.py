@@ -113,7 +113,7 @@ class FilesystemBackend:
         return open_in_thread(
             self._in_read_thread,
             lambda: self._open(path),
-            lambda file: self._reader(file, self._nowait_flags),
+            lambda file: self._make_reader(file, self._nowait_flags),
         )
 
     def _open_found(self, found: FoundFile) -> IFileReader | None:
@@ -129,7 +129,7 @@ class FilesystemBackend:
         file = self._open_files.get(state)
         if file is not None and not file.is_discarded:
             file.add_reader()
-            return self._reader(file, flags)
+            return self._make_reader(file, flags)
         descriptor = found.open()
         if descriptor is None:
             return None
@@ -142,9 +142,9 @@ class FilesystemBackend:
                 return self.content_cache.add(found.status, data)
         if identity(file.status) == state:
             self._open_files[state] = file
-        return self._reader(file, flags)
+        return self._make_reader(file, flags)
 
-    def _reader(self, file: OpenFile, flags: int | None) -> FilesystemReader:
+    def _make_reader(self, file: OpenFile, flags: int | None) -> FilesystemReader:
         return FilesystemReader(file, self._in_read_thread, self._chunks, flags)
 
     def _open(self, path: str) -> OpenFile:
