@@ -66,7 +66,7 @@ class UnansweredTransfers:
         self.silent.pop(session, None)
 
     def regroup(self, session: ServerSession, now: float) -> None:
-        """Move a running session to the end of its group, or remove it if its peer has answered."""
+        """Move a running session to the end of its group; if its peer has answered, remove it."""
         new, silent = self.new, self.silent
         if now - session.first_answer_at < TIME_TO_ANSWER:
             new[session] = None
@@ -82,8 +82,8 @@ class UnansweredTransfers:
 class RecentHosts:
     """A table of fixed size that remembers which hosts have asked recently.
 
-    A hash of the host chooses one of `HOST_SLOTS` octets, which has the second of its last request.
-    An attacker can't predict the hash, so few hosts of a flood share an octet.
+    A hash of the host chooses one of `HOST_SLOTS` octets, which has the second of its last
+    request. An attacker can't predict the hash, so few hosts of a flood share an octet.
     """
 
     def __init__(self) -> None:

@@ -107,7 +107,7 @@ class SinglePort:
         @raise TypeError: `transport` is not a L{RequestPort}.
         """
         if not isinstance(transport, RequestPort):
-            raise TypeError("single_port needs a port made by twisted_tftp.net.request_port.listen")
+            raise TypeError("single_port needs a port of twisted_tftp.net.request_port.listen")
         self._port = transport
         transport.share()
 

@@ -46,8 +46,8 @@ DESCRIPTORS_PER_TRANSFER = 3
 #: The descriptors of everything else, such as idle ports and the log.
 OTHER_DESCRIPTORS = 200
 
-#: A limit of descriptors that is too low for `max_transfers`, but enough for this many transfers, is
-#: logged as information and not as a warning.
+#: A limit of descriptors that is too low for `max_transfers`, but enough for this many transfers,
+#: is logged as information and not as a warning.
 ENOUGH_TRANSFERS = 1000
 
 
@@ -233,7 +233,7 @@ class TFTPService(Service):
         self.servers.append(server)
 
     def _raise_descriptor_limit(self) -> None:
-        """Raise the limit of descriptors to what `max_transfers` needs; log it if it is too low."""
+        """Raise the limit of descriptors to what `max_transfers` needs, or log that it is low."""
         wanted = DESCRIPTORS_PER_TRANSFER * self._policy.max_transfers + OTHER_DESCRIPTORS
         limit = raise_descriptor_limit(wanted)
         if limit < wanted:

@@ -74,7 +74,7 @@ class Signals:
         return observer
 
     def install(self, reactor: Any, service: TFTPService) -> None:
-        """Install the handlers when `reactor` runs; they call `service` in the reactor's thread."""
+        """Install the handlers when `reactor` runs; they call `service` in its thread."""
         self._reactor = reactor
         self._service = service
         if not _has_terminal():

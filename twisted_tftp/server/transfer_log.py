@@ -1,7 +1,7 @@
 """The log of transfers: one line at the end of each transfer, and its progress at debug level.
 
-Each failed transfer is a line, and in a flood of forged requests all transfers fail. So these lines
-are limited: failures above the limit are counted, and their number is logged once a minute.
+Each failed transfer is a line, and in a flood of forged requests all transfers fail. So these
+lines are limited: failures above the limit are counted, and their number is logged once a minute.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred, succeed
 
 from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.server.flood_defence import UnansweredTransfers
-from twisted_tftp.server.replaced_requests import ReplacedRequests
 from twisted_tftp.server.process_memory import trim_memory
+from twisted_tftp.server.replaced_requests import ReplacedRequests
 from twisted_tftp.server.session import ServerSession, SessionKey
 from twisted_tftp.session.window_budget import WindowBudget
 

@@ -47,7 +47,8 @@ NAMES = [
 def test_missing_settings_have_their_defaults() -> None:
     """A setting that is None has its default too."""
     defaults = parse_settings({})
-    assert settings(dict.fromkeys([*NAMES, "root", "host", "single-port", "verbose"])) == defaults
+    names = [*NAMES, "root", "host", "single-port", "verbose"]
+    assert parse_settings(dict.fromkeys(names)) == defaults
     assert defaults.policy == Policy()
     assert (defaults.write, defaults.port, defaults.host) == (WriteMode.NEVER, 69, ())
 

@@ -23,9 +23,9 @@ from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLook
 from twisted_tftp.backends.filesystem.path_walk import resolve
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
+    ChunkBudget,
     FilesystemReader,
     OpenFile,
-    ChunkBudget,
     nowait_flags,
     read_cached,
 )
@@ -80,8 +80,8 @@ class FilesystemBackend:
         @param reactor: the reactor of the threads; None for the global one, which is looked up
             when a thread is first needed.
         @param in_thread: calls a function in a thread; None for two pools of threads.
-        @param write_behind: whether uploads are written in threads. If not, `write` blocks. That is
-            1.5 times as fast, and fits a process that has nothing else to do.
+        @param write_behind: whether uploads are written in threads. If not, `write` blocks; that
+            is 1.5 times as fast, and fits a process that has nothing else to do.
         @param lookup: finds files in the kernel's caches; None for a new one.
         @param content_cache: the cache of file contents; None for a new one of `cache` octets.
         @param clock: returns the time in seconds of a monotonic clock, for the quota.

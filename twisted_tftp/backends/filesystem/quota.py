@@ -14,9 +14,9 @@ from twisted_tftp.errors import DiskFull
 #: How long a measurement of the tree is used, in seconds. Other programs may add and remove files.
 MAX_AGE = 60.0
 
-#: The shortest time between two measurements, as a multiple of the time that the last one took. If
-#: an upload does not fit, the tree is measured earlier than after `MAX_AGE`, because files may have
-#: been removed or replaced; but at most about a tenth of the time must go into measuring.
+#: The shortest time between two measurements, as a multiple of the time that the last one took.
+#: If an upload does not fit, the tree is measured earlier than after `MAX_AGE`, because files may
+#: have been removed or replaced; but at most about a tenth of the time must go into measuring.
 PAUSE_PER_MEASUREMENT = 10.0
 
 
@@ -122,7 +122,7 @@ class Quota:
             self._replaced += replaced
 
     def _require(self, octets: int, reserve: int) -> None:
-        """Check that `octets` fit, and reserve `reserve` of them; measure the tree if necessary."""
+        """Check that `octets` fit, and reserve `reserve` octets; measure the tree if necessary."""
         if self._reserve_if_fits(octets, reserve):
             return
         with self._lock:

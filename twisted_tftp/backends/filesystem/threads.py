@@ -89,8 +89,9 @@ def open_in_thread(
     """Open a file in a thread; if the Deferred is cancelled, discard the file.
 
     A thread can't be stopped from outside. So the thread itself checks twice whether the file is
-    still needed: before it opens the file, because other calls may have kept the threads busy for
-    long; and after that, because when the process stops, no thread may be left to discard the file.
+    still needed: before it opens the file, because the call may have waited long for a free
+    thread; and after that, because no other thread may be left to discard the file when the
+    process stops.
 
     @param in_thread: calls a function in a thread.
     @param open_file: opens the file; called in the thread.

@@ -1,8 +1,9 @@
 """Write an upload to a temporary file, which gets the name of its target when it is complete.
 
-All functions here may block. If the process crashes, the temporary file remains, and the next start
-removes it (L{remove_temporary_files}). A running upload holds a lock on its file, so that the start
-of another server does not remove it; the system releases the locks of a process that has ended.
+All functions here may block. If the process crashes, the temporary file remains, and the next
+start removes it (L{remove_temporary_files}). A running upload has a lock on its file, so that the
+start of another server does not remove it. The system releases the locks of a process that has
+ended.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Upload:
         """
         if self._quota is not None:
             octets = sum(map(len, pieces))
-            self._quota.hold(octets)
+            self._quota.reserve(octets)
             self._size += octets
         for first in range(0, len(pieces), IOV_MAX):
             some = pieces[first : first + IOV_MAX]

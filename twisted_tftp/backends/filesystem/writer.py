@@ -27,8 +27,8 @@ class FilesystemWriter:
     """The writer of one upload.
 
     It collects octets in memory until there are enough of them for a call in a thread. If that
-    call fails, the next `write` or `commit` fails: at the latest the commit, before the client gets
-    its last ACK.
+    call fails, the next `write` or `commit` fails: at the latest the commit, before the last ACK
+    to the client.
     """
 
     def __init__(

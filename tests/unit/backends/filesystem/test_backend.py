@@ -35,9 +35,9 @@ from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
+    ChunkBudget,
     FilesystemReader,
     OpenFile,
-    ChunkBudget,
     nowait_flags,
 )
 from twisted_tftp.backends.filesystem.upload import Upload

@@ -29,9 +29,9 @@ from twisted_tftp.backends.filesystem.content_cache import (
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
+    ChunkBudget,
     FilesystemReader,
     OpenFile,
-    ChunkBudget,
 )
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
@@ -67,7 +67,10 @@ class Served:
         self.content_cache = ContentCache(capacity, self.clock, lambda: self.now)
         self.lookup = lookup or lookup_of(root)
         self.backend = FilesystemBackend(
-            str(root), in_thread=maybeDeferred, lookup=self.lookup, content_cache=self.content_cache
+            str(root),
+            in_thread=maybeDeferred,
+            lookup=self.lookup,
+            content_cache=self.content_cache,
         )
 
     def open(self, name: str = "file") -> Any:

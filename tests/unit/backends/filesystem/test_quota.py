@@ -126,7 +126,7 @@ def test_replacing_a_hard_link_frees_nothing(tmp_path: Path) -> None:
 def test_file_replaced_many_times_fits(
     tmp_path: Path,
 ) -> None:
-    """If the upload fits without the replaced files, the tree is measured, however slow that is."""
+    """If the upload fits without the replaced files, the tree is measured even if that is slow."""
     now = [0.0]
 
     def measure(root: str) -> int:
@@ -144,7 +144,7 @@ def test_file_replaced_many_times_fits(
 
 
 def test_written_upload_can_be_committed_in_a_full_tree(tmp_path: Path) -> None:
-    """Other programs may fill the tree before the commit, because the commit needs no more room."""
+    """Other programs may fill the tree before the commit: the commit needs no more room."""
     backend = serving(tmp_path, WRITE_SIZE + 1)
     writer = value(backend.open_writer("new", asking()))
     value(writer.write(bytes(WRITE_SIZE)))  # enough for a thread, which writes them now
