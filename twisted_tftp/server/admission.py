@@ -84,7 +84,7 @@ FIRST_IN_FLOOD = Verdict(
 OVER_RATE = Verdict("over_rate", "the limit --rate is exceeded")
 OVER_MAX_PER_CLIENT = Verdict("over_max_per_client", "the limit --max-per-client is reached")
 NO_ROOM = Verdict("no_room", "the limit --max-transfers is reached")
-MALFORMED = Verdict("malformed", "a malformed request, answered with ERROR 4")
+MALFORMED = Verdict("malformed", "a malformed request")
 
 
 def no_socket(error: OSError) -> Verdict:
