@@ -21,14 +21,14 @@ TIME_TO_ANSWER = 0.1
 #: How many transfers of each group are examined for each request.
 SESSIONS_PER_REVIEW = 2
 
-#: How many transfers are examined to find one that may be ended. In a flood, so many silent ones
-#: are also examined for each request.
+#: How many transfers are examined to find one that may be ended. In a flood, as many silent ones
+#: are examined for each request too.
 SESSIONS_PER_SEARCH = 16
 
-#: There is no flood up to this number of silent peers, however small `max_transfers` is.
+#: There is no flood while at most this number of peers are silent, however small `max_transfers` is.
 MIN_SILENT_IN_FLOOD = 100
 
-#: There is no flood up to `max_transfers` divided by this number of silent peers.
+#: There is no flood while at most `max_transfers` divided by this number of peers are silent.
 SILENT_SHARE_IN_FLOOD = 10
 
 #: The transfer of a silent peer is ended after this multiple of `timeout`, and no longer counted.
@@ -151,7 +151,7 @@ class FloodDefence:
         return False
 
     def _examine(self, sessions: OrderedDict[ServerSession, None], count: int, now: float) -> None:
-        """Regroup the first `count` sessions; end those that were first answered long ago."""
+        """Regroup the first `count` sessions; end those whose peers have been silent for too long."""
         regroup, long_ago = self._unanswered.regroup, now - self._time_until_given_up
         for session in list(islice(sessions, count)):
             if session.first_answer_at < long_ago and self._end_if_unanswered(session):

@@ -233,7 +233,7 @@ class TFTPService(Service):
         self.servers.append(server)
 
     def _raise_descriptor_limit(self) -> None:
-        """Raise the limit of descriptors to what `max_transfers` needs, or log that it is low."""
+        """Raise the limit of descriptors for `max_transfers`; log a limit that is too low."""
         wanted = DESCRIPTORS_PER_TRANSFER * self._policy.max_transfers + OTHER_DESCRIPTORS
         limit = raise_descriptor_limit(wanted)
         if limit < wanted:
