@@ -25,7 +25,8 @@ SESSIONS_PER_REVIEW = 2
 #: are examined for each request too.
 SESSIONS_PER_SEARCH = 16
 
-#: There is no flood while at most this number of peers are silent, however small `max_transfers` is.
+#: There is no flood while at most this number of peers are silent, however small `max_transfers`
+#: is.
 MIN_SILENT_IN_FLOOD = 100
 
 #: There is no flood while at most `max_transfers` divided by this number of peers are silent.
@@ -151,7 +152,7 @@ class FloodDefence:
         return False
 
     def _examine(self, sessions: OrderedDict[ServerSession, None], count: int, now: float) -> None:
-        """Regroup the first `count` sessions; end those whose peers have been silent for too long."""
+        """Regroup the first `count` sessions; end those whose peers are silent for too long."""
         regroup, long_ago = self._unanswered.regroup, now - self._time_until_given_up
         for session in list(islice(sessions, count)):
             if session.first_answer_at < long_ago and self._end_if_unanswered(session):
