@@ -377,11 +377,11 @@ def test_transfer_survives_a_client_port_that_was_closed_briefly(root: Path) -> 
             block, _ = peer.ask(ack(number), transfer)
             number += 1
         port = peer.port
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as refusals:
-            refusals.settimeout(TIMEOUT)
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as icmp_errors:
+            icmp_errors.settimeout(TIMEOUT)
             peer.sock.close()
             # An ICMP message contains the head of the refused datagram; its ports are at 48.
-            while refusals.recv(1000)[48:52] != struct.pack("!HH", transfer[1], port):
+            while icmp_errors.recv(1000)[48:52] != struct.pack("!HH", transfer[1], port):
                 pass
         peer.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         peer.sock.settimeout(TIMEOUT)
