@@ -380,7 +380,7 @@ def test_transfer_survives_a_client_port_that_was_closed_briefly(root: Path) -> 
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as icmp_errors:
             icmp_errors.settimeout(TIMEOUT)
             peer.sock.close()
-            # An ICMP message contains the head of the refused datagram; its ports are at 48.
+            # An ICMP message contains the head of the undelivered datagram; its ports are at 48.
             while icmp_errors.recv(1000)[48:52] != struct.pack("!HH", transfer[1], port):
                 pass
         peer.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
