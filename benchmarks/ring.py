@@ -192,7 +192,7 @@ class WrongAnswers:
             cause = error if isinstance(error, WrongOctets) else error.__cause__
             self._described.append(f"{kind}: {cause}\n{client.describe_last()}")
 
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """Return the descriptions, and a line with the number of each kind."""
         if not self.counts:
             return []
