@@ -1,7 +1,7 @@
 """An extension of pydoctor for the API pages: it makes backticks in docstrings mark code.
 
-Epytext marks code with C{C{...}}. The docstrings have backticks instead, because they are easier to
-read. This module replaces them before pydoctor parses a docstring.
+Epytext marks code with C{C{...}}. The docstrings have backticks instead, which are easier to read.
+This module replaces them before pydoctor parses a docstring.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Path:
     delay: float = 0.001
     #: The rate towards the receiver, in octets per second.
     rate: float = float("inf")
-    #: The most datagrams in the queue towards the receiver; if it is full, datagrams are dropped.
+    #: The most datagrams in the queue towards the receiver; if it is full, datagrams are lost.
     queue: int = 10**9
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock, deferLater
 
-from tests.support.faults import Faults, Way
+from tests.support.faults import Faults, OneWayPath
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.net.request_port import RequestPort
@@ -124,7 +124,10 @@ class Network(MemoryNetwork):
         self.strangers = Strangers()
         self._server_port = 40000
         # The way of a datagram, by the host that sends it.
-        self._ways = {CLIENT: Way(up, f"{seed} up"), SERVER[0]: Way(down, f"{seed} down")}
+        self._paths = {
+            CLIENT: OneWayPath(up, f"{seed} up"),
+            SERVER[0]: OneWayPath(down, f"{seed} down"),
+        }
         self._delay = delay
         self._steps = 0
         if policy.single_port:
@@ -138,7 +141,7 @@ class Network(MemoryNetwork):
             if receive is not None:
                 receive(out, source)
 
-        for late, where, out in self._ways[source[0]].carry(datagram, deliver):
+        for late, where, out in self._paths[source[0]].carry(datagram, deliver):
             self.clock.callLater(self._delay + late, where, out)
 
     def open(self, peer: Any, local: Any, reading: bool) -> NetworkLink:

@@ -19,8 +19,8 @@ from twisted.internet.protocol import DatagramProtocol
 from tests.support.reactors import reactor, spin
 from tests.support.sockets import (
     ClockedReactor,
+    FailingSocket,
     OpenedSockets,
-    RefusingSocket,
     SocketWithoutIPv6,
 )
 from twisted_tftp.context import Endpoint
@@ -596,7 +596,7 @@ def test_error_of_the_request_socket_is_ignored(
     """A datagram that can't be read or sent is lost."""
     with listening(reactor, "127.0.0.1") as (protocol, port):
         real = port.socket
-        failing = RefusingSocket(real)
+        failing = FailingSocket(real)
         failing.receive_errors = [errno.ECONNREFUSED]
         port.socket = failing
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -988,7 +988,7 @@ def test_request_port_waits_for_room_in_the_socket(reactor: Any, client: socket.
     with listening(reactor, "127.0.0.1") as (_, port):
         port.share()
         real = port.socket
-        full = RefusingSocket(real)
+        full = FailingSocket(real)
         full.send_errors = [errno.EAGAIN, errno.EAGAIN]
         port.socket = full
         link = SharedLink(port, client.getsockname(), ("127.0.0.1", port.getHost().port))
