@@ -34,7 +34,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "-j",
-        dest="jobs",
+        dest="simultaneous",
         type=whole_number(SIMULTANEOUS_TRANSFERS),
         metavar="N",
         help="transfer several files, N at a time",
