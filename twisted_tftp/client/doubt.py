@@ -119,7 +119,7 @@ class Doubt:
 
         @param retransmissions: how many times the request was sent again.
         """
-        grants_xid = self._known.xid is XidSupport.GRANTED
+        grants_xid = self._known.xid is XidSupport.SUPPORTED
         return self.first_answer.is_foreign(
             datagram, grants_xid and retransmissions < RETRIES_WITH_XID
         )
@@ -146,7 +146,7 @@ class Doubt:
         if self.is_open and is_confirmed:
             self._confirm()
         if first.standing is Standing.PROVEN:
-            known.xid = XidSupport.GRANTED
+            known.xid = XidSupport.SUPPORTED
             known.round_trip = round_trip or known.round_trip
         elif first.standing is not Standing.SETTLED and not self.will_compare:
             self._set_alarm(first.settled_at, self._settle)
@@ -158,7 +158,7 @@ class Doubt:
     def note_contradiction(self, datagram: Buffer) -> None:
         """Note what `datagram`, which contradicts the accepted answer, tells about the server."""
         if self.first_answer.is_proof(datagram):
-            self._known.xid = XidSupport.GRANTED
+            self._known.xid = XidSupport.SUPPORTED
 
     def compare(self) -> None:
         """Send the request from a second port, unless that was done or is impossible.
@@ -216,15 +216,15 @@ class Doubt:
     def _confirm(self) -> None:
         """Trust the answer, because two ports have got it; note that the server grants no xid."""
         if self.first_answer.asks_for_xid:
-            self._known.xid = XidSupport.LACKING
+            self._known.xid = XidSupport.NOT_SUPPORTED
         self.first_answer.settle()
 
     def _settle(self) -> None:
         """Trust the answer, because it was confirmed, or not contradicted in time."""
         known = self._known
         known.round_trip = self._round_trip or known.round_trip
-        if self.first_answer.standing is Standing.UNPROVEN:
-            known.xid = XidSupport.LACKING
+        if self.first_answer.standing is Standing.XID_MISSING:
+            known.xid = XidSupport.NOT_SUPPORTED
         self.first_answer.settle()
         self._owner.on_settled()
 

@@ -227,8 +227,8 @@ class ClientTransfer:
                 self._timing.add_round_trip(asker.round_trip)
             self._job.prepare(answer, grant, self._timing, doubt)
         except Exception as error:
-            is_unproven = doubt.first_answer.standing is Standing.UNPROVEN
-            may_be_foreign = is_unproven and not self._ports.has_seen(answer)
+            is_xid_missing = doubt.first_answer.standing is Standing.XID_MISSING
+            may_be_foreign = is_xid_missing and not self._ports.has_seen(answer)
             if may_be_foreign and isinstance(error, TFTPError):
                 self._change_port(error)  # it may be for a request of the port's last user
             else:
@@ -256,7 +256,7 @@ class ClientTransfer:
     def _receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram from the server's port for this transfer."""
         doubt = self._doubt
-        if doubt.first_answer.standing is Standing.NONE:
+        if doubt.first_answer.standing is Standing.NO_ANSWER:
             if doubt.is_foreign(datagram, self._asker.retransmissions):
                 self._link.refuse(datagram, now)
             elif self._requester is not None:

@@ -74,7 +74,7 @@ class Upload:
         # Octets from a pipe are sent as soon as they fill a window, so nothing is read ahead. In
         # doubt, the read that returns the end of the file must wait; without read-ahead, that is
         # the read of the last window.
-        is_immediate = size is None or standing is Standing.DOUBTFUL
+        is_immediate = size is None or standing is Standing.OPTIONS_MISSING
         self._machine = Sender(
             blksize=grant.blksize,
             windowsize=grant.windowsize,

@@ -1100,7 +1100,7 @@ def test_upload_is_not_restarted_while_its_source_is_read(host: Host) -> None:
 
 def test_server_that_stops_answering_need_not_grant_an_xid_any_more(host: Host) -> None:
     """Another program may have its port later."""
-    known = KnownServer(xid=XidSupport.GRANTED)
+    known = KnownServer(xid=XidSupport.SUPPORTED)
     client = host.client(known=known, timeout=0.02, retries=2)
     with pytest.raises(NoAnswer):
         outcome(host.reactor, client.get("want", io.BytesIO()))

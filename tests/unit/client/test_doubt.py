@@ -35,7 +35,7 @@ PLAIN = wire.DATA_HEADERS[1] + b"content"
 PROOF = wire.oack([("blksize", "1000"), ("xid", XID)])
 
 #: An answer with options and without an xid.
-UNPROVEN = wire.oack([("blksize", "1000")])
+WITHOUT_XID = wire.oack([("blksize", "1000")])
 
 
 def timing() -> Timing:
@@ -144,7 +144,7 @@ def test_answer_with_the_xid_is_never_in_doubt(transfer: Transfer) -> None:
     transfer.accept(PROOF)
     assert transfer.doubt.first_answer.standing is Standing.PROVEN
     assert not transfer.doubt.is_open
-    assert transfer.known.xid is XidSupport.GRANTED
+    assert transfer.known.xid is XidSupport.SUPPORTED
     assert transfer.clock.getDelayedCalls() == []
 
 
@@ -156,7 +156,7 @@ def test_same_answer_to_a_second_port_ends_the_doubt(transfer: Transfer) -> None
     second.deliver(PLAIN)
     assert transfer.events == ["settled"]
     assert not transfer.doubt.is_open
-    assert transfer.known.xid is XidSupport.LACKING
+    assert transfer.known.xid is XidSupport.NOT_SUPPORTED
     assert second.take() == [wire.ack(1)]
 
 
@@ -210,7 +210,7 @@ def test_second_request_is_sent_only_once_if_the_socket_has_the_last_block(
     assert transfer.second[0].take() == []
 
 
-@pytest.mark.parametrize("answer", [PLAIN, UNPROVEN])
+@pytest.mark.parametrize("answer", [PLAIN, WITHOUT_XID])
 def test_without_a_second_port_the_doubt_ends_after_some_time(answer: bytes) -> None:
     """If no other answer has come, the answer is trusted."""
     transfer = Transfer(has_second_port=False)
@@ -296,7 +296,7 @@ def test_xid_is_required_only_for_the_first_requests_to_a_server_that_grants_it(
     transfer: Transfer,
 ) -> None:
     """Another program may have the server's port if several requests had no answer."""
-    transfer.known.xid = XidSupport.GRANTED
+    transfer.known.xid = XidSupport.SUPPORTED
     assert transfer.doubt.is_foreign(PLAIN, RETRIES_WITH_XID - 1)
     assert not transfer.doubt.is_foreign(PLAIN, RETRIES_WITH_XID)
     transfer.doubt.note_no_answer()
@@ -306,7 +306,7 @@ def test_xid_is_required_only_for_the_first_requests_to_a_server_that_grants_it(
 def test_contradiction_with_the_xid_shows_that_the_server_grants_it(transfer: Transfer) -> None:
     """A different answer without the xid shows nothing about the server."""
     transfer.accept(PLAIN)
-    transfer.doubt.note_contradiction(UNPROVEN)
+    transfer.doubt.note_contradiction(WITHOUT_XID)
     assert transfer.known.xid is XidSupport.UNKNOWN
     transfer.doubt.note_contradiction(PROOF)
-    assert transfer.known.xid is XidSupport.GRANTED
+    assert transfer.known.xid is XidSupport.SUPPORTED

@@ -42,7 +42,7 @@ ERROR = b"\0\5\0\1no\0"
 UNKNOWN = KnownServer()
 
 #: A server that ignores the option `xid`.
-LACKING = KnownServer(XidSupport.LACKING)
+NOT_SUPPORTED = KnownServer(XidSupport.NOT_SUPPORTED)
 
 #: ERROR 6: file already exists.
 EXISTS = b"\0\5\0\6no\0"
@@ -82,23 +82,23 @@ def test_answer_with_an_xid_is_foreign_to_a_request_without_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "datagram", "lacks_xid", "standing"),
+    ("first", "datagram", "knows_no_xid", "standing"),
     [
         (answer(), OURS, False, Standing.PROVEN),
-        (answer(), WITHOUT, False, Standing.UNPROVEN),
-        (answer(), WITHOUT, True, Standing.PLAUSIBLE),
-        (answer(), BLOCK, True, Standing.DOUBTFUL),
-        (answer(xid=None), WITHOUT, False, Standing.PLAUSIBLE),
-        (answer(xid=None), BLOCK, False, Standing.DOUBTFUL),
-        (answer(xid=None, has_options=False), BLOCK, False, Standing.PLAUSIBLE),
-        (answer(reading=False), wire.ack(0), False, Standing.DOUBTFUL),
+        (answer(), WITHOUT, False, Standing.XID_MISSING),
+        (answer(), WITHOUT, True, Standing.AS_EXPECTED),
+        (answer(), BLOCK, True, Standing.OPTIONS_MISSING),
+        (answer(xid=None), WITHOUT, False, Standing.AS_EXPECTED),
+        (answer(xid=None), BLOCK, False, Standing.OPTIONS_MISSING),
+        (answer(xid=None, has_options=False), BLOCK, False, Standing.AS_EXPECTED),
+        (answer(reading=False), wire.ack(0), False, Standing.OPTIONS_MISSING),
     ],
 )
 def test_standing_depends_on_the_request_the_server_and_the_answer(
-    first: FirstAnswer, datagram: bytes, lacks_xid: bool, standing: Standing
+    first: FirstAnswer, datagram: bytes, knows_no_xid: bool, standing: Standing
 ) -> None:
     """After `settle` the standing is SETTLED, unless the answer is PROVEN."""
-    first.take(datagram, 1.0, LACKING if lacks_xid else UNKNOWN)
+    first.take(datagram, 1.0, NOT_SUPPORTED if knows_no_xid else UNKNOWN)
     assert first.standing is standing
     first.settle()
     assert first.standing is (Standing.PROVEN if datagram is OURS else Standing.SETTLED)
