@@ -98,7 +98,7 @@ def make_client(
     @param mode: the transfer mode if there is no `--mode`.
     """
 
-    def print_line(line: str) -> None:
+    def print_notice(line: str) -> None:
         if not options.quiet:
             print(legible(line), file=sys.stderr)
 
@@ -114,7 +114,7 @@ def make_client(
         options=not options.no_options,
         bind=options.bind[0],
         bind_port=options.bind[1],
-        tell=print_line,
+        on_notice=print_notice,
         trace=_print_packet if options.trace else None,
         write_behind=False,  # nothing else waits for the reactor
     )

@@ -82,7 +82,7 @@ class FirstAnswer:
     """The assessment of the answers to one request; it decides and sends nothing.
 
     @ivar standing: a `Standing`.
-    @ivar taken: the accepted answer, which the transfer continues from; empty before there is one.
+    @ivar accepted: the accepted answer, which the transfer continues from; empty before there is one.
     @ivar settled_at: when the doubt ends by itself, if no second request can be sent.
     """
 
@@ -99,7 +99,7 @@ class FirstAnswer:
         self._reading = reading
         self._has_options = has_options
         self._xid = xid
-        self.taken = b""
+        self.accepted = b""
 
     @property
     def asks_for_xid(self) -> bool:
@@ -117,12 +117,12 @@ class FirstAnswer:
             return xid != self._xid if xid is not None else knows_xid and self._xid is not None
         return knows_xid and self._xid is not None and self._is_plain(datagram)
 
-    def take(self, answer: bytes, now: float, known: KnownServer) -> None:
+    def accept(self, answer: bytes, now: float, known: KnownServer) -> None:
         """Accept an answer: the transfer continues from it.
 
         @param known: what is known about the server.
         """
-        self.taken = answer
+        self.accepted = answer
         if wire.opcode_of(answer) != wire.Opcode.OACK:
             self.standing = Standing.OPTIONS_MISSING if self._has_options else Standing.AS_EXPECTED
         elif self._xid is None:
@@ -154,7 +154,7 @@ class FirstAnswer:
         @param asked_twice: whether the request was sent more than once. The server may then have
             started two transfers, and one of them fails later.
         """
-        if self.standing in (Standing.NO_ANSWER, Standing.PROVEN) or datagram == self.taken:
+        if self.standing in (Standing.NO_ANSWER, Standing.PROVEN) or datagram == self.accepted:
             return False
         if self.is_proof(datagram):
             return True  # even if it is late: only a server that has read this request can send it
@@ -171,7 +171,7 @@ class FirstAnswer:
             return self._reading or not (asked_twice and file_exists)
         if not self._is_plain(datagram):
             return False
-        return not same_port or (self._reading and self._is_plain(self.taken))
+        return not same_port or (self._reading and self._is_plain(self.accepted))
 
     def is_proof(self, datagram: bytes | memoryview) -> bool:
         """Return whether `datagram` is an OACK with the xid of this request."""

@@ -79,7 +79,7 @@ class Host:
 
     def client(self, **settings: Any) -> TFTPClient:
         """Return a client of this host."""
-        settings = {"tell": self.told.append, "in_thread": maybeDeferred, **settings}
+        settings = {"on_notice": self.told.append, "in_thread": maybeDeferred, **settings}
         client = TFTPClient(self.reactor, self.address, self.port, **settings)
         self.clients.append(client)
         return client

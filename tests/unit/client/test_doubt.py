@@ -59,7 +59,7 @@ class Transfer:
     """A transfer with a doubt; it records what the doubt reports to it.
 
     @ivar is_over: whether the transfer has given up the answer.
-    @ivar is_broken: whether `on_settled` raises an exception.
+    @ivar is_failing: whether `on_settled` raises an exception.
     @ivar on_drain: what a datagram in the socket causes; called after the socket is read.
     """
 
@@ -70,7 +70,7 @@ class Transfer:
         self.second: list[SecondLink] = []
         self.events: list[Any] = []
         self.is_over = False
-        self.is_broken = False
+        self.is_failing = False
         self.on_drain: Callable[[], None] = lambda: None
         self.asker = Asker(REQUEST, reading=True, timing=timing())
         self.asker.start(0.0)
@@ -106,7 +106,7 @@ class Transfer:
 
     def ask_again(self) -> SecondLink:
         """Let the doubt send its second request; return the link with the second port."""
-        self.doubt.compare()
+        self.doubt.start_comparison()
         self.clock.advance(0)
         (second,) = self.second
         assert second.take() == [REQUEST]
@@ -120,7 +120,7 @@ class Transfer:
         return not self.is_over
 
     def on_settled(self) -> None:
-        if self.is_broken:
+        if self.is_failing:
             raise ZeroDivisionError
         self.events.append("settled")
 
@@ -130,7 +130,7 @@ class Transfer:
     def on_not_confirmed(self) -> None:
         self.events.append("not confirmed")
 
-    def on_broken(self, failure: Failure) -> None:
+    def on_exception(self, failure: Failure) -> None:
         self.events.append(failure.type)
 
 
@@ -188,12 +188,12 @@ def test_second_request_without_an_answer_does_not_confirm_the_first(transfer: T
 
 
 def test_second_request_is_sent_only_once(transfer: Transfer) -> None:
-    """More calls of `compare` change nothing, before and after it is sent."""
+    """More calls of `start_comparison` change nothing, before and after the request is sent."""
     transfer.accept(PLAIN)
-    transfer.doubt.compare()
-    transfer.doubt.compare()
+    transfer.doubt.start_comparison()
+    transfer.doubt.start_comparison()
     transfer.ask_again()
-    transfer.doubt.compare()
+    transfer.doubt.start_comparison()
     transfer.clock.advance(0)
     assert len(transfer.second) == 1
 
@@ -201,9 +201,9 @@ def test_second_request_is_sent_only_once(transfer: Transfer) -> None:
 def test_second_request_is_sent_only_once_if_the_socket_has_the_last_block(
     transfer: Transfer,
 ) -> None:
-    """The last block is read before the alarm is handled, and its commit calls `compare` again."""
+    """A commit calls `start_comparison` again, while the socket is read before the alarm."""
     transfer.accept(PLAIN)
-    transfer.on_drain = transfer.doubt.compare
+    transfer.on_drain = transfer.doubt.start_comparison
     transfer.ask_again()
     transfer.clock.advance(0)
     assert len(transfer.second) == 1
@@ -215,7 +215,7 @@ def test_without_a_second_port_the_doubt_ends_after_some_time(answer: bytes) -> 
     """If no other answer has come, the answer is trusted."""
     transfer = Transfer(has_second_port=False)
     transfer.accept(answer)
-    transfer.doubt.compare()
+    transfer.doubt.start_comparison()
     transfer.clock.advance(DOUBT_WITHOUT_ROUND_TRIP - 0.01)
     assert transfer.doubt.is_open
     transfer.clock.advance(0.02)
@@ -256,7 +256,7 @@ def test_doubt_that_is_stopped_by_what_waits_in_the_socket_sends_no_second_reque
 ) -> None:
     """A contradiction is read before the alarm is handled, and the transfer changes its port."""
     transfer.accept(PLAIN)
-    transfer.doubt.compare()
+    transfer.doubt.start_comparison()
     transfer.on_drain = transfer.doubt.stop
     transfer.clock.advance(0)
     assert (transfer.second, transfer.events) == ([], [])
@@ -286,7 +286,7 @@ def test_stopped_doubt_does_not_end_by_time() -> None:
 
 def test_exception_of_the_owner_fails_the_transfer(transfer: Transfer) -> None:
     """Otherwise the transfer would wait for ever."""
-    transfer.is_broken = True
+    transfer.is_failing = True
     transfer.accept(PLAIN)
     transfer.ask_again().deliver(PLAIN)
     assert transfer.events == [ZeroDivisionError]

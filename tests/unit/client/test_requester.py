@@ -43,7 +43,7 @@ class Asking:
             self.link,  # type: ignore[arg-type]
             services,
             on_end=self.on_end,
-            on_broken=self.failures.append,
+            on_exception=self.failures.append,
             before_resend=self.before_resend,
         )
         self.link.attach(self.requester.receive)

@@ -121,7 +121,7 @@ class ManualTransfer:
 
     def receive(self, seconds: float) -> bytes | None:
         """Return the next datagram of the server, or None if none arrives in time."""
-        received = receive_from(self.sock, seconds, self._is_server)
+        received = receive_from(self.sock, seconds, self._is_from_server)
         if received is None:
             return None
         datagram, self.peer = received
@@ -131,7 +131,7 @@ class ManualTransfer:
         """Return the next datagram of the server; empty if none arrives within the timeout."""
         return self.receive(self.target.timeout) or b""
 
-    def _is_server(self, source: SocketAddress) -> bool:
+    def _is_from_server(self, source: SocketAddress) -> bool:
         if self.peer is None:
             return bool(source[0] == self.target.address[0])
         return bool(source == self.peer)

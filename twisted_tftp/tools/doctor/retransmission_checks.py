@@ -36,7 +36,7 @@ def check_gap(target: Target) -> Finding:
             return Finding("gap", Verdict.SKIPPED, "no windows")
         transfer.send(wire.ack(0))
         for number in range(1, WINDOWSIZE + 1):
-            if not _is_block(transfer.receive_data(), number):
+            if not _has_block_number(transfer.receive_data(), number):
                 return Finding("gap", Verdict.SKIPPED, "the file is too short")
         transfer.send(wire.ack(1))
         seconds = _time_until_block(transfer, 2, target.timeout * LOST_BLOCK_TIMEOUTS)
@@ -57,7 +57,7 @@ def _time_until_block(transfer: ManualTransfer, number: int, limit: float) -> fl
         elapsed = time.monotonic() - start
         if answer is None or elapsed > limit:
             return None
-        if _is_block(answer, number):
+        if _has_block_number(answer, number):
             return elapsed
 
 
@@ -97,7 +97,7 @@ def check_stranger(target: Target) -> Finding:
         wait = min(PROMPT_TIME, target.timeout)
         received = receive_from(stranger, wait, lambda source: bool(source == peer))
         answer = b"" if received is None else received[0]
-        is_accepted = _is_block(transfer.receive(MAX_NEXT_BLOCK_TIME) or b"", 2)
+        is_accepted = _has_block_number(transfer.receive(MAX_NEXT_BLOCK_TIME) or b"", 2)
     if is_accepted or wire.opcode_of(answer) == wire.Opcode.DATA:
         return Finding(
             "stranger",
@@ -146,5 +146,5 @@ def _retransmission_times(transfer: ManualTransfer, watch: float) -> list[float]
     return times
 
 
-def _is_block(datagram: bytes, number: int) -> bool:
+def _has_block_number(datagram: bytes, number: int) -> bool:
     return datagram[: wire.HEADER_SIZE] == wire.DATA_HEADERS[number]
