@@ -21,10 +21,21 @@ from twisted_tftp.client.client import TFTPClient
 
 #: The usage text of the command.
 USAGE = (
-    "%(prog)s [options] HOST FILE [LOCAL|-]\n"
-    "       %(prog)s [options] tftp://HOST[:PORT]/FILE [LOCAL|-]\n"
-    "       %(prog)s [options] -j N HOST FILE..."
+    "%(prog)s [options] HOST FILE [LOCAL]\n"
+    "       %(prog)s [options] URL [LOCAL]\n"
+    "       %(prog)s [options] -j N HOST FILE...\n"
+    "       %(prog)s [options] -j N URL..."
 )
+
+#: The description of the command and of its arguments.
+DESCRIPTION = """Fetch a file from a TFTP server, or several files with -j.
+
+arguments:
+  HOST   the server: a host name or an IP address
+  FILE   the name of the file on the server
+  URL    HOST and FILE in one: tftp://HOST[:PORT]/FILE[;mode=octet|netascii]
+  LOCAL  the local file or directory to write to, or - for standard output
+         [the last part of FILE, in the current directory]"""
 
 
 def run(options: argparse.Namespace, reactor: Any) -> int:
@@ -35,7 +46,7 @@ def run(options: argparse.Namespace, reactor: Any) -> int:
     """
     transfers = _make_transfers(options, reactor)
     check_targets((os.path.realpath(transfer.local), transfer.local) for transfer in transfers)
-    # If standard output gets the file, it gets nothing else.
+    # If the file is written to standard output, JSON is printed on standard error.
     is_file_on_stdout = options.names[-1] == STANDARD_STREAM
     printer = ResultPrinter(options, sys.stderr if is_file_on_stdout else sys.stdout)
     return TransferRunner(options, transfers, printer, reactor).run()
@@ -46,7 +57,7 @@ def _make_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTra
     if is_url(first):
         return _make_url_transfers(options, reactor)
     if not rest:
-        raise ValueError("give a HOST and a FILE, or a URL")
+        raise ValueError("give HOST and FILE, or a URL")
     client = make_client(options, reactor, first, options.port)
     if options.simultaneous is not None:
         return [_make_transfer(reactor, client, filename) for filename in rest]

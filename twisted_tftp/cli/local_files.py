@@ -93,7 +93,7 @@ def _descriptor(stream: Any, name: str) -> int:
 
 
 def _is_pipe_or_device(path: str) -> bool:
-    """Return whether a path is a pipe or a device, which is opened and not replaced."""
+    """Return whether `path` is a pipe or a device: it is opened, and not replaced by a file."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

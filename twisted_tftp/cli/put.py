@@ -16,10 +16,19 @@ from twisted_tftp.client.client import TFTPClient
 
 #: The usage text of the command.
 USAGE = (
-    "%(prog)s [options] HOST LOCAL|- [FILE]\n"
-    "       %(prog)s [options] LOCAL|- tftp://HOST[:PORT]/FILE\n"
+    "%(prog)s [options] HOST LOCAL [FILE]\n"
+    "       %(prog)s [options] LOCAL URL\n"
     "       %(prog)s [options] -j N HOST LOCAL..."
 )
+
+#: The description of the command and of its arguments.
+DESCRIPTION = """Store a file on a TFTP server, or several files with -j.
+
+arguments:
+  HOST   the server: a host name or an IP address
+  LOCAL  the local file, or - for standard input
+  FILE   the name of the file on the server [the last part of LOCAL]
+  URL    HOST and FILE in one: tftp://HOST[:PORT]/FILE[;mode=octet|netascii]"""
 
 
 def run(options: argparse.Namespace, reactor: Any) -> int:
@@ -39,7 +48,7 @@ def _make_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTra
         client, filename = make_client_of_url(options, reactor, rest[0])
         return [_make_transfer(reactor, client, first, filename)]
     if not rest:
-        raise ValueError("give a HOST and a LOCAL file, or a LOCAL file and a URL")
+        raise ValueError("give HOST and LOCAL, or LOCAL and a URL")
     client = make_client(options, reactor, first, options.port)
     if options.simultaneous is not None:
         return [_make_transfer(reactor, client, local) for local in rest]

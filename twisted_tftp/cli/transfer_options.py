@@ -30,14 +30,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
         type=local_address,
         default=(None, 0),
         metavar="ADDR[:PORT]",
-        help="local address and port [the address of the route to the server, any port]",
+        help="send from this local address and port [the address of the route to the server, any"
+        " port]",
     )
     command.add_argument(
         "-j",
         dest="simultaneous",
         type=whole_number(SIMULTANEOUS_TRANSFERS),
         metavar="N",
-        help="transfer several files, N at a time",
+        help="transfer several files, N at the same time",
     )
     _add_output_options(command)
 
@@ -49,32 +50,32 @@ def _add_protocol_options(command: argparse.ArgumentParser) -> None:
         "--blksize",
         type=whole_number(BLKSIZE_RANGE),
         metavar="N",
-        help="block size in octets [the largest that fits the MTU]",
+        help="ask for blocks of N octets [the largest that fit the MTU]",
     )
     add(
         "--windowsize",
         type=whole_number(WINDOWSIZES),
         default=DEFAULT_WINDOWSIZE,
         metavar="N",
-        help="window size in blocks [%(default)s]",
+        help="ask for windows of N blocks [%(default)s]",
     )
     add(
         "--timeout",
         type=seconds(TIMEOUT_RANGE),
         metavar="S",
-        help="longest wait before a retransmission, in seconds; sent to the server"
-        f" [{Policy.timeout:g}, not sent]",
+        help="wait at most S seconds before a retransmission, and ask the server to do the same"
+        f" [{Policy.timeout:g}, without asking the server]",
     )
     add_retries(command, DEFAULT_RETRIES)
     add(
         "--mode",
         choices=(wire.OCTET, wire.NETASCII),
-        help=f"transfer mode [that of the URL, or {Location.mode}]",
+        help=f"transfer mode [that of the URL, otherwise {Location.mode}]",
     )
     add(
         "--no-options",
         action="store_true",
-        help=f"send no options: one block of {DEFAULT_BLKSIZE} octets at a time (RFC 1350)",
+        help=f"ask for no options: one block of {DEFAULT_BLKSIZE} octets at a time (RFC 1350)",
     )
 
 

@@ -162,10 +162,10 @@ class Storm:
         return self._ended
 
     def partial_report(self) -> Report:
-        """Return the report of a storm that is stopped now; unfinished machines are failures."""
+        """Return the report of an interrupted storm: unfinished machines count as failures."""
         report = self.report
         unfinished = report.machines - len(report.boots) - sum(report.failures.values())
-        failures = report.failures + Counter({"not done": unfinished})
+        failures = report.failures + Counter({"interrupted": unfinished})
         return replace(report, failures=failures, seconds=self._clock() - self._started_at)
 
     def _switch_on(self, machine: SimulatedMachine) -> None:

@@ -23,7 +23,7 @@ from twisted_tftp.tools.doctor.retransmission_checks import (
     check_duplicate_ack,
     check_gap,
     check_retransmission,
-    check_stranger,
+    check_foreign_ack,
 )
 from twisted_tftp.tools.doctor.rollover_check import check_rollover
 
@@ -37,7 +37,7 @@ FILE_CHECKS: tuple[Check, ...] = (
     check_windowsize,
     check_gap,
     check_duplicate_ack,
-    check_stranger,
+    check_foreign_ack,
     check_repeated_request,
     check_retransmission,
     check_netascii,
