@@ -67,7 +67,7 @@ class Report:
     @ivar boots: the machines that have booted.
     @ivar failures: the number of machines that failed, for each reason.
     @ivar fetched: the files that were fetched.
-    @ivar missing: how often the server did not have a file that may be missing.
+    @ivar missing: how many requests for optional files (step `try`) found no file.
     @ivar seconds: the duration of the storm.
     """
 

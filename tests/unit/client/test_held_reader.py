@@ -1,4 +1,4 @@
-"""Test the reader that holds the end of an upload back while an answer is in doubt."""
+"""Test the reader that holds back the end of an upload while the answer is in doubt."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ EACH_HOLD = pytest.mark.parametrize("hold", list(Hold))
 
 
 def nothing() -> None:
-    """Ignore that the writer waits."""
+    """Do nothing: an `on_waiting` callback."""
 
 
 @EACH_HOLD
