@@ -456,7 +456,9 @@ def test_write_error_of_an_output_is_one_line(daemon: Daemon, tmp_path: Path) ->
     done = subprocess.run([*line, "-q", HOST, "file", "-"], stdout=theirs, stderr=subprocess.PIPE)
     os.close(theirs)
     last = done.stderr.decode().splitlines()[-1]
-    assert last == "error: file: local error: the program that reads the output has closed the pipe"
+    assert (
+        last == "error: file: local error: the program that reads the output has closed the pipe"
+    )
 
 
 def test_dev_stdout_is_appended_to(daemon: Daemon, tmp_path: Path) -> None:

@@ -79,7 +79,10 @@ def test_check_mode_is_one_line_and_a_status_for_monitoring(daemon: Daemon) -> N
     done = doctor("--check", "--port", str(daemon.port))
     assert (done.returncode, done.stdout[:10]) == (0, "TFTP OK - ")
     done = doctor("--check", "--port", str(free_port()), "--timeout", "0.05")
-    assert (done.returncode, done.stdout) == (2, "TFTP CRITICAL - answers: no answer to 3 requests\n")
+    assert (done.returncode, done.stdout) == (
+        2,
+        "TFTP CRITICAL - answers: no answer to 3 requests\n",
+    )
     done = doctor("missing", "--check", "--port", str(daemon.port))
     assert done.returncode == 2
     assert "ERROR 1" in done.stdout

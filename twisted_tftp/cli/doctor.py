@@ -43,7 +43,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="?",
         help="the name of an existing file on the server, of at least"
-        f" {RECOMMENDED_FILE_KB} kB for all checks; without FILE, only check whether the server answers",
+        f" {RECOMMENDED_FILE_KB} kB for all checks; without FILE, the only check is whether the"
+        " server answers",
     )
     add_port(command)
     add(

@@ -8,7 +8,6 @@ import sys
 from functools import partial
 from typing import Any
 
-from twisted_tftp.cli.transfer_runner import QueuedTransfer, TransferRunner, check_targets
 from twisted_tftp.cli.local_files import (
     STANDARD_STREAM,
     open_standard_output,
@@ -17,6 +16,7 @@ from twisted_tftp.cli.local_files import (
 )
 from twisted_tftp.cli.results import ResultPrinter
 from twisted_tftp.cli.transfer_options import is_url, make_client, make_client_of_url
+from twisted_tftp.cli.transfer_runner import QueuedTransfer, TransferRunner, check_targets
 from twisted_tftp.client.client import TFTPClient
 
 #: The usage text of the command.
@@ -69,14 +69,19 @@ def _make_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTra
 
 def _make_url_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTransfer]:
     if options.simultaneous is not None:
-        return [_make_transfer(reactor, *make_client_of_url(options, reactor, url)) for url in options.names]
+        return [
+            _make_transfer(reactor, *make_client_of_url(options, reactor, url))
+            for url in options.names
+        ]
     url, *local = options.names
     if len(local) > 1:
         raise ValueError("give one URL and one LOCAL, or -j N and several URLs")
     return [_make_transfer(reactor, *make_client_of_url(options, reactor, url), *local)]
 
 
-def _make_transfer(reactor: Any, client: TFTPClient, filename: str, local: str | None = None) -> QueuedTransfer:
+def _make_transfer(
+    reactor: Any, client: TFTPClient, filename: str, local: str | None = None
+) -> QueuedTransfer:
     path = target_path(filename, local)
     if local == STANDARD_STREAM:
         target = open_standard_output(reactor)

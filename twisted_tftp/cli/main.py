@@ -50,27 +50,20 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"txtftp {__version__}")
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
 
-    command = add(
-        "get",
-        aliases=["pull"],
-        help="fetch files from a server",
-        usage=get.USAGE,
-        description=get.DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    transfer_options.add_options(command)
-    command.set_defaults(run=get.run)
-
-    command = add(
-        "put",
-        aliases=["push"],
-        help="store files on a server",
-        usage=put.USAGE,
-        description=put.DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    transfer_options.add_options(command)
-    command.set_defaults(run=put.run)
+    for name, alias, summary, module in (
+        ("get", "pull", "fetch files from a server", get),
+        ("put", "push", "store files on a server", put),
+    ):
+        command = add(
+            name,
+            aliases=[alias],
+            help=summary,
+            usage=module.USAGE,
+            description=module.DESCRIPTION,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        transfer_options.add_options(command)
+        command.set_defaults(run=module.run)
 
     command = add(
         "storm",
@@ -80,9 +73,7 @@ def _make_parser() -> argparse.ArgumentParser:
     storm.add_options(command)
     command.set_defaults(run=storm.run)
 
-    command = add(
-        "doctor", help="check a server, and give advice", description=doctor.DESCRIPTION
-    )
+    command = add("doctor", help="check a server, and give advice", description=doctor.DESCRIPTION)
     doctor.add_options(command)
     command.set_defaults(run=doctor.run)
     return parser

@@ -8,10 +8,10 @@ import sys
 from functools import partial
 from typing import Any
 
-from twisted_tftp.cli.transfer_runner import QueuedTransfer, TransferRunner, check_targets
 from twisted_tftp.cli.local_files import STANDARD_STREAM, open_source, open_standard_input
 from twisted_tftp.cli.results import ResultPrinter
 from twisted_tftp.cli.transfer_options import is_url, make_client, make_client_of_url
+from twisted_tftp.cli.transfer_runner import QueuedTransfer, TransferRunner, check_targets
 from twisted_tftp.client.client import TFTPClient
 
 #: The usage text of the command.
@@ -57,7 +57,9 @@ def _make_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTra
     return [_make_transfer(reactor, client, *rest)]
 
 
-def _make_transfer(reactor: Any, client: TFTPClient, local: str, filename: str | None = None) -> QueuedTransfer:
+def _make_transfer(
+    reactor: Any, client: TFTPClient, local: str, filename: str | None = None
+) -> QueuedTransfer:
     if local == STANDARD_STREAM:
         if filename is None:
             raise ValueError("for standard input, give FILE, the name on the server")

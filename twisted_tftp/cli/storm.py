@@ -61,7 +61,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="P",
         help=f"drop this fraction of all datagrams at random, 0 to {MAX_LOSS:g} [%(default)g]",
     )
-    add("--seed", type=int, default=1, metavar="N", help="seed of the random intervals and pauses [%(default)s]")
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seed of the random intervals and pauses [%(default)s]",
+    )
     add("--json", action="store_true", help="print the report as JSON")
     add(
         "--plot",

@@ -113,7 +113,9 @@ class TransferRunner:
             return
         self._status = 1
         assert failure.value is not None
-        self._printer.print_failure(failure.value, transfer.client, transfer.filename, transfer.local)
+        self._printer.print_failure(
+            failure.value, transfer.client, transfer.filename, transfer.local
+        )
 
     def _printing_failed(self, failure: Failure) -> None:
         self._status = 1

@@ -1,7 +1,7 @@
 """Find out whether the answer that a client has accepted is for its request.
 
-L{FirstAnswer} assesses each datagram. This module acts on the result: it sends a second request, or
-waits for some time. No file is committed before the doubt has ended.
+L{FirstAnswer} assesses each datagram. This module acts on the result: it sends a second request,
+or waits for some time. No file is committed before the doubt has ended.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Doubt:
 
     def _ask_again(self) -> None:
         if self._second is not None:
-            return  # `start_comparison` was called again while the socket was read before this alarm
+            return  # `start_comparison` was called again while the alarm read the socket
         assert self._open_link is not None
         self._second = SecondRequest(
             self._open_link(),

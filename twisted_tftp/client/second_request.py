@@ -1,9 +1,9 @@
 """Send a read request again from a second port, and compare the server's two answers.
 
 The first answer may be for a program that used the client's port before. That program did not use
-the second port, so an answer that arrives there is for this request. The first answer is trusted if
-both have the same octets: answers for two different files differ in the options of the OACK or in
-the first block.
+the second port, so an answer that arrives there is for this request. The first answer is trusted
+if both have the same octets: answers for two different files differ in the options of the OACK or
+in the first block.
 """
 
 from __future__ import annotations

@@ -111,7 +111,9 @@ class ClientTransfer:
 
     def on_open(self) -> None:
         """Send the request."""
-        options = self._services.choose_options(self.context, self._job.announced_size(), self._link)
+        options = self._services.choose_options(
+            self.context, self._job.announced_size(), self._link
+        )
         opcode = wire.Opcode.RRQ if self._job.is_read else wire.Opcode.WRQ
         request = wire.encode_request(
             wire.Request(opcode, self.context.filename, self.context.mode, options)

@@ -82,7 +82,7 @@ class FirstAnswer:
     """The assessment of the answers to one request; it decides and sends nothing.
 
     @ivar standing: a `Standing`.
-    @ivar accepted: the accepted answer, which the transfer continues from; empty before there is one.
+    @ivar accepted: the answer that the transfer continues from; empty before there is one.
     @ivar settled_at: when the doubt ends by itself, if no second request can be sent.
     """
 

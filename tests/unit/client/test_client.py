@@ -340,7 +340,7 @@ class PartialStream:
 
 
 def test_streams_may_read_and_write_less_than_asked(served: MemoryServer) -> None:
-    """A stream may read and write fewer octets than asked for, as a pipe does; no octet is lost."""
+    """A stream may read and write fewer octets than asked for, as a pipe does; none is lost."""
     client, stream = served.client(), PartialStream(FILE)
     outcome(served.reactor, client.put(stream, "new"))
     assert served.backend.files["new"] == FILE

@@ -185,7 +185,7 @@ TRUE_ANSWERS = pytest.mark.parametrize("true", ["options", "no xid", "data", "er
 
 @TRUE_ANSWERS
 def test_true_answer_after_a_stale_block_makes_the_client_ask_again(host: Host, true: str) -> None:
-    """If the true answer contradicts a stale block, the client ends both transfers and asks again."""
+    """If the true answer contradicts a stale block, the client ends both and asks again."""
     sink = io.BytesIO()
     fetching = host.client(known=long_doubt()).get("want", sink)
     peer, xid = host.asked()

@@ -170,7 +170,7 @@ def test_packets_of_the_transfer_are_no_contradiction() -> None:
     assert not contradicts(first, ERROR, same_port=True)
     assert contradicts(first, OURS, same_port=True)
     blocks = answer()
-    blocks.take(BLOCK, 0.0, UNKNOWN)
+    blocks.accept(BLOCK, 0.0, UNKNOWN)
     assert contradicts(blocks, OTHER_BLOCK, same_port=True)
 
 
@@ -183,6 +183,6 @@ def test_second_copy_of_a_wrq_may_find_that_the_file_exists() -> None:
     assert contradicts(first, ERROR, asked_twice=True)
     assert not contradicts(first, wire.ack(0))
     other = answer(reading=False)
-    other.take(WITHOUT, 0.0, UNKNOWN)
+    other.accept(WITHOUT, 0.0, UNKNOWN)
     assert contradicts(other, wire.ack(0))
     assert not contradicts(other, wire.ack(0), same_port=True)

@@ -21,9 +21,9 @@ from twisted_tftp.tools.doctor.request_checks import (
 )
 from twisted_tftp.tools.doctor.retransmission_checks import (
     check_duplicate_ack,
+    check_foreign_ack,
     check_gap,
     check_retransmission,
-    check_foreign_ack,
 )
 from twisted_tftp.tools.doctor.rollover_check import check_rollover
 

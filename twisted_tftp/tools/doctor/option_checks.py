@@ -41,7 +41,9 @@ def check_options(target: Target) -> Finding:
     try:
         granted = wire.parse_oack(answer)
     except IllegalOperation as error:
-        return Finding("options", Verdict.PROBLEM, error.message, "update the server: this is a bug")
+        return Finding(
+            "options", Verdict.PROBLEM, error.message, "update the server: this is a bug"
+        )
     text = "granted: " + " ".join(f"{name}={value}" for name, value in granted.items())
     not_granted = [name for name in OPTIONS if name not in granted]
     not_requested = [name for name in granted if name not in OPTIONS]

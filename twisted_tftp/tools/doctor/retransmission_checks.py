@@ -89,8 +89,8 @@ def check_duplicate_ack(target: Target) -> Finding:
             "duplicate ACK",
             Verdict.PROBLEM,
             f"the server answers three ACKs of one block with {blocks} blocks",
-            "update the server: with this bug (RFC 1123 section 4.2.3.1, the Sorcerer's Apprentice),"
-            " one repeated packet doubles the rest of the transfer",
+            "update the server: with this bug (RFC 1123 section 4.2.3.1, the Sorcerer's"
+            " Apprentice), one repeated packet doubles the rest of the transfer",
         )
     return Finding("duplicate ACK", Verdict.OK, "a repeated ACK is ignored")
 
