@@ -23,7 +23,9 @@ SIMULTANEOUS_TRANSFERS = Range(1, 1000)
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `txtftp get` and `txtftp put`."""
-    command.add_argument("names", nargs="+", metavar="NAME", help=argparse.SUPPRESS)
+    command.add_argument(
+        "names", nargs="+", metavar="HOST, FILE, LOCAL or URL", help=argparse.SUPPRESS
+    )
     _add_protocol_options(command)
     command.add_argument(
         "--bind",

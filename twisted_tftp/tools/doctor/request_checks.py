@@ -58,7 +58,7 @@ def _check_answer(target: Target, *, is_file_expected: bool) -> Finding:
         )
     if peer[1] == target.address[1]:
         origin += ": the request port itself answers (single port), which works through NAT"
-    return Finding(ANSWER_CHECK, Verdict.OK, origin)
+    return Finding(ANSWER_CHECK, Verdict.OK, f"an answer came {origin}")
 
 
 def check_repeated_request(target: Target) -> Finding:
