@@ -221,7 +221,7 @@ class DeadClients:
             windowsize=WINDOWSIZE,
             retries=RETRIES,
             ports=TakenPorts(port),
-            known=KnownServer(XidSupport.UNKNOWN if self._first_contact else XidSupport.GRANTED),
+            known=KnownServer(XidSupport.UNKNOWN if self._first_contact else XidSupport.SUPPORTED),
             in_thread=self._slow_threads(self._reactor) if case.slow_disk else None,
         )
         name = f"{case.wanted}-{number}" if case.wanted in NUMBERED else case.wanted

@@ -28,19 +28,19 @@ from twisted_tftp.server.shared_parts import SharedParts
 
 
 class MemoryLink:
-    """A link in memory: it keeps the datagrams that are sent, and tests deliver datagrams to it.
+    """A link in memory: it keeps the datagrams that the transfer sends, and tests deliver others.
 
     @ivar sent: the datagrams that were sent since the last L{take}.
-    @ivar waiting: the datagrams that wait in the socket; L{receive_waiting} receives them.
+    @ivar waiting: the datagrams that wait in the socket; L{receive_waiting} delivers them.
     @ivar closed: whether the transfer has closed the link.
-    @ivar room: the requested size of the receive buffer, in octets.
+    @ivar buffer_size: the requested size of the receive buffer, in octets.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.sent: list[bytes] = []
         self.waiting: list[bytes] = []
         self.closed = False
-        self.room = 0
+        self.buffer_size = 0
         self._clock = clock
         self._receive: Receive | None = None
         self._receive_train: ReceiveTrain | None = None
@@ -52,17 +52,17 @@ class MemoryLink:
         self._receive_train = receive_train
 
     def watch_refusals(self, refused: Refused) -> None:
-        """Set the function that is called when the peer's port is closed."""
+        """Set the function that `report_port_unreachable` calls."""
         self._refused = refused
 
-    def refuse(self) -> None:
-        """Report that the peer's port is closed, as ICMP does."""
+    def report_port_unreachable(self) -> None:
+        """Report that the peer's port is closed, as the kernel does after an ICMP error."""
         if self._refused is not None and not self.closed:
             self._refused(self._clock())
 
     def expect(self, octets: int) -> int:
         """Note the requested buffer size, and grant it."""
-        self.room = octets
+        self.buffer_size = octets
         return octets
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
@@ -74,18 +74,18 @@ class MemoryLink:
         ]
 
     def receive_waiting(self) -> None:
-        """Receive the datagrams that wait."""
+        """Deliver the datagrams that wait."""
         waiting, self.waiting = self.waiting, []
         for datagram in waiting:
             self.deliver(datagram)
 
     def deliver(self, datagram: bytes) -> None:
-        """Receive a datagram now."""
+        """Pass a datagram to the transfer."""
         if self._receive is not None and not self.closed:
             self._receive(datagram, self._clock())
 
     def deliver_train(self, datagrams: bytes, size: int) -> None:
-        """Receive datagrams of `size` octets in one buffer; the last one may be shorter."""
+        """Pass datagrams of `size` octets in one buffer; the last one may be shorter."""
         if self._receive_train is not None and not self.closed:
             # The receiver must copy what it keeps, because the buffer is used again.
             buffer = bytearray(datagrams)

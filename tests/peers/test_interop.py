@@ -165,7 +165,7 @@ def test_full_disk_is_reported_and_leaves_no_file(server: Running, tmp_path: Pat
         [*prefix, "sh", "-c", script], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert re.search("on this side: (No space left on device|File too large)", done.stderr)
+    assert re.search("local error: (No space left on device|File too large)", done.stderr)
     assert done.stdout == ""
 
 
@@ -201,4 +201,4 @@ def test_closed_port_is_reported_as_connection_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "Connection refused" in done.stderr
-    assert "is a TFTP server running there?" in done.stderr
+    assert "check that a TFTP server listens there" in done.stderr

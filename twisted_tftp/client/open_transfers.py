@@ -43,7 +43,10 @@ class OpenTransfers:
 
     @property
     def dally_time(self) -> float:
-        """Seconds in which a quick server may send its last block again; 0 if none may."""
+        """How long a server may need to send its last block again, in seconds: two timeouts.
+
+        0 if no transfer dallies.
+        """
         return max(
             (2 * transfer.retransmission_timeout for transfer in self._dallying()), default=0.0
         )

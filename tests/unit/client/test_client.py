@@ -1,4 +1,4 @@
-"""Test the client with our server, and with servers that the tests script, over loopback."""
+"""Test the client with our server, and with servers whose packets the test sends, on loopback."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_server_may_grant_smaller_values(fake: ScriptedServer) -> None:
 def test_invalid_oack_is_answered_with_error_8_or_4(
     fake: ScriptedServer, answer: bytes, kind: type[Exception], code: int
 ) -> None:
-    """An OACK with a larger or unasked value gets ERROR 8, a malformed one ERROR 4 (RFC 2347)."""
+    """An OACK with a larger or unrequested value gets ERROR 8, a malformed one ERROR 4."""
     job = ScriptedDownload(fake, blksize=1428)
     for _ in range(2):  # the first OACK could be for another client, so the client asks again
         fake.asked()

@@ -56,7 +56,7 @@ def test_trace_describes_each_packet_in_order(served: MemoryServer) -> None:
 
 
 def test_trace_has_packets_that_the_loss_filter_drops(fake: ScriptedServer) -> None:
-    """A sent packet is in the trace, even if the option `loss` drops it then."""
+    """A packet that is sent is in the trace, even if the loss filter drops it afterwards."""
     lines: list[tuple[str, bool]] = []
     client = TFTPClient(
         fake.reactor,
@@ -91,7 +91,7 @@ class LosingClient(TFTPClient):
 
 
 def test_trace_and_loss_filters_can_be_combined(fake: ScriptedServer) -> None:
-    """With a trace filter and a loss filter, a dropped packet that was received is not traced."""
+    """With both filters, a received packet that the loss filter drops is not in the trace."""
     client = LosingClient(fake.reactor, "127.0.0.1", fake.port, options=False)
     # WRQ, ACK 0 (lost), ACK 0, DATA 1 (lost), DATA 1 again, ACK 1
     lines = client.prepare([False, True, False, True, False, False])

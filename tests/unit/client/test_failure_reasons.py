@@ -31,7 +31,7 @@ def test_error_of_the_server_has_its_code_and_message() -> None:
 
 
 def test_error_without_a_message_shows_its_code() -> None:
-    """An ERROR with an empty message still says something."""
+    """If an ERROR has no message, the text of the exception contains its code."""
     assert error_of_server(99, "").message == "error 99"
 
 

@@ -307,10 +307,10 @@ def test_second_icmp_error_ends_an_unanswered_transfer(
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new", options)
     first = link.take()
-    link.refuse()
+    link.report_port_unreachable()
     assert link.take() == first
     assert not link.closed
-    link.refuse()
+    link.report_port_unreachable()
     assert link.closed
     assert link.take() == []
     assert net.recorder.outcomes == [Outcome.UNREACHABLE]
@@ -321,11 +321,11 @@ def test_icmp_errors_do_not_end_an_answered_transfer(opcode: Opcode) -> None:
     """They count as lost datagrams."""
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new")
-    link.refuse()
+    link.report_port_unreachable()
     link.deliver(wire.ack(1) if opcode is Opcode.RRQ else wire.DATA_HEADERS[1] + bytes(512))
     link.take()
     for _ in range(5):
-        link.refuse()
+        link.report_port_unreachable()
     assert not link.closed
     assert link.take() == []
 
@@ -335,8 +335,8 @@ def test_icmp_error_before_the_first_answer_is_ignored() -> None:
     backend = SlowBackend()
     net = network(backend)
     link = net.request(Opcode.RRQ, "f")
-    link.refuse()
-    link.refuse()
+    link.report_port_unreachable()
+    link.report_port_unreachable()
     assert not link.closed
     backend.opening[0].callback(MemoryReader(b"x"))
     assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
