@@ -57,7 +57,7 @@ class Play:
         self.retries = program.choice((1, 3, 10))
         self.timing = Timing(
             first=1.0,
-            longest=program.choice((1.0, 0.01, 5.0, 255.0)),
+            max_rto=program.choice((1.0, 0.01, 5.0, 255.0)),
             retries=self.retries,
             adaptive=bool(flags & 8),
         )
@@ -136,7 +136,7 @@ class Play:
         """Never answer any more: the machine must end in good time, read or store what may."""
         machine = self.machine
         hangs = bool(self.flags & 32)  # a file that never answers is no reason to stay either
-        limit = self.now + self.timing.patience + MAX_DALLY + 0.001
+        limit = self.now + self.timing.idle_limit + MAX_DALLY + 0.001
         for _ in range(self.retries + DOUBLINGS):
             if not hangs or self.held:
                 self.finish()
@@ -150,7 +150,7 @@ class Play:
 
     def count_sent(self) -> None:
         """Note that something goes to the peer."""
-        if not self.machine.answered:
+        if not self.machine.has_answered:
             self.unanswered += 1
             assert self.unanswered <= UNANSWERED, "a forged address gets too much"
 
@@ -183,7 +183,7 @@ class SenderPlay(Play):
             timing=self.timing,
             rollover=self.rollover,
             read_ahead=program.choice((0, 64, 300, 4096)),
-            answered=self.of_client,
+            has_answered=self.of_client,
         )
         # What a late one has behind it. (There is no other way to get there in good time.)
         flight = self.sender._flight
@@ -298,17 +298,17 @@ class ReceiverPlay(Play):
         #: The first block is what answers the request, or what comes next of a late one.
         self.data_first = self.of_client and (bool(self.behind) or not self.negotiated)
         if self.of_client:
-            first_reply = None if self.data_first else wire.ack(0)
+            first_answer = None if self.data_first else wire.ack(0)
         else:
-            first_reply = wire.oack([("a", "1")]) if self.negotiated else wire.ack(0)
+            first_answer = wire.oack([("a", "1")]) if self.negotiated else wire.ack(0)
         self.machine = self.receiver = Receiver(
             blksize=self.blksize,
             windowsize=self.windowsize,
-            first_reply=first_reply,
+            first_answer=first_answer,
             timing=self.timing,
             rollover=self.rollover,
             dally=program.choice((10.0, 2.0)),
-            answered=self.of_client,
+            has_answered=self.of_client,
         )
         self.receiver._received = self.receiver._acked = self.behind
         self.receiver._ack_at += self.behind
@@ -325,12 +325,12 @@ class ReceiverPlay(Play):
     def have(self) -> int:
         """The last block received in order."""
         return -(-self.receiver.octets // self.blksize) + (
-            self.receiver.complete and not self.receiver.octets % self.blksize
+            self.receiver.is_complete and not self.receiver.octets % self.blksize
         )
 
     @property
     def held(self) -> bool:
-        return self.storing and self.receiver.complete  # a whole file is put in its place
+        return self.storing and self.receiver.is_complete  # a whole file is put in its place
 
     def data(self, block: int) -> bytes:
         """Return the true DATA of `block`."""
@@ -365,7 +365,7 @@ class ReceiverPlay(Play):
         elif kind == 5:
             self.reach_deadline(amount)
         elif kind == 6:
-            if not self.of_client and not self.receiver.complete:
+            if not self.of_client and not self.receiver.is_complete:
                 self.perform(self.receiver.repeat(self.now))
         elif amount < 16:
             self.finish()
@@ -405,7 +405,7 @@ class ReceiverPlay(Play):
     def end(self, complete: bool) -> None:
         super().end(complete)
         assert complete == (self.receiver.state is ReceiverState.DONE)
-        assert complete <= self.receiver.complete
+        assert complete <= self.receiver.is_complete
         if complete and self.honest:
             assert self.stored == self.size, "some of the file is missing"
 
@@ -416,7 +416,7 @@ class ReceiverPlay(Play):
             self.more = True
             return
         receiver = self.receiver
-        if self.of_client and not receiver.complete:
+        if self.of_client and not receiver.is_complete:
             self.perform(receiver.stored(self.now))
         data = receiver.take()
         at = self.stored
@@ -425,7 +425,7 @@ class ReceiverPlay(Play):
         if self.honest:
             assert data == FILE[at : at + len(data)], "an octet is wrong"
             assert self.stored <= self.size
-            assert receiver.complete <= (self.stored == self.size)
+            assert receiver.is_complete <= (self.stored == self.size)
         self.storing = True
         if not self.slow:
             self.finish()
@@ -445,7 +445,7 @@ class ReceiverPlay(Play):
         """Check an ACK: it names the last block whose octets are stored."""
         self.count_sent()
         if wire.opcode_of(reply) == wire.Opcode.OACK:
-            assert not self.receiver.answered
+            assert not self.receiver.has_answered
             return
         if not self.of_client:
             assert self.stored == self.receiver.octets

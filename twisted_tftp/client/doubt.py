@@ -142,7 +142,7 @@ class Doubt:
         first, known, round_trip = self.first_answer, self._known, asker.round_trip
         self._round_trip = round_trip
         self._was_sent_again = asker.retransmissions > 0
-        first.take(answer, now, known)
+        first.accept(answer, now, known)
         if self.is_open and is_confirmed:
             self._confirm()
         if first.standing is Standing.PROVEN:
@@ -157,7 +157,7 @@ class Doubt:
 
     def note_contradiction(self, datagram: Buffer) -> None:
         """Note what `datagram`, which contradicts the accepted answer, tells about the server."""
-        if self.first_answer.is_proof(datagram):
+        if self.first_answer.has_request_xid(datagram):
             self._known.xid = XidSupport.GRANTED
 
     def compare(self) -> None:
@@ -216,7 +216,7 @@ class Doubt:
     def _confirm(self) -> None:
         """Trust the answer, because two ports have got it; note that the server grants no xid."""
         if self.first_answer.asks_for_xid:
-            self._known.xid = XidSupport.LACKING
+            self._known.xid = XidSupport.IGNORED
         self.first_answer.settle()
 
     def _settle(self) -> None:
@@ -224,7 +224,7 @@ class Doubt:
         known = self._known
         known.round_trip = self._round_trip or known.round_trip
         if self.first_answer.standing is Standing.UNPROVEN:
-            known.xid = XidSupport.LACKING
+            known.xid = XidSupport.IGNORED
         self.first_answer.settle()
         self._owner.on_settled()
 

@@ -72,7 +72,7 @@ class SecondRequest:
         """
         self._link = link
         self._first = first
-        self._asker = Asker(request, reading=True, timing=timing)
+        self._asker = Asker(request, is_read=True, timing=timing)
         self._requester = Requester(
             self._asker, link, services, on_end=self._on_end, on_broken=self._on_broken
         )
@@ -130,6 +130,6 @@ class SecondRequest:
     def _compare(self) -> Comparison:
         if self.answer is None:
             return Comparison.DIFFERENT if self._asker.peer_error is not None else Comparison.NONE
-        if self._first.is_proof(self.answer):
+        if self._first.has_request_xid(self.answer):
             return Comparison.PROOF
-        return Comparison.SAME if self.answer == self._first.taken else Comparison.DIFFERENT
+        return Comparison.SAME if self.answer == self._first.accepted else Comparison.DIFFERENT

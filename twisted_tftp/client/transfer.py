@@ -84,7 +84,7 @@ class ClientTransfer:
     @property
     def retransmission_timeout(self) -> float:
         """The current retransmission timeout in seconds."""
-        return self._timing.wait
+        return self._timing.rto
 
     @property
     def reason(self) -> TFTPError:
@@ -120,7 +120,7 @@ class ClientTransfer:
         self.context = self.context._replace(options=asked)
         self._doubt = Doubt(
             FirstAnswer(
-                reading=self._job.is_read, has_options=bool(options), xid=options.get(XID)
+                is_read=self._job.is_read, has_options=bool(options), xid=options.get(XID)
             ),
             request,
             self._services.known,
@@ -330,7 +330,7 @@ class ClientTransfer:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = self._ports.open_next(self._doubt.first_answer.taken)
+            link = self._ports.open_next(self._doubt.first_answer.accepted)
         except OSError:
             self._session.fail(Failure(), Outcome.FAILED)
             return

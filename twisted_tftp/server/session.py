@@ -152,7 +152,7 @@ class ServerSession:
     def peer_has_answered(self) -> bool:
         """Whether the peer has answered the server, so that its address can't be forged."""
         machine = self._session.machine
-        return machine is not None and machine.answered
+        return machine is not None and machine.has_answered
 
     @property
     def repeats_first_answer(self) -> bool:
@@ -196,7 +196,7 @@ class ServerSession:
         """
         session = self._session
         machine = session.machine
-        if machine is None or machine.answered or session.is_finished:
+        if machine is None or machine.has_answered or session.is_finished:
             return
         self._refusals += 1
         if self._refusals == 1:
@@ -291,7 +291,7 @@ class ServerSession:
         return Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
-            first_reply=grant.oack or wire.ack(0),
+            first_answer=grant.oack or wire.ack(0),
             timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
         )

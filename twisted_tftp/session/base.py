@@ -296,7 +296,7 @@ class Session:
             self.end(self._outcome_of_peer_error(code), error, tell=False)
         elif isinstance(machine.failure, TransferTimedOut):
             # An address that has never answered may be forged: it gets nothing more.
-            self.end(Outcome.TIMED_OUT, machine.failure, tell=machine.answered)
+            self.end(Outcome.TIMED_OUT, machine.failure, tell=machine.has_answered)
         else:
             self.end(Outcome.FAILED, machine.failure)
 

@@ -103,7 +103,7 @@ class ReceivingSession(Session):
             self._has_more = True
             return
         machine = self._machine
-        is_complete = machine.complete
+        is_complete = machine.is_complete
         try:
             if self._check_size is not None:
                 self._check_size(machine.octets, is_complete)

@@ -110,7 +110,7 @@ class SendingSession(Session):
 
     def _outcome_of_peer_error(self, code: int) -> Outcome:
         """Return SIZE_PROBE if the ERROR refuses our OACK, and ABORTED otherwise."""
-        offered = bool(self.statistics.granted) and not self._machine.answered
+        offered = bool(self.statistics.granted) and not self._machine.has_answered
         is_probe = offered and code in SIZE_PROBE_CODES
         return Outcome.SIZE_PROBE if is_probe else Outcome.ABORTED
 

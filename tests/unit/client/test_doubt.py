@@ -40,7 +40,7 @@ UNPROVEN = wire.oack([("blksize", "1000")])
 
 def timing() -> Timing:
     """Return fixed timeouts of one second."""
-    return Timing(first=1.0, longest=1.0, retries=2, adaptive=False)
+    return Timing(first=1.0, max_rto=1.0, retries=2, adaptive=False)
 
 
 class SecondLink(MemoryLink):
@@ -72,7 +72,7 @@ class Transfer:
         self.is_over = False
         self.is_broken = False
         self.on_drain: Callable[[], None] = lambda: None
-        self.asker = Asker(REQUEST, reading=True, timing=timing())
+        self.asker = Asker(REQUEST, is_read=True, timing=timing())
         self.asker.start(0.0)
         services = SessionServices(
             observer=None,
@@ -82,7 +82,7 @@ class Transfer:
         )
         open_link: Any = self.open_link if has_second_port else None
         self.doubt = Doubt(
-            FirstAnswer(reading=True, has_options=True, xid=XID),
+            FirstAnswer(is_read=True, has_options=True, xid=XID),
             REQUEST,
             self.known,
             services,
@@ -156,7 +156,7 @@ def test_same_answer_to_a_second_port_ends_the_doubt(transfer: Transfer) -> None
     second.deliver(PLAIN)
     assert transfer.events == ["settled"]
     assert not transfer.doubt.is_open
-    assert transfer.known.xid is XidSupport.LACKING
+    assert transfer.known.xid is XidSupport.IGNORED
     assert second.take() == [wire.ack(1)]
 
 

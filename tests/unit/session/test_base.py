@@ -40,7 +40,7 @@ CONTEXT = TransferContext(
 
 
 def make_timing() -> Timing:
-    return Timing(first=1.0, longest=1.0, retries=10, adaptive=True)
+    return Timing(first=1.0, max_rto=1.0, retries=10, adaptive=True)
 
 
 class Owner:
@@ -87,7 +87,7 @@ class ReceivingOwner(Owner):
         return ReceivingSession(CONTEXT, self.link, services, self)
 
     def make_machine(self) -> Receiver:
-        return Receiver(blksize=512, windowsize=1, first_reply=wire.ack(0), timing=make_timing())
+        return Receiver(blksize=512, windowsize=1, first_answer=wire.ack(0), timing=make_timing())
 
 
 def reader() -> MemoryReader:
