@@ -98,7 +98,7 @@ def _shown(head: bytes, size: int) -> str:
 
 
 class _HeardStrangers:
-    """A wrapper of `Strangers` that keeps what strangers send to one link."""
+    """A wrapper of `StrangerResponder` that keeps what strangers send to one link."""
 
     def __init__(self, strangers: Any, link: RingLink) -> None:
         self._strangers = strangers

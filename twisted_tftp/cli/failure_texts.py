@@ -8,7 +8,7 @@ from twisted_tftp.errors import (
     AccessViolation,
     AnswerNotConfirmed,
     AnswersContradict,
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     DiskFull,
     FileAlreadyExists,
     FileNotFound,
@@ -30,7 +30,7 @@ _COMPARISON_ADVICE = (
 _ADVICE: list[tuple[type[BaseException], str]] = [
     (PortUnreachable, "is a TFTP server running there? (see --port)"),
     (ServerUnreachable, "is the address right, and the network up?"),
-    (AnswersFromElsewhere, "use that address if you trust it"),
+    (AnswersFromOtherHost, "use that address if you trust it"),
     (AnswerNotConfirmed, _COMPARISON_ADVICE),
     (AnswersContradict, _COMPARISON_ADVICE),
     (

@@ -216,7 +216,7 @@ class Doubt:
     def _confirm(self) -> None:
         """Trust the answer, because two ports have got it; note that the server grants no xid."""
         if self.first_answer.asks_for_xid:
-            self._known.xid = XidSupport.IGNORED
+            self._known.xid = XidSupport.LACKING
         self.first_answer.settle()
 
     def _settle(self) -> None:
@@ -224,7 +224,7 @@ class Doubt:
         known = self._known
         known.round_trip = self._round_trip or known.round_trip
         if self.first_answer.standing is Standing.UNPROVEN:
-            known.xid = XidSupport.IGNORED
+            known.xid = XidSupport.LACKING
         self.first_answer.settle()
         self._owner.on_settled()
 

@@ -110,7 +110,7 @@ class Download:
         """End the transfer, even if it only waits for the end of the doubt about its answer."""
         if self._session.state is SessionState.COMMITTING and not self.is_committing:
             failure = TFTPError(message or "the transfer was cancelled")
-            self._session.end(Outcome.CANCELLED, failure, tell=bool(message))
+            self._session.end(Outcome.CANCELLED, failure, send_error=bool(message))
         else:
             self._session.cancel(message)
 
@@ -158,5 +158,9 @@ class Download:
 
         Many servers serve one client at a time: they read the second request only after this ACK.
         """
-        if self._machine.is_complete and self._doubt.will_compare and not self._session.is_finished:
+        if (
+            self._machine.is_complete
+            and self._doubt.will_compare
+            and not self._session.is_finished
+        ):
             self._session.send(self._machine.ack)

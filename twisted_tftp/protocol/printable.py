@@ -7,8 +7,8 @@ import re
 #: The most characters that L{legible} returns of a text; the rest is cut off.
 MAX_CHARACTERS = 300
 
-#: Text without characters that are escaped, such as most file names.
-_PLAIN = re.compile(r"[ -!#-\[\]-~]*\Z")
+#: Text in which nothing needs an escape, such as most file names.
+_NO_ESCAPES = re.compile(r"[ -!#-\[\]-~]*\Z")
 
 
 def printable(text: str) -> str:
@@ -17,7 +17,7 @@ def printable(text: str) -> str:
     File names and error texts come from the network. A line break in them would add a forged line
     to the log, and an escape sequence would control the terminal on which the log is read.
     """
-    if _PLAIN.match(text):
+    if _NO_ESCAPES.match(text):
         return text
     octets = text.encode("utf-8", "surrogateescape")
     return "".join(

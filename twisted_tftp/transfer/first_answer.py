@@ -59,7 +59,7 @@ class XidSupport(Enum):
     #: It grants the xid of a request.
     GRANTED = "granted"
     #: It ignores the xid of a request.
-    IGNORED = "ignored"
+    LACKING = "lacking"
 
 
 @dataclass
@@ -130,8 +130,8 @@ class FirstAnswer:
         elif _xid_of(answer) == self._xid:
             self.standing = Standing.PROVEN
         else:
-            ignores_xid = known.xid is XidSupport.IGNORED
-            self.standing = Standing.PLAUSIBLE if ignores_xid else Standing.UNPROVEN
+            lacks_xid = known.xid is XidSupport.LACKING
+            self.standing = Standing.PLAUSIBLE if lacks_xid else Standing.UNPROVEN
         round_trip = known.round_trip
         wait = DOUBT_WITHOUT_ROUND_TRIP if round_trip is None else 2 * round_trip
         self.settled_at = now + min(max(wait, known.min_doubt), known.max_doubt)

@@ -46,13 +46,13 @@ def timing() -> Timing:
 class SecondLink(MemoryLink):
     """The link of a second request, in memory."""
 
-    locked = False
+    knows_server_port = False
 
-    def discard(self) -> None:
+    def discard_waiting(self) -> None:
         self.waiting.clear()
 
     def lock(self) -> None:
-        self.locked = True
+        self.knows_server_port = True
 
 
 class Transfer:
@@ -156,7 +156,7 @@ def test_same_answer_to_a_second_port_ends_the_doubt(transfer: Transfer) -> None
     second.deliver(PLAIN)
     assert transfer.events == ["settled"]
     assert not transfer.doubt.is_open
-    assert transfer.known.xid is XidSupport.IGNORED
+    assert transfer.known.xid is XidSupport.LACKING
     assert second.take() == [wire.ack(1)]
 
 

@@ -113,7 +113,7 @@ class FailingServer(TFTPServer):
         super().__init__(*args, **options)
         self.failures = 0
 
-    def refused(self, *args: Any) -> None:
+    def port_unreachable(self, *args: Any) -> None:
         self.failures += 1
         raise RuntimeError("a mistake")
 

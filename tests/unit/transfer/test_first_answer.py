@@ -42,7 +42,7 @@ ERROR = b"\0\5\0\1no\0"
 UNKNOWN = KnownServer()
 
 #: A server that ignores the option `xid`.
-LACKING = KnownServer(XidSupport.IGNORED)
+LACKING = KnownServer(XidSupport.LACKING)
 
 #: ERROR 6: file already exists.
 EXISTS = b"\0\5\0\6no\0"
