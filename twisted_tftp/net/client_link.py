@@ -88,8 +88,8 @@ class ClientLink(UploadLink):
         if icmp_errors.AVAILABLE:
             icmp_errors.ask_for_errors(self._sock, False)  # this empties the queue too
 
-    def _is_peer(self, address: SocketAddress) -> bool:
-        """Return whether a datagram from `address` belongs to this transfer; note the address.
+    def _accept_source(self, address: SocketAddress) -> bool:
+        """Note the source of a datagram; return whether the datagram belongs to this transfer.
 
         Before the server's port is known, each datagram from the server's host does.
         """

@@ -36,7 +36,7 @@ _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 @implementer(IReadWriteDescriptor)
 class UploadLink(UDPLink):
-    """The link of one upload, with receive offload (`UDP_GRO`).
+    """The link of one upload, with receive offload (`UDP_GRO`); the base class of `ClientLink`.
 
     Its socket is not connected: otherwise the kernel would drop the packets of strangers, which
     are to be answered with an ERROR.
@@ -151,7 +151,7 @@ class UploadLink(UDPLink):
             return not self.closed
         now = self._clock()
         segment = _GRO_SIZE.unpack(ancillary[0][2])[0] if ancillary else size
-        if not self._is_peer(address):
+        if not self._accept_source(address):
             self._receive_from_stranger(address, buffer[:segment], now)
             return not self.closed
         if segment < size and self._receive_train is not None:
@@ -175,7 +175,7 @@ class UploadLink(UDPLink):
     ) -> None:
         self._responder.answer(self._sock, address, datagram, now)
 
-    def _is_peer(self, address: SocketAddress) -> bool:
+    def _accept_source(self, address: SocketAddress) -> bool:
         return bool(address == self._peer)
 
     def _watch_writable(self) -> None:

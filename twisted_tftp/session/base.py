@@ -221,7 +221,7 @@ class Session:
             self._alarm.arm(machine.deadline)
 
     def send(self, datagram: bytes) -> None:
-        """Send a datagram that the machine has not asked for."""
+        """Send a datagram that the machine has not requested."""
         self._link.send((datagram,))
 
     def _on_alarm(self) -> None:

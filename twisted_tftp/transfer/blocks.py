@@ -19,8 +19,8 @@ MAX_NUMBER = 65535
 class Numbering:
     """The block numbers of one transfer, with its rollover.
 
-    Absolute block 0 is the request or the OACK, which ACK 0 acknowledges. It occurs once, even if
-    number 0 follows 65535.
+    Absolute block 0 is the request or the OACK, which ACK 0 acknowledges. Block 0 occurs once,
+    even if number 0 follows 65535.
     """
 
     __slots__ = ("_cycle", "_lowest", "limit", "wraps_to_0")

@@ -77,7 +77,7 @@ class TransferMachine(Machine, Protocol):
 
     @property
     def repeats_first_answer(self) -> bool:
-        """Whether the next datagram that it sends could be taken for the answer to a request."""
+        """Whether its next datagram could be mistaken for the answer to a request."""
 
     def repeat(self, now: float) -> Step:
         """Handle a repeated request: send the first answer again, unless it was answered."""

@@ -138,7 +138,7 @@ class Receiver:
 
     @property
     def repeats_first_answer(self) -> bool:
-        """Whether the next datagram that it sends could be taken for the answer to a request."""
+        """Whether its next datagram could be mistaken for the answer to a request."""
         return self._received == 0
 
     def start(self, now: float) -> Step:

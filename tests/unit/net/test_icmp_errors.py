@@ -1,4 +1,4 @@
-"""Tests of ICMP errors over loopback: a closed port ends a transfer that was never answered."""
+"""Tests of ICMP errors over loopback: a closed port ends a transfer whose peer never answered."""
 
 from __future__ import annotations
 
