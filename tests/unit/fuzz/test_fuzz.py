@@ -88,7 +88,7 @@ BUGS: list[tuple[str, Any, str, Any]] = [
     ("sender", Numbering, "number", without_rollover),
     ("receiver", peer_watch, "MAX_UNANSWERED_DATAGRAMS", 5),
     ("receiver", receiver.Receiver, "_end", never_ends),
-    ("receiver", Numbering, "ahead", lambda self, number, block: 0),
+    ("receiver", Numbering, "blocks_ahead", lambda self, number, block: 0),
     ("server", NetasciiReader, "read", broken),
     ("server", MemoryLink, "close", lambda self: None),
     ("server", peer_watch, "MAX_UNANSWERED_DATAGRAMS", 5),
