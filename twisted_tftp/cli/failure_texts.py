@@ -18,7 +18,7 @@ from twisted_tftp.errors import (
     TFTPError,
     TransferTimedOut,
 )
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
 #: The advice if the answers to two requests could not be compared.
 _COMPARISON_ADVICE = (
@@ -58,7 +58,7 @@ def describe_failure(error: BaseException, host: str, port: int) -> str:
     """
     if isinstance(error.__cause__, OSError):
         return f"on this side: {describe_os_error(error.__cause__)}"
-    text = legible(_message(error))
+    text = printable_unicode(_message(error))
     if isinstance(error, TransferTimedOut):
         text = f"{text} ({host} port {port})"
     if isinstance(error, _FILE_FAILURES) and not error.from_peer:

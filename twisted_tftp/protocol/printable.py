@@ -1,10 +1,10 @@
-"""Escape text from the network: L{printable} for logs, L{legible} for terminals."""
+"""Escape text from the network: L{printable} for logs, L{printable_unicode} for terminals."""
 
 from __future__ import annotations
 
 import re
 
-#: The most characters that L{legible} returns of a text; the rest is cut off.
+#: The most characters that L{printable_unicode} returns of a text; the rest is cut off.
 MAX_CHARACTERS = 300
 
 #: Text in which nothing needs an escape, such as most file names.
@@ -26,7 +26,7 @@ def printable(text: str) -> str:
     )
 
 
-def legible(text: str) -> str:
+def printable_unicode(text: str) -> str:
     """Return `text` as one line without control characters, cut off after `MAX_CHARACTERS`.
 
     Letters of all languages remain, because terminals show them.

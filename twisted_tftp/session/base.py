@@ -107,7 +107,7 @@ class Session:
     def start(self, open_file: Callable[[], Any]) -> None:
         """Open the file: `open_file` returns a reader or a writer, or a Deferred of one."""
         self._services.observe("started", self.statistics)
-        if not self.is_closed:  # the observer may have cancelled it
+        if not self.is_closed:  # the observer may have cancelled the session
             self._open(open_file)
 
     def extend_opening(self) -> None:

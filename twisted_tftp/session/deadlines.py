@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.runtime import seconds
 
 #: The number of alarms above which alarms may be late. With a thousand transfers, this halves the
-#: number of alarms that go off although their deadline was moved. (Each alarm costs 3 µs. If no
+#: number of alarms that go off before their deadline, which was moved meanwhile. (Each alarm costs 3 µs. If no
 #: alarm may be late, there is one alarm for every two packets.)
 MANY_ALARMS = 100
 
@@ -140,8 +140,8 @@ def _nothing() -> None:
 class LazyAlarm:
     """One alarm of a transfer, which is moved only if it would be late.
 
-    Most packets move the deadline to a later time. The alarm is not moved then: it goes off too
-    early, and is set again.
+    Most packets move the deadline to a later time, but not the alarm. So it may go off too early,
+    and is then set again.
 
     @ivar at: when it goes off; infinite if it is not set.
     """

@@ -76,7 +76,7 @@ class NetasciiWriter:
         return written
 
     def commit(self) -> Deferred[None] | None:
-        """Write such a CR at the end of the file, and commit the file."""
+        """Write the CR that still waits, if there is one, and commit the file."""
         rest = self._decoder.decode(b"", final=True)
         written = self._writer.write(rest) if rest else None
         if isinstance(written, Deferred):
