@@ -16,8 +16,8 @@ from twisted.logger import Logger
 from twisted.python.runtime import seconds
 
 #: The number of alarms above which alarms may be late. With a thousand transfers, this halves the
-#: number of alarms that go off before their deadline, which was moved meanwhile. (Each alarm costs 3 µs. If no
-#: alarm may be late, there is one alarm for every two packets.)
+#: number of alarms that go off before their deadline, because it was moved. (Each alarm costs
+#: 3 µs. If no alarm may be late, there is one alarm for every two packets.)
 MANY_ALARMS = 100
 
 #: How late an alarm may be for each alarm above `MANY_ALARMS`, in seconds.
