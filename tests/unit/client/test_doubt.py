@@ -51,7 +51,7 @@ class SecondLink(MemoryLink):
     def discard_waiting(self) -> None:
         self.waiting.clear()
 
-    def lock(self) -> None:
+    def learn_server_port(self) -> None:
         self.knows_server_port = True
 
 

@@ -59,9 +59,9 @@ def test_only_a_transfer_without_rollover_has_a_last_block() -> None:
 @pytest.mark.parametrize("rollover", list(Rollover))
 @pytest.mark.parametrize("distance", [0, 1, 2, 64, 32767, 65534])
 def test_ahead_returns_the_distance_at_every_block(rollover: Rollover, distance: int) -> None:
-    """For 200,000 blocks, `ahead` computes the distance to a later block from its number."""
+    """For 200,000 blocks, `blocks_ahead` computes the distance to a later block."""
     numbering = Numbering(rollover)
-    number, ahead = numbering.number, numbering.ahead
+    number, ahead = numbering.number, numbering.blocks_ahead
     wrong = [block for block in range(MANY) if ahead(number(block + distance), block) != distance]
     assert wrong == []
 
@@ -70,7 +70,7 @@ def test_ahead_returns_the_distance_at_every_block(rollover: Rollover, distance:
 def test_ahead_returns_the_distance_at_any_block(
     rollover: Rollover, block: int, distance: int
 ) -> None:
-    """`ahead` is the inverse of `number`, for any block and any distance up to 65,534."""
+    """`blocks_ahead` is the inverse of `number`, for any block and any distance up to 65,534."""
     numbering = Numbering(rollover)
     assert numbering.blocks_ahead(numbering.number(block + distance), block) == distance
 
@@ -85,7 +85,7 @@ def test_number_of_an_earlier_block_is_far_ahead(rollover: Rollover, block: int,
 @pytest.mark.parametrize("rollover", list(Rollover))
 @pytest.mark.parametrize("block", [0, 1, 2, 65534, 65535, 65536, 65537, 131070, 131071, 131072])
 def test_ahead_accepts_every_number(rollover: Rollover, block: int) -> None:
-    """For each 16-bit number, `ahead` returns the distance to a block with that number."""
+    """For each 16-bit number, `blocks_ahead` returns the distance to a block with that number."""
     numbering = Numbering(rollover)
     for number in range(65536):
         ahead = numbering.blocks_ahead(number, block)
