@@ -58,7 +58,7 @@ class MachineRun:
         self.retries = program.choice((1, 3, 10))
         self.timing = Timing(
             first=1.0,
-            longest=program.choice((1.0, 0.01, 5.0, 255.0)),
+            max_rto=program.choice((1.0, 0.01, 5.0, 255.0)),
             retries=self.retries,
             adaptive=bool(flags & 8),
         )
@@ -137,7 +137,7 @@ class MachineRun:
         """Answer nothing more: the machine must end in limited time, whatever the file does."""
         machine = self.machine
         hangs = bool(self.flags & 32)  # the machine must also end if the file never responds
-        limit = self.now + self.timing.patience + MAX_DALLY + 0.001
+        limit = self.now + self.timing.idle_limit + MAX_DALLY + 0.001
         for _ in range(self.retries + DOUBLINGS):
             if not hangs or self.waits_for_file:
                 self.finish_file_call()
@@ -151,7 +151,7 @@ class MachineRun:
 
     def check_sent(self) -> None:
         """Count what is sent to a peer that has never answered, and check the limit."""
-        if not self.machine.answered:
+        if not self.machine.has_answered:
             self.unanswered += 1
             assert self.unanswered <= MAX_UNANSWERED, "a forged address gets too much"
 
@@ -184,7 +184,7 @@ class SenderRun(MachineRun):
             timing=self.timing,
             rollover=self.rollover,
             read_ahead=program.choice((0, 64, 300, 4096)),
-            answered=self.of_client,
+            has_answered=self.of_client,
         )
         # Private attributes: by the public methods it would need an ACK for each skipped window.
         flight = self.sender._flight
@@ -299,17 +299,17 @@ class ReceiverRun(MachineRun):
         #: The first block arrives before the machine has sent anything.
         self.data_first = self.of_client and (bool(self.skipped_blocks) or not self.negotiated)
         if self.of_client:
-            first_reply = None if self.data_first else wire.ack(0)
+            first_answer = None if self.data_first else wire.ack(0)
         else:
-            first_reply = wire.oack([("a", "1")]) if self.negotiated else wire.ack(0)
+            first_answer = wire.oack([("a", "1")]) if self.negotiated else wire.ack(0)
         self.machine = self.receiver = Receiver(
             blksize=self.blksize,
             windowsize=self.windowsize,
-            first_reply=first_reply,
+            first_answer=first_answer,
             timing=self.timing,
             rollover=self.rollover,
             dally=program.choice((10.0, 2.0)),
-            answered=self.of_client,
+            has_answered=self.of_client,
         )
         self.receiver._received = self.receiver._acked = self.skipped_blocks
         self.receiver._ack_at += self.skipped_blocks
@@ -326,12 +326,12 @@ class ReceiverRun(MachineRun):
     def last_in_order(self) -> int:
         """The last block received in order."""
         return -(-self.receiver.octets // self.blksize) + (
-            self.receiver.complete and not self.receiver.octets % self.blksize
+            self.receiver.is_complete and not self.receiver.octets % self.blksize
         )
 
     @property
     def waits_for_file(self) -> bool:
-        return self.storing and self.receiver.complete  # a complete file is being committed
+        return self.storing and self.receiver.is_complete  # a complete file is being committed
 
     def data(self, block: int) -> bytes:
         """Return the DATA of `block`, with the octets of the file."""
@@ -366,7 +366,7 @@ class ReceiverRun(MachineRun):
         elif kind == 5:
             self.reach_deadline(amount)
         elif kind == 6:
-            if not self.of_client and not self.receiver.complete:
+            if not self.of_client and not self.receiver.is_complete:
                 self.perform(self.receiver.repeat(self.now))
         elif amount < 16:
             self.finish_file_call()
@@ -406,7 +406,7 @@ class ReceiverRun(MachineRun):
     def end(self, complete: bool) -> None:
         super().end(complete)
         assert complete == (self.receiver.state is ReceiverState.DONE)
-        assert complete <= self.receiver.complete
+        assert complete <= self.receiver.is_complete
         if complete and self.honest:
             assert self.stored == self.size, "some of the file is missing"
 
@@ -417,7 +417,7 @@ class ReceiverRun(MachineRun):
             self.more = True
             return
         receiver = self.receiver
-        if self.of_client and not receiver.complete:
+        if self.of_client and not receiver.is_complete:
             self.perform(receiver.stored(self.now))
         data = receiver.take()
         at = self.stored
@@ -426,7 +426,7 @@ class ReceiverRun(MachineRun):
         if self.honest:
             assert data == FILE[at : at + len(data)], "an octet is wrong"
             assert self.stored <= self.size
-            assert receiver.complete <= (self.stored == self.size)
+            assert receiver.is_complete <= (self.stored == self.size)
         self.storing = True
         if not self.slow:
             self.finish_file_call()
@@ -446,7 +446,7 @@ class ReceiverRun(MachineRun):
         """Check an ACK: it acknowledges the last block whose octets are stored."""
         self.check_sent()
         if wire.opcode_of(reply) == wire.Opcode.OACK:
-            assert not self.receiver.answered
+            assert not self.receiver.has_answered
             return
         if not self.of_client:
             assert self.stored == self.receiver.octets

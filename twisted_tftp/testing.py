@@ -20,7 +20,7 @@ from twisted.internet.task import Clock
 
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.errors import TransferTimedOut, from_wire
-from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, Refused
+from twisted_tftp.net.udp import Buffer, OnPortUnreachable, Receive, ReceiveTrain
 from twisted_tftp.policy import DEFAULT_BLKSIZE, TFTP_PORT, Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server.protocol import TFTPServer
@@ -44,26 +44,26 @@ class MemoryLink:
         self._clock = clock
         self._receive: Receive | None = None
         self._receive_train: ReceiveTrain | None = None
-        self._refused: Refused | None = None
+        self._on_port_unreachable: OnPortUnreachable | None = None
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Set the functions that receive datagrams."""
         self._receive = receive
         self._receive_train = receive_train
 
-    def watch_refusals(self, refused: Refused) -> None:
+    def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
         """Set the function that `report_port_unreachable` calls."""
-        self._refused = refused
+        self._on_port_unreachable = on_port_unreachable
 
     def report_port_unreachable(self) -> None:
         """Report that the peer's port is closed, as the kernel does after an ICMP error."""
-        if self._refused is not None and not self.closed:
-            self._refused(self._clock())
+        if self._on_port_unreachable is not None and not self.closed:
+            self._on_port_unreachable(self._clock())
 
-    def expect(self, octets: int) -> int:
+    def enlarge_buffer(self, size: int) -> int:
         """Note the requested buffer size, and grant it."""
-        self.buffer_size = octets
-        return octets
+        self.buffer_size = size
+        return size
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Keep copies of the datagrams, as the network would."""

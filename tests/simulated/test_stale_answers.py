@@ -1,4 +1,4 @@
-"""Test our client on the port of clients that have died, while our server still answers them.
+"""Test our client on the ports of earlier clients, to which our server still sends answers.
 
 Both ends are real, the time is virtual. No octet of one transfer may end in another one.
 """

@@ -8,7 +8,7 @@ from twisted_tftp.errors import (
     AccessViolation,
     AnswerNotConfirmed,
     AnswersContradict,
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     DiskFull,
     FileAlreadyExists,
     FileNotFound,
@@ -18,7 +18,7 @@ from twisted_tftp.errors import (
     TFTPError,
     TransferTimedOut,
 )
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
 #: The advice if the answers to two requests differ, or there is only one.
 _COMPARISON_ADVICE = (
@@ -30,7 +30,7 @@ _COMPARISON_ADVICE = (
 _ADVICE: list[tuple[type[BaseException], str]] = [
     (PortUnreachable, "check that a TFTP server listens there, or name its port with --port"),
     (ServerUnreachable, "check the address and the network"),
-    (AnswersFromElsewhere, "use that address as HOST if you trust it"),
+    (AnswersFromOtherHost, "use that address as HOST if you trust it"),
     (AnswerNotConfirmed, _COMPARISON_ADVICE),
     (AnswersContradict, _COMPARISON_ADVICE),
     (
@@ -58,7 +58,7 @@ def describe_failure(error: BaseException, host: str, port: int) -> str:
     """
     if isinstance(error.__cause__, OSError):
         return f"local error: {describe_os_error(error.__cause__)}"
-    text = legible(_message(error))
+    text = printable_unicode(_message(error))
     if isinstance(error, TransferTimedOut):
         text = f"{text} ({host} port {port})"
     if isinstance(error, _FILE_FAILURES) and not error.from_peer:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted_tftp.cli.failure_texts import describe_failure, describe_os_error
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
 
 class ResultPrinter:
@@ -61,7 +61,7 @@ class ResultPrinter:
         text = describe_failure(error, client.host, client.port)
         if self._is_json:
             self._print_json({"file": filename, "local": local, "error": text})
-        print(f"error: {legible(filename)}: {text}", file=sys.stderr)
+        print(f"error: {printable_unicode(filename)}: {text}", file=sys.stderr)
 
     def print_unexpected_failure(self, failure: Failure) -> None:
         """Print an error that occurred when a result was printed."""

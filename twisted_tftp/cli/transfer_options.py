@@ -12,7 +12,7 @@ from twisted_tftp.client.client import DEFAULT_RETRIES, DEFAULT_WINDOWSIZE, TFTP
 from twisted_tftp.client.urls import Location, parse_url
 from twisted_tftp.policy import BLKSIZE_RANGE, DEFAULT_BLKSIZE, TIMEOUT_RANGE, Policy, Range
 from twisted_tftp.protocol import wire
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
 #: The window sizes that can be requested, in blocks (RFC 7440 section 3).
 WINDOWSIZES = Range(1, 65535)
@@ -103,7 +103,7 @@ def make_client(
 
     def print_notice(line: str) -> None:
         if not options.quiet:
-            print(legible(line), file=sys.stderr)
+            print(printable_unicode(line), file=sys.stderr)
 
     return TFTPClient(
         reactor,

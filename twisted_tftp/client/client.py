@@ -251,7 +251,7 @@ class TFTPClient:
             open_link(),
             services,
             on_finished=transfers.on_finished,
-            on_ended=transfers.on_ended,
+            on_released=transfers.on_released,
         )
 
     def _log_line(self, line: str) -> None:

@@ -157,7 +157,7 @@ class Doubt:
 
     def note_contradiction(self, datagram: Buffer) -> None:
         """Note what `datagram`, which contradicts the accepted answer, tells about the server."""
-        if self.first_answer.is_proof(datagram):
+        if self.first_answer.has_request_xid(datagram):
             self._known.xid = XidSupport.SUPPORTED
 
     def start_comparison(self) -> None:

@@ -83,11 +83,11 @@ class Download:
         self._machine = Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
-            first_reply=None if is_data else wire.ack(0),
+            first_answer=None if is_data else wire.ack(0),
             timing=timing,
             rollover=grant.rollover,
             dally=DALLY_TIME,
-            answered=True,
+            has_answered=True,
         )
 
     def proceed(self) -> None:
@@ -96,7 +96,7 @@ class Download:
 
     def receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram of the transfer."""
-        was_complete = self._machine.complete
+        was_complete = self._machine.is_complete
         self._session.receive(datagram, now)
         if was_complete and wire.opcode_of(datagram) == wire.Opcode.DATA:
             self._send_last_ack_early()  # the last ACK was lost
@@ -110,7 +110,7 @@ class Download:
         """End the transfer; a commit that waits for the end of the doubt has not begun."""
         if self._session.state is SessionState.COMMITTING and not self.is_committing:
             failure = TFTPError(message or "the transfer was cancelled")
-            self._session.end(Outcome.CANCELLED, failure, tell=bool(message))
+            self._session.end(Outcome.CANCELLED, failure, send_error=bool(message))
         else:
             self._session.cancel(message)
 
@@ -158,5 +158,9 @@ class Download:
 
         Many servers serve one client at a time: they read the second request only after this ACK.
         """
-        if self._machine.complete and self._doubt.will_compare and not self._session.is_finished:
+        if (
+            self._machine.is_complete
+            and self._doubt.will_compare
+            and not self._session.is_finished
+        ):
             self._session.send(self._machine.ack)

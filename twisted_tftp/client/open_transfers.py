@@ -65,7 +65,7 @@ class OpenTransfers:
 
         @param looking_up: fires with the address; it is cancelled if the result is.
         @param make_transfer: returns the transfer, with an open link. Its `on_finished` and
-            `on_ended` must be those of this object.
+            `on_released` must be those of this object.
         """
         started: list[ClientTransfer] = []
 
@@ -119,7 +119,7 @@ class OpenTransfers:
         elif statistics.outcome is not Outcome.CANCELLED:
             result.errback(transfer.reason)
 
-    def on_ended(self, transfer: ClientTransfer) -> None:
+    def on_released(self, transfer: ClientTransfer) -> None:
         """Forget a transfer, because its socket is closed and its file is released."""
         self._finished.discard(transfer)
         if self.is_idle:

@@ -49,7 +49,8 @@ class RequestOptions:
         windowsize = self.windowsize
         if context.direction is Direction.READ and windowsize > 1:
             datagram = blksize + wire.HEADER_SIZE
-            windowsize = min(windowsize, max(1, link.expect(windowsize * datagram) // datagram))
+            fitting = link.enlarge_buffer(windowsize * datagram) // datagram
+            windowsize = min(windowsize, max(1, fitting))
         if windowsize > 1:
             options["windowsize"] = str(windowsize)
         if self.timeout is not None:

@@ -69,7 +69,7 @@ class SecondRequest:
         """
         self._link = link
         self._first = first
-        self._asker = Asker(request, reading=True, timing=timing)
+        self._asker = Asker(request, is_read=True, timing=timing)
         self._requester = Requester(
             self._asker, link, services, on_end=self._on_end, on_exception=self._on_exception
         )
@@ -82,7 +82,7 @@ class SecondRequest:
 
     def start(self) -> None:
         """Send the request."""
-        self._link.discard()
+        self._link.discard_waiting()
         self._link.attach(self._receive)
         self._requester.start()
 
@@ -96,7 +96,7 @@ class SecondRequest:
             if self.answer is not None and wire.opcode_of(datagram) != wire.Opcode.ERROR:
                 self._end_transfer()
         elif self._first.is_foreign(datagram, knows_xid=False):
-            self._link.refuse(datagram, now)
+            self._link.answer_as_stranger(datagram, now)
         else:
             self._requester.receive(datagram, now)
 
@@ -109,7 +109,7 @@ class SecondRequest:
         if self.answer is None:
             self._link.close()
         else:
-            self._link.lock()
+            self._link.learn_server_port()
             self._end_transfer()
         self._on_compared(self._compare())
 

@@ -42,21 +42,21 @@ class ClientTransfer:
         services: ClientServices,
         *,
         on_finished: Callable[[ClientTransfer], None],
-        on_ended: Callable[[ClientTransfer], None],
+        on_released: Callable[[ClientTransfer], None],
     ) -> None:
         """Set up a transfer; `start` begins it.
 
         @param job: what to do with the file.
         @param link: an open link to the server.
         @param on_finished: called when the outcome is known.
-        @param on_ended: called when the link is closed and the file is released.
+        @param on_released: called when the link is closed and the file is released.
         """
         self.context = context
         self._job = job
         self._link = link
         self._services = services
         self._on_finished = on_finished
-        self._on_ended = on_ended
+        self._on_released = on_released
         self._session = job.make_session(context, link, services.session_services, self)
         self._requester: Requester | None = None
         self._timing = Timing.of(services.policy, None)
@@ -71,9 +71,9 @@ class ClientTransfer:
         return self._session.statistics
 
     @property
-    def can_tell_peer(self) -> bool:
+    def can_send_error(self) -> bool:
         """Whether the server has a port for this transfer; its request port ignores an ERROR."""
-        return self._link.locked
+        return self._link.knows_server_port
 
     @property
     def is_dallying(self) -> bool:
@@ -84,13 +84,13 @@ class ClientTransfer:
     @property
     def retransmission_timeout(self) -> float:
         """The current retransmission timeout in seconds."""
-        return self._timing.wait
+        return self._timing.rto
 
     @property
     def reason(self) -> TFTPError:
         """Why the transfer has failed, as precisely as known."""
         failure = self._session.failure
-        precise = network_reason(failure, self._link.elsewhere, self._unreachable_error)
+        precise = network_reason(failure, self._link.other_host, self._unreachable_error)
         return precise or self._job.explain(failure or TFTPError())
 
     def update_statistics(self) -> None:
@@ -122,7 +122,7 @@ class ClientTransfer:
         self.context = self.context._replace(options=asked)
         self._doubt = Doubt(
             FirstAnswer(
-                reading=self._job.is_read, has_options=bool(options), xid=options.get(XID)
+                is_read=self._job.is_read, has_options=bool(options), xid=options.get(XID)
             ),
             request,
             self._services.known,
@@ -131,7 +131,7 @@ class ClientTransfer:
             open_link=self._services.open_link if self._job.is_read else None,
             make_timing=lambda: Timing.of(self._services.policy, None),
         )
-        self._link.discard()
+        self._link.discard_waiting()
         self._link.attach(self._receive)
         self._link.on_unreachable = self._on_unreachable
         self._asker = Asker(request, self._job.is_read, Timing.of(self._services.policy, None))
@@ -151,10 +151,10 @@ class ClientTransfer:
             self._stop_asking()
         self._on_finished(self)
 
-    def on_ended(self) -> None:
+    def on_released(self) -> None:
         """Tell the client that the link is closed and the file is released."""
         self._stop_asking()
-        self._on_ended(self)
+        self._on_released(self)
 
     def on_exception(self, failure: Failure) -> None:
         """End the transfer because of an unexpected exception."""
@@ -184,7 +184,7 @@ class ClientTransfer:
 
     def _use_link(self, link: ClientLink) -> None:
         link.on_unreachable = self._on_unreachable
-        link.elsewhere = self._link.elsewhere
+        link.other_host = self._link.other_host
         self._session.replace_link(link)
         if self._requester is not None:
             self._requester.replace_link(link)
@@ -212,7 +212,7 @@ class ClientTransfer:
         """Accept the server's answer, and continue from it."""
         asker, doubt = self._asker, self._doubt
         now = self._services.session_services.clock()
-        self._link.lock()
+        self._link.learn_server_port()
         self._unreachable_error = None
         # All write requests get answers with the same octets, so they confirm nothing.
         is_confirmed = self._job.is_read and self._ports.has_seen(answer)
@@ -221,7 +221,7 @@ class ClientTransfer:
             self._link.attach(self._session.receive, self._session.receive_train)
         else:
             self._link.attach(self._receive, self._train_of_transfer(answer))
-            self._link.on_rival = self._receive_from_other_port
+            self._link.on_other_port = self._receive_from_other_port
         try:
             grant = self._check_oack(answer)
             self._timing = Timing.of(self._services.policy, grant.timeout)
@@ -260,7 +260,7 @@ class ClientTransfer:
         doubt = self._doubt
         if doubt.first_answer.standing is Standing.NO_ANSWER:
             if doubt.is_foreign(datagram, self._asker.retransmissions):
-                self._link.refuse(datagram, now)
+                self._link.answer_as_stranger(datagram, now)
             elif self._requester is not None:
                 self._requester.receive(datagram, now)
         elif self._may_contradict(datagram) and doubt.is_contradicted(
@@ -283,7 +283,7 @@ class ClientTransfer:
     def _receive_error_in_doubt(self, datagram: Buffer) -> None:
         if self._job.is_error_final and not self._job.is_committing:
             error = error_of_server(*wire.parse_error(datagram))
-            self._session.end(Outcome.ABORTED, error, tell=False)
+            self._session.end(Outcome.ABORTED, error, send_error=False)
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
@@ -298,7 +298,7 @@ class ClientTransfer:
 
     def relies_on(self, doubt: Doubt) -> bool:
         """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
-        return not self._session.is_ended and self._doubt is doubt
+        return not self._session.is_closed and self._doubt is doubt
 
     def on_settled(self) -> None:
         """Continue, because the answer can be trusted now."""
@@ -340,11 +340,11 @@ class ClientTransfer:
             f"{self.context.path}: {reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
         )
-        if self._link.locked:
+        if self._link.knows_server_port:
             self._session.send(wire.error(reason))
         self._use_link(link)
         if restart is Restart.AFTER_REOPENING:
-            self._session.reopen(self._job.open_file)
+            self._session.restart_opening(self._job.open_file)
         else:
-            self._session.rewind()
+            self._session.restart_negotiation()
             self.on_open()

@@ -83,7 +83,7 @@ class Upload:
             timing=timing,
             rollover=grant.rollover,
             read_ahead=0 if is_immediate else READ_AHEAD,
-            answered=True,
+            has_answered=True,
         )
 
     def proceed(self) -> None:

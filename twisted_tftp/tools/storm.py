@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
 from twisted_tftp.errors import FileNotFound
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 from twisted_tftp.tools.profiles import BootStep, SimulatedMachine, StepKind
 
 #: The percentiles that are reported; 100 is the maximum.
@@ -219,4 +219,4 @@ class BootFailed(Exception):
     """A machine did not get a file that it needs; the text names the file and the reason."""
 
     def __init__(self, step: BootStep, error: BaseException) -> None:
-        super().__init__(f"{step.name}: {legible(str(error)) or type(error).__name__}")
+        super().__init__(f"{step.name}: {printable_unicode(str(error)) or type(error).__name__}")

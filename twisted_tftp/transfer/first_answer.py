@@ -86,17 +86,17 @@ class FirstAnswer:
     @ivar settled_at: when the doubt ends by itself, if no second request can be sent.
     """
 
-    def __init__(self, *, reading: bool, has_options: bool, xid: str | None) -> None:
+    def __init__(self, *, is_read: bool, has_options: bool, xid: str | None) -> None:
         """Set up the assessment of a request.
 
-        @param reading: whether it is an RRQ.
+        @param is_read: whether it is an RRQ.
         @param has_options: whether it asks for options.
         @param xid: the value of its xid; None if it asks for none.
         """
         self.standing = Standing.NO_ANSWER
         self.settled_at = 0.0
-        self._plain = wire.DATA_HEADERS[1] if reading else wire.ACKS[0]
-        self._reading = reading
+        self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
+        self._is_read = is_read
         self._has_options = has_options
         self._xid = xid
         self.accepted = b""
@@ -115,7 +115,7 @@ class FirstAnswer:
         if opcode == wire.Opcode.OACK:
             xid = _xid_of(datagram)
             return xid != self._xid if xid is not None else knows_xid and self._xid is not None
-        return knows_xid and self._xid is not None and self._is_plain(datagram)
+        return knows_xid and self._xid is not None and self._is_without_options(datagram)
 
     def accept(self, answer: bytes, now: float, known: KnownServer) -> None:
         """Accept an answer: the transfer continues from it.
@@ -156,7 +156,7 @@ class FirstAnswer:
         """
         if self.standing in (Standing.NO_ANSWER, Standing.PROVEN) or datagram == self.accepted:
             return False
-        if self.is_proof(datagram):
+        if self.has_request_xid(datagram):
             return True  # even if it is late: only a server that has read this request can send it
         if self.standing is Standing.SETTLED:
             return False
@@ -168,20 +168,20 @@ class FirstAnswer:
                 return False
             # The second copy of a WRQ finds the file that the first copy has created.
             file_exists = wire.parse_error(datagram)[0] == ErrorCode.FILE_EXISTS
-            return self._reading or not (asked_twice and file_exists)
-        if not self._is_plain(datagram):
+            return self._is_read or not (asked_twice and file_exists)
+        if not self._is_without_options(datagram):
             return False
-        return not same_port or (self._reading and self._is_plain(self.accepted))
+        return not same_port or (self._is_read and self._is_without_options(self.accepted))
 
-    def is_proof(self, datagram: bytes | memoryview) -> bool:
+    def has_request_xid(self, datagram: bytes | memoryview) -> bool:
         """Return whether `datagram` is an OACK with the xid of this request."""
         if self._xid is None or wire.opcode_of(datagram) != wire.Opcode.OACK:
             return False
         return _xid_of(datagram) == self._xid
 
-    def _is_plain(self, datagram: bytes | memoryview) -> bool:
+    def _is_without_options(self, datagram: bytes | memoryview) -> bool:
         """Return whether it is an answer without options: DATA 1 to an RRQ, ACK 0 to a WRQ."""
-        return datagram[: wire.HEADER_SIZE] == self._plain
+        return datagram[: wire.HEADER_SIZE] == self._first_header
 
 
 def _xid_of(oack: bytes | memoryview) -> str | None:

@@ -22,7 +22,7 @@ from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
     AccessViolation,
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     FileNotFound,
     IllegalOperation,
     OptionRefused,
@@ -233,7 +233,7 @@ def test_timeout_names_the_other_host_that_has_answered(fake: ScriptedServer) ->
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.2", 0))
         other.sendto(wire.DATA_HEADERS[1] + b"from elsewhere", fake.peer)
-        with pytest.raises(AnswersFromElsewhere, match=r"come from 127\.0\.0\.2, which was not"):
+        with pytest.raises(AnswersFromOtherHost, match=r"come from 127\.0\.0\.2, which was not"):
             job.end()
 
 

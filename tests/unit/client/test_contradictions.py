@@ -26,7 +26,7 @@ from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
     AnswerNotConfirmed,
     AnswersContradict,
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     FileAlreadyExists,
     FileNotFound,
     IllegalOperation,
@@ -687,7 +687,7 @@ def test_client_remembers_other_hosts_when_its_port_changes(host: Host) -> None:
         other.bind(("127.0.0.2", 0))
         other.sendto(STALE, peer)
         ports = {host.asked()[0][1] for _ in range(3)}
-        with pytest.raises(AnswersFromElsewhere):
+        with pytest.raises(AnswersFromOtherHost):
             outcome(host.reactor, fetching)
     assert len(ports - {peer[1]}) == 1
 

@@ -40,19 +40,19 @@ WITHOUT_XID = wire.oack([("blksize", "1000")])
 
 def timing() -> Timing:
     """Return fixed timeouts of one second."""
-    return Timing(first=1.0, longest=1.0, retries=2, adaptive=False)
+    return Timing(first=1.0, max_rto=1.0, retries=2, adaptive=False)
 
 
 class SecondLink(MemoryLink):
     """The link of a second request, in memory."""
 
-    locked = False
+    knows_server_port = False
 
-    def discard(self) -> None:
+    def discard_waiting(self) -> None:
         self.waiting.clear()
 
-    def lock(self) -> None:
-        self.locked = True
+    def learn_server_port(self) -> None:
+        self.knows_server_port = True
 
 
 class Transfer:
@@ -72,7 +72,7 @@ class Transfer:
         self.is_over = False
         self.is_failing = False
         self.on_drain: Callable[[], None] = lambda: None
-        self.asker = Asker(REQUEST, reading=True, timing=timing())
+        self.asker = Asker(REQUEST, is_read=True, timing=timing())
         self.asker.start(0.0)
         services = SessionServices(
             observer=None,
@@ -82,7 +82,7 @@ class Transfer:
         )
         open_link: Any = self.open_link if has_second_port else None
         self.doubt = Doubt(
-            FirstAnswer(reading=True, has_options=True, xid=XID),
+            FirstAnswer(is_read=True, has_options=True, xid=XID),
             REQUEST,
             self.known,
             services,

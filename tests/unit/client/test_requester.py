@@ -37,9 +37,9 @@ class Asking:
             alarms=Alarms(self.clock, self.clock.seconds),
             opening_time=10.0,
         )
-        timing = Timing(first=1.0, longest=1.0, retries=3, adaptive=False)
+        timing = Timing(first=1.0, max_rto=1.0, retries=3, adaptive=False)
         self.requester = Requester(
-            Asker(REQUEST, reading=True, timing=timing),
+            Asker(REQUEST, is_read=True, timing=timing),
             self.link,  # type: ignore[arg-type]
             services,
             on_end=self.on_end,

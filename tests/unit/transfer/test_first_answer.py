@@ -49,7 +49,7 @@ EXISTS = b"\0\5\0\6no\0"
 
 
 def answer(xid: str | None = XID, reading: bool = True, has_options: bool = True) -> FirstAnswer:
-    return FirstAnswer(reading=reading, has_options=has_options, xid=xid)
+    return FirstAnswer(is_read=reading, has_options=has_options, xid=xid)
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_different_answer_contradicts_one_without_an_xid() -> None:
 
 def test_only_an_oack_with_the_xid_is_proof() -> None:
     """If the request has no xid, no answer is a proof."""
-    assert answer().is_proof(OURS)
+    assert answer().has_request_xid(OURS)
     for datagram in (FOREIGN, WITHOUT, BLOCK, ERROR, b"\0\6broken"):
-        assert not answer().is_proof(datagram)
-    assert not answer(xid=None).is_proof(OURS)
+        assert not answer().has_request_xid(datagram)
+    assert not answer(xid=None).has_request_xid(OURS)
 
 
 def test_late_error_of_a_second_transfer_is_no_contradiction() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
 #: The size in kB of a file for which no check is skipped; `rollover_check` needs the most.
 RECOMMENDED_FILE_KB = 600
@@ -50,7 +50,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         """Escape the text for a terminal: it may contain text that the server has sent."""
-        object.__setattr__(self, "text", legible(self.text))
+        object.__setattr__(self, "text", printable_unicode(self.text))
 
 
 def worst_verdict(findings: Iterable[Finding]) -> Verdict:
