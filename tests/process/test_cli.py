@@ -359,7 +359,7 @@ def test_interrupt_sends_an_error_and_leaves_no_file(daemon: Daemon, tmp_path: P
 
 
 def test_interrupt_works_while_standard_input_is_silent(daemon: Daemon) -> None:
-    """Ctrl-C ends `put` while it waits for standard input; the server drops the upload."""
+    """Ctrl-C ends `put` while it waits for standard input; the server discards the upload."""
     command = [sys.executable, "-m", "twisted_tftp", "put", "--port", str(daemon.port)]
     with subprocess.Popen(
         [*command, "--trace", HOST, "-", "silent"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
@@ -402,7 +402,7 @@ def test_interrupt_works_while_the_output_pipe_is_full(daemon: Daemon) -> None:
 def test_closed_standard_stream_is_an_error(
     daemon: Daemon, arguments: list[str], closed: int
 ) -> None:
-    """A closed standard stream is an error: its descriptor may be another file by now."""
+    """A closed standard stream is an error: its descriptor may now belong to another file."""
     command, *rest = arguments
     line = [sys.executable, "-m", "twisted_tftp", command, "--port", str(daemon.port), *rest]
     script = 'exec "$@" ' + ("<&-" if closed == 0 else ">&-")
@@ -541,7 +541,7 @@ def test_local_address_may_have_a_port(text: str, found: tuple[str, int]) -> Non
 @pytest.mark.parametrize(
     "text", ["", "localhost", "127.0.0.1:x", "127.0.0.1:70000", "[::1", "::1]"]
 )
-def test_invalid_local_address_is_refused(text: str) -> None:
-    """--bind takes no host name, and no address that is malformed."""
+def test_invalid_local_address_is_rejected(text: str) -> None:
+    """--bind accepts neither a host name nor a malformed address."""
     with pytest.raises(ArgumentTypeError):
         local_address(text)

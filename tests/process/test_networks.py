@@ -140,7 +140,7 @@ class Lab:
 def laboratory(
     reactor: Any, tmp_path: Path, networks: Mapping[str, Faults], *options: str
 ) -> Iterator[Lab]:
-    """Run a daemon behind relays; check that it ends well and logs no failure."""
+    """Run a daemon behind relays; check that it exits and logs no failure."""
     for name in ("served", "local"):
         (tmp_path / name).mkdir()
     with Daemon(
@@ -233,7 +233,7 @@ MILD = ("loss", "repeat", "reorder", "delay", "replay")
 
 
 def everything(chance: float) -> Faults:
-    """Return all faults except `abort`, each with this chance."""
+    """Return all faults except `abort`; each affects a datagram with the probability `chance`."""
     return Faults(**dict.fromkeys((*MILD, "corrupt"), chance))
 
 

@@ -156,7 +156,7 @@ def outcomes(attempt: Callable[[str], Any]) -> Counter[Any]:
 
 
 def caught(attempt: Callable[[str], Any], evil: Callable[[Any], bool]) -> bool:
-    """Return whether an attempt has an `evil` result before a timeout."""
+    """Repeat an attempt until it has an `evil` result; return false if it has none in time."""
     end = time.monotonic() + TIMEOUT
     for name in itertools.cycle(NAMES):
         if time.monotonic() >= end:
@@ -193,7 +193,7 @@ def test_naive_read_loses_the_race(race: Race) -> None:
 @pytest.mark.parametrize("cache", [0, 1 << 20], ids=["opened", "kept"])
 @pytest.mark.parametrize("way", ["at once", "in a thread"])
 def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race: Race) -> None:
-    """A read returns the octets of the file in the root, or is refused; both ways to open it."""
+    """A read is refused or returns the octets of the file in the root, for both ways to open."""
     in_threads = 0
 
     def in_thread(function: Callable[..., Any], *args: Any) -> Any:

@@ -98,7 +98,7 @@ def content(reader: FilesystemReader, length: int = 512) -> bytes:
 def lookup_of(root: Path) -> KernelLookup:
     """Return a lookup that has looked at the file system of its root."""
     lookup = KernelLookup(str(root))
-    lookup.learn()
+    lookup.detect_file_system()
     return lookup
 
 

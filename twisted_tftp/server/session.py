@@ -1,4 +1,4 @@
-"""The server's side of one transfer: open the file, negotiate options, react to later requests.
+"""One transfer of the server: open the file, negotiate options, react to later requests.
 
 The blocks themselves are exchanged by a `SendingSession` or a `ReceivingSession`
 (`twisted_tftp.session`), which a client uses too.
@@ -66,7 +66,7 @@ class ServerServices:
 
 
 class ServerSession:
-    """The transfer that one request has started.
+    """One transfer of the server, from its request to its end.
 
     It owns a `SendingSession` (for a read) or a `ReceivingSession` (for a write). It opens the
     file, negotiates the options, makes the machine, and is told of the end (`SessionOwner`).
@@ -74,15 +74,16 @@ class ServerSession:
     @ivar context: the contents of the request.
     @ivar key: the two addresses of the request.
     @ivar request: the octets of the request; the same octets again are a repeated request.
-    @ivar first_answer_at: the time of the server's first answer; infinite before it was sent.
+    @ivar first_answer_at: when the server sent its first answer, in seconds of the server's clock;
+        infinite before that.
     """
 
     __slots__ = (
         "_link",
         "_read_ahead",
-        "_refusals",
         "_services",
         "_session",
+        "_unreachable_reports",
         "_window_size",
         "context",
         "first_answer_at",
@@ -120,7 +121,7 @@ class ServerSession:
         self._read_ahead = read_ahead
         self._services = services
         self._window_size = 0  # what this transfer has taken of the window budget
-        self._refusals = 0  # how often ICMP has reported that the peer's port is closed
+        self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
             self._session = SendingSession(context, link, services.session_services, self)
@@ -176,7 +177,7 @@ class ServerSession:
     def repeat_answer(self) -> None:
         """Handle a repeated request: send the first answer again.
 
-        If the file is still being opened, the time that this may take begins again.
+        If the file is still being opened, the time limit for that starts again.
         """
         session = self._session
         session.extend_opening()
@@ -184,29 +185,29 @@ class ServerSession:
             now = self._services.session_services.clock()
             session.perform(session.machine.repeat(now), now)
 
-    def handle_refusal(self, now: float) -> None:
-        """Handle an ICMP error that reports that the peer's port is closed.
+    def handle_port_unreachable(self, now: float) -> None:
+        """Handle an ICMP error that reports that the peer's port is unreachable (closed).
 
-        The first error repeats the server's answer at once, and no more: it may be forged, or a
-        mistake of a firewall. The second error ends the transfer, if the peer has never answered.
-        It is usually about the repeated answer, so a closed port is detected after two round
-        trips. The server then sends nothing more to that port: another program may open it next,
-        and could mistake our packet for the answer to its own request. If the peer has answered,
-        the errors count as lost datagrams.
+        If the peer has answered before, the error counts as a lost datagram. Otherwise the first
+        error only repeats the server's answer at once, because the error may be forged, or a
+        mistake of a firewall. The second error ends the transfer. It is usually about the repeated
+        answer, so a closed port is detected after two round trips. The server then sends nothing
+        more to that port: another program may open it next, and could mistake our packet for the
+        answer to its own request.
         """
         session = self._session
         machine = session.machine
         if machine is None or machine.has_answered or session.is_finished:
             return
-        self._refusals += 1
-        if self._refusals == 1:
+        self._unreachable_reports += 1
+        if self._unreachable_reports == 1:
             session.perform(machine.repeat(now), now)
         else:
             reason = TransferTimedOut("the client's port is closed")
             session.end(Outcome.UNREACHABLE, reason, send_error=False)
 
     def receive_waiting(self) -> None:
-        """Process the datagrams that wait in the socket of the transfer."""
+        """Process the datagrams that have arrived at the socket of the transfer."""
         if self._session.machine is not None:
             self._link.receive_waiting()
 
@@ -220,7 +221,7 @@ class ServerSession:
         self._session.end(Outcome.TIMED_OUT, reason, send_error=False)
 
     def replace(self) -> None:
-        """End this transfer, which the peer has not answered: the peer has sent a new request.
+        """End this transfer, which the peer has not answered, because of the peer's new request.
 
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
@@ -237,18 +238,18 @@ class ServerSession:
         else:
             machine = self._make_receiver()
         self._link.attach(session.receive, session.receive_train)
-        self._link.watch_port_unreachable(self.handle_refusal)
+        self._link.watch_port_unreachable(self.handle_port_unreachable)
         self.first_answer_at = self._services.session_services.clock()
         session.begin(machine)
 
     def on_finished(self) -> None:
-        """Return the memory of the window: the outcome is known."""
+        """Give the window's memory back, and tell the server that the outcome is known."""
         if self._window_size:
             self._return_window()
         self._services.on_finished(self)
 
     def on_released(self) -> None:
-        """Tell the server: the link and the file are released."""
+        """Tell the server that the link and the file are released."""
         self._services.on_released(self)
 
     # -- the file and the negotiation ------------------------------------------------------
@@ -283,7 +284,8 @@ class ServerSession:
 
     def _make_receiver(self) -> Receiver:
         announced = self.context.announced_size
-        # First what would be granted; then with the socket's buffer for a window of that size.
+        # The first call shows which window would be granted. The second call limits it to the
+        # receive buffer that the socket then gets.
         grant = self._negotiate(announced)
         if grant.windowsize > 1:
             window = grant.windowsize * (grant.blksize + wire.HEADER_SIZE)
@@ -299,7 +301,7 @@ class ServerSession:
     def _negotiate(self, tsize: int | None, capacity: int | None = None) -> options.Grant:
         """Decide which options are granted, and take the window's memory from the budget.
 
-        The window is limited to what is left of the budget. A second call replaces the grant of
+        The window is limited to what is left of the budget. A second call replaces the result of
         the first one.
 
         @param tsize: the size to put into the OACK, or None.

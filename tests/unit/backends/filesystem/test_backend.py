@@ -35,9 +35,9 @@ from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
+    ChunkBudget,
     FilesystemReader,
     OpenFile,
-    SharedChunks,
     nowait_flags,
 )
 from twisted_tftp.backends.filesystem.upload import Upload
@@ -324,7 +324,7 @@ def test_reads_at_growing_offsets_are_exact(
         (Path(name) / "file").write_bytes(octets)
         with mock.patch.object(os, "preadv", CACHES[cache]):
             file = OpenFile(os.open(Path(name) / "file", os.O_RDONLY))
-            reader = FilesystemReader(file, maybeDeferred, SharedChunks(chunk), nowait_flags())
+            reader = FilesystemReader(file, maybeDeferred, ChunkBudget(chunk), nowait_flags())
             offset = 0
             for step, length in steps:
                 offset += step
@@ -1148,7 +1148,7 @@ def test_abort_changes_nothing(root: Path, path: str, octets: int) -> None:
 
 
 def test_abort_waits_for_the_thread_that_writes(root: Path) -> None:
-    """The thread uses the descriptor until it is done; data that is still in memory is dropped."""
+    """The thread uses the descriptor until it ends; data that is still in memory is discarded."""
     threads = ManualThreads()
     writer = open_writer(root, "file", threads)
     writer.write(b"x" * WRITE_SIZE)

@@ -80,7 +80,7 @@ def test_running_uploads_share_the_quota(tmp_path: Path) -> None:
 
 
 def test_full_tree_is_measured_again(tmp_path: Path) -> None:
-    """An upload that does not fit starts a measurement, unless the last one was too short ago."""
+    """An upload that does not fit starts a measurement, unless the last one was too recent."""
     now = [0.0]
     octets = [800]
 
@@ -127,7 +127,7 @@ def test_replacing_a_hard_link_frees_nothing(tmp_path: Path) -> None:
 def test_file_replaced_many_times_fits(
     tmp_path: Path,
 ) -> None:
-    """If replaced files could make the room, the tree is measured although that is slow."""
+    """If the upload fits without the replaced files, the tree is measured even if that is slow."""
     now = [0.0]
 
     def measure(root: str) -> int:
@@ -137,7 +137,7 @@ def test_file_replaced_many_times_fits(
     quota = Quota(str(tmp_path), 100, lambda: now[0], measure)
     for _ in range(6):
         quota.check(40)
-        quota.hold(40)
+        quota.reserve(40)
         quota.commit(40, 40)
         now[0] += 2.0
     with pytest.raises(DiskFull):
@@ -145,7 +145,7 @@ def test_file_replaced_many_times_fits(
 
 
 def test_written_upload_can_be_committed_in_a_full_tree(tmp_path: Path) -> None:
-    """Others may fill the tree before the commit, which needs no more room."""
+    """Other programs may fill the tree before the commit: the commit needs no more room."""
     backend = serving(tmp_path, WRITE_SIZE + 1)
     writer = value(backend.open_writer("new", request_context()))
     value(writer.write(bytes(WRITE_SIZE)))  # enough for a thread, which writes them now
@@ -163,10 +163,10 @@ def test_quota_holds_with_many_threads(tmp_path: Path) -> None:
     quota.check(1)
     held: list[int] = []
 
-    def hold() -> None:
+    def reserve() -> None:
         for _ in range(1000):
             try:
-                quota.hold(7)
+                quota.reserve(7)
             except DiskFull:
                 return
             held.append(7)
@@ -174,7 +174,7 @@ def test_quota_holds_with_many_threads(tmp_path: Path) -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [threading.Thread(target=hold) for _ in range(8)]
+        threads = [threading.Thread(target=reserve) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -212,7 +212,7 @@ def test_upload_committed_during_a_measurement_counts(
         return 0
 
     quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
-    quota.hold(700)
+    quota.reserve(700)
     with pytest.raises(DiskFull):
         quota.check(400)
 
