@@ -242,17 +242,17 @@ def run_over_each(
     tmp_path: Path,
     networks: Mapping[str, Faults],
     wait: float,
-    patience: float,
+    idle_limit: float,
     ports: tuple[str, ...],
 ) -> tuple[list[Ended], dict[str, Counter[str]]]:
     """Run transfers of all shapes, directions and addresses over each network; check them.
 
     @param wait: the longest time between two datagrams in seconds, for both ends; a server
         gives up a client whose first answer takes four times as long.
-    @param patience: seconds of silence after which a peer is given up.
+    @param idle_limit: seconds without a packet after which a peer is given up.
     @return: the transfers, and why some have failed.
     """
-    retries = round(patience / wait)
+    retries = round(idle_limit / wait)
     transfers = [
         Transfer(
             *(network, host, reading, 20_000 + 1024 * (number % 32)),

@@ -211,7 +211,7 @@ class Admission:
             return None
         for session in earlier:
             self._port_mode.receive_waiting(session)
-            if session.is_ended or session.key[1] != arrival.local:
+            if session.is_closed or session.key[1] != arrival.local:
                 continue
             if session.request != arrival.datagram:
                 continue

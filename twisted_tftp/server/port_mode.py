@@ -109,7 +109,7 @@ class SinglePort:
         if not isinstance(transport, RequestPort):
             raise TypeError("single_port needs a port of twisted_tftp.net.request_port.listen")
         self._port = transport
-        transport.share()
+        transport.prepare_for_transfers()
 
     def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
         """Return a link through the request port."""

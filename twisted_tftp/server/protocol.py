@@ -130,7 +130,7 @@ class TFTPServer(DatagramProtocol):
             may_write=self.shared.access.may_write,
             window_budget=self.transfers.window_budget,
             on_finished=self.transfers.note_finished,
-            on_ended=self.transfers.remove,
+            on_released=self.transfers.remove,
         )
 
     @property
@@ -216,7 +216,7 @@ class TFTPServer(DatagramProtocol):
             link.close()
             raise
 
-    def refused(self, peer: SocketAddress, local: SocketAddress | None) -> None:
+    def port_unreachable(self, peer: SocketAddress, local: SocketAddress | None) -> None:
         """Process an ICMP error: a datagram from `local` has reached a closed port of `peer`."""
         session = self.transfers.find((peer, local))
         if session is not None:

@@ -53,7 +53,7 @@ class ServerServices:
     @ivar may_write: returns whether a host may write files.
     @ivar window_budget: the memory that is left for the windows of all transfers.
     @ivar on_finished: called when the outcome of a transfer is known.
-    @ivar on_ended: called when a transfer has released its link and its file.
+    @ivar on_released: called when a transfer has released its link and its file.
     """
 
     backend: Any  # backends need not declare the interface
@@ -62,7 +62,7 @@ class ServerServices:
     may_write: Callable[[str], bool]
     window_budget: WindowBudget
     on_finished: Callable[[ServerSession], None]
-    on_ended: Callable[[ServerSession], None]
+    on_released: Callable[[ServerSession], None]
 
 
 class ServerSession:
@@ -84,7 +84,7 @@ class ServerSession:
         "_services",
         "_session",
         "_unreachable_reports",
-        "_window_octets",
+        "_window_size",
         "context",
         "first_answer_at",
         "key",
@@ -92,7 +92,7 @@ class ServerSession:
     )
 
     #: The peer can be sent an ERROR at any time: the request tells its address and port.
-    can_tell_peer = True
+    can_send_error = True
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class ServerSession:
         self._link = link
         self._read_ahead = read_ahead
         self._services = services
-        self._window_octets = 0  # what this transfer has taken of the window budget
+        self._window_size = 0  # what this transfer has taken of the window budget
         self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
@@ -145,15 +145,15 @@ class ServerSession:
         return self._session.is_finished
 
     @property
-    def is_ended(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the link is closed."""
-        return self._session.is_ended
+        return self._session.is_closed
 
     @property
     def peer_has_answered(self) -> bool:
         """Whether the peer has answered the server, so that its address can't be forged."""
         machine = self._session.machine
-        return machine is not None and machine.answered
+        return machine is not None and machine.has_answered
 
     @property
     def repeats_first_answer(self) -> bool:
@@ -180,7 +180,7 @@ class ServerSession:
         If the file is still being opened, the time limit for that starts again.
         """
         session = self._session
-        session.keep_opening()
+        session.extend_opening()
         if session.machine is not None and not session.is_finished:
             now = self._services.session_services.clock()
             session.perform(session.machine.repeat(now), now)
@@ -197,14 +197,14 @@ class ServerSession:
         """
         session = self._session
         machine = session.machine
-        if machine is None or machine.answered or session.is_finished:
+        if machine is None or machine.has_answered or session.is_finished:
             return
         self._unreachable_reports += 1
         if self._unreachable_reports == 1:
             session.perform(machine.repeat(now), now)
         else:
             reason = TransferTimedOut("the client's port is closed")
-            session.end(Outcome.UNREACHABLE, reason, tell=False)
+            session.end(Outcome.UNREACHABLE, reason, send_error=False)
 
     def receive_waiting(self) -> None:
         """Process the datagrams that have arrived at the socket of the transfer."""
@@ -218,7 +218,7 @@ class ServerSession:
     def end_for_room(self) -> None:
         """End this transfer, which the peer has not answered, to make room for another one."""
         reason = TransferTimedOut("no answer, and another transfer needed its place")
-        self._session.end(Outcome.TIMED_OUT, reason, tell=False)
+        self._session.end(Outcome.TIMED_OUT, reason, send_error=False)
 
     def replace(self) -> None:
         """End this transfer, which the peer has not answered, because of the peer's new request.
@@ -226,7 +226,7 @@ class ServerSession:
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
         reason = TransferTimedOut("the client sent a different request")
-        self._session.end(Outcome.REPLACED, reason, tell=False)
+        self._session.end(Outcome.REPLACED, reason, send_error=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------
 
@@ -238,19 +238,19 @@ class ServerSession:
         else:
             machine = self._make_receiver()
         self._link.attach(session.receive, session.receive_train)
-        self._link.watch_refusals(self.handle_port_unreachable)
+        self._link.watch_port_unreachable(self.handle_port_unreachable)
         self.first_answer_at = self._services.session_services.clock()
         session.begin(machine)
 
     def on_finished(self) -> None:
         """Give the window's memory back, and tell the server that the outcome is known."""
-        if self._window_octets:
+        if self._window_size:
             self._return_window()
         self._services.on_finished(self)
 
-    def on_ended(self) -> None:
+    def on_released(self) -> None:
         """Tell the server that the link and the file are released."""
-        self._services.on_ended(self)
+        self._services.on_released(self)
 
     # -- the file and the negotiation ------------------------------------------------------
 
@@ -289,38 +289,39 @@ class ServerSession:
         grant = self._negotiate(announced)
         if grant.windowsize > 1:
             window = grant.windowsize * (grant.blksize + wire.HEADER_SIZE)
-            grant = self._negotiate(announced, self._link.expect(window))
+            grant = self._negotiate(announced, self._link.enlarge_buffer(window))
         return Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
-            first_reply=grant.oack or wire.ack(0),
+            first_answer=grant.oack or wire.ack(0),
             timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
         )
 
-    def _negotiate(self, tsize: int | None, room: int | None = None) -> options.Grant:
+    def _negotiate(self, tsize: int | None, capacity: int | None = None) -> options.Grant:
         """Decide which options are granted, and take the window's memory from the budget.
 
         The window is limited to what is left of the budget. A second call replaces the result of
         the first one.
 
         @param tsize: the size to put into the OACK, or None.
-        @param room: octets of the socket's receive buffer for the window; None for no limit.
+        @param capacity: the octets that fit into the socket's receive buffer; None for no limit.
         """
         services = self._services
         budget = services.window_budget
-        if self._window_octets:
+        if self._window_size:
             self._return_window()
         requested = self.context.options
         if "windowsize" in requested:
-            room = budget.room if room is None else min(room, budget.room)
-        grant = options.negotiate(requested, services.policy, tsize=tsize, room=room)
-        self._window_octets = grant.windowsize * grant.blksize
-        budget.take(self._window_octets)
+            limit = budget.window_limit
+            capacity = limit if capacity is None else min(capacity, limit)
+        grant = options.negotiate(requested, services.policy, tsize=tsize, window_limit=capacity)
+        self._window_size = grant.windowsize * grant.blksize
+        budget.reserve(self._window_size)
         self._session.note_options(grant.accepted)
         return grant
 
     def _return_window(self) -> None:
         """Return what this transfer has taken of the window budget."""
-        octets, self._window_octets = self._window_octets, 0
-        self._services.window_budget.give_back(octets)
+        size, self._window_size = self._window_size, 0
+        self._services.window_budget.release(size)

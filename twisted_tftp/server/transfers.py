@@ -73,7 +73,7 @@ class Transfers:
     def find(self, key: SessionKey) -> ServerSession | None:
         """Return the newest session of `key` that has not ended, or None."""
         for session in reversed(self._by_peer.get(key[0], ())):
-            if session.key == key and not session.is_ended:
+            if session.key == key and not session.is_closed:
                 return session
         return None
 
@@ -82,7 +82,7 @@ class Transfers:
         sessions = self._by_peer.get(peer)
         if sessions is None:
             return []
-        return [session for session in reversed(sessions) if not session.is_ended]
+        return [session for session in reversed(sessions) if not session.is_closed]
 
     def add(self, session: ServerSession) -> None:
         """Add a session that is about to start."""
@@ -130,7 +130,7 @@ class Transfers:
 
     def end_dallying(self, count: int = 100) -> int:
         """End up to `count` sessions that dally, the oldest first; return how many were ended."""
-        oldest = [session for session in self._dallying if not session.is_ended][:count]
+        oldest = [session for session in self._dallying if not session.is_closed][:count]
         for session in oldest:
             session.cancel()
         return len(oldest)

@@ -239,7 +239,7 @@ class SharedPort(RequestPort):
     def __init__(self) -> None:
         pass
 
-    def share(self) -> None:
+    def prepare_for_transfers(self) -> None:
         pass
 
     def send(self, datagram: Any, peer: Any, local: Any) -> None:

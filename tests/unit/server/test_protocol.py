@@ -307,10 +307,10 @@ def test_second_icmp_error_ends_an_unanswered_transfer(
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new", options)
     first = link.take()
-    link.refuse()
+    link.report_port_unreachable()
     assert link.take() == first
     assert not link.closed
-    link.refuse()
+    link.report_port_unreachable()
     assert link.closed
     assert link.take() == []
     assert net.recorder.outcomes == [Outcome.UNREACHABLE]
@@ -321,11 +321,11 @@ def test_icmp_errors_do_not_end_an_answered_transfer(opcode: Opcode) -> None:
     """They count as lost datagrams."""
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new")
-    link.refuse()
+    link.report_port_unreachable()
     link.deliver(wire.ack(1) if opcode is Opcode.RRQ else wire.DATA_HEADERS[1] + bytes(512))
     link.take()
     for _ in range(5):
-        link.refuse()
+        link.report_port_unreachable()
     assert not link.closed
     assert link.take() == []
 
@@ -335,8 +335,8 @@ def test_icmp_error_before_the_first_answer_is_ignored() -> None:
     backend = SlowBackend()
     net = network(backend)
     link = net.request(Opcode.RRQ, "f")
-    link.refuse()
-    link.refuse()
+    link.report_port_unreachable()
+    link.report_port_unreachable()
     assert not link.closed
     backend.opening[0].callback(MemoryReader(b"x"))
     assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
@@ -537,7 +537,7 @@ def test_windows_of_many_transfers_share_their_memory() -> None:
     for link in net.links:
         link.deliver(wire.error(TFTPError()))
     assert net.server.transfers.running == 0
-    assert net.server.transfers.window_budget.room == 64 << 20
+    assert net.server.transfers.window_budget.window_limit == 64 << 20
 
 
 def test_dallying_write_does_not_count_as_a_transfer() -> None:
@@ -589,7 +589,7 @@ class SharedPort(RequestPort):
     def send(self, datagram: bytes, peer: Any, local: Any) -> None:
         self.sent.append((datagram, peer, local))
 
-    def share(self) -> None:
+    def prepare_for_transfers(self) -> None:
         self.shared = True
 
     def read_one(self) -> bool:
@@ -786,11 +786,11 @@ def test_single_port_handles_icmp_errors() -> None:
     net, port = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     for peer, local in ((PEER, ("192.0.2.70", 69)), (("192.0.2.1", 4001), LOCAL)) * 2:
-        net.server.refused(peer, local)
+        net.server.port_unreachable(peer, local)
     assert len(port.sent) == 1
-    net.server.refused(PEER, LOCAL)
+    net.server.port_unreachable(PEER, LOCAL)
     assert len(port.sent) == 2
-    net.server.refused(PEER, LOCAL)
+    net.server.port_unreachable(PEER, LOCAL)
     assert net.recorder.outcomes == [Outcome.UNREACHABLE]
 
 

@@ -19,7 +19,7 @@ class Stub:
     def __init__(self, transfers: Transfers, key: str) -> None:
         self.transfers, self.key = transfers, key
         self.context = asked_by("192.0.2.1")
-        self.is_ended = False
+        self.is_closed = False
         self.cancelled: list[str] = []
         transfers.add(self)  # type: ignore[arg-type]
 
@@ -30,7 +30,7 @@ class Stub:
         self.transfers.note_finished(self)  # type: ignore[arg-type]
 
     def end(self) -> None:
-        self.is_ended = True
+        self.is_closed = True
         self.transfers.remove(self)  # type: ignore[arg-type]
 
 
@@ -71,7 +71,7 @@ def test_newest_session_of_a_key_is_found() -> None:
     old, new = Stub(transfers, "a"), Stub(transfers, "a")
     old.end()
     assert transfers.find("a") is new  # type: ignore[comparison-overlap]
-    new.is_ended = True
+    new.is_closed = True
     assert transfers.find("a") is None
     assert len(transfers) == 1
 

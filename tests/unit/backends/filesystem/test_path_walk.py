@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.backends import opened
+from tests.support.backends import open_paths
 from twisted_tftp.backends.filesystem.path_walk import MAX_LINKS, resolve
 from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError, from_os_error
 
@@ -96,7 +96,7 @@ def root(tmp_path: Path) -> Path:
 def _no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
     """Check that nothing below the directory of the test stays open."""
     yield
-    assert opened(tmp_path) == []
+    assert open_paths(tmp_path) == []
 
 
 def content(root: Path | str, path: str) -> bytes:
@@ -578,11 +578,11 @@ def test_resolved_name_keeps_only_one_directory_open(root: Path) -> None:
     os.symlink("../deep/../../sub", root / "sub" / "deep" / "link")
     with pytest.raises(AccessViolation):
         resolve(str(root), "sub/deep/../../../x")
-    assert opened(root.parent) == []
+    assert open_paths(root.parent) == []
     resolved = resolve(str(root), "sub/deep/../deep/deepest")
-    assert opened(root.parent) == [str(root / "sub" / "deep")]
+    assert open_paths(root.parent) == [str(root / "sub" / "deep")]
     resolved.close()
-    assert opened(root.parent) == []
+    assert open_paths(root.parent) == []
 
 
 def test_name_of_a_missing_file_is_resolved(root: Path) -> None:
@@ -608,4 +608,4 @@ def test_walk_without_free_descriptors_leaves_none_open(
 
     monkeypatch.setattr(os, "open", starved)
     assert refusal(root, "sub/deep/deepest").code == 0
-    assert opened(root.parent) == []
+    assert open_paths(root.parent) == []

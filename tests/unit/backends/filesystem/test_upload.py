@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.support.backends import asking, leftovers, refusal, upload
+from tests.support.backends import error_of, request_context, upload
 from tests.support.deferreds import value
+from tests.support.served_root import temporary_files
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.upload import MAX_AGE_WITHOUT_LOCKS, remove_temporary_files
 from twisted_tftp.errors import AccessViolation
@@ -61,13 +62,13 @@ def test_links_out_of_the_root_are_not_followed(tmp_path: Path) -> None:
 def test_running_upload_is_not_removed(write: str, tmp_path: Path) -> None:
     """A second server that starts on the same root leaves the temporary file of the first."""
     backend = serving(tmp_path, write)
-    writer = value(backend.open_writer("new", asking()))
-    assert len(leftovers(tmp_path)) == 1
+    writer = value(backend.open_writer("new", request_context()))
+    assert len(temporary_files(tmp_path)) == 1
     assert remove_temporary_files(str(tmp_path)) == 0
     value(writer.write(b"octets"))
     value(writer.commit())
     assert (tmp_path / "new").read_bytes() == b"octets"
-    assert leftovers(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(("write", "call"), [("create", "link"), ("overwrite", "rename")])
@@ -114,7 +115,7 @@ def test_without_locks_old_temporary_files_are_removed(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    writer = value(serving(tmp_path).open_writer("new", asking()))
+    writer = value(serving(tmp_path).open_writer("new", request_context()))
     (tmp_path / STRAY).write_bytes(b"x")
     os.utime(tmp_path / STRAY, (0, (tmp_path / STRAY).stat().st_mtime - MAX_AGE_WITHOUT_LOCKS - 1))
     assert remove_temporary_files(str(tmp_path)) == 1
@@ -125,7 +126,7 @@ def test_without_locks_old_temporary_files_are_removed(
 def test_upload_can_not_have_the_name_of_a_temporary_file(tmp_path: Path) -> None:
     """A file of such a name would be removed at the next start, so it is refused."""
     backend = serving(tmp_path)
-    assert isinstance(refusal(lambda: upload(backend, STRAY, b"x")), AccessViolation)
+    assert isinstance(error_of(lambda: upload(backend, STRAY, b"x")), AccessViolation)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,7 +151,7 @@ def test_upload_that_could_not_be_made_durable_fails(
 
     backend = serving(tmp_path, write)
     monkeypatch.setattr(os, "open", opening)
-    assert refusal(lambda: upload(backend, "new", b"octets")).code == 0
+    assert error_of(lambda: upload(backend, "new", b"octets")).code == 0
     assert list(tmp_path.iterdir()) == []
 
 
