@@ -1,7 +1,7 @@
 # Run it:  twistd -noy tftp.tac
 #
-# An example of embedding: a TFTP service in an Application of your own, together with any other
-# services of it. It serves the working directory, read-only, on port 6969 of the loopback addresses.
+# An example of embedding: a TFTP service in an Application of your own, which may have other services
+# too. It serves the working directory, read-only, on port 6969 of the loopback addresses.
 
 import os
 
@@ -28,8 +28,8 @@ service = TFTPService(
 )
 service.setServiceParent(application)
 
-# Where the process is for this service alone: timers that do not depend on the time of day, less
-# memory for threads, and SIGHUP, which reads the files again instead of ending the process.
+# Only for a process of which this is the main service: timers that do not depend on the time of day,
+# less memory for threads, and SIGHUP, which clears the file caches instead of ending the process.
 use_monotonic_time(reactor)
 limit_arenas()
-signals.serve(reactor, service)
+signals.install(reactor, service)

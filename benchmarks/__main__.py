@@ -17,16 +17,16 @@ from benchmarks.debian_packages import Unavailable
 from benchmarks.loads import (
     LOSS_FILE,
     BuildError,
+    FaultyNetwork,
     Load,
     Sample,
     Store,
     Tools,
-    Way,
     build,
-    carry,
-    cross,
+    faulty_networks,
     loads,
-    ways,
+    run_load,
+    run_over,
 )
 from benchmarks.results import Results
 from benchmarks.servers import REPOSITORY, Running, Server, servers, start
@@ -49,7 +49,7 @@ SETTLE_SECONDS = 3
 MAX_DESCRIPTORS = 32_768
 
 #: Transfers over simulated networks at the same time; they mostly wait.
-PARALLEL_CROSSINGS = 24
+PARALLEL_TRANSFERS = 24
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,7 +107,7 @@ def main() -> int:
         results = Results(
             servers=[
                 server
-                for server in servers(tools.least)
+                for server in servers(tools.yardstick)
                 if not arguments.server or server.name in arguments.server
             ],
             loads=[
@@ -117,13 +117,13 @@ def main() -> int:
             ],
             rounds=arguments.rounds,
             limit=1 if arguments.quick else 8,
-            way_limit=4 if arguments.quick else 60,
+            network_limit=4 if arguments.quick else 60,
         )
         began = time.monotonic()
         for load in results.loads:
             _run(load, results, tools, Path(folder))
         if not arguments.load or LOSS in arguments.load:
-            _cross(ways(arguments.quick), results, tools, Path(folder))
+            _run_over_networks(faulty_networks(arguments.quick), results, tools, Path(folder))
         _say(f"{time.monotonic() - began:.0f} s in all\n")
     results.servers = [s for s in results.servers if s.name not in results.unavailable]
     print(summary(results))
@@ -172,7 +172,7 @@ def _started(
 def _run(load: Load, results: Results, tools: Tools, folder: Path) -> None:
     able = []
     for server in results.servers:
-        reason = load.refused_by(server)
+        reason = load.skip_reason(server)
         if reason:
             results.samples[load.name, server.name] = [Sample(note=reason)]
         else:
@@ -185,7 +185,7 @@ def _run(load: Load, results: Results, tools: Tools, folder: Path) -> None:
             for running in list(started):
                 began = time.monotonic()
                 limit = HOLD_SECONDS if load.hold else results.limit
-                sample = carry(load, running, store, tools, limit)
+                sample = run_load(load, running, store, tools, limit)
                 results.samples.setdefault((load.name, running.server.name), []).append(sample)
                 if sample.value is None or time.monotonic() - began > MAX_ROUND_SECONDS:
                     started.remove(running)
@@ -200,35 +200,37 @@ def _brief(load: Load, server: Server, results: Results) -> str:
     return f"{server.name} ({results.note(load.name, server.name)})"
 
 
-def _cross(chosen: list[Way], results: Results, tools: Tools, folder: Path) -> None:
+def _run_over_networks(
+    chosen: list[FaultyNetwork], results: Results, tools: Tools, folder: Path
+) -> None:
     able = [server for server in results.servers if server.retransmits and server.name != "quiet"]
     load = Load(LOSS, "2 MiB over a network with faults", (LOSS_FILE,))
 
-    def one(job: tuple[Way, Running]) -> None:
-        way, running = job
-        sample = cross(way, running, store, tools, results.way_limit)
-        results.ways.setdefault((way, running.server.name), []).append(sample)
+    def one(job: tuple[FaultyNetwork, Running]) -> None:
+        network, running = job
+        sample = run_over(network, running, store, tools, results.network_limit)
+        results.network_samples.setdefault((network, running.server.name), []).append(sample)
 
     with Store(load) as store, _started(able, store, results, folder) as started:
         jobs = [
-            (way, running)
-            for way in chosen
+            (network, running)
+            for network in chosen
             for running in started
-            if way.windowsize == 1 or running.server.windows
+            if network.windowsize == 1 or running.server.windows
         ]
         # The rows have the order of the networks, whichever transfer completes first.
-        for way, running in jobs:
-            results.ways[way, running.server.name] = []
+        for network, running in jobs:
+            results.network_samples[network, running.server.name] = []
         # Without loss and delay a transfer works more than it waits, so these run one at a time.
         busy = [job for job in jobs if job[0].round_trip_ms < 1 and job[0].loss == 0]
         busy += [
-            (way, running)
-            for way, running in jobs
-            if way.round_trip_ms < 1 and way.loss and running.server.name == "ours"
+            (network, running)
+            for network, running in jobs
+            if network.round_trip_ms < 1 and network.loss and running.server.name == "ours"
         ]
         for job in busy:
             one(job)
-        with ThreadPoolExecutor(PARALLEL_CROSSINGS) as pool:
+        with ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool:
             for _ in pool.map(one, [job for job in jobs if job not in busy]):
                 pass
     _say(f"{LOSS}: {len(jobs)} transfers")
@@ -237,13 +239,13 @@ def _cross(chosen: list[Way], results: Results, tools: Tools, folder: Path) -> N
 def _wrong(results: Results) -> int:
     """Print which servers had wrong octets; return 1 if ours or the yardstick had."""
     counts: dict[str, int] = {}
-    for measured in (results.samples, results.ways):
+    for measured in (results.samples, results.network_samples):
         for (_, name), samples in measured.items():
             counts[name] = counts.get(name, 0) + sum(sample.wrong for sample in samples)
     for name, count in counts.items():
         if count:
             print(f"WRONG OCTETS from {name}, in {count} runs", file=sys.stderr)
-    return int(any(counts.get(name) for name in ("ours", "quiet", "least")))
+    return int(any(counts.get(name) for name in ("ours", "quiet", "yardstick")))
 
 
 if __name__ == "__main__":

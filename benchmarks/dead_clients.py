@@ -1,8 +1,8 @@
 """Use the ports of clients that died, just when the server repeats its answers to them.
 
 A dead client sends a request, answers nothing and closes its socket. The server repeats its first
-answer some times. Shortly before such a repeat, an honest client opens the same port and requests
-something else. It must not accept the repeat as its answer.
+answer a few times. Shortly before such a repetition, an honest client opens the same port and
+requests something else. It must not accept the repetition as its answer.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ OPTIONS = {"blksize": str(BLKSIZE), "windowsize": str(WINDOWSIZE), "tsize": "0"}
 #: Timeouts after which an honest client gives up.
 RETRIES = 5
 
-#: Seconds from a first answer to its repeat, until a time was measured.
+#: Seconds from a first answer to its repetition, until a time was measured.
 REPEAT = 1.0
 
 #: The number of measured times that are kept.
 MEASURED = 50
 
-#: Seconds before the repeat at which a client on an idle machine sends its request, from and to.
+#: When an honest client sends its request, in seconds before the repetition: from and to.
 IDLE_LEAD = (-0.001, 0.004)
 
-#: Requests that are sent at once, so that the honest client's request waits at the server.
+#: Requests that are sent first in some cases: the honest client's request waits behind them.
 BURST_REQUESTS = 60
 
-#: Seconds before the repeat at which the honest client sends its request after them, from and to.
+#: The same as `IDLE_LEAD`, if the request of the honest client waits in a queue.
 BURST_LEAD = (0.0, 0.02)
 
 #: Octets of an upload.
@@ -105,7 +105,7 @@ class Case(NamedTuple):
     @ivar wanted: the file of the honest client: "missing", "read-3000" or "upload".
     @ivar slow_server: whether the server opens the file late.
     @ivar slow_disk: whether the honest client opens its own file late, with its socket open.
-    @ivar crowd: whether other requests come before its request, which then waits at the server.
+    @ivar is_queued: whether its request waits at the server behind many other requests.
     """
 
     dead: str
@@ -113,7 +113,7 @@ class Case(NamedTuple):
     wanted: str
     slow_server: bool
     slow_disk: bool
-    crowd: bool
+    is_queued: bool
 
     @property
     def kind(self) -> str:
@@ -121,7 +121,7 @@ class Case(NamedTuple):
         return f"{self.wanted} after {self.dead}"
 
 
-def some_case(chance: random.Random) -> Case:
+def random_case(chance: random.Random) -> Case:
     """Return a random case."""
     return Case(
         chance.choice(DEAD),
@@ -161,7 +161,7 @@ class DeadClients:
         @param first_contact: whether each honest client knows nothing about the daemon. Then it
             can recognise old answers mostly by their time. Otherwise it knows that the daemon
             grants xids.
-        @param repeat: seconds from a first answer to its repeat, before one was measured.
+        @param repeat: seconds from a first answer to its repetition, before one was measured.
         @param slow_threads: returns how calls are run that wait for a slow disk.
         """
         self._first_contact = first_contact
@@ -170,8 +170,8 @@ class DeadClients:
         self.failures: Counter[str] = Counter()
         self.wrong = WrongAnswers()
         folder.mkdir()
-        self._crowd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._crowd.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        self._queue_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._queue_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
         self._reactor, self._port = reactor, port
         self._root, self._folder = root, folder
         self._chance = random.Random(69)
@@ -183,7 +183,7 @@ class DeadClients:
         """Run cases one after the other until the time `until`, after a random delay."""
         await deferLater(self._reactor, self._chance.random())
         while time.monotonic() < until:
-            await self.one(some_case(self._chance))
+            await self.one(random_case(self._chance))
 
     async def one(self, case: Case) -> None:
         """Run one case."""
@@ -197,19 +197,19 @@ class DeadClients:
                 await dead.when_heard(case.heard * len(asked))
                 if case.heard > 1 and len(asked) == 1:
                     self._repeats.append(dead.heard_at[1] - dead.heard_at[0])
-                await self._repeat_is_near(dead.heard_at[-1], case)
+                await self._wait_for_repeat(dead.heard_at[-1], case)
         except NotHeard:
             self.missed += 1
             return
         finally:
             dead.close()
         if not case.heard:
-            await self._repeat_is_near(dead.asked_at, case)
+            await self._wait_for_repeat(dead.asked_at, case)
         await self._use_port(dead.port, case, number)
 
-    async def _repeat_is_near(self, last: float, case: Case) -> None:
-        """Wait until shortly before the repeat of the answer that came at `last`."""
-        bounds = DELAY if case.slow_disk else BURST_LEAD if case.crowd else IDLE_LEAD
+    async def _wait_for_repeat(self, last: float, case: Case) -> None:
+        """Wait until shortly before the repetition of the answer that came at `last`."""
+        bounds = DELAY if case.slow_disk else BURST_LEAD if case.is_queued else IDLE_LEAD
         before = self._chance.uniform(*bounds)
         due = last + median(self._repeats) - before
         await deferLater(self._reactor, max(0.0, due - time.monotonic()))
@@ -221,16 +221,16 @@ class DeadClients:
             windowsize=WINDOWSIZE,
             retries=RETRIES,
             ports=TakenPorts(port),
-            known=KnownServer(XidSupport.UNKNOWN if self._first_contact else XidSupport.GRANTED),
+            known=KnownServer(XidSupport.UNKNOWN if self._first_contact else XidSupport.SUPPORTED),
             in_thread=self._slow_threads(self._reactor) if case.slow_disk else None,
         )
         name = f"{case.wanted}-{number}" if case.wanted in NUMBERED else case.wanted
         asked = SLOW + name if case.slow_server else name
         client.begin(case.kind, number, asked)
-        if case.crowd:
+        if case.is_queued:
             for index in range(BURST_REQUESTS):
                 request = _request(wire.Opcode.RRQ, f"missing-{number}-{index}", {})
-                self._crowd.sendto(request, (HOST, self._port))
+                self._queue_socket.sendto(request, (HOST, self._port))
         try:
             if case.wanted == "upload":
                 await self._store(client, case, asked, self._root / name)
@@ -293,7 +293,7 @@ class DeadClients:
 
     def close(self) -> None:
         """Close the socket."""
-        self._crowd.close()
+        self._queue_socket.close()
 
     def summary(self) -> str:
         """Return a line of counts, and lines for the most frequent clean failures."""
@@ -304,12 +304,12 @@ class DeadClients:
         )
         return "\n".join([line, *self._failure_lines()])
 
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """Return the problems found."""
         failed = self.failures.total()
         if failed <= MAX_CLEAN_FAILURES * self.taken:
-            return self.wrong.complaints()
-        return [*self.wrong.complaints(), f"dead clients: {failed} failed cleanly"]
+            return self.wrong.problems()
+        return [*self.wrong.problems(), f"dead clients: {failed} failed cleanly"]
 
     def _failure_lines(self) -> list[str]:
         common = self.failures.most_common(SHOWN_FAILURES)

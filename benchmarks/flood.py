@@ -26,14 +26,13 @@ SOCKETS = 64
 #: Datagrams that are sent by one system call.
 BATCH = 64
 
-#: Seconds of delay that the flood makes up for. Datagrams that are later than this are not sent.
+#: If the flood is late by more seconds than this, the datagrams of the time before are not sent.
 _MAX_DELAY = 0.25
 
 #: The addresses, as numbers, that the source addresses are chosen from.
 _HOSTS = range(0x7F000002, 0x7FFFFFFE)
 
 #: A struct sockaddr_in.
-
 _ADDRESS = struct.Struct("=H2s4s8x")
 
 #: A struct in_pktinfo: interface, source address, destination address.

@@ -82,7 +82,7 @@ class Comparison:
             self.begun.callback(None)
 
 
-class Crowd:
+class HonestClients:
     """Clients of one server that read one file.
 
     @ivar done: how many have completed.
@@ -165,12 +165,18 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     original = arguments.original.read_bytes()
-    crowd = Crowd(arguments.port, arguments.name, original, arguments.seconds, arguments.retries)
-    reactor.callWhenRunning(crowd.run, arguments.clients)
+    clients = HonestClients(
+        arguments.port, arguments.name, original, arguments.seconds, arguments.retries
+    )
+    reactor.callWhenRunning(clients.run, arguments.clients)
     reactor.run()
-    report = {"done": crowd.done, "failures": crowd.failures, "slowest": round(crowd.slowest, 3)}
+    report = {
+        "done": clients.done,
+        "failures": clients.failures,
+        "slowest": round(clients.slowest, 3),
+    }
     print(json.dumps(report))
-    return int(crowd.done < arguments.clients)
+    return int(clients.done < arguments.clients)
 
 
 if __name__ == "__main__":

@@ -44,31 +44,31 @@ class Load:
     #: The names of the only servers that run it; empty for all.
     only: tuple[str, ...] = ()
 
-    def refused_by(self, server: Server) -> str:
+    def skip_reason(self, server: Server) -> str:
         """Return why a server can't run this load; an empty text if it can."""
         if self.only and server.name not in self.only:
-            return "not asked"
+            return "not selected"
         if server.name == "quiet" and "quiet" not in self.only:
-            return "not asked"
+            return "not selected"
         if self.upload and not server.writes:
             return "no uploads"
         if self.windowsize > 1 and not server.windows:
             return "no windowsize"
-        if self.hold and self.transfers > server.most:
+        if self.hold and self.transfers > server.max_transfers:
             return "too many"
         return ""
 
 
 @dataclass(frozen=True)
-class Way:
+class FaultyNetwork:
     """A simulated network with faults, over which 2 MiB are read."""
 
     windowsize: int
     loss: float
     round_trip_ms: float
     seed: int = 1
-    #: The chance that a datagram is repeated, and the chance that the next ones overtake it.
-    muddle: float = 0.0
+    #: The probability that a datagram is repeated; also that the next ones overtake it.
+    disorder: float = 0.0
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Tools:
     """The paths of the compiled C programs."""
 
     load: Path
-    least: Path
+    yardstick: Path
     relay: Path
 
 
@@ -109,7 +109,7 @@ def build(folder: Path) -> Tools:
     if not compiler:
         raise BuildError("needs a C compiler: there is no cc")
     made = {}
-    for name in ("load", "least", "relay"):
+    for name in ("load", "yardstick", "relay"):
         made[name] = folder / name
         command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(made[name])]
         done = subprocess.run([*command, str(SOURCES / f"{name}.c")], capture_output=True)
@@ -158,7 +158,7 @@ def fill(path: Path, size: int) -> None:
             size -= min(size, _PIECE)
 
 
-def carry(load: Load, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
+def run_load(load: Load, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
     """Run the load once, for at most `limit` seconds.
 
     A rate is also computed if the run was cut off then. Transfers that are held open must all
@@ -185,7 +185,7 @@ def carry(load: Load, running: Running, store: Store, tools: Tools, limit: int) 
             client.stdin.write("\n")
             client.stdin.flush()
             result = json.loads(client.stdout.readline())
-    sample = _judge(load, result)
+    sample = _sample_of(load, result)
     if memory and result["failures"] <= load.transfers / 100:
         sample.memory_per_transfer = memory
     sample.lost = result["failures"] if load.hold else None
@@ -196,7 +196,7 @@ def carry(load: Load, running: Running, store: Store, tools: Tools, limit: int) 
     return sample
 
 
-def _judge(load: Load, result: dict[str, Any]) -> Sample:
+def _sample_of(load: Load, result: dict[str, Any]) -> Sample:
     if result["wrong"]:
         return Sample(note="wrong octets", wrong=True)
     late = result["error"] == "out of time"
@@ -226,7 +226,7 @@ def _check_uploads(
     """Compare the files that a server has stored with the original, and remove them."""
     original = store.originals / load.files[0][0]
     whole = not result["failures"]
-    if running.server.name == "least":
+    if running.server.name == "yardstick":
         # It keeps uploads in memory, so they are read from it.
         names = [f"put{number}" for number in range(load.transfers)] if whole else []
         for name in names:
@@ -243,11 +243,13 @@ def _check_uploads(
         sample.value, sample.note = None, "wrong octets"
 
 
-def cross(way: Way, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
-    """Read 2 MiB through a relay that simulates the network `way`."""
-    chances = ["-l", str(way.loss), "-s", str(way.seed)]
-    chances += ["-r", str(way.muddle), "-o", str(way.muddle)]
-    delay = ["-d", str(round(way.round_trip_ms * 500))]
+def run_over(
+    network: FaultyNetwork, running: Running, store: Store, tools: Tools, limit: int
+) -> Sample:
+    """Read 2 MiB through a relay that simulates `network`."""
+    chances = ["-l", str(network.loss), "-s", str(network.seed)]
+    chances += ["-r", str(network.disorder), "-o", str(network.disorder)]
+    delay = ["-d", str(round(network.round_trip_ms * 500))]
     relay_command = [*running.prefix, str(tools.relay), *chances, *delay]
     # The datagrams of all blocks, and the OACK.
     name, size = store.load.files[0]
@@ -261,7 +263,7 @@ def cross(way: Way, running: Running, store: Store, tools: Tools, limit: int) ->
         assert relay.stdin is not None
         assert relay.stdout is not None
         port = relay.stdout.readline().strip()
-        command = [*running.prefix, str(tools.load), "-b", "1428", "-w", str(way.windowsize)]
+        command = [*running.prefix, str(tools.load), "-b", "1428", "-w", str(network.windowsize)]
         command += ["-l", str(limit), "-f", str(store.root / name), HOST, port, name]
         done = subprocess.run(command, stdout=subprocess.PIPE)
         relay.stdin.close()
@@ -273,7 +275,7 @@ def cross(way: Way, running: Running, store: Store, tools: Tools, limit: int) ->
         return Sample(note=f">{limit}")
     if result["failures"]:
         return Sample(note=f"failed: {result['error']}")
-    if result["windowsize"] < way.windowsize:
+    if result["windowsize"] < network.windowsize:
         return Sample(note="no windowsize")
     return Sample(result["seconds"], sent_over_needed=passed["down"] / needed)
 
@@ -359,15 +361,17 @@ def loads(quick: bool) -> list[Load]:
     ]
 
 
-def ways(quick: bool) -> list[Way]:
+def faulty_networks(quick: bool) -> list[FaultyNetwork]:
     """Return the simulated networks; a few of them if `quick`."""
     if quick:
-        return [Way(size, loss, 0.2) for size in (1, 16) for loss in (0.0, 0.02)]
-    muddled = [
-        Way(size, loss, 0.2, muddle=0.02) for size in (1, 8, 16, 64) for loss in (0.0, 0.02)
+        return [FaultyNetwork(size, loss, 0.2) for size in (1, 16) for loss in (0.0, 0.02)]
+    disordered = [
+        FaultyNetwork(size, loss, 0.2, disorder=0.02)
+        for size in (1, 8, 16, 64)
+        for loss in (0.0, 0.02)
     ]
-    return muddled + [
-        Way(size, loss, round_trip, seed)
+    return disordered + [
+        FaultyNetwork(size, loss, round_trip, seed)
         for round_trip in (0.2, 5, 20)
         for size in (1, 8, 16, 64)
         for loss in (0.0, 0.005, 0.02, 0.05)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from benchmarks import plots
 from benchmarks.results import Results
-from benchmarks.tables import crossings, kib, matrix, medians, ratios, table
-from benchmarks.verdicts import verdicts
+from benchmarks.tables import kib, matrix, medians, network_table, ratios, target_table
 
 
 def _machine() -> str:
@@ -27,61 +26,94 @@ def write(results: Results, folder: Path) -> None:
     """Write the page and its plots into `folder`."""
     folder.mkdir(exist_ok=True)
     plots.draw(results, folder)
-    available = [s for s in results.servers if s.name != "quiet"]
-    versions = ", ".join(f"{s.title} {s.version()}" for s in available if s.name != "least")
-    head = ["load", "against", "wanted", "found", "met"]
-    lines = [
+    lines = [*_head(results), *_over_networks(results), *_targets(results), *_many(results)]
+    lines += [*_measured(results), *_cpu(results), *_not_measured(results)]
+    (folder / "benchmarks.md").write_text("\n".join(lines))
+
+
+def _head(results: Results) -> list[str]:
+    shown = [s for s in results.servers if s.name not in ("quiet", "yardstick")]
+    versions = ", ".join(f"{s.title} {s.version()}" for s in shown)
+    limit = results.network_limit
+    return [
         "# Benchmarks",
         "",
-        "Written by `python -m benchmarks`; do not edit. All servers ran side by side in one run,",
-        f"in turn, {results.rounds} rounds, on loopback ({_machine()}).",
-        "Only ratios can be compared: another machine has other numbers.",
+        "Written by `python -m benchmarks`; do not edit. All servers were measured in one run of",
+        f"{results.rounds} rounds on loopback ({_machine()}). In each round, one server after the",
+        "other had the same load. Compare only ratios: another machine has other figures.",
         "",
         f"Servers: {versions}.",
         "The *C yardstick* does the minimum that a server can do: files in memory, no timers, no",
         "logs, no checks. One load generator in C sent requests to all of them, and compared each",
-        "octet that it got. *none* means that a server cannot do this.",
+        "octet that it received.",
+        "",
+        "A table may say why it has no figure:",
+        "",
+        "- *no windowsize*: the server does not grant the option windowsize (RFC 7440);",
+        "- *no uploads*: it does not store files;",
+        "- *too many*: it was not measured with so many transfers at once;",
+        f"- *>{limit}*: the transfer was not complete after {limit} s;",
+        "- *wrong octets*: the file that arrived differed from the file of the server;",
+        "- *failed*: the transfer failed, for the reason given;",
+        "- *none*: one of these reasons, which another table gives, or nothing was measured.",
         "",
         "![Throughput of each server under each load](throughput.svg)",
         "",
-        "## Our server over the others",
+        "## Our server compared with the others",
         "",
-        "Medians; above 1 our server is faster.",
+        "The median of our server, and the speed of our server divided by that of each other one:",
+        "above 1, ours is faster.",
         "",
         ratios(results),
         "",
     ]
-    if results.ways:
-        lines += [
-            "## Loss and distance",
-            "",
-            "2 MiB at blksize 1428 through a relay that delays and drops datagrams. Seconds, and",
-            "in brackets the datagrams sent, divided by those needed.",
-            "",
-            "![Time to fetch 2 MiB against loss](loss.svg)",
-            "",
-            crossings(results),
-            "",
-        ]
-    lines += ["## Targets", "", table(head, [verdict.row() for verdict in verdicts(results)]), ""]
-    if any(load.hold for load in results.loads):
-        lines += [
-            "## Many transfers at once",
-            "",
-            "All are opened first and then advanced in turn, with eight datagrams in flight.",
-            "",
-            "![Cost of one packet and memory of one transfer](many.svg)",
-            "",
-            "KiB of memory for each open transfer (processes count with their share):",
-            "",
-            matrix(
-                results,
-                lambda load, server: kib(results.memory(load.name, server.name)),
-                lambda load: load.hold and load.transfers >= 100,
-            ),
-            "",
-        ]
-    lines += [
+
+
+def _over_networks(results: Results) -> list[str]:
+    if not results.network_samples:
+        return []
+    return [
+        "## Loss and distance",
+        "",
+        "The seconds that it takes to read 2 MiB with blksize 1428 through a relay, which delays",
+        "datagrams and causes faults. In brackets: the datagrams sent, divided by those needed.",
+        "",
+        "![Time to fetch 2 MiB against loss](loss.svg)",
+        "",
+        network_table(results),
+        "",
+    ]
+
+
+def _targets(results: Results) -> list[str]:
+    return ["## Targets", "", target_table(results), ""]
+
+
+def _many(results: Results) -> list[str]:
+    if not any(load.hold for load in results.loads):
+        return []
+    return [
+        "## Many transfers at once",
+        "",
+        "All transfers are opened first. Then each of them gets its next block in turn; eight",
+        "datagrams are in flight at a time.",
+        "",
+        "![Cost of one packet and memory of one transfer](many.svg)",
+        "",
+        "KiB of memory for each open transfer. Memory that several processes share is divided",
+        "among them.",
+        "",
+        matrix(
+            results,
+            lambda load, server: kib(results.memory(load.name, server.name)),
+            lambda load: load.hold and load.transfers >= 100,
+        ),
+        "",
+    ]
+
+
+def _measured(results: Results) -> list[str]:
+    return [
         "## What was measured",
         "",
         "Medians, in brackets the lowest and the highest value.",
@@ -91,9 +123,24 @@ def write(results: Results, folder: Path) -> None:
         "Uploads go to a file system in memory if there is one, because some servers wait for the",
         "disk and others do not. Ours does, before it acknowledges the last block.",
         "",
+    ]
+
+
+def _cpu(results: Results) -> list[str]:
+    lines = [
         "## CPU seconds per gigabyte",
         "",
-        "Of the server with its threads and its processes.",
+        "The CPU time of all threads and processes of the server.",
+    ]
+    for server in results.servers:
+        if server.discards_cpu:
+            lines += [
+                f"{server.title} starts a process for each transfer, and the system discards the",
+                "CPU time of each process that has ended (`SA_NOCLDWAIT`). So its figures can be",
+                "too low; 0 means that nothing was counted.",
+            ]
+    return [
+        *lines,
         "",
         "![CPU seconds per gigabyte](cpu.svg)",
         "",
@@ -104,8 +151,10 @@ def write(results: Results, folder: Path) -> None:
         ),
         "",
     ]
-    if results.unavailable:
-        lines += ["## Not measured", ""]
-        lines += [f"- {name}: {reason}" for name, reason in results.unavailable.items()]
-        lines.append("")
-    (folder / "benchmarks.md").write_text("\n".join(lines))
+
+
+def _not_measured(results: Results) -> list[str]:
+    if not results.unavailable:
+        return []
+    reasons = [f"- {name}: {reason}" for name, reason in results.unavailable.items()]
+    return ["## Not measured", "", *reasons, ""]

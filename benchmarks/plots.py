@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.loads import Load
-from benchmarks.results import Key, Results
+from benchmarks.results import NetworkKey, Results
 from benchmarks.servers import Server
 from benchmarks.tables import as_text, kib
 
 #: The colour of each server, by name.
 COLOURS = {
     "ours": "#c1440e",
-    "least": "#b8b8b8",
+    "yardstick": "#b8b8b8",
     "hpa": "#1f5a8c",
     "atftpd": "#3f8fc4",
     "dnsmasq": "#8cbfe0",
@@ -47,7 +47,7 @@ def draw(results: Results, folder: Path) -> None:
     if rates:
         _bars(results, rates, folder / "throughput.svg", "higher is better", _rate_bar)
         _bars(results, rates, folder / "cpu.svg", "lower is better", _cpu_bar)
-    if results.ways:
+    if results.network_samples:
         _plot_loss(results, folder / "loss.svg")
     held = [load for load in results.loads if load.hold]
     if held:
@@ -92,12 +92,12 @@ def _bars(
             if each is None:
                 panel.text(0, place, " none", va="center", color="#999999", fontsize=8)
                 continue
-            median, least, most = each
+            median, lowest, highest = each
             panel.barh(place, median, color=COLOURS[server.name], height=0.75)
-            if most > least:
-                panel.plot([least, most], [place, place], color="#222222", linewidth=1)
+            if highest > lowest:
+                panel.plot([lowest, highest], [place, place], color="#222222", linewidth=1)
             panel.text(
-                most + top * 0.02,
+                highest + top * 0.02,
                 place,
                 as_text(median),
                 va="center",
@@ -122,7 +122,7 @@ def _plot_loss(results: Results, path: Path) -> None:
     """Draw one panel for each window and round trip: time against loss."""
     from matplotlib import pyplot
 
-    keys = [key for key in results.crossed() if not key.muddle]
+    keys = [key for key in results.network_keys() if not key.disorder]
     sizes = sorted({key.windowsize for key in keys})
     trips = sorted({key.round_trip_ms for key in keys})
     losses = sorted({key.loss for key in keys})
@@ -143,13 +143,15 @@ def _plot_loss(results: Results, path: Path) -> None:
             for server in reversed(servers):
                 points = []
                 for place, loss in enumerate(losses):
-                    time, text = results.crossing(Key(size, loss, trip, 0.0), server.name)
+                    time, text = results.network_time(
+                        NetworkKey(size, loss, trip, 0.0), server.name
+                    )
                     if time is not None:
                         points.append((place, time))
                     elif text.startswith(">"):
                         panel.plot(
                             place,
-                            results.way_limit,
+                            results.network_limit,
                             marker="^",
                             color=COLOURS[server.name],
                             clip_on=False,

@@ -7,27 +7,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from benchmarks.loads import Load, Sample, Way
+from benchmarks.loads import FaultyNetwork, Load, Sample
 from benchmarks.servers import Server
 
 Samples = dict[tuple[str, str], list[Sample]]
 
-WaySamples = dict[tuple[Way, str], list[Sample]]
+NetworkSamples = dict[tuple[FaultyNetwork, str], list[Sample]]
 
 
-class Key(NamedTuple):
-    """The properties of a simulated network without its seed."""
+class NetworkKey(NamedTuple):
+    """The properties of a simulated network, without its seed."""
 
     windowsize: int
     loss: float
     round_trip_ms: float
-    muddle: float
+    disorder: float
 
     @property
-    def harm(self) -> str:
-        """A text that says what happens to datagrams."""
-        muddled = f", {self.muddle:.0%} repeated, {self.muddle:.0%} late" if self.muddle else ""
-        return f"{self.loss:.1%} lost{muddled}"
+    def faults(self) -> str:
+        """The faults as text."""
+        lost = f"{self.loss:.1%} lost"
+        if not self.disorder:
+            return lost
+        return f"{lost}, {self.disorder:.0%} repeated, {self.disorder:.0%} late"
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Results:
 
     @ivar rounds: how often each load was run.
     @ivar limit: the longest time for a run of a load, in seconds.
-    @ivar way_limit: the longest time for a transfer over a simulated network, in seconds.
+    @ivar network_limit: the longest time for a transfer over a simulated network, in seconds.
     @ivar unavailable: the reason why a server could not run, by its name.
     """
 
@@ -44,9 +46,9 @@ class Results:
     loads: list[Load]
     rounds: int
     limit: int
-    way_limit: int
+    network_limit: int
     samples: Samples = field(default_factory=dict)
-    ways: WaySamples = field(default_factory=dict)
+    network_samples: NetworkSamples = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
 
     def values(self, load: str, server: str) -> list[float]:
@@ -75,14 +77,14 @@ class Results:
         found = [s.memory_per_transfer for s in self.samples.get((load, server), [])]
         return max((each for each in found if each is not None), default=None)
 
-    def best(self, load: str, kinds: tuple[str, ...]) -> float | None:
-        """Return the best median among the peers of these kinds."""
-        medians = [self.median(load, s.name) for s in self.servers if s.kind in kinds]
+    def best(self, load: str, languages: tuple[str, ...]) -> float | None:
+        """Return the best median of the other servers in these languages."""
+        medians = [self.median(load, s.name) for s in self.servers if s.language in languages]
         return max((each for each in medians if each is not None), default=None)
 
-    def crossing(self, key: Key, server: str) -> tuple[float | None, str]:
+    def network_time(self, key: NetworkKey, server: str) -> tuple[float | None, str]:
         """Return the median time over simulated networks with these properties, and its text."""
-        samples = [s for way, s in self._over(key, server)]
+        samples = [s for network, s in self._samples_over(key, server)]
         if not samples:
             return None, "none"
         # A transfer that did not complete counts as longer than all that did.
@@ -92,26 +94,26 @@ class Results:
             return None, next(s.note for s in samples if s.note)
         return middle, f"{middle:.3g}"
 
-    def waste(self, key: Key, server: str) -> float | None:
+    def sent_over_needed(self, key: NetworkKey, server: str) -> float | None:
         """Return the median of the datagrams sent, divided by those needed."""
-        return _median(s.sent_over_needed for _, s in self._over(key, server))
+        return _median(s.sent_over_needed for _, s in self._samples_over(key, server))
 
-    def crossed(self) -> list[Key]:
+    def network_keys(self) -> list[NetworkKey]:
         """Return the properties of each simulated network."""
-        return list(dict.fromkeys(_key(way) for way, _ in self.ways))
+        return list(dict.fromkeys(_key_of(network) for network, _ in self.network_samples))
 
-    def _over(self, key: Key, server: str) -> list[tuple[Way, Sample]]:
+    def _samples_over(self, key: NetworkKey, server: str) -> list[tuple[FaultyNetwork, Sample]]:
         return [
-            (way, sample)
-            for (way, name), samples in self.ways.items()
-            if name == server and _key(way) == key
+            (network, sample)
+            for (network, name), samples in self.network_samples.items()
+            if name == server and _key_of(network) == key
             for sample in samples
             if sample.note != "no windowsize"
         ]
 
 
-def _key(way: Way) -> Key:
-    return Key(way.windowsize, way.loss, way.round_trip_ms, way.muddle)
+def _key_of(network: FaultyNetwork) -> NetworkKey:
+    return NetworkKey(network.windowsize, network.loss, network.round_trip_ms, network.disorder)
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -97,29 +97,29 @@ def _shown(head: bytes, size: int) -> str:
     return words if size == len(head) else f"{words}, of a datagram of {size}"
 
 
-class _HeardStrangers:
-    """A wrapper of `Strangers` that keeps what strangers send to one link."""
+class _RecordingResponder:
+    """A wrapper of `StrangerResponder` that keeps what strangers send to one link."""
 
-    def __init__(self, strangers: Any, link: RingLink) -> None:
-        self._strangers = strangers
+    def __init__(self, responder: Any, link: RingLink) -> None:
+        self._responder = responder
         self._link = link
 
-    def received(self, sock: Any, address: Any, datagram: Buffer, now: float) -> None:
+    def answer(self, sock: Any, address: Any, datagram: Buffer, now: float) -> None:
         self._link.ring.received(self._link, address, datagram, now, "from the stranger")
-        self._strangers.received(sock, address, datagram, now)
+        self._responder.answer(sock, address, datagram, now)
 
 
 class RingLink(ClientLink):
     """A link whose datagrams are kept in a ring, also those of strangers."""
 
-    __slots__ = ("_source", "ring")
+    __slots__ = ("_received_from", "ring")
 
     def __init__(self, ring: Ring, *parts: Any) -> None:
         """Make a link of the transfer that `ring` belongs to."""
         super().__init__(*parts)
         self.ring = ring
-        self._source: SocketAddress = None
-        self._strangers: Any = _HeardStrangers(self._strangers, self)
+        self._received_from: SocketAddress = None
+        self._responder: Any = _RecordingResponder(self._responder, self)
         ring.links.append(self)
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
@@ -131,22 +131,22 @@ class RingLink(ClientLink):
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         def received(datagram: Buffer, now: float) -> None:
-            self.ring.received(self, self._source, datagram, now, "from")
+            self.ring.received(self, self._received_from, datagram, now, "from")
             receive(datagram, now)
 
         def received_train(datagrams: memoryview, size: int, now: float) -> None:
             starts = range(0, len(datagrams), size)
             for start in starts[-KEPT:]:
                 datagram = datagrams[start : start + size]
-                self.ring.received(self, self._source, datagram, now, "from")
+                self.ring.received(self, self._received_from, datagram, now, "from")
             assert receive_train is not None
             receive_train(datagrams, size, now)
 
         super().attach(received, None if receive_train is None else received_train)
 
-    def _is_peer(self, address: SocketAddress) -> bool:
-        self._source = address
-        return super()._is_peer(address)
+    def _accept_source(self, address: SocketAddress) -> bool:
+        self._received_from = address
+        return super()._accept_source(address)
 
 
 class RingClient(TFTPClient):
@@ -192,7 +192,7 @@ class WrongAnswers:
             cause = error if isinstance(error, WrongOctets) else error.__cause__
             self._described.append(f"{kind}: {cause}\n{client.describe_last()}")
 
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """Return the descriptions, and a line with the number of each kind."""
         if not self.counts:
             return []

@@ -44,20 +44,22 @@ class Server:
 
     name: str
     title: str
-    #: Returns the command that serves a folder on a port; raises Unavailable.
+    #: Returns the command that serves a folder on a port; may raise `Unavailable`.
     command: Callable[[Path, int], list[str]]
     version: Callable[[], str]
     writes: bool = True
     windows: bool = True
-    #: The most transfers at once that it is measured with: some need a process or thread each.
-    most: int = 1000
+    #: It is measured with at most so many transfers at once: some need a process or thread each.
+    max_transfers: int = 1000
     #: The port, if it can't be chosen; the server then runs in its own network namespace.
     port: int | None = None
     #: The Debian packages that may have been unpacked for it.
     packages: tuple[str, ...] = ()
     retransmits: bool = True
-    #: The language of another server; empty for ours and for the yardstick.
-    kind: str = "Python"
+    #: Whether it makes the system discard the CPU time of its processes when they end.
+    discards_cpu: bool = False
+    #: The language of a server that ours is compared with; empty for ours and for the yardstick.
+    language: str = "Python"
 
 
 @dataclass
@@ -126,8 +128,8 @@ def start(server: Server, root: Path, log: Path) -> Running:
     while not _answers(running):
         if process.poll() is not None or time.monotonic() > stop_at:
             running.stop()
-            said = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise Unavailable(f"did not start: {said[0] if said else process.returncode}")
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise Unavailable(f"did not start: {last[0] if last else process.returncode}")
         time.sleep(0.05)
     return running
 
@@ -140,7 +142,7 @@ def _answers(running: Running) -> bool:
 
 
 def probe(port: int) -> bool:
-    """Request the probe file; return whether it came."""
+    """Request the probe file; return whether the server sent it."""
     name, content = PROBE
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(0.5)
@@ -228,7 +230,7 @@ def _field(path: str, name: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _said(command: Callable[[], list[str]], pattern: str) -> Callable[[], str]:
+def _version_in(command: Callable[[], list[str]], pattern: str) -> Callable[[], str]:
     """Return a function that finds the version in the output of a command."""
 
     def version() -> str:
@@ -297,7 +299,15 @@ def _library(name: str) -> Callable[[Path, int], list[str]]:
     def command(root: Path, port: int) -> list[str]:
         if importlib.util.find_spec(name) is None:
             raise Unavailable(f"{name} is not installed; pip install -e '.[bench]'")
-        return [sys.executable, "-m", "benchmarks.peers", name, str(root), HOST, str(port)]
+        return [
+            sys.executable,
+            "-m",
+            "benchmarks.library_servers",
+            name,
+            str(root),
+            HOST,
+            str(port),
+        ]
 
     return command
 
@@ -306,67 +316,85 @@ def _package(name: str) -> Callable[[], str]:
     return lambda: importlib.metadata.version(name)
 
 
-def servers(least: Path) -> list[Server]:
-    """Return all servers; `least` is the path of the yardstick's program."""
+def servers(yardstick: Path) -> list[Server]:
+    """Return all servers; `yardstick` is the path of the yardstick's program."""
     return [
         Server(
             "ours",
             "twisted-tftp",
             _ours,
             _package("twisted-tftp"),
-            most=10_000,
-            kind="",
+            max_transfers=10_000,
+            language="",
         ),
         Server(
             "quiet",
             "twisted-tftp, no log",
             lambda root, port: [
-                *(sys.executable, "-m", "benchmarks.peers", "quiet", str(root), HOST, str(port)),
+                *(
+                    sys.executable,
+                    "-m",
+                    "benchmarks.library_servers",
+                    "quiet",
+                    str(root),
+                    HOST,
+                    str(port),
+                ),
             ],
             _package("twisted-tftp"),
-            kind="",
+            language="",
         ),
         Server(
-            "least",
+            "yardstick",
             "C yardstick",
-            lambda root, port: [str(least), HOST, str(port), str(root)],
+            lambda root, port: [str(yardstick), HOST, str(port), str(root)],
             lambda: "-",
-            most=10_000,
+            max_transfers=10_000,
             retransmits=False,
-            kind="",
+            language="",
         ),
         Server(
             "hpa",
             "tftpd-hpa",
             _hpa,
-            _said(lambda: [program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
+            _version_in(lambda: [program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
             windows=False,
             packages=("tftpd-hpa",),
-            kind="C",
+            discards_cpu=True,  # a process for each transfer, and SA_NOCLDWAIT
+            language="C",
         ),
         Server(
             "atftpd",
             "atftpd",
             _atftpd,
-            _said(lambda: [program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
+            _version_in(lambda: [program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
             # With 1,000 open transfers, it stops answering most of them.
-            most=100,
+            max_transfers=100,
             packages=("atftpd",),
-            kind="C",
+            language="C",
         ),
         Server(
             "dnsmasq",
             "dnsmasq",
             _dnsmasq,
-            _said(lambda: [program("dnsmasq", "dnsmasq-base"), "--version"], r"ersion ([\w.]+)"),
+            _version_in(
+                lambda: [program("dnsmasq", "dnsmasq-base"), "--version"], r"ersion ([\w.]+)"
+            ),
             writes=False,
             windows=False,
             port=69,
             packages=("dnsmasq-base",),
-            kind="C",
+            language="C",
         ),
         Server("pytftp", "pytftp", _pytftp, _package("tftp")),
-        Server("tftpy", "tftpy", _library("tftpy"), _package("tftpy"), windows=False, most=100),
+        Server(
+            "tftpy",
+            "tftpy",
+            _library("tftpy"),
+            _package("tftpy"),
+            windows=False,
+            max_transfers=100,
+        ),
         Server("py3tftp", "py3tftp", _py3tftp, _package("py3tftp")),
         Server(
             "fbtftp",
@@ -375,7 +403,7 @@ def servers(least: Path) -> list[Server]:
             _package("fbtftp"),
             writes=False,
             windows=False,
-            most=100,
+            max_transfers=100,
         ),
     ]
 

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 
 from benchmarks.dead_clients import DeadClients
-from benchmarks.flat import Sample, Watch, judge, rows
+from benchmarks.growth import Sample, Watch, judge, rows
 from benchmarks.loads import fill
 from benchmarks.servers import REPOSITORY, free_port, probe, resident
 from benchmarks.tables import table
@@ -171,12 +171,12 @@ async def soak(
     return rows([judge(watch, start, samples, end) for watch in WATCHES])
 
 
-def complaints_of_daemon(status: int, log: str) -> list[str]:
+def problems_of_daemon(status: int, log: str) -> list[str]:
     """Return the problems that the exit status and the log of the daemon show."""
-    complaints = re.findall(r"^.*(?:Traceback|#critical|#error).*(?:\n.*){,20}", log, re.M)[:3]
+    problems = re.findall(r"^.*(?:Traceback|#critical|#error).*(?:\n.*){,20}", log, re.M)[:3]
     if status not in (0, -signal.SIGTERM):
-        complaints.append(f"the daemon ended with status {status}")
-    return complaints
+        problems.append(f"the daemon ended with status {status}")
+    return problems
 
 
 def run(folder: Path, minutes: float, count: int, first_contact: bool) -> list[str]:
@@ -206,10 +206,10 @@ def run(folder: Path, minutes: float, count: int, first_contact: bool) -> list[s
     print(", ".join(f"{count:,} x {name}" for name, count in sorted(traffic.counts.items())))
     print(dead.summary())
     print(f"{len(log) / 1e6:.1f} MB of log in {minutes:g} minutes")
-    complaints = [f"{row[0]}: {row[-1]}" for row in found[1:] if row[-1] != "flat"]
-    complaints += [f"{count} x {failure}" for failure, count in traffic.failures.items()]
-    complaints += [*traffic.wrong.complaints(), *dead.complaints()]
-    return complaints + complaints_of_daemon(status, log)
+    problems = [f"{row[0]}: {row[-1]}" for row in found[1:] if row[-1] != "flat"]
+    problems += [f"{count} x {failure}" for failure, count in traffic.failures.items()]
+    problems += [*traffic.wrong.problems(), *dead.problems()]
+    return problems + problems_of_daemon(status, log)
 
 
 def main() -> int:
@@ -230,12 +230,12 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tftp-soak-") as folder:
-        complaints = run(
+        problems = run(
             Path(folder), arguments.minutes, arguments.dead_clients, arguments.first_contact
         )
-    for complaint in complaints:
-        print(f"PROBLEM: {complaint}", file=sys.stderr)
-    return int(bool(complaints))
+    for problem in problems:
+        print(f"PROBLEM: {problem}", file=sys.stderr)
+    return int(bool(problems))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from benchmarks.loads import Load
 from benchmarks.results import Results
 from benchmarks.servers import Server
-from benchmarks.verdicts import verdicts
+from benchmarks.targets import target_results
 
 
 def as_text(value: float | None, form: str = ".3g") -> str:
@@ -84,35 +84,39 @@ def matrix(
     return table(["load", *(server.title for server in shown)], rows)
 
 
-def crossings(results: Results) -> str:
+def network_table(results: Results) -> str:
     """Return the table of times over simulated networks with faults."""
     shown = [s for s in results.servers if s.retransmits and s.name != "quiet"]
     rows = []
-    for key in results.crossed():
-        row = [f"{key.round_trip_ms:g} ms", str(key.windowsize), key.harm]
+    for key in results.network_keys():
+        row = [f"{key.round_trip_ms:g} ms", str(key.windowsize), key.faults]
         for server in shown:
-            text = results.crossing(key, server.name)[1]
-            waste = results.waste(key, server.name)
-            row.append(f"{text} ({waste:.2f})" if waste and text[0] != ">" else text)
+            text = results.network_time(key, server.name)[1]
+            ratio = results.sent_over_needed(key, server.name)
+            row.append(f"{text} ({ratio:.2f})" if ratio and text[0] != ">" else text)
         rows.append(row)
-    return table(["round trip", "window", "datagrams", *(server.title for server in shown)], rows)
+    return table(["round trip", "window", "faults", *(server.title for server in shown)], rows)
+
+
+def target_table(results: Results) -> str:
+    """Return the table of the targets."""
+    head = ["load", "figure", "target", "measured", "met"]
+    return table(head, [result.row() for result in target_results(results)])
 
 
 def summary(results: Results) -> str:
     """Return the tables that are printed at the end of a run."""
     parts = [
-        "Our server over the other one, medians (above 1: ours is faster)",
+        "Our speed divided by that of each other server, medians (above 1: ours is faster)",
         "",
         ratios(results),
         "",
     ]
-    if results.ways:
+    if results.network_samples:
         parts += ["2 MiB over networks with faults: seconds (datagrams sent / needed)", ""]
-        parts += [crossings(results), ""]
-    judged = verdicts(results)
-    if judged:
-        head = ["load", "against", "wanted", "found", "met"]
-        parts += ["Targets", "", table(head, [verdict.row() for verdict in judged]), ""]
+        parts += [network_table(results), ""]
+    if target_results(results):
+        parts += ["Targets", "", target_table(results), ""]
     for name, reason in results.unavailable.items():
         parts.append(f"{name}: not measured: {reason}")
     return "\n".join(parts)

@@ -1,7 +1,7 @@
-"""The extension of pydoctor for the API pages: backticks in docstrings mark code.
+"""An extension of pydoctor for the API pages: it makes backticks in docstrings mark code.
 
-Epytext marks code with C{C{...}}. The sources have backticks instead, because they are easier to
-read. This module replaces them before pydoctor parses a docstring.
+Epytext marks code with C{C{...}}. The docstrings have backticks instead, which are easier to read.
+This module replaces them before pydoctor parses a docstring.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pydoctor import extensions, model
 
-#: Code in backticks. It may continue on the next line, and contains no empty line.
+#: Code in backticks. It may continue on the next line, but has no empty line.
 CODE = re.compile(r"`((?:[^`\n]|\n(?!\s*\n))+)`")
 
 #: Braces inside code, as epytext writes them.

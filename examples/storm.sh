@@ -1,6 +1,6 @@
 #!/bin/sh
 # A complete storm on this machine: create boot files, serve them, boot 200 simulated machines.
-# Run it from the checkout, with twisted-tftp installed: sh examples/storm.sh
+# Run it from the root of the repository, with twisted-tftp installed: sh examples/storm.sh
 set -eu
 root=$(mktemp -d)
 port=26969

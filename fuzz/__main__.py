@@ -21,7 +21,7 @@ MAX_INPUT = 600
 #: Seconds after which an input counts as a hang; most inputs take a few milliseconds.
 HANG_SECONDS = 20
 
-#: The last line of libFuzzer: inputs, edges, size of the corpus, inputs a second.
+#: The last line that libFuzzer prints: inputs, edges, size of the corpus, inputs per second.
 _DONE = re.compile(
     r"^#(\d+)\s+DONE\s+cov: (\d+) .* corp: (\d+)/\S+ .* exec/s: (\d+)", re.MULTILINE
 )
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument(
         "--grow",
         action="store_true",
-        help="then add inputs that reach more of the code to the corpus",
+        help="then replace the corpus by the smallest set of inputs that reaches the same code",
     )
     arguments = parser.parse_args()
     unknown = set(arguments.target) - set(TARGETS)
@@ -82,11 +82,11 @@ def _run(name: str, seconds: int, scratch: Path) -> bool:
         status = subprocess.run(
             command, stdout=output, stderr=output, timeout=seconds + 300
         ).returncode
-    said = log.read_text(errors="replace")
-    done = _DONE.search(said)
+    output_text = log.read_text(errors="replace")
+    done = _DONE.search(output_text)
     if status or done is None:
         print(f"{name}: a finding, or it did not run (status {status})", file=sys.stderr)
-        print(said[-6000:], file=sys.stderr)
+        print(output_text[-6000:], file=sys.stderr)
         return False
     runs, edges, corpus, rate = done.groups()
     print(f"{name}: {runs} inputs, {rate} a second, {edges} edges, corpus of {corpus}", flush=True)
@@ -97,14 +97,14 @@ def _grow(name: str, scratch: Path) -> None:
     """Replace the corpus by the fewest and shortest inputs that reach the same code."""
     corpus = CORPUS / name
     with tempfile.TemporaryDirectory() as folder:
-        least = Path(folder)
+        smallest = Path(folder)
         # Only edges count: with the counters of edges there would be ten times as many inputs.
         command = _command(
             name, "-merge=1", "-use_counters=0", folder, str(corpus), str(scratch / name)
         )
         subprocess.run(command, check=True, capture_output=True)
         shutil.rmtree(corpus)
-        shutil.copytree(least, corpus)
+        shutil.copytree(smallest, corpus)
     files = list(corpus.iterdir())
     octets = sum(file.stat().st_size for file in files)
     print(f"{name}: {len(files)} inputs of {octets} octets are in the corpus now")

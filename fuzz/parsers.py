@@ -62,8 +62,8 @@ POLICIES = [
 #: File sizes for tsize, to choose from.
 SIZES = (None, 1, 512, 2**32, 2**64 - 1)
 
-#: Octets of room in the socket buffer, to choose from.
-ROOMS = (None, 0, 500, 3000, 212_992)
+#: The largest sizes of a window in octets, to choose from.
+WINDOW_LIMITS = (None, 0, 500, 3000, 212_992)
 
 #: Options whose number the server may lower, with the lowest allowed number.
 _LOWERED = {"blksize": MIN_BLKSIZE, "blksize2": MIN_BLKSIZE, "windowsize": 1}
@@ -73,14 +73,14 @@ def negotiation(data: bytes) -> None:
     """Negotiate as a server; read the OACK, and any other OACK, as the client."""
     source = Input(data)
     policy = source.choice(POLICIES)
-    tsize, room = source.choice(SIZES), source.choice(ROOMS)
+    tsize, window_limit = source.choice(SIZES), source.choice(WINDOW_LIMITS)
     fields, _, other = source.rest().partition(b"\xff")
     try:
         asked = wire.parse_request(b"\0\1name\0octet\0" + fields).options
     except TFTPError as failure:
         raise AssertionError("a request is valid with any options") from failure
-    grant = options.negotiate(asked, policy, tsize=tsize, room=room)
-    _check_grant(grant, asked, policy, tsize, room)
+    grant = options.negotiate(asked, policy, tsize=tsize, window_limit=window_limit)
+    _check_grant(grant, asked, policy, tsize, window_limit)
     if grant.oack is not None:
         answered = wire.parse_oack(grant.oack)
         assert tuple(answered.items()) == grant.accepted
@@ -101,7 +101,7 @@ def _check_grant(
     asked: Mapping[str, str],
     policy: Policy,
     tsize: int | None,
-    room: int | None,
+    window_limit: int | None,
 ) -> None:
     accepted = dict(grant.accepted)
     assert (grant.oack is None) == (not accepted)
@@ -125,7 +125,7 @@ def _check_grant(
         assert str(grant.windowsize) == accepted["windowsize"]
         assert grant.windowsize <= policy.max_windowsize
         window = grant.windowsize * (grant.blksize + wire.HEADER_SIZE)
-        assert room is None or grant.windowsize == 1 or window <= room
+        assert window_limit is None or grant.windowsize == 1 or window <= window_limit
     else:
         assert grant.windowsize == 1
     assert grant.timeout is None or 0.01 <= grant.timeout <= 255

@@ -1,4 +1,4 @@
-"""Create the first inputs: ordinary packets and transfers, which a fuzzer would find too late."""
+"""Create the first inputs: ordinary packets and transfers, which a fuzzer would find very late."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _do(kind: int, amount: int = 0) -> bytes:
     return bytes([kind | amount << 3])
 
 
-#: The operation: a pending call of the file ends.
+#: The operation: the read or the write of the file that is under way ends.
 _FINISH = _do(7)
 
 #: The operation: the deadline passes.

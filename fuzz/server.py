@@ -78,19 +78,19 @@ LARGEST_WINDOW = 4
 class SlowFile:
     """A wrapper of a backend, a reader or a writer whose calls take some time."""
 
-    def __init__(self, behind: Any, clock: Clock) -> None:
-        self._behind = behind
+    def __init__(self, wrapped: Any, clock: Clock) -> None:
+        self._wrapped = wrapped
         self._clock = clock
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._behind, name)
+        found = getattr(self._wrapped, name)
         return self._later(found) if name in ("read", "write", "commit", "abort") else found
 
     def open_reader(self, *arguments: Any) -> Any:
-        return self._later(self._behind.open_reader)(*arguments).addCallback(self._slow)
+        return self._later(self._wrapped.open_reader)(*arguments).addCallback(self._slow)
 
     def open_writer(self, *arguments: Any) -> Any:
-        return self._later(self._behind.open_writer)(*arguments).addCallback(self._slow)
+        return self._later(self._wrapped.open_writer)(*arguments).addCallback(self._slow)
 
     def _slow(self, file: Any) -> SlowFile:
         return SlowFile(file, self._clock)
@@ -128,13 +128,13 @@ class Network(MemoryNetwork):
 
 
 class Peer:
-    """One transfer from the view of its client."""
+    """One transfer as its client sees it."""
 
     def __init__(self, link: MemoryLink) -> None:
         self.link = link
         self.heard = b""  # the last datagram received
         self.count = 0
-        self.told = False  # something was sent to the server
+        self.has_answered = False  # whether it has sent something to the port of the transfer
         self.blksize = 512
 
     def listen(self) -> int:
@@ -147,7 +147,8 @@ class Peer:
             assert len(datagram) <= wire.HEADER_SIZE + max(self.blksize, wire.MAX_MESSAGE + 1)
         self.heard = sent[-1] if sent else self.heard
         self.count += len(sent)
-        assert self.told or self.count <= 4, "a forged address gets more than four datagrams"
+        if not self.has_answered:
+            assert self.count <= 4, "a forged address gets more than four datagrams"
         return len(sent)
 
     @property
@@ -158,7 +159,7 @@ class Peer:
         return 0
 
 
-class ServerPlay:
+class ServerRun:
     """A server and its peers, whose actions the input decides."""
 
     def __init__(self, program: Input) -> None:
@@ -173,12 +174,12 @@ class ServerPlay:
         self.last: tuple[bytes, tuple[Any, ...]] = b"", PEERS[0]
 
     def run(self) -> None:
-        """Run all events, and then let all peers fall silent."""
+        """Run all events; then let the peers send nothing more."""
         while self.program.left:
             operation = self.program.byte()
             self.event(operation & 7, operation >> 3)
             self.listen()
-        self.fall_silent()
+        self.stop_answering()
 
     def event(self, kind: int, amount: int) -> None:
         program = self.program
@@ -195,7 +196,7 @@ class ServerPlay:
             self.request(*self.last)
         elif self.peers:
             peer = self.peers[amount % len(self.peers)]
-            peer.told = True
+            peer.has_answered = True
             self.answer(kind, amount, peer)
 
     def answer(self, kind: int, amount: int, peer: Peer) -> None:
@@ -246,7 +247,7 @@ class ServerPlay:
         for peer in self.peers:
             peer.listen()
 
-    def fall_silent(self) -> None:
+    def stop_answering(self) -> None:
         """Let time pass until no transfer is left, and check that nothing remains."""
         network = self.network
         clock = network.clock
@@ -279,7 +280,7 @@ def server(data: bytes) -> None:
 
     globalLogPublisher.addObserver(keep)  # type: ignore[arg-type]
     try:
-        ServerPlay(Input(data)).run()
+        ServerRun(Input(data)).run()
     finally:
         globalLogPublisher.removeObserver(keep)  # type: ignore[arg-type]
     assert not failures, "\n".join(failures)

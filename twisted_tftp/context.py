@@ -71,13 +71,13 @@ class Outcome(Enum):
     REFUSED = "refused"
     #: The client stopped answering.
     TIMED_OUT = "timed-out"
-    #: The client's host reported that its port is closed, before the client had answered.
+    #: The client had not answered, and ICMP reported that its port is closed (port unreachable).
     UNREACHABLE = "unreachable"
     #: The client had not answered, and sent a different request from the same port.
     REPLACED = "replaced"
     #: The transfer failed on our side.
     FAILED = "failed"
-    #: The server was stopped; or, on a single port, the client sent a new request after an answer.
+    #: The server was stopped; or (single-port mode) the client sent a new request after an answer.
     CANCELLED = "cancelled"
 
 

@@ -62,10 +62,10 @@ class AccessViolation(TFTPError):
 
 
 class DiskFull(TFTPError):
-    """There is no room for the file, or it is larger than allowed (code 3)."""
+    """There is no space for the file, or it is larger than allowed (code 3)."""
 
     code = ErrorCode.DISK_FULL
-    default_message = "no room for the file"
+    default_message = "not enough space for the file"
 
 
 class IllegalOperation(TFTPError):
@@ -127,7 +127,7 @@ class PortUnreachable(ServerUnreachable):
     default_message = "the server's port is closed"
 
 
-class AnswersFromElsewhere(NoAnswer):
+class AnswersFromOtherHost(NoAnswer):
     """The answers come from another address than the request was sent to (code 0).
 
     The server may have several addresses. The answers may also come from an unrelated host.

@@ -61,14 +61,14 @@ class IBackendLifecycle(Interface):
         """
 
     def start():  # type: ignore[no-untyped-def]
-        """Start; for instance, remove the remains of a crash. Called after the ports are bound.
+        """Start, and remove the temporary files of a crash, for instance. Called after the bind.
 
         @return: None, or a Deferred. Requests are served before it fires. A failure is logged, and
             the service continues.
         """
 
     def forget():  # type: ignore[no-untyped-def]
-        """Drop all cached data about the files: the operator has changed them (SIGHUP)."""
+        """Discard all cached data about the files: the operator may have changed them (SIGHUP)."""
 
     def stop():  # type: ignore[no-untyped-def]
         """Stop. Called after the last transfer has ended.
@@ -132,7 +132,7 @@ class IFileWriter(Interface):
 
         @return: None, or a Deferred that fires when the next octets can be written.
 
-        @raise DiskFull: there is no room (code 3).
+        @raise DiskFull: there is no space (code 3).
         @raise OSError: writing failed; ENOSPC and EDQUOT become code 3.
         """
 
@@ -141,13 +141,13 @@ class IFileWriter(Interface):
 
         @return: None, or a Deferred that fires when this is done.
 
-        @raise DiskFull: there is no room (code 3).
+        @raise DiskFull: there is no space (code 3).
         @raise FileAlreadyExists: a file with this name was created since the writer was opened
             (code 6).
         """
 
     def abort():  # type: ignore[no-untyped-def]
-        """Drop what was written. A file that had the name before stays unchanged.
+        """Discard what was written. A file that had the name before stays unchanged.
 
         Called at any time before the commit starts, or after it failed, even while a write is
         under way.
@@ -167,7 +167,7 @@ class ITransferObserver(Interface):
         """A request has passed the checks of the server. Its file is not open yet."""
 
     def progressed(statistics):  # type: ignore[no-untyped-def]
-        """Some time has passed; `octets` and `retransmissions` are up to date."""
+        """Another 32 MiB or more were transferred; `octets` and `retransmissions` are current."""
 
     def finished(statistics):  # type: ignore[no-untyped-def]
         """The transfer has ended; `outcome` and `ended` are set."""

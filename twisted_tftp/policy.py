@@ -68,7 +68,7 @@ RATE_RANGE = Range(0.001, 1_000_000)
 
 
 class Retransmit(Enum):
-    """How the wait before a retransmission is chosen."""
+    """How the retransmission timeout is chosen."""
 
     #: From the measured round-trip time, doubled at each retransmission (RFC 6298).
     ADAPTIVE = "adaptive"
@@ -91,10 +91,10 @@ class Rollover(Enum):
 class Policy:
     """The limits, timeouts and access rules of a server. The names are those of the command line.
 
-    @ivar timeout: seconds until the first retransmission, and the longest wait between two
-        retransmissions if the client negotiated no timeout.
-    @ivar retries: a peer that is silent for this number of longest timeouts is given up.
-    @ivar retransmit: whether the waits before retransmissions are adaptive or fixed.
+    @ivar timeout: seconds until the first retransmission; also the longest retransmission timeout,
+        if the client negotiated no other one.
+    @ivar retries: a peer is given up if it sends nothing for `retries` times the longest timeout.
+    @ivar retransmit: whether the retransmission timeouts are adaptive or fixed.
     @ivar max_blksize: the largest block size that is granted, in octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.
     @ivar rollover: the block number that follows 65535 if the client does not negotiate it.

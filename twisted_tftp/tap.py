@@ -15,7 +15,7 @@ from twisted_tftp import __version__
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
 from twisted_tftp.config.service import make_service
-from twisted_tftp.config.settings import settings
+from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.server.process_memory import limit_arenas
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.signals import signals
@@ -56,7 +56,7 @@ class Options(usage.Options):
         sys.exit(0)
 
     def parseArgs(self, *args: str) -> None:
-        """Refuse arguments that are not options.
+        """Reject arguments that are not options.
 
         @raise usage.UsageError: there is one.
         """
@@ -64,7 +64,7 @@ class Options(usage.Options):
             raise usage.UsageError(f"unexpected argument {args[0]!r}")
 
     def parseOptions(self, options: Any = None) -> None:
-        """Parse the command line; for an error, print one line and exit with status 1."""
+        """Parse the command line; if there is an error, print one line and exit with status 1."""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
@@ -76,12 +76,12 @@ class Options(usage.Options):
         @raise usage.UsageError: a value is invalid.
         """
         try:
-            self.settings = settings(self)
+            self.settings = parse_settings(self)
         except ValueError as error:
             raise usage.UsageError(str(error)) from None
         twistd = self.parent
         if not isinstance(twistd, ServerOptions):
-            return  # the options of twist, which has no log file
+            return  # `twist` runs the plugin; it has no log file
         foreground = twistd.get("nodaemon") or twistd.get("debug")
         # twistd keeps no record of the options that were given. A value of the command line is
         # another object than the default, even if it is the same text.
@@ -151,7 +151,7 @@ for _option in OPTIONS:
 
 
 def _changes_directory(twistd: Any) -> bool:
-    """Return whether twistd will change the meaning of paths (`--chroot` or `--rundir`)."""
+    """Return whether twistd will change its root or working directory, and so what paths mean."""
     return isinstance(twistd, ServerOptions) and bool(
         twistd.get("chroot") or twistd.get("rundir", ".") != "."
     )
@@ -167,5 +167,5 @@ def makeService(options: Options) -> TFTPService:
     if not _changes_directory(options.parent):
         # Before twistd becomes a daemon: after that, an error cannot reach the user's terminal.
         service.check_backend()
-    signals.serve(reactor, service)
+    signals.install(reactor, service)
     return service

@@ -20,7 +20,7 @@ from twisted.internet.task import Clock
 
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.errors import TransferTimedOut, from_wire
-from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, Refused
+from twisted_tftp.net.udp import Buffer, OnPortUnreachable, Receive, ReceiveTrain
 from twisted_tftp.policy import DEFAULT_BLKSIZE, TFTP_PORT, Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server.protocol import TFTPServer
@@ -28,42 +28,42 @@ from twisted_tftp.server.shared_parts import SharedParts
 
 
 class MemoryLink:
-    """A link in memory: it keeps the datagrams that are sent, and tests deliver datagrams to it.
+    """A link in memory: it keeps the datagrams that the transfer sends, and tests deliver others.
 
     @ivar sent: the datagrams that were sent since the last L{take}.
-    @ivar waiting: the datagrams that wait in the socket; L{receive_waiting} receives them.
+    @ivar waiting: the datagrams that wait in the socket; L{receive_waiting} delivers them.
     @ivar closed: whether the transfer has closed the link.
-    @ivar room: the requested size of the receive buffer, in octets.
+    @ivar buffer_size: the requested size of the receive buffer, in octets.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.sent: list[bytes] = []
         self.waiting: list[bytes] = []
         self.closed = False
-        self.room = 0
+        self.buffer_size = 0
         self._clock = clock
         self._receive: Receive | None = None
         self._receive_train: ReceiveTrain | None = None
-        self._refused: Refused | None = None
+        self._on_port_unreachable: OnPortUnreachable | None = None
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Set the functions that receive datagrams."""
         self._receive = receive
         self._receive_train = receive_train
 
-    def watch_refusals(self, refused: Refused) -> None:
-        """Set the function that is called when the peer's port is closed."""
-        self._refused = refused
+    def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
+        """Set the function that `report_port_unreachable` calls."""
+        self._on_port_unreachable = on_port_unreachable
 
-    def refuse(self) -> None:
-        """Report that the peer's port is closed, as ICMP does."""
-        if self._refused is not None and not self.closed:
-            self._refused(self._clock())
+    def report_port_unreachable(self) -> None:
+        """Report that the peer's port is closed, as the kernel does after an ICMP error."""
+        if self._on_port_unreachable is not None and not self.closed:
+            self._on_port_unreachable(self._clock())
 
-    def expect(self, octets: int) -> int:
+    def enlarge_buffer(self, size: int) -> int:
         """Note the requested buffer size, and grant it."""
-        self.room = octets
-        return octets
+        self.buffer_size = size
+        return size
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Keep copies of the datagrams, as the network would."""
@@ -74,18 +74,18 @@ class MemoryLink:
         ]
 
     def receive_waiting(self) -> None:
-        """Receive the datagrams that wait."""
+        """Deliver the datagrams that wait."""
         waiting, self.waiting = self.waiting, []
         for datagram in waiting:
             self.deliver(datagram)
 
     def deliver(self, datagram: bytes) -> None:
-        """Receive a datagram now."""
+        """Pass a datagram to the transfer."""
         if self._receive is not None and not self.closed:
             self._receive(datagram, self._clock())
 
     def deliver_train(self, datagrams: bytes, size: int) -> None:
-        """Receive datagrams of `size` octets in one buffer; the last one may be shorter."""
+        """Pass datagrams of `size` octets in one buffer; the last one may be shorter."""
         if self._receive_train is not None and not self.closed:
             # The receiver must copy what it keeps, because the buffer is used again.
             buffer = bytearray(datagrams)

@@ -270,7 +270,7 @@ def test_requested_options_are_granted(
 def test_curl_reads_an_empty_file_without_an_error(
     client: Client, daemon: Daemon, tmp_path: Path
 ) -> None:
-    """The daemon sends curl no tsize of 0, which curl rejects ("invalid tsize -:0:- value")."""
+    """The daemon sends no tsize of 0 to curl, which rejects it ("invalid tsize -:0:- value")."""
     start = daemon.mark()
     local = tmp_path / "local"
     done = client.get(daemon.port, "0", local)
@@ -384,7 +384,7 @@ def test_client_writes_a_text_in_netascii_mode(
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_daemon_sends_netascii_by_rfc_764(name: str, daemon: Daemon, tmp_path: Path) -> None:
-    """The daemon sends netascii by RFC 764, as curl shows, which does not translate it."""
+    """The daemon sends netascii as in RFC 764; curl stores it without translation."""
     (daemon.root / name).write_bytes(TEXTS[name])
     local = tmp_path / "local"
     done = Curl("--use-ascii").get(daemon.port, name, local)

@@ -20,7 +20,7 @@ from twisted.internet.defer import maybeDeferred
 from benchmarks.debian_packages import Unavailable
 from benchmarks.servers import Running, servers, start
 from tests.support.daemon import free_port
-from tests.support.memory_server import settle
+from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
@@ -80,7 +80,7 @@ def get(reactor: Any, server: Running, name: str, **settings: Any) -> tuple[byte
     try:
         result = outcome(reactor, client.get(name, sink))
     finally:
-        settle(reactor, client)
+        close_client(reactor, client)
     return sink.getvalue(), result
 
 
@@ -88,7 +88,7 @@ def put(reactor: Any, server: Running, data: bytes, name: str, **settings: Any) 
     """Write a file to `server`, and return what the server has stored."""
     client = TFTPClient(reactor, HOST, server.port, in_thread=maybeDeferred, **settings)
     outcome(reactor, client.put(io.BytesIO(data), name))
-    settle(reactor, client)
+    close_client(reactor, client)
     path = server.root / name
     # atftpd closes the file after its last ACK. In netascii it writes each CR, moves back by one
     # octet, and writes the LF there: until it closes the file, there may be a CR at the end.
@@ -165,7 +165,7 @@ def test_full_disk_is_reported_and_leaves_no_file(server: Running, tmp_path: Pat
         [*prefix, "sh", "-c", script], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert re.search("on this side: (No space left on device|File too large)", done.stderr)
+    assert re.search("local error: (No space left on device|File too large)", done.stderr)
     assert done.stdout == ""
 
 
@@ -189,7 +189,7 @@ def test_server_that_is_killed_leaves_no_partial_file(
         spin(reactor, lambda: any(each.octets > 100_000 for each in client.running))
     with pytest.raises(TFTPError):
         outcome(reactor, transfer)
-    settle(reactor, client)
+    close_client(reactor, client)
     spin(reactor, lambda: os.listdir(local) == [])
 
 
@@ -201,4 +201,4 @@ def test_closed_port_is_reported_as_connection_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "Connection refused" in done.stderr
-    assert "is a TFTP server running there?" in done.stderr
+    assert "check that a TFTP server listens there" in done.stderr

@@ -179,14 +179,14 @@ def test_command_line_options_become_tftp_options(
 @pytest.mark.parametrize(
     ("answers", "remark"),
     [
-        ([BLOCK], "the server grants no options"),
+        ([BLOCK], "no options granted"),
         (
             [wire.oack([("tsize", "3")]), BLOCK],
-            "no blksize, no windowsize",
+            "blksize not granted, windowsize not granted",
         ),
         (
             [wire.oack([("blksize", "512"), ("windowsize", "4")]), BLOCK],
-            "blksize 512 of 1428, windowsize 4 of 16",
+            "blksize 512 instead of 1428, windowsize 4 instead of 16",
         ),
         (
             [
@@ -230,12 +230,12 @@ def test_report_names_options_that_were_not_granted(
         (["get", HOST, "missing"], "no such file"),
         (["get", HOST, "../file"], "access denied"),
         (["put", HOST, "local", "file"], "exists already"),
-        (["put", HOST, "not-here", "new"], "on this side: No such file"),
+        (["put", HOST, "not-here", "new"], "local error: No such file"),
         (["get", HOST, "file", "no-folder/x"], "no-folder: no such directory"),
         (["get", HOST, "file", "no-folder/"], "no-folder: no such directory"),
-        (["get", "nobody.invalid", "file"], "is the host name right?"),
-        (["get", "a..b", "file"], "is the host name right?"),
-        (["get", HOST, "file", "/dev/full"], "on this side: No space left on device"),
+        (["get", "nobody.invalid", "file"], "check the host name"),
+        (["get", "a..b", "file"], "check the host name"),
+        (["get", HOST, "file", "/dev/full"], "local error: No space left on device"),
     ],
 )
 def test_failure_is_one_line_and_status_1(
@@ -359,7 +359,7 @@ def test_interrupt_sends_an_error_and_leaves_no_file(daemon: Daemon, tmp_path: P
 
 
 def test_interrupt_works_while_standard_input_is_silent(daemon: Daemon) -> None:
-    """Ctrl-C ends `put` while it waits for standard input; the server drops the upload."""
+    """Ctrl-C ends `put` while it waits for standard input; the server discards the upload."""
     command = [sys.executable, "-m", "twisted_tftp", "put", "--port", str(daemon.port)]
     with subprocess.Popen(
         [*command, "--trace", HOST, "-", "silent"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
@@ -402,7 +402,7 @@ def test_interrupt_works_while_the_output_pipe_is_full(daemon: Daemon) -> None:
 def test_closed_standard_stream_is_an_error(
     daemon: Daemon, arguments: list[str], closed: int
 ) -> None:
-    """A closed standard stream is an error: its descriptor may be another file by now."""
+    """A closed standard stream is an error: its descriptor may now belong to another file."""
     command, *rest = arguments
     line = [sys.executable, "-m", "twisted_tftp", command, "--port", str(daemon.port), *rest]
     script = 'exec "$@" ' + ("<&-" if closed == 0 else ">&-")
@@ -440,7 +440,7 @@ def test_write_error_of_an_output_is_one_line(daemon: Daemon, tmp_path: Path) ->
     """An output that can't be written, for the file or the report, is one line of error."""
     line = [sys.executable, "-m", "twisted_tftp", "get", "--port", str(daemon.port), "--json"]
     script = 'exec "$@" >/dev/full'
-    for name, words in ((["file", "x"], "standard output"), (["file", "-"], "on this side")):
+    for name, words in ((["file", "x"], "standard output"), (["file", "-"], "local error")):
         done = subprocess.run(
             ["sh", "-c", script, "sh", *line, HOST, *name],
             cwd=tmp_path,
@@ -456,7 +456,9 @@ def test_write_error_of_an_output_is_one_line(daemon: Daemon, tmp_path: Path) ->
     done = subprocess.run([*line, "-q", HOST, "file", "-"], stdout=theirs, stderr=subprocess.PIPE)
     os.close(theirs)
     last = done.stderr.decode().splitlines()[-1]
-    assert last == "error: file: on this side: the reader of the output has closed it"
+    assert (
+        last == "error: file: local error: the program that reads the output has closed the pipe"
+    )
 
 
 def test_dev_stdout_is_appended_to(daemon: Daemon, tmp_path: Path) -> None:
@@ -539,7 +541,7 @@ def test_local_address_may_have_a_port(text: str, found: tuple[str, int]) -> Non
 @pytest.mark.parametrize(
     "text", ["", "localhost", "127.0.0.1:x", "127.0.0.1:70000", "[::1", "::1]"]
 )
-def test_invalid_local_address_is_refused(text: str) -> None:
-    """--bind takes no host name, and no address that is malformed."""
+def test_invalid_local_address_is_rejected(text: str) -> None:
+    """--bind accepts neither a host name nor a malformed address."""
     with pytest.raises(ArgumentTypeError):
         local_address(text)

@@ -164,7 +164,7 @@ def test_invalid_option_is_one_line_on_stderr(options: list[str], pattern: str) 
 
 @pytest.mark.parametrize("command", [[TWISTD, "--pidfile="], [TWIST]], ids=["twistd", "twist"])
 def test_missing_root_is_one_line_on_stderr(command: list[Path | str], tmp_path: Path) -> None:
-    """A daemon in the background tells its user too, and twist does."""
+    """This holds for a daemon in the background and for `twist` too."""
     missing = tmp_path / "missing"
     if command[0] == TWISTD:
         command = [*command, f"--logfile={tmp_path / 'log'}"]
@@ -351,7 +351,7 @@ def test_running_write_finishes_after_sigterm(mode: list[str], root: Path, peer:
 def test_new_request_is_not_answered_after_sigterm(
     mode: list[str], root: Path, peer: Peer
 ) -> None:
-    """While the daemon waits for transfers to finish, it ignores new requests."""
+    """While the daemon waits for transfers to finish, it drops new requests."""
     with Daemon(root, *mode, "--drain", "60", "--verbose") as daemon:
         address = (LOCALHOST, daemon.port)
         block, transfer = peer.ask(rrq(b"file"), address)
@@ -575,10 +575,10 @@ NO_REQUESTS = {
 
 
 @each_port_mode
-def test_datagram_that_is_no_request_gets_no_answer(
+def test_datagram_that_is_not_a_request_gets_no_answer(
     mode: list[str], root: Path, peer: Peer
 ) -> None:
-    """The daemon answers no datagram on the request port but requests."""
+    """On the request port, the daemon answers only requests."""
     with Daemon(root, *mode) as daemon:
         address = (LOCALHOST, daemon.port)
         for name, packet in NO_REQUESTS.items():
@@ -661,7 +661,7 @@ class Prober(Peer):
         self._number = 0
 
     def probe(self, daemon: Daemon) -> None:
-        """Wait until the daemon answers; repeat the request, which a flood may displace."""
+        """Wait until the daemon answers; repeat the request, which may be dropped in a flood."""
         self._number += 1
         answer = error(1, b"no such file")
         deadline = time.monotonic() + TIMEOUT
@@ -691,7 +691,7 @@ def settled_descriptors(daemon: Daemon, prober: Prober, most: int) -> int:
 @linux
 @pytest.mark.parametrize("mode", [[], ["--single-port"]], ids=["own", "single"])
 def test_random_datagrams_cause_no_crash_and_no_leak(mode: list[str], root: Path) -> None:
-    """100,000 random or mutated datagrams cost the daemon no memory and no descriptors."""
+    """The daemon needs no more memory or descriptors after 100,000 random or mutated datagrams."""
     draw = random.Random(2024_2169)
     options = ("--timeout", "0.05", "--retries", "1", "--write", "create")
     options += ("--max-transfers", "300", "--drain", "0")

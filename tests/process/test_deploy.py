@@ -1,4 +1,4 @@
-"""Test the systemd unit: systemd accepts it, it is confined, and it fits the server's defaults."""
+"""Test the systemd unit: it is valid and restricted, and fits the server's defaults."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_command_line_of_the_unit_is_valid(name: str) -> None:
 
 
 def test_limits_of_the_unit_fit_the_defaults() -> None:
-    """The unit allows the time of a drain, and the descriptors of the most transfers."""
+    """The unit allows the time of a drain, and the descriptors for `--max-transfers` transfers."""
     unit, options = settings_of("tftp.service"), Options()
     options.parseOptions([])
     assert int(unit["TimeoutStopSec"]) > options.settings.drain + DEFAULT_GRACE

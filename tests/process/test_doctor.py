@@ -43,11 +43,13 @@ def test_doctor_finds_no_fault_in_our_server(daemon: Daemon) -> None:
     assert {each["verdict"] for each in found.values()} == {"ok"}, found
     assert done.returncode == 0
     assert list(found) == [
-        *("answers", "options", "blksize", "windowsize", "gap", "duplicate ACK", "stranger"),
+        *("answers", "options", "blksize", "windowsize", "gap", "duplicate ACK", "foreign ACK"),
         *("repeated request", "retransmission", "netascii", "rollover"),
     ]
-    assert found["windowsize"]["text"] == "64 granted, 64 blocks for one ACK"
-    assert found["rollover"]["text"] == "65535 is followed by 0"
+    assert found["windowsize"]["text"] == (
+        "a window of 64 blocks was granted, 64 blocks arrived after one ACK"
+    )
+    assert found["rollover"]["text"] == "block number 65535 is followed by 0"
 
 
 def test_checks_that_need_a_large_file_are_skipped_for_a_short_one(daemon: Daemon) -> None:
@@ -77,7 +79,10 @@ def test_check_mode_is_one_line_and_a_status_for_monitoring(daemon: Daemon) -> N
     done = doctor("--check", "--port", str(daemon.port))
     assert (done.returncode, done.stdout[:10]) == (0, "TFTP OK - ")
     done = doctor("--check", "--port", str(free_port()), "--timeout", "0.05")
-    assert (done.returncode, done.stdout) == (2, "TFTP CRITICAL - answers: no answer\n")
+    assert (done.returncode, done.stdout) == (
+        2,
+        "TFTP CRITICAL - answers: no answer to 3 requests\n",
+    )
     done = doctor("missing", "--check", "--port", str(daemon.port))
     assert done.returncode == 2
     assert "ERROR 1" in done.stdout
@@ -162,15 +167,15 @@ def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
     ("conduct", "check", "verdict", "words"),
     [
         (sorcerer, "duplicate ACK", Verdict.PROBLEM, "three ACKs of one block with 3 blocks"),
-        (sorcerer, "options", Verdict.WARNING, "no option"),
-        (sorcerer, "windowsize", Verdict.WARNING, "no windows"),
-        (sorcerer, "retransmission", Verdict.WARNING, "nothing is sent again"),
+        (sorcerer, "options", Verdict.WARNING, "none of blksize, timeout"),
+        (sorcerer, "windowsize", Verdict.WARNING, "windowsize is not granted"),
+        (sorcerer, "retransmission", Verdict.WARNING, "is not sent again"),
         (sorcerer, "answers", Verdict.OK, "single port"),
-        (presumptuous, "options", Verdict.PROBLEM, "multicast was not asked for"),
+        (presumptuous, "options", Verdict.PROBLEM, "not requested: multicast"),
         (broken, "options", Verdict.PROBLEM, "truncated"),
         (broken, "blksize", Verdict.PROBLEM, "no block of any size"),
-        (windowless, "windowsize", Verdict.WARNING, "no windows"),
-        (windowless, "rollover", Verdict.SKIPPED, ""),
+        (windowless, "windowsize", Verdict.WARNING, "windowsize is not granted"),
+        (windowless, "rollover", Verdict.SKIPPED, "blocks of 8 octets are not granted"),
         (windowless, "options", Verdict.WARNING, "blksize=\\x1b[31m"),
         (large, "blksize", Verdict.PROBLEM, "no block of any size"),
     ],

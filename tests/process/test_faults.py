@@ -270,7 +270,7 @@ def test_requests_are_dropped_while_descriptors_are_exhausted(root: Path) -> Non
         try:
             for one in peers:
                 one.send(rrq(b"file"), address)
-            daemon.wait_for_line("dropped: no socket for a transfer: Too many open files")
+            daemon.wait_for_line("not served: no socket for a transfer: Too many open files")
             daemon.wait_for_line("timed-out")
             with Peer() as other:
                 other.sock.settimeout(0.5)
@@ -346,7 +346,7 @@ with Daemon({root!r}, *options, hosts=["198.51.100.1"]) as daemon:
 def test_transfer_survives_errors_of_sending(
     kind: str, window: dict[str, str], mode: list[str], root: Path
 ) -> None:
-    """A datagram that the system refuses (EACCES, EHOSTUNREACH, EINVAL) is sent again later."""
+    """A datagram whose sending fails (EACCES, EHOSTUNREACH, EINVAL) is sent again later."""
     script = CLOSED_ROUTE.format(
         checkout=str(Path(__file__).parents[2]),
         kind=kind,

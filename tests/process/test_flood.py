@@ -150,7 +150,7 @@ def test_flood_has_its_rate_and_many_source_addresses() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "::1", "localhost", "0.0.0.0"])
-def test_flood_refuses_addresses_that_are_not_ipv4_loopback(host: str) -> None:
+def test_flood_rejects_addresses_that_are_not_ipv4_loopback(host: str) -> None:
     """The flood program ends with an error for any host that is not an IPv4 loopback address."""
     with module("flood", host, 20001, "--seconds", 1) as flood:
         said, complaint = flood.communicate()

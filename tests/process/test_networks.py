@@ -140,7 +140,7 @@ class Lab:
 def laboratory(
     reactor: Any, tmp_path: Path, networks: Mapping[str, Faults], *options: str
 ) -> Iterator[Lab]:
-    """Run a daemon behind relays; check that it ends well and logs no failure."""
+    """Run a daemon behind relays; check that it exits and logs no failure."""
     for name in ("served", "local"):
         (tmp_path / name).mkdir()
     with Daemon(
@@ -233,7 +233,7 @@ MILD = ("loss", "repeat", "reorder", "delay", "replay")
 
 
 def everything(chance: float) -> Faults:
-    """Return all faults except `abort`, each with this chance."""
+    """Return all faults except `abort`; each affects a datagram with the probability `chance`."""
     return Faults(**dict.fromkeys((*MILD, "corrupt"), chance))
 
 
@@ -242,17 +242,17 @@ def run_over_each(
     tmp_path: Path,
     networks: Mapping[str, Faults],
     wait: float,
-    patience: float,
+    idle_limit: float,
     ports: tuple[str, ...],
 ) -> tuple[list[Ended], dict[str, Counter[str]]]:
     """Run transfers of all shapes, directions and addresses over each network; check them.
 
     @param wait: the longest time between two datagrams in seconds, for both ends; a server
         gives up a client whose first answer takes four times as long.
-    @param patience: seconds of silence after which a peer is given up.
+    @param idle_limit: seconds without a packet after which a peer is given up.
     @return: the transfers, and why some have failed.
     """
-    retries = round(patience / wait)
+    retries = round(idle_limit / wait)
     transfers = [
         Transfer(
             *(network, host, reading, 20_000 + 1024 * (number % 32)),

@@ -55,7 +55,7 @@ def setpriv() -> str:
 def jail() -> Iterator[Path]:
     """Return a directory for --chroot; the daemon serves `srv` in it.
 
-    It has no file of a system, except one line of a user database, which twistd reads.
+    It contains no system files, except one line of /etc/passwd, which twistd reads.
     """
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

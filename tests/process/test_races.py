@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.support.backends import asking, is_openat2_there
+from tests.support.backends import has_openat2, request_context
 from tests.support.daemon import TIMEOUT
 from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
@@ -156,7 +156,7 @@ def outcomes(attempt: Callable[[str], Any]) -> Counter[Any]:
 
 
 def caught(attempt: Callable[[str], Any], evil: Callable[[Any], bool]) -> bool:
-    """Return whether an attempt has an `evil` result before a timeout."""
+    """Repeat an attempt until it has an `evil` result; return false if it has none in time."""
     end = time.monotonic() + TIMEOUT
     for name in itertools.cycle(NAMES):
         if time.monotonic() >= end:
@@ -193,7 +193,7 @@ def test_naive_read_loses_the_race(race: Race) -> None:
 @pytest.mark.parametrize("cache", [0, 1 << 20], ids=["opened", "kept"])
 @pytest.mark.parametrize("way", ["at once", "in a thread"])
 def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race: Race) -> None:
-    """A read returns the octets of the file in the root, or is refused; both ways to open it."""
+    """A read is refused or returns the octets of the file in the root, for both ways to open."""
     in_threads = 0
 
     def in_thread(function: Callable[..., Any], *args: Any) -> Any:
@@ -207,7 +207,7 @@ def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race
     backend = FilesystemBackend(str(race.root), cache=cache, in_thread=in_thread, lookup=lookup)
 
     def read(name: str) -> bytes:
-        reader = value(backend.open_reader(name, asking()))
+        reader = value(backend.open_reader(name, request_context()))
         try:
             return bytes(value(reader.read(0, reader.size)))
         finally:
@@ -217,7 +217,7 @@ def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race
     assert set(seen) == {GOOD, None}
     if way == "in a thread":
         assert in_threads >= seen.total()
-    elif is_openat2_there():
+    elif has_openat2():
         assert in_threads < seen.total(), "none was found at once"
 
 
@@ -247,7 +247,7 @@ def test_no_upload_is_written_outside_the_root(
     def write(name: str) -> bool:
         if mode == "create":
             name = f"{os.path.dirname(name)}/upload-{next(numbers)}"
-        writer = value(backend.open_writer(name, asking(6)))
+        writer = value(backend.open_writer(name, request_context(6)))
         value(writer.write(b"upload"))
         value(writer.commit())
         return True

@@ -121,7 +121,7 @@ def test_interrupted_storm_still_reports(daemon: Daemon) -> None:
         said = json.loads(running.stdout.read())
     assert running.returncode == 130
     assert said["booted"] > 0
-    assert said["failures"] == {"not done": 10_000 - said["booted"]}
+    assert said["failures"] == {"interrupted": 10_000 - said["booted"]}
 
 
 def test_storm_interrupted_while_all_machines_wait_ends_quietly() -> None:
@@ -143,7 +143,7 @@ def test_storm_interrupted_while_all_machines_wait_ends_quietly() -> None:
             said, complaint = running.communicate()
     assert running.returncode == 130
     assert complaint == ""
-    assert json.loads(said)["failures"] == {"not done": 2}
+    assert json.loads(said)["failures"] == {"interrupted": 2}
 
 
 def test_plot_option_writes_an_svg_file(daemon: Daemon, tmp_path: Path) -> None:

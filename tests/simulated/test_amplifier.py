@@ -1,4 +1,4 @@
-"""Test what a server sends to a victim whose address was forged, and what that can cause."""
+"""Test what a server sends to a host whose address was forged in a request, and its effects."""
 
 from __future__ import annotations
 

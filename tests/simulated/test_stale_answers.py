@@ -1,4 +1,4 @@
-"""Test our client on the port of clients that have died, while our server still answers them.
+"""Test our client on the ports of earlier clients, to which our server still sends answers.
 
 Both ends are real, the time is virtual. No octet of one transfer may end in another one.
 """
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
 from tests.support.contents import octets
-from tests.support.faults import Faults, Way
+from tests.support.faults import Faults, OneWayPath
 from tests.support.logs import no_errors_logged
 from tests.support.virtual import (
     CLIENT,
@@ -82,7 +82,7 @@ class RecordingNetwork(Network):
         super().__init__(
             *(policy, Faults(), Faults()), seed=0, delay=delay, disk=disk, write="overwrite"
         )
-        self._ways[OTHER[0]] = Way(Faults(), "other")
+        self._paths[OTHER[0]] = OneWayPath(Faults(), "other")
         self.sockets[OTHER] = lambda datagram, source: self.server.received(
             datagram, source, OTHER
         )

@@ -18,8 +18,8 @@ from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError, from_os_error
 
 
-def asking(size: int | None = None) -> TransferContext:
-    """Return the context of a request that announces `size` octets."""
+def request_context(size: int | None = None) -> TransferContext:
+    """Return the context of a request, which announces `size` octets."""
     peer = Endpoint("192.0.2.7", 2000)
     return TransferContext(peer, None, Direction.WRITE, b"f", "octet", {}, size)
 
@@ -55,7 +55,7 @@ class ManualThreads:
             self.run()
 
 
-def refusal(function: Callable[[], Any]) -> TFTPError:
+def error_of(function: Callable[[], Any]) -> TFTPError:
     """Return the error that the peer gets when `function` fails."""
     with pytest.raises((TFTPError, OSError)) as caught:
         value(function())
@@ -63,7 +63,7 @@ def refusal(function: Callable[[], Any]) -> TFTPError:
     return from_os_error(error) if isinstance(error, OSError) else error
 
 
-def opened(directory: Path) -> list[str]:
+def open_paths(directory: Path) -> list[str]:
     """Return the paths below `directory` that this process has open."""
     targets = []
     for descriptor in os.listdir("/proc/self/fd"):
@@ -74,14 +74,9 @@ def opened(directory: Path) -> list[str]:
     return [target for target in targets if target.startswith(str(directory))]
 
 
-def leftovers(directory: Path) -> list[str]:
-    """Return the temporary files of uploads below `directory`."""
-    return [path.name for path in directory.rglob(".tftp-upload-*")]
-
-
 def upload(backend: Any, path: str, *pieces: bytes, size: int | None = None) -> None:
     """Write a file as a session does: abort if a call fails."""
-    writer = value(backend.open_writer(path, asking(size)))
+    writer = value(backend.open_writer(path, request_context(size)))
     try:
         for piece in pieces:
             value(writer.write(piece))
@@ -103,11 +98,11 @@ def content(reader: FilesystemReader, length: int = 512) -> bytes:
 def lookup_of(root: Path) -> KernelLookup:
     """Return a lookup that has looked at the file system of its root."""
     lookup = KernelLookup(str(root))
-    lookup.learn()
+    lookup.detect_file_system()
     return lookup
 
 
-def is_openat2_there() -> bool:
+def has_openat2() -> bool:
     """Return whether the kernel has openat2 with RESOLVE_CACHED."""
     lookup = lookup_of(Path("/"))
     os.stat("/etc/passwd")
@@ -119,4 +114,4 @@ def is_openat2_there() -> bool:
 
 
 #: Marks tests that need openat2.
-needs_openat2 = pytest.mark.skipif(not is_openat2_there(), reason="the kernel has no openat2")
+needs_openat2 = pytest.mark.skipif(not has_openat2(), reason="the kernel has no openat2")

@@ -1,4 +1,4 @@
-"""Lose, repeat, delay and damage datagrams as a bad network does, the same way for each seed."""
+"""Lose, repeat, delay and damage datagrams as a bad network does; a seed makes it repeatable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ERROR = wire.Opcode.ERROR.to_bytes(2, "big")
 class Faults:
     """The chance of each fault, from 0 to 1, for one datagram.
 
-    @ivar loss: the datagram is dropped.
+    @ivar loss: the datagram is lost.
     @ivar repeat: it arrives twice.
     @ivar reorder: the next datagrams overtake it.
     @ivar delay: it arrives after it was sent again.
@@ -49,7 +49,7 @@ class Faults:
     abort: float = 0.0
 
 
-class Way:
+class OneWayPath:
     """One direction of a path, with faults.
 
     @ivar done: how many datagrams had each fault, and how many were sent ("passed").
@@ -110,12 +110,12 @@ def corrupt(datagram: bytes, chance: random.Random) -> bytes:
     """
     opcode = wire.opcode_of(datagram)
     blocks = opcode in (wire.Opcode.DATA, wire.Opcode.ACK)
-    ways = [_other_opcode, _cut_short]
+    damages = [_other_opcode, _cut_short]
     if blocks:
-        ways += [_other_block] * 2
+        damages += [_other_block] * 2
     if opcode == wire.Opcode.OACK:
-        ways.append(_other_text)
-    return chance.choice(ways)(datagram, chance)
+        damages.append(_other_text)
+    return chance.choice(damages)(datagram, chance)
 
 
 def _other_opcode(datagram: bytes, chance: random.Random) -> bytes:

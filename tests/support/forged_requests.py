@@ -20,7 +20,7 @@ FORGED = {
     "read, netascii": request(Opcode.RRQ, b"file", "netascii"),
     "read, options": request(Opcode.RRQ, b"file", **PXE),
     "read, largest blocks": request(Opcode.RRQ, b"file", blksize="65464", windowsize="64"),
-    "read, an option that is not taken": request(Opcode.RRQ, b"file", multicast=""),
+    "read, an option that is not granted": request(Opcode.RRQ, b"file", multicast=""),
     "read of a file that is missing": request(Opcode.RRQ, b"missing"),
     "write": request(Opcode.WRQ, b"new"),
     "write, options": request(Opcode.WRQ, b"new", **PXE),

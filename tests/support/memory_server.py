@@ -55,7 +55,7 @@ class MemoryServer:
         spin(self.reactor, lambda: stopped)
 
 
-def settle(reactor: Any, client: TFTPClient) -> None:
+def close_client(reactor: Any, client: TFTPClient) -> None:
     """Close the client, and wait until it holds no socket."""
     closed: list[Any] = []
     client.close().addBoth(closed.append)
@@ -79,7 +79,7 @@ def get(
     try:
         result = outcome(served.reactor, client.get(filename, sink))
     finally:
-        settle(served.reactor, client)
+        close_client(served.reactor, client)
     return sink.getvalue(), result
 
 
@@ -91,4 +91,4 @@ def put(
     try:
         return outcome(served.reactor, client.put(io.BytesIO(data), filename))
     finally:
-        settle(served.reactor, client)
+        close_client(served.reactor, client)

@@ -9,7 +9,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the skipped tests."""
     for report in terminalreporter.stats.get("skipped", []):
         terminalreporter.write_line(
-            f"skipped, and must not be: {report.nodeid}: {report.longrepr}"
+            f"skipped, which is an error in CI: {report.nodeid}: {report.longrepr}"
         )
 
 

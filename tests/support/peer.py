@@ -1,4 +1,4 @@
-"""A TFTP client made of one socket, which sends and receives packets as a test says."""
+"""A TFTP client that is one socket: the test decides which packets it sends."""
 
 from __future__ import annotations
 

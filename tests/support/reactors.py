@@ -1,4 +1,4 @@
-"""Run a reactor of the test, not the global one, until something has happened."""
+"""Run a reactor that belongs to one test, not the global one, until something has happened."""
 
 from __future__ import annotations
 

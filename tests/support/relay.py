@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import DatagramProtocol
 
-from tests.support.faults import Deliver, Faults, Way
+from tests.support.faults import Deliver, Faults, OneWayPath
 from twisted_tftp.net.udp import MAX_DATAGRAM
 from twisted_tftp.protocol import wire
 
@@ -53,11 +53,11 @@ class _Flow(_Socket):
         self.socket: Any = relay.listen(self)
         self._relay = relay
         self._tids: dict[Address, Any] = {relay.server: relay.front}
-        self._up = Way(relay.upwards, f"{relay.seed} {number} up")
-        self._down = Way(relay.downwards, f"{relay.seed} {number} down")
+        self._up = OneWayPath(relay.upwards, f"{relay.seed} {number} up")
+        self._down = OneWayPath(relay.downwards, f"{relay.seed} {number} down")
 
     @property
-    def ways(self) -> tuple[Way, Way]:
+    def paths(self) -> tuple[OneWayPath, OneWayPath]:
         return self._up, self._down
 
     def up(self, datagram: bytes, socket: Any, tid: Address) -> None:
@@ -111,7 +111,7 @@ class Relay:
     @property
     def done(self) -> Counter[str]:
         """How many datagrams were sent, and how many had each fault."""
-        return sum((way.done for flow in self._flows for way in flow.ways), Counter())
+        return sum((path.done for flow in self._flows for path in flow.paths), Counter())
 
     def close(self) -> Deferred[Any]:
         """Drop the delayed datagrams, and close all sockets."""
@@ -136,9 +136,9 @@ class Relay:
             self._flows.append(flow)
         return flow
 
-    def carry(self, way: Way, datagram: bytes, deliver: Deliver) -> None:
-        """Deliver the datagrams that `way` returns for `datagram`, now or after their delay."""
-        for late, where, out in way.carry(datagram, deliver):
+    def carry(self, path: OneWayPath, datagram: bytes, deliver: Deliver) -> None:
+        """Deliver the datagrams that `path` returns for `datagram`, now or after their delay."""
+        for late, where, out in path.carry(datagram, deliver):
             if late:
                 self._hold(late, where, out)
             else:

@@ -1,4 +1,4 @@
-"""A server without logic on loopback: the test reads its packets and decides what it sends."""
+"""A server on loopback that does nothing by itself: the test reads packets and sends answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.memory_server import settle
+from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, spin
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
@@ -39,11 +39,11 @@ class ScriptedServer:
         return wire.parse_request(datagram)
 
     def got(self) -> bytes:
-        """Wait for a packet to the transfer's port, and return it."""
+        """Wait for a packet to the transfer port, and return it."""
         return self._receive(self.transfer)
 
     def say(self, datagram: bytes) -> None:
-        """Send a datagram from the transfer's port to the client."""
+        """Send a datagram from the transfer port to the client."""
         self.transfer.sendto(datagram, self.peer)
 
     def confirm(self, answer: bytes) -> None:
@@ -86,4 +86,4 @@ class ScriptedDownload:
         try:
             return outcome(self.reactor, self.transfer)
         finally:
-            settle(self.reactor, self.client)
+            close_client(self.reactor, self.client)

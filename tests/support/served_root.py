@@ -37,5 +37,5 @@ def open_root() -> Iterator[Path]:
 
 
 def temporary_files(root: Path) -> list[str]:
-    """Return the names of the temporary files of unfinished uploads."""
-    return [path.name for path in root.glob(".tftp-upload-*")]
+    """Return the names of the temporary files of unfinished uploads, anywhere below `root`."""
+    return [path.name for path in root.rglob(".tftp-upload-*")]

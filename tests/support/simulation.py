@@ -29,7 +29,7 @@ class Path:
     delay: float = 0.001
     #: The rate towards the receiver, in octets per second.
     rate: float = float("inf")
-    #: The most datagrams in the queue towards the receiver; if it is full, datagrams are dropped.
+    #: The most datagrams in the queue towards the receiver; if it is full, datagrams are lost.
     queue: int = 10**9
 
 
@@ -79,13 +79,13 @@ class Simulation:
         self.receiver = Receiver(
             blksize=self.blksize,
             windowsize=self.windowsize,
-            first_reply=wire.ack(0),
+            first_answer=wire.ack(0),
             timing=self._timing(),
             rollover=self.rollover,
         )
 
     def _timing(self) -> Timing:
-        return Timing(first=1.0, longest=self.longest, retries=10, adaptive=self.adaptive)
+        return Timing(first=1.0, max_rto=self.longest, retries=10, adaptive=self.adaptive)
 
     def run(self) -> Simulation:
         """Run until both machines have ended."""

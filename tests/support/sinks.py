@@ -1,4 +1,4 @@
-"""Local files of downloads that are slow."""
+"""Slow local files for downloads."""
 
 from __future__ import annotations
 

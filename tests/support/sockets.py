@@ -1,4 +1,4 @@
-"""Sockets that fail as a test says, and a record of the sockets that a `LinkOpener` opens."""
+"""Sockets that fail when a test says so, and a record of the sockets that a `LinkOpener` opens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted_tftp.net.udp import open_socket
 
 
-class RefusingSocket:
+class FailingSocket:
     """A UDP socket that raises given errors instead of sending or receiving.
 
     @ivar send_errors: the error numbers of the next calls that send; 0 lets a call through.
@@ -49,7 +49,7 @@ class RefusingSocket:
     def _raise_next(self, errors: list[int]) -> None:
         number = errors.pop(0) if errors else 0
         if number:
-            raise OSError(number, "refused by the test")
+            raise OSError(number, "raised by the test")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -59,14 +59,14 @@ class OpenedSockets:
     """Open the sockets of a `LinkOpener`, and remember them: its argument `open_socket`."""
 
     def __init__(self) -> None:
-        self.all: list[RefusingSocket] = []
+        self.all: list[FailingSocket] = []
 
     def __call__(self, *args: Any) -> Any:
-        sock = RefusingSocket(open_socket(*args))
+        sock = FailingSocket(open_socket(*args))
         self.all.append(sock)
         return sock
 
-    def of(self, link: Any) -> RefusingSocket:
+    def of(self, link: Any) -> FailingSocket:
         """Return the socket that an open link uses."""
         [sock] = [sock for sock in self.all if sock.fileno() == link.fileno() >= 0]
         return sock

@@ -8,11 +8,11 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock, deferLater
 
-from tests.support.faults import Faults, Way
+from tests.support.faults import Faults, OneWayPath
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.net.request_port import RequestPort
-from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import Policy
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
@@ -94,7 +94,7 @@ class Network(MemoryNetwork):
     @ivar sockets: for each address with a socket, the function that receives its datagrams; it is
         called with a datagram and the address of its sender.
     @ivar client_port: the port of the next transfer of a client.
-    @ivar strangers: what handles datagrams that come to a transfer from an unknown address.
+    @ivar responder: answers the datagrams of strangers.
     """
 
     def __init__(
@@ -121,10 +121,13 @@ class Network(MemoryNetwork):
         self.served = self.server.backend = Store(self.clock, disk, write)
         self.sockets: dict[Address, Callable[[bytes, Address], None]] = {SERVER: self._asked}
         self.client_port = 30000
-        self.strangers = Strangers()
+        self.responder = StrangerResponder()
         self._server_port = 40000
         # The way of a datagram, by the host that sends it.
-        self._ways = {CLIENT: Way(up, f"{seed} up"), SERVER[0]: Way(down, f"{seed} down")}
+        self._paths = {
+            CLIENT: OneWayPath(up, f"{seed} up"),
+            SERVER[0]: OneWayPath(down, f"{seed} down"),
+        }
         self._delay = delay
         self._steps = 0
         if policy.single_port:
@@ -138,7 +141,7 @@ class Network(MemoryNetwork):
             if receive is not None:
                 receive(out, source)
 
-        for late, where, out in self._ways[source[0]].carry(datagram, deliver):
+        for late, where, out in self._paths[source[0]].carry(datagram, deliver):
             self.clock.callLater(self._delay + late, where, out)
 
     def open(self, peer: Any, local: Any, reading: bool) -> NetworkLink:
@@ -173,10 +176,10 @@ class SharedPort(RequestPort):
     def send(self, datagram: Buffer, peer: Address, local: Address | None) -> None:
         self._network.send(SERVER, peer, bytes(datagram))
 
-    def share(self) -> None:
+    def prepare_for_transfers(self) -> None:
         """Do nothing: there is no socket."""
 
-    def room(self) -> int:
+    def receive_capacity(self) -> int:
         return 1 << 20
 
     def read_one(self) -> bool:
@@ -212,8 +215,8 @@ class NetworkLink(MemoryLink):
         if self._is_peer(source):
             self.deliver(datagram)
         else:
-            strangers: Any = self._network.strangers
-            strangers.received(self, source, datagram, self._clock())
+            responder: Any = self._network.responder
+            responder.answer(self, source, datagram, self._clock())
 
     def deliver(self, datagram: bytes) -> None:
         """Receive a datagram in a buffer that is used again, so that octets must be copied."""
@@ -228,36 +231,36 @@ class NetworkLink(MemoryLink):
 class ClientNetworkLink(NetworkLink):
     """The link of a transfer of a client: like `ClientLink`, in a network instead of a socket."""
 
-    elsewhere = None
+    other_host = None
     is_unbound = False
-    locked = False
-    on_rival: Any = None
+    knows_server_port = False
+    on_other_port: Any = None
     on_unreachable: Any = None
 
     @property
     def local(self) -> Address:
         return self._address
 
-    def refuse(self, datagram: bytes, now: float) -> None:
+    def answer_as_stranger(self, datagram: bytes, now: float) -> None:
         if self._from != self._peer:
-            strangers: Any = self._network.strangers
-            strangers.received(self, self._from, datagram, now)
+            responder: Any = self._network.responder
+            responder.answer(self, self._from, datagram, now)
 
-    def discard(self) -> None:
+    def discard_waiting(self) -> None:
         """Do nothing: no datagrams wait, because the transfer gets each of them at once."""
 
     def _arrived(self, datagram: bytes, source: Address) -> None:
         super()._arrived(datagram, source)
-        rival = self.locked and source != self._peer and source[0] == self._peer[0]
-        if rival and self.on_rival is not None and not self.closed:
-            self.on_rival(datagram, self._clock())
+        rival = self.knows_server_port and source != self._peer and source[0] == self._peer[0]
+        if rival and self.on_other_port is not None and not self.closed:
+            self.on_other_port(datagram, self._clock())
 
-    def lock(self) -> None:
+    def learn_server_port(self) -> None:
         self._peer = self._from
-        self.locked = True
+        self.knows_server_port = True
 
     def _is_peer(self, source: Address) -> bool:
-        if self.locked:
+        if self.knows_server_port:
             return super()._is_peer(source)
         self._from = source
         return source[0] == self._peer[0]

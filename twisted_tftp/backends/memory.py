@@ -1,4 +1,4 @@
-"""A backend that keeps files in memory: for tests, generated files, and as an example."""
+"""A backend that keeps files in memory, for tests and generated files."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class MemoryBackend:
         if self._write is WriteMode.NEVER:
             raise AccessViolation("this server does not accept files")
         name = self._name(path)
-        self.check(name, context.announced_size or 0)
+        self.check_upload(name, context.announced_size or 0)
         return MemoryWriter(self, name)
 
-    def check(self, name: str, size: int) -> None:
+    def check_upload(self, name: str, size: int) -> None:
         """Check that a file of `size` octets may be stored under `name`.
 
         @raise FileAlreadyExists: the file exists, and `write` is `create`.
@@ -110,7 +110,7 @@ class MemoryWriter:
 
         @raise DiskFull: they do not fit.
         """
-        self._backend.check(self._name, len(self._data) + len(data))
+        self._backend.check_upload(self._name, len(self._data) + len(data))
         self._data += data
 
     def commit(self) -> None:
@@ -118,7 +118,7 @@ class MemoryWriter:
 
         @raise FileAlreadyExists: the file was created meanwhile, and `write` is `create`.
         """
-        self._backend.check(self._name, len(self._data))
+        self._backend.check_upload(self._name, len(self._data))
         self._backend.files[self._name] = bytes(self._data)
 
     def abort(self) -> None:

@@ -27,7 +27,7 @@ class WriteMode(Enum):
 
 
 def components(path: str) -> list[str]:
-    """Return the components of `path`, with each `..`; a leading `/` makes no difference.
+    """Return the components of `path`, including each `..`; a leading `/` makes no difference.
 
     @raise FileNotFound: no file can have that name.
     @raise AccessViolation: only a directory can have that name.

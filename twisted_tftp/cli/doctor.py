@@ -11,11 +11,17 @@ from dataclasses import asdict
 from typing import Any
 
 from twisted_tftp.cli.argument_types import seconds
-from twisted_tftp.cli.shared_options import add_port
+from twisted_tftp.cli.shared_options import add_host, add_port
 from twisted_tftp.policy import Range
 from twisted_tftp.tools.doctor import Doctor, Finding, Verdict, worst_verdict
+from twisted_tftp.tools.doctor.finding import RECOMMENDED_FILE_KB
 from twisted_tftp.tools.doctor.manual_transfer import DEFAULT_TIMEOUT, DEFAULT_WATCH
-from twisted_tftp.tools.doctor.rollover_check import RECOMMENDED_FILE_KB
+
+#: The description of the command.
+DESCRIPTION = (
+    "Check a TFTP server: whether it answers, which options it grants, and how it handles lost,"
+    " repeated and foreign packets. Give advice about each problem."
+)
 
 #: The allowed values of `--timeout` and `--watch`, in seconds.
 DURATIONS = Range(0.01, 3600)
@@ -31,13 +37,14 @@ _MONITORING_STATUS = {
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `txtftp doctor`."""
     add = command.add_argument
-    add("host", metavar="HOST")
+    add_host(command)
     add(
         "file",
         metavar="FILE",
         nargs="?",
-        help="an existing file on the server; all checks need a file of at least"
-        f" {RECOMMENDED_FILE_KB} kB",
+        help="the name of an existing file on the server, of at least"
+        f" {RECOMMENDED_FILE_KB} kB for all checks; without FILE, the only check is whether the"
+        " server answers",
     )
     add_port(command)
     add(
@@ -45,20 +52,20 @@ def add_options(command: argparse.ArgumentParser) -> None:
         type=seconds(DURATIONS),
         default=DEFAULT_TIMEOUT,
         metavar="S",
-        help="how long to wait for an answer, in seconds [%(default)g]",
+        help="wait at most S seconds for each answer [%(default)g]",
     )
     add(
         "--watch",
         type=seconds(DURATIONS),
         default=DEFAULT_WATCH,
         metavar="S",
-        help="how long to watch for retransmissions, in seconds [%(default)g]",
+        help="send no ACK for S seconds, and count the retransmissions [%(default)g]",
     )
     add("--json", action="store_true", help="print the findings as JSON")
     add(
         "--check",
         action="store_true",
-        help="for monitoring: print one line, and exit with 0, 1 (warning) or 2 (critical)",
+        help="for monitoring: print one line; exit status 0 (ok), 1 (warning) or 2 (critical)",
     )
 
 
@@ -92,7 +99,7 @@ def _print_status_line(findings: Sequence[Finding]) -> int:
     status, word = _MONITORING_STATUS[verdict]
     if verdict is Verdict.OK:
         plural = "s" if len(findings) > 1 else ""
-        text = f"{findings[0].text}, {len(findings)} check{plural}"
+        text = f"{findings[0].text} ({len(findings)} check{plural})"
     else:
         shown = [each for each in findings if each.verdict is verdict]
         text = "; ".join(f"{each.check}: {each.text}" for each in shown)

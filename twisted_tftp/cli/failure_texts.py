@@ -8,7 +8,7 @@ from twisted_tftp.errors import (
     AccessViolation,
     AnswerNotConfirmed,
     AnswersContradict,
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     DiskFull,
     FileAlreadyExists,
     FileNotFound,
@@ -18,51 +18,51 @@ from twisted_tftp.errors import (
     TFTPError,
     TransferTimedOut,
 )
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
-#: The advice if the answers to two requests could not be compared.
+#: The advice if the answers to two requests differ, or there is only one.
 _COMPARISON_ADVICE = (
-    "maybe the server answers only one request, or each request in a different way: --no-options"
-    " sends a request whose answers are not compared"
+    "if the server answers only one request, or each request in a different way, use --no-options:"
+    " then answers are not compared"
 )
 
 #: The advice for each failure; the first class that matches counts.
 _ADVICE: list[tuple[type[BaseException], str]] = [
-    (PortUnreachable, "is a TFTP server running there? (see --port)"),
-    (ServerUnreachable, "is the address right, and the network up?"),
-    (AnswersFromElsewhere, "use that address if you trust it"),
+    (PortUnreachable, "check that a TFTP server listens there, or name its port with --port"),
+    (ServerUnreachable, "check the address and the network"),
+    (AnswersFromOtherHost, "use that address as HOST if you trust it"),
     (AnswerNotConfirmed, _COMPARISON_ADVICE),
     (AnswersContradict, _COMPARISON_ADVICE),
     (
         NoAnswer,
-        "is a TFTP server running there, and do all firewalls on the path let its answers"
-        " through? The answers come from another port than the request port",
+        "check that a TFTP server runs there, and that no firewall drops its answers, which come"
+        " from another port than the request port",
     ),
     (
         FileNotFound,
-        "file names are relative to the server's root, and upper and lower case differ",
+        "give the name relative to the server's root; upper and lower case differ",
     ),
     (FileAlreadyExists, "the server does not replace files"),
-    (DNSLookupError, "is the host name right?"),
+    (DNSLookupError, "check the host name"),
 ]
 
-#: Failures that, if the server did not report them, are about the local file.
+#: Failures that are about the local file, unless the server has reported them.
 _FILE_FAILURES = (FileNotFound, AccessViolation, DiskFull, FileAlreadyExists)
 
 
 def describe_failure(error: BaseException, host: str, port: int) -> str:
     """Return the text of a failure, with advice if there is any.
 
-    @param host: the server as the user named it.
+    @param host: the server's host as it is on the command line.
     @param port: its request port.
     """
     if isinstance(error.__cause__, OSError):
-        return f"on this side: {describe_os_error(error.__cause__)}"
-    text = legible(_message(error))
+        return f"local error: {describe_os_error(error.__cause__)}"
+    text = printable_unicode(_message(error))
     if isinstance(error, TransferTimedOut):
         text = f"{text} ({host} port {port})"
     if isinstance(error, _FILE_FAILURES) and not error.from_peer:
-        return f"on this side: {text}"
+        return f"local error: {text}"
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return f"{text}: {advice}"
@@ -72,7 +72,7 @@ def describe_failure(error: BaseException, host: str, port: int) -> str:
 def describe_os_error(error: OSError) -> str:
     """Return the text of a system error of a local file or stream."""
     if isinstance(error, BrokenPipeError):
-        return "the reader of the output has closed it"
+        return "the program that reads the output has closed the pipe"
     return error.strerror or str(error)
 
 

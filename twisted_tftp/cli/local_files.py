@@ -42,7 +42,7 @@ def open_source(reactor: Any, path: str) -> Any:
 
     @raise OSError: the pipe or device can't be opened.
     """
-    if _is_special(path):
+    if _is_pipe_or_device(path):
         return make_reader(reactor, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     return path
 
@@ -57,7 +57,7 @@ def open_target(reactor: Any, path: str) -> Any:
     if descriptor:
         stream, number = descriptor.groups()
         return make_writer(reactor, _STANDARD_DESCRIPTORS[stream] if stream else int(number))
-    if _is_special(path):
+    if _is_pipe_or_device(path):
         return make_writer(reactor, os.open(path, os.O_WRONLY | os.O_CLOEXEC))
     return os.path.join(".", path)
 
@@ -92,8 +92,8 @@ def _descriptor(stream: Any, name: str) -> int:
     return int(stream.fileno())
 
 
-def _is_special(path: str) -> bool:
-    """Return whether a path is a pipe or a device, which is opened and not replaced."""
+def _is_pipe_or_device(path: str) -> bool:
+    """Return whether `path` is a pipe or a device: it is opened, and not replaced by a file."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

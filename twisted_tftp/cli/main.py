@@ -44,24 +44,36 @@ def _make_parser() -> argparse.ArgumentParser:
     """Return the parser; its result has an attribute `run`, the function of the subcommand."""
     parser = argparse.ArgumentParser(
         prog="txtftp",
-        description="Fetch files from TFTP servers, store files there, and test the servers.",
+        description="Fetch files from TFTP servers, store files on them, and test them.",
+        epilog="Each command explains its arguments: %(prog)s COMMAND --help",
     )
     parser.add_argument("--version", action="version", version=f"txtftp {__version__}")
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
 
-    command = add("get", aliases=["pull"], help="fetch files", usage=get.USAGE)
-    transfer_options.add_options(command)
-    command.set_defaults(run=get.run)
+    for name, alias, summary, module in (
+        ("get", "pull", "fetch files from a server", get),
+        ("put", "push", "store files on a server", put),
+    ):
+        command = add(
+            name,
+            aliases=[alias],
+            help=summary,
+            usage=module.USAGE,
+            description=module.DESCRIPTION,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        transfer_options.add_options(command)
+        command.set_defaults(run=module.run)
 
-    command = add("put", aliases=["push"], help="store files", usage=put.USAGE)
-    transfer_options.add_options(command)
-    command.set_defaults(run=put.run)
-
-    command = add("storm", help="load a server with simulated booting machines")
+    command = add(
+        "storm",
+        help="simulate many machines that boot from a server",
+        description=storm.DESCRIPTION,
+    )
     storm.add_options(command)
     command.set_defaults(run=storm.run)
 
-    command = add("doctor", help="check a server and give advice")
+    command = add("doctor", help="check a server, and give advice", description=doctor.DESCRIPTION)
     doctor.add_options(command)
     command.set_defaults(run=doctor.run)
     return parser

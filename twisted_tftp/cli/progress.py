@@ -9,7 +9,7 @@ from twisted.internet.task import LoopingCall
 
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.context import TransferStatistics
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
 #: The time between two updates, in seconds.
 UPDATE_INTERVAL = 0.1
@@ -71,7 +71,7 @@ class _ProgressDisplay:
             self._bars.remove_task(self._shown.pop(ended))
         for statistics in running:
             if statistics not in self._shown:
-                name = legible(statistics.context.path)
+                name = printable_unicode(statistics.context.path)
                 self._shown[statistics] = self._bars.add_task(name, total=None)
             size = dict(statistics.granted).get("tsize")
             self._bars.update(

@@ -8,18 +8,27 @@ import sys
 from functools import partial
 from typing import Any
 
-from twisted_tftp.cli.job_runner import Job, JobRunner, check_targets
 from twisted_tftp.cli.local_files import STANDARD_STREAM, open_source, open_standard_input
 from twisted_tftp.cli.results import ResultPrinter
 from twisted_tftp.cli.transfer_options import is_url, make_client, make_client_of_url
+from twisted_tftp.cli.transfer_runner import QueuedTransfer, TransferRunner, check_targets
 from twisted_tftp.client.client import TFTPClient
 
 #: The usage text of the command.
 USAGE = (
-    "%(prog)s [options] HOST LOCAL|- [FILE]\n"
-    "       %(prog)s [options] LOCAL|- tftp://HOST[:PORT]/FILE\n"
+    "%(prog)s [options] HOST LOCAL [FILE]\n"
+    "       %(prog)s [options] LOCAL URL\n"
     "       %(prog)s [options] -j N HOST LOCAL..."
 )
+
+#: The description of the command and of its arguments.
+DESCRIPTION = """Store a file on a TFTP server, or several files with -j.
+
+arguments:
+  HOST   the server: a host name or an IP address
+  LOCAL  the local file, or - for standard input
+  FILE   the name of the file on the server [the last part of LOCAL]
+  URL    HOST and FILE in one: tftp://HOST[:PORT]/FILE[;mode=octet|netascii]"""
 
 
 def run(options: argparse.Namespace, reactor: Any) -> int:
@@ -28,27 +37,29 @@ def run(options: argparse.Namespace, reactor: Any) -> int:
     @raise ValueError: the names are not valid arguments.
     @raise OSError: a local file can't be opened.
     """
-    jobs = _jobs(options, reactor)
-    check_targets((job.filename, job.filename) for job in jobs)
-    return JobRunner(options, jobs, ResultPrinter(options, sys.stdout), reactor).run()
+    transfers = _make_transfers(options, reactor)
+    check_targets((transfer.filename, transfer.filename) for transfer in transfers)
+    return TransferRunner(options, transfers, ResultPrinter(options, sys.stdout), reactor).run()
 
 
-def _jobs(options: argparse.Namespace, reactor: Any) -> list[Job]:
+def _make_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTransfer]:
     first, *rest = options.names
     if len(rest) == 1 and is_url(rest[0]):
         client, filename = make_client_of_url(options, reactor, rest[0])
-        return [_job(reactor, client, first, filename)]
+        return [_make_transfer(reactor, client, first, filename)]
     if not rest:
-        raise ValueError("give a HOST and a LOCAL file, or a LOCAL file and a URL")
+        raise ValueError("give HOST and LOCAL, or LOCAL and a URL")
     client = make_client(options, reactor, first, options.port)
-    if options.jobs is not None:
-        return [_job(reactor, client, local) for local in rest]
+    if options.simultaneous is not None:
+        return [_make_transfer(reactor, client, local) for local in rest]
     if len(rest) > 2:
         raise ValueError("give one LOCAL and one FILE, or -j N and several LOCALs")
-    return [_job(reactor, client, *rest)]
+    return [_make_transfer(reactor, client, *rest)]
 
 
-def _job(reactor: Any, client: TFTPClient, local: str, filename: str | None = None) -> Job:
+def _make_transfer(
+    reactor: Any, client: TFTPClient, local: str, filename: str | None = None
+) -> QueuedTransfer:
     if local == STANDARD_STREAM:
         if filename is None:
             raise ValueError("for standard input, give FILE, the name on the server")
@@ -56,4 +67,4 @@ def _job(reactor: Any, client: TFTPClient, local: str, filename: str | None = No
     else:
         source = open_source(reactor, local)
     filename = filename or os.path.basename(local)
-    return Job(client, filename, local, partial(client.put, source, filename))
+    return QueuedTransfer(client, filename, local, partial(client.put, source, filename))

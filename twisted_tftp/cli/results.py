@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted_tftp.cli.failure_texts import describe_failure, describe_os_error
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
 
 class ResultPrinter:
@@ -48,7 +48,7 @@ class ResultPrinter:
                 }
             )
         elif not self._is_quiet:
-            with suppress(OSError):  # the transfer has succeeded, whether or not this is read
+            with suppress(OSError):  # the transfer has succeeded, even if standard error is closed
                 print(_describe_result(result, filename), file=sys.stderr)
 
     def print_failure(
@@ -61,7 +61,7 @@ class ResultPrinter:
         text = describe_failure(error, client.host, client.port)
         if self._is_json:
             self._print_json({"file": filename, "local": local, "error": text})
-        print(f"error: {legible(filename)}: {text}", file=sys.stderr)
+        print(f"error: {printable_unicode(filename)}: {text}", file=sys.stderr)
 
     def print_unexpected_failure(self, failure: Failure) -> None:
         """Print an error that occurred when a result was printed."""
@@ -82,14 +82,15 @@ def _describe_result(result: TransferResult, filename: str) -> str:
 
 
 def _speed_remarks(result: TransferResult) -> Iterator[str]:
-    """Return remarks about what may have made a transfer slow."""
+    """Return the reasons why a transfer may have been slow."""
     requested, granted = result.asked, result.options
     if requested and not granted:
-        yield "the server grants no options"
+        yield "no options granted"
     else:
         for name in ("blksize", "windowsize"):
             value = granted.get(name)
             if requested.get(name) != value:
-                yield f"{name} {value} of {requested[name]}" if value else f"no {name}"
+                used = f"{value} instead of {requested[name]}" if value else "not granted"
+                yield f"{name} {used}"
     if result.retransmissions:
-        yield f"{result.retransmissions} sent again"
+        yield f"{result.retransmissions} retransmissions"

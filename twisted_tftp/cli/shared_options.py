@@ -1,4 +1,4 @@
-"""Add the options that several subcommands of `txtftp` have in common."""
+"""Define the arguments that several subcommands of `txtftp` have in common."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import argparse
 
 from twisted_tftp.cli.argument_types import udp_port, whole_number
 from twisted_tftp.policy import RETRIES_RANGE, TFTP_PORT
+
+
+def add_host(command: argparse.ArgumentParser) -> None:
+    """Add the argument HOST."""
+    command.add_argument("host", metavar="HOST", help="the server: a host name or an IP address")
 
 
 def add_port(command: argparse.ArgumentParser) -> None:
@@ -26,5 +31,5 @@ def add_retries(command: argparse.ArgumentParser, default: int) -> None:
         type=whole_number(RETRIES_RANGE),
         default=default,
         metavar="N",
-        help="give up after N timeouts without an answer [%(default)s]",
+        help="give up if nothing arrives for N times the timeout [%(default)s]",
     )

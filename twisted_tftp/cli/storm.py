@@ -1,4 +1,4 @@
-"""The command `txtftp storm`: its options, and running a storm until its end or Ctrl-C."""
+"""The command `txtftp storm`: define its options, and run a storm until its end or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.internet.task import LoopingCall
 
 from twisted_tftp.cli.argument_types import decimal, fraction, seconds, whole_number
 from twisted_tftp.cli.interrupt import INTERRUPTED, close_clients
-from twisted_tftp.cli.shared_options import add_port, add_retries
+from twisted_tftp.cli.shared_options import add_host, add_port, add_retries
 from twisted_tftp.cli.storm_plot import is_plotting_possible, plot
 from twisted_tftp.cli.storm_report import as_json, as_text, describe_progress
 from twisted_tftp.client.client import TFTPClient
@@ -21,10 +21,16 @@ from twisted_tftp.policy import TIMEOUT_RANGE, Policy, Range
 from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.tools.storm import Report, Storm
 
+#: The description of the command.
+DESCRIPTION = (
+    "Simulate machines that boot from a TFTP server at the same time, and report how long they"
+    " take. Exit status 1 if a machine did not boot."
+)
+
 #: The allowed numbers of machines.
 MACHINES = Range(1, 1_000_000)
 
-#: The largest fraction of datagrams that can be lost.
+#: The largest fraction of datagrams that can be dropped.
 MAX_LOSS = 0.9
 
 #: The time between two lines of progress, in seconds.
@@ -37,7 +43,7 @@ OTHER_DESCRIPTORS = 100
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `txtftp storm`."""
     add = command.add_argument
-    add("host", metavar="HOST")
+    add_host(command)
     add_port(command)
     _add_machine_options(command)
     add(
@@ -45,7 +51,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         type=seconds(TIMEOUT_RANGE),
         default=Policy.timeout,
         metavar="S",
-        help="longest wait before a retransmission, in seconds [%(default)g]",
+        help="wait at most S seconds before a retransmission [%(default)g]",
     )
     add_retries(command, Policy.retries)
     add(
@@ -53,16 +59,22 @@ def add_options(command: argparse.ArgumentParser) -> None:
         type=fraction(MAX_LOSS),
         default=0.0,
         metavar="P",
-        help=f"fraction of datagrams to lose, 0 to {MAX_LOSS:g} [%(default)g]",
+        help=f"drop this fraction of all datagrams at random, 0 to {MAX_LOSS:g} [%(default)g]",
     )
-    add("--seed", type=int, default=1, metavar="N", help="random seed [%(default)s]")
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seed of the random intervals and pauses [%(default)s]",
+    )
     add("--json", action="store_true", help="print the report as JSON")
     add(
         "--plot",
         metavar="FILE.svg",
-        help="write a plot of the durations and the progress to a file (needs matplotlib)",
+        help="plot the durations and the progress to this file (needs matplotlib)",
     )
-    add("-q", "--quiet", action="store_true", help="print no progress")
+    add("-q", "--quiet", action="store_true", help="do not print the progress")
 
 
 def _add_machine_options(command: argparse.ArgumentParser) -> None:
@@ -72,28 +84,29 @@ def _add_machine_options(command: argparse.ArgumentParser) -> None:
         type=whole_number(MACHINES),
         default=100,
         metavar="N",
-        help="number of machines [%(default)s]",
+        help="simulate N machines [%(default)s]",
     )
     add(
         "--arrival",
         type=decimal,
         default=0.0,
         metavar="N/s",
-        help="machines switched on per second, at random intervals [all at once]",
+        help="switch on N machines per second, at random intervals [all at once]",
     )
     add(
         "--profile",
         type=_profile,
         default="pxelinux",
         metavar="NAME|FILE",
-        help=f"what a machine requests: {', '.join(PROFILES)}, or a file [%(default)s]",
+        help="what each machine requests: a built-in profile"
+        f" ({', '.join(PROFILES)}) or a file [%(default)s]",
     )
     add(
         "--think",
         type=decimal,
         default=0.0,
         metavar="S",
-        help="mean of the random pause before each request, in seconds [%(default)g]",
+        help="pause before each request, S seconds on average [%(default)g]",
     )
 
 

@@ -12,8 +12,8 @@ def describe_progress(storm: Storm) -> str:
     """Return one line about a storm that is running."""
     report = storm.report
     return (
-        f"{storm.running} booting, {len(report.boots)} booted,"
-        f" {sum(report.failures.values())} failed of {report.machines};"
+        f"{report.machines} machines: {storm.running} booting, {len(report.boots)} booted,"
+        f" {sum(report.failures.values())} failed;"
         f" {len(report.fetched)} files, {report.octets / 1e6:.0f} MB"
     )
 
@@ -55,8 +55,8 @@ def as_text(report: Report) -> str:
         f"{values['booted']} of {report.machines} machines booted in {report.seconds:.2f} s"
         f" ({values['boots_a_second']:.1f} a second)",
         f"{values['transfers']} files, {report.octets / 1e6:.1f} MB"
-        f" ({values['octets_a_second'] / 1e6:.1f} MB/s), {report.missing} missing,"
-        f" {report.retransmissions} datagrams sent again",
+        f" ({values['octets_a_second'] / 1e6:.1f} MB/s),"
+        f" {report.missing} optional files not found, {report.retransmissions} retransmissions",
     ]
     lines += [f"failed: {count} x {reason}" for reason, count in report.failures.most_common()]
     rows = [("boot", values["booted"], values["boot"])] if report.boots else []

@@ -12,7 +12,7 @@ from twisted_tftp.client.client import DEFAULT_RETRIES, DEFAULT_WINDOWSIZE, TFTP
 from twisted_tftp.client.urls import Location, parse_url
 from twisted_tftp.policy import BLKSIZE_RANGE, DEFAULT_BLKSIZE, TIMEOUT_RANGE, Policy, Range
 from twisted_tftp.protocol import wire
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 
 #: The window sizes that can be requested, in blocks (RFC 7440 section 3).
 WINDOWSIZES = Range(1, 65535)
@@ -23,21 +23,24 @@ SIMULTANEOUS_TRANSFERS = Range(1, 1000)
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `txtftp get` and `txtftp put`."""
-    command.add_argument("names", nargs="+", metavar="NAME", help=argparse.SUPPRESS)
+    command.add_argument(
+        "names", nargs="+", metavar="HOST, FILE, LOCAL or URL", help=argparse.SUPPRESS
+    )
     _add_protocol_options(command)
     command.add_argument(
         "--bind",
         type=local_address,
         default=(None, 0),
         metavar="ADDR[:PORT]",
-        help="local address and port [the address of the route to the server, any port]",
+        help="send from this local address and port [the address of the route to the server, any"
+        " port]",
     )
     command.add_argument(
         "-j",
-        dest="jobs",
+        dest="simultaneous",
         type=whole_number(SIMULTANEOUS_TRANSFERS),
         metavar="N",
-        help="transfer several files, N at a time",
+        help="transfer several files, N at the same time",
     )
     _add_output_options(command)
 
@@ -49,32 +52,32 @@ def _add_protocol_options(command: argparse.ArgumentParser) -> None:
         "--blksize",
         type=whole_number(BLKSIZE_RANGE),
         metavar="N",
-        help="block size in octets [the largest that fits the MTU]",
+        help="ask for blocks of N octets [the largest that fit the MTU]",
     )
     add(
         "--windowsize",
         type=whole_number(WINDOWSIZES),
         default=DEFAULT_WINDOWSIZE,
         metavar="N",
-        help="window size in blocks [%(default)s]",
+        help="ask for windows of N blocks [%(default)s]",
     )
     add(
         "--timeout",
         type=seconds(TIMEOUT_RANGE),
         metavar="S",
-        help="longest wait before a retransmission, in seconds; sent to the server"
-        f" [{Policy.timeout:g}, not sent]",
+        help="wait at most S seconds before a retransmission, and ask the server to do the same"
+        f" [{Policy.timeout:g}, without asking the server]",
     )
     add_retries(command, DEFAULT_RETRIES)
     add(
         "--mode",
         choices=(wire.OCTET, wire.NETASCII),
-        help=f"transfer mode [that of the URL, or {Location.mode}]",
+        help=f"transfer mode [that of the URL, otherwise {Location.mode}]",
     )
     add(
         "--no-options",
         action="store_true",
-        help=f"send no options: one block of {DEFAULT_BLKSIZE} octets at a time (RFC 1350)",
+        help=f"ask for no options: one block of {DEFAULT_BLKSIZE} octets at a time (RFC 1350)",
     )
 
 
@@ -98,9 +101,9 @@ def make_client(
     @param mode: the transfer mode if there is no `--mode`.
     """
 
-    def print_line(line: str) -> None:
+    def print_notice(line: str) -> None:
         if not options.quiet:
-            print(legible(line), file=sys.stderr)
+            print(printable_unicode(line), file=sys.stderr)
 
     return TFTPClient(
         reactor,
@@ -114,7 +117,7 @@ def make_client(
         options=not options.no_options,
         bind=options.bind[0],
         bind_port=options.bind[1],
-        tell=print_line,
+        on_notice=print_notice,
         trace=_print_packet if options.trace else None,
         write_behind=False,  # nothing else waits for the reactor
     )

@@ -38,7 +38,7 @@ from twisted_tftp.transfer.first_answer import KnownServer
 #: The window size that a client asks for by default, in blocks.
 DEFAULT_WINDOWSIZE = 16
 
-#: A transfer fails by default if nothing arrives for this number of timeouts.
+#: By default, a transfer fails if nothing arrives for this number of timeouts.
 DEFAULT_RETRIES = 5
 
 
@@ -54,10 +54,10 @@ class TFTPClient:
     @param blksize: the block size to ask for, in octets; None for the largest that fits the MTU
         of the route to the server.
     @param windowsize: the window size to ask for, in blocks (RFC 7440); 1 asks for no windows.
-    @param timeout: the longest wait between two retransmissions, in seconds. The server is asked
-        for it too, with the option `timeout` for whole seconds, otherwise `utimeout`. None for
-        one second, without the option.
-    @param retries: the client gives up after this many consecutive timeouts.
+    @param timeout: the longest retransmission timeout, in seconds. The server is asked to use it
+        too, by the option `timeout` for whole seconds, otherwise `utimeout`. None for one second
+        without an option.
+    @param retries: the client gives up if the server sends nothing for `retries` times `timeout`.
     @param mode: "octet" or "netascii".
     @param options: whether to ask for options (RFC 2347).
     @param retransmit: whether the retransmission timeout adapts to the round-trip time.
@@ -73,9 +73,9 @@ class TFTPClient:
     @param bind_port: the local port to send from, for one transfer at a time; 0 for any port.
         It requires `bind`.
     @param ports: opens the sockets; None for a L{ClientPorts} of `bind` and `bind_port`.
-    @param tell: called with a line of text for the user when a request is sent again from another
-        port, because an answer may belong to another request; None for the log. The line has no
-        line end, and contains a file name: escape it before you print it.
+    @param on_notice: called with a line of text for the user when a request is sent again from
+        another port, because an answer may belong to another request; None for the log. The line
+        has no line end, and contains a file name: escape it before you print it.
     @param known: what is known about the server; clients of one server may share it. None if
         nothing is known.
     @param clock: returns the time in seconds of a monotonic clock.
@@ -105,7 +105,7 @@ class TFTPClient:
         bind: str | None = None,
         bind_port: int = 0,
         ports: ClientPorts | None = None,
-        tell: Callable[[str], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
         known: KnownServer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -121,14 +121,14 @@ class TFTPClient:
         self._links = ClientLinks(reactor, self._ports, clock, self.build_link)
         self._transfers = OpenTransfers(on_idle=self._links.close_hub)
         choose = RequestOptions(blksize, windowsize, timeout).choose if options else choose_none
-        policy, tell = _make_policy(timeout, retries, retransmit), tell or self._log_line
-        self._services = make_services(reactor, clock, policy, observer, choose, known, tell)
+        policy, on_notice = _make_policy(timeout, retries, retransmit), on_notice or self._log_line
+        self._services = make_services(reactor, clock, policy, observer, choose, known, on_notice)
 
     @property
     def dally_time(self) -> float:
         """How long to keep the reactor running after the transfers, in seconds.
 
-        A server may send a last block again if the ACK was lost. 0 if no transfer dallies.
+        A server sends its last block again if the ACK was lost. 0 if no transfer dallies.
         """
         return self._transfers.dally_time
 
@@ -142,8 +142,8 @@ class TFTPClient:
     ) -> Deferred[TransferResult]:
         """Download a file.
 
-        An L{IFileWriter} may be slow: each window but the last is acknowledged before it is
-        written. If the server's answer is in doubt, the last one is too.
+        If an L{IFileWriter} is slow, each window is acknowledged before it is written, except for
+        the last one. While the server's answer is in doubt, the last one is no exception.
 
         @param filename: the name of the file on the server.
         @param sink: where to write the file: a path, which appears complete or not at all; a
@@ -164,7 +164,7 @@ class TFTPClient:
         """Ask for the size of a file, as firmware does: answer the OACK with ERROR 8.
 
         @param options: the options to ask for besides `tsize`; None for an `xid`.
-        @return: fires with the octets, or with None if the server does not tell the size. It
+        @return: fires with the size in octets, or with None if the server does not send it. It
             fails like that of L{get}.
         """
         asked = {"tsize": "0", **(make_xid() if options is None else options)}
@@ -190,7 +190,7 @@ class TFTPClient:
     def close(self) -> Deferred[None]:
         """Cancel all transfers, and stop dallying. The client can be used again.
 
-        @return: fires when all sockets are closed, and all files except for those that a thread is
+        @return: fires when all sockets and files are closed, except for files that a thread is
             opening or reading.
         """
         return self._transfers.close()
@@ -235,7 +235,7 @@ class TFTPClient:
         open_link = partial(self.open_link, address)
         services = replace(self._services, open_link=None if self._ports.is_fixed else open_link)
         if options is not None:
-            services = replace(services, choose=lambda *_: options)
+            services = replace(services, choose_options=lambda *_: options)
         context = TransferContext(
             peer=endpoint(address),
             local=None,
@@ -251,7 +251,7 @@ class TFTPClient:
             open_link(),
             services,
             on_finished=transfers.on_finished,
-            on_ended=transfers.on_ended,
+            on_released=transfers.on_released,
         )
 
     def _log_line(self, line: str) -> None:

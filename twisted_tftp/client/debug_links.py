@@ -1,7 +1,7 @@
 """Trace or drop the datagrams of a client's transfers, to test and debug a server.
 
-A `FilteredLink` is a client's link with a list of filters. Each filter sees each datagram and may
-drop it; the next filter gets it otherwise. So filters can be combined.
+A `FilteredLink` is a client's link with a list of filters. Each datagram passes the filters in
+order, until one of them drops it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Trace = Callable[[str, bool], None]
 class DatagramFilter(Protocol):
     """A filter that sees each datagram between a client and the network, and may drop it."""
 
-    def take(self, datagram: Buffer, is_received: bool) -> bool:
+    def process(self, datagram: Buffer, is_received: bool) -> bool:
         """Process a datagram; return False to drop it.
 
         @param is_received: whether it comes from the network; otherwise the client sends it.
@@ -38,7 +38,7 @@ class TraceFilter:
     def __init__(self, trace: Trace) -> None:
         self._trace: Trace | None = trace
 
-    def take(self, datagram: Buffer, is_received: bool) -> bool:
+    def process(self, datagram: Buffer, is_received: bool) -> bool:
         if self._trace is not None:
             try:
                 self._trace(describe(datagram), is_received)
@@ -60,15 +60,15 @@ class LossFilter:
         self._loss = loss
         self._random_number = random_number
 
-    def take(self, datagram: Buffer, is_received: bool) -> bool:
+    def process(self, datagram: Buffer, is_received: bool) -> bool:
         return self._random_number() >= self._loss
 
 
 def make_filters(trace: Trace | None, loss: float) -> list[DatagramFilter]:
     """Return the filters of one link, in the order in which they see a datagram that is sent.
 
-    The trace shows every datagram that the client sends, and those received ones that the loss
-    filter does not drop.
+    The trace shows each datagram that the client sends, and each received one that the loss filter
+    does not drop.
 
     @param trace: called with the text of each packet, or None.
     @param loss: the share of datagrams to drop, from 0 to 1.
@@ -89,8 +89,8 @@ class FilteredLink(ClientLink):
     def __init__(self, filters: Sequence[DatagramFilter], *parts: Any) -> None:
         """Make a link.
 
-        @param filters: in the order in which they see a datagram that is sent; those that are
-            received pass them in the opposite order.
+        @param filters: in their order for a datagram that is sent; a received one passes them in
+            the opposite order.
         @param parts: the arguments of `ClientLink`.
         """
         super().__init__(*parts)
@@ -102,14 +102,14 @@ class FilteredLink(ClientLink):
         for index in range(0, len(datagrams), 2):
             pieces = datagrams[index : index + 2]  # a header and its octets
             datagram = b"".join(pieces)
-            if all(each.take(datagram, False) for each in self._outwards):
+            if all(each.process(datagram, False) for each in self._outwards):
                 kept += pieces
         if kept:
             super().send(kept)
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         def receive_filtered(datagram: Buffer, now: float) -> None:
-            if all(each.take(datagram, True) for each in self._inwards):
+            if all(each.process(datagram, True) for each in self._inwards):
                 receive(datagram, now)
 
         super().attach(receive_filtered)

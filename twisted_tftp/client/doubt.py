@@ -1,7 +1,7 @@
 """Find out whether the answer that a client has accepted is for its request.
 
-L{FirstAnswer} assesses each datagram; this module acts on the result, with a second request or an
-alarm. Until the doubt has ended, no file is committed.
+L{FirstAnswer} assesses each datagram. This module acts on the result: it sends a second request,
+or waits for some time. No file is committed before the doubt has ended.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from twisted_tftp.transfer.first_answer import (
 )
 from twisted_tftp.transfer.timing import Timing
 
-#: Requests without an answer after which a server that granted an xid need not grant one again:
-#: another program may use its port now.
+#: From a server that has granted an xid, an answer without one is only accepted after this number
+#: of retransmissions: another program may use the server's port now.
 RETRIES_WITH_XID = 2
 
 
@@ -52,17 +52,17 @@ class DoubtOwner(Protocol):
     def on_not_confirmed(self) -> None:
         """Fail, because the server has not answered the second request."""
 
-    def on_broken(self, failure: Failure) -> None:
-        """Fail because of an unexpected exception; otherwise the transfer would wait for ever."""
+    def on_exception(self, failure: Failure) -> None:
+        """Fail because of an unexpected exception: nothing else would end the transfer."""
 
 
 class Doubt:
-    """Whether the accepted answer to one request can be trusted, and how the client finds out.
+    """The doubt about the accepted answer to one request; it ends the doubt if there is any.
 
     For a read, the answer to a second request from another port is compared with the accepted
     answer. A second write request could create a second file, or damage the first one. So for a
-    write, and if no second port may be used, the doubt ends when no other answer has come for some
-    time.
+    write, and if no second port may be used, the doubt ends if no different answer arrives for
+    some time.
 
     @ivar first_answer: the assessment of the accepted answer.
     """
@@ -119,7 +119,7 @@ class Doubt:
 
         @param retransmissions: how many times the request was sent again.
         """
-        grants_xid = self._known.xid is XidSupport.GRANTED
+        grants_xid = self._known.xid is XidSupport.SUPPORTED
         return self.first_answer.is_foreign(
             datagram, grants_xid and retransmissions < RETRIES_WITH_XID
         )
@@ -142,11 +142,11 @@ class Doubt:
         first, known, round_trip = self.first_answer, self._known, asker.round_trip
         self._round_trip = round_trip
         self._was_sent_again = asker.retransmissions > 0
-        first.take(answer, now, known)
+        first.accept(answer, now, known)
         if self.is_open and is_confirmed:
             self._confirm()
         if first.standing is Standing.PROVEN:
-            known.xid = XidSupport.GRANTED
+            known.xid = XidSupport.SUPPORTED
             known.round_trip = round_trip or known.round_trip
         elif first.standing is not Standing.SETTLED and not self.will_compare:
             self._set_alarm(first.settled_at, self._settle)
@@ -157,20 +157,17 @@ class Doubt:
 
     def note_contradiction(self, datagram: Buffer) -> None:
         """Note what `datagram`, which contradicts the accepted answer, tells about the server."""
-        if self.first_answer.is_proof(datagram):
-            self._known.xid = XidSupport.GRANTED
+        if self.first_answer.has_request_xid(datagram):
+            self._known.xid = XidSupport.SUPPORTED
 
-    def compare(self) -> None:
-        """Send the request from a second port, unless that was done or is impossible.
-
-        The file waits until the doubt ends.
-        """
+    def start_comparison(self) -> None:
+        """Send the request from a second port soon, unless that was done or is impossible."""
         if self.can_compare and self._alarm is None and self._second is None:
-            # Not at once, because the caller may not have finished a change of its state.
+            # Not in this call: the caller may be in the middle of a change of its state.
             self._set_alarm(self._services.clock(), self._ask_again)
 
     def stop(self) -> None:
-        """Cancel the second request and the alarm for good: the doubt does not matter any more."""
+        """Cancel the second request and the alarm, because the doubt does not matter any more."""
         self._is_stopped = True
         alarm, self._alarm = self._alarm, None
         if alarm is not None:
@@ -181,7 +178,7 @@ class Doubt:
 
     def _ask_again(self) -> None:
         if self._second is not None:
-            return  # `compare` was called again while the socket was read before this alarm
+            return  # `start_comparison` was called again while the alarm read the socket
         assert self._open_link is not None
         self._second = SecondRequest(
             self._open_link(),
@@ -197,7 +194,7 @@ class Doubt:
         try:
             self._handle_comparison(comparison)
         except Exception:
-            self._owner.on_broken(Failure())
+            self._owner.on_exception(Failure())
 
     def _handle_comparison(self, comparison: Comparison) -> None:
         if self._is_stopped:
@@ -205,7 +202,7 @@ class Doubt:
         answer = self._second.answer if self._second is not None else None
         if comparison is Comparison.SAME:
             self._owner.receive_waiting()
-            if self._is_needed:
+            if self._is_answer_in_use:
                 self._confirm()
                 self._settle()
         elif comparison is Comparison.NONE:
@@ -216,21 +213,21 @@ class Doubt:
     def _confirm(self) -> None:
         """Trust the answer, because two ports have got it; note that the server grants no xid."""
         if self.first_answer.asks_for_xid:
-            self._known.xid = XidSupport.LACKING
+            self._known.xid = XidSupport.NOT_SUPPORTED
         self.first_answer.settle()
 
     def _settle(self) -> None:
         """Trust the answer, because it was confirmed, or not contradicted in time."""
         known = self._known
         known.round_trip = self._round_trip or known.round_trip
-        if self.first_answer.standing is Standing.UNPROVEN:
-            known.xid = XidSupport.LACKING
+        if self.first_answer.standing is Standing.XID_MISSING:
+            known.xid = XidSupport.NOT_SUPPORTED
         self.first_answer.settle()
         self._owner.on_settled()
 
     @property
-    def _is_needed(self) -> bool:
-        """Whether the owner still uses the answer; what it reads from its socket may end that."""
+    def _is_answer_in_use(self) -> bool:
+        """Whether the owner still uses the answer. A datagram that it has read may end that."""
         return not self._is_stopped and self._owner.relies_on(self)
 
     def _set_alarm(self, at: float, act: Callable[[], None]) -> None:
@@ -239,9 +236,9 @@ class Doubt:
             try:
                 # If the reactor was late, another answer may have arrived in time.
                 self._owner.receive_waiting()
-                if self._is_needed:
+                if self._is_answer_in_use:
                     act()
             except Exception:
-                self._owner.on_broken(Failure())
+                self._owner.on_exception(Failure())
 
         self._alarm = self._services.alarms.set(at, alarmed)

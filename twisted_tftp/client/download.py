@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted_tftp.client.doubt import Doubt
 from twisted_tftp.client.failure_reasons import with_local_cause
 from twisted_tftp.client.held_writer import HeldWriter, Hold
-from twisted_tftp.client.job import Rewind
+from twisted_tftp.client.job import Restart
 from twisted_tftp.client.local_file import LocalFile
 from twisted_tftp.context import Outcome, TransferContext
 from twisted_tftp.errors import TFTPError
@@ -68,26 +68,26 @@ class Download:
         return 0
 
     def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
-        """Make the receiver; while the answer is in doubt, the received data is held back."""
+        """Make the receiver, and a writer that holds data back while the answer is in doubt."""
         # Some servers answer 0 if they do not know the size. In netascii, the size of the local
         # file is not the number of octets on the network.
         granted = dict(grant.accepted) if self._context.mode == wire.OCTET else {}
         self._announced_size = int(granted.get("tsize", "0"))
         self._doubt = doubt
         if doubt.is_open:
-            # If the answer is wrong, a file with a path can be removed; data in a stream can't.
-            hold = Hold.END if self._local.has_path else Hold.FILE
-            self._held = HeldWriter(self._session.file, hold, self._wait_for_settlement)
+            # If the answer is foreign, a file with a path can be removed; data in a stream can't.
+            hold = Hold.COMMIT if self._local.has_path else Hold.DATA_AND_COMMIT
+            self._held = HeldWriter(self._session.file, hold, self._on_writer_waiting)
             self._session.replace_file(self._held)
         is_data = wire.opcode_of(answer) == wire.Opcode.DATA
         self._machine = Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
-            first_reply=None if is_data else wire.ack(0),
+            first_answer=None if is_data else wire.ack(0),
             timing=timing,
             rollover=grant.rollover,
             dally=DALLY_TIME,
-            answered=True,
+            has_answered=True,
         )
 
     def proceed(self) -> None:
@@ -96,21 +96,21 @@ class Download:
 
     def receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram of the transfer."""
-        was_complete = self._machine.complete
+        was_complete = self._machine.is_complete
         self._session.receive(datagram, now)
         if was_complete and wire.opcode_of(datagram) == wire.Opcode.DATA:
-            self._release_server()  # the last ACK was lost
+            self._send_last_ack_early()  # the last ACK was lost
 
     def on_settled(self) -> None:
         """Write the data that was held back."""
         if self._held is not None:
-            self._held.let_through()
+            self._held.stop_holding()
 
     def cancel(self, message: str) -> None:
-        """End the transfer, even if it only waits for the end of the doubt about its answer."""
+        """End the transfer; a commit that waits for the end of the doubt has not begun."""
         if self._session.state is SessionState.COMMITTING and not self.is_committing:
             failure = TFTPError(message or "the transfer was cancelled")
-            self._session.end(Outcome.CANCELLED, failure, tell=bool(message))
+            self._session.end(Outcome.CANCELLED, failure, send_error=bool(message))
         else:
             self._session.cancel(message)
 
@@ -121,21 +121,21 @@ class Download:
             return self._held.is_committing
         return self._session.state in _COMMIT_STATES
 
-    def rewind(self) -> Rewind:
-        """Go back to the start of the file, if possible."""
+    def prepare_restart(self) -> Restart:
+        """Undo what was written to the file, if possible."""
         session, held = self._session, self._held
         if session.state is SessionState.CANCELLED_IN_COMMIT:
-            return Rewind.IMPOSSIBLE
+            return Restart.IMPOSSIBLE
         if held is not None and held.is_untouched:
             session.replace_file(held.writer)
             self._held = None
-            return Rewind.DONE
+            return Restart.READY
         if session.machine is None or not session.machine.octets:
-            return Rewind.DONE  # nothing was written
+            return Restart.READY  # nothing was written
         if self._local.has_path and not session.is_writing:
             self._held = None
-            return Rewind.REOPEN
-        return Rewind.IMPOSSIBLE
+            return Restart.AFTER_REOPENING
+        return Restart.IMPOSSIBLE
 
     def explain(self, reason: TFTPError) -> TFTPError:
         """Return `reason`, with a note if the server had to wait too long for the local output."""
@@ -149,14 +149,18 @@ class Download:
         if announced and (octets > announced or (is_complete and octets < announced)):
             raise TFTPError(f"the server announced {announced} octets and sent {octets}")
 
-    def _wait_for_settlement(self) -> None:
-        self._release_server()
-        self._doubt.compare()
+    def _on_writer_waiting(self) -> None:
+        self._send_last_ack_early()
+        self._doubt.start_comparison()
 
-    def _release_server(self) -> None:
+    def _send_last_ack_early(self) -> None:
         """Send the last ACK before the file is committed, if all blocks have arrived.
 
         Many servers serve one client at a time: they read the second request only after this ACK.
         """
-        if self._machine.complete and self._doubt.will_compare and not self._session.is_finished:
+        if (
+            self._machine.is_complete
+            and self._doubt.will_compare
+            and not self._session.is_finished
+        ):
             self._session.send(self._machine.ack)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     NoAnswer,
     PortUnreachable,
     ServerUnreachable,
@@ -29,7 +29,7 @@ def network_reason(
     @param unreachable: the error that the system has reported for the server's address, if any.
     """
     if isinstance(failure, NoAnswer) and other_host is not None:
-        return AnswersFromElsewhere(f"the answers come from {other_host}, which was not asked")
+        return AnswersFromOtherHost(f"the answers come from {other_host}, which was not asked")
     if isinstance(failure, TransferTimedOut) and unreachable is not None:
         is_refused = isinstance(unreachable, ConnectionRefusedError)
         kind = PortUnreachable if is_refused else ServerUnreachable

@@ -16,32 +16,33 @@ _T = TypeVar("_T")
 
 @implementer(IFileReader)
 class HeldReader:
-    """A wrapper of a reader whose last octets wait until `let_through` is called.
+    """A reader that wraps another one, and holds the last octets back until `stop_holding`.
 
-    The server stores the file when it has got the last block, so that must wait. A source that
-    can't be read again is not read beyond its first window either.
+    The server stores the file when it has received the last block, so the last block must wait.
+    From a source that can't be read again, only the first window is read before `stop_holding`.
 
     @ivar reader: the wrapped reader.
     @ivar offset: the offset of the last octets that were read.
-    @ivar has_given_end: whether the end of the file was returned.
-    @ivar size: octets of the file. None if they are not known, or if the file is empty: the sender
-        then reads the end, which can be held back.
+    @ivar has_returned_end: whether the end of the file was returned.
+    @ivar size: the size of the file in octets. None if it is unknown, or if the file is empty: the
+        sender then has to read the end of the file, and that read can be held back.
     """
 
     def __init__(self, reader: IFileReader, *, can_reread: bool, is_held: bool) -> None:
         """Wrap `reader`.
 
         @param can_reread: whether the octets can be read again after the file is opened again.
-        @param is_held: whether to hold octets back; otherwise the reading is only watched.
+        @param is_held: whether to hold octets back; otherwise only `offset`, `is_reading` and
+            `has_returned_end` are kept up to date.
         """
         self.reader = reader
         self.size: int | None = reader.size or None
         self.offset = 0
-        self.has_given_end = False
+        self.has_returned_end = False
         self._can_reread = can_reread
         self._is_held = is_held
         self._is_reading = False
-        self._waiting: Callable[[], None] | None = None  # a read that waits for `let_through`
+        self._waiting: Callable[[], None] | None = None  # a read that waits for `stop_holding`
 
     @property
     def is_reading(self) -> bool:
@@ -66,7 +67,7 @@ class HeldReader:
         self._waiting = None
         self.reader.close()
 
-    def let_through(self) -> None:
+    def stop_holding(self) -> None:
         """Hold nothing back from now on."""
         self._is_held = False
         waiting, self._waiting = self._waiting, None
@@ -82,14 +83,14 @@ class HeldReader:
         is_end = len(octets) < length or (self.size is not None and offset + length >= self.size)
         if is_end and self._is_held:
             return self._wait(lambda: self._give(octets, offset, length))
-        self.has_given_end = self.has_given_end or is_end
+        self.has_returned_end = self.has_returned_end or is_end
         return octets
 
     def _wait(self, read: Callable[[], Buffer | Deferred[Buffer]]) -> Deferred[Buffer]:
         result: Deferred[Any] = Deferred()  # as `chainDeferred` requires
 
-        def go_on() -> None:
+        def resume() -> None:
             maybeDeferred(read).chainDeferred(result)
 
-        self._waiting = go_on
+        self._waiting = resume
         return result

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileWriter
 
-#: The most octets that are held back, unless a `HeldWriter` is told otherwise.
+#: The most octets that a `HeldWriter` holds back by default.
 MAX_HELD = 4 * 1024 * 1024
 
 #: A write or a commit of the wrapped writer.
@@ -23,28 +23,28 @@ _Call = Callable[[], Deferred[None] | None]
 class Hold(Enum):
     """What is held back while the answer is in doubt."""
 
-    #: The whole file: a write that would exceed `max_held` octets waits.
-    FILE = "file"
-    #: The commit: up to `max_held` octets stay in memory; if there are more, they are written.
-    END = "end"
+    #: All data, and the commit. A write that would exceed `max_held` octets waits.
+    DATA_AND_COMMIT = "data and commit"
+    #: The commit. Data is held too, up to `max_held` octets; if there is more, all is written.
+    COMMIT = "commit"
 
 
 class _State(Enum):
     """What happens to the octets of the file; each comment says what is awaited."""
 
-    #: They are held until `let_through` is called, or until there are more than may be held.
+    #: They are held: awaits the call of `stop_holding`, or more octets than may be held.
     HOLDING = "holding"
-    #: The held octets are being written; this waits for the end of that write.
+    #: The held octets are being written: awaits the end of that write.
     WRITING_HELD = "writing held"
-    #: Each write goes to the wrapped writer at once; this waits for the commit.
+    #: Each write goes to the wrapped writer at once: awaits the commit.
     PASSING = "passing"
-    #: The file is being committed, or was committed; this waits for nothing.
+    #: The file is being committed, or was committed: awaits nothing.
     COMMITTING = "committing"
 
 
 @implementer(IFileWriter)
 class HeldWriter:
-    """A wrapper of a writer that keeps octets in memory until `let_through` is called.
+    """A writer that wraps another one, and holds octets in memory until `stop_holding`.
 
     @ivar writer: the wrapped writer.
     """
@@ -58,7 +58,7 @@ class HeldWriter:
     ) -> None:
         """Wrap `writer`.
 
-        @param on_waiting: called whenever a write or a commit starts to wait for `let_through`.
+        @param on_waiting: called whenever a write or a commit starts to wait for `stop_holding`.
         @param max_held: the most octets that are held back.
         """
         self.writer = writer
@@ -66,7 +66,7 @@ class HeldWriter:
         self._hold = hold
         self._on_waiting = on_waiting
         self._max_held = max_held
-        self._is_settled = False  # `let_through` was called
+        self._is_settled = False  # `stop_holding` was called
         self._held: list[bytes] = []
         self._octets = 0
         self._queue: list[Callable[[], None]] = []  # calls that wait, in order
@@ -90,7 +90,7 @@ class HeldWriter:
         self._octets += len(data)
         if self._octets <= self._max_held:
             return None
-        if self._hold is Hold.END:
+        if self._hold is Hold.COMMIT:
             self._write_held()
         else:
             self._on_waiting()
@@ -110,13 +110,13 @@ class HeldWriter:
         aborted: Deferred[None] | None = self.writer.abort()
         return aborted
 
-    def let_through(self) -> None:
+    def stop_holding(self) -> None:
         """Write the held octets, and hold nothing back from now on."""
         self._is_settled = True
         if self._state is _State.HOLDING:
             self._write_held()
         elif self._state is _State.PASSING:
-            self._go_on()
+            self._make_waiting_calls()
 
     def _commit(self) -> Deferred[None] | None:
         self._state = _State.COMMITTING
@@ -138,9 +138,9 @@ class HeldWriter:
 
     def _written(self, _: object) -> None:
         self._state = _State.PASSING
-        self._go_on()
+        self._make_waiting_calls()
 
-    def _go_on(self) -> None:
+    def _make_waiting_calls(self) -> None:
         queue, self._queue = self._queue, []
         for call in queue:
             call()

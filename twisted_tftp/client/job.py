@@ -16,21 +16,21 @@ from twisted_tftp.session.services import SessionOwner, SessionServices
 from twisted_tftp.transfer.timing import Timing
 
 
-class Rewind(Enum):
-    """Whether a transfer can begin again at the start of its file, to send the request again."""
+class Restart(Enum):
+    """Whether a transfer can start again from its request, at the beginning of its file."""
 
-    #: It can: the file is in the same state as before the request.
-    DONE = "done"
+    #: It can: the file is as it was before the request.
+    READY = "ready"
     #: It can, after the file is opened again.
-    REOPEN = "reopen"
+    AFTER_REOPENING = "after reopening"
     #: It can't: octets were written that can't be removed, or read that can't be read again.
     IMPOSSIBLE = "impossible"
 
 
 class Job(Protocol):
-    """What one L{ClientTransfer} does with its file, apart from the request and its answer.
+    """What one L{ClientTransfer} does with its file; the transfer itself handles the request.
 
-    The transfer calls the first six methods in the order in which they are here.
+    The transfer calls the methods from `make_session` to `receive` in this order.
 
     @ivar is_read: whether the request is an RRQ.
     @ivar has_blocks: whether blocks of a file follow the answer.
@@ -52,14 +52,14 @@ class Job(Protocol):
         """Return an L{IFileReader} or an L{IFileWriter} of the local file, or a Deferred of it."""
 
     def announced_size(self) -> int | None:
-        """Return the octets to send as tsize (RFC 2349): 0 for a read, None if unknown."""
+        """Return the size in octets to send as tsize (RFC 2349): 0 for a read, None if unknown."""
 
     def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
         """Prepare to continue from the server's answer.
 
         @param grant: the parameters of the transfer.
         @param timing: the timeouts of the transfer.
-        @param doubt: whether the answer can be trusted yet.
+        @param doubt: the doubt about the answer, which tells whether a file may be committed.
         @raise TFTPError: the answer does not fit the request.
         """
 
@@ -70,7 +70,7 @@ class Job(Protocol):
         """Process a datagram that follows the answer."""
 
     def on_settled(self) -> None:
-        """Do what had to wait, because the answer can be trusted now."""
+        """Continue with what had to wait, because the answer can be trusted now."""
 
     @property
     def is_error_final(self) -> bool:
@@ -78,10 +78,10 @@ class Job(Protocol):
 
     @property
     def is_committing(self) -> bool:
-        """Whether the local file is being committed, so that no other answer can be accepted."""
+        """Whether the local file is being committed, so that the answer can't be given up."""
 
-    def rewind(self) -> Rewind:
-        """Go back to the start of the file, if possible, because the request is sent again."""
+    def prepare_restart(self) -> Restart:
+        """Undo what was done with the file, if possible, so that the request can be sent again."""
 
     def cancel(self, message: str) -> None:
         """End the transfer; with a `message` the server is told."""

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.hub import Hub, make_hub
-from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress
 
 #: How long a client's hub polls idle sockets before it returns to the reactor, in seconds. It is
@@ -20,12 +20,13 @@ CLIENT_BUSY_POLL = 150e-6
 
 #: A function that returns the link of a transfer. Its arguments are those of `ClientLink`.
 BuildLink = Callable[
-    [socket.socket, SocketAddress, Hub, Strangers, memoryview, Callable[[], float]], ClientLink
+    [socket.socket, SocketAddress, Hub, StrangerResponder, memoryview, Callable[[], float]],
+    ClientLink,
 ]
 
 
 class ClientLinks:
-    """Opens the links of one client; they share a hub, a receive buffer and the `Strangers`."""
+    """Opens the links of one client; they share a hub, a buffer and a `StrangerResponder`."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class ClientLinks:
         self._clock = clock
         self._build_link = build_link
         self._hub: Hub | None = None
-        self._strangers = Strangers()
+        self._responder = StrangerResponder()
         self._buffer = memoryview(bytearray(MAX_DATAGRAM))
 
     def open(self, server: SocketAddress) -> ClientLink:
@@ -56,7 +57,7 @@ class ClientLinks:
         if self._hub is None:
             self._hub = make_hub(self._reactor, CLIENT_BUSY_POLL)
         link = self._build_link(
-            sock, server, self._hub, self._strangers, self._buffer, self._clock
+            sock, server, self._hub, self._responder, self._buffer, self._clock
         )
         link.on_closed = self._ports.release
         return link

@@ -43,7 +43,10 @@ class OpenTransfers:
 
     @property
     def dally_time(self) -> float:
-        """Seconds in which a quick server may send its last block again; 0 if none may."""
+        """How long a server may need to send its last block again, in seconds: two timeouts.
+
+        0 if no transfer dallies.
+        """
         return max(
             (2 * transfer.retransmission_timeout for transfer in self._dallying()), default=0.0
         )
@@ -62,7 +65,7 @@ class OpenTransfers:
 
         @param looking_up: fires with the address; it is cancelled if the result is.
         @param make_transfer: returns the transfer, with an open link. Its `on_finished` and
-            `on_ended` must be those of this object.
+            `on_released` must be those of this object.
         """
         started: list[ClientTransfer] = []
 
@@ -116,7 +119,7 @@ class OpenTransfers:
         elif statistics.outcome is not Outcome.CANCELLED:
             result.errback(transfer.reason)
 
-    def on_ended(self, transfer: ClientTransfer) -> None:
+    def on_released(self, transfer: ClientTransfer) -> None:
         """Forget a transfer, because its socket is closed and its file is released."""
         self._finished.discard(transfer)
         if self.is_idle:

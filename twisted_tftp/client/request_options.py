@@ -25,7 +25,7 @@ def make_xid() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """The options that a client asks for by default; the method is a `ChooseOptions`.
+    """The options that a client asks for by default; `choose` is a `ChooseOptions` function.
 
     @ivar blksize: octets of a block; None for the largest that fits the MTU of the route.
     @ivar windowsize: blocks of a window; 1 asks for no windows.
@@ -41,7 +41,7 @@ class RequestOptions:
     ) -> dict[str, str]:
         """Return the options of one request, in the order to send them.
 
-        @param size: the octets of the file to announce: 0 for a download, None if unknown.
+        @param size: the size of the file in octets; 0 for a download, None if unknown.
         @param link: the link of the transfer; a download may enlarge its receive buffer.
         """
         blksize = self.blksize or largest_blksize(link.server)
@@ -49,7 +49,8 @@ class RequestOptions:
         windowsize = self.windowsize
         if context.direction is Direction.READ and windowsize > 1:
             datagram = blksize + wire.HEADER_SIZE
-            windowsize = min(windowsize, max(1, link.expect(windowsize * datagram) // datagram))
+            fitting = link.enlarge_buffer(windowsize * datagram) // datagram
+            windowsize = min(windowsize, max(1, fitting))
         if windowsize > 1:
             options["windowsize"] = str(windowsize)
         if self.timeout is not None:
@@ -63,5 +64,5 @@ class RequestOptions:
 
 
 def choose_none(context: TransferContext, size: int | None, link: ClientLink) -> dict[str, str]:
-    """Return no options, for a request as in RFC 1350: a `ChooseOptions`."""
+    """Return no options, for a request as in RFC 1350: a `ChooseOptions` function."""
     return {}

@@ -1,4 +1,4 @@
-"""Count the ports from which a client sends one request, and open the next one.
+"""Open the ports from which a client sends one request, and limit their number.
 
 An answer may be for an earlier request that was sent from the same port, by this program or by
 another one. The client then sends its request again from another port.
@@ -16,7 +16,7 @@ MAX_PORT_CHANGES = 3
 
 
 class RequestPorts:
-    """The local ports of one transfer's request, and the answers that it does not use."""
+    """The local ports of one transfer's request, and the answers that the client has given up."""
 
     def __init__(self, open_link: Callable[[], ClientLink] | None) -> None:
         """Set up; the first port is open already.
@@ -32,11 +32,11 @@ class RequestPorts:
         """Whether the request can be sent from another port."""
         return self._open_link is not None and self._changes < MAX_PORT_CHANGES
 
-    def is_doubtful_error(self, code: int) -> bool:
+    def may_be_foreign_error(self, code: int) -> bool:
         """Return whether an ERROR with `code` may be for an earlier request from the first port.
 
-        Several such ERRORs may come if the port's last user has sent malformed packets. An ERROR
-        to a later port is for this request.
+        Several such ERRORs may arrive if the port's previous user has sent malformed packets. An
+        ERROR that a later port receives is for this request.
         """
         return self.can_change and self._changes == 0 and code in UNLIKELY_ERRORS
 
@@ -48,14 +48,14 @@ class RequestPorts:
         """Note an answer that the transfer does not continue from."""
         self._other_answers.add(answer)
 
-    def open_next(self, rejected: bytes) -> ClientLink:
+    def open_next(self, given_up: bytes) -> ClientLink:
         """Return a link with another port, which sends the request from now on.
 
-        @param rejected: the answer to the current port; empty if none was accepted.
+        @param given_up: the answer to the current port; empty if none was accepted.
         @raise OSError: the socket can't be opened.
         """
         assert self._open_link is not None
         link = self._open_link()
         self._changes += 1
-        self.note_answer(rejected)
+        self.note_answer(given_up)
         return link

@@ -31,20 +31,20 @@ class Requester:
         services: SessionServices,
         *,
         on_end: Callable[[], None],
-        on_broken: Callable[[Failure], None],
+        on_exception: Callable[[Failure], None],
         before_resend: Callable[[], None] = _nothing,
     ) -> None:
         """Set up, without sending the request.
 
         @param on_end: called when the asker has ended: the request is answered or has failed.
-        @param on_broken: called with an unexpected exception; the request is not sent again then.
+        @param on_exception: called with an unexpected exception, which ends the request.
         @param before_resend: called before the request is sent again. It may call `replace_link`.
         """
         self.asker = asker
         self._link = link
         self._services = services
         self._on_end = on_end
-        self._on_broken = on_broken
+        self._on_exception = on_exception
         self._before_resend = before_resend
         self._alarm = LazyAlarm(services.alarms, self._alarmed)
 
@@ -84,4 +84,4 @@ class Requester:
                 self._perform(asker.expire(clock()))
                 self._alarm.arm(asker.deadline)
         except Exception:
-            self._on_broken(Failure())
+            self._on_exception(Failure())

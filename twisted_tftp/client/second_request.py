@@ -1,7 +1,7 @@
 """Send a read request again from a second port, and compare the server's two answers.
 
 The first answer may be for a program that used the client's port before. That program did not use
-the second port, so an answer that arrives there is for this request. The first answer is accepted
+the second port, so an answer that arrives there is for this request. The first answer is trusted
 if both have the same octets: answers for two different files differ in the options of the OACK or
 in the first block.
 """
@@ -31,9 +31,6 @@ class Comparison(Enum):
 
     #: Both have the same octets.
     SAME = "same"
-    #: The second one has the request's xid and the first one does not, so the first one is for
-    #: another request.
-    PROOF = "proof"
     #: They differ, or the second answer is an ERROR.
     DIFFERENT = "different"
     #: The server did not answer the second request.
@@ -41,11 +38,11 @@ class Comparison(Enum):
 
 
 class SecondRequest:
-    """A copy of a read request that is sent from a second port; its answer is only compared.
+    """A copy of a read request that is sent from a second port, to compare the answers.
 
-    The transfer that the server starts for it is ended at once. The port stays open until `cancel`
-    is called: if the packet that ends the server's transfer is lost, it is sent again. Otherwise a
-    server that serves one client at a time would wait.
+    The transfer that the server starts for it is ended at once, with an ERROR or with the ACK of
+    a whole file. The port stays open until `cancel` is called, to send that packet again if it was
+    lost. Otherwise a server that serves one client at a time would wait.
 
     @ivar answer: the second answer; None if there is none, or if it is an ERROR.
     """
@@ -72,9 +69,9 @@ class SecondRequest:
         """
         self._link = link
         self._first = first
-        self._asker = Asker(request, reading=True, timing=timing)
+        self._asker = Asker(request, is_read=True, timing=timing)
         self._requester = Requester(
-            self._asker, link, services, on_end=self._on_end, on_broken=self._on_broken
+            self._asker, link, services, on_end=self._on_end, on_exception=self._on_exception
         )
         self._on_compared = on_compared
 
@@ -85,7 +82,7 @@ class SecondRequest:
 
     def start(self) -> None:
         """Send the request."""
-        self._link.discard()
+        self._link.discard_waiting()
         self._link.attach(self._receive)
         self._requester.start()
 
@@ -99,11 +96,11 @@ class SecondRequest:
             if self.answer is not None and wire.opcode_of(datagram) != wire.Opcode.ERROR:
                 self._end_transfer()
         elif self._first.is_foreign(datagram, knows_xid=False):
-            self._link.refuse(datagram, now)
+            self._link.answer_as_stranger(datagram, now)
         else:
             self._requester.receive(datagram, now)
 
-    def _on_broken(self, failure: Failure) -> None:
+    def _on_exception(self, failure: Failure) -> None:
         self._log.failure("unexpected exception while a second request was sent", failure=failure)
         self.cancel()
         self._on_compared(Comparison.NONE)
@@ -112,7 +109,7 @@ class SecondRequest:
         if self.answer is None:
             self._link.close()
         else:
-            self._link.lock()
+            self._link.learn_server_port()
             self._end_transfer()
         self._on_compared(self._compare())
 
@@ -130,6 +127,4 @@ class SecondRequest:
     def _compare(self) -> Comparison:
         if self.answer is None:
             return Comparison.DIFFERENT if self._asker.peer_error is not None else Comparison.NONE
-        if self._first.is_proof(self.answer):
-            return Comparison.PROOF
-        return Comparison.SAME if self.answer == self._first.taken else Comparison.DIFFERENT
+        return Comparison.SAME if self.answer == self._first.accepted else Comparison.DIFFERENT

@@ -1,4 +1,4 @@
-"""What a client provides to its transfers: timeouts, options, sockets, and others."""
+"""What a client provides to its transfers, such as timeouts, options and sockets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from twisted_tftp.session.services import SessionServices
 from twisted_tftp.transfer.first_answer import KnownServer
 
 #: A function that returns the options of a request, in the order to send them. Its arguments are
-#: the context of the request, the octets of the file (0 for a download, None if unknown) and the
-#: link.
+#: the context of the request, the size of the file in octets (0 for a download, None if unknown)
+#: and the link.
 ChooseOptions = Callable[[TransferContext, int | None, ClientLink], Mapping[str, str]]
 
 
@@ -29,19 +29,19 @@ class ClientServices:
 
     @ivar policy: the timeouts.
     @ivar session_services: what the sessions use.
-    @ivar choose: returns the options of a request.
+    @ivar choose_options: returns the options of a request.
     @ivar known: what is known about the server.
     @ivar open_link: returns a link with another port; None if no other port may be used, because
         the user has chosen the port.
-    @ivar tell: called with a line of text for the user.
+    @ivar on_notice: called with a line of text for the user.
     """
 
     policy: Policy
     session_services: SessionServices
-    choose: ChooseOptions
+    choose_options: ChooseOptions
     known: KnownServer
     open_link: Callable[[], ClientLink] | None
-    tell: Callable[[str], None]
+    on_notice: Callable[[str], None]
 
 
 def make_services(
@@ -49,11 +49,11 @@ def make_services(
     clock: Callable[[], float],
     policy: Policy,
     observer: Any,  # observers need not declare the interface
-    choose: ChooseOptions,
+    choose_options: ChooseOptions,
     known: KnownServer | None,
-    tell: Callable[[str], None],
+    on_notice: Callable[[str], None],
 ) -> ClientServices:
-    """Return the services of one client; each transfer replaces their `open_link`, which is None.
+    """Return the services of one client, with `open_link` None; each transfer has its own one.
 
     @param observer: an L{ITransferObserver}, or None.
     """
@@ -65,10 +65,10 @@ def make_services(
             alarms=Alarms(reactor, clock),
             opening_time=policy.retries * policy.timeout,
         ),
-        choose=choose,
+        choose_options=choose_options,
         known=known or KnownServer(),
         open_link=None,
-        tell=tell,
+        on_notice=on_notice,
     )
 
 

@@ -7,7 +7,7 @@ which the client answers with an ERROR.
 from __future__ import annotations
 
 from twisted_tftp.client.doubt import Doubt
-from twisted_tftp.client.job import Rewind
+from twisted_tftp.client.job import Restart
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import OptionRefused, TFTPError
 from twisted_tftp.net.client_link import ClientLink
@@ -63,7 +63,7 @@ class SizeProbe:
         # This comes before the second request: the server may serve only one client at a time.
         self._end_server_transfer()
         if self._doubt.is_open:
-            self._doubt.compare()
+            self._doubt.start_comparison()
         else:
             self._session.complete()
 
@@ -89,9 +89,9 @@ class SizeProbe:
         """
         return not self._doubt.can_compare
 
-    def rewind(self) -> Rewind:
-        """Return `Rewind.DONE`: nothing was written, so the request can be sent again."""
-        return Rewind.DONE
+    def prepare_restart(self) -> Restart:
+        """Return `Restart.READY`: nothing was written, so the request can be sent again."""
+        return Restart.READY
 
     def explain(self, reason: TFTPError) -> TFTPError:
         """Return `reason` unchanged, because there is no local file."""

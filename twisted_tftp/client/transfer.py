@@ -1,4 +1,4 @@
-"""Run one transfer of a client: open the file, send the request, check the answer, continue."""
+"""One transfer of a client: open the file, send the request, check the answer, run a session."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.client.doubt import Doubt
 from twisted_tftp.client.failure_reasons import error_of_server, network_reason
-from twisted_tftp.client.job import Job, Rewind
+from twisted_tftp.client.job import Job, Restart
 from twisted_tftp.client.request_ports import RequestPorts
 from twisted_tftp.client.requester import Requester
 from twisted_tftp.client.services import ClientServices
@@ -26,7 +26,7 @@ from twisted_tftp.transfer.timing import Timing
 
 
 class ClientTransfer:
-    """One transfer of a client: it sends the request and checks the answer, then a session runs.
+    """One transfer of a client: it sends the request, checks the answer, and starts a session.
 
     It is the owner of the session (L{SessionOwner}) and of the doubt about the answer
     (L{DoubtOwner}). What a download, an upload and a size probe do differently is in its L{Job}.
@@ -42,21 +42,21 @@ class ClientTransfer:
         services: ClientServices,
         *,
         on_finished: Callable[[ClientTransfer], None],
-        on_ended: Callable[[ClientTransfer], None],
+        on_released: Callable[[ClientTransfer], None],
     ) -> None:
         """Set up a transfer; `start` begins it.
 
         @param job: what to do with the file.
         @param link: an open link to the server.
         @param on_finished: called when the outcome is known.
-        @param on_ended: called when the link is closed and the file is released.
+        @param on_released: called when the link is closed and the file is released.
         """
         self.context = context
         self._job = job
         self._link = link
         self._services = services
         self._on_finished = on_finished
-        self._on_ended = on_ended
+        self._on_released = on_released
         self._session = job.make_session(context, link, services.session_services, self)
         self._requester: Requester | None = None
         self._timing = Timing.of(services.policy, None)
@@ -71,9 +71,9 @@ class ClientTransfer:
         return self._session.statistics
 
     @property
-    def can_tell_peer(self) -> bool:
+    def can_send_error(self) -> bool:
         """Whether the server has a port for this transfer; its request port ignores an ERROR."""
-        return self._link.locked
+        return self._link.knows_server_port
 
     @property
     def is_dallying(self) -> bool:
@@ -84,13 +84,13 @@ class ClientTransfer:
     @property
     def retransmission_timeout(self) -> float:
         """The current retransmission timeout in seconds."""
-        return self._timing.wait
+        return self._timing.rto
 
     @property
     def reason(self) -> TFTPError:
         """Why the transfer has failed, as precisely as known."""
         failure = self._session.failure
-        precise = network_reason(failure, self._link.elsewhere, self._unreachable_error)
+        precise = network_reason(failure, self._link.other_host, self._unreachable_error)
         return precise or self._job.explain(failure or TFTPError())
 
     def update_statistics(self) -> None:
@@ -111,7 +111,9 @@ class ClientTransfer:
 
     def on_open(self) -> None:
         """Send the request."""
-        options = self._services.choose(self.context, self._job.announced_size(), self._link)
+        options = self._services.choose_options(
+            self.context, self._job.announced_size(), self._link
+        )
         opcode = wire.Opcode.RRQ if self._job.is_read else wire.Opcode.WRQ
         request = wire.encode_request(
             wire.Request(opcode, self.context.filename, self.context.mode, options)
@@ -120,7 +122,7 @@ class ClientTransfer:
         self.context = self.context._replace(options=asked)
         self._doubt = Doubt(
             FirstAnswer(
-                reading=self._job.is_read, has_options=bool(options), xid=options.get(XID)
+                is_read=self._job.is_read, has_options=bool(options), xid=options.get(XID)
             ),
             request,
             self._services.known,
@@ -129,7 +131,7 @@ class ClientTransfer:
             open_link=self._services.open_link if self._job.is_read else None,
             make_timing=lambda: Timing.of(self._services.policy, None),
         )
-        self._link.discard()
+        self._link.discard_waiting()
         self._link.attach(self._receive)
         self._link.on_unreachable = self._on_unreachable
         self._asker = Asker(request, self._job.is_read, Timing.of(self._services.policy, None))
@@ -138,7 +140,7 @@ class ClientTransfer:
             self._link,
             self._services.session_services,
             on_end=self._on_request_end,
-            on_broken=self.on_broken,
+            on_exception=self.on_exception,
             before_resend=self._bind_to_route,
         )
         self._requester.start()
@@ -149,12 +151,12 @@ class ClientTransfer:
             self._stop_asking()
         self._on_finished(self)
 
-    def on_ended(self) -> None:
+    def on_released(self) -> None:
         """Tell the client that the link is closed and the file is released."""
         self._stop_asking()
-        self._on_ended(self)
+        self._on_released(self)
 
-    def on_broken(self, failure: Failure) -> None:
+    def on_exception(self, failure: Failure) -> None:
         """End the transfer because of an unexpected exception."""
         self._session.fail(failure, Outcome.FAILED)
 
@@ -170,7 +172,7 @@ class ClientTransfer:
         self._unreachable_error = error
 
     def _bind_to_route(self) -> None:
-        """Use a new socket if there was no route to the server before and there is one now."""
+        """Use a new socket if there was no route to the server, and there is one now."""
         if not self._link.is_unbound or self._services.open_link is None:
             return
         link = self._services.open_link()
@@ -182,7 +184,7 @@ class ClientTransfer:
 
     def _use_link(self, link: ClientLink) -> None:
         link.on_unreachable = self._on_unreachable
-        link.elsewhere = self._link.elsewhere
+        link.other_host = self._link.other_host
         self._session.replace_link(link)
         if self._requester is not None:
             self._requester.replace_link(link)
@@ -196,7 +198,7 @@ class ClientTransfer:
             self._accept_answer(asker.answer)
         elif asker.peer_error is not None:
             error = error_of_server(*asker.peer_error)
-            if self._ports.is_doubtful_error(asker.peer_error[0]):
+            if self._ports.may_be_foreign_error(asker.peer_error[0]):
                 self._change_port(error)
             else:
                 self._session.end(Outcome.ABORTED, error)
@@ -210,16 +212,16 @@ class ClientTransfer:
         """Accept the server's answer, and continue from it."""
         asker, doubt = self._asker, self._doubt
         now = self._services.session_services.clock()
-        self._link.lock()
+        self._link.learn_server_port()
         self._unreachable_error = None
-        # Each write gets an answer of the same octets: the answer to another port proves nothing.
+        # All write requests get answers with the same octets, so they confirm nothing.
         is_confirmed = self._job.is_read and self._ports.has_seen(answer)
         doubt.accept(answer, now, asker, is_confirmed)
         if doubt.first_answer.standing is Standing.PROVEN:
             self._link.attach(self._session.receive, self._session.receive_train)
         else:
             self._link.attach(self._receive, self._train_of_transfer(answer))
-            self._link.on_rival = self._receive_from_other_port
+            self._link.on_other_port = self._receive_from_other_port
         try:
             grant = self._check_oack(answer)
             self._timing = Timing.of(self._services.policy, grant.timeout)
@@ -227,10 +229,10 @@ class ClientTransfer:
                 self._timing.add_round_trip(asker.round_trip)
             self._job.prepare(answer, grant, self._timing, doubt)
         except Exception as error:
-            is_unproven = doubt.first_answer.standing is Standing.UNPROVEN
-            may_be_foreign = is_unproven and not self._ports.has_seen(answer)
+            is_xid_missing = doubt.first_answer.standing is Standing.XID_MISSING
+            may_be_foreign = is_xid_missing and not self._ports.has_seen(answer)
             if may_be_foreign and isinstance(error, TFTPError):
-                self._change_port(error)  # it may be for a request of the port's last user
+                self._change_port(error)  # it may be for a request of the port's previous user
             else:
                 self._session.fail(Failure(), Outcome.FAILED)
             return
@@ -247,18 +249,18 @@ class ClientTransfer:
         return grant
 
     def _train_of_transfer(self, answer: bytes) -> ReceiveTrain | None:
-        """Return the function for datagrams received in one call; None if one may be an answer."""
+        """Return the function that receives a train; None if a train may contain an answer."""
         is_oack = wire.opcode_of(answer) == wire.Opcode.OACK
         return self._session.receive_train if is_oack and self._job.has_blocks else None
 
-    # -- datagrams while there is no proof that the server answers this request ---------------
+    # -- datagrams before it is proven that the answer is for this request ----------------------
 
     def _receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram from the server's port for this transfer."""
         doubt = self._doubt
-        if doubt.first_answer.standing is Standing.NONE:
+        if doubt.first_answer.standing is Standing.NO_ANSWER:
             if doubt.is_foreign(datagram, self._asker.retransmissions):
-                self._link.refuse(datagram, now)
+                self._link.answer_as_stranger(datagram, now)
             elif self._requester is not None:
                 self._requester.receive(datagram, now)
         elif self._may_contradict(datagram) and doubt.is_contradicted(
@@ -266,8 +268,8 @@ class ClientTransfer:
         ):
             self._give_up_answer(datagram)
         elif doubt.is_open and wire.opcode_of(datagram) == wire.Opcode.ERROR:
-            # If the server uses a single port, this may be the real answer, even if all octets of
-            # the doubtful answer have arrived. A complete machine would ignore it.
+            # From a server with a single port, this may be the true answer, even if all blocks
+            # that belong to the answer in doubt have arrived. A complete machine would ignore it.
             self._receive_error_in_doubt(datagram)
         else:
             self._job.receive(datagram, now)
@@ -281,7 +283,7 @@ class ClientTransfer:
     def _receive_error_in_doubt(self, datagram: Buffer) -> None:
         if self._job.is_error_final and not self._job.is_committing:
             error = error_of_server(*wire.parse_error(datagram))
-            self._session.end(Outcome.ABORTED, error, tell=False)
+            self._session.end(Outcome.ABORTED, error, send_error=False)
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
@@ -296,7 +298,7 @@ class ClientTransfer:
 
     def relies_on(self, doubt: Doubt) -> bool:
         """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
-        return not self._session.is_ended and self._doubt is doubt
+        return not self._session.is_closed and self._doubt is doubt
 
     def on_settled(self) -> None:
         """Continue, because the answer can be trusted now."""
@@ -325,24 +327,24 @@ class ClientTransfer:
     def _change_port(self, reason: TFTPError) -> None:
         """Send the request from another port because of `reason`, or fail with `reason`."""
         self._stop_asking()
-        rewind = self._job.rewind() if self._ports.can_change else Rewind.IMPOSSIBLE
-        if rewind is Rewind.IMPOSSIBLE:
+        restart = self._job.prepare_restart() if self._ports.can_change else Restart.IMPOSSIBLE
+        if restart is Restart.IMPOSSIBLE:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = self._ports.open_next(self._doubt.first_answer.taken)
+            link = self._ports.open_next(self._doubt.first_answer.accepted)
         except OSError:
             self._session.fail(Failure(), Outcome.FAILED)
             return
-        self._services.tell(
+        self._services.on_notice(
             f"{self.context.path}: {reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
         )
-        if self._link.locked:
+        if self._link.knows_server_port:
             self._session.send(wire.error(reason))
         self._use_link(link)
-        if rewind is Rewind.REOPEN:
-            self._session.reopen(self._job.open_file)
+        if restart is Restart.AFTER_REOPENING:
+            self._session.restart_opening(self._job.open_file)
         else:
-            self._session.rewind()
+            self._session.restart_negotiation()
             self.on_open()

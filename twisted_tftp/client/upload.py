@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted_tftp.client.doubt import Doubt
 from twisted_tftp.client.failure_reasons import with_local_cause
 from twisted_tftp.client.held_reader import HeldReader
-from twisted_tftp.client.job import Rewind
+from twisted_tftp.client.job import Restart
 from twisted_tftp.client.local_file import LocalFile
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import TFTPError
@@ -58,12 +58,12 @@ class Upload:
         return self._local.open_reader(self._context)
 
     def announced_size(self) -> int | None:
-        """Return the octets of the local file; None if they are not known."""
+        """Return the size of the local file in octets; None if it is unknown."""
         size: int | None = self._session.file.size
         return size
 
     def prepare(self, answer: bytes, grant: Grant, timing: Timing, doubt: Doubt) -> None:
-        """Make the sender; while the answer is in doubt, the end of the file is held back."""
+        """Make the sender, and a reader that holds the end back while the answer is in doubt."""
         standing = doubt.first_answer.standing
         if standing is not Standing.PROVEN:
             self._held = HeldReader(
@@ -71,10 +71,10 @@ class Upload:
             )
             self._session.replace_file(self._held)
         size = self._session.file.size
-        # Octets from a pipe are sent as soon as they fill a window, so nothing is read ahead. In
-        # doubt, the read that returns the end of the file must wait; without read-ahead, that is
-        # the read of the last window.
-        is_immediate = size is None or standing is Standing.DOUBTFUL
+        # Octets from a pipe are sent as soon as they fill a window, so nothing is read ahead. If
+        # options are missing, the read that returns the end of the file has to wait. Without
+        # read-ahead, only the last window waits for it.
+        is_immediate = size is None or standing is Standing.OPTIONS_MISSING
         self._machine = Sender(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
@@ -83,7 +83,7 @@ class Upload:
             timing=timing,
             rollover=grant.rollover,
             read_ahead=0 if is_immediate else READ_AHEAD,
-            answered=True,
+            has_answered=True,
         )
 
     def proceed(self) -> None:
@@ -97,25 +97,25 @@ class Upload:
     def on_settled(self) -> None:
         """Send the data that was held back."""
         if self._held is not None:
-            self._held.let_through()
+            self._held.stop_holding()
 
     def cancel(self, message: str) -> None:
         """End the transfer; with a `message` the server is told."""
         self._session.cancel(message)
 
-    def rewind(self) -> Rewind:
-        """Go back to the start of the file, if possible."""
+    def prepare_restart(self) -> Restart:
+        """Use the file from its start again, if possible."""
         held = self._held
         if held is None:
-            return Rewind.DONE  # nothing was read
-        if held.is_reading or held.has_given_end:
-            return Rewind.IMPOSSIBLE  # the server may have stored the file
+            return Restart.READY  # nothing was read
+        if held.is_reading or held.has_returned_end:
+            return Restart.IMPOSSIBLE  # the server may have stored the file
         if held.offset and not self._local.has_path:
-            return Rewind.IMPOSSIBLE
+            return Restart.IMPOSSIBLE
         self._held = None
         self._session.replace_file(held.reader)
         # The offsets of a reader never decrease, so the file is opened again to start from 0.
-        return Rewind.REOPEN if held.offset else Rewind.DONE
+        return Restart.AFTER_REOPENING if held.offset else Restart.READY
 
     def explain(self, reason: TFTPError) -> TFTPError:
         """Return `reason`, with a note if the server had to wait too long for the local input."""

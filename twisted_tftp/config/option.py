@@ -29,8 +29,8 @@ class Option:
     @ivar type: the type of its value; None for a flag, which has no value. (Values of different
         options have different types, hence the `Any`.)
     @ivar default: its value if the option is not given.
-    @ivar help: one phrase that says what it does; it begins with a small letter, without a full
-        stop.
+    @ivar help: one phrase that says what it does, without a capital letter at the beginning and a
+        full stop at the end.
     @ivar details: further sentences in Markdown, for the reference page only.
     @ivar default_text: the default in words; None to write it like any other value.
     @ivar repeatable: whether it may be given several times; its value is then a tuple.

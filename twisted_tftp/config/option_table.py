@@ -1,8 +1,8 @@
 """The table of the server's options, for the command line, the settings and the documents.
 
-To add an option of the command line, add an entry here, and an attribute with its name: to
+To add an option of the command line, add an entry here, and an attribute of the same name: to
 L{Policy} if sessions or the checks of requests need it, otherwise to
-L{Settings<twisted_tftp.config.settings.Settings>}. Then make the reference page again
+L{Settings<twisted_tftp.config.settings.Settings>}. Then generate the reference page again
 (L{twisted_tftp.config.reference}).
 """
 
@@ -65,10 +65,10 @@ OPTIONS = (
         Group.FILES,
         Size(),
         default=DEFAULT_CACHE_SIZE,
-        help="memory for the contents of small files; 0 for none",
-        details=f"Small files have at most {Size().format(MAX_FILE_SIZE)}. Each use checks the "
-        "identity, the size and the times of the file, so a file that has changed is served as it "
-        "is now.",
+        help="memory for the cache of small files; 0 for no cache",
+        details=f"A small file has at most {Size().format(MAX_FILE_SIZE)} octets. Before each use "
+        "the server compares the identity, the size and the times of the file, so it serves the "
+        "new content of a file that has changed.",
     ),
     Option(
         "max-upload",
@@ -84,7 +84,7 @@ OPTIONS = (
         Size(),
         default=None,
         default_text="no limit",
-        help="refuse uploads that would make all files together larger than SIZE",
+        help="refuse an upload if all files together would be larger than SIZE",
         details="All files below the root and all running uploads are counted. The client gets "
         "ERROR 3 (disk full).",
     ),
@@ -111,7 +111,7 @@ OPTIONS = (
         PortRange(),
         default=_POLICY.port_range,
         default_text="the system's choice",
-        help="local UDP ports of transfers, for firewalls",
+        help="range of the UDP ports that transfers use, for firewalls",
     ),
     Option(
         "single-port",
@@ -125,23 +125,23 @@ OPTIONS = (
         Group.TIME,
         Seconds(TIMEOUT_RANGE),
         default=_POLICY.timeout,
-        help="first wait before a retransmission, and longest later one, in seconds",
-        details="A client that negotiates a timeout sets the longest wait of its transfer.",
+        help="first retransmission timeout, and the longest later one, in seconds",
+        details="A client that negotiates a timeout sets the longest one of its transfer.",
     ),
     Option(
         "retries",
         Group.TIME,
         WholeNumber(RETRIES_RANGE),
         default=_POLICY.retries,
-        help="give up a client that is silent for N times the longest wait",
+        help="give up a client that is silent for N times the longest retransmission timeout",
     ),
     Option(
         "retransmit",
         Group.TIME,
         Choice(Retransmit),
         default=_POLICY.retransmit,
-        help="waits before retransmissions: adaptive (follow the measured round trip) or fixed "
-        "(always the timeout, as in RFC 2349)",
+        help="retransmission timeout: adaptive (it follows the measured round trip) or fixed "
+        "(always --timeout, or the timeout that the client negotiates, as in RFC 2349)",
     ),
     Option(
         "drain",
@@ -166,9 +166,8 @@ OPTIONS = (
         default=_POLICY.deny,
         default_text="none",
         repeatable=True,
-        help="do not answer clients in this network (of all networks, the longest prefix decides)",
-        details="Of the networks of `--allow` and `--deny` that an address is in, the one with "
-        "the longest prefix decides.",
+        help="do not answer clients in this network (of all networks of --allow and --deny that "
+        "contain an address, the one with the longest prefix decides)",
     ),
     Option(
         "allow-write",
@@ -186,7 +185,7 @@ OPTIONS = (
         Rate(RATE_RANGE),
         default=_POLICY.rate,
         default_text="no limit",
-        help="new requests a second from one IPv4 address or IPv6 /64",
+        help="largest number of new requests per second from one IPv4 address or IPv6 /64",
         details="Requests above the limit are not answered, so that clients ask again.",
     ),
     Option(
@@ -195,7 +194,7 @@ OPTIONS = (
         WholeNumber(TRANSFERS_RANGE),
         default=_POLICY.max_per_client,
         default_text="no limit",
-        help="number of transfers that one address may have at once",
+        help="largest number of transfers that one address may have at once",
         details="Requests above the limit are not answered, so that clients ask again. Many "
         "machines may share one address.",
     ),
@@ -227,7 +226,7 @@ OPTIONS = (
         Group.LIMITS,
         WholeNumber(TRANSFERS_RANGE),
         default=_POLICY.max_transfers,
-        help="number of transfers at once; further requests are not answered",
+        help="largest number of transfers at once; further requests are not answered",
         details="Clients ask again later.",
     ),
     Option(

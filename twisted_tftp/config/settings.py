@@ -11,7 +11,8 @@ from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.policy import Policy
 
-#: The options that are attributes of the policy; the others are attributes of the settings.
+#: The keys of the options that are attributes of the policy; the others are attributes of the
+#: settings.
 POLICY_KEYS = frozenset(field.name for field in dataclasses.fields(Policy))
 
 
@@ -31,7 +32,7 @@ class Settings:
     @ivar port: the UDP port for requests.
     @ivar drain: how long running transfers may continue when the server stops, in seconds.
     @ivar verbose: whether requests and progress are logged too.
-    @ivar policy: the options that sessions and the checks of requests need.
+    @ivar policy: the values of all other options.
     """
 
     root: str
@@ -45,7 +46,7 @@ class Settings:
     policy: Policy
 
 
-def settings(given: Mapping[str, Any]) -> Settings:
+def parse_settings(given: Mapping[str, Any]) -> Settings:
     """Check and convert the options that the user gave.
 
     @param given: the name of each option, without the dashes in front, and its text, or None if it

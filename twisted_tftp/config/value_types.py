@@ -32,7 +32,7 @@ _Member = TypeVar("_Member", bound=Enum)
 class ValueType(Protocol[_Value]):
     """The type of an option's value.
 
-    To add a type, write a class with these members. It does not need a base class.
+    To add a type, write a class with these members; it needs no base class.
     """
 
     @property

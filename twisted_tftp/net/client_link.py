@@ -11,8 +11,8 @@ from zope.interface import implementer
 
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
-from twisted_tftp.net.strangers import Strangers
-from twisted_tftp.net.udp import READS_PER_DRAIN, Buffer, SocketAddress
+from twisted_tftp.net.strangers import StrangerResponder
+from twisted_tftp.net.udp import READS_BEFORE_TIMEOUT, Buffer, SocketAddress
 from twisted_tftp.net.upload_link import UploadLink
 
 
@@ -23,24 +23,24 @@ class ClientLink(UploadLink):
     The request is sent to the server's request port. The first answer comes from another port, the
     server's port for this transfer (its TID, RFC 1350 section 4).
 
-    @ivar locked: whether that port is known; from then on, datagrams from other ports are not
+    @ivar knows_server_port: whether that port is known; from then on, only datagrams from it are
         received.
-    @ivar elsewhere: the last other host that has sent a datagram before the link was locked, or
+    @ivar other_host: the last other host that sent a datagram before that port was known, or
         None.
-    @ivar on_unreachable: called with the error if the server's port is closed or there is no route
-        to the server. None after the first answer.
-    @ivar on_rival: after the link is locked, called with (datagram, now) for each datagram from
-        another port of the server's host; None to ignore such datagrams.
+    @ivar on_unreachable: called with the error if the request port is closed, or there is no
+        route to the server. None after the first answer.
+    @ivar on_other_port: once that port is known, called with (datagram, now) for each datagram
+        from another port of the server's host; None to ignore such datagrams.
     @ivar local: the local socket address.
     """
 
     __slots__ = (
-        "_from",
-        "elsewhere",
+        "_source",
+        "knows_server_port",
         "local",
-        "locked",
-        "on_rival",
+        "on_other_port",
         "on_unreachable",
+        "other_host",
     )
 
     def __init__(
@@ -48,21 +48,21 @@ class ClientLink(UploadLink):
         sock: socket.socket,
         server: SocketAddress,
         hub: Hub,
-        strangers: Strangers,
+        responder: StrangerResponder,
         buffer: memoryview,
         clock: Callable[[], float],
     ) -> None:
         """Set up the link of `sock`; `close` closes this socket.
 
-        @param server: the server's request port; the peer until `lock` is called.
+        @param server: the server's request port; the peer until `learn_server_port` is called.
         @param buffer: the buffer for received datagrams, which all links share.
         """
-        super().__init__(sock, server, hub, strangers, buffer, clock)
-        self._from: SocketAddress = None
-        self.locked = False
-        self.elsewhere: str | None = None
+        super().__init__(sock, server, hub, responder, buffer, clock)
+        self._source: SocketAddress = None
+        self.knows_server_port = False
+        self.other_host: str | None = None
         self.on_unreachable: Callable[[OSError], None] | None = None
-        self.on_rival: Callable[[Buffer, float], None] | None = None
+        self.on_other_port: Callable[[Buffer, float], None] | None = None
         self.local: SocketAddress = self._sock.getsockname()
         if icmp_errors.AVAILABLE:
             icmp_errors.ask_for_errors(self._sock)
@@ -77,53 +77,53 @@ class ClientLink(UploadLink):
         """The server's socket address: the request port, then the port of the transfer."""
         return self._peer
 
-    def lock(self) -> None:
-        """Make the sender of the current datagram the peer of this transfer.
+    def learn_server_port(self) -> None:
+        """Take the source port of the current datagram as the server's port for this transfer.
 
         Call this only while a datagram is being received.
         """
-        self._peer = self._to = self._from
-        self.locked = True
+        self._peer = self._to = self._source
+        self.knows_server_port = True
         self.on_unreachable = None
         if icmp_errors.AVAILABLE:
             icmp_errors.ask_for_errors(self._sock, False)  # this empties the queue too
 
-    def _is_peer(self, address: SocketAddress) -> bool:
-        """Return whether a datagram from `address` belongs to this transfer; note the address.
+    def _accept_source(self, address: SocketAddress) -> bool:
+        """Note the source of a datagram; return whether the datagram belongs to this transfer.
 
-        Before the link is locked, each datagram from the server's host does.
+        Before the server's port is known, each datagram from the server's host does.
         """
-        if self.locked:
+        if self.knows_server_port:
             return bool(address == self._peer)
-        self._from = address
+        self._source = address
         if self._is_of_server(address):
             return True
-        self.elsewhere = address[0]
+        self.other_host = address[0]
         return False
 
     def _is_of_server(self, address: SocketAddress) -> bool:
         """Return whether `address` has the server's host and scope."""
         return bool(address[0] == self._peer[0] and address[3:] == self._peer[3:])
 
-    def _received_from_elsewhere(
+    def _receive_from_stranger(
         self, address: SocketAddress, datagram: memoryview, now: float
     ) -> None:
-        super()._received_from_elsewhere(address, datagram, now)
-        if self.locked and self.on_rival is not None and self._is_of_server(address):
-            self.on_rival(datagram, now)
+        super()._receive_from_stranger(address, datagram, now)
+        if self.on_other_port and self.knows_server_port and self._is_of_server(address):
+            self.on_other_port(datagram, now)
 
-    def refuse(self, datagram: Buffer, now: float) -> None:
-        """Send ERROR 5 to the sender of `datagram`, the datagram that is being received.
+    def answer_as_stranger(self, datagram: Buffer, now: float) -> None:
+        """Answer `datagram`, which is being received, as a packet of a stranger: with ERROR 5.
 
         The server's request port gets no ERROR: a server in single-port mode would end the
         transfer that it is about to start for us.
         """
-        if self._from != self._peer:
-            self._strangers.received(self._sock, self._from, datagram, now)
+        if self._source != self._peer:
+            self._responder.answer(self._sock, self._source, datagram, now)
 
-    def discard(self) -> None:
-        """Drop the datagrams in the socket; before a request is sent, none can be its answer."""
-        for _ in range(READS_PER_DRAIN):
+    def discard_waiting(self) -> None:
+        """Discard the datagrams in the socket: before the request is sent, none is its answer."""
+        for _ in range(READS_BEFORE_TIMEOUT):
             try:
                 self._sock.recv(1)
             except (BlockingIOError, InterruptedError):
@@ -137,7 +137,7 @@ class ClientLink(UploadLink):
 
     def _read_errors(self) -> None:
         """Report the ICMP errors that come before the first answer."""
-        if self.locked or not icmp_errors.AVAILABLE:
+        if self.knows_server_port or not icmp_errors.AVAILABLE:
             return
         for error in icmp_errors.read_errors(self._sock):
             if self.on_unreachable is not None and error.peer == self._peer:

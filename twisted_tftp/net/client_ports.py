@@ -3,8 +3,8 @@
 A socket that is bound to the wildcard address receives datagrams to its port at any local address,
 even those for another program. So each socket is bound to the local address of the route to the
 server. A port that was in use a moment ago may still receive retransmissions of a server's answer
-to an earlier request. So ports that this process has used recently are avoided, as long as there
-are others.
+to an earlier request. So ports that this process has used recently are avoided, if others are
+free.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted_tftp.net.udp import SOCKET_TYPE, SocketAddress, open_socket
 #: How long a port is not used again after its last use, in seconds.
 PORT_REUSE_DELAY = 10.0
 
-#: Recently used ports that are rejected for one socket; the next port is used in any case.
+#: The most recently used ports that are skipped for one socket. The port after them is used.
 PORT_TRIES = 8
 
 #: How long the local address of a route is cached, in seconds.
@@ -87,7 +87,7 @@ class ClientPorts:
             the local address of the route to each server.
         @param history: the times of port use; None for those that all clients share.
         @param open_socket: opens a socket: see `twisted_tftp.net.udp.open_socket`.
-        @param find_source: returns the local address of the route to a server.
+        @param find_source: returns the local address of the route to a server: see `route_source`.
         """
         self._open_socket = open_socket
         self._find_source = find_source
@@ -125,21 +125,21 @@ class ClientPorts:
     def _open_at(self, server: SocketAddress, local: SocketAddress | None) -> socket.socket:
         if local is not None and local[1]:
             return self._open_socket(server, local, (local[1], local[1]))
-        # Sockets on rejected ports stay open until a port is found, so that the system does not
+        # Sockets on skipped ports stay open until a port is found, so that the system does not
         # choose these ports again.
-        rejected: list[socket.socket] = []
+        skipped: list[socket.socket] = []
         try:
             while True:
                 sock = self._open_socket(server, local)
-                if len(rejected) == PORT_TRIES or self._history.may_use(sock.getsockname()[1]):
+                if len(skipped) == PORT_TRIES or self._history.may_use(sock.getsockname()[1]):
                     break
-                rejected.append(sock)
+                skipped.append(sock)
         except OSError:
-            if not rejected:
+            if not skipped:
                 raise
-            sock = rejected.pop()  # there is no descriptor left to try another port
+            sock = skipped.pop()  # there is no descriptor left to try another port
         finally:
-            for other in rejected:
+            for other in skipped:
                 other.close()
         self._history.note_use(sock.getsockname()[1])
         return sock

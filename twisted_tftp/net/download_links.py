@@ -18,21 +18,21 @@ from zope.interface import implementer
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.descriptors import descriptor_limit
 from twisted_tftp.net.hub import Hub
-from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import (
-    READS_PER_DRAIN,
+    READS_BEFORE_TIMEOUT,
     SOCKET_TYPE,
+    OnPortUnreachable,
     Receive,
     ReceiveTrain,
-    Refused,
     SocketAddress,
     SocketDescriptor,
     UDPLink,
 )
 
-#: The most octets that are read of a datagram in a download: enough for an ACK, or an ERROR with
-#: its text. A smaller buffer would not be cheaper, because Python allocates this much anyway.
-MAX_ANSWER = 448
+#: The most octets that are read of a packet from a downloading client: enough for an ACK, or an
+#: ERROR with its text. A smaller buffer saves nothing: Python allocates this much anyway.
+MAX_CLIENT_PACKET = 448
 
 #: The number of packets from a client after which its download gets a connected socket. The
 #: download of a small file has ended by then.
@@ -47,7 +47,7 @@ TRANSFERS_PER_PORT = 64
 #: How long a port takes new downloads after it was opened, in seconds.
 PORT_MAX_AGE = 10.0
 
-#: The part of all descriptors above which a download gets no second socket: the others are for
+#: The share of all descriptors above which a download gets no second socket. The rest is for
 #: files.
 MAX_SOCKET_SHARE = 0.75
 
@@ -74,8 +74,8 @@ class TransferPort(SocketDescriptor):
         "_on_idle",
         "_opened_at",
         "_peer",
+        "_responder",
         "_served_peers",
-        "_strangers",
         "address",
         "host",
         "idle_since",
@@ -87,7 +87,7 @@ class TransferPort(SocketDescriptor):
         sock: socket.socket,
         host: Hashable,
         hub: Hub,
-        strangers: Strangers,
+        responder: StrangerResponder,
         clock: Callable[[], float],
         on_idle: Callable[[TransferPort, SocketAddress], None],
     ) -> None:
@@ -98,7 +98,7 @@ class TransferPort(SocketDescriptor):
         self._sock = sock
         self.host = host
         self._hub = hub
-        self._strangers = strangers
+        self._responder = responder
         self._clock = clock
         self._on_idle = on_idle
         self._link: DownloadLink | None = None
@@ -112,7 +112,7 @@ class TransferPort(SocketDescriptor):
             icmp_errors.ask_for_errors(sock)
         hub.add(self)
 
-    def is_spent(self, now: float) -> bool:
+    def is_used_up(self, now: float) -> bool:
         """Return whether the port takes no more downloads: after too many, or after too long."""
         return (
             len(self._served_peers) >= TRANSFERS_PER_PORT or now - self._opened_at >= PORT_MAX_AGE
@@ -150,7 +150,7 @@ class TransferPort(SocketDescriptor):
     def read_one(self) -> bool:
         """Read a datagram; return whether there may be more."""
         try:
-            datagram, address = self._sock.recvfrom(MAX_ANSWER)
+            datagram, address = self._sock.recvfrom(MAX_CLIENT_PACKET)
         except (BlockingIOError, InterruptedError):
             self._read_errors()
             return False
@@ -159,9 +159,9 @@ class TransferPort(SocketDescriptor):
             return True
         now = self._clock()
         if address == self._peer:
-            self._link.received(datagram, now)  # type: ignore[union-attr]
+            self._link.receive(datagram, now)  # type: ignore[union-attr]
         elif address not in self._served_peers:
-            self._strangers.received(self._sock, address, datagram, now)
+            self._responder.answer(self._sock, address, datagram, now)
         return self._link is not None
 
     def _read_errors(self) -> None:
@@ -169,11 +169,11 @@ class TransferPort(SocketDescriptor):
         # Errors about datagrams to earlier peers are ignored.
         if self._hub.allows_icmp_errors:
             link = self._link
-            for _ in range(icmp_errors.read_refusals(self._sock, self._peer)):
-                link.refused(self._clock())  # type: ignore[union-attr]
+            for _ in range(icmp_errors.count_port_unreachable(self._sock, self._peer)):
+                link.report_port_unreachable(self._clock())  # type: ignore[union-attr]
 
     def doWrite(self) -> None:
-        """Send the datagrams that wait for room in the socket."""
+        """Send the datagrams that have waited until the socket is writable."""
         if self._link is None or self._link.send_pending():
             self._hub.watch_writable(self, False)
 
@@ -182,13 +182,13 @@ class TransferPort(SocketDescriptor):
 class DownloadLink(UDPLink):
     """The link of one download. At first it uses the socket of a L{TransferPort}.
 
-    With an unconnected socket, the kernel and Python handle an address with each packet, which is
+    With an unconnected socket, the kernel and Python process an address with each packet. That is
     a fifth of the cost of a packet in lock step. So a long download gets a second socket on the
     same port, connected to its peer. The first socket still receives packets of strangers, and
     packets of the peer that were sent before the connection.
     """
 
-    __slots__ = ("_clock", "_port", "_receive", "_refused", "_until_connected")
+    __slots__ = ("_clock", "_on_port_unreachable", "_port", "_receive", "_until_connected")
 
     def __init__(
         self,
@@ -203,28 +203,28 @@ class DownloadLink(UDPLink):
         self._port = port
         self._clock = clock
         self._receive: Receive | None = None
-        self._refused: Refused | None = None
+        self._on_port_unreachable: OnPortUnreachable | None = None
         self._until_connected = CONNECT_AFTER
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Start to receive; datagrams that came before this call are ignored."""
         self._receive = receive
 
-    def expect(self, octets: int) -> int:
-        """Return `octets`: the packets of a downloading client are small, so they fit."""
-        return octets
+    def enlarge_buffer(self, size: int) -> int:
+        """Return `size`: the packets of a downloading client are small, so they fit."""
+        return size
 
-    def watch_refusals(self, refused: Refused) -> None:
-        """Call `refused` when ICMP says that the peer's port is closed."""
-        self._refused = refused
+    def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
+        """Call `on_port_unreachable` when ICMP says that the peer's port is closed."""
+        self._on_port_unreachable = on_port_unreachable
 
-    def refused(self, now: float) -> None:
-        """Note that the peer's port is closed; the `TransferPort` calls this."""
-        if self._refused is not None:
-            self._refused(now)
+    def report_port_unreachable(self, now: float) -> None:
+        """Report that the peer's port is closed; the `TransferPort` calls this."""
+        if self._on_port_unreachable is not None:
+            self._on_port_unreachable(now)
 
-    def received(self, datagram: bytes, now: float) -> None:
-        """Take a datagram of the peer from the `TransferPort`."""
+    def receive(self, datagram: bytes, now: float) -> None:
+        """Process a datagram of the peer; the `TransferPort` calls this."""
         if self._receive is None:
             return
         self._receive(datagram, now)
@@ -235,10 +235,10 @@ class DownloadLink(UDPLink):
                 self._connect()
 
     def receive_waiting(self) -> None:
-        """Read all datagrams in the sockets, but no more than `READS_PER_DRAIN` in a flood."""
+        """Read all datagrams in the sockets, up to `READS_BEFORE_TIMEOUT` from each socket."""
         readers = [self._port.read_one] + [self._read] * (self._to is None)
         for read in readers:
-            for _ in range(READS_PER_DRAIN):
+            for _ in range(READS_BEFORE_TIMEOUT):
                 if self.closed or not read():
                     break
 
@@ -247,7 +247,7 @@ class DownloadLink(UDPLink):
         if self.closed:
             return
         self.closed = True
-        self._receive = self._refused = None
+        self._receive = self._on_port_unreachable = None
         try:
             if self._to is None:
                 if self._hub.outbox:
@@ -260,20 +260,20 @@ class DownloadLink(UDPLink):
     def doRead(self) -> None:
         """Read one datagram: in lock step there is no more."""
         try:
-            datagram = self._sock.recv(MAX_ANSWER)
+            datagram = self._sock.recv(MAX_CLIENT_PACKET)
         except OSError:
             return  # no datagram, or an ICMP error about an earlier one
         self._receive(datagram, self._clock())  # type: ignore[misc]
 
     def doWrite(self) -> None:
-        """Send the datagrams that wait for room in the socket."""
+        """Send the datagrams that have waited until the socket is writable."""
         if self.send_pending():
             self._hub.watch_writable(self, False)
 
     def _read(self) -> bool:
         """Read a datagram from the connected socket; return whether there may be more."""
         try:
-            datagram = self._sock.recv(MAX_ANSWER)
+            datagram = self._sock.recv(MAX_CLIENT_PACKET)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
@@ -299,7 +299,7 @@ class DownloadLink(UDPLink):
         # Datagrams that came between the bind and the connect may be from any address.
         for _ in range(READS_AFTER_CONNECT):
             try:
-                datagram, address = second.recvfrom(MAX_ANSWER)
+                datagram, address = second.recvfrom(MAX_CLIENT_PACKET)
             except OSError:
                 return
             if address == self._peer:
@@ -317,8 +317,8 @@ class DownloadLink(UDPLink):
         try:
             if second.fileno() > descriptor_limit() * MAX_SOCKET_SHARE:
                 raise OSError
-            # Two sockets may bind one port only if both have this option. It is set for the
-            # moment of the bind, so that other processes cannot bind the port.
+            # Two sockets may bind one port only if both have this option. It is set
+            # only during the bind, so that other processes cannot bind the port.
             for sock in (first, second):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             second.bind(self._port.address)

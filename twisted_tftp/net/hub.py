@@ -42,7 +42,7 @@ BUSY_POLL = 50e-6
 #: The hub stops polling after so many consecutive turns in which polling found nothing.
 MAX_EMPTY_POLLS = 8
 
-#: The hub polls again after so many turns without polling.
+#: After so many turns without polling, the hub tries it again.
 TURNS_WITHOUT_POLLING = 64
 
 
@@ -61,8 +61,8 @@ class Hub(Protocol):
     """The registry of links that wait for their sockets to become readable or writable.
 
     @ivar outbox: single datagrams that are sent at the end of the current round, in order; None if
-        they are sent at once. Between two reads, each datagram would wake a sleeping client, which
-        costs time (32 clients in lock step: 10 % slower).
+        they are sent at once. Sent between two reads, each datagram would wake its client
+        separately (32 clients in lock step: 10 % slower).
     """
 
     outbox: Outbox | None
@@ -241,7 +241,7 @@ class EpollHub:
                         link.doWrite()
                     if event != EPOLLOUT:
                         link.doRead()
-                except BaseException:  # or else the reactor would drop the hub
+                except BaseException:  # otherwise the reactor would remove the hub
                     self._log.failure("unexpected exception while a socket was read or written")
                 if self.outbox and clock() >= self._overdue_at:
                     self.send_overdue()

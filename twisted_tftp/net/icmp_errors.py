@@ -37,8 +37,8 @@ _ORIGIN_ICMP = 2
 #: The origin of an error that came as an ICMPv6 message.
 _ORIGIN_ICMP6 = 3
 
-#: The octets of two control messages: the error with the address of its sender, and packet
-#: information.
+#: The size of two control messages in octets: the error with the address of its sender, and
+#: packet information.
 _ANCILLARY_SIZE = socket.CMSG_SPACE(64) + socket.CMSG_SPACE(32)
 
 
@@ -55,7 +55,7 @@ class IcmpError(NamedTuple):
     ancillary: list[tuple[int, int, bytes]]
 
     @property
-    def is_refusal(self) -> bool:
+    def is_port_unreachable(self) -> bool:
         """Whether the error says that the peer's port is closed."""
         return self.number == errno.ECONNREFUSED
 
@@ -68,11 +68,11 @@ def ask_for_errors(sock: socket.socket, wanted: bool = True) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, int(wanted))
 
 
-def read_refusals(sock: socket.socket, peer: Any) -> int:
-    """Read the error queue of `sock`; return how many errors say that `peer` is closed."""
+def count_port_unreachable(sock: socket.socket, peer: Any) -> int:
+    """Read the error queue of `sock`; return how many errors report `peer`'s port as closed."""
     count = 0
     for error in read_errors(sock):
-        if error.is_refusal and error.peer == peer:
+        if error.is_port_unreachable and error.peer == peer:
             count += 1
     return count
 

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from twisted_tftp.net.download_links import TransferPort
 from twisted_tftp.net.hub import Hub, make_hub
-from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress, open_socket
 from twisted_tftp.net.upload_link import UploadLink
 
@@ -30,7 +30,7 @@ MAX_IDLE_PORTS_TRIED = 4
 #: How long a port of a range does not serve the same peer again, in seconds.
 PAIR_REUSE_DELAY = 60.0
 
-#: The most ports that are remembered for a peer.
+#: The most ports that are remembered for one peer.
 MAX_PORTS_PER_PEER = 64
 
 #: The most peers whose ports are remembered.
@@ -51,13 +51,13 @@ class RecentPairs:
     if there are more, the oldest pair may be used again before `PAIR_REUSE_DELAY`.
     """
 
-    def __init__(self, clock: Callable[[], float], wanted: bool) -> None:
+    def __init__(self, clock: Callable[[], float], is_enabled: bool) -> None:
         """Set up, with no pairs.
 
-        @param wanted: whether pairs are remembered.
+        @param is_enabled: whether pairs are remembered.
         """
         self._clock = clock
-        self._wanted = wanted
+        self._is_enabled = is_enabled
         self._ports: OrderedDict[SocketAddress, dict[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -66,15 +66,15 @@ class RecentPairs:
 
     def ports_of(self, peer: SocketAddress) -> list[int]:
         """Return the ports that have served `peer` recently, the oldest first."""
-        if not self._wanted:
+        if not self._is_enabled:
             return []
-        long_ago = self._clock() - PAIR_REUSE_DELAY
+        oldest = self._clock() - PAIR_REUSE_DELAY
         ports = self._ports.get(peer, {})
-        return [port for port, at in ports.items() if at > long_ago]
+        return [port for port, at in ports.items() if at > oldest]
 
     def add(self, peer: SocketAddress, port: int) -> None:
         """Note that `port` serves `peer` now, or did until now."""
-        if not self._wanted:
+        if not self._is_enabled:
             return
         ports = self._ports.pop(peer, {})
         ports.pop(port, None)
@@ -89,7 +89,7 @@ class RecentPairs:
 class LinkOpener:
     """The opener of all links of a server; they share one hub.
 
-    @ivar strangers: answers packets that do not belong to a transfer.
+    @ivar responder: answers the packets of strangers.
     """
 
     def __init__(
@@ -99,25 +99,25 @@ class LinkOpener:
         clock: Callable[[], float] = time.monotonic,
         *,
         open_socket: OpenSocket = open_socket,
-        chance: Callable[[], float] = random,
+        random_number: Callable[[], float] = random,
     ) -> None:
         """Set up, without opening a socket.
 
         @param port_range: lowest and highest port of transfers; None for any port.
         @param clock: seconds of a monotonic clock.
         @param open_socket: opens the socket of a link.
-        @param chance: returns a random number from 0 to less than 1, which selects an idle port.
+        @param random_number: returns a random number from 0 to below 1, to select an idle port.
         """
-        self.strangers = Strangers()
+        self.responder = StrangerResponder()
         self._hub: Hub | None = None
         self._idle: list[TransferPort] = []  # the first one has been idle for the longest time
-        self._sweep_timer: IDelayedCall | None = None
+        self._idle_timer: IDelayedCall | None = None
         self._reactor = reactor
         self._port_range = port_range
         self._pairs = RecentPairs(clock, port_range is not None)
         self._clock = clock
         self._socket_opener = open_socket
-        self._chance = chance
+        self._random_number = random_number
         self._buffer = memoryview(bytearray(MAX_DATAGRAM))
 
     @property
@@ -127,31 +127,31 @@ class LinkOpener:
             self._hub = make_hub(self._reactor)
         return self._hub
 
-    def open(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
+    def open(self, peer: SocketAddress, local: SocketAddress | None, is_read: bool) -> Link:
         """Return a link to the client `peer` that sends from the address `local`.
 
         @param local: the local address that the request reached; None if unknown.
-        @param reading: whether the client reads a file; otherwise it writes one.
+        @param is_read: whether the client reads a file; otherwise it writes one.
         @raise OSError: no socket can be opened, or all ports of the range are in use.
         """
         # The local address that a port must have; without one, the address family.
         host = (local[0], local[2:]) if local else len(peer)
         avoid = self._pairs.ports_of(peer)
-        if reading:
+        if is_read:
             port = self._idle_port(peer, host, avoid)
             if port is not None:
                 self._pairs.add(peer, port.address[1])
                 return port.serve(peer)
         sock = self._open_socket(peer, local, avoid)
         self._pairs.add(peer, sock.getsockname()[1])
-        if reading:
+        if is_read:
             port = TransferPort(
-                sock, host, self.hub, self.strangers, self._clock, self._keep_or_close
+                sock, host, self.hub, self.responder, self._clock, self._keep_or_close
             )
             # A client that always uses the same port must not fill the list of idle ports.
             port.is_single_use = any(idle.host == host for idle in self._idle)
             return port.serve(peer)
-        link = UploadLink(sock, peer, self.hub, self.strangers, self._buffer, self._clock)
+        link = UploadLink(sock, peer, self.hub, self.responder, self._buffer, self._clock)
         if self._port_range is not None:
             link.on_closed = partial(self._pairs.add, peer)
         return link
@@ -159,9 +159,9 @@ class LinkOpener:
     def close(self) -> None:
         """Close the idle ports and the hub; call this when all links are closed."""
         self.close_idle()
-        if self._sweep_timer is not None:
-            self._sweep_timer.cancel()
-            self._sweep_timer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         if self._hub is not None:
             self._hub.close()
             self._hub = None
@@ -176,7 +176,7 @@ class LinkOpener:
         """
         idle = self._idle
         for _ in range(min(MAX_IDLE_PORTS_TRIED, len(idle))):
-            index = int(self._chance() * len(idle))
+            index = int(self._random_number() * len(idle))
             port = idle[index]
             if port.host == host and not port.has_served(peer) and port.address[1] not in avoid:
                 del idle[index]
@@ -213,24 +213,24 @@ class LinkOpener:
         if (
             self._hub is None
             or port.is_single_use
-            or port.is_spent(now)
+            or port.is_used_up(now)
             or len(idle) >= MAX_IDLE_PORTS
         ):
             port.close()
             return
         port.idle_since = now
         idle.append(port)
-        if self._sweep_timer is None:
-            self._sweep_timer = self._reactor.callLater(IDLE_TIME, self._close_old_ports)
+        if self._idle_timer is None:
+            self._idle_timer = self._reactor.callLater(IDLE_TIME, self._close_old_ports)
 
     def _close_old_ports(self) -> None:
         """Close the ports that were idle for `IDLE_TIME`; run again later if others are left."""
-        self._sweep_timer = None
-        idle, long_ago = self._idle, self._clock() - IDLE_TIME
-        while idle and idle[0].idle_since <= long_ago:
+        self._idle_timer = None
+        idle, oldest = self._idle, self._clock() - IDLE_TIME
+        while idle and idle[0].idle_since <= oldest:
             idle.pop(0).close()
         if idle:
-            self._sweep_timer = self._reactor.callLater(IDLE_TIME, self._close_old_ports)
+            self._idle_timer = self._reactor.callLater(IDLE_TIME, self._close_old_ports)
 
     def close_idle(self) -> None:
         """Close the idle ports, to free their descriptors and port numbers."""

@@ -1,7 +1,7 @@
 """The request port: it knows the local address of each request, and answers from that address.
 
 On a host with several addresses, the source of an answer must be the address that the request was
-sent to. Otherwise the client would treat the answer as a stranger's packet.
+sent to. Otherwise the client would treat the answer as a packet of a stranger.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
 from twisted_tftp.net.udp import (
     MAX_DATAGRAM,
-    READS_PER_DRAIN,
+    READS_BEFORE_TIMEOUT,
     Buffer,
+    OnPortUnreachable,
     Receive,
     ReceiveTrain,
-    Refused,
     SocketAddress,
 )
 
@@ -35,12 +35,12 @@ MAX_REQUEST = 4096
 
 #: The most datagrams that are read before the hub serves other sockets. A request takes twenty
 #: times as long as an ACK.
-REQUESTS_PER_TURN = 16
+REQUESTS_PER_CALL = 16
 
 #: The size of the socket's buffers, in octets. Without root, the system may allow less.
 BUFFER_SIZE = 8 * 1024 * 1024
 
-#: The most datagrams that wait for room in the socket; further ones are dropped.
+#: The most datagrams that wait until the socket is writable; further ones are discarded.
 MAX_WAITING = 4096
 
 #: Control messages: (level, kind, octets).
@@ -71,7 +71,7 @@ _SO_SNDBUFFORCE = 32
 #: The option for a receive buffer above net.core.rmem_max; it needs CAP_NET_ADMIN.
 _SO_RCVBUFFORCE = 33
 
-#: The octets of the control messages of one datagram, of either address family.
+#: The size of the control messages of one datagram of either address family, in octets.
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
 
 
@@ -80,8 +80,8 @@ class RequestPort(udp.Port):
 
     The protocol has a method `received(datagram, peer, local)`: `peer` is the source, and `local`
     the socket address that the datagram was sent to, or None if the system does not report it. If
-    transfers share the port, the protocol also has `refused(peer, local)`, which is called when
-    ICMP reports that the port of `peer` is closed.
+    transfers share the port, the protocol also has `port_unreachable(peer, local)`, which is
+    called when ICMP reports that the port of `peer` is closed.
     """
 
     _log = Logger()
@@ -153,7 +153,7 @@ class RequestPort(udp.Port):
         hub = self._hub
         if hub is not None:
             hub.gather()
-        for _ in range(REQUESTS_PER_TURN):
+        for _ in range(REQUESTS_PER_CALL):
             if not self.read_one():
                 return
             if hub is not None:
@@ -180,7 +180,7 @@ class RequestPort(udp.Port):
         return bool(self.connected)
 
     def send(self, datagram: Buffer, peer: SocketAddress, local: SocketAddress | None) -> None:
-        """Send a datagram from the address `local`; if that fails, the datagram is dropped.
+        """Send a datagram from the address `local`; if that fails, the datagram is lost.
 
         @param local: the local address of the request; None to let the system choose one.
         """
@@ -202,7 +202,7 @@ class RequestPort(udp.Port):
             self.startWriting()
 
     def doWrite(self) -> None:
-        """Send the datagrams that wait for room in the socket."""
+        """Send the datagrams that have waited until the socket is writable."""
         waiting = self._waiting
         while waiting:
             if not self._send(*waiting[0]):
@@ -210,8 +210,8 @@ class RequestPort(udp.Port):
             waiting.popleft()
         self.stopWriting()
 
-    def share(self) -> None:
-        """Prepare the port for transfers: large buffers, and ICMP errors about closed ports."""
+    def prepare_for_transfers(self) -> None:
+        """Prepare the port for transfers (single-port mode): large buffers, and ICMP errors."""
         self._max_octets = MAX_DATAGRAM
         _enlarge(self.socket, socket.SO_SNDBUF, _SO_SNDBUFFORCE)
         if self._hub is not None and self._hub.allows_icmp_errors:
@@ -223,22 +223,22 @@ class RequestPort(udp.Port):
         if not self._reads_errors:
             return
         for error in icmp_errors.read_errors(self.socket):
-            if error.is_refusal:
+            if error.is_port_unreachable:
                 local, _ = self._arrival(error.ancillary)
                 try:
-                    self.protocol.refused(error.peer, local)
+                    self.protocol.port_unreachable(error.peer, local)
                 except Exception:
                     self._log.failure("unexpected exception while an ICMP error was handled")
             if not self.connected:
                 return
 
-    def room(self) -> int:
-        """Return the octets of datagrams that fit into the receive buffer."""
-        room: int = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        return room
+    def receive_capacity(self) -> int:
+        """Return how many octets of datagrams fit into the receive buffer."""
+        capacity: int = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        return capacity
 
     def _send(self, datagram: Buffer, ancillary: Ancillary, peer: SocketAddress) -> bool:
-        """Send a datagram; return false if there was no room in the socket."""
+        """Send a datagram; return false if the socket is not writable."""
         for _ in range(2):
             try:
                 self.socket.sendmsg([datagram], ancillary, 0, peer)
@@ -312,12 +312,12 @@ class SharedLink:
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Do nothing: the protocol of the request port finds the transfer of each datagram."""
 
-    def watch_refusals(self, refused: Refused) -> None:
+    def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
         """Do nothing: the protocol of the request port is told about closed ports."""
 
-    def expect(self, octets: int) -> int:
+    def enlarge_buffer(self, size: int) -> int:
         """Return the size of the port's receive buffer, which all transfers share."""
-        return self._port.room()
+        return self._port.receive_capacity()
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         """Send each header and its octets as one datagram from the request port."""
@@ -327,7 +327,7 @@ class SharedLink:
 
     def receive_waiting(self) -> None:
         """Read the datagrams in the request port, those of other transfers too."""
-        for _ in range(READS_PER_DRAIN):
+        for _ in range(READS_BEFORE_TIMEOUT):
             if not self._port.read_one():
                 return
 

@@ -1,8 +1,9 @@
 """Answer packets to a transfer's port that do not come from its peer (RFC 1350 section 4).
 
 The sender of such a packet, a stranger, gets ERROR 5, at most once per second. An ERROR is never
-answered: two servers that answer errors with errors would never stop. In a flood from forged
-addresses, strangers get no answer when the table of the last second is full.
+answered: two servers that answer errors with errors would never stop. A table of the last answers
+has a limited size. While it is full, as in a flood from forged addresses, a new stranger gets no
+answer.
 """
 
 from __future__ import annotations
@@ -16,42 +17,42 @@ from twisted_tftp.protocol import wire
 #: The shortest time between two answers to one stranger, in seconds.
 ANSWER_INTERVAL = 1.0
 
-#: The most strangers that are remembered.
+#: The most strangers whose last answers are remembered.
 MAX_REMEMBERED = 1024
 
 #: The ERROR that strangers get.
 _ANSWER = wire.error(UnknownTransferID())
 
 #: The opcodes that are answered.
-_ANSWERED = frozenset(opcode for opcode in wire.Opcode if opcode != wire.Opcode.ERROR)
+_ANSWERED_OPCODES = frozenset(opcode for opcode in wire.Opcode if opcode != wire.Opcode.ERROR)
 
 
-class Strangers:
-    """The strangers of all transfers.
+class StrangerResponder:
+    """Answers the packets of strangers, for all transfers of a server or a client.
 
-    @ivar counted: the number of packets that strangers have sent.
+    @ivar packet_count: how many packets have come from strangers.
     """
 
     def __init__(self) -> None:
-        self.counted = 0
-        self._answered: dict[Any, float] = {}  # address to the time of its last answer
+        self.packet_count = 0
+        self._last_answers: dict[Any, float] = {}  # address to the time of the last one
 
-    def received(
+    def answer(
         self, sock: socket.socket, address: Any, datagram: bytes | memoryview, now: float
     ) -> None:
-        """Answer `datagram`, which came to `sock` from `address`, unless the limits forbid it."""
-        self.counted += 1
-        if wire.opcode_of(datagram) not in _ANSWERED:
+        """Answer `datagram`, which came to `sock` from `address`, if the limits allow it."""
+        self.packet_count += 1
+        if wire.opcode_of(datagram) not in _ANSWERED_OPCODES:
             return
-        answered = self._answered
-        if now - answered.get(address, -ANSWER_INTERVAL) < ANSWER_INTERVAL:
+        answers = self._last_answers
+        if now - answers.get(address, -ANSWER_INTERVAL) < ANSWER_INTERVAL:
             return
-        if len(answered) >= MAX_REMEMBERED:
-            answered = {other: at for other, at in answered.items() if now - at < ANSWER_INTERVAL}
-            self._answered = answered
-            if len(answered) >= MAX_REMEMBERED:
+        if len(answers) >= MAX_REMEMBERED:
+            answers = {other: at for other, at in answers.items() if now - at < ANSWER_INTERVAL}
+            self._last_answers = answers
+            if len(answers) >= MAX_REMEMBERED:
                 return
-        answered[address] = now
+        answers[address] = now
         try:
             sock.sendto(_ANSWER, address)
         except OSError:

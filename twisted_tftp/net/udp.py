@@ -22,11 +22,11 @@ Buffer = bytes | memoryview
 #: call.
 Receive = Callable[[Buffer, float], None]
 
-#: Called with several datagrams in one buffer: (datagrams, octets of each but the last one, now).
+#: Called with several datagrams in one buffer: (datagrams, size of each but the last one, now).
 ReceiveTrain = Callable[[memoryview, int, float], None]
 
 #: Called when ICMP reports that the peer's port is closed: (now).
-Refused = Callable[[float], None]
+OnPortUnreachable = Callable[[float], None]
 
 #: A socket address of the socket module: (host, port), or (host, port, flow, scope) for IPv6.
 SocketAddress = Any
@@ -37,8 +37,8 @@ MAX_DATAGRAM = 65535
 #: The type of all sockets: UDP, and non-blocking from the start if the system supports that.
 SOCKET_TYPE = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
-#: The most reads with which a socket is emptied before a timeout is handled.
-READS_PER_DRAIN = 1024
+#: The most reads from a socket before a timeout is handled: they usually empty it.
+READS_BEFORE_TIMEOUT = 1024
 
 #: Whether the system has UDP segmentation and receive offload.
 HAS_OFFLOAD = sys.platform == "linux"
@@ -52,10 +52,10 @@ UDP_GRO = 104
 #: The most datagrams that one call may send with segmentation offload.
 MAX_SEGMENTS = 64
 
-#: The most octets that one call may send with segmentation offload.
-MAX_OFFLOAD_OCTETS = 65_000
+#: The largest size of the datagrams that one call sends with segmentation offload, in octets.
+MAX_OFFLOAD_SIZE = 65_000
 
-#: The content of the control message of segmentation offload: octets of each datagram.
+#: The content of the control message of segmentation offload: the size of each datagram.
 _SEGMENT_SIZE = struct.Struct("@H")
 
 #: The errors of a send for which segmentation offload may be the reason.
@@ -70,7 +70,7 @@ def endpoint(address: SocketAddress) -> Endpoint:
 
 
 class Link(Protocol):
-    """The socket of one transfer, or its share of a socket, with the address of the peer."""
+    """The socket of one transfer, its own or a shared one, and the address of the peer."""
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Start to receive: call `receive` for each datagram of the peer.
@@ -79,18 +79,21 @@ class Link(Protocol):
             call `receive` for each of them.
         """
 
-    def watch_refusals(self, refused: Refused) -> None:
-        """Call `refused` when ICMP reports that the peer's port is closed, if the system can."""
+    def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
+        """Call `on_port_unreachable` when ICMP reports that the peer's port is closed.
 
-    def expect(self, octets: int) -> int:
+        Some systems do not report this.
+        """
+
+    def enlarge_buffer(self, size: int) -> int:
         """Make the receive buffer large enough for a window, if the system allows it.
 
-        @param octets: the size of the window, with the headers.
-        @return: the octets of datagrams that fit into the buffer.
+        @param size: the size of the window in octets, with the headers.
+        @return: how many octets of datagrams fit into the buffer.
         """
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
-        """Send a burst. If a datagram cannot be sent, it is dropped without an error.
+        """Send a burst. A datagram that cannot be sent is lost, without an error.
 
         @param datagrams: the header and the octets of each datagram: header, octets, header, ...
         """
@@ -191,7 +194,7 @@ class UDPLink(SocketDescriptor):
         A single datagram is put into the hub's outbox, if there is one.
         """
         if self._pending:
-            self._wait(datagrams)
+            self._keep(datagrams)
         elif len(datagrams) <= 2:
             # One copy is cheaper than sendmsg with two buffers.
             datagram = b"".join(datagrams)
@@ -212,7 +215,7 @@ class UDPLink(SocketDescriptor):
             else:
                 self._sock.sendto(datagram, self._to)
         except BlockingIOError:
-            self._wait((datagram,))
+            self._keep((datagram,))
         except OSError as error:
             self._send_failed(error)
             self._send_once_more(datagram)
@@ -225,7 +228,7 @@ class UDPLink(SocketDescriptor):
             else:
                 self._sock.sendto(datagram, self._to)
         except BlockingIOError:
-            self._wait((datagram,))
+            self._keep((datagram,))
         except OSError as error:
             self._send_failed(error)
 
@@ -233,7 +236,7 @@ class UDPLink(SocketDescriptor):
         """Ignore the error: the datagram counts as lost in the network."""
 
     def send_pending(self) -> bool:
-        """Send the datagrams that wait for room in the socket; return whether all were sent."""
+        """Send the datagrams that have waited for the socket; return whether all were sent."""
         pending, self._pending = self._pending, []
         if len(pending) <= 2:
             if pending:
@@ -252,7 +255,7 @@ class UDPLink(SocketDescriptor):
         size = len(datagrams[0]) + len(datagrams[1])
         step = 2
         if self._offload:
-            step = 2 * max(1, min(MAX_SEGMENTS, MAX_OFFLOAD_OCTETS // size))
+            step = 2 * max(1, min(MAX_SEGMENTS, MAX_OFFLOAD_SIZE // size))
         ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
         index = 0
         failed_at = -1
@@ -262,7 +265,7 @@ class UDPLink(SocketDescriptor):
                 # A datagram above the MTU can be sent alone, but not with offload.
                 send(piece, ancillary if len(piece) > 2 else (), 0, peer)
             except BlockingIOError:
-                self._wait(datagrams[index:])
+                self._keep(datagrams[index:])
                 return
             except OSError as error:
                 if failed_at != index:
@@ -275,11 +278,11 @@ class UDPLink(SocketDescriptor):
                     continue
             index += step
 
-    def _wait(self, datagrams: Sequence[Buffer]) -> None:
+    def _keep(self, datagrams: Sequence[Buffer]) -> None:
         """Keep datagrams that do not fit into the socket until it is writable.
 
         The octets are copied, because their source may reuse its buffer. Datagrams of an older
-        burst that still wait are dropped.
+        burst that still wait are discarded.
         """
         if self.closed:
             return

@@ -12,31 +12,31 @@ from zope.interface import implementer
 
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
-from twisted_tftp.net.strangers import Strangers
+from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import (
     HAS_OFFLOAD,
-    READS_PER_DRAIN,
+    READS_BEFORE_TIMEOUT,
     UDP_GRO,
+    OnPortUnreachable,
     Receive,
     ReceiveTrain,
-    Refused,
     SocketAddress,
     UDPLink,
 )
 
-#: The most reads from the socket of an upload before the hub serves other sockets.
-READS_PER_TURN = 64
+#: The most reads from the socket of an upload before the hub serves the next socket.
+READS_PER_CALL = 64
 
 #: The content of the control message of UDP_GRO: the size of each datagram but the last one.
 _GRO_SIZE = struct.Struct("@i")
 
-#: The octets of this control message.
+#: The size of this control message in octets.
 _GRO_SPACE = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 
 @implementer(IReadWriteDescriptor)
 class UploadLink(UDPLink):
-    """The link of one upload, with receive offload (`UDP_GRO`).
+    """The link of one upload, with receive offload (`UDP_GRO`); the base class of `ClientLink`.
 
     Its socket is not connected: otherwise the kernel would drop the packets of strangers, which
     are to be answered with an ERROR.
@@ -47,10 +47,10 @@ class UploadLink(UDPLink):
     __slots__ = (
         "_buffer",
         "_clock",
+        "_on_port_unreachable",
         "_receive",
         "_receive_train",
-        "_refused",
-        "_strangers",
+        "_responder",
         "on_closed",
     )
 
@@ -59,7 +59,7 @@ class UploadLink(UDPLink):
         sock: socket.socket,
         peer: SocketAddress,
         hub: Hub,
-        strangers: Strangers,
+        responder: StrangerResponder,
         buffer: memoryview,
         clock: Callable[[], float],
     ) -> None:
@@ -68,19 +68,19 @@ class UploadLink(UDPLink):
         @param buffer: the buffer for received datagrams, which all links share.
         """
         super().__init__(sock, peer, hub)
-        self._strangers = strangers
+        self._responder = responder
         self._buffer = buffer
         self._clock = clock
         self._receive: Receive | None = None
         self._receive_train: ReceiveTrain | None = None
-        self._refused: Refused | None = None
+        self._on_port_unreachable: OnPortUnreachable | None = None
         self.on_closed: Callable[[int], None] | None = None
 
-    def watch_refusals(self, refused: Refused) -> None:
-        """Call `refused` when ICMP says that the peer's port is closed."""
+    def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
+        """Call `on_port_unreachable` when ICMP says that the peer's port is closed."""
         if self._hub.allows_icmp_errors:
             icmp_errors.ask_for_errors(self._sock)
-            self._refused = refused
+            self._on_port_unreachable = on_port_unreachable
 
     def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
         """Start to receive."""
@@ -88,23 +88,23 @@ class UploadLink(UDPLink):
         self._receive = receive
         self._receive_train = receive_train
 
-    def expect(self, octets: int) -> int:
-        """Enlarge the socket's receive buffer for a window of `octets`, if the system allows it.
+    def enlarge_buffer(self, size: int) -> int:
+        """Enlarge the socket's receive buffer for a window of `size` octets, if the system can.
 
         The kernel counts about two octets of buffer for each octet of a datagram.
         """
-        room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        if octets > room // 2:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(2 * octets, 2**30))
-            room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        capacity = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if size > capacity // 2:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(2 * size, 2**30))
+            capacity = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         if HAS_OFFLOAD:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-        return room
+        return capacity
 
     def receive_waiting(self) -> None:
-        """Read all datagrams in the socket, with at most `READS_PER_DRAIN` reads in a flood."""
-        self._read(READS_PER_DRAIN)
+        """Read all datagrams in the socket, with up to `READS_BEFORE_TIMEOUT` reads."""
+        self._read(READS_BEFORE_TIMEOUT)
 
     def close(self) -> None:
         """Leave the hub and close the socket."""
@@ -122,10 +122,10 @@ class UploadLink(UDPLink):
 
     def doRead(self) -> None:
         """Read some datagrams."""
-        self._read(READS_PER_TURN)
+        self._read(READS_PER_CALL)
 
     def doWrite(self) -> None:
-        """Send the datagrams that wait for room in the socket."""
+        """Send the datagrams that have waited until the socket is writable."""
         if self.send_pending():
             self._hub.watch_writable(self, False)
 
@@ -151,8 +151,8 @@ class UploadLink(UDPLink):
             return not self.closed
         now = self._clock()
         segment = _GRO_SIZE.unpack(ancillary[0][2])[0] if ancillary else size
-        if not self._is_peer(address):
-            self._received_from_elsewhere(address, buffer[:segment], now)
+        if not self._accept_source(address):
+            self._receive_from_stranger(address, buffer[:segment], now)
             return not self.closed
         if segment < size and self._receive_train is not None:
             self._receive_train(buffer[:size], segment, now)
@@ -166,16 +166,16 @@ class UploadLink(UDPLink):
 
     def _read_errors(self) -> None:
         """Tell the transfer if ICMP reports that its peer's port is closed."""
-        if self._refused is not None:
-            for _ in range(icmp_errors.read_refusals(self._sock, self._peer)):
-                self._refused(self._clock())
+        if self._on_port_unreachable is not None:
+            for _ in range(icmp_errors.count_port_unreachable(self._sock, self._peer)):
+                self._on_port_unreachable(self._clock())
 
-    def _received_from_elsewhere(
+    def _receive_from_stranger(
         self, address: SocketAddress, datagram: memoryview, now: float
     ) -> None:
-        self._strangers.received(self._sock, address, datagram, now)
+        self._responder.answer(self._sock, address, datagram, now)
 
-    def _is_peer(self, address: SocketAddress) -> bool:
+    def _accept_source(self, address: SocketAddress) -> bool:
         return bool(address == self._peer)
 
     def _watch_writable(self) -> None:

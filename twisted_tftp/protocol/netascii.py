@@ -8,14 +8,14 @@ from __future__ import annotations
 
 
 def encode(octets: bytes) -> bytes:
-    """Return local text as netascii. A text may be encoded in pieces of any size."""
+    """Return local text as netascii. A text may be split anywhere and encoded in pieces."""
     return octets.replace(b"\r", b"\r\x00").replace(b"\n", b"\r\n")
 
 
 class Decoder:
     """A decoder from netascii to local text, for input that may be split anywhere.
 
-    A CR that is not followed by LF or NUL is not valid netascii. It is kept unchanged.
+    A CR that is not followed by LF or NUL is not valid netascii. It is returned unchanged.
     """
 
     def __init__(self) -> None:

@@ -69,8 +69,8 @@ class Grant:
     @ivar windowsize: blocks that are sent before an ACK is expected.
     @ivar rollover: the block number that follows 65535.
     @ivar timeout: the negotiated timeout in seconds, or None.
-    @ivar accepted: the options of the OACK except `xid`, (name, value), in the order of the
-        request.
+    @ivar accepted: the granted options, (name, value), in the order of the request or, on a
+        client, of the OACK. On a server, `xid` is left out.
     @ivar oack: the OACK, or None if no option was granted (RFC 2347 section 3).
     """
 
@@ -92,18 +92,18 @@ def negotiate(
     policy: Policy,
     *,
     tsize: int | None = None,
-    room: int | None = None,
+    window_limit: int | None = None,
 ) -> Grant:
     """Return what a server grants of the `options` of a request.
 
     @param options: name (lower case) to value, in the order of the request.
     @param tsize: the value to answer `tsize` with: the file's size on a read, the announced
         size on a write; None to leave `tsize` out.
-    @param room: octets of datagrams that fit into the socket's receive buffer; the window is
-        made small enough to fit. None for no limit.
+    @param window_limit: the largest size of a window in octets, with the headers of its DATA
+        packets; a larger window gets fewer blocks. None for no limit.
     """
     if XID in options:
-        return _with_xid(options, policy, tsize, room)
+        return _with_xid(options, policy, tsize, window_limit)
     # Booting machines send the same options again and again, so the result is cached. Requests
     # with many options are not cached: real clients do not send them.
     decide = _negotiate_cached if len(options) <= MAX_CACHED_OPTIONS else _negotiate
@@ -115,19 +115,19 @@ def negotiate(
         policy.max_windowsize,
         policy.rollover,
         tsize,
-        room,
+        window_limit,
     )
 
 
 def _with_xid(
-    options: Mapping[str, str], policy: Policy, tsize: int | None, room: int | None
+    options: Mapping[str, str], policy: Policy, tsize: int | None, window_limit: int | None
 ) -> Grant:
     """Negotiate the other options, then add the xid to the OACK.
 
     Each request has a different xid, so it must not become part of the cache's key.
     """
     others = {name: value for name, value in options.items() if name != XID}
-    grant = negotiate(others, policy, tsize=tsize, room=room)
+    grant = negotiate(others, policy, tsize=tsize, window_limit=window_limit)
     if not _XID_VALUE.match(options[XID]):
         return grant
     return replace(grant, oack=wire.oack((*grant.accepted, (XID, options[XID]))))
@@ -139,7 +139,7 @@ def _negotiate(
     max_windowsize: int,
     rollover: Rollover,
     tsize: int | None,
-    room: int | None,
+    window_limit: int | None,
 ) -> Grant:
     """Grant options (see L{negotiate}); the arguments are hashable, so that calls are cached."""
     options = dict(asked_options)
@@ -160,9 +160,9 @@ def _negotiate(
             accepted[name] = min(asked, max_windowsize)
         else:  # timeout, utimeout and rollover are granted as requested
             accepted[name] = asked
-    if room is not None and "windowsize" in accepted:
+    if window_limit is not None and "windowsize" in accepted:
         blksize = accepted.get("blksize") or accepted.get("blksize2") or DEFAULT_BLKSIZE
-        fitting = max(1, room // (blksize + wire.HEADER_SIZE))
+        fitting = max(1, window_limit // (blksize + wire.HEADER_SIZE))
         accepted["windowsize"] = min(accepted["windowsize"], fitting)
     pairs = tuple((name, str(value)) for name, value in accepted.items())
     return _grant(accepted, rollover, pairs, wire.oack(pairs) if pairs else None)
@@ -212,7 +212,7 @@ def _grant(
     accepted: tuple[tuple[str, str], ...],
     oack: bytes | None,
 ) -> Grant:
-    """Return the parameters of a transfer for which these options are granted.
+    """Return the parameters of a transfer from its granted options.
 
     @param numbers: option name to value.
     @param rollover: the rollover if that option is not granted.

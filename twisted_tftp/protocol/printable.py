@@ -1,14 +1,14 @@
-"""Escape text from the network: L{printable} for logs, L{legible} for terminals."""
+"""Escape text from the network: L{printable} for logs, L{printable_unicode} for terminals."""
 
 from __future__ import annotations
 
 import re
 
-#: The most characters that L{legible} returns of a text; the rest is cut off.
+#: The most characters that L{printable_unicode} returns of a text; the rest is cut off.
 MAX_CHARACTERS = 300
 
-#: Text without characters that are escaped, such as most file names.
-_PLAIN = re.compile(r"[ -!#-\[\]-~]*\Z")
+#: Text in which nothing needs an escape, such as most file names.
+_NO_ESCAPES = re.compile(r"[ -!#-\[\]-~]*\Z")
 
 
 def printable(text: str) -> str:
@@ -17,7 +17,7 @@ def printable(text: str) -> str:
     File names and error texts come from the network. A line break in them would add a forged line
     to the log, and an escape sequence would control the terminal on which the log is read.
     """
-    if _PLAIN.match(text):
+    if _NO_ESCAPES.match(text):
         return text
     octets = text.encode("utf-8", "surrogateescape")
     return "".join(
@@ -26,7 +26,7 @@ def printable(text: str) -> str:
     )
 
 
-def legible(text: str) -> str:
+def printable_unicode(text: str) -> str:
     """Return `text` as one line without control characters, cut off after `MAX_CHARACTERS`.
 
     Letters of all languages remain, because terminals show them.

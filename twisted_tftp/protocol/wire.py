@@ -8,7 +8,7 @@ Every packet starts with a two-octet opcode in network order::
     ERROR      |   5    | code (2)  | message | 0 |
     OACK       |   6    | option | 0 | value | 0 | ...
 
-DATA and ACK packets are by far the most frequent, so there are no objects for them: a sender puts
+DATA and ACK packets are by far the most frequent, so no objects are made for them: a sender puts
 an entry of `DATA_HEADERS` before the octets, and the machines read the block number from the
 datagram.
 """
@@ -83,7 +83,7 @@ def parse_request(datagram: bytes) -> Request:
     Malformed options are ignored: an option without a terminated value, and an empty option name
     with everything after it (some firmware pads its requests with zeros).
 
-    @raise IllegalOperation: the opcode is neither of them, the name is empty, the name or the mode
+    @raise IllegalOperation: the opcode is another one, the name is empty, the name or the mode
         is not terminated, or the mode is unknown.
     """
     opcode = opcode_of(datagram)

@@ -12,8 +12,8 @@ from twisted_tftp.server.flood_defence import RecentHosts
 #: The most addresses whose look-up result is cached. The result for an address never changes.
 MAX_CACHED_ADDRESSES = 4096
 
-#: The most token buckets, of about 200 octets each: a flood from forged addresses must not fill
-#: the memory.
+#: The most token buckets, of about 200 octets each: a flood of requests from forged addresses must
+#: not fill the memory.
 MAX_BUCKETS = 65536
 
 
@@ -25,18 +25,18 @@ class Networks:
 
     def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
         """Make a table. No network may be both allowed and denied."""
-        verdicts = dict.fromkeys(allow, True)
-        self._default = not verdicts
-        verdicts.update(dict.fromkeys(deny, False))
-        self._verdicts = sorted(verdicts.items(), key=lambda each: -each[0].prefixlen)
-        self.allows = lru_cache(MAX_CACHED_ADDRESSES)(self._allows) if verdicts else _always
+        rules = dict.fromkeys(allow, True)
+        self._default = not rules
+        rules.update(dict.fromkeys(deny, False))
+        self._rules = sorted(rules.items(), key=lambda rule: -rule[0].prefixlen)
+        self.allows = lru_cache(MAX_CACHED_ADDRESSES)(self._allows) if rules else _always
 
     def _allows(self, host: str) -> bool:
         """Return whether the address `host` is allowed."""
         address = parse_address(host)
-        for network, verdict in self._verdicts:
+        for network, is_allowed in self._rules:
             if address in network:
-                return verdict
+                return is_allowed
         return self._default
 
 
@@ -57,7 +57,7 @@ def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def source_prefix(host: str) -> str:
-    """Return the source that a request is counted for: an IPv4 address, or an IPv6 /64.
+    """Return the source that a request of `host` counts for: an IPv4 address, or an IPv6 /64.
 
     A host with one IPv6 address can usually take any other address of its /64.
     """
@@ -70,11 +70,11 @@ def source_prefix(host: str) -> str:
 
 
 class RateLimit:
-    """A token bucket for each source: `rate` requests per second, and bursts of as many.
+    """A token bucket for each source: `rate` requests per second, and bursts of `rate` requests.
 
     A bucket that was not used for `period` seconds is full, so it can be removed. All buckets that
     are kept were used in the last two periods. If there are too many buckets, some are removed
-    before they are full; their sources may then send a few more requests.
+    before they are full; their sources may then send a few more requests than `rate` allows.
 
     @ivar period: the time in which an empty bucket becomes full, in seconds.
     """
@@ -111,13 +111,15 @@ class RateLimit:
 
 
 class Access:
-    """The access rules of a policy, with their counters; all request ports of a server share it.
+    """The access rules of a policy, and what is remembered of each host for them.
 
-    @ivar limits_hosts: whether some hosts may not send requests.
+    All request ports of a server share it.
+
+    @ivar limits_hosts: whether there is a rule about which hosts may send requests.
     @ivar limits_rate: whether the requests per second of a source are limited.
     @ivar allows: returns whether a host may send requests.
     @ivar may_write: returns whether a host may write files.
-    @ivar recent_hosts: the hosts that have sent requests lately, while there is a flood.
+    @ivar recent_hosts: the hosts that have sent requests in the current flood.
     """
 
     def __init__(self, policy: Policy) -> None:

@@ -1,7 +1,7 @@
-"""Decide which requests are served: an ordered list of checks, each with a reason to refuse.
+"""Decide which requests are served and which are dropped, by an ordered list of checks.
 
-A refused request is not answered, because firmware asks again without an answer, and gives up
-after an ERROR. Refused requests are counted, and logged once a minute (`drop_log`).
+A dropped request is not answered: firmware that gets no answer asks again, but firmware that gets
+an ERROR gives up. Dropped requests are counted, and logged once a minute (`drop_log`).
 """
 
 from __future__ import annotations
@@ -26,71 +26,74 @@ from twisted_tftp.server.transfers import Transfers
 REPEATED_WITHIN = 1.0
 
 #: The longest request whose parsed form is cached, in octets. Booting machines send the same short
-#: requests again and again; a longer one could have thousands of options.
-MAX_REMEMBERED_REQUEST = 128
+#: requests again and again; a longer one could have hundreds of options.
+MAX_CACHED_REQUEST = 128
 
 
 @dataclass
 class Counters:
-    """How many packets to the request port started no transfer, by reason.
+    """How many packets to the request port started no transfer, and how many transfers they ended.
 
-    @ivar ignored: packets that are not the request of a client.
+    @ivar not_client_requests: packets that are not the request of a client.
     @ivar repeated: repeated requests.
-    @ivar replaced: transfers without an answer that ended because their peer's port has sent
-        another request.
-    @ivar shed: requests dropped because too many transfers ran, or no socket was left.
-    @ivar asked_once: requests dropped because many peers did not answer, and this host asked once.
-    @ivar displaced: transfers without an answer that ended to make room for a request.
-    @ivar malformed: requests answered with ERROR 4.
-    @ivar denied: requests from addresses that are not allowed.
-    @ivar limited: requests above `rate`.
-    @ivar crowded: requests above `max-per-client`.
+    @ivar malformed: malformed requests.
+    @ivar denied: requests from addresses that `--allow` and `--deny` exclude.
+    @ivar over_rate: requests above `--rate`.
+    @ivar over_max_per_client: requests above `--max-per-client`.
+    @ivar first_in_flood: requests dropped in a flood, because their host had not asked before.
+    @ivar no_room: requests dropped because `--max-transfers` was reached, or no socket was left.
+    @ivar transfers_replaced: transfers without an answer that ended because their peer's port has
+        sent another request.
+    @ivar transfers_ended_for_room: transfers without an answer that ended to make room for a
+        request.
     """
 
-    ignored: int = 0
+    not_client_requests: int = 0
     repeated: int = 0
-    replaced: int = 0
-    shed: int = 0
-    asked_once: int = 0
-    displaced: int = 0
     malformed: int = 0
     denied: int = 0
-    limited: int = 0
-    crowded: int = 0
+    over_rate: int = 0
+    over_max_per_client: int = 0
+    first_in_flood: int = 0
+    no_room: int = 0
+    transfers_replaced: int = 0
+    transfers_ended_for_room: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """Why a packet to the request port starts no transfer.
 
-    @ivar counter: the field of L{Counters} that counts it; None if it is not counted.
-    @ivar reason: the text for the log; None if it is not logged.
+    @ivar counter: the field of L{Counters} that counts the packet; None if it is not counted.
+    @ivar reason: the text for the log; None if the packet is not logged.
     """
 
     counter: str | None
     reason: str | None
 
 
-NOT_A_REQUEST = Verdict("ignored", "not a request")
-FROM_A_SERVER = Verdict("ignored", "sent from a server's port")
+NOT_A_REQUEST = Verdict("not_client_requests", "not a request")
+FROM_A_SERVER = Verdict("not_client_requests", "sent from a server's port")
 STOPPING = Verdict(None, None)
-DENIED = Verdict("denied", "the address is denied")
+DENIED = Verdict("denied", "the address is not allowed (--allow, --deny)")
 OVERTAKEN = Verdict("repeated", None)
 REPEATED = Verdict("repeated", None)
-ASKED_ONCE = Verdict("asked_once", "many peers do not answer, and this host has asked only once")
-OVER_RATE = Verdict("limited", "rate is exceeded")
-OVER_CLIENT_LIMIT = Verdict("crowded", "max-per-client is reached")
-NO_ROOM = Verdict("shed", "max-transfers is reached")
+FIRST_IN_FLOOD = Verdict(
+    "first_in_flood", "many peers do not answer, and this host has asked only once"
+)
+OVER_RATE = Verdict("over_rate", "the limit --rate is exceeded")
+OVER_MAX_PER_CLIENT = Verdict("over_max_per_client", "the limit --max-per-client is reached")
+NO_ROOM = Verdict("no_room", "the limit --max-transfers is reached")
 MALFORMED = Verdict("malformed", "a malformed request")
 
 
 def no_socket(error: OSError) -> Verdict:
     """Return the verdict on a request for whose transfer no socket could be opened."""
-    return Verdict("shed", f"no socket for a transfer: {error.strerror}")
+    return Verdict("no_room", f"no socket for a transfer: {error.strerror}")
 
 
 class Arrival:
-    """A datagram with the opcode of a request that has arrived at the request port.
+    """A datagram that has arrived at the request port and has the opcode of a request.
 
     @ivar datagram: its octets.
     @ivar peer: the socket address of its sender.
@@ -121,7 +124,7 @@ class Admission:
 
     The checks named `_check_...` change nothing; the names of the others say what they change.
 
-    @ivar is_accepting: whether new requests are served.
+    @ivar is_accepting: whether new requests are served; false while the server stops.
     """
 
     def __init__(
@@ -155,8 +158,8 @@ class Admission:
             (self._check_accepting, True),
             (self._check_network, self._access.limits_hosts),
             (self._check_overtaken, True),
-            # Also for a request that is refused later: it shows that the port has a new owner,
-            # which could mistake a repeated answer of an earlier transfer for its own.
+            # Before the limits, because a request that they drop ends earlier transfers too: a new
+            # program may use the port, and could mistake their repeated answers for its own.
             (self._handle_earlier, True),
             (self._defend_from_flood, True),
             (self._take_from_rate, self._access.limits_rate),
@@ -177,38 +180,38 @@ class Admission:
         return None
 
     def _check_source_port(self, arrival: Arrival) -> Verdict | None:
-        """Refuse a request from the port of another server: its address is forged."""
+        """Drop a request from the port of another server: its address is forged."""
         local = arrival.local
         if local is not None and arrival.peer[1] in (TFTP_PORT, local[1]):
             return FROM_A_SERVER
         return None
 
     def _check_accepting(self, arrival: Arrival) -> Verdict | None:
-        """Refuse all requests while the server stops."""
+        """Drop all requests while the server stops."""
         return None if self.is_accepting else STOPPING
 
     def _check_network(self, arrival: Arrival) -> Verdict | None:
-        """Refuse an address of a network that is not allowed."""
+        """Drop a request from a network that is not allowed."""
         return None if self._access.allows(arrival.peer[0]) else DENIED
 
     def _check_overtaken(self, arrival: Arrival) -> Verdict | None:
-        """Refuse a request that a newer one of the same port has replaced."""
-        overtaken = self._transfers.overtaken
-        is_replaced = overtaken.has((arrival.peer, arrival.local), arrival.datagram, arrival.now)
-        return OVERTAKEN if is_replaced else None
+        """Drop an overtaken request: it was replaced, and arrives again after the newer one."""
+        replaced = self._transfers.replaced_requests
+        is_overtaken = replaced.has((arrival.peer, arrival.local), arrival.datagram, arrival.now)
+        return OVERTAKEN if is_overtaken else None
 
     def _handle_earlier(self, arrival: Arrival) -> Verdict | None:
-        """Answer a repeated request again, or end the transfers that a new request replaces.
+        """Repeat the answer to a repeated request; let a new request end unanswered transfers.
 
         A client whose timeout is shorter than the round trip asks again, and then accepts the
-        first answer. A second transfer would send everything to it twice.
+        first answer. A second transfer would send the whole file twice.
         """
         earlier = self._transfers.sessions_of_peer(arrival.peer)
         if not earlier:
             return None
         for session in earlier:
             self._port_mode.receive_waiting(session)
-            if session.is_ended or session.key[1] != arrival.local:
+            if session.is_closed or session.key[1] != arrival.local:
                 continue
             if session.request != arrival.datagram:
                 continue
@@ -222,10 +225,10 @@ class Admission:
         return None
 
     def _defend_from_flood(self, arrival: Arrival) -> Verdict | None:
-        """In a flood, note each host that asks, and refuse the first request of a host.
+        """In a flood, note each host that asks, and drop the first request of a host.
 
-        That costs much less than a transfer. Without it, requests would wait in the request
-        port's buffer until their clients give up.
+        To drop a request costs much less than a transfer. If all were served, requests would wait
+        in the request port's buffer until their clients give up.
         """
         if self._transfers.running <= MIN_SILENT_IN_FLOOD:
             return None
@@ -233,43 +236,43 @@ class Admission:
         self._flood.review(now)
         if not self._flood.is_flood or self._access.recent_hosts.add(arrival.peer[0], now):
             return None
-        return ASKED_ONCE
+        return FIRST_IN_FLOOD
 
     def _take_from_rate(self, arrival: Arrival) -> Verdict | None:
-        """Count the request of a source, and refuse it if the source has reached its rate."""
+        """Count the request of a source, and drop it if the source exceeds its rate."""
         return None if self._access.take_token(arrival.peer[0], arrival.now) else OVER_RATE
 
     def _check_client_limit(self, arrival: Arrival) -> Verdict | None:
-        """Refuse a host that has reached `max-per-client`."""
+        """Drop a request from a host that has reached `max_per_client`."""
         limit = self._max_per_client
         if (
             limit is not None
             and self._transfers.running_of_host(endpoint(arrival.peer).host) >= limit
         ):
-            return OVER_CLIENT_LIMIT
+            return OVER_MAX_PER_CLIENT
         return None
 
     def _make_room(self, arrival: Arrival) -> Verdict | None:
-        """Refuse a request if `max-transfers` is reached and no transfer can be ended for it."""
+        """Drop a request if `max_transfers` is reached and no transfer can be ended for it."""
         transfers = self._transfers
         if transfers.running < self._max_transfers:
             return None
-        self._counters.displaced += self._flood.make_room(arrival.now)
+        self._counters.transfers_ended_for_room += self._flood.make_room(arrival.now)
         return NO_ROOM if transfers.running >= self._max_transfers else None
 
     def _replace(self, earlier: list[ServerSession], now: float) -> None:
-        """End the transfers of a peer's port that were not answered.
+        """End the transfers of a peer's port that the peer has not answered.
 
-        The peer could take what they send next for the answer to its new request.
+        The peer could mistake what they send next for the answer to its new request.
         """
         for session in earlier:
             if session.repeats_first_answer:
-                self._transfers.overtaken.add(session.key, session.request, now)
+                self._transfers.replaced_requests.add(session.key, session.request, now)
                 session.replace()
-                self._counters.replaced += 1
+                self._counters.transfers_replaced += 1
 
 
-_remembered = lru_cache(maxsize=1024)(wire.parse_request)
+_parse_cached = lru_cache(maxsize=1024)(wire.parse_request)
 
 
 def parse_request(datagram: bytes) -> wire.Request:
@@ -277,7 +280,7 @@ def parse_request(datagram: bytes) -> wire.Request:
 
     @raise TFTPError: it is malformed.
     """
-    parse = _remembered if len(datagram) <= MAX_REMEMBERED_REQUEST else wire.parse_request
+    parse = _parse_cached if len(datagram) <= MAX_CACHED_REQUEST else wire.parse_request
     return parse(datagram)
 
 

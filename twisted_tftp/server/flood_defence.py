@@ -1,7 +1,7 @@
 """Serve clients during a flood of requests from forged addresses.
 
-A forged address does not answer. So a transfer whose peer does not answer is ended when a new one
-needs its place. If very many peers do not answer, only hosts that ask again are served: clients
+A forged address does not answer. So if there is no room for a new transfer, one whose peer has not
+answered is ended. If very many peers do not answer, only hosts that ask again are served: clients
 ask again, and the same forged address seldom comes twice.
 """
 
@@ -18,25 +18,25 @@ from twisted_tftp.server.session import ServerSession
 #: in seconds.
 TIME_TO_ANSWER = 0.1
 
-#: How many transfers are examined to find one that may be ended.
-SESSIONS_PER_SEARCH = 16
-
 #: How many transfers of each group are examined for each request.
 SESSIONS_PER_REVIEW = 2
 
-#: The number of peers without an answer up to which there is no flood, however small
-#: `max-transfers` is.
+#: How many transfers are examined to find one that may be ended. In a flood, as many silent ones
+#: are examined for each request too.
+SESSIONS_PER_SEARCH = 16
+
+#: There is no flood while at most this number of peers are silent, however small `max_transfers`
+#: is.
 MIN_SILENT_IN_FLOOD = 100
 
-#: If `max-transfers` divided by this number is larger than `MIN_SILENT_IN_FLOOD`, that is the
-#: limit.
+#: There is no flood while at most `max_transfers` divided by this number of peers are silent.
 SILENT_SHARE_IN_FLOOD = 10
 
-#: The number of timeouts after which the transfer of a silent peer is ended and no longer counted.
-#: By then the peer was sent four datagrams, unless it has negotiated a timeout of minutes.
+#: The transfer of a silent peer is ended after this multiple of `timeout`, and no longer counted.
+#: By then the server has sent four datagrams, unless the peer has negotiated a long timeout.
 TIMEOUTS_UNTIL_GIVEN_UP = 16.0
 
-#: The size of the memory for the hosts that have asked, in octets.
+#: The size of the table of the hosts that have asked, in octets.
 HOST_SLOTS = 1 << 23
 
 #: How long a request of a host is remembered, in seconds. Firmware asks again after 1 to 10 s.
@@ -46,8 +46,8 @@ RECENT_SECONDS = 15
 class UnansweredTransfers:
     """The running transfers whose peers have not answered, in two groups.
 
-    The transfers of a group are in the order in which they were examined last. A transfer whose
-    peer has answered stays in its group until it is examined again.
+    In each group, the transfer that was examined last is at the end. A transfer whose peer has
+    answered stays in its group until it is examined again.
 
     @ivar new: the transfers whose peers had no time to answer yet.
     @ivar silent: the transfers whose peers had time to answer and have not.
@@ -66,8 +66,8 @@ class UnansweredTransfers:
         self.new.pop(session, None)
         self.silent.pop(session, None)
 
-    def sort(self, session: ServerSession, now: float) -> None:
-        """Move a running session to the end of its group; remove it if its peer has answered."""
+    def regroup(self, session: ServerSession, now: float) -> None:
+        """Move a running session to the end of its group; if its peer has answered, remove it."""
         new, silent = self.new, self.silent
         if now - session.first_answer_at < TIME_TO_ANSWER:
             new[session] = None
@@ -81,17 +81,17 @@ class UnansweredTransfers:
 
 
 class RecentHosts:
-    """A memory of fixed size for the hosts that have asked recently.
+    """A table of fixed size that remembers which hosts have asked recently.
 
-    Each host has one of `HOST_SLOTS` octets: the second of its last request. A hash that an
-    attacker can't predict chooses the octet, so few hosts of a flood share one.
+    A hash of the host chooses one of `HOST_SLOTS` octets, which has the second of its last
+    request. An attacker can't predict the hash, so few hosts of a flood share an octet.
     """
 
     def __init__(self) -> None:
         self._seconds = bytearray()  # seconds modulo 255, from 1 on; 0 for no request
 
     def add(self, host: str, now: float) -> bool:
-        """Note a request of `host`; return whether it had asked in the last `RECENT_SECONDS`."""
+        """Note a request of `host`; return whether there was one in the last `RECENT_SECONDS`."""
         if not self._seconds:
             self._seconds = bytearray(HOST_SLOTS)
         slot, second = hash(host) % HOST_SLOTS, int(now) % 255 + 1
@@ -111,24 +111,24 @@ class FloodDefence:
         """Set up the defence of a request port.
 
         @param unanswered: the transfers of all request ports of the server.
-        @param receive_waiting: reads what the peer of a session has sent so far. It is called
-            before the session is ended.
+        @param receive_waiting: lets a session receive what its peer has sent so far. It is called
+            before a session is ended, because the answer may be in its socket.
         """
         self._unanswered = unanswered
         self._receive_waiting = receive_waiting
-        self._most_silent = max(MIN_SILENT_IN_FLOOD, policy.max_transfers // SILENT_SHARE_IN_FLOOD)
+        self._max_silent = max(MIN_SILENT_IN_FLOOD, policy.max_transfers // SILENT_SHARE_IN_FLOOD)
         self._time_until_given_up = TIMEOUTS_UNTIL_GIVEN_UP * policy.timeout
 
     @property
     def is_flood(self) -> bool:
         """Whether so many peers do not answer that their addresses must be forged."""
-        return len(self._unanswered.silent) > self._most_silent
+        return len(self._unanswered.silent) > self._max_silent
 
     def review(self, now: float) -> None:
         """Examine some transfers, and end those whose peers have not answered for very long.
 
-        Call this for each request. It examines a few transfers, and more of them in a flood, so
-        that transfers whose peers have answered meanwhile do not count.
+        Call this for each request. It examines a few transfers, and more of them in a flood.
+        Transfers whose peers have answered meanwhile then no longer count as silent.
         """
         new, silent = self._unanswered.new, self._unanswered.silent
         self._examine(new, SESSIONS_PER_REVIEW, now)
@@ -148,22 +148,22 @@ class FloodDefence:
             ):
                 return True
             if not session.is_finished:
-                unanswered.sort(session, now)
+                unanswered.regroup(session, now)
         return False
 
     def _examine(self, sessions: OrderedDict[ServerSession, None], count: int, now: float) -> None:
-        """Sort the first `count` sessions; end those whose peers were sent something long ago."""
-        sort, long_ago = self._unanswered.sort, now - self._time_until_given_up
+        """Regroup the first `count` sessions; end those whose peers are silent for too long."""
+        regroup, long_ago = self._unanswered.regroup, now - self._time_until_given_up
         for session in list(islice(sessions, count)):
             if session.first_answer_at < long_ago and self._end_if_unanswered(session):
                 continue
             if not session.is_finished:
-                sort(session, now)
+                regroup(session, now)
 
     def _end_if_unanswered(self, session: ServerSession) -> bool:
-        """End a session whose peer was sent something and has not answered.
+        """End a session whose peer has not answered; look into its socket first.
 
-        @return: whether it was ended here.
+        @return: whether this method has ended it.
         """
         self._receive_waiting(session)
         if session.is_finished or session.peer_has_answered:

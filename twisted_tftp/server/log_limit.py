@@ -31,8 +31,8 @@ class LogLimit:
         self._log_summary = log_summary
         self._lines = 0  # in the current interval
         self._interval_ends = 0.0
-        self._unlogged = 0  # events of the current interval without a line
-        self._timer: IDelayedCall | None = None  # runs while there are such events
+        self._unlogged = 0  # the events of the current interval that got no line
+        self._timer: IDelayedCall | None = None  # runs while `_unlogged` is not 0
 
     def take_line(self) -> bool:
         """Count an event; return whether it gets a line of its own."""
@@ -46,21 +46,21 @@ class LogLimit:
             self._lines += 1
             return True
         self._unlogged = 1
-        self._timer = self._reactor.callLater(self._interval_ends - now, self._interval_is_over)
+        self._timer = self._reactor.callLater(self._interval_ends - now, self._end_interval)
         return False
 
     def flush(self) -> None:
         """Log the summary now, and begin a new interval at the next event."""
         if self._timer is not None:
             self._timer.cancel()
-            self._interval_is_over()
+            self._end_interval()
         self._interval_ends = 0.0
 
     def _begin_interval(self, now: float, lines: int) -> None:
         self._lines = lines
         self._interval_ends = now + INTERVAL
 
-    def _interval_is_over(self) -> None:
+    def _end_interval(self) -> None:
         self._timer = None
         self._begin_interval(self._reactor.seconds(), 1)
         self._log_summary(self._unlogged)

@@ -12,7 +12,7 @@ from twisted_tftp.server.transfers import Transfers
 
 
 class PortMode(Protocol):
-    """The strategy for the ports of transfers, and everything that depends on it.
+    """Which ports the transfers use, and everything that depends on that.
 
     @ivar allows_server_ports: whether a request from a server's port is served.
     """
@@ -22,7 +22,7 @@ class PortMode(Protocol):
     def start(self, transport: Any) -> None:
         """Prepare the request port `transport`.
 
-        @raise TypeError: it is a port of another class, which lacks what this mode needs.
+        @raise TypeError: this mode does not work with a port of that class.
         """
 
     def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
@@ -33,10 +33,13 @@ class PortMode(Protocol):
         @raise OSError: no socket can be opened.
         """
 
-    def owner(self, key: SessionKey) -> ServerSession | None:
-        """Return the session that receives a datagram to the request port that is not a request.
+    def find_session(self, key: SessionKey) -> ServerSession | None:
+        """Return the session that uses the request port and has this key.
 
-        @param key: (peer, local) of the datagram.
+        It receives the datagrams to the request port that are not requests.
+
+        @param key: (peer, local) of a datagram.
+        @return: None if there is none, and in the mode in which no session uses the request port.
         """
 
     def receive_waiting(self, session: ServerSession) -> None:
@@ -76,7 +79,7 @@ class PortPerTransfer:
             link = self._opener.open(peer, local, reading)
         return link
 
-    def owner(self, key: SessionKey) -> None:
+    def find_session(self, key: SessionKey) -> None:
         """Return None: each transfer receives on its own port."""
 
     def receive_waiting(self, session: ServerSession) -> None:
@@ -87,8 +90,9 @@ class PortPerTransfer:
 class SinglePort:
     """Let all transfers use the request port, so that a firewall must open one port only.
 
-    Two servers of this mode accept each other's packets as those of clients. With forged requests,
-    an attacker could make one copy files to the other. So requests from port 69 are not served.
+    In this mode a server's answers come from its request port. So two such servers would accept
+    each other's answers as packets of a client, and a forged request could make one of them send
+    its files to the other. So requests from a server's port are dropped.
     """
 
     allows_server_ports = False
@@ -103,16 +107,16 @@ class SinglePort:
         @raise TypeError: `transport` is not a L{RequestPort}.
         """
         if not isinstance(transport, RequestPort):
-            raise TypeError("single-port needs a port of twisted_tftp.net.request_port.listen")
+            raise TypeError("single_port needs a port of twisted_tftp.net.request_port.listen")
         self._port = transport
-        transport.share()
+        transport.prepare_for_transfers()
 
     def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
         """Return a link through the request port."""
         assert self._port is not None, "the protocol has not started"
         return SharedLink(self._port, peer, local)
 
-    def owner(self, key: SessionKey) -> ServerSession | None:
+    def find_session(self, key: SessionKey) -> ServerSession | None:
         """Return the newest session between the two addresses."""
         return self._transfers.find(key)
 

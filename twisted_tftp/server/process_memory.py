@@ -18,7 +18,8 @@ _M_ARENA_MAX = -8
 def limit_arenas() -> None:
     """Make all threads share `ARENAS` malloc arenas; call this before there are threads.
 
-    Call it only in a program that owns the process. By default, glibc makes up to eight arenas for
+    It changes the whole process, so call it only in a program whose main task is the server. By
+    default, glibc makes up to eight arenas for
     each core, and each arena keeps as much memory as it ever used: with windows of 4 MB, read by
     16 threads, the arenas kept 44 of 116 MB after an hour.
     """
@@ -27,8 +28,8 @@ def limit_arenas() -> None:
         set_option(_M_ARENA_MAX, ARENAS)
 
 
-def give_back() -> None:
-    """Return free memory to the system (malloc_trim).
+def trim_memory() -> None:
+    """Give free memory back to the operating system (malloc_trim).
 
     After 10,000 transfers this frees 30 of 83 MB, which the process would otherwise keep.
     """

@@ -1,8 +1,8 @@
 """Receive the packets of the request port, and start a session for each admitted request.
 
-Only RRQ and WRQ are answered, and always from the transfer's own port. Other packets are counted
-and not answered. Two servers that answer an ERROR with an ERROR would go on for ever
-(CVE-2024-2169).
+Only RRQ and WRQ are answered, and unless all transfers use the request port, from a port of the
+transfer's own. Other packets are counted and dropped: two servers that answer an ERROR with an
+ERROR would never stop (CVE-2024-2169).
 """
 
 from __future__ import annotations
@@ -58,14 +58,15 @@ _own_endpoint = lru_cache(maxsize=64)(endpoint)
 class TFTPServer(DatagramProtocol):
     """The protocol of one request port: it checks requests, and serves a backend's files.
 
-    A server with several addresses has one of them for each address; they share L{SharedParts}.
+    A server with several addresses has one such protocol for each address; they share
+    L{SharedParts}.
 
     @ivar reactor: the reactor, for timers and sockets.
     @ivar clock: returns the time in seconds of a monotonic clock.
     @ivar shared: the parts that the server's other ports use too.
     @ivar transfers: the table of transfers, of all ports of the server.
     @ivar opener: opens the sockets of transfers.
-    @ivar counters: how many packets were not answered, by reason.
+    @ivar counters: how many packets started no transfer, by reason.
     @ivar admission: the checks of each request.
     """
 
@@ -128,8 +129,8 @@ class TFTPServer(DatagramProtocol):
             ),
             may_write=self.shared.access.may_write,
             window_budget=self.transfers.window_budget,
-            on_finished=self.transfers.finished,
-            on_ended=self.transfers.remove,
+            on_finished=self.transfers.note_finished,
+            on_released=self.transfers.remove,
         )
 
     @property
@@ -177,8 +178,8 @@ class TFTPServer(DatagramProtocol):
         self._port_mode.start(self.transport)
 
     def stopProtocol(self) -> None:
-        """Log the dropped packets that were only counted so far."""
-        self.shared.drops.flush()
+        """Log the packets that were not served and only counted so far."""
+        self.shared.drop_log.flush()
 
     def received(self, datagram: bytes, peer: SocketAddress, local: SocketAddress | None) -> None:
         """Process a datagram that has reached the request port.
@@ -188,18 +189,18 @@ class TFTPServer(DatagramProtocol):
         """
         direction = _DIRECTIONS.get(datagram[:2])
         if direction is None:
-            owner = self._port_mode.owner((peer, local))
-            if owner is not None:
-                owner.receive(datagram, self.clock())
+            session = self._port_mode.find_session((peer, local))
+            if session is not None:
+                session.receive(datagram, self.clock())
             else:
-                self._drop(NOT_A_REQUEST, peer)
+                self._count_unserved(NOT_A_REQUEST, peer)
             return
         # A single port reads longer datagrams, because it is the port of the transfers too.
         datagram = datagram[:MAX_REQUEST]
         arrival = Arrival(datagram, peer, local, direction, self.clock())
         verdict = self.admission.admit(arrival)
         if verdict is not None:
-            self._drop(verdict, peer)
+            self._count_unserved(verdict, peer)
             return
         try:
             request = parse_request(datagram)
@@ -210,16 +211,16 @@ class TFTPServer(DatagramProtocol):
         if link is None:
             return
         try:
-            self._begin(arrival, request, link)
+            self._start_session(arrival, request, link)
         except BaseException:
             link.close()
             raise
 
-    def refused(self, peer: SocketAddress, local: SocketAddress | None) -> None:
+    def port_unreachable(self, peer: SocketAddress, local: SocketAddress | None) -> None:
         """Process an ICMP error: a datagram from `local` has reached a closed port of `peer`."""
         session = self.transfers.find((peer, local))
         if session is not None:
-            session.handle_refusal(self.clock())
+            session.handle_port_unreachable(self.clock())
 
     def build_session(self, context: TransferContext, **parts: Any) -> ServerSession:
         """Return the session of a request; override this to change how transfers are made.
@@ -229,12 +230,12 @@ class TFTPServer(DatagramProtocol):
         return ServerSession(context, **parts)
 
     def _open_link(self, arrival: Arrival) -> Link | None:
-        """Return a link for a transfer; None if no socket is left, and the request is dropped."""
+        """Return a link for a transfer; if no socket is left, drop the request and return None."""
         try:
             is_read = arrival.direction is _READ
             return self._port_mode.open_link(arrival.peer, arrival.local, is_read)
         except OSError as error:
-            self._drop(no_socket(error), arrival.peer)
+            self._count_unserved(no_socket(error), arrival.peer)
             return None
 
     def _answer_malformed(self, arrival: Arrival, failure: TFTPError) -> None:
@@ -243,14 +244,14 @@ class TFTPServer(DatagramProtocol):
         if link is None:
             return
         try:
-            self._drop(MALFORMED, arrival.peer)
+            self._count_unserved(MALFORMED, arrival.peer)
             # On a single port it may be a damaged packet of a transfer. An ERROR would end that.
-            if self._port_mode.owner((arrival.peer, arrival.local)) is None:
+            if self._port_mode.find_session((arrival.peer, arrival.local)) is None:
                 link.send((wire.error(failure),))
         finally:
             link.close()
 
-    def _begin(self, arrival: Arrival, request: wire.Request, link: Link) -> None:
+    def _start_session(self, arrival: Arrival, request: wire.Request, link: Link) -> None:
         """Start the session of a request that was admitted."""
         peer, local, direction = arrival.peer, arrival.local, arrival.direction
         key = (peer, local)
@@ -272,16 +273,16 @@ class TFTPServer(DatagramProtocol):
             read_ahead=min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // (transfers.running + 1)),
             services=self._services,
         )
-        replaced = self._port_mode.owner(key)
+        replaced = self._port_mode.find_session(key)
         if replaced is not None:
             replaced.cancel()  # on a single port, the packets of both would look the same
         transfers.add(session)
         session.start()
 
-    def _drop(self, verdict: Verdict, peer: SocketAddress) -> None:
-        """Count and log a packet that does not start a transfer."""
+    def _count_unserved(self, verdict: Verdict, peer: SocketAddress) -> None:
+        """Count and log a packet that starts no transfer."""
         counter, reason = verdict.counter, verdict.reason
         if counter is not None:
             setattr(self.counters, counter, getattr(self.counters, counter) + 1)
         if reason is not None:
-            self.shared.drops.add(reason, peer[0])
+            self.shared.drop_log.add(reason, peer[0])

@@ -1,6 +1,6 @@
 """The server as a Twisted service: it binds the ports, serves, drains and stops.
 
-To drain is to let the running transfers finish while new requests are not answered.
+To drain means to let the running transfers finish while new requests are dropped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DEFAULT_DRAIN = 5.0
 #: How long the backend may take to release its files after the last transfer, in seconds.
 DEFAULT_GRACE = 10.0
 
-#: The same if the service is to stop at once, in seconds.
+#: The same after L{TFTPService.stop_now}, in seconds.
 SHORT_GRACE = 1.0
 
 #: The descriptors of one transfer: a socket, a file, and the directory of an upload. (It gets a
@@ -46,17 +46,17 @@ DESCRIPTORS_PER_TRANSFER = 3
 #: The descriptors of everything else, such as idle ports and the log.
 OTHER_DESCRIPTORS = 200
 
-#: If the descriptors are enough for this many transfers, a low limit is logged as information,
-#: and not as a warning.
+#: A limit of descriptors that is too low for `max_transfers`, but enough for this many transfers,
+#: is logged as information and not as a warning.
 ENOUGH_TRANSFERS = 1000
 
 
 class StartError(SystemExit, Exception):
     """The service cannot start; the text is one line that tells the operator why.
 
-    As a SystemExit, it ends the process with exit status 1 and without a traceback. As an
-    Exception, it makes twistd remove its pid file. While twistd runs a service, `sys.stderr` is
-    its log; so the text is also written to the real standard error.
+    Because it is a SystemExit, it ends the process with exit status 1 and without a traceback.
+    Because it is an Exception too, twistd removes its pid file. While twistd runs a service,
+    `sys.stderr` is its log; so the text is also written to the real standard error.
     """
 
     def __init__(self, text: str) -> None:
@@ -68,7 +68,7 @@ class StartError(SystemExit, Exception):
 class TFTPService(Service):
     """A service that serves the files of a backend on one port of one or more addresses.
 
-    @ivar backend: the backend.
+    @ivar backend: the L{IFileBackend} of all transfers.
     @ivar transfers: the running transfers of all addresses.
     @ivar servers: the L{TFTPServer} of each address, while the service runs.
     """
@@ -93,7 +93,8 @@ class TFTPService(Service):
         @param backend: an L{IFileBackend} that may also provide L{IBackendLifecycle}.
         @param port: the request port; 0 lets the system choose one, see L{ports}.
         @param host: addresses to listen on; empty for all IPv4 and IPv6 addresses.
-        @param drain: how long running transfers may take to finish when the service stops.
+        @param drain: how long running transfers may take to finish when the service stops, in
+            seconds.
         @param grace: how long the backend may then take to release its files, in seconds.
         @param policy: limits, timeouts and access rules; None for a L{Policy} with its defaults.
         @param observer: an L{ITransferObserver}; None for a L{TransferLog}.
@@ -111,7 +112,7 @@ class TFTPService(Service):
         self._reactor = reactor
         self._shared = SharedParts.for_policy(self._policy, reactor)
         self._ports: list[RequestPort] = []
-        self._awaited: Deferred[Any] | None = None  # while the service stops: what it waits for
+        self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
         self._grace = grace
         self.transfers = self._shared.transfers
         self.servers: list[TFTPServer] = []
@@ -124,7 +125,7 @@ class TFTPService(Service):
     def check_backend(self) -> None:
         """Check that the backend can serve files; the start of the service does this too.
 
-        @raise StartError: it cannot.
+        @raise StartError: the backend cannot serve files.
         """
         try:
             self._lifecycle.check()
@@ -164,10 +165,10 @@ class TFTPService(Service):
         started.addErrback(self._log_failure, "the backend failed to start")
 
     def stopService(self) -> Deferred[None]:
-        """Stop answering requests, and let the running transfers finish.
+        """Drop new requests, let the running transfers finish, and then stop the backend.
 
-        @return: fires when the service has stopped. Transfers that run for longer than `drain` are
-            ended before that.
+        @return: fires when the service has stopped. Transfers that still run after `drain` seconds
+            are ended before that.
         """
         super().stopService()
         for server in self.servers:
@@ -176,7 +177,7 @@ class TFTPService(Service):
         closed: list[Any] = []
         if not self._policy.single_port:
             closed.append(self._close_ports())
-        running = self._awaited = self.transfers.when_none_runs()
+        running = self._stop_waits_for = self.transfers.when_none_runs()
         if self.transfers.running:
             self._log.info("waiting for {count} transfers", count=self.transfers.running)
             deadline = self._reactor.callLater(self._drain, running.cancel)
@@ -193,11 +194,11 @@ class TFTPService(Service):
     def stop_now(self) -> None:
         """If the service is stopping, end all transfers now, and wait less for the backend."""
         self._grace = SHORT_GRACE
-        if self._awaited is not None:
-            self._awaited.cancel()
+        if self._stop_waits_for is not None:
+            self._stop_waits_for.cancel()
 
     def reload(self) -> None:
-        """Make the backend clear its caches, because the operator has changed the files."""
+        """Let the backend clear its caches; the operator has changed the files."""
         self._lifecycle.forget()
 
     def _cancel_all(self) -> Deferred[None]:
@@ -206,10 +207,10 @@ class TFTPService(Service):
 
     def _wait_for(self, end: Deferred[Any]) -> Deferred[Any]:
         """Return `end`, which is cancelled after `grace` seconds, and by L{stop_now}."""
-        self._awaited = end
+        self._stop_waits_for = end
         if not end.called:
-            limit = self._reactor.callLater(self._grace, end.cancel)
-            end.addBoth(_cancel_timer, limit)
+            timer = self._reactor.callLater(self._grace, end.cancel)
+            end.addBoth(_cancel_timer, timer)
         return end
 
     def _log_failure(self, failure: Failure, text: str) -> None:
@@ -232,7 +233,7 @@ class TFTPService(Service):
         self.servers.append(server)
 
     def _raise_descriptor_limit(self) -> None:
-        """Raise the limit of descriptors to what the largest number of transfers needs."""
+        """Raise the limit of descriptors for `max_transfers`; log a limit that is too low."""
         wanted = DESCRIPTORS_PER_TRANSFER * self._policy.max_transfers + OTHER_DESCRIPTORS
         limit = raise_descriptor_limit(wanted)
         if limit < wanted:
@@ -240,8 +241,8 @@ class TFTPService(Service):
             write_line = self._log.info if possible >= ENOUGH_TRANSFERS else self._log.warn
             write_line(
                 "the limit of {limit} descriptors is enough for {possible} transfers; "
-                "max-transfers {wanted_transfers} needs {wanted}: raise the limit with ulimit -n, "
-                "or with LimitNOFILE= in a systemd unit",
+                "--max-transfers {wanted_transfers} needs {wanted}: raise the limit with "
+                "ulimit -n, or with LimitNOFILE= in a systemd unit",
                 limit=limit,
                 possible=possible,
                 wanted_transfers=self._policy.max_transfers,
@@ -253,10 +254,10 @@ class TFTPService(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
 
-def _cancel_timer(result: Any, limit: IDelayedCall) -> Any:
+def _cancel_timer(result: Any, timer: IDelayedCall) -> Any:
     """Cancel a timer, and return `result`."""
-    if limit.active():
-        limit.cancel()
+    if timer.active():
+        timer.cancel()
     return result
 
 

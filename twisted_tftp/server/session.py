@@ -1,4 +1,4 @@
-"""The server's side of one transfer: open the file, negotiate options, react to later requests.
+"""One transfer of the server: open the file, negotiate options, react to later requests.
 
 The blocks themselves are exchanged by a `SendingSession` or a `ReceivingSession`
 (`twisted_tftp.session`), which a client uses too.
@@ -53,7 +53,7 @@ class ServerServices:
     @ivar may_write: returns whether a host may write files.
     @ivar window_budget: the memory that is left for the windows of all transfers.
     @ivar on_finished: called when the outcome of a transfer is known.
-    @ivar on_ended: called when a transfer has released its link and its file.
+    @ivar on_released: called when a transfer has released its link and its file.
     """
 
     backend: Any  # backends need not declare the interface
@@ -62,11 +62,11 @@ class ServerServices:
     may_write: Callable[[str], bool]
     window_budget: WindowBudget
     on_finished: Callable[[ServerSession], None]
-    on_ended: Callable[[ServerSession], None]
+    on_released: Callable[[ServerSession], None]
 
 
 class ServerSession:
-    """The transfer that one request has started.
+    """One transfer of the server, from its request to its end.
 
     It owns a `SendingSession` (for a read) or a `ReceivingSession` (for a write). It opens the
     file, negotiates the options, makes the machine, and is told of the end (`SessionOwner`).
@@ -74,16 +74,17 @@ class ServerSession:
     @ivar context: the contents of the request.
     @ivar key: the two addresses of the request.
     @ivar request: the octets of the request; the same octets again are a repeated request.
-    @ivar first_answer_at: the time of the server's first answer; infinite before it was sent.
+    @ivar first_answer_at: when the server sent its first answer, in seconds of the server's clock;
+        infinite before that.
     """
 
     __slots__ = (
         "_link",
         "_read_ahead",
-        "_refusals",
         "_services",
         "_session",
-        "_window_octets",
+        "_unreachable_reports",
+        "_window_size",
         "context",
         "first_answer_at",
         "key",
@@ -91,7 +92,7 @@ class ServerSession:
     )
 
     #: The peer can be sent an ERROR at any time: the request tells its address and port.
-    can_tell_peer = True
+    can_send_error = True
 
     def __init__(
         self,
@@ -119,8 +120,8 @@ class ServerSession:
         self._link = link
         self._read_ahead = read_ahead
         self._services = services
-        self._window_octets = 0  # what this transfer has taken of the window budget
-        self._refusals = 0  # how often ICMP has reported that the peer's port is closed
+        self._window_size = 0  # what this transfer has taken of the window budget
+        self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
             self._session = SendingSession(context, link, services.session_services, self)
@@ -144,15 +145,15 @@ class ServerSession:
         return self._session.is_finished
 
     @property
-    def is_ended(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the link is closed."""
-        return self._session.is_ended
+        return self._session.is_closed
 
     @property
     def peer_has_answered(self) -> bool:
         """Whether the peer has answered the server, so that its address can't be forged."""
         machine = self._session.machine
-        return machine is not None and machine.answered
+        return machine is not None and machine.has_answered
 
     @property
     def repeats_first_answer(self) -> bool:
@@ -176,37 +177,37 @@ class ServerSession:
     def repeat_answer(self) -> None:
         """Handle a repeated request: send the first answer again.
 
-        If the file is still being opened, the time that this may take begins again.
+        If the file is still being opened, the time limit for that starts again.
         """
         session = self._session
-        session.keep_opening()
+        session.extend_opening()
         if session.machine is not None and not session.is_finished:
             now = self._services.session_services.clock()
             session.perform(session.machine.repeat(now), now)
 
-    def handle_refusal(self, now: float) -> None:
-        """Handle an ICMP error that reports that the peer's port is closed.
+    def handle_port_unreachable(self, now: float) -> None:
+        """Handle an ICMP error that reports that the peer's port is unreachable (closed).
 
-        The first error repeats the server's answer at once, and no more: it may be forged, or a
-        mistake of a firewall. The second error ends the transfer, if the peer has never answered.
-        It is usually about the repeated answer, so a closed port is detected after two round
-        trips. The server then sends nothing more to that port: another program may open it next,
-        and could mistake our packet for the answer to its own request. If the peer has answered,
-        the errors count as lost datagrams.
+        If the peer has answered before, the error counts as a lost datagram. Otherwise the first
+        error only repeats the server's answer at once, because the error may be forged, or a
+        mistake of a firewall. The second error ends the transfer. It is usually about the repeated
+        answer, so a closed port is detected after two round trips. The server then sends nothing
+        more to that port: another program may open it next, and could mistake our packet for the
+        answer to its own request.
         """
         session = self._session
         machine = session.machine
-        if machine is None or machine.answered or session.is_finished:
+        if machine is None or machine.has_answered or session.is_finished:
             return
-        self._refusals += 1
-        if self._refusals == 1:
+        self._unreachable_reports += 1
+        if self._unreachable_reports == 1:
             session.perform(machine.repeat(now), now)
         else:
             reason = TransferTimedOut("the client's port is closed")
-            session.end(Outcome.UNREACHABLE, reason, tell=False)
+            session.end(Outcome.UNREACHABLE, reason, send_error=False)
 
     def receive_waiting(self) -> None:
-        """Process the datagrams that wait in the socket of the transfer."""
+        """Process the datagrams that have arrived at the socket of the transfer."""
         if self._session.machine is not None:
             self._link.receive_waiting()
 
@@ -217,15 +218,15 @@ class ServerSession:
     def end_for_room(self) -> None:
         """End this transfer, which the peer has not answered, to make room for another one."""
         reason = TransferTimedOut("no answer, and another transfer needed its place")
-        self._session.end(Outcome.TIMED_OUT, reason, tell=False)
+        self._session.end(Outcome.TIMED_OUT, reason, send_error=False)
 
     def replace(self) -> None:
-        """End this transfer, which the peer has not answered: the peer has sent a new request.
+        """End this transfer, which the peer has not answered, because of the peer's new request.
 
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
         reason = TransferTimedOut("the client sent a different request")
-        self._session.end(Outcome.REPLACED, reason, tell=False)
+        self._session.end(Outcome.REPLACED, reason, send_error=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------
 
@@ -237,19 +238,19 @@ class ServerSession:
         else:
             machine = self._make_receiver()
         self._link.attach(session.receive, session.receive_train)
-        self._link.watch_refusals(self.handle_refusal)
+        self._link.watch_port_unreachable(self.handle_port_unreachable)
         self.first_answer_at = self._services.session_services.clock()
         session.begin(machine)
 
     def on_finished(self) -> None:
-        """Return the memory of the window: the outcome is known."""
-        if self._window_octets:
+        """Give the window's memory back, and tell the server that the outcome is known."""
+        if self._window_size:
             self._return_window()
         self._services.on_finished(self)
 
-    def on_ended(self) -> None:
-        """Tell the server: the link and the file are released."""
-        self._services.on_ended(self)
+    def on_released(self) -> None:
+        """Tell the server that the link and the file are released."""
+        self._services.on_released(self)
 
     # -- the file and the negotiation ------------------------------------------------------
 
@@ -283,42 +284,44 @@ class ServerSession:
 
     def _make_receiver(self) -> Receiver:
         announced = self.context.announced_size
-        # First what would be granted; then with the socket's buffer for a window of that size.
+        # The first call shows which window would be granted. The second call limits it to the
+        # receive buffer that the socket then gets.
         grant = self._negotiate(announced)
         if grant.windowsize > 1:
             window = grant.windowsize * (grant.blksize + wire.HEADER_SIZE)
-            grant = self._negotiate(announced, self._link.expect(window))
+            grant = self._negotiate(announced, self._link.enlarge_buffer(window))
         return Receiver(
             blksize=grant.blksize,
             windowsize=grant.windowsize,
-            first_reply=grant.oack or wire.ack(0),
+            first_answer=grant.oack or wire.ack(0),
             timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
         )
 
-    def _negotiate(self, tsize: int | None, room: int | None = None) -> options.Grant:
+    def _negotiate(self, tsize: int | None, capacity: int | None = None) -> options.Grant:
         """Decide which options are granted, and take the window's memory from the budget.
 
-        The window is limited to what is left of the budget. A second call replaces the grant of
+        The window is limited to what is left of the budget. A second call replaces the result of
         the first one.
 
         @param tsize: the size to put into the OACK, or None.
-        @param room: octets of the socket's receive buffer for the window; None for no limit.
+        @param capacity: the octets that fit into the socket's receive buffer; None for no limit.
         """
         services = self._services
         budget = services.window_budget
-        if self._window_octets:
+        if self._window_size:
             self._return_window()
         requested = self.context.options
         if "windowsize" in requested:
-            room = budget.room if room is None else min(room, budget.room)
-        grant = options.negotiate(requested, services.policy, tsize=tsize, room=room)
-        self._window_octets = grant.windowsize * grant.blksize
-        budget.take(self._window_octets)
+            limit = budget.window_limit
+            capacity = limit if capacity is None else min(capacity, limit)
+        grant = options.negotiate(requested, services.policy, tsize=tsize, window_limit=capacity)
+        self._window_size = grant.windowsize * grant.blksize
+        budget.reserve(self._window_size)
         self._session.note_options(grant.accepted)
         return grant
 
     def _return_window(self) -> None:
         """Return what this transfer has taken of the window budget."""
-        octets, self._window_octets = self._window_octets, 0
-        self._services.window_budget.give_back(octets)
+        size, self._window_size = self._window_size, 0
+        self._services.window_budget.release(size)

@@ -10,7 +10,7 @@ from typing import Any
 from twisted_tftp.net.link_opener import LinkOpener
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.access import Access
-from twisted_tftp.server.drop_log import Drops
+from twisted_tftp.server.drop_log import DropLog
 from twisted_tftp.server.transfers import Transfers
 from twisted_tftp.session.deadlines import Alarms
 
@@ -24,14 +24,14 @@ class SharedParts:
     @ivar transfers: the running transfers.
     @ivar alarms: the timers of the transfers.
     @ivar access: which hosts may send requests, and how often.
-    @ivar drops: the log of packets that are not served.
+    @ivar drop_log: the log of packets that are not served.
     """
 
     opener: Any
     transfers: Transfers
     alarms: Alarms
     access: Access
-    drops: Drops
+    drop_log: DropLog
 
     @classmethod
     def for_policy(
@@ -54,5 +54,5 @@ class SharedParts:
             transfers=Transfers(),
             alarms=Alarms(reactor, clock),
             access=Access(policy),
-            drops=Drops(reactor),
+            drop_log=DropLog(reactor),
         )

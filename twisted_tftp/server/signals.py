@@ -1,4 +1,4 @@
-"""The signal handlers of the daemon: for SIGHUP, and for a second SIGTERM or SIGINT."""
+"""The signal handlers of the daemon: SIGHUP, SIGUSR1, and a second SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class _LogFile:
 class Signals:
     """The signal handlers of the process.
 
-    SIGHUP reopens the log and clears the caches of the backend. A second SIGTERM or SIGINT stops
-    the service without waiting for transfers. (The handlers of twistd ignore a second SIGTERM or
-    SIGINT. Without a handler, SIGHUP would end the process.)
+    SIGHUP reopens the log and clears the caches of the backend. SIGUSR1 rotates the log. A second
+    SIGTERM or SIGINT stops the service without waiting for transfers. (The handlers of twistd
+    ignore a second SIGTERM or SIGINT. Without a handler, SIGHUP would end the process.)
 
     @ivar log_path: the path of the file that `open_log` opens.
     """
@@ -58,50 +58,51 @@ class Signals:
     _log = Logger()
 
     def __init__(self) -> None:
-        """Set up, without installing handlers; `serve` installs them."""
+        """Set up, without installing handlers; L{install} does that."""
         self.log_path = ""
         self._reactor: Any = None
         self._log_file: _LogFile | None = None
         self._service: TFTPService | None = None
-        self._stopping = False
+        self._is_stopping = False
 
     def open_log(self) -> ILogObserver:
         """Return a log observer that writes to a file, as twistd's does; SIGUSR1 rotates it."""
         log_file = self._log_file = _LogFile(os.path.abspath(self.log_path))
         if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-            signal.signal(signal.SIGUSR1, self._rotate)
+            signal.signal(signal.SIGUSR1, self._handle_sigusr1)
         observer: ILogObserver = textFileLogObserver(log_file)  # type: ignore[arg-type]
         return observer
 
-    def serve(self, reactor: Any, service: TFTPService) -> None:
-        """Install the handlers for `service`; they call it in the thread of `reactor`."""
+    def install(self, reactor: Any, service: TFTPService) -> None:
+        """Install the handlers when `reactor` runs; they call `service` in its thread."""
         self._reactor = reactor
         self._service = service
         if not _has_terminal():
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service runs
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the reactor runs
         # When the reactor runs, a daemon has left its terminal, and the reactor has installed its
         # own handlers.
-        reactor.callWhenRunning(self._begin)
+        reactor.callWhenRunning(self._install_now)
 
-    def _begin(self) -> None:
-        """Handle SIGHUP, except at a terminal, where it reports that the terminal is closed.
+    def _install_now(self) -> None:
+        """Install the handlers for SIGHUP, SIGTERM and SIGINT.
 
-        For SIGTERM and SIGINT, install handlers that call those of the reactor.
+        At a terminal, SIGHUP keeps its usual effect: it reports that the terminal was closed. The
+        handlers for SIGTERM and SIGINT call those of the reactor for the first signal.
         """
         if not _has_terminal():
-            signal.signal(signal.SIGHUP, self._hang_up)
+            signal.signal(signal.SIGHUP, self._handle_sighup)
         for number in (signal.SIGTERM, signal.SIGINT):
             first = signal.getsignal(number)
             if callable(first):
-                signal.signal(number, partial(self._stop, first))
+                signal.signal(number, partial(self._handle_stop, first))
 
-    def _rotate(self, number: int, frame: FrameType | None) -> None:
-        """Handle SIGUSR1."""
+    def _handle_sigusr1(self, number: int, frame: FrameType | None) -> None:
+        """Rotate the log."""
         if self._log_file is not None:
             self._reactor.callFromThread(self._log_file.rotate)
 
-    def _hang_up(self, number: int, frame: FrameType | None) -> None:
-        """Handle SIGHUP."""
+    def _handle_sighup(self, number: int, frame: FrameType | None) -> None:
+        """Reopen the log and clear the caches, in the reactor's thread."""
         self._reactor.callFromThread(self._reload)
 
     def _reload(self) -> None:
@@ -116,10 +117,10 @@ class Signals:
             self._service.reload()
             self._log.info("SIGHUP: the file caches were cleared")
 
-    def _stop(self, first: Handler, number: int, frame: FrameType | None) -> None:
-        """Handle SIGTERM or SIGINT; `first` is the reactor's handler, for the first signal."""
-        if not self._stopping:
-            self._stopping = True
+    def _handle_stop(self, first: Handler, number: int, frame: FrameType | None) -> None:
+        """Call `first`, the reactor's handler, for the first signal; then stop without waiting."""
+        if not self._is_stopping:
+            self._is_stopping = True
             first(number, frame)
         elif self._service is not None:
             self._reactor.callFromThread(self._service.stop_now)

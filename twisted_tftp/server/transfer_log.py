@@ -1,7 +1,7 @@
 """The log of transfers: one line at the end of each transfer, and its progress at debug level.
 
-Requests from forged addresses fail, and each failure is a line. So the lines of failures are
-limited: failures above the limit are counted, and their number is logged once a minute.
+Each failed transfer is a line, and in a flood of forged requests all transfers fail. So these
+lines are limited: failures above the limit are counted, and their number is logged once a minute.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from twisted_tftp.server.log_limit import LogLimit
 #: How long lines are collected for one log event, in seconds.
 COLLECT_TIME = 0.1
 
-#: The most lines of failures in a minute: more than a rack of machines causes when it tries the
-#: names of its configuration files.
+#: The most lines of failures in a minute. It is more than a rack of machines causes when each of
+#: them tries many names of configuration files, most of which do not exist.
 MAX_FAILURE_LINES = 2000
 
 #: The outcomes that are not failures.
@@ -31,15 +31,15 @@ _SUCCESSES = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
 
 @implementer(ITransferObserver)
 class TransferLog:
-    """An observer that writes transfers to the log."""
+    """The observer that writes transfers to the log."""
 
     def __init__(
         self, verbose: bool = False, reactor: Any = None, log: Logger | None = None
     ) -> None:
         """Set up.
 
-        @param verbose: whether to log requests and progress too, at debug level. (twistd writes
-            all levels, so the level alone does not hide them.)
+        @param verbose: whether to log requests and progress too, at debug level. (twistd logs all
+            levels, so without this parameter the log would always have these lines.)
         @param reactor: an `IReactorTime`; None for the global one.
         @param log: where the lines go; None for a logger of the namespace `twisted_tftp`.
         """
@@ -88,10 +88,10 @@ class TransferLog:
         """
         line = _line(statistics)
         if statistics.outcome not in _SUCCESSES:
-            self._failed(line)
+            self._log_failure(line)
         elif self._timer is None:
             self._log.info("{lines}", lines=line)
-            self._timer = self._reactor.callLater(COLLECT_TIME, self._collected)
+            self._timer = self._reactor.callLater(COLLECT_TIME, self._log_collected)
         else:
             self._lines.append(line)
 
@@ -105,7 +105,7 @@ class TransferLog:
             self._log.info("{lines}", lines="\n".join(lines))
         self._failure_limit.flush()
 
-    def _failed(self, line: str) -> None:
+    def _log_failure(self, line: str) -> None:
         if self._failure_limit.take_line():
             self._log.warn("{lines}", lines=line)
         else:
@@ -118,10 +118,10 @@ class TransferLog:
             line=self._last_unlogged,
         )
 
-    def _collected(self) -> None:
+    def _log_collected(self) -> None:
         self._timer = None
         if self._lines:
-            self._timer = self._reactor.callLater(COLLECT_TIME, self._collected)
+            self._timer = self._reactor.callLater(COLLECT_TIME, self._log_collected)
             lines, self._lines = self._lines, []
             self._log.info("{lines}", lines="\n".join(lines))
 

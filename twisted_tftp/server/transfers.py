@@ -8,91 +8,92 @@ from twisted.internet.defer import Deferred, succeed
 
 from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.server.flood_defence import UnansweredTransfers
-from twisted_tftp.server.overtaken import OvertakenRequests
-from twisted_tftp.server.process_memory import give_back
+from twisted_tftp.server.process_memory import trim_memory
+from twisted_tftp.server.replaced_requests import ReplacedRequests
 from twisted_tftp.server.session import ServerSession, SessionKey
 from twisted_tftp.session.window_budget import WindowBudget
 
 #: The most complete writes that still answer a repeated last block. Each holds a socket.
 MAX_DALLYING = 1000
 
-#: The number of sessions after which unused memory is given back to the system, once nine tenths
-#: of them have ended.
+#: If there were at least this many sessions at a time, free memory is given back to the operating
+#: system when nine tenths of them have ended.
 MANY_SESSIONS = 1000
 
 
 class Transfers:
     """The sessions of all request ports of one server.
 
-    A session runs until its outcome is known; a write may dally after that. A session is found by
-    the peer's socket address, or by its key: that address and the local one of the request.
+    A session runs until its outcome is known; a complete write dallies after that. A session is
+    found by the peer's socket address, or by its key: that address and the local address that the
+    request reached.
 
     @ivar window_budget: the memory that is left for the windows of all sessions.
-    @ivar overtaken: requests that newer ones have replaced.
-    @ivar unanswered: the running sessions whose peers have not answered.
+    @ivar replaced_requests: requests that newer ones have replaced.
+    @ivar unanswered: the running sessions whose peers have not answered, for the flood defence.
     """
 
-    def __init__(self, give_back: Callable[[], None] = give_back) -> None:
+    def __init__(self, trim_memory: Callable[[], None] = trim_memory) -> None:
         """Set up an empty table.
 
-        @param give_back: a function that gives unused memory back to the system.
+        @param trim_memory: gives free memory back to the operating system.
         """
-        self._give_back = give_back
+        self._trim_memory = trim_memory
         self.window_budget = WindowBudget()
-        self.overtaken = OvertakenRequests()
+        self.replaced_requests = ReplacedRequests()
         self.unanswered = UnansweredTransfers()
         self._sessions: set[ServerSession] = set()
-        self._peak = 0  # the most sessions at a time since memory was given back
+        self._peak = 0  # the most sessions at a time since memory was trimmed
         # The sessions of each peer's port, the oldest first; usually there is one.
-        self._of_peer: dict[SocketAddress, list[ServerSession]] = {}
+        self._by_peer: dict[SocketAddress, list[ServerSession]] = {}
         self._running = 0
         self._running_by_host: dict[str, int] = {}  # the number of running sessions of each host
         self._dallying: dict[ServerSession, None] = {}
-        self._none_runs: list[Deferred[None]] = []
-        self._none_left: list[Deferred[None]] = []
+        self._waiting_for_none_running: list[Deferred[None]] = []
+        self._waiting_for_none_left: list[Deferred[None]] = []
 
     @property
     def running(self) -> int:
-        """How many sessions run."""
+        """The number of sessions that run."""
         return self._running
 
     @property
-    def hosts(self) -> int:
-        """How many hosts have running sessions."""
+    def running_hosts(self) -> int:
+        """The number of hosts that have running sessions."""
         return len(self._running_by_host)
 
     def running_of_host(self, host: str) -> int:
-        """Return how many sessions of a peer's host run."""
+        """Return the number of running sessions of a peer's host."""
         return self._running_by_host.get(host, 0)
 
     def __len__(self) -> int:
-        """How many sessions there are, including those that dally."""
+        """Return the number of sessions, including those that dally."""
         return len(self._sessions)
 
     def find(self, key: SessionKey) -> ServerSession | None:
         """Return the newest session of `key` that has not ended, or None."""
-        for session in reversed(self._of_peer.get(key[0], ())):
-            if session.key == key and not session.is_ended:
+        for session in reversed(self._by_peer.get(key[0], ())):
+            if session.key == key and not session.is_closed:
                 return session
         return None
 
     def sessions_of_peer(self, peer: SocketAddress) -> list[ServerSession]:
         """Return the sessions of a peer's port that have not ended, the newest first."""
-        sessions = self._of_peer.get(peer)
+        sessions = self._by_peer.get(peer)
         if sessions is None:
             return []
-        return [session for session in reversed(sessions) if not session.is_ended]
+        return [session for session in reversed(sessions) if not session.is_closed]
 
     def add(self, session: ServerSession) -> None:
         """Add a session that is about to start."""
         self._sessions.add(session)
         self.unanswered.add(session)
-        self._of_peer.setdefault(session.key[0], []).append(session)
+        self._by_peer.setdefault(session.key[0], []).append(session)
         self._running += 1
         host = session.context.peer.host
         self._running_by_host[host] = self._running_by_host.get(host, 0) + 1
 
-    def finished(self, session: ServerSession) -> None:
+    def note_finished(self, session: ServerSession) -> None:
         """Note that the outcome of a session is known: it dallies, or is about to end."""
         self._running -= 1
         self.unanswered.remove(session)
@@ -106,7 +107,7 @@ class Transfers:
         if len(self._dallying) > MAX_DALLYING:
             self.end_dallying(1)
         if not self._running:
-            _fire(self._none_runs)
+            _fire(self._waiting_for_none_running)
 
     def remove(self, session: ServerSession) -> None:
         """Remove a session that has released everything."""
@@ -116,27 +117,27 @@ class Transfers:
         self._sessions.discard(session)
         if self._peak >= MANY_SESSIONS and count <= self._peak // 10:
             self._peak = count
-            self._give_back()
+            self._trim_memory()
         self._dallying.pop(session, None)
         peer = session.key[0]
-        others = self._of_peer[peer]
+        others = self._by_peer[peer]
         if len(others) == 1:
-            del self._of_peer[peer]
+            del self._by_peer[peer]
         else:
             others.remove(session)
         if not self._sessions:
-            _fire(self._none_left)
+            _fire(self._waiting_for_none_left)
 
     def end_dallying(self, count: int = 100) -> int:
         """End up to `count` sessions that dally, the oldest first; return how many were ended."""
-        oldest = [session for session in self._dallying if not session.is_ended][:count]
+        oldest = [session for session in self._dallying if not session.is_closed][:count]
         for session in oldest:
             session.cancel()
         return len(oldest)
 
     def when_none_runs(self) -> Deferred[None]:
         """Return a Deferred that fires when no session runs; it may be cancelled."""
-        return _wait(self._none_runs, self._running)
+        return _wait(self._waiting_for_none_running, self._running)
 
     def cancel_all(self, message: str) -> Deferred[None]:
         """End every session, and send `message` to the peers of those that run.
@@ -145,7 +146,7 @@ class Transfers:
         """
         for session in list(self._sessions):
             session.cancel(message)
-        return _wait(self._none_left, len(self._sessions))
+        return _wait(self._waiting_for_none_left, len(self._sessions))
 
 
 def _wait(waiting: list[Deferred[None]], count: int) -> Deferred[None]:

@@ -1,8 +1,8 @@
 """Run one transfer: a machine, a link, a reader or a writer, and one alarm.
 
-A session carries datagrams from the link to the machine, and does what the machine asks for with
-the link and the file. Its owner opens the file and makes the machine (see `SessionOwner`). The
-table in `session.state` shows how a session goes on.
+A session passes datagrams from the link to the machine. It then sends, reads or writes what the
+machine requests. Its owner opens the file and makes the machine (see `SessionOwner`). The table
+in `session.state` shows which state may follow which.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.session.deadlines import SLACK, LazyAlarm
 from twisted_tftp.session.failures import NoDescriptors, failure_of_transfer, log_release_failure
 from twisted_tftp.session.pending_file import PendingFile
-from twisted_tftp.session.services import PROGRESS, SessionOwner, SessionServices
+from twisted_tftp.session.services import PROGRESS_SIZE, SessionOwner, SessionServices
 from twisted_tftp.session.state import (
     CANCELLED_IN_FINISH,
-    ENDED,
+    CLOSED,
     FINISHED,
     FINISHING,
     NEGOTIATING,
     OPENING,
-    OVER,
+    STATES_WITH_OUTCOME,
     TRANSFERRING,
     TRANSITIONS,
     SessionState,
@@ -40,8 +40,8 @@ from twisted_tftp.transfer.machine import SEND, WAIT, Step, TransferMachine
 class Session:
     """The base class of `SendingSession` and `ReceivingSession`: opening, the alarm and the end.
 
-    An exception of a backend or an observer ends no more than its own transfer. SystemExit is
-    caught too, because some libraries raise it: in the reactor it would stop all transfers.
+    An exception of a backend or an observer ends only the transfer in which it was raised.
+    SystemExit is caught too: some libraries raise it, and it would stop the reactor.
 
     @ivar state: a `SessionState`.
     @ivar statistics: what observers see.
@@ -55,8 +55,8 @@ class Session:
         "_machine",
         "_opening",
         "_owner",
+        "_reported_octets",
         "_services",
-        "_told_octets",
         "failure",
         "file",
         "state",
@@ -65,7 +65,7 @@ class Session:
 
     _log = Logger()
 
-    #: What processes several datagrams in one buffer; None to get them one by one.
+    #: Processes several datagrams in one buffer; None to get them one by one.
     receive_train: ReceiveTrain | None = None
 
     def __init__(
@@ -81,8 +81,8 @@ class Session:
         self._owner = owner
         self._opening: PendingFile | None = None
         self._machine: Any = None  # from `begin` on, of the type that the subclass declares
-        self._alarm = LazyAlarm(services.alarms, self._alarmed)
-        self._told_octets = 0
+        self._alarm = LazyAlarm(services.alarms, self._on_alarm)
+        self._reported_octets = 0
 
     def _convert_netascii(self, file: Any) -> Any:
         """Return the file to use for an opened file: a netascii file is converted."""
@@ -107,13 +107,13 @@ class Session:
     def start(self, open_file: Callable[[], Any]) -> None:
         """Open the file: `open_file` returns a reader or a writer, or a Deferred of one."""
         self._services.observe("started", self.statistics)
-        if not self.is_ended:  # the observer may have cancelled it
+        if not self.is_closed:  # the observer may have cancelled the session
             self._open(open_file)
 
-    def keep_opening(self) -> None:
-        """Wait longer for the file: the peer has shown that it still waits."""
+    def extend_opening(self) -> None:
+        """Restart the time limit for opening the file: the peer has shown that it still waits."""
         if self._opening is not None:
-            self._opening.keep_waiting()
+            self._opening.extend()
 
     def note_options(self, granted: tuple[tuple[str, str], ...]) -> None:
         """Note the granted options, (name, value), in the statistics."""
@@ -130,14 +130,14 @@ class Session:
         now = self._services.clock()
         self.perform(machine.start(now), now)
 
-    def rewind(self) -> None:
-        """Go back to before `begin`: the file is used again from its start."""
+    def restart_negotiation(self) -> None:
+        """Go back to NEGOTIATING: the open file is used again from its start."""
         if self.state is not NEGOTIATING:
             self._move(NEGOTIATING)
         self._forget_machine()
 
-    def reopen(self, open_file: Callable[[], Any]) -> None:
-        """Go back to the opening: release the file, and open it again."""
+    def restart_opening(self, open_file: Callable[[], Any]) -> None:
+        """Go back to OPENING: release the file, and open it again."""
         self._move(OPENING)
         self._forget_machine()
         self._open(lambda: maybeDeferred(self._release).addCallback(lambda _: open_file()))
@@ -172,14 +172,14 @@ class Session:
     def _on_open(self, file: Any) -> None:
         self._opening = None
         self.file = self._convert_netascii(file)
-        if self.is_ended:
-            return  # a file in answer to the cancellation: `_close` releases it
+        if self.is_closed:
+            return  # the backend has answered `cancel` with a file: `_close` releases it
         self._move(NEGOTIATING)
         self._owner.on_open()
 
     def _on_open_failed(self, failure: Failure) -> None:
         self._opening = None
-        if not (self.is_ended and failure.check(CancelledError)):
+        if not (self.is_closed and failure.check(CancelledError)):
             self.fail(failure)
 
     def _forget_machine(self) -> None:
@@ -201,12 +201,12 @@ class Session:
     @property
     def is_finished(self) -> bool:
         """Whether the outcome of the transfer is known."""
-        return self.state in OVER
+        return self.state in STATES_WITH_OUTCOME
 
     @property
-    def is_ended(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the link is closed."""
-        return self.state is ENDED
+        return self.state is CLOSED
 
     def receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram of the peer; call this only after `begin`."""
@@ -221,58 +221,58 @@ class Session:
             self._alarm.arm(machine.deadline)
 
     def send(self, datagram: bytes) -> None:
-        """Send a datagram that the machine has not asked for."""
+        """Send a datagram that the machine has not requested."""
         self._link.send((datagram,))
 
-    def _alarmed(self) -> None:
+    def _on_alarm(self) -> None:
         try:
             if self._machine is not None:
-                self._expect_answer()
+                self._handle_deadline()
         except Exception:
             self.fail(Failure())  # without its alarm the session would never end
 
-    def _expect_answer(self) -> None:
-        """Handle the machine's deadline, if it has not moved on, and set the alarm again."""
+    def _handle_deadline(self) -> None:
+        """Handle the machine's deadline, if it has passed, and set the alarm again."""
         machine, clock = self._machine, self._services.clock
         # The reactor may be late: read the socket before deciding that no answer has come.
         if clock() >= machine.deadline:
             self._link.receive_waiting()
-            if self.is_ended or machine is not self._machine:
+            if self.is_closed or machine is not self._machine:
                 return
             now = clock()
             if now >= machine.deadline:
                 self.perform(machine.expire(now), now)
         self._alarm.arm(machine.deadline)
-        if machine.octets - self._told_octets >= PROGRESS and not self.is_finished:
-            self._told_octets = machine.octets
+        if machine.octets - self._reported_octets >= PROGRESS_SIZE and not self.is_finished:
+            self._reported_octets = machine.octets
             self.update_statistics()
             self._services.observe("progressed", self.statistics)
 
     def cancel(self, message: str = "") -> None:
-        """End the transfer; with a `message` the peer is told."""
+        """End the transfer; with a `message`, the peer gets an ERROR."""
         if not self.is_finished:
             failure = TFTPError(message or "the transfer was cancelled")
-            self.end(Outcome.CANCELLED, failure, tell=bool(message))
+            self.end(Outcome.CANCELLED, failure, send_error=bool(message))
         else:
             self._close()
 
     def fail(self, failure: Failure, outcome: Outcome | None = None) -> None:
         """End the transfer because of an exception on our side; before `begin` it is REFUSED."""
-        if self.is_ended:
-            return  # nobody waits for the file any more
+        if self.is_closed:
+            return  # the file is not needed any more
         has_begun = self._machine is not None
         error = failure_of_transfer(failure)
-        tell = has_begun or not isinstance(error, NoDescriptors)
-        if not tell:  # the peer repeats its request, when a descriptor may be free
+        send_error = has_begun or not isinstance(error, NoDescriptors)
+        if not send_error:  # the peer repeats its request: a descriptor may then be free
             self._services.on_no_descriptors()
-        self.end(outcome or (Outcome.FAILED if has_begun else Outcome.REFUSED), error, tell=tell)
+        self.end(outcome or (Outcome.FAILED if has_begun else Outcome.REFUSED), error, send_error)
 
-    def end(self, outcome: Outcome, error: TFTPError, tell: bool = True) -> None:
-        """End a transfer that has failed; with `tell`, the peer gets an ERROR."""
+    def end(self, outcome: Outcome, error: TFTPError, send_error: bool = True) -> None:
+        """End a transfer that has failed; with `send_error`, the peer gets an ERROR."""
         if self.is_finished:
             self._close()
             return
-        if tell and self._owner.can_tell_peer:
+        if send_error and self._owner.can_send_error:
             try:
                 self._link.send((wire.error(error),))
             except Exception:
@@ -287,21 +287,21 @@ class Session:
         self._finish(Outcome.COMPLETED)
         self._close()
 
-    def _end_of_machine(self) -> None:
+    def _end_with_machine_failure(self) -> None:
         """End the transfer because the machine has failed."""
         machine = self._machine
         if machine.peer_error is not None:
             code, message = machine.peer_error
             error = from_wire(code, message or f"error {code}")
-            self.end(self._outcome_of_peer_error(code), error, tell=False)
+            self.end(self._outcome_of_peer_error(code), error, send_error=False)
         elif isinstance(machine.failure, TransferTimedOut):
-            # An address that has never answered may be forged: it gets nothing more.
-            self.end(Outcome.TIMED_OUT, machine.failure, tell=machine.answered)
+            # An address that has never answered may be forged: send no more to it.
+            self.end(Outcome.TIMED_OUT, machine.failure, send_error=machine.has_answered)
         else:
             self.end(Outcome.FAILED, machine.failure)
 
     def _finish(self, outcome: Outcome) -> None:
-        """Note the outcome, and tell the observer and the owner."""
+        """Note the outcome, and notify the observer and the owner."""
         self._move(FINISHING)
         self.statistics.outcome = outcome
         self.statistics.ended = self._services.clock()
@@ -317,9 +317,9 @@ class Session:
         """Close the link, and release the file."""
         if self.state is FINISHING:
             self._move(CANCELLED_IN_FINISH)
-        if self.state in (CANCELLED_IN_FINISH, ENDED):
+        if self.state in (CANCELLED_IN_FINISH, CLOSED):
             return
-        self._move(ENDED)
+        self._move(CLOSED)
         self._alarm.stop()
         try:
             self._link.close()
@@ -335,12 +335,12 @@ class Session:
             released = None
         if isinstance(released, Deferred):
             released.addErrback(log_release_failure)
-            released.addCallback(lambda _: self._leave_owner())
+            released.addCallback(lambda _: self._notify_owner())
         else:
-            self._leave_owner()
+            self._notify_owner()
 
-    def _leave_owner(self) -> None:
-        self._owner.on_ended()
+    def _notify_owner(self) -> None:
+        self._owner.on_released()
         del self._owner  # a cycle of references would wait for the garbage collector
 
     def update_statistics(self) -> None:

@@ -16,14 +16,14 @@ from twisted.logger import Logger
 from twisted.python.runtime import seconds
 
 #: The number of alarms above which alarms may be late. With a thousand transfers, this halves the
-#: number of alarms that go off for a deadline that has moved on. (Each alarm costs 3 µs. If no
-#: alarm may be late, there is one alarm for every two packets.)
+#: number of alarms that go off before their deadline, because it was moved. (Each alarm costs
+#: 3 µs. If no alarm may be late, there is one alarm for every two packets.)
 MANY_ALARMS = 100
 
 #: How late an alarm may be for each alarm above `MANY_ALARMS`, in seconds.
 LATENESS_PER_ALARM = 20e-6
 
-#: How late the call of a `LazyAlarm` may be, in seconds, so that it is not moved for nothing.
+#: How late a `LazyAlarm` may go off, in seconds: a smaller change of its deadline is ignored.
 SLACK = 0.005
 
 #: How late an alarm may be at most, in seconds.
@@ -80,8 +80,8 @@ class Alarms:
             self._wait(deadline)
         return alarm
 
-    def again(self, alarm: Alarm, deadline: float, call: Callable[[], None]) -> None:
-        """Set the same alarm once more. Call this only while it goes off."""
+    def set_again(self, alarm: Alarm, deadline: float, call: Callable[[], None]) -> None:
+        """Set an alarm again, with less work than `set`. Call this only while it goes off."""
         if self._live > MANY_ALARMS:
             deadline += min((self._live - MANY_ALARMS) * LATENESS_PER_ALARM, MAX_LATENESS)
         alarm[0] = deadline
@@ -108,11 +108,11 @@ class Alarms:
         self._timer_at = deadline
         shortest = MIN_TIMER_DELAY if self._live > MANY_ALARMS else 0.0
         delay = max(shortest, deadline - self._clock())
-        self._timer = self._reactor.callLater(delay, self._fired)
+        self._timer = self._reactor.callLater(delay, self._on_timer)
 
-    def _fired(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        # Alarms that are set by the calls below wait for the next run.
+        # Alarms that are set by the calls below go off in a later run.
         due: list[Alarm] = []
         heap, now = self._heap, self._clock()
         while heap and heap[0][0] <= now:
@@ -140,8 +140,8 @@ def _nothing() -> None:
 class LazyAlarm:
     """One alarm of a transfer, which is moved only if it would be late.
 
-    A deadline usually moves on before it comes. So the alarm is set again when it goes off too
-    early, and not for every packet.
+    Most packets move the deadline to a later time, but not the alarm. So it may go off too early,
+    and is then set again.
 
     @ivar at: when it goes off; infinite if it is not set.
     """
@@ -169,9 +169,9 @@ class LazyAlarm:
         self.at = deadline
         if self._is_going_off and self._alarm is not None:
             self._is_going_off = False
-            self._alarms.again(self._alarm, deadline, self._went_off)
+            self._alarms.set_again(self._alarm, deadline, self._go_off)
         else:
-            self._alarm = self._alarms.set(deadline, self._went_off)
+            self._alarm = self._alarms.set(deadline, self._go_off)
 
     def cancel(self) -> None:
         """Make sure that it does not go off; it can be set again."""
@@ -188,7 +188,7 @@ class LazyAlarm:
         self._is_stopped = True
         self._call = _nothing  # a cycle of references would wait for the garbage collector
 
-    def _went_off(self) -> None:
+    def _go_off(self) -> None:
         self.at = _NEVER
         self._is_going_off = True
         try:

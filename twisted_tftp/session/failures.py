@@ -19,21 +19,21 @@ class NoDescriptors(TFTPError):
 
 
 def failure_of_transfer(failure: Failure) -> TFTPError:
-    """Return what the peer is told about `failure`; an unexpected exception is logged."""
+    """Return the failure to report to the peer; an unexpected exception is logged."""
     error = failure.value
-    told: TFTPError
+    reported: TFTPError
     if isinstance(error, TFTPError):
-        told = error
+        reported = error
     elif isinstance(error, OSError):
-        scarce = error.errno in (errno.EMFILE, errno.ENFILE)
-        told = NoDescriptors() if scarce else from_os_error(error)
+        no_descriptors = error.errno in (errno.EMFILE, errno.ENFILE)
+        reported = NoDescriptors() if no_descriptors else from_os_error(error)
     else:
         _log.failure("unexpected exception in a transfer", failure=failure)
-        told = TFTPError("internal error")
+        reported = TFTPError("internal error")
     failure.cleanFailure()  # the frames of its traceback refer to the session: that is a cycle
-    if told is not error:
-        told.__cause__ = error
-    return told
+    if reported is not error:
+        reported.__cause__ = error
+    return reported
 
 
 def log_release_failure(failure: Failure) -> None:

@@ -21,7 +21,7 @@ class ForwardWindow:
         self.start = 0
 
     def move_to(self, offset: int) -> None:
-        """Drop the octets before `offset`: they will not be needed again.
+        """Forget the octets before `offset`: they will not be read again.
 
         @param offset: from `start` to the end of the octets.
         """

@@ -70,13 +70,13 @@ class NetasciiWriter:
         self._decoder = netascii.Decoder()
 
     def write(self, data: bytes) -> Deferred[None] | None:
-        """Write the text of `data`; keep a CR at its end, because its second octet is missing."""
+        """Write the text of `data`. A CR at its end waits for the octet that follows it."""
         text = self._decoder.decode(data)
         written: Deferred[None] | None = self._writer.write(text) if text else None
         return written
 
     def commit(self) -> Deferred[None] | None:
-        """Write a CR that was kept, and commit the file."""
+        """Write the CR that still waits, if there is one, and commit the file."""
         rest = self._decoder.decode(b"", final=True)
         written = self._writer.write(rest) if rest else None
         if isinstance(written, Deferred):

@@ -1,4 +1,4 @@
-"""Wait for a file that a backend opens, but not longer than the peer does."""
+"""Wait for a file that a backend opens, with a time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted_tftp.session.services import SessionServices
 
 
 class PendingFile:
-    """A file whose opening takes time: a Deferred, and an alarm that limits it."""
+    """A file that is being opened: the backend's Deferred, and an alarm for the time limit."""
 
     def __init__(
         self,
@@ -21,32 +21,32 @@ class PendingFile:
         services: SessionServices,
         on_open: Callable[[Any], None],
         on_failed: Callable[[Failure], None],
-        on_late: Callable[[], None],
+        on_timeout: Callable[[], None],
     ) -> None:
         """Set up; `wait` begins to wait.
 
-        @param on_open: called with the file, also after `cancel`, if the backend ignores that.
+        @param on_open: called with the file, even after `cancel` if the backend delivers it.
         @param on_failed: called with a failure of the backend.
-        @param on_late: called if the file is not open in time.
+        @param on_timeout: called if the file is not open in time.
         """
         self._opening = opening
         self._services = services
         self._on_open = on_open
         self._on_failed = on_failed
-        self._on_late = on_late
-        self._wanted_at = services.clock()
-        self._alarm = LazyAlarm(services.alarms, self._alarmed)
+        self._on_timeout = on_timeout
+        self._waits_since = services.clock()
+        self._alarm = LazyAlarm(services.alarms, self._on_alarm)
 
     def wait(self) -> None:
         """Wait for the file, for `opening_time` seconds."""
         self._alarm.arm(self._deadline)
-        self._opening.addBoth(self._opened)
+        self._opening.addBoth(self._stop_alarm)
         self._opening.addCallbacks(self._on_open, self._on_failed)
         self._opening.addErrback(self._on_failed)
 
-    def keep_waiting(self) -> None:
-        """Wait for the whole time again: the peer has shown that it still waits."""
-        self._wanted_at = self._services.clock()
+    def extend(self) -> None:
+        """Restart the time limit: the peer has shown that it still waits."""
+        self._waits_since = self._services.clock()
 
     def cancel(self) -> None:
         """Tell the backend that the file is not wanted any more."""
@@ -55,14 +55,14 @@ class PendingFile:
 
     @property
     def _deadline(self) -> float:
-        return self._wanted_at + self._services.opening_time
+        return self._waits_since + self._services.opening_time
 
-    def _opened(self, result: Any) -> Any:
+    def _stop_alarm(self, result: Any) -> Any:
         self._alarm.stop()
         return result
 
-    def _alarmed(self) -> None:
+    def _on_alarm(self) -> None:
         if self._services.clock() >= self._deadline:
-            self._on_late()
+            self._on_timeout()
         else:
             self._alarm.arm(self._deadline)

@@ -62,7 +62,7 @@ class ReceivingSession(Session):
     def receive_train(self, train: memoryview, size: int, now: float) -> None:
         """Process datagrams of `size` octets in one buffer; the last one may be shorter."""
         at = 0
-        while at < len(train) and not self.is_ended:
+        while at < len(train) and not self.is_closed:
             at += size * self._machine.receive_train(train[at:], size, now)
             if at < len(train):
                 self.receive(train[at : at + size], now)
@@ -89,7 +89,7 @@ class ReceivingSession(Session):
             if machine.state is ReceiverState.DONE:
                 self._close()
             else:
-                self._end_of_machine()
+                self._end_with_machine_failure()
             return
         if machine.deadline < self._alarm.at:
             self._alarm.arm(machine.deadline)
@@ -103,7 +103,7 @@ class ReceivingSession(Session):
             self._has_more = True
             return
         machine = self._machine
-        is_complete = machine.complete
+        is_complete = machine.is_complete
         try:
             if self._check_size is not None:
                 self._check_size(machine.octets, is_complete)
@@ -119,15 +119,15 @@ class ReceivingSession(Session):
             written.addCallbacks(self._on_written, self.fail, (written, is_complete))
             written.addErrback(self.fail)
         else:
-            self._written(is_complete)
+            self._finish_write(is_complete)
 
     def _on_written(self, _: object, writing: Deferred[Any], is_complete: bool) -> None:
-        if self._writing is writing:  # otherwise `rewind` or `reopen` was called meanwhile
+        if self._writing is writing:  # otherwise the transfer was restarted meanwhile
             self._writing = None
-            self._written(is_complete)
+            self._finish_write(is_complete)
 
-    def _written(self, is_complete: bool) -> None:
-        if self.is_ended:
+    def _finish_write(self, is_complete: bool) -> None:
+        if self.is_closed:
             return
         if is_complete:
             self._commit()
@@ -140,10 +140,10 @@ class ReceivingSession(Session):
     def _commit(self) -> None:
         self._move(COMMITTING)
         committing = maybeDeferred(self.file.commit)
-        committing.addCallbacks(self._committed, self.fail)
+        committing.addCallbacks(self._on_committed, self.fail)
         committing.addErrback(self.fail)
 
-    def _committed(self, _: object) -> None:
+    def _on_committed(self, _: object) -> None:
         was_cancelled = self.state is CANCELLED_IN_COMMIT
         self.file = None
         try:

@@ -51,7 +51,7 @@ class SendingSession(Session):
             if machine.state is SenderState.DONE:
                 self.complete()
             else:
-                self._end_of_machine()
+                self._end_with_machine_failure()
             return
         if machine.deadline < self._alarm.at:
             self._alarm.arm(machine.deadline)
@@ -81,9 +81,9 @@ class SendingSession(Session):
 
     def _on_read(self, data: Any, reading: Deferred[Any], offset: int, length: int) -> None:
         if self._reading is not reading:
-            return  # `rewind` or `reopen` was called meanwhile
+            return  # the transfer was restarted meanwhile
         self._reading = None
-        if self.is_ended:
+        if self.is_closed:
             return
         now = self._services.clock()
         if (offset, length) == (self._machine.offset, self._machine.length):
@@ -106,11 +106,11 @@ class SendingSession(Session):
         if machine.supply(data, now) is SEND:
             self._link.send(machine.datagrams)
         else:
-            self._end_of_machine()
+            self._end_with_machine_failure()
 
     def _outcome_of_peer_error(self, code: int) -> Outcome:
         """Return SIZE_PROBE if the ERROR refuses our OACK, and ABORTED otherwise."""
-        offered = bool(self.statistics.granted) and not self._machine.answered
+        offered = bool(self.statistics.granted) and not self._machine.has_answered
         is_probe = offered and code in SIZE_PROBE_CODES
         return Outcome.SIZE_PROBE if is_probe else Outcome.ABORTED
 

@@ -1,4 +1,4 @@
-"""What a session needs of the server or the client that runs it."""
+"""What a session needs from the server or the client that runs it: services and an owner."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from twisted.logger import Logger
 from twisted_tftp.context import TransferStatistics
 from twisted_tftp.session.deadlines import Alarms
 
-#: Octets after which an observer is told of the progress, at the next deadline.
-PROGRESS = 32 * 1024 * 1024
+#: An observer is notified of the progress after so many octets, when the next deadline comes.
+PROGRESS_SIZE = 32 * 1024 * 1024
 
 _log = Logger()
 
@@ -46,17 +46,17 @@ class SessionServices:
 
 
 class SessionOwner(Protocol):
-    """What a session is run for: it opens the file, makes the machine, and is told of the end."""
+    """The object that starts a session: it opens the file and makes the machine."""
 
     @property
-    def can_tell_peer(self) -> bool:
+    def can_send_error(self) -> bool:
         """Whether the peer has a port for this transfer, so that an ERROR can be sent to it."""
 
     def on_open(self) -> None:
-        """Make the machine, because the file is open; pass it to `Session.begin`, now or later."""
+        """Make the machine, now or later, and pass it to `Session.begin`: the file is open."""
 
     def on_finished(self) -> None:
         """Note that the outcome is known. The last block may still be acknowledged again."""
 
-    def on_ended(self) -> None:
-        """Forget the session: its link, its alarm and its file are released."""
+    def on_released(self) -> None:
+        """Forget the session: it has closed its link, and released its alarm and its file."""

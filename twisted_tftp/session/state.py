@@ -16,18 +16,18 @@ class SessionState(Enum):
     NEGOTIATING = "negotiating"
     #: Datagrams, deadlines, and the ends of reads and writes.
     TRANSFERRING = "transferring"
-    #: The end of the commit; then the last block is acknowledged.
+    #: The end of the commit; the last block is acknowledged after it.
     COMMITTING = "committing"
-    #: The same; the session was cancelled meanwhile, and does not dally after it.
+    #: The end of the commit. The session was cancelled meanwhile, so it will not dally.
     CANCELLED_IN_COMMIT = "cancelled in commit"
-    #: The observer, which is told of the outcome.
+    #: The observer, which is notified of the outcome.
     FINISHING = "finishing"
-    #: The same; the session was cancelled by the observer, and ends after it.
+    #: The observer, which has cancelled the session: it will be closed after the notification.
     CANCELLED_IN_FINISH = "cancelled in finish"
-    #: A repeated last block, if a file was received. Any other session ends at once.
+    #: A repeated last block, if a file was received. Any other session is closed at once.
     FINISHED = "finished"
     #: Nothing: the link is closed. The file may take longer to be released.
-    ENDED = "ended"
+    CLOSED = "closed"
 
 
 # In Python 3.11 a global is ten times as fast to look up as a member of an Enum.
@@ -39,7 +39,7 @@ CANCELLED_IN_COMMIT = SessionState.CANCELLED_IN_COMMIT
 FINISHING = SessionState.FINISHING
 CANCELLED_IN_FINISH = SessionState.CANCELLED_IN_FINISH
 FINISHED = SessionState.FINISHED
-ENDED = SessionState.ENDED
+CLOSED = SessionState.CLOSED
 
 #: The states that may follow each state. A client's session goes back when the answer of the
 #: server proves to belong to another request: to NEGOTIATING if the file can be used again as it
@@ -52,9 +52,9 @@ TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
     CANCELLED_IN_COMMIT: frozenset((FINISHING,)),
     FINISHING: frozenset((CANCELLED_IN_FINISH, FINISHED)),
     CANCELLED_IN_FINISH: frozenset((FINISHED,)),
-    FINISHED: frozenset((ENDED,)),
-    ENDED: frozenset(),
+    FINISHED: frozenset((CLOSED,)),
+    CLOSED: frozenset(),
 }
 
 #: The states in which the outcome of the transfer is known.
-OVER = (FINISHING, CANCELLED_IN_FINISH, FINISHED, ENDED)
+STATES_WITH_OUTCOME = (FINISHING, CANCELLED_IN_FINISH, FINISHED, CLOSED)

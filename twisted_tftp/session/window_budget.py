@@ -11,28 +11,28 @@ MIN_WINDOW = 64 * 1024
 
 
 class WindowBudget:
-    """The memory that is left for windows; with many transfers, each new window gets less of it.
+    """The memory that is left for windows. With many transfers, each new window is smaller.
 
     A client that asks for the largest blocks and windows takes 4 MiB, and may start many
     transfers.
     """
 
     def __init__(self, total: int = ALL_WINDOWS) -> None:
-        """Set up a budget of `total` octets; it is exceeded if each transfer has `MIN_WINDOW`."""
+        """Set up a budget of `total` octets. Windows of `MIN_WINDOW` may exceed it."""
         self._left = total
 
     @property
-    def room(self) -> int:
+    def window_limit(self) -> int:
         """The largest size of the next window in octets: about a quarter of what is left.
 
         It is a power of two, so that the cache of `protocol.options` gets few different keys.
         """
         return max(MIN_WINDOW, 1 << (max(1, self._left // 4).bit_length() - 1))
 
-    def take(self, octets: int) -> None:
-        """Reserve a window of `octets`."""
-        self._left -= octets
+    def reserve(self, size: int) -> None:
+        """Reserve `size` octets for a window."""
+        self._left -= size
 
-    def give_back(self, octets: int) -> None:
-        """Release a window of `octets`."""
-        self._left += octets
+    def release(self, size: int) -> None:
+        """Release `size` octets of a window that is not used any more."""
+        self._left += size

@@ -1,4 +1,4 @@
-"""Parse boot profiles: texts that list the requests of a machine's firmware when it boots.
+"""Parse boot profiles: texts that list the requests of a machine's firmware during a boot.
 
 Each line of a profile is one step; `#` starts a comment::
 

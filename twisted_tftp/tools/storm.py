@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
 from twisted_tftp.errors import FileNotFound
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
 from twisted_tftp.tools.profiles import BootStep, SimulatedMachine, StepKind
 
 #: The percentiles that are reported; 100 is the maximum.
@@ -67,7 +67,7 @@ class Report:
     @ivar boots: the machines that have booted.
     @ivar failures: the number of machines that failed, for each reason.
     @ivar fetched: the files that were fetched.
-    @ivar missing: how often the server did not have a file that may be missing.
+    @ivar missing: how many requests for optional files (step `try`) found no file.
     @ivar seconds: the duration of the storm.
     """
 
@@ -162,10 +162,10 @@ class Storm:
         return self._ended
 
     def partial_report(self) -> Report:
-        """Return the report of a storm that is stopped now; unfinished machines are failures."""
+        """Return the report of an interrupted storm: unfinished machines count as failures."""
         report = self.report
         unfinished = report.machines - len(report.boots) - sum(report.failures.values())
-        failures = report.failures + Counter({"not done": unfinished})
+        failures = report.failures + Counter({"interrupted": unfinished})
         return replace(report, failures=failures, seconds=self._clock() - self._started_at)
 
     def _switch_on(self, machine: SimulatedMachine) -> None:
@@ -219,4 +219,4 @@ class BootFailed(Exception):
     """A machine did not get a file that it needs; the text names the file and the reason."""
 
     def __init__(self, step: BootStep, error: BaseException) -> None:
-        super().__init__(f"{step.name}: {legible(str(error)) or type(error).__name__}")
+        super().__init__(f"{step.name}: {printable_unicode(str(error)) or type(error).__name__}")

@@ -21,8 +21,8 @@ from twisted_tftp.transfer.timing import Timing
 
 _NEVER = float("inf")
 
-#: Errors that are unlikely as an answer to our own request. They may belong to a client that used
-#: our port before. The request is sent again at once, and a second such error is believed.
+#: Errors that are unlikely as an answer to our own request: they may be for a client that used our
+#: port before. After the first one the request is sent again at once; the second one ends it.
 UNLIKELY_ERRORS = frozenset((ErrorCode.ILLEGAL_OPERATION, ErrorCode.UNKNOWN_TRANSFER_ID))
 
 
@@ -47,7 +47,7 @@ class Asker:
     """
 
     __slots__ = (
-        "_first",
+        "_first_header",
         "_has_unlikely_error",
         "_timing",
         "_watch",
@@ -61,11 +61,11 @@ class Asker:
         "state",
     )
 
-    def __init__(self, request: bytes, reading: bool, timing: Timing) -> None:
+    def __init__(self, request: bytes, is_read: bool, timing: Timing) -> None:
         """Set up a machine that has sent nothing yet.
 
         @param request: the RRQ or WRQ.
-        @param reading: whether it is an RRQ. Without options, the answer to an RRQ is DATA 1, and
+        @param is_read: whether it is an RRQ. Without options, the answer to an RRQ is DATA 1, and
             the answer to a WRQ is ACK 0.
         """
         self.state = AskerState.ASKING
@@ -76,7 +76,7 @@ class Asker:
         self.peer_error: tuple[int, str] | None = None
         self.retransmissions = 0
         self.round_trip: float | None = None
-        self._first = wire.DATA_HEADERS[1] if reading else wire.ACKS[0]
+        self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
         self._timing = timing
         self._watch = PeerWatch(timing)
         self._has_unlikely_error = False
@@ -87,7 +87,7 @@ class Asker:
         return self._ask(now)
 
     def receive(self, datagram: Buffer, now: float) -> Step:
-        """Process a datagram from the server's host; one that answers no request is ignored."""
+        """Process a datagram from the server's host; ignore it if it is no answer to a request."""
         if self.state is not AskerState.ASKING:
             return WAIT
         opcode = wire.opcode_of(datagram)
@@ -99,7 +99,7 @@ class Asker:
                 return self._ask(now)
             self.peer_error = error
             return self._end(AskerState.FAILED)
-        if opcode == wire.Opcode.OACK or datagram[: wire.HEADER_SIZE] == self._first:
+        if opcode == wire.Opcode.OACK or datagram[: wire.HEADER_SIZE] == self._first_header:
             self.answer = bytes(datagram)
             if not self.retransmissions:
                 self.round_trip = now - self._watch.sent_at

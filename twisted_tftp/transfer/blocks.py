@@ -13,49 +13,49 @@ from twisted_tftp.transfer.machine import Buffer
 _ZERO_ROLLOVER = Rollover.ZERO
 
 #: The largest block number on the wire.
-LAST_NUMBER = 65535
+MAX_NUMBER = 65535
 
 
 class Numbering:
     """The block numbers of one transfer, with its rollover.
 
-    Absolute block 0 is the request or the OACK, which ACK 0 acknowledges. It occurs once, even if
-    number 0 follows 65535.
+    Absolute block 0 is the request or the OACK, which ACK 0 acknowledges. Block 0 occurs once,
+    even if number 0 follows 65535.
     """
 
-    __slots__ = ("_cycle", "_first", "limit", "plain")
+    __slots__ = ("_cycle", "_lowest", "limit", "wraps_to_0")
 
     def __init__(self, rollover: Rollover) -> None:
         #: The highest absolute block number, or None if there is no limit.
-        self.limit = LAST_NUMBER if rollover is Rollover.NONE else None
-        #: Whether the number on the wire is simply the low 16 bits of the absolute number.
-        self.plain = rollover is Rollover.ZERO
-        # Block k has the number (k - first) % cycle + first; `first` is the number after 65535.
-        self._first = 1 if rollover is Rollover.ONE else 0
-        self._cycle = 65536 - self._first
+        self.limit = MAX_NUMBER if rollover is Rollover.NONE else None
+        #: Whether 0 follows 65535, without a limit: a number is then the low 16 bits of its block.
+        self.wraps_to_0 = rollover is Rollover.ZERO
+        # Block k has the number (k - lowest) % cycle + lowest; `lowest` is the number after 65535.
+        self._lowest = 1 if rollover is Rollover.ONE else 0
+        self._cycle = 65536 - self._lowest
 
     def number(self, block: int) -> int:
         """Return the number on the wire of the absolute block number `block` (0 or more)."""
-        return (block - self._first) % self._cycle + self._first if block else 0
+        return (block - self._lowest) % self._cycle + self._lowest if block else 0
 
-    def ahead(self, number: int, block: int) -> int:
-        """Return how many blocks the wire number `number` is ahead of the absolute `block`.
+    def blocks_ahead(self, number: int, block: int) -> int:
+        """Return how many blocks the number `number` on the wire is ahead of the absolute `block`.
 
-        The result is from 0 to 65535. A number that is behind looks like one far ahead.
+        The result is from 0 to 65535. For a number that is behind, it is a large one.
         """
-        if number < self._first:
+        if number < self._lowest:
             return self._cycle - 1 if block else 0
-        return (number - block) % self._cycle if block or not self._first else number
+        return (number - block) % self._cycle if block or not self._lowest else number
 
-    def repeated(self, number: int, newest: int, windowsize: int) -> int | None:
-        """Return the absolute number of a repeated block; None if it is none of the last window.
+    def repeated_block(self, number: int, newest: int, windowsize: int) -> int | None:
+        """Return the absolute number of a repeated block; None if the last window lacks it.
 
         @param number: its number on the wire.
         @param newest: the absolute number of the newest block.
         """
         reach = min(windowsize, newest)
         oldest = newest - reach + 1
-        behind = self.ahead(number, oldest) if reach else 0
+        behind = self.blocks_ahead(number, oldest) if reach else 0
         return oldest + behind if behind < reach else None
 
     def packets(self, octets: memoryview, first: int, last: int, blksize: int) -> Sequence[Buffer]:
@@ -72,7 +72,7 @@ class Numbering:
             octets[start : start + blksize] for start in range(0, count * blksize, blksize)
         ]
         first_number, last_number = first & 0xFFFF, last & 0xFFFF
-        if self.plain and first_number <= last_number:
+        if self.wraps_to_0 and first_number <= last_number:
             packets[::2] = wire.DATA_HEADERS[first_number : last_number + 1]
         else:
             number = self.number

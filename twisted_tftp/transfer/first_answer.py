@@ -33,22 +33,22 @@ class Standing(Enum):
     """How far the accepted answer can be trusted."""
 
     #: No answer was accepted yet.
-    NONE = "none"
+    NO_ANSWER = "no answer"
     #: It has the request's xid: only a server that has read the request could send it.
     PROVEN = "proven"
-    #: Nothing contradicts it yet, so it is used at once. It is given up for a different answer
-    #: before `settled_at`.
-    PLAUSIBLE = "plausible"
-    #: An xid was requested, but it is an OACK without one: no file may be committed.
-    UNPROVEN = "unproven"
-    #: Options were requested, but it has none: no file may be committed.
-    DOUBTFUL = "doubtful"
+    #: No xid was expected, and it has none: a file may be committed. A different answer that
+    #: arrives before `settled_at` still contradicts it.
+    AS_EXPECTED = "as expected"
+    #: An xid was expected, but it is an OACK without one: no file may be committed.
+    XID_MISSING = "xid missing"
+    #: Options were requested, but it is DATA 1 or ACK 0: no file may be committed.
+    OPTIONS_MISSING = "options missing"
     #: It was confirmed, or not contradicted in time. Only an answer with the xid overrides it.
     SETTLED = "settled"
 
 
 #: The standings in which no file may be committed.
-IN_DOUBT = frozenset((Standing.UNPROVEN, Standing.DOUBTFUL))
+IN_DOUBT = frozenset((Standing.XID_MISSING, Standing.OPTIONS_MISSING))
 
 
 class XidSupport(Enum):
@@ -57,9 +57,9 @@ class XidSupport(Enum):
     #: No answer of it has shown this yet.
     UNKNOWN = "unknown"
     #: It grants the xid of a request.
-    GRANTED = "granted"
+    SUPPORTED = "supported"
     #: It ignores the xid of a request.
-    LACKING = "lacking"
+    NOT_SUPPORTED = "not supported"
 
 
 @dataclass
@@ -82,24 +82,24 @@ class FirstAnswer:
     """The assessment of the answers to one request; it decides and sends nothing.
 
     @ivar standing: a `Standing`.
-    @ivar taken: the accepted answer, which the transfer continues from; empty before there is one.
+    @ivar accepted: the answer that the transfer continues from; empty before there is one.
     @ivar settled_at: when the doubt ends by itself, if no second request can be sent.
     """
 
-    def __init__(self, *, reading: bool, has_options: bool, xid: str | None) -> None:
+    def __init__(self, *, is_read: bool, has_options: bool, xid: str | None) -> None:
         """Set up the assessment of a request.
 
-        @param reading: whether it is an RRQ.
+        @param is_read: whether it is an RRQ.
         @param has_options: whether it asks for options.
         @param xid: the value of its xid; None if it asks for none.
         """
-        self.standing = Standing.NONE
+        self.standing = Standing.NO_ANSWER
         self.settled_at = 0.0
-        self._plain = wire.DATA_HEADERS[1] if reading else wire.ACKS[0]
-        self._reading = reading
+        self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
+        self._is_read = is_read
         self._has_options = has_options
         self._xid = xid
-        self.taken = b""
+        self.accepted = b""
 
     @property
     def asks_for_xid(self) -> bool:
@@ -115,23 +115,23 @@ class FirstAnswer:
         if opcode == wire.Opcode.OACK:
             xid = _xid_of(datagram)
             return xid != self._xid if xid is not None else knows_xid and self._xid is not None
-        return knows_xid and self._xid is not None and self._is_plain(datagram)
+        return knows_xid and self._xid is not None and self._is_without_options(datagram)
 
-    def take(self, answer: bytes, now: float, known: KnownServer) -> None:
+    def accept(self, answer: bytes, now: float, known: KnownServer) -> None:
         """Accept an answer: the transfer continues from it.
 
         @param known: what is known about the server.
         """
-        self.taken = answer
+        self.accepted = answer
         if wire.opcode_of(answer) != wire.Opcode.OACK:
-            self.standing = Standing.DOUBTFUL if self._has_options else Standing.PLAUSIBLE
+            self.standing = Standing.OPTIONS_MISSING if self._has_options else Standing.AS_EXPECTED
         elif self._xid is None:
-            self.standing = Standing.PLAUSIBLE
+            self.standing = Standing.AS_EXPECTED
         elif _xid_of(answer) == self._xid:
             self.standing = Standing.PROVEN
         else:
-            lacks_xid = known.xid is XidSupport.LACKING
-            self.standing = Standing.PLAUSIBLE if lacks_xid else Standing.UNPROVEN
+            is_expected = known.xid is XidSupport.NOT_SUPPORTED
+            self.standing = Standing.AS_EXPECTED if is_expected else Standing.XID_MISSING
         round_trip = known.round_trip
         wait = DOUBT_WITHOUT_ROUND_TRIP if round_trip is None else 2 * round_trip
         self.settled_at = now + min(max(wait, known.min_doubt), known.max_doubt)
@@ -154,9 +154,9 @@ class FirstAnswer:
         @param asked_twice: whether the request was sent more than once. The server may then have
             started two transfers, and one of them fails later.
         """
-        if self.standing in (Standing.NONE, Standing.PROVEN) or datagram == self.taken:
+        if self.standing in (Standing.NO_ANSWER, Standing.PROVEN) or datagram == self.accepted:
             return False
-        if self.is_proof(datagram):
+        if self.has_request_xid(datagram):
             return True  # even if it is late: only a server that has read this request can send it
         if self.standing is Standing.SETTLED:
             return False
@@ -168,20 +168,20 @@ class FirstAnswer:
                 return False
             # The second copy of a WRQ finds the file that the first copy has created.
             file_exists = wire.parse_error(datagram)[0] == ErrorCode.FILE_EXISTS
-            return self._reading or not (asked_twice and file_exists)
-        if not self._is_plain(datagram):
+            return self._is_read or not (asked_twice and file_exists)
+        if not self._is_without_options(datagram):
             return False
-        return not same_port or (self._reading and self._is_plain(self.taken))
+        return not same_port or (self._is_read and self._is_without_options(self.accepted))
 
-    def is_proof(self, datagram: bytes | memoryview) -> bool:
+    def has_request_xid(self, datagram: bytes | memoryview) -> bool:
         """Return whether `datagram` is an OACK with the xid of this request."""
         if self._xid is None or wire.opcode_of(datagram) != wire.Opcode.OACK:
             return False
         return _xid_of(datagram) == self._xid
 
-    def _is_plain(self, datagram: bytes | memoryview) -> bool:
+    def _is_without_options(self, datagram: bytes | memoryview) -> bool:
         """Return whether it is an answer without options: DATA 1 to an RRQ, ACK 0 to a WRQ."""
-        return datagram[: wire.HEADER_SIZE] == self._plain
+        return datagram[: wire.HEADER_SIZE] == self._first_header
 
 
 def _xid_of(oack: bytes | memoryview) -> str | None:

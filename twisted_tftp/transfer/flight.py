@@ -14,9 +14,9 @@ class Flight:
     @ivar start: its first block.
     @ivar end: its last block.
     @ivar highest_sent: the last block that was ever sent.
-    @ivar copies: how often the window was sent.
-    @ivar expected_duplicates: how many duplicate ACKs the copies of the previous window can
-        still cause.
+    @ivar copies: how many times the window was sent.
+    @ivar expected_duplicates: how many more duplicate ACKs the copies of the previous window
+        can cause.
     @ivar may_measure: whether the window was sent once, so that its ACK gives a round-trip time
         (Karn's rule).
     """
@@ -55,16 +55,16 @@ class Flight:
         self.may_measure = False
         return min(sent_before, end - start + 1)
 
-    def expect_ambiguous_acks(self) -> None:
-        """Note a retransmission: the next ACKs may belong to any copy of the window."""
+    def note_retransmission(self) -> None:
+        """Note that the window is sent again: the next ACKs may belong to any copy of it."""
         self.may_measure = False
         self._ambiguous_acks = AMBIGUOUS_ACKS
 
     def measure(self, timing: Timing, round_trip: float, answers_window: bool) -> None:
         """Give the time between the window and an ACK to `timing`, if it is a round-trip time.
 
-        @param answers_window: whether the ACK came after the window, and not while the next one
-            was read from the file.
+        @param answers_window: False if the ACK came while the next window was being read from the
+            file.
         """
         if self.may_measure:
             self.may_measure = False

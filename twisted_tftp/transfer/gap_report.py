@@ -18,8 +18,8 @@ class GapReport:
     def note_gap(self, now: float, round_trip: float) -> bool:
         """Note a block after a gap; return whether the gap must be reported now.
 
-        A gap so soon after the last report is in the same window, which is sent again whole: the
-        answer to that report takes a round trip. Half of it is a margin for jitter.
+        The answer to a report takes a round trip. A new gap that is seen earlier belongs to the
+        window that the peer will send again anyway. Half of the round trip is a margin for jitter.
 
         @param round_trip: the shortest round-trip time in seconds.
         """

@@ -1,4 +1,4 @@
-"""The interface of the state machines, and the actions that they ask of a session."""
+"""The interface of the state machines, and the actions that they request from a session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Step(Enum):
     SEND = "send"
     #: Sender: read `length` octets from `offset`, and pass them to `supply`.
     READ = "read"
-    #: Receiver: store what `take` returns, then call `stored`.
+    #: Receiver: store the octets that `take` returns, then call `stored`.
     STORE = "store"
     #: Nothing: the machine has ended; see its `state`, `failure` and `peer_error`.
     END = "end"
@@ -36,7 +36,7 @@ END = Step.END
 
 
 class Machine(Protocol):
-    """A state machine of one exchange with a peer: it sends nothing itself and has no timer.
+    """A state machine that exchanges packets with a peer; it has no socket and no timer.
 
     `now` is the time in seconds of a monotonic clock.
 
@@ -68,7 +68,7 @@ class TransferMachine(Machine, Protocol):
     """A machine that transfers the blocks of a file."""
 
     @property
-    def answered(self) -> bool:
+    def has_answered(self) -> bool:
         """Whether the peer has answered, which a forged address can't do."""
 
     @property
@@ -77,7 +77,7 @@ class TransferMachine(Machine, Protocol):
 
     @property
     def repeats_first_answer(self) -> bool:
-        """Whether the next datagram that it sends could be taken for the answer to a request."""
+        """Whether its next datagram could be mistaken for the answer to a request."""
 
     def repeat(self, now: float) -> Step:
         """Handle a repeated request: send the first answer again, unless it was answered."""

@@ -1,26 +1,26 @@
-"""Decide when a peer is given up, from the times at which it was heard and was sent something."""
+"""Decide when a peer is given up, from the times of the last packets from it and to it."""
 
 from __future__ import annotations
 
 from twisted_tftp.transfer.timing import Timing
 
-#: The number of datagrams for a peer that has never answered: its address may be forged.
-UNANSWERED_DATAGRAMS = 4
+#: The most datagrams that a peer gets before it has answered: its address may be forged.
+MAX_UNANSWERED_DATAGRAMS = 4
 
 
 class PeerWatch:
     """What a machine knows about its peer; times are in seconds of the machine's clock.
 
-    @ivar answered: whether the peer has answered, which a forged address can't do.
-    @ivar heard_at: when it was heard last; at first, when the machine has started.
-    @ivar sent_at: when it was sent something last.
+    @ivar has_answered: whether the peer has answered, which a forged address can't do.
+    @ivar heard_at: when a packet of it came last; at first, when the machine started.
+    @ivar sent_at: when a packet was sent to it last.
     """
 
-    __slots__ = ("_timing", "_unanswered", "answered", "heard_at", "sent_at")
+    __slots__ = ("_timing", "_unanswered", "has_answered", "heard_at", "sent_at")
 
-    def __init__(self, timing: Timing, answered: bool = False) -> None:
-        """Set up the watch of a peer that was sent nothing yet."""
-        self.answered = answered
+    def __init__(self, timing: Timing, has_answered: bool = False) -> None:
+        """Set up the watch of a peer to which nothing was sent yet."""
+        self.has_answered = has_answered
         self.heard_at = 0.0
         self.sent_at = 0.0
         self._timing = timing
@@ -29,33 +29,33 @@ class PeerWatch:
     @property
     def give_up_at(self) -> float:
         """When the peer is given up if it sends nothing until then."""
-        return self.heard_at + self._timing.patience
+        return self.heard_at + self._timing.idle_limit
 
     @property
-    def is_at_limit(self) -> bool:
+    def is_at_datagram_limit(self) -> bool:
         """Whether the peer gets no more datagrams until it answers."""
-        return not self.answered and self._unanswered >= UNANSWERED_DATAGRAMS
+        return not self.has_answered and self._unanswered >= MAX_UNANSWERED_DATAGRAMS
 
     def must_give_up(self, now: float) -> bool:
-        """Return whether the peer must be given up, if it has not answered until its deadline."""
-        return now >= self.give_up_at or self.is_at_limit
+        """Return whether the peer must be given up `now`, when a deadline has passed."""
+        return now >= self.give_up_at or self.is_at_datagram_limit
 
     def note_heard(self, now: float) -> None:
         """Note an answer of the peer."""
-        self.answered = True
+        self.has_answered = True
         self.heard_at = now
 
     def note_sent(self, now: float) -> float:
-        """Note that something is sent; return the deadline of its answer."""
+        """Note that a packet is sent; return the deadline for its answer."""
         self.sent_at = now
-        if not self.answered:
+        if not self.has_answered:
             self._unanswered += 1
-        timing = self._timing  # as `answer_due`, without its call
-        due, give_up = now + timing.wait, self.heard_at + timing.patience
+        timing = self._timing  # as `answer_deadline`, without its call
+        due, give_up = now + timing.rto, self.heard_at + timing.idle_limit
         return due if due < give_up else give_up
 
-    def answer_due(self, now: float) -> float:
-        """Return the deadline of what is expected from `now` on."""
+    def answer_deadline(self, now: float) -> float:
+        """Return the deadline for the next packet of the peer, if the wait for it begins `now`."""
         timing = self._timing
-        due, give_up = now + timing.wait, self.heard_at + timing.patience
+        due, give_up = now + timing.rto, self.heard_at + timing.idle_limit
         return due if due < give_up else give_up  # a third of the time of min()

@@ -8,8 +8,8 @@ from twisted_tftp.transfer.machine import Buffer
 class ReadAhead:
     """The octets of a file that a sender has read and may not have sent yet.
 
-    @ivar size: how many octets to read at a time; 0 if a window is at least as large as the
-        buffer, so that nothing is buffered.
+    @ivar size: how many octets to read at a time; 0 if a window is larger than the
+        buffer: then nothing is buffered.
     @ivar start: the offset in the file of the first buffered octet.
     @ivar octets: the buffered octets.
     """

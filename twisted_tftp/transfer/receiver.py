@@ -1,4 +1,4 @@
-"""The state machine that receives a file's blocks (a write on the server, a get of the client).
+"""The state machine that receives a file: a write on the server, a download of the client.
 
 Its states::
 
@@ -47,7 +47,7 @@ class Receiver:
     """The L{TransferMachine} of one receiving transfer.
 
     @ivar state: a `ReceiverState`.
-    @ivar complete: whether the last block has arrived.
+    @ivar is_complete: whether the last block has arrived.
     """
 
     __slots__ = (
@@ -56,21 +56,21 @@ class Receiver:
         "_blksize",
         "_blocks",
         "_dally",
-        "_expected",
         "_full_size",
         "_gap",
         "_may_measure",
         "_measure_at",
+        "_next_header",
         "_numbering",
         "_received",
         "_short_by",
         "_timing",
         "_watch",
         "_windowsize",
-        "complete",
         "datagrams",
         "deadline",
         "failure",
+        "is_complete",
         "peer_error",
         "retransmissions",
         "state",
@@ -81,36 +81,36 @@ class Receiver:
         *,
         blksize: int,
         windowsize: int,
-        first_reply: bytes | None,
+        first_answer: bytes | None,
         timing: Timing,
         rollover: Rollover = Rollover.ZERO,
         dally: float = DALLY,
-        answered: bool = False,
+        has_answered: bool = False,
     ) -> None:
         """Set up a machine that has sent nothing yet.
 
         @param blksize: octets of a block; a shorter block is the last one.
         @param windowsize: blocks that one ACK acknowledges (RFC 7440).
-        @param first_reply: the datagram that `start` sends: the OACK, or ACK 0 if there is none.
-            None for a client whose request was answered with DATA 1.
-        @param dally: seconds for which a repeated last block is acknowledged again, at least.
-        @param answered: whether the peer has answered before.
+        @param first_answer: the datagram that `start` sends: the OACK, or ACK 0 if there is none.
+            None for a client that has got DATA 1 as the answer to its request.
+        @param dally: how long a repeated last block is acknowledged again, at least, in seconds.
+        @param has_answered: whether the peer has answered before.
         """
         self.state = ReceiverState.RECEIVING
         self.deadline = _NEVER
-        self.datagrams: Sequence[Buffer] = () if first_reply is None else (first_reply,)
-        self.complete = False
+        self.datagrams: Sequence[Buffer] = () if first_answer is None else (first_answer,)
+        self.is_complete = False
         self._short_by = 0  # octets by which the last block is shorter than the others
         self._full_size = blksize + wire.HEADER_SIZE
-        #: The header of the next block on the hot path; None if `_unexpected` must handle it.
-        self._expected: bytes | None = None
+        #: The header of the next block; None if `_receive_unexpected` must handle every block.
+        self._next_header: bytes | None = None
         self.failure: TFTPError | None = None
         self.peer_error: tuple[int, str] | None = None
         self.retransmissions = 0
         self._blksize = blksize
         self._windowsize = windowsize
         self._timing = timing
-        self._watch = PeerWatch(timing, answered)
+        self._watch = PeerWatch(timing, has_answered)
         self._dally = dally
         self._numbering = numbering_of(rollover)
         self._blocks: list[bytes] = []  # received in order, not yet returned by `take`
@@ -118,13 +118,13 @@ class Receiver:
         self._acked = 0  # the last block that was acknowledged
         self._ack_at = windowsize  # the block whose arrival triggers the next ACK
         self._gap = GapReport()
-        self._may_measure = False  # the last ACK was sent once: time its answer (Karn's rule)
+        self._may_measure = False  # the last ACK was sent once; time its answer (Karn's rule)
         self._measure_at = 0.0  # when the hot path measures a round trip again
 
     @property
-    def answered(self) -> bool:
+    def has_answered(self) -> bool:
         """Whether the peer has answered, which a forged address can't do."""
-        return self._watch.answered
+        return self._watch.has_answered
 
     @property
     def octets(self) -> int:
@@ -138,39 +138,39 @@ class Receiver:
 
     @property
     def repeats_first_answer(self) -> bool:
-        """Whether the next datagram that it sends could be taken for the answer to a request."""
+        """Whether its next datagram could be mistaken for the answer to a request."""
         return self._received == 0
 
     def start(self, now: float) -> Step:
-        """Send the first reply."""
+        """Send the first answer."""
         self._watch.heard_at = now
         if not self.datagrams:
-            self.deadline = self._watch.answer_due(now)
+            self.deadline = self._watch.answer_deadline(now)
             return WAIT
         self._may_measure = True
         self.deadline = self._watch.note_sent(now)
         return SEND
 
     def repeat(self, now: float) -> Step:
-        """Handle a repeated request: send the first reply again, unless it was answered."""
-        if self._watch.answered:
+        """Handle a repeated request: send the first answer again, unless it was answered."""
+        if self._watch.has_answered:
             self._watch.heard_at = now
             return WAIT
-        return WAIT if self._watch.is_at_limit else self._send_again(now)
+        return WAIT if self._watch.is_at_datagram_limit else self._send_again(now)
 
     def receive(self, datagram: Buffer, now: float) -> Step:
         """Process a datagram from the peer's address and port; its octets are copied."""
-        if datagram[: wire.HEADER_SIZE] == self._expected and len(datagram) == self._full_size:
+        if datagram[: wire.HEADER_SIZE] == self._next_header and len(datagram) == self._full_size:
             # The hot path: the next block.
             self._received = received = self._received + 1
             self._watch.heard_at = now
             self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
             if received >= self._ack_at:
                 return self._store()
-            self._expected = wire.DATA_HEADERS[(received + 1) & 0xFFFF]
-            self.deadline = now + self._timing.wait
+            self._next_header = wire.DATA_HEADERS[(received + 1) & 0xFFFF]
+            self.deadline = now + self._timing.rto
             return WAIT
-        return self._unexpected(datagram, now)
+        return self._receive_unexpected(datagram, now)
 
     def receive_train(self, train: memoryview, size: int, now: float) -> int:
         """Process datagrams of `size` octets each from one buffer; return how many were processed.
@@ -179,7 +179,7 @@ class Receiver:
         passes the rest to `receive`. One call parses all headers, and another one all blocks: this
         costs a sixth of processing them one by one.
         """
-        if self._expected is None or size != self._full_size:
+        if self._next_header is None or size != self._full_size:
             return 0
         wanted = min(len(train) // size, self._ack_at - 1 - self._received)
         blocks = blocks_of(train, self._received + 1, wanted, self._blksize)
@@ -188,11 +188,11 @@ class Receiver:
             self._blocks += blocks
             self._received = received = self._received + count
             self._watch.heard_at = now
-            self._expected = wire.DATA_HEADERS[(received + 1) & 0xFFFF]
-            self.deadline = now + self._timing.wait
+            self._next_header = wire.DATA_HEADERS[(received + 1) & 0xFFFF]
+            self.deadline = now + self._timing.rto
         return count
 
-    def _unexpected(self, datagram: Buffer, now: float) -> Step:
+    def _receive_unexpected(self, datagram: Buffer, now: float) -> Step:
         """Process any datagram that is not the next block in the middle of a window."""
         if len(datagram) < wire.HEADER_SIZE or datagram[0]:
             return WAIT
@@ -201,7 +201,7 @@ class Receiver:
         number = datagram[2] << 8 | datagram[3]
         if self.state is not ReceiverState.RECEIVING:
             return self._receive_late(number, now)
-        ahead = self._numbering.ahead(number, self._received + 1)
+        ahead = self._numbering.blocks_ahead(number, self._received + 1)
         if ahead:
             return self._receive_out_of_order(ahead, number, now)
         return self._receive_next(datagram, now)
@@ -224,16 +224,16 @@ class Receiver:
         self._gap.is_reported = False
         self._blocks.append(bytes(datagram[wire.HEADER_SIZE :]))
         if length < self._blksize:
-            self.complete = True
+            self.is_complete = True
             self._short_by = self._blksize - length
             return self._store()
         if self._received == self._numbering.limit:
             return self._end(ReceiverState.FAILED, too_many_blocks())
         if self._received >= self._ack_at:
             return self._store()
-        if self._numbering.plain:
-            self._expected = wire.DATA_HEADERS[(self._received + 1) & 0xFFFF]
-        self.deadline = watch.answer_due(now)
+        if self._numbering.wraps_to_0:
+            self._next_header = wire.DATA_HEADERS[(self._received + 1) & 0xFFFF]
+        self.deadline = watch.answer_deadline(now)
         return WAIT
 
     def take(self) -> bytes:
@@ -251,7 +251,7 @@ class Receiver:
         self._acked = self._received
         self._ack_at = self._received + self._windowsize
         self.datagrams = (self.ack,)
-        if self.complete:
+        if self.is_complete:
             self.state = ReceiverState.DALLYING
             self._watch.sent_at = now
             self.deadline = now + self._timing.dally_time(self._dally)
@@ -260,11 +260,11 @@ class Receiver:
         if repeated:
             self.retransmissions += 1
         # After a gap, the next block may be one that arrives late, and not an answer to this ACK.
-        plain = not (repeated or self._gap.is_reported)
-        self._may_measure = plain and now >= self._measure_at
+        is_new = not (repeated or self._gap.is_reported)
+        self._may_measure = is_new and now >= self._measure_at
         self.deadline = self._watch.note_sent(now)
-        if plain and not self._may_measure and self.answered and self._numbering.plain:
-            self._expected = wire.DATA_HEADERS[(self._received + 1) & 0xFFFF]
+        if is_new and not self._may_measure and self.has_answered and self._numbering.wraps_to_0:
+            self._next_header = wire.DATA_HEADERS[(self._received + 1) & 0xFFFF]
         return SEND
 
     def expire(self, now: float) -> Step:
@@ -288,8 +288,8 @@ class Receiver:
             return WAIT
         if self.state is ReceiverState.DALLYING:
             return self._end(ReceiverState.DONE)
-        if self.complete:
-            return WAIT  # too late: the file is complete and is being committed
+        if self.is_complete:
+            return WAIT  # the file is complete and is being committed
         self.peer_error = wire.parse_error(datagram)
         return self._end(ReceiverState.FAILED)
 
@@ -307,31 +307,31 @@ class Receiver:
 
         A gap is reported by the ACK of the last block before it (RFC 7440 section 4).
         """
-        self._expected = None
+        self._next_header = None
         if ahead < self._windowsize:
             self._watch.note_heard(now)
-            self.deadline = self._watch.answer_due(now)
+            self.deadline = self._watch.answer_deadline(now)
             return self._store() if self._gap.note_gap(now, self._timing.min_round_trip) else WAIT
-        block = self._numbering.repeated(number, self._received, self._windowsize)
+        block = self._numbering.repeated_block(number, self._received, self._windowsize)
         if block is None:
             return WAIT
         if self._windowsize == 1 or now - self._watch.heard_at >= self._timing.min_round_trip / 2:
-            # There was a pause, so the ACK was lost, and the peer sends the window again from this
-            # block on. The window ends `windowsize` blocks later: no block would come after that.
-            # (Without a pause, the network has duplicated the block.)
+            # After a pause, the ACK was lost, and the peer sends the window again from this block
+            # on. The window ends after `windowsize` blocks, and must be acknowledged there: no
+            # block follows. (Without a pause, the network has duplicated the block.)
             self._ack_at = min(self._ack_at, block + self._windowsize - 1)
         self._watch.heard_at = now
-        self.deadline = self._watch.answer_due(now)
+        self.deadline = self._watch.answer_deadline(now)
         if block == self._received and self._received >= self._ack_at:
             return self._store()
         return WAIT
 
     def _store(self) -> Step:
         """Ask the session to store the received blocks; `stored` sends the ACK."""
-        self._expected = None
+        self._next_header = None
         self.state = ReceiverState.STORING
         # A complete file is committed even if the peer is gone.
-        self.deadline = _NEVER if self.complete else self._watch.give_up_at
+        self.deadline = _NEVER if self.is_complete else self._watch.give_up_at
         return STORE
 
     def _send_again(self, now: float) -> Step:
@@ -344,6 +344,6 @@ class Receiver:
         self.state = state
         self.failure = failure
         self.deadline = _NEVER
-        self._expected = None
+        self._next_header = None
         self._blocks.clear()
         return END

@@ -1,4 +1,4 @@
-"""The state machine that sends a file's blocks (a read on the server, a put of the client).
+"""The state machine that sends a file: a read on the server, an upload of the client.
 
 Its states::
 
@@ -54,7 +54,7 @@ class Sender:
     __slots__ = (
         "_acked",
         "_blksize",
-        "_expected",
+        "_expected_ack",
         "_flight",
         "_is_reading",
         "_last_block",
@@ -64,7 +64,7 @@ class Sender:
         "_size",
         "_timing",
         "_watch",
-        "_window_octets",
+        "_window_size",
         "_windowsize",
         "datagrams",
         "deadline",
@@ -86,17 +86,17 @@ class Sender:
         timing: Timing,
         rollover: Rollover = Rollover.ZERO,
         read_ahead: int = 0,
-        answered: bool = False,
+        has_answered: bool = False,
     ) -> None:
         """Set up a machine that has sent nothing yet.
 
         @param blksize: octets of a block.
         @param windowsize: blocks sent for one ACK (RFC 7440).
-        @param size: octets of the file; None if that is known only at its end.
+        @param size: octets of the file; None if it is known only at the end of the file.
         @param oack: the OACK to send first, or None.
         @param read_ahead: octets to read at a time and to buffer, if a window is smaller; 0 for no
-            buffer. They must not change until the next `Step.READ`.
-        @param answered: whether the peer has answered before.
+            buffer. The octets given to `supply` must not change until the next `Step.READ`.
+        @param has_answered: whether the peer has answered before.
         """
         self.state = SenderState.SENDING if oack is None else SenderState.OFFERING
         self.deadline = _NEVER
@@ -107,24 +107,24 @@ class Sender:
         self.retransmissions = 0
         self._blksize = blksize
         self._windowsize = windowsize
-        self._window_octets = windowsize * blksize
+        self._window_size = windowsize * blksize
         self._size = size
         self._timing = timing
-        self._watch = PeerWatch(timing, answered)
+        self._watch = PeerWatch(timing, has_answered)
         self._numbering = numbering_of(rollover)
-        self._read_ahead = ReadAhead(read_ahead, self._window_octets)
+        self._read_ahead = ReadAhead(read_ahead, self._window_size)
         self._flight = Flight()
         self._acked = 0  # the last block acknowledged
         self._last_block: int | None = None  # the last block of the file, once it was sent
         self._is_reading = False  # the session is reading octets from the source
         self._measure_at = 0.0  # when the hot path measures a round trip again
-        #: The ACK of the whole window on the hot path; None if `_unexpected` must handle it.
-        self._expected: bytes | None = None
+        #: The ACK of the whole window; None if `_receive_unexpected` must handle every ACK.
+        self._expected_ack: bytes | None = None
 
     @property
-    def answered(self) -> bool:
+    def has_answered(self) -> bool:
         """Whether the peer has answered, which a forged address can't do."""
-        return self._watch.answered
+        return self._watch.has_answered
 
     @property
     def octets(self) -> int:
@@ -152,21 +152,21 @@ class Sender:
 
     def repeat(self, now: float) -> Step:
         """Handle a repeated request: send the first answer again, unless it was acknowledged."""
-        if self._watch.answered or self._is_reading:
+        if self._watch.has_answered or self._is_reading:
             self._watch.heard_at = now
-        elif not self._watch.is_at_limit:
+        elif not self._watch.is_at_datagram_limit:
             return self._send_again(now)
         return WAIT
 
     def receive(self, datagram: Buffer, now: float) -> Step:
         """Process a datagram from the peer's address and port."""
-        if datagram == self._expected:
-            # The hot path: the whole window was acknowledged, the next one is buffered, the file
-            # does not end in either, and number 0 follows 65535.
+        if datagram == self._expected_ack:
+            # The hot path: the ACK of the whole window, if the next one is buffered. The file ends
+            # in neither of them, and number 0 follows 65535.
             flight, buffer = self._flight, self._read_ahead
             block = flight.end
             start = block * self._blksize - buffer.start
-            stop = start + self._window_octets
+            stop = start + self._window_size
             if stop <= len(buffer.octets):
                 watch = self._watch
                 if now >= self._measure_at:
@@ -176,11 +176,11 @@ class Sender:
                     )
                 self._acked = block
                 watch.heard_at = watch.sent_at = now
-                self.deadline = now + self._timing.wait
+                self.deadline = now + self._timing.rto
                 flight.expected_duplicates = 0
                 flight.start = block + 1
                 flight.end = flight.highest_sent = end = block + self._windowsize
-                self._expected = wire.ACKS[end & 0xFFFF]
+                self._expected_ack = wire.ACKS[end & 0xFFFF]
                 if end == block + 1:
                     self.datagrams = (
                         wire.DATA_HEADERS[end & 0xFFFF],
@@ -191,17 +191,17 @@ class Sender:
                         buffer.octets[start:stop], block + 1, end, self._blksize
                     )
                 return SEND
-        return self._unexpected(datagram, now)
+        return self._receive_unexpected(datagram, now)
 
     def supply(self, data: Buffer, now: float) -> Step:
-        """Send the window of the octets that a `Step.READ` has asked for; fewer end the file."""
+        """Send a window of the octets that a `Step.READ` asked for; fewer octets end the file."""
         self._is_reading = False
         buffer = self._read_ahead
         if buffer.size:
             if len(data) < self.length:
                 self._size = self.offset + len(data)
             buffer.fill(data, self.offset)
-            data = buffer.octets[: self._window_octets]
+            data = buffer.octets[: self._window_size]
         return self._send_window(data, now)
 
     def expire(self, now: float) -> Step:
@@ -216,54 +216,54 @@ class Sender:
         self._timing.back_off()
         return self._send_again(now)
 
-    def _unexpected(self, datagram: Buffer, now: float) -> Step:
-        """Process any datagram except the expected ACK of a window whose successor is buffered."""
+    def _receive_unexpected(self, datagram: Buffer, now: float) -> Step:
+        """Process any datagram except the expected ACK when the next window is buffered."""
         if len(datagram) < wire.HEADER_SIZE or datagram[0]:
             return WAIT
         opcode = datagram[1]
         if opcode == 4:  # ACK
-            ahead = self._numbering.ahead(datagram[2] << 8 | datagram[3], self._acked)
+            ahead = self._numbering.blocks_ahead(datagram[2] << 8 | datagram[3], self._acked)
             if self.state is _OFFERING:
-                return WAIT if ahead else self._accepted(now)
+                return WAIT if ahead else self._begin_sending(now)
             if not ahead:
-                return self._duplicate(now)
+                return self._process_duplicate(now)
             if ahead <= self._flight.highest_sent - self._acked:
-                return self._acknowledged(self._acked + ahead, now)
+                return self._process_ack(self._acked + ahead, now)
         elif opcode == wire.Opcode.ERROR:
             self.peer_error = wire.parse_error(datagram)
             return self._end(SenderState.FAILED)
         return WAIT
 
-    def _accepted(self, now: float) -> Step:
+    def _begin_sending(self, now: float) -> Step:
         """Send the first window after the ACK 0 of the OACK."""
         self.state = SenderState.SENDING
         self._watch.note_heard(now)
         if self._flight.may_measure:
             self._timing.add_round_trip(now - self._watch.sent_at)
         step = self._next_window(now)
-        self._timing.first_flight(min(self.length, self._window_octets))
+        self._timing.extend_for_first_window(min(self.length, self._window_size))
         return step
 
-    def _acknowledged(self, block: int, now: float) -> Step:
+    def _process_ack(self, block: int, now: float) -> Step:
         """Process the ACK of `block`, which was not acknowledged before."""
         flight = self._flight
         watch = self._watch
         self._acked = block
-        watch.answered = True
+        watch.has_answered = True
         watch.heard_at = now
         flight.measure(self._timing, now - watch.sent_at, not self._is_reading)
         if block == self._last_block:
             return self._end(SenderState.DONE)
         if not self._is_reading and block < flight.end:
             # A gap in the window (RFC 7440 section 4), or the ACK of an earlier copy.
-            if flight.copies > 1 and self._too_soon(now):
+            if flight.copies > 1 and self._is_too_soon(now):
                 return WAIT
         else:
             flight.expected_duplicates = flight.copies - 1
         return self._next_window(now)
 
-    def _duplicate(self, now: float) -> Step:
-        """Process a duplicate ACK: it reports a gap, or a copy of the window has caused it.
+    def _process_duplicate(self, now: float) -> Step:
+        """Process a duplicate ACK, which reports a gap or was caused by a copy of the window.
 
         In lock step, a duplicate ACK never causes DATA (RFC 1123 section 4.2.3.1). With windows, a
         duplicate ACK reports that the first block of the window was lost (RFC 7440 section 4). But
@@ -272,41 +272,41 @@ class Sender:
         windows.
         """
         flight = self._flight
-        if not self._watch.answered:
+        if not self._watch.has_answered:
             return WAIT
         self._watch.heard_at = now
-        if flight.highest_sent - self._acked < 2 or self._is_reading or self._too_soon(now):
+        if flight.highest_sent - self._acked < 2 or self._is_reading or self._is_too_soon(now):
             return WAIT
         if not flight.expected_duplicates:
             return self._next_window(now)
         flight.expected_duplicates -= 1
         return WAIT
 
-    def _too_soon(self, now: float) -> bool:
-        """Return whether an ACK that arrives `now` is too early to answer the last window.
+    def _is_too_soon(self, now: float) -> bool:
+        """Return whether an ACK that arrives `now` comes too early to be for the last window.
 
-        It then answers an earlier one, and the blocks that it asks for are already on the way. An
-        answer takes a round trip; half of it is a margin for jitter.
+        It is then for an earlier one, and the blocks after it are already on the way. An ACK takes
+        a round trip; half of it is a margin for jitter.
         """
-        return now - self._watch.sent_at < min(self._timing.min_round_trip, self._timing.wait) / 2
+        return now - self._watch.sent_at < min(self._timing.min_round_trip, self._timing.rto) / 2
 
     def _next_window(self, now: float) -> Step:
         """Send the window after the last acknowledged block, or ask for its octets first."""
-        self._expected = None
+        self._expected_ack = None
         self.offset = offset = self._acked * self._blksize
         left = _NEVER if self._size is None else self._size - offset
         buffer = self._read_ahead
         if buffer.size and self._flight.highest_sent:
-            window = buffer.get(offset, int(min(self._window_octets, left)))
+            window = buffer.get(offset, int(min(self._window_size, left)))
             if window is not None:
                 return self._send_window(window, now)
-        self.length = int(min(max(self._window_octets, buffer.size), left))
+        self.length = int(min(max(self._window_size, buffer.size), left))
         self._is_reading = True
         self.deadline = self._watch.give_up_at
         return READ
 
     def _send_window(self, data: Buffer, now: float) -> Step:
-        """Send the window of `data`, octets from `offset` on; a short window ends the file."""
+        """Send a window: `data`, the octets from `offset` on. A short window ends the file."""
         acked = self.offset // self._blksize
         count = len(data) // self._blksize
         if count < self._windowsize:
@@ -323,9 +323,9 @@ class Sender:
         end = acked + count
         self.retransmissions += self._flight.send(acked + 1, end)
         self.deadline = self._watch.note_sent(now)
-        in_middle = self._watch.answered and self._last_block is None
-        is_usual = in_middle and self._flight.may_measure and self._numbering.plain
-        self._expected = wire.ACKS[end & 0xFFFF] if is_usual else None
+        in_middle = self._watch.has_answered and self._last_block is None
+        is_usual = in_middle and self._flight.may_measure and self._numbering.wraps_to_0
+        self._expected_ack = wire.ACKS[end & 0xFFFF] if is_usual else None
         if count == 1:
             self.datagrams = (wire.DATA_HEADERS[self._numbering.number(end)], data)
         else:
@@ -335,7 +335,7 @@ class Sender:
         return SEND
 
     def _send_again(self, now: float) -> Step:
-        self._flight.expect_ambiguous_acks()
+        self._flight.note_retransmission()
         if self.state is not SenderState.OFFERING:
             return self._next_window(now)
         self.retransmissions += 1
@@ -346,5 +346,5 @@ class Sender:
         self.state = state
         self.failure = failure
         self.deadline = _NEVER
-        self._expected = None
+        self._expected_ack = None
         return END

@@ -21,7 +21,7 @@ def _layouts(count: int, blksize: int) -> tuple[Struct, Struct]:
 
 
 def blocks_of(train: memoryview, first: int, count: int, blksize: int) -> tuple[bytes, ...]:
-    """Return the blocks of the DATA packets at the start of `train` that come in order.
+    """Return the blocks of the DATA packets at the start of `train`, up to the first out of order.
 
     One call parses all headers, and another one all blocks: this costs a sixth of parsing the
     packets one by one.

@@ -34,7 +34,7 @@ def test_path_is_split_at_its_slashes(path: str, parts: list[str]) -> None:
 
 @pytest.mark.parametrize("path", ["", "\x00", "a\x00", "a\x00/b", "a" * (MAX_PATH + 1)])
 def test_impossible_name_is_not_found(path: str) -> None:
-    """An empty path, a NUL in it, and one that is longer than the system allows."""
+    """No file can have an empty path, one with a NUL, or one that is too long for the system."""
     with pytest.raises(FileNotFound):
         components(path)
 

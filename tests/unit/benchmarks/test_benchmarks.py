@@ -11,11 +11,21 @@ from typing import Any
 
 import pytest
 
-from benchmarks.loads import Load, Sample, Store, Tools, Way, build, carry, cross, fill
-from benchmarks.results import Key, Results
+from benchmarks.loads import (
+    FaultyNetwork,
+    Load,
+    Sample,
+    Store,
+    Tools,
+    build,
+    fill,
+    run_load,
+    run_over,
+)
+from benchmarks.results import NetworkKey, Results
 from benchmarks.servers import HOST, Running, Server, servers, start
 from benchmarks.tables import ratios, summary
-from benchmarks.verdicts import verdicts
+from benchmarks.targets import target_results
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
@@ -34,10 +44,10 @@ def store() -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def least(
+def yardstick(
     tools: Tools, store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    (server,) = [each for each in servers(tools.least) if each.name == "least"]
+    (server,) = [each for each in servers(tools.yardstick) if each.name == "yardstick"]
     running = start(server, store.root, tmp_path_factory.mktemp("logs") / "log")
     yield running
     running.stop()
@@ -57,11 +67,11 @@ def _load(tools: Tools, running: Running, *arguments: str) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("clients", ["1", "7"])
 def test_client_fetches_files(
-    tools: Tools, store: Store, least: Running, options: list[str], clients: str
+    tools: Tools, store: Store, yardstick: Running, options: list[str], clients: str
 ) -> None:
     """Files of all lengths arrive complete, with all options."""
     arguments = [*options, "-c", clients, "-n", "20", "-f", str(store.root)]
-    result = _load(tools, least, *arguments, "one two empty even")
+    result = _load(tools, yardstick, *arguments, "one two empty even")
     sizes = 300_000 + 1000 + 0 + 1428 * 20
     assert (result["transfers"], result["failures"], result["wrong"]) == (20, 0, 0)
     assert result["octets"] == 5 * sizes
@@ -69,64 +79,64 @@ def test_client_fetches_files(
 
 @pytest.mark.parametrize("place", [0, 1427, 299_999])
 def test_client_notices_a_wrong_octet(
-    tools: Tools, store: Store, least: Running, tmp_path: Path, place: int
+    tools: Tools, store: Store, yardstick: Running, tmp_path: Path, place: int
 ) -> None:
     """One different octet is an error, at any position."""
     content = bytearray((store.root / "one").read_bytes())
     content[place] ^= 1
     (tmp_path / "one").write_bytes(content)
-    result = _load(tools, least, "-b", "1428", "-w", "8", "-f", str(tmp_path), "one")
+    result = _load(tools, yardstick, "-b", "1428", "-w", "8", "-f", str(tmp_path), "one")
     assert result["wrong"] == 1
 
 
 @pytest.mark.parametrize("change", [-1, 1])
 def test_client_notices_a_wrong_length(
-    tools: Tools, store: Store, least: Running, tmp_path: Path, change: int
+    tools: Tools, store: Store, yardstick: Running, tmp_path: Path, change: int
 ) -> None:
     """A file that is too long or too short is an error."""
     content = (store.root / "one").read_bytes() + b"more"
     (tmp_path / "one").write_bytes(content[: 300_000 + change])
-    result = _load(tools, least, "-b", "1428", "-f", str(tmp_path), "one")
+    result = _load(tools, yardstick, "-b", "1428", "-f", str(tmp_path), "one")
     assert result["wrong"] == 1
 
 
 @pytest.mark.parametrize("options", [[], ["-w", "16"], ["-w", "64", "-g"]])
 def test_client_uploads_files(
-    tools: Tools, store: Store, least: Running, options: list[str]
+    tools: Tools, store: Store, yardstick: Running, options: list[str]
 ) -> None:
     """An uploaded file can be fetched."""
     source = str(store.root / "one")
-    sent = _load(tools, least, "-u", "-b", "1428", *options, "-f", source, "up%")
-    back = _load(tools, least, "-b", "1428", "-f", source, "up0")
+    sent = _load(tools, yardstick, "-u", "-b", "1428", *options, "-f", source, "up%")
+    back = _load(tools, yardstick, "-b", "1428", "-f", source, "up0")
     assert (sent["transfers"], sent["octets"]) == (1, 300_000)
     assert (back["transfers"], back["wrong"]) == (1, 0)
 
 
-def test_client_reports_an_error_of_the_server(tools: Tools, least: Running) -> None:
+def test_client_reports_an_error_of_the_server(tools: Tools, yardstick: Running) -> None:
     """A refused request fails with the server's text."""
-    result = _load(tools, least, "missing")
+    result = _load(tools, yardstick, "missing")
     assert (result["failures"], result["error"]) == (1, "none")
 
 
-def test_client_holds_transfers_open(tools: Tools, store: Store, least: Running) -> None:
+def test_client_holds_transfers_open(tools: Tools, store: Store, yardstick: Running) -> None:
     """All transfers are open at the same time, and then all complete."""
     load = Load("held", "", (("one", 300_000),), clients=8, transfers=50, blksize=512, hold=True)
-    sample = carry(load, least, store, tools, 5)
+    sample = run_load(load, yardstick, store, tools, 5)
     assert sample.value is not None
     assert sample.lost == 0
 
 
-def test_relay_without_loss(tools: Tools, store: Store, least: Running) -> None:
+def test_relay_without_loss(tools: Tools, store: Store, yardstick: Running) -> None:
     """Over a relay that only delays, a file arrives without extra datagrams."""
-    sample = cross(Way(16, 0.0, 0.2), least, store, tools, 5)
+    sample = run_over(FaultyNetwork(16, 0.0, 0.2), yardstick, store, tools, 5)
     assert sample.value is not None
     assert sample.sent_over_needed == 1
 
 
-def test_relay_drops_the_given_share(tools: Tools, store: Store, least: Running) -> None:
+def test_relay_drops_the_given_share(tools: Tools, store: Store, yardstick: Running) -> None:
     """About the given share of datagrams is dropped, and the file still arrives."""
     relay = subprocess.Popen(
-        [str(tools.relay), "-l", "0.25", "-s", "7", HOST, str(least.port)],
+        [str(tools.relay), "-l", "0.25", "-s", "7", HOST, str(yardstick.port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -146,10 +156,10 @@ def test_relay_drops_the_given_share(tools: Tools, store: Store, least: Running)
     assert result["wrong"] == 0
 
 
-def test_relay_repeats_and_reorders(tools: Tools, store: Store, least: Running) -> None:
+def test_relay_repeats_and_reorders(tools: Tools, store: Store, yardstick: Running) -> None:
     """Repeated and reordered datagrams do not change the file."""
     relay = subprocess.Popen(
-        [str(tools.relay), "-r", "0.5", "-d", "100", HOST, str(least.port)],
+        [str(tools.relay), "-r", "0.5", "-d", "100", HOST, str(yardstick.port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -163,8 +173,8 @@ def test_relay_repeats_and_reorders(tools: Tools, store: Store, least: Running) 
     assert json.loads(output)["up"] >= 1
 
 
-def _server(name: str, kind: str) -> Server:
-    return Server(name, name, lambda root, port: [], lambda: "1", kind=kind)
+def _server(name: str, language: str) -> Server:
+    return Server(name, name, lambda root, port: [], lambda: "1", language=language)
 
 
 def test_report_has_ratios_of_medians() -> None:
@@ -181,9 +191,9 @@ def test_report_has_ratios_of_medians() -> None:
         " 2.73   ",
         " none ",
     ]
-    (verdict,) = verdicts(results)
-    assert verdict.found == pytest.approx(30 / 11)
-    assert verdict.met
+    (result,) = target_results(results)
+    assert result.measured == pytest.approx(30 / 11)
+    assert result.is_met
     assert "failed" not in summary(results)
 
 
@@ -191,5 +201,5 @@ def test_transfer_without_an_end_counts_as_the_longest() -> None:
     """The median of the times counts a transfer that did not end as longer than all others."""
     results = Results([_server("ours", "")], [], 1, 1, 60)
     for seed, sample in enumerate([Sample(1.0), Sample(note=">60"), Sample(note=">60")]):
-        results.ways[Way(1, 0.02, 5, seed), "ours"] = [sample]
-    assert results.crossing(Key(1, 0.02, 5, 0.0), "ours") == (None, ">60")
+        results.network_samples[FaultyNetwork(1, 0.02, 5, seed), "ours"] = [sample]
+    assert results.network_time(NetworkKey(1, 0.02, 5, 0.0), "ours") == (None, ">60")

@@ -147,7 +147,7 @@ def test_wrong_answer_is_counted_and_described(
     assert scene.dead.summary() == (
         "dead clients: 1 ports taken again, 1 wrong answers, 0 failed cleanly"
     )
-    described, _ = scene.dead.complaints()
+    described, _ = scene.dead.problems()
     assert f"link 127.0.0.1:{dead[1]} with 127.0.0.1:" in described
     assert "DATA 1, 1 octets: 31" in described
 
@@ -158,25 +158,25 @@ def test_acknowledged_upload_that_is_not_stored_is_wrong(scene: Scene, slow_disk
     scene.server.answer = wire.ack(0)
     scene.one(dead="a write", wanted="upload", slow_disk=slow_disk)
     assert scene.dead.wrong.counts == {"upload after a write": 1}
-    assert "upload-1 was stored elsewhere" in scene.dead.complaints()[0]
+    assert "upload-1 was stored elsewhere" in scene.dead.problems()[0]
 
 
 def test_few_clean_failures_are_no_complaint(scene: Scene) -> None:
     """Up to one failure in twenty transfers is accepted."""
     scene.server.answer = b"\0\5\0\2no\0"
     scene.one(heard=1)
-    assert scene.dead.complaints()[0] == "dead clients: 1 failed cleanly"
+    assert scene.dead.problems()[0] == "dead clients: 1 failed cleanly"
     scene.dead.taken = 20
-    assert scene.dead.complaints() == []
+    assert scene.dead.problems() == []
     assert "20 ports taken again, 0 wrong answers, 1 failed" in scene.dead.summary()
 
 
 def test_missing_file_is_the_expected_answer(scene: Scene) -> None:
-    """An ERROR for a file that does not exist is not a complaint."""
+    """An ERROR for a file that does not exist is not a problem."""
     scene.server.answer = b"\0\5\0\1no such file\0"
-    scene.one(crowd=True)
+    scene.one(is_queued=True)
     assert scene.dead.taken == 1
-    assert scene.dead.complaints() == []
+    assert scene.dead.problems() == []
 
 
 def test_slow_files_are_opened_late(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_all_links_of_a_transfer_are_described(reactor: Any, port: int) -> None:
 def test_wrong_answers_are_all_counted_and_some_described(reactor: Any, port: int) -> None:
     """Long descriptions are limited, so that they do not fill a log."""
     client, wrong = ring_client(reactor, port), WrongAnswers()
-    assert wrong.complaints() == []
+    assert wrong.problems() == []
     client.begin("read", 5, "file")
     with pytest.raises(TFTPError) as failed:
         outcome(reactor, client.get("file", Comparison(b"else")))
@@ -158,7 +158,7 @@ def test_wrong_answers_are_all_counted_and_some_described(reactor: Any, port: in
     assert is_wrong(failed.value)
     for _ in range(DESCRIBED + 2):
         wrong.add("read", failed.value, client)
-    *described, counted = wrong.complaints()
+    *described, counted = wrong.problems()
     assert len(described) == DESCRIBED
     assert described[0].startswith("read: octets 0 to 10240 differ\nread 5, file\n  link ")
     assert counted == f"{DESCRIBED + 2} wrong answers: {DESCRIBED + 2} x read"

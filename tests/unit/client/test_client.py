@@ -1,4 +1,4 @@
-"""Test the client with our server, and with servers that the tests script, over loopback."""
+"""Test the client with our server, and with servers whose packets the test sends, on loopback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.defer import CancelledError
 
 from tests.support.daemon import free_port
-from tests.support.memory_server import FILE, MemoryServer, get, put, served, settle
+from tests.support.memory_server import FILE, MemoryServer, close_client, get, put, served
 from tests.support.reactors import outcome, reactor, spin
 from tests.support.scripted_server import ScriptedDownload, ScriptedServer, fake
 from tests.support.sinks import SlowSink
@@ -22,7 +22,7 @@ from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
     AccessViolation,
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     FileNotFound,
     IllegalOperation,
     OptionRefused,
@@ -87,7 +87,7 @@ def test_size_request_is_a_size_probe_for_the_server(served: MemoryServer) -> No
     assert sizes == [len(FILE), None]
     spin(served.reactor, lambda: len(served.recorder.outcomes) == 2)
     assert Outcome.SIZE_PROBE in served.recorder.outcomes
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_options_may_be_given_for_one_transfer(served: MemoryServer) -> None:
@@ -96,7 +96,7 @@ def test_options_may_be_given_for_one_transfer(served: MemoryServer) -> None:
     result = outcome(served.reactor, client.get("file", sink, {"windowsize": "4"}))
     assert result.options == {"windowsize": "4"}
     assert sink.getvalue() == FILE
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_netascii_transfers_keep_the_local_line_ends(served: MemoryServer) -> None:
@@ -116,7 +116,7 @@ def test_one_client_runs_many_transfers_at_once(served: MemoryServer) -> None:
     for transfer in transfers:
         outcome(served.reactor, transfer)
     assert all(sink.getvalue() == FILE for sink in sinks)
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
     assert client.running == []
 
 
@@ -133,7 +133,7 @@ def test_error_from_the_server_raises_the_exception_of_its_code(
         outcome(served.reactor, client.get(name, tmp_path / "local"))
     spin(served.reactor, lambda: os.listdir(tmp_path) == ["local"])
     assert (tmp_path / "local").read_bytes() == b"old"
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_transfers_work_over_ipv6_and_with_a_single_port(reactor: Any) -> None:
@@ -186,7 +186,7 @@ def test_server_may_grant_smaller_values(fake: ScriptedServer) -> None:
 def test_invalid_oack_is_answered_with_error_8_or_4(
     fake: ScriptedServer, answer: bytes, kind: type[Exception], code: int
 ) -> None:
-    """An OACK with a larger or unasked value gets ERROR 8, a malformed one ERROR 4 (RFC 2347)."""
+    """An OACK with a larger or unrequested value gets ERROR 8, a malformed one ERROR 4."""
     job = ScriptedDownload(fake, blksize=1428)
     for _ in range(2):  # the first OACK could be for another client, so the client asks again
         fake.asked()
@@ -233,7 +233,7 @@ def test_timeout_names_the_other_host_that_has_answered(fake: ScriptedServer) ->
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.2", 0))
         other.sendto(wire.DATA_HEADERS[1] + b"from elsewhere", fake.peer)
-        with pytest.raises(AnswersFromElsewhere, match=r"come from 127\.0\.0\.2, which was not"):
+        with pytest.raises(AnswersFromOtherHost, match=r"come from 127\.0\.0\.2, which was not"):
             job.end()
 
 
@@ -248,13 +248,13 @@ def test_close_cancels_everything_and_closes_all_sockets(served: MemoryServer) -
     lost = TFTPClient(served.reactor, "localhost", served.port)
     looking = lost.get("file", io.BytesIO())
     assert client.close().called  # it closes at once, because no thread is busy
-    settle(served.reactor, lost)
+    close_client(served.reactor, lost)
     assert len(served.reactor.getReaders()) == idle
     for transfer in (storing, looking):
         with pytest.raises(CancelledError):
             outcome(served.reactor, transfer)
     assert outcome(served.reactor, client.get("file", io.BytesIO())).octets == len(FILE)
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_request_is_repeated_and_then_times_out(fake: ScriptedServer) -> None:
@@ -271,7 +271,7 @@ def test_closed_port_raises_port_unreachable(reactor: Any) -> None:
     client = TFTPClient(reactor, "127.0.0.1", free_port(), timeout=0.02, retries=2)
     with pytest.raises(PortUnreachable, match="refused"):
         outcome(reactor, client.get("file", io.BytesIO()))
-    settle(reactor, client)
+    close_client(reactor, client)
 
 
 def test_unreachable_network_raises_server_unreachable(reactor: Any) -> None:
@@ -280,7 +280,7 @@ def test_unreachable_network_raises_server_unreachable(reactor: Any) -> None:
     with pytest.raises(ServerUnreachable, match=r"denied|Network is unreachable") as raised:
         outcome(reactor, client.get("file", io.BytesIO()))
     assert not isinstance(raised.value, PortUnreachable)
-    settle(reactor, client)
+    close_client(reactor, client)
 
 
 def test_transfer_cancelled_before_an_answer_sends_no_error(fake: ScriptedServer) -> None:
@@ -346,7 +346,7 @@ def test_streams_may_read_and_write_less_than_asked(served: MemoryServer) -> Non
     assert served.backend.files["new"] == FILE
     outcome(served.reactor, client.get("new", stream))
     assert stream.taken == FILE
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 class NonBlockingStream(PartialStream):
@@ -367,7 +367,7 @@ def test_stream_that_would_block_fails_the_transfer(served: MemoryServer) -> Non
     with pytest.raises(TFTPError):
         outcome(served.reactor, client.get("file", NonBlockingStream()))
     assert "new" not in served.backend.files
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 @pytest.mark.parametrize("name", ["", "file\0octet\0blksize"])

@@ -1,4 +1,4 @@
-"""Test the client when answers to other requests arrive besides the true answer, over loopback."""
+"""Test the client when it also receives answers to other requests, over loopback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
     AnswerNotConfirmed,
     AnswersContradict,
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     FileAlreadyExists,
     FileNotFound,
     IllegalOperation,
@@ -79,7 +79,7 @@ class Host:
 
     def client(self, **settings: Any) -> TFTPClient:
         """Return a client of this host."""
-        settings = {"tell": self.told.append, "in_thread": maybeDeferred, **settings}
+        settings = {"on_notice": self.told.append, "in_thread": maybeDeferred, **settings}
         client = TFTPClient(self.reactor, self.address, self.port, **settings)
         self.clients.append(client)
         return client
@@ -149,12 +149,12 @@ def host(reactor: Any) -> Iterator[Host]:
 
 
 def doubt_for(seconds: float) -> KnownServer:
-    """Return what a client must know of a server to doubt its answers for exactly so long."""
+    """Return what a client knows of a server, so that its answers are in doubt for `seconds`."""
     return KnownServer(min_doubt=seconds, max_doubt=seconds)
 
 
 def long_doubt() -> KnownServer:
-    """Let the doubt last longer than the test, so that the machine's speed does not matter."""
+    """Let the doubt last longer than the test, so that the test also passes on a slow computer."""
     return doubt_for(100.0)
 
 
@@ -401,7 +401,7 @@ def test_oack_with_another_xid_to_the_second_port_is_refused(host: Host) -> None
 
 
 def test_last_ack_is_repeated_while_the_answer_is_checked(host: Host) -> None:
-    """The last ACK is repeated before the second request is answered, for one-client servers."""
+    """Each copy of the last block is acknowledged before the second request is answered."""
     fetching = host.client().get("want", io.BytesIO())
     peer, _ = host.asked()
     sock = host.open()
@@ -614,7 +614,7 @@ def test_other_answer_after_the_doubt_is_ignored(host: Host, late: bytes) -> Non
 def test_oack_with_the_xid_overrides_another_answer_after_the_doubt(
     host: Host, kind: str, tmp_path: Path
 ) -> None:
-    """An OACK with the xid restarts an upload from a path even late; one from a stream fails."""
+    """A late OACK with the xid restarts an upload from a path; an upload from a stream fails."""
     (tmp_path / "local").write_bytes(bytes(700))
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(bytes(700))
     storing = host.client(windowsize=1, known=doubt_for(0.0)).put(source, "new")
@@ -687,7 +687,7 @@ def test_client_remembers_other_hosts_when_its_port_changes(host: Host) -> None:
         other.bind(("127.0.0.2", 0))
         other.sendto(STALE, peer)
         ports = {host.asked()[0][1] for _ in range(3)}
-        with pytest.raises(AnswersFromElsewhere):
+        with pytest.raises(AnswersFromOtherHost):
             outcome(host.reactor, fetching)
     assert len(ports - {peer[1]}) == 1
 
@@ -746,7 +746,7 @@ def test_invalid_oack_is_confirmed_from_another_port(host: Host, act: str) -> No
 
 
 def test_server_that_has_granted_an_xid_must_grant_it_again(host: Host) -> None:
-    """Answers without xid are refused then, until two requests got no other answer."""
+    """Its answers without an xid are refused, until two retransmissions got no other answer."""
     client, sink = host.client(timeout=0.05, retries=100), io.BytesIO()
     first = client.get("want", io.BytesIO())
     peer, xid = host.asked()
@@ -940,7 +940,7 @@ def test_complete_download_in_doubt_can_be_cancelled(host: Host) -> None:
 def test_last_block_of_an_upload_waits_while_the_answer_is_in_doubt(
     host: Host, kind: str, tmp_path: Path
 ) -> None:
-    """The server of an old answer never gets the last block; the true server gets all."""
+    """The server that sent a stale answer never gets the last block; the true server gets all."""
     content = b"x" * 512 * (kind != "stream") + b"end"
     (tmp_path / "local").write_bytes(content)
     source: Any = tmp_path / "local" if kind == "path" else io.BytesIO(content)
@@ -983,7 +983,7 @@ def test_upload_in_doubt_leaves_no_timer_when_it_is_cancelled(host: Host) -> Non
 
 
 def test_same_answer_to_a_second_port_of_an_upload_proves_nothing(host: Host) -> None:
-    """All write requests get the same ACK 0, so the end waits after a port change too."""
+    """All write requests get the same ACK 0, so the last block waits after a port change too."""
     acknowledged: list[str] = []
     client = host.client(trace=noting_acks(acknowledged), known=long_doubt())
     storing = client.put(io.BytesIO(b"end"), "new")
@@ -1008,7 +1008,7 @@ def test_same_answer_to_a_second_port_of_an_upload_proves_nothing(host: Host) ->
 
 
 def test_observer_sees_how_often_the_request_was_sent_again(host: Host) -> None:
-    """Also if nobody has answered it."""
+    """The observer gets the number of retransmissions of the request, answered or not."""
     recorder = Recorder()
     client = host.client(observer=recorder, timeout=0.02, retries=3)
     with pytest.raises(NoAnswer):
@@ -1037,7 +1037,7 @@ def send_as_train(sock: socket.socket, peer: Any, datagrams: list[bytes]) -> Non
 @needs_offload
 @pytest.mark.parametrize("has_xid", [True, False], ids=["xid", "no xid"])
 def test_answer_and_the_whole_file_may_come_in_one_buffer(host: Host, has_xid: bool) -> None:
-    """A server that does not wait for ACK 0 sends both at once."""
+    """The client separates the OACK from the file if a server sends both in one buffer."""
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
@@ -1055,7 +1055,7 @@ def test_answer_and_the_whole_file_may_come_in_one_buffer(host: Host, has_xid: b
 @needs_offload
 @pytest.mark.parametrize("grants_xid", [True, False], ids=["xid", "no xid"])
 def test_size_probe_ignores_a_second_copy_of_its_answer(host: Host, grants_xid: bool) -> None:
-    """The network may duplicate a datagram."""
+    """If the network duplicates the answer, the size probe ignores the second copy."""
     asking = host.client().size("want")
     peer, xid = host.asked()
     answer = wire.oack([("tsize", "7"), *([("xid", xid)] if grants_xid else [])])
@@ -1099,8 +1099,8 @@ def test_upload_is_not_restarted_while_its_source_is_read(host: Host) -> None:
 
 
 def test_server_that_stops_answering_need_not_grant_an_xid_any_more(host: Host) -> None:
-    """Another program may have its port later."""
-    known = KnownServer(xid=XidSupport.GRANTED)
+    """If a server stops answering, another program may use its port, so an xid is not required."""
+    known = KnownServer(xid=XidSupport.SUPPORTED)
     client = host.client(known=known, timeout=0.02, retries=2)
     with pytest.raises(NoAnswer):
         outcome(host.reactor, client.get("want", io.BytesIO()))
@@ -1108,7 +1108,7 @@ def test_server_that_stops_answering_need_not_grant_an_xid_any_more(host: Host) 
 
 
 def test_server_that_has_answered_is_not_called_unreachable(reactor: Any) -> None:
-    """An ICMP error before the answer says nothing about the silence after it."""
+    """An ICMP error before the answer does not explain a timeout after it."""
     port = free_port()
     sent: list[str] = []
     client = TFTPClient(
@@ -1183,7 +1183,7 @@ def test_size_is_taken_from_the_confirmed_answer(host: Host, stale: bytes) -> No
 
 
 def test_request_without_xid_does_not_show_whether_the_server_knows_it(host: Host) -> None:
-    """A transfer without xid teaches the client nothing: the next one can still be in doubt."""
+    """A transfer that asks for no xid shows nothing; the next answer can still be in doubt."""
     client = host.client()
     fetching = client.get("want", io.BytesIO(), {"blocksize": "1000"})
     peer, _ = host.asked()
@@ -1231,7 +1231,7 @@ def test_datagram_that_arrived_before_the_request_is_discarded(host: Host) -> No
 
 
 def test_error_from_the_same_port_ends_a_download_in_doubt(host: Host) -> None:
-    """An ERROR from the port of the answer in doubt is accepted, as of a single-port server."""
+    """An ERROR from the port of the answer in doubt is accepted: the server may use one port."""
     fetching = host.client(known=long_doubt()).get("missing", io.BytesIO())
     peer, _ = host.asked()
     host.request.sendto(STALE, peer)

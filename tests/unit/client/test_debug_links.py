@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.memory_server import FILE, MemoryServer, get, served, settle
+from tests.support.memory_server import FILE, MemoryServer, close_client, get, served
 from tests.support.reactors import outcome, reactor
 from tests.support.scripted_server import ScriptedServer, fake
 from twisted_tftp.client.client import TFTPClient
@@ -32,7 +32,7 @@ def test_failing_trace_function_is_not_called_again(served: MemoryServer) -> Non
     outcome(served.reactor, client.get("file", sink))
     assert sink.getvalue() == FILE
     assert len(told) == 1
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_trace_describes_each_packet_in_order(served: MemoryServer) -> None:
@@ -56,7 +56,7 @@ def test_trace_describes_each_packet_in_order(served: MemoryServer) -> None:
 
 
 def test_trace_has_packets_that_the_loss_filter_drops(fake: ScriptedServer) -> None:
-    """A sent packet is in the trace, even if the option `loss` drops it then."""
+    """A packet that is sent is in the trace, even if the loss filter drops it afterwards."""
     lines: list[tuple[str, bool]] = []
     client = TFTPClient(
         fake.reactor,
@@ -73,7 +73,7 @@ def test_trace_has_packets_that_the_loss_filter_drops(fake: ScriptedServer) -> N
     assert len(lines) > 1
     assert set(lines) == {('RRQ "file" octet', False)}
     assert select.select([fake.request], [], [], 0)[0] == []
-    settle(fake.reactor, client)
+    close_client(fake.reactor, client)
 
 
 class LosingClient(TFTPClient):
@@ -91,7 +91,7 @@ class LosingClient(TFTPClient):
 
 
 def test_trace_and_loss_filters_can_be_combined(fake: ScriptedServer) -> None:
-    """With a trace filter and a loss filter, a dropped packet that was received is not traced."""
+    """With both filters, a received packet that the loss filter drops is not in the trace."""
     client = LosingClient(fake.reactor, "127.0.0.1", fake.port, options=False)
     # WRQ, ACK 0 (lost), ACK 0, DATA 1 (lost), DATA 1 again, ACK 1
     lines = client.prepare([False, True, False, True, False, False])
@@ -109,4 +109,4 @@ def test_trace_and_loss_filters_can_be_combined(fake: ScriptedServer) -> None:
         ("DATA 1, 3 octets", False),
         ("ACK 1", True),
     ]
-    settle(fake.reactor, client)
+    close_client(fake.reactor, client)

@@ -35,31 +35,31 @@ PLAIN = wire.DATA_HEADERS[1] + b"content"
 PROOF = wire.oack([("blksize", "1000"), ("xid", XID)])
 
 #: An answer with options and without an xid.
-UNPROVEN = wire.oack([("blksize", "1000")])
+WITHOUT_XID = wire.oack([("blksize", "1000")])
 
 
 def timing() -> Timing:
     """Return fixed timeouts of one second."""
-    return Timing(first=1.0, longest=1.0, retries=2, adaptive=False)
+    return Timing(first=1.0, max_rto=1.0, retries=2, adaptive=False)
 
 
 class SecondLink(MemoryLink):
     """The link of a second request, in memory."""
 
-    locked = False
+    knows_server_port = False
 
-    def discard(self) -> None:
+    def discard_waiting(self) -> None:
         self.waiting.clear()
 
-    def lock(self) -> None:
-        self.locked = True
+    def learn_server_port(self) -> None:
+        self.knows_server_port = True
 
 
 class Transfer:
     """A transfer with a doubt; it records what the doubt reports to it.
 
-    @ivar is_over: whether the transfer has given up the answer.
-    @ivar is_broken: whether `on_settled` raises an exception.
+    @ivar is_over: whether the transfer does not use the answer any more.
+    @ivar is_failing: whether `on_settled` raises an exception.
     @ivar on_drain: what a datagram in the socket causes; called after the socket is read.
     """
 
@@ -70,9 +70,9 @@ class Transfer:
         self.second: list[SecondLink] = []
         self.events: list[Any] = []
         self.is_over = False
-        self.is_broken = False
+        self.is_failing = False
         self.on_drain: Callable[[], None] = lambda: None
-        self.asker = Asker(REQUEST, reading=True, timing=timing())
+        self.asker = Asker(REQUEST, is_read=True, timing=timing())
         self.asker.start(0.0)
         services = SessionServices(
             observer=None,
@@ -82,7 +82,7 @@ class Transfer:
         )
         open_link: Any = self.open_link if has_second_port else None
         self.doubt = Doubt(
-            FirstAnswer(reading=True, has_options=True, xid=XID),
+            FirstAnswer(is_read=True, has_options=True, xid=XID),
             REQUEST,
             self.known,
             services,
@@ -106,7 +106,7 @@ class Transfer:
 
     def ask_again(self) -> SecondLink:
         """Let the doubt send its second request; return the link with the second port."""
-        self.doubt.compare()
+        self.doubt.start_comparison()
         self.clock.advance(0)
         (second,) = self.second
         assert second.take() == [REQUEST]
@@ -120,7 +120,7 @@ class Transfer:
         return not self.is_over
 
     def on_settled(self) -> None:
-        if self.is_broken:
+        if self.is_failing:
             raise ZeroDivisionError
         self.events.append("settled")
 
@@ -130,7 +130,7 @@ class Transfer:
     def on_not_confirmed(self) -> None:
         self.events.append("not confirmed")
 
-    def on_broken(self, failure: Failure) -> None:
+    def on_exception(self, failure: Failure) -> None:
         self.events.append(failure.type)
 
 
@@ -140,23 +140,23 @@ def transfer() -> Transfer:
 
 
 def test_answer_with_the_xid_is_never_in_doubt(transfer: Transfer) -> None:
-    """It sets no alarm, and the client learns that the server grants an xid."""
+    """An answer with the xid sets no alarm, and shows that the server grants xids."""
     transfer.accept(PROOF)
     assert transfer.doubt.first_answer.standing is Standing.PROVEN
     assert not transfer.doubt.is_open
-    assert transfer.known.xid is XidSupport.GRANTED
+    assert transfer.known.xid is XidSupport.SUPPORTED
     assert transfer.clock.getDelayedCalls() == []
 
 
 def test_same_answer_to_a_second_port_ends_the_doubt(transfer: Transfer) -> None:
-    """The client then trusts the answer, and learns that the server grants no xid."""
+    """The client then trusts the first answer, and learns that the server grants no xid."""
     transfer.accept(PLAIN)
     assert transfer.doubt.is_open
     second = transfer.ask_again()
     second.deliver(PLAIN)
     assert transfer.events == ["settled"]
     assert not transfer.doubt.is_open
-    assert transfer.known.xid is XidSupport.LACKING
+    assert transfer.known.xid is XidSupport.NOT_SUPPORTED
     assert second.take() == [wire.ack(1)]
 
 
@@ -164,21 +164,21 @@ def test_same_answer_to_a_second_port_ends_the_doubt(transfer: Transfer) -> None
 def test_different_answer_to_a_second_port_contradicts_the_first(
     transfer: Transfer, answer: bytes
 ) -> None:
-    """The owner gets the second answer, to recognize it at the next port."""
+    """The owner gets the second answer, and recognizes it when the next port receives it."""
     transfer.accept(PLAIN)
     transfer.ask_again().deliver(answer)
     assert transfer.events == [("contradicted", answer)]
 
 
 def test_error_to_a_second_port_contradicts_the_first_answer(transfer: Transfer) -> None:
-    """The file can't both exist and not exist."""
+    """DATA and an ERROR for the same request can't both be true."""
     transfer.accept(PLAIN)
     transfer.ask_again().deliver(b"\0\5\0\1no\0")
     assert transfer.events == [("contradicted", None)]
 
 
 def test_second_request_without_an_answer_does_not_confirm_the_first(transfer: Transfer) -> None:
-    """After its timeouts the owner must fail: no file may be committed in doubt."""
+    """After the last timeout the owner has to fail: no file may be committed in doubt."""
     transfer.accept(PLAIN)
     second = transfer.ask_again()
     for _ in range(4):
@@ -188,12 +188,12 @@ def test_second_request_without_an_answer_does_not_confirm_the_first(transfer: T
 
 
 def test_second_request_is_sent_only_once(transfer: Transfer) -> None:
-    """More calls of `compare` change nothing, before and after it is sent."""
+    """More calls of `start_comparison` change nothing, before and after the request is sent."""
     transfer.accept(PLAIN)
-    transfer.doubt.compare()
-    transfer.doubt.compare()
+    transfer.doubt.start_comparison()
+    transfer.doubt.start_comparison()
     transfer.ask_again()
-    transfer.doubt.compare()
+    transfer.doubt.start_comparison()
     transfer.clock.advance(0)
     assert len(transfer.second) == 1
 
@@ -201,21 +201,21 @@ def test_second_request_is_sent_only_once(transfer: Transfer) -> None:
 def test_second_request_is_sent_only_once_if_the_socket_has_the_last_block(
     transfer: Transfer,
 ) -> None:
-    """The last block is read before the alarm is handled, and its commit calls `compare` again."""
+    """A commit calls `start_comparison` again, while the socket is read before the alarm."""
     transfer.accept(PLAIN)
-    transfer.on_drain = transfer.doubt.compare
+    transfer.on_drain = transfer.doubt.start_comparison
     transfer.ask_again()
     transfer.clock.advance(0)
     assert len(transfer.second) == 1
     assert transfer.second[0].take() == []
 
 
-@pytest.mark.parametrize("answer", [PLAIN, UNPROVEN])
+@pytest.mark.parametrize("answer", [PLAIN, WITHOUT_XID])
 def test_without_a_second_port_the_doubt_ends_after_some_time(answer: bytes) -> None:
     """If no other answer has come, the answer is trusted."""
     transfer = Transfer(has_second_port=False)
     transfer.accept(answer)
-    transfer.doubt.compare()
+    transfer.doubt.start_comparison()
     transfer.clock.advance(DOUBT_WITHOUT_ROUND_TRIP - 0.01)
     assert transfer.doubt.is_open
     transfer.clock.advance(0.02)
@@ -224,7 +224,7 @@ def test_without_a_second_port_the_doubt_ends_after_some_time(answer: bytes) -> 
 
 
 def test_other_answer_that_waits_in_the_socket_of_a_late_reactor_counts() -> None:
-    """The socket is read before the alarm ends the doubt."""
+    """The socket is read before the alarm ends the doubt, so its datagram contradicts."""
     transfer = Transfer(has_second_port=False)
     transfer.accept(PLAIN)
     transfer.link.waiting.append(PROOF)
@@ -234,14 +234,14 @@ def test_other_answer_that_waits_in_the_socket_of_a_late_reactor_counts() -> Non
 
 
 def test_answer_that_another_port_has_got_too_is_trusted_at_once(transfer: Transfer) -> None:
-    """This needs no second request."""
+    """An answer that another port has received is trusted without a second request."""
     transfer.accept(PLAIN, is_confirmed=True)
     assert not transfer.doubt.is_open
     assert transfer.clock.getDelayedCalls() == []
 
 
 def test_stopped_doubt_closes_the_second_port_and_reports_nothing(transfer: Transfer) -> None:
-    """It leaves no timer."""
+    """After `stop` there is no second socket, no timer and no call of the owner."""
     transfer.accept(PLAIN)
     second = transfer.ask_again()
     transfer.doubt.stop()
@@ -254,9 +254,9 @@ def test_stopped_doubt_closes_the_second_port_and_reports_nothing(transfer: Tran
 def test_doubt_that_is_stopped_by_what_waits_in_the_socket_sends_no_second_request(
     transfer: Transfer,
 ) -> None:
-    """A contradiction is read before the alarm is handled, and the transfer changes its port."""
+    """The socket is read before the alarm: it has a contradiction, so the port is changed."""
     transfer.accept(PLAIN)
-    transfer.doubt.compare()
+    transfer.doubt.start_comparison()
     transfer.on_drain = transfer.doubt.stop
     transfer.clock.advance(0)
     assert (transfer.second, transfer.events) == ([], [])
@@ -266,7 +266,7 @@ def test_doubt_that_is_stopped_by_what_waits_in_the_socket_sends_no_second_reque
 def test_doubt_that_is_stopped_by_what_waits_in_the_socket_is_not_settled(
     transfer: Transfer,
 ) -> None:
-    """The second request was answered, but the first answer was given up meanwhile."""
+    """When the second answer arrives, the socket has a datagram that contradicts the first one."""
     transfer.accept(PLAIN)
     second = transfer.ask_again()
     transfer.on_drain = transfer.doubt.stop
@@ -275,7 +275,7 @@ def test_doubt_that_is_stopped_by_what_waits_in_the_socket_is_not_settled(
 
 
 def test_stopped_doubt_does_not_end_by_time() -> None:
-    """An alarm that was set is cancelled."""
+    """`stop` cancels the alarm that would end the doubt."""
     transfer = Transfer(has_second_port=False)
     transfer.accept(PLAIN)
     transfer.doubt.stop()
@@ -285,8 +285,8 @@ def test_stopped_doubt_does_not_end_by_time() -> None:
 
 
 def test_exception_of_the_owner_fails_the_transfer(transfer: Transfer) -> None:
-    """Otherwise the transfer would wait for ever."""
-    transfer.is_broken = True
+    """If a method of the owner raises an exception, the owner is told to fail."""
+    transfer.is_failing = True
     transfer.accept(PLAIN)
     transfer.ask_again().deliver(PLAIN)
     assert transfer.events == [ZeroDivisionError]
@@ -295,8 +295,8 @@ def test_exception_of_the_owner_fails_the_transfer(transfer: Transfer) -> None:
 def test_xid_is_required_only_for_the_first_requests_to_a_server_that_grants_it(
     transfer: Transfer,
 ) -> None:
-    """Another program may have the server's port if several requests had no answer."""
-    transfer.known.xid = XidSupport.GRANTED
+    """After several requests without an answer, another program may use the server's port."""
+    transfer.known.xid = XidSupport.SUPPORTED
     assert transfer.doubt.is_foreign(PLAIN, RETRIES_WITH_XID - 1)
     assert not transfer.doubt.is_foreign(PLAIN, RETRIES_WITH_XID)
     transfer.doubt.note_no_answer()
@@ -304,9 +304,9 @@ def test_xid_is_required_only_for_the_first_requests_to_a_server_that_grants_it(
 
 
 def test_contradiction_with_the_xid_shows_that_the_server_grants_it(transfer: Transfer) -> None:
-    """A different answer without the xid shows nothing about the server."""
+    """A contradiction without the xid does not show whether the server grants xids."""
     transfer.accept(PLAIN)
-    transfer.doubt.note_contradiction(UNPROVEN)
+    transfer.doubt.note_contradiction(WITHOUT_XID)
     assert transfer.known.xid is XidSupport.UNKNOWN
     transfer.doubt.note_contradiction(PROOF)
-    assert transfer.known.xid is XidSupport.GRANTED
+    assert transfer.known.xid is XidSupport.SUPPORTED

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
-from tests.support.memory_server import FILE, MemoryServer, served, settle
+from tests.support.memory_server import FILE, MemoryServer, close_client, served
 from tests.support.reactors import outcome, reactor, spin
 from tests.support.scripted_server import ScriptedDownload, ScriptedServer, fake
 from tests.support.sinks import SlowSink
@@ -36,7 +36,7 @@ def test_download_to_a_path_replaces_the_file_when_it_is_complete(
     outcome(served.reactor, client.get("file", str(tmp_path / "local")))
     assert os.listdir(tmp_path) == ["local"]
     assert (tmp_path / "local").read_bytes() == FILE
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 class FullStream(io.BytesIO):
@@ -53,7 +53,7 @@ def test_write_error_of_the_sink_ends_the_transfer_with_an_error(served: MemoryS
         outcome(served.reactor, client.get("file", FullStream()))
     spin(served.reactor, lambda: served.recorder.outcomes)
     assert served.recorder.outcomes[0].value == "aborted"  # type: ignore[union-attr]
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_cancelled_download_sends_an_error_and_leaves_no_file(
@@ -68,7 +68,7 @@ def test_cancelled_download_sends_an_error_and_leaves_no_file(
         outcome(served.reactor, transfer)
     spin(served.reactor, lambda: served.recorder.outcomes and not os.listdir(tmp_path))
     assert served.recorder.outcomes[0].value == "aborted"  # type: ignore[union-attr]
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_download_shorter_than_its_tsize_fails(fake: ScriptedServer) -> None:
@@ -127,7 +127,7 @@ def test_ack_is_at_most_one_window_ahead_of_the_sink(fake: ScriptedServer) -> No
     assert fake.got() == wire.ack(2)
     assert outcome(fake.reactor, transfer).octets == 515
     assert sink.backend.files["new"] == bytes(512) + b"end"
-    settle(fake.reactor, client)
+    close_client(fake.reactor, client)
 
 
 class LateSink(MemoryWriter):
@@ -162,7 +162,7 @@ def test_lossy_download_to_a_slow_sink_is_written_once(
     sink = LateSink(served.reactor)
     assert outcome(served.reactor, client.get("file", sink)).octets == len(FILE)
     assert sink.backend.files["new"] == FILE
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_write_error_after_the_ack_ends_the_transfer(fake: ScriptedServer) -> None:
@@ -175,7 +175,7 @@ def test_write_error_after_the_ack_ends_the_transfer(fake: ScriptedServer) -> No
         outcome(fake.reactor, transfer)
     assert wire.parse_error(fake.got())[0] == 3
     assert not sink.backend.files
-    settle(fake.reactor, client)
+    close_client(fake.reactor, client)
 
 
 def test_timeout_of_the_server_names_the_sink_that_took_no_data(fake: ScriptedServer) -> None:
@@ -185,7 +185,7 @@ def test_timeout_of_the_server_names_the_sink_that_took_no_data(fake: ScriptedSe
     fake.say(wire.error(TFTPError("timed out")))
     with pytest.raises(TFTPError, match="timed out, while the local output accepted no data"):
         outcome(fake.reactor, transfer)
-    settle(fake.reactor, client)
+    close_client(fake.reactor, client)
 
 
 def test_exception_of_the_sink_is_the_cause(served: MemoryServer) -> None:
@@ -199,7 +199,7 @@ def test_exception_of_the_sink_is_the_cause(served: MemoryServer) -> None:
     with pytest.raises(TFTPError, match="input/output error") as raised:
         outcome(served.reactor, client.get("file", Broken(MemoryBackend(), "new")))
     assert isinstance(raised.value.__cause__, BrokenPipeError)
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_sink_may_cancel_its_write_when_it_is_aborted(
@@ -223,7 +223,7 @@ def test_sink_may_cancel_its_write_when_it_is_aborted(
     with pytest.raises(CancelledError):
         outcome(served.reactor, transfer)
     assert [event for event in events if "log_failure" in event] == []
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_lost_last_ack_is_sent_again(fake: ScriptedServer) -> None:
@@ -236,7 +236,7 @@ def test_lost_last_ack_is_sent_again(fake: ScriptedServer) -> None:
     assert job.client.dally_time
     fake.say(wire.DATA_HEADERS[1] + b"all")
     assert fake.got() == wire.ack(1)
-    settle(fake.reactor, job.client)
+    close_client(fake.reactor, job.client)
 
 
 class SlowCommit(MemoryWriter):
@@ -269,4 +269,4 @@ def test_cancel_during_commit_keeps_the_file(served: MemoryServer) -> None:
         globalLogPublisher.removeObserver(failures.append)
     assert [event for event in failures if "log_failure" in event] == []
     assert sink.backend.files["new"] == FILE
-    settle(served.reactor, client)
+    close_client(served.reactor, client)

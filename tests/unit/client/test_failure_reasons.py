@@ -10,7 +10,7 @@ import pytest
 from twisted_tftp.client.failure_reasons import error_of_server, network_reason, with_local_cause
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
-    AnswersFromElsewhere,
+    AnswersFromOtherHost,
     FileNotFound,
     NoAnswer,
     PortUnreachable,
@@ -31,15 +31,15 @@ def test_error_of_the_server_has_its_code_and_message() -> None:
 
 
 def test_error_without_a_message_shows_its_code() -> None:
-    """An ERROR with an empty message still says something."""
+    """If an ERROR has no message, the text of the exception contains its code."""
     assert error_of_server(99, "").message == "error 99"
 
 
 @pytest.mark.parametrize(
     ("failure", "other_host", "unreachable", "kind"),
     [
-        (NoAnswer(), "192.0.2.1", None, AnswersFromElsewhere),
-        (NoAnswer(), "192.0.2.1", REFUSED, AnswersFromElsewhere),
+        (NoAnswer(), "192.0.2.1", None, AnswersFromOtherHost),
+        (NoAnswer(), "192.0.2.1", REFUSED, AnswersFromOtherHost),
         (NoAnswer(), None, REFUSED, PortUnreachable),
         (NoAnswer(), None, NO_ROUTE, ServerUnreachable),
         (TransferTimedOut(), "192.0.2.1", NO_ROUTE, ServerUnreachable),

@@ -1,4 +1,4 @@
-"""Test the reader that holds the end of an upload back while an answer is in doubt."""
+"""Test the reader that holds back the end of an upload while the answer is in doubt."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def results(read: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("known_size", [True, False])
-def test_end_waits_until_it_is_let_through(known_size: bool) -> None:
-    """The read that reaches the end waits for `let_through`; earlier reads do not."""
+def test_end_waits_until_stop_holding(known_size: bool) -> None:
+    """The read that reaches the end waits for `stop_holding`; earlier reads do not."""
     source = Source(b"0123456789", known_size=known_size)
     reader = HeldReader(source, can_reread=True, is_held=True)
     assert reader.read(0, 8) == b"01234567"
     end = results(reader.read(8, 8 if not known_size else 2))
-    assert (end, reader.has_given_end) == ([], False)
-    reader.let_through()
-    assert (end, reader.has_given_end) == ([b"89"], True)
+    assert (end, reader.has_returned_end) == ([], False)
+    reader.stop_holding()
+    assert (end, reader.has_returned_end) == ([b"89"], True)
 
 
 def test_end_of_an_empty_file_waits() -> None:
@@ -63,7 +63,7 @@ def test_end_of_an_empty_file_waits() -> None:
     assert reader.size is None
     end = results(reader.read(0, 8))
     assert end == []
-    reader.let_through()
+    reader.stop_holding()
     assert (end, source.reads) == ([b""], [])
 
 
@@ -74,7 +74,7 @@ def test_source_that_cannot_be_reread_waits_after_its_first_window() -> None:
     assert reader.read(0, 4) == b"0123"
     second = results(reader.read(4, 4))
     assert (second, source.reads) == ([], [0])
-    reader.let_through()
+    reader.stop_holding()
     assert (second, source.reads) == ([b"4567"], [0, 4])
 
 
@@ -82,9 +82,9 @@ def test_reader_without_hold_only_records_its_offset() -> None:
     """If nothing is held, reads pass through, and only the last offset is recorded."""
     reader = HeldReader(Source(b"0123456789"), can_reread=False, is_held=False)
     assert reader.read(4, 4) == b"4567"
-    assert (reader.offset, reader.has_given_end) == (4, False)
+    assert (reader.offset, reader.has_returned_end) == (4, False)
     assert reader.read(8, 2) == b"89"
-    assert (reader.offset, reader.has_given_end) == (8, True)
+    assert (reader.offset, reader.has_returned_end) == (8, True)
 
 
 def test_is_reading_until_a_slow_read_ends() -> None:
@@ -95,15 +95,15 @@ def test_is_reading_until_a_slow_read_ends() -> None:
     assert reader.is_reading
     source.pending[0].callback(None)
     assert (reader.is_reading, end) == (False, [])
-    reader.let_through()
+    reader.stop_holding()
     assert end == [b"01234567"]
 
 
 def test_closed_reader_drops_the_waiting_read() -> None:
-    """After `close` a read that waits never fires, even after `let_through`."""
+    """After `close` a read that waits never fires, even after `stop_holding`."""
     source = Source(b"0123")
     reader = HeldReader(source, can_reread=True, is_held=True)
     end = results(reader.read(0, 8))
     reader.close()
-    reader.let_through()
+    reader.stop_holding()
     assert (end, source.closed) == ([], True)

@@ -40,19 +40,19 @@ EACH_HOLD = pytest.mark.parametrize("hold", list(Hold))
 
 
 def nothing() -> None:
-    """Ignore that the writer waits."""
+    """Do nothing: an `on_waiting` callback."""
 
 
 @EACH_HOLD
 def test_held_octets_are_written_once_and_in_order(hold: Hold) -> None:
-    """`let_through` writes the held octets in one piece; later writes pass through."""
+    """`stop_holding` writes the held octets in one piece; later writes pass through."""
     sink = Sink()
     held = HeldWriter(sink, hold, nothing)
     assert held.write(b"one") is None
     assert held.write(b"two") is None
     assert sink.done == []
-    held.let_through()
-    held.let_through()
+    held.stop_holding()
+    held.stop_holding()
     held.write(b"three")
     held.commit()
     assert sink.done == [b"onetwo", b"three", "commit"]
@@ -62,10 +62,10 @@ def test_held_octets_are_written_once_and_in_order(hold: Hold) -> None:
 @EACH_HOLD
 @pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize("octets", [b"all", b""])
-def test_commit_waits_for_let_through_and_for_the_held_octets(
+def test_commit_waits_for_stop_holding_and_for_the_held_octets(
     hold: Hold, slow: bool, octets: bytes
 ) -> None:
-    """A commit waits for `let_through`, and until the held octets are written."""
+    """A commit waits for `stop_holding`, and until the held octets are written."""
     sink = Sink(slow)
     held = HeldWriter(sink, hold, nothing)
     if octets:
@@ -74,7 +74,7 @@ def test_commit_waits_for_let_through_and_for_the_held_octets(
     held.commit().addBoth(committed.append)
     assert sink.done == []
     assert not held.is_committing
-    held.let_through()
+    held.stop_holding()
     while sink.waiting:
         assert not committed
         sink.waiting.pop(0).callback(None)
@@ -82,23 +82,23 @@ def test_commit_waits_for_let_through_and_for_the_held_octets(
     assert committed == [None]
 
 
-def test_write_above_the_limit_waits_for_let_through() -> None:
-    """A write that exceeds `max_held` octets waits for `let_through`."""
+def test_write_above_the_limit_waits_for_stop_holding() -> None:
+    """A write that exceeds `max_held` octets waits for `stop_holding`."""
     sink = Sink()
-    held = HeldWriter(sink, Hold.FILE, nothing, max_held=3)
+    held = HeldWriter(sink, Hold.DATA_AND_COMMIT, nothing, max_held=3)
     assert held.write(b"one") is None
     waits: list[Any] = []
     held.write(b"two").addBoth(waits.append)
     assert (sink.done, waits) == ([], [])
-    held.let_through()
+    held.stop_holding()
     assert (sink.done, waits) == ([b"onetwo"], [None])
 
 
 @pytest.mark.parametrize("slow", [True, False])
 def test_octets_above_the_limit_are_written_if_only_the_commit_is_held(slow: bool) -> None:
-    """With Hold.END, octets above `max_held` are written, and the commit still waits."""
+    """With Hold.COMMIT, octets above `max_held` are written, and the commit still waits."""
     sink = Sink(slow)
-    held = HeldWriter(sink, Hold.END, nothing, max_held=3)
+    held = HeldWriter(sink, Hold.COMMIT, nothing, max_held=3)
     held.write(b"one")
     written: list[Any] = []
     maybeDeferred(held.write, b"two").addBoth(written.append)
@@ -111,7 +111,7 @@ def test_octets_above_the_limit_are_written_if_only_the_commit_is_held(slow: boo
     committed: list[Any] = []
     held.commit().addBoth(committed.append)
     assert sink.done == [b"onetwo"]
-    held.let_through()
+    held.stop_holding()
     assert sink.done == [b"onetwo", "commit"]
 
 
@@ -123,7 +123,7 @@ def test_abort_drops_the_held_octets(hold: Hold) -> None:
     held.write(b"one")
     held.commit()
     held.abort()
-    held.let_through()
+    held.stop_holding()
     assert sink.done == ["abort"]
 
 
@@ -131,9 +131,9 @@ def test_abort_drops_the_held_octets(hold: Hold) -> None:
 def test_write_error_of_held_octets_fails_the_next_calls(call: str) -> None:
     """If writing the held octets fails, the next `write` and `commit` fail with that error."""
     sink = Sink(slow=True)
-    held = HeldWriter(sink, Hold.FILE, nothing)
+    held = HeldWriter(sink, Hold.DATA_AND_COMMIT, nothing)
     held.write(b"one")
-    held.let_through()
+    held.stop_holding()
     failures: list[Any] = []
     (held.commit() if call == "commit" else held.write(b"two")).addErrback(failures.append)
     sink.waiting.pop().errback(OSError("full"))
@@ -145,7 +145,7 @@ def test_write_error_of_held_octets_fails_the_next_calls(call: str) -> None:
 
 def test_on_waiting_is_called_for_each_call_that_waits() -> None:
     """`on_waiting` is called for a commit that waits, and for a write above the limit."""
-    for hold, waits_by_then in ((Hold.END, [0, 0, 1]), (Hold.FILE, [0, 1, 2])):
+    for hold, waits_by_then in ((Hold.COMMIT, [0, 0, 1]), (Hold.DATA_AND_COMMIT, [0, 1, 2])):
         told: list[None] = []
         on_waiting = partial(told.append, None)
         held = HeldWriter(Sink(), hold, on_waiting, max_held=3)
@@ -154,6 +154,6 @@ def test_on_waiting_is_called_for_each_call_that_waits() -> None:
             call()
             waits.append(len(told))
         assert waits == waits_by_then
-        held.let_through()
+        held.stop_holding()
         held.commit()
         assert len(told) == waits_by_then[-1]

@@ -18,7 +18,7 @@ class Link:
     def __init__(self, room: int = 1_000_000) -> None:
         self.room = room
 
-    def expect(self, octets: int) -> int:
+    def enlarge_buffer(self, octets: int) -> int:
         return self.room
 
 

@@ -34,17 +34,17 @@ def test_fixed_port_is_never_changed() -> None:
     """If the user has chosen the port, it stays, and each ERROR is for this request."""
     ports = RequestPorts(None)
     assert not ports.can_change
-    assert not ports.is_doubtful_error(ErrorCode.ILLEGAL_OPERATION)
+    assert not ports.may_be_foreign_error(ErrorCode.ILLEGAL_OPERATION)
 
 
 def test_unlikely_error_is_doubtful_at_the_first_port_only() -> None:
     """Only the first port can have had another user; errors about the file are never doubtful."""
     ports = RequestPorts(new_link)
-    assert ports.is_doubtful_error(ErrorCode.ILLEGAL_OPERATION)
-    assert ports.is_doubtful_error(ErrorCode.UNKNOWN_TRANSFER_ID)
-    assert not ports.is_doubtful_error(ErrorCode.FILE_NOT_FOUND)
+    assert ports.may_be_foreign_error(ErrorCode.ILLEGAL_OPERATION)
+    assert ports.may_be_foreign_error(ErrorCode.UNKNOWN_TRANSFER_ID)
+    assert not ports.may_be_foreign_error(ErrorCode.FILE_NOT_FOUND)
     ports.open_next(b"")
-    assert not ports.is_doubtful_error(ErrorCode.ILLEGAL_OPERATION)
+    assert not ports.may_be_foreign_error(ErrorCode.ILLEGAL_OPERATION)
 
 
 def test_answer_that_was_given_up_confirms_the_same_answer_to_another_port() -> None:

@@ -37,13 +37,13 @@ class Asking:
             alarms=Alarms(self.clock, self.clock.seconds),
             opening_time=10.0,
         )
-        timing = Timing(first=1.0, longest=1.0, retries=3, adaptive=False)
+        timing = Timing(first=1.0, max_rto=1.0, retries=3, adaptive=False)
         self.requester = Requester(
-            Asker(REQUEST, reading=True, timing=timing),
+            Asker(REQUEST, is_read=True, timing=timing),
             self.link,  # type: ignore[arg-type]
             services,
             on_end=self.on_end,
-            on_broken=self.failures.append,
+            on_exception=self.failures.append,
             before_resend=self.before_resend,
         )
         self.link.attach(self.requester.receive)
@@ -64,14 +64,14 @@ def asking() -> Asking:
 
 
 def test_answer_ends_the_request_and_leaves_no_timer(asking: Asking) -> None:
-    """The owner finds the answer in the asker."""
+    """An answer ends the request, is available as `asker.answer`, and stops the timer."""
     asking.link.deliver(ANSWER)
     assert (asking.ends, asking.requester.asker.answer) == (1, ANSWER)
     assert asking.clock.getDelayedCalls() == []
 
 
 def test_request_is_sent_again_until_it_is_given_up(asking: Asking) -> None:
-    """Before each copy the owner is called, because it may change the link."""
+    """The request is sent again after each timeout, and the owner is called before that."""
     for _ in range(5):
         asking.clock.advance(1.0)
     assert asking.link.take() == [REQUEST, REQUEST]
@@ -81,14 +81,14 @@ def test_request_is_sent_again_until_it_is_given_up(asking: Asking) -> None:
 
 
 def test_answer_that_waits_in_the_socket_of_a_late_reactor_counts(asking: Asking) -> None:
-    """The request is not sent again: the socket is read before the deadline is handled."""
+    """The socket is read before the deadline is handled, so the request is not sent again."""
     asking.link.waiting.append(ANSWER)
     asking.clock.advance(1.0)
     assert (asking.ends, asking.link.take()) == (1, [])
 
 
 def test_request_goes_through_another_link_after_a_change(asking: Asking) -> None:
-    """After a change of the route, the owner replaces the link."""
+    """After `replace_link` the request is sent through the new link."""
     other = MemoryLink(asking.clock.seconds)
     asking.requester.replace_link(other)  # type: ignore[arg-type]
     asking.clock.advance(1.0)
@@ -96,14 +96,14 @@ def test_request_goes_through_another_link_after_a_change(asking: Asking) -> Non
 
 
 def test_stopped_request_is_not_sent_again(asking: Asking) -> None:
-    """It leaves no timer, even if it is stopped twice."""
+    """`stop` cancels the timer, and may be called twice."""
     asking.requester.stop()
     asking.requester.stop()
     assert asking.clock.getDelayedCalls() == []
 
 
 def test_exception_while_it_is_sent_again_reaches_the_owner(asking: Asking) -> None:
-    """Otherwise the transfer would wait for ever."""
+    """An exception while the request is sent again is passed to `on_exception`."""
 
     def broken(datagrams: Any) -> None:
         raise OSError("no route")

@@ -7,7 +7,7 @@ import io
 import pytest
 from twisted.internet.error import DNSLookupError
 
-from tests.support.memory_server import FILE, MemoryServer, served, settle
+from tests.support.memory_server import FILE, MemoryServer, close_client, served
 from tests.support.reactors import outcome, reactor
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.resolve import largest_blksize
@@ -23,7 +23,7 @@ def test_host_name_is_looked_up(served: MemoryServer) -> None:
     sink = io.BytesIO()
     outcome(served.reactor, client.get("file", sink))
     assert sink.getvalue() == FILE
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
     nobody = TFTPClient(served.reactor, "nobody.invalid", served.port)
     with pytest.raises(DNSLookupError):
         outcome(served.reactor, nobody.get("file", sink))

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tests.support.memory_server import MemoryServer, put, served, settle
+from tests.support.memory_server import MemoryServer, close_client, put, served
 from tests.support.reactors import outcome, reactor
 from tests.support.scripted_server import ScriptedServer, fake
 from twisted_tftp.backends.memory import MemoryReader
@@ -37,7 +37,7 @@ def test_upload_announces_the_size_of_a_path_and_of_a_reader(
     for name, source in (("path", tmp_path / "local"), ("reader", MemoryReader(b"12345"))):
         client = served.client()
         result = outcome(served.reactor, client.put(source, name))
-        settle(served.reactor, client)
+        close_client(served.reactor, client)
         assert result.options["tsize"] == "5"
         assert served.backend.files[name] == b"12345"
 
@@ -54,7 +54,7 @@ def test_upload_of_a_missing_file_sends_no_request(served: MemoryServer, tmp_pat
     with pytest.raises(TFTPError):
         outcome(served.reactor, client.put(tmp_path / "missing", "new"))
     assert served.recorder.events == []
-    settle(served.reactor, client)
+    close_client(served.reactor, client)
 
 
 def test_upload_from_a_pipe_sends_each_block_when_it_is_full(fake: ScriptedServer) -> None:
@@ -71,7 +71,7 @@ def test_upload_from_a_pipe_sends_each_block_when_it_is_full(fake: ScriptedServe
     assert fake.got() == wire.DATA_HEADERS[2] + bytes(88)
     fake.say(wire.ack(2))
     assert outcome(fake.reactor, transfer).octets == 600
-    settle(fake.reactor, client)
+    close_client(fake.reactor, client)
     os.close(ours)
 
 
@@ -105,4 +105,4 @@ def test_timeout_names_the_source_that_supplied_no_data(fake: ScriptedServer) ->
     ) as raised:
         outcome(fake.reactor, transfer)
     assert raised.value.from_peer
-    settle(fake.reactor, client)
+    close_client(fake.reactor, client)

@@ -1,4 +1,4 @@
-"""Tests of the table of options, and of the reference page that is made from it."""
+"""Tests of the table of options, and of the reference page that is generated from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, options_by_group
 from twisted_tftp.config.reference import page
-from twisted_tftp.config.settings import POLICY_KEYS, Settings, settings
+from twisted_tftp.config.settings import POLICY_KEYS, Settings, parse_settings
 from twisted_tftp.config.value_types import Choice, Rate, Size, ValueType, WholeNumber
 from twisted_tftp.policy import Policy, Range, Rollover
 
@@ -38,7 +38,7 @@ def test_each_setting_is_an_option() -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=IDS)
 def test_default_of_an_option_is_that_of_its_attribute(option: Option) -> None:
     """The defaults of the command line are those of `Policy` and `Settings`."""
-    without = settings({})
+    without = parse_settings({})
     owner: Any = Policy() if option.key in POLICY_KEYS else without
     assert getattr(owner, option.key) == option.default
     assert without.policy == Policy()
@@ -79,7 +79,7 @@ def test_formatted_value_can_be_parsed(written: ValueType[Any], text: str) -> No
     assert written.format(written.parse(text)) == text
 
 
-def test_number_outside_its_range_is_refused() -> None:
+def test_number_outside_its_range_is_rejected() -> None:
     """The message contains the option, its range and the number that was given."""
     with pytest.raises(ValueError, match=r"^port must be from 0 to 65535, not 65536$"):
         option_named("port").value_of("65536")
@@ -103,7 +103,7 @@ def test_each_option_is_listed_once() -> None:
 
 
 def test_reference_page_is_up_to_date() -> None:
-    """The page in the repository is the one that is made from the table."""
+    """The page in the repository is the one that is generated from the table."""
     made = "python -m twisted_tftp.config.reference > docs/options.md"
     assert REFERENCE.read_text() == page(), f"the table has changed; run {made}"
 

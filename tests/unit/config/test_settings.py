@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_tftp.backends.naming import WriteMode
-from twisted_tftp.config.settings import settings
+from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 
 #: An IPv4 network.
@@ -46,8 +46,9 @@ NAMES = [
 
 def test_missing_settings_have_their_defaults() -> None:
     """A setting that is None has its default too."""
-    defaults = settings({})
-    assert settings(dict.fromkeys([*NAMES, "root", "host", "single-port", "verbose"])) == defaults
+    defaults = parse_settings({})
+    names = [*NAMES, "root", "host", "single-port", "verbose"]
+    assert parse_settings(dict.fromkeys(names)) == defaults
     assert defaults.policy == Policy()
     assert (defaults.write, defaults.port, defaults.host) == (WriteMode.NEVER, 69, ())
 
@@ -71,7 +72,7 @@ def test_missing_settings_have_their_defaults() -> None:
 )
 def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> None:
     """The value is in the attribute of `Settings` with the same name."""
-    assert settings({name: text}) == replace(settings({}), **{name: value})
+    assert parse_settings({name: text}) == replace(parse_settings({}), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> N
 def test_setting_of_the_policy_is_parsed(name: str, text: Any, value: Any) -> None:
     """The value is in the attribute of `Policy` with the same name."""
     expected = Policy(**{name.replace("-", "_"): value})
-    assert settings({name: text}) == replace(settings({}), policy=expected)
+    assert parse_settings({name: text}) == replace(parse_settings({}), policy=expected)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +127,8 @@ def test_setting_of_the_policy_is_parsed(name: str, text: Any, value: Any) -> No
 )
 def test_size_may_have_a_unit(text: str, octets: int) -> None:
     """Units are powers of 1024, in upper or lower case."""
-    assert settings({"max-upload": text}).policy.max_upload == octets
-    assert settings({"upload-quota": text}).upload_quota == octets
+    assert parse_settings({"max-upload": text}).policy.max_upload == octets
+    assert parse_settings({"upload-quota": text}).upload_quota == octets
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_size_may_have_a_unit(text: str, octets: int) -> None:
 def test_invalid_setting_is_named_in_the_error(name: str, text: Any) -> None:
     """The message begins with the name of the option."""
     with pytest.raises(ValueError, match=f"^{name} must"):
-        settings({name: text})
+        parse_settings({name: text})
 
 
 @pytest.mark.parametrize(
@@ -219,34 +220,34 @@ def test_invalid_setting_is_named_in_the_error(name: str, text: Any) -> None:
 def test_number_with_thousands_of_digits_is_named_in_the_error(name: str, text: str) -> None:
     """Python's own error for such numbers does not replace the message."""
     with pytest.raises(ValueError, match=name):
-        settings({name: text})
+        parse_settings({name: text})
 
 
 def test_cache_is_on_by_default() -> None:
     """`--cache 0` turns it off."""
-    assert settings({}).cache == 16 * 1024 * 1024
-    assert settings({"cache": "1M"}).cache == 1024 * 1024
-    assert settings({"cache": "0"}).cache == 0
+    assert parse_settings({}).cache == 16 * 1024 * 1024
+    assert parse_settings({"cache": "1M"}).cache == 1024 * 1024
+    assert parse_settings({"cache": "0"}).cache == 0
     with pytest.raises(ValueError, match="cache must be a size"):
-        settings({"cache": "much"})
+        parse_settings({"cache": "much"})
 
 
 def test_error_of_a_choice_lists_the_possible_values() -> None:
-    """The operator sees which words are allowed."""
+    """The operator sees which values are valid."""
     with pytest.raises(ValueError, match="never, create, overwrite"):
-        settings({"write": "yes"})
+        parse_settings({"write": "yes"})
 
 
-def test_network_that_is_allowed_and_denied_is_refused() -> None:
-    """No rule has a longer prefix than the other, so neither could decide."""
+def test_network_that_is_allowed_and_denied_is_rejected() -> None:
+    """The prefixes of both rules are equally long, so neither rule could decide."""
     with pytest.raises(ValueError, match=r"192\.0\.2\.0/24 is both allowed and denied"):
-        settings({"allow": ["192.0.2.0/24"], "deny": ["10.0.0.0/8", "192.0.2.0/24"]})
+        parse_settings({"allow": ["192.0.2.0/24"], "deny": ["10.0.0.0/8", "192.0.2.0/24"]})
 
 
-def test_port_range_with_single_port_is_refused() -> None:
+def test_port_range_with_single_port_is_rejected() -> None:
     """The message names both options."""
     with pytest.raises(ValueError, match=r"port-range.*single-port"):
-        settings({"port-range": "40000:40999", "single-port": True})
+        parse_settings({"port-range": "40000:40999", "single-port": True})
 
 
 @given(st.sampled_from(NAMES), st.text(max_size=12))
@@ -254,7 +255,7 @@ def test_any_text_is_a_value_or_an_error_that_names_the_setting(name: str, text:
     """No text causes any other exception."""
     said = name
     try:
-        settings({name: text})
+        parse_settings({name: text})
     except ValueError as error:
         said = str(error)
     assert said.startswith(name)

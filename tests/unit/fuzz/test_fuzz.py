@@ -83,15 +83,15 @@ BUGS: list[tuple[str, Any, str, Any]] = [
     ("options", options, "DEFAULT_BLKSIZE", 1024),
     ("netascii", netascii, "encode", wrong_order),
     ("netascii", netascii.Decoder, "decode", forgetful),
-    ("sender", peer_watch, "UNANSWERED_DATAGRAMS", 5),
+    ("sender", peer_watch, "MAX_UNANSWERED_DATAGRAMS", 5),
     ("sender", sender.Sender, "_end", never_ends),
     ("sender", Numbering, "number", without_rollover),
-    ("receiver", peer_watch, "UNANSWERED_DATAGRAMS", 5),
+    ("receiver", peer_watch, "MAX_UNANSWERED_DATAGRAMS", 5),
     ("receiver", receiver.Receiver, "_end", never_ends),
-    ("receiver", Numbering, "ahead", lambda self, number, block: 0),
+    ("receiver", Numbering, "blocks_ahead", lambda self, number, block: 0),
     ("server", NetasciiReader, "read", broken),
     ("server", MemoryLink, "close", lambda self: None),
-    ("server", peer_watch, "UNANSWERED_DATAGRAMS", 5),
+    ("server", peer_watch, "MAX_UNANSWERED_DATAGRAMS", 5),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Tests of the sockets of a client: their local address, and ports that were not used lately."""
+"""Tests of the sockets of a client: their local address, and ports that were not used recently."""
 
 from __future__ import annotations
 

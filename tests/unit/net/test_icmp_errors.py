@@ -1,4 +1,4 @@
-"""Tests of ICMP errors over loopback: a closed port ends a transfer that was never answered."""
+"""Tests of ICMP errors over loopback: a closed port ends a transfer whose peer never answered."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class FailingServer(TFTPServer):
         super().__init__(*args, **options)
         self.failures = 0
 
-    def refused(self, *args: Any) -> None:
+    def port_unreachable(self, *args: Any) -> None:
         self.failures += 1
         raise RuntimeError("a mistake")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from twisted_tftp.errors import ErrorCode
-from twisted_tftp.net.strangers import MAX_REMEMBERED, Strangers
+from twisted_tftp.net.strangers import MAX_REMEMBERED, StrangerResponder
 from twisted_tftp.protocol import wire
 
 
@@ -28,13 +28,15 @@ def sock() -> Sent:
     return Sent()
 
 
-def tell(strangers: Strangers, sock: Sent, address: object, datagram: bytes, now: float) -> None:
-    strangers.received(sock, address, datagram, now)  # type: ignore[arg-type]
+def tell(
+    responder: StrangerResponder, sock: Sent, address: object, datagram: bytes, now: float
+) -> None:
+    responder.answer(sock, address, datagram, now)  # type: ignore[arg-type]
 
 
 def test_stranger_gets_error_5(sock: Sent) -> None:
     """A packet from another address than the peer's gets ERROR 5 (RFC 1350 section 4)."""
-    tell(Strangers(), sock, ("192.0.2.9", 9), wire.ack(1), 0.0)
+    tell(StrangerResponder(), sock, ("192.0.2.9", 9), wire.ack(1), 0.0)
     ((datagram, address),) = sock.sent
     assert wire.parse_error(datagram)[0] == ErrorCode.UNKNOWN_TRANSFER_ID
     assert address == ("192.0.2.9", 9)
@@ -42,14 +44,14 @@ def test_stranger_gets_error_5(sock: Sent) -> None:
 
 def test_stranger_gets_one_answer_a_second(sock: Sent) -> None:
     """Each stranger has its own limit."""
-    strangers = Strangers()
+    responder = StrangerResponder()
     for now in (0.0, 0.5, 0.99):
-        tell(strangers, sock, "a", wire.ack(1), now)
+        tell(responder, sock, "a", wire.ack(1), now)
     assert len(sock.sent) == 1
-    tell(strangers, sock, "b", wire.ack(1), 0.99)
-    tell(strangers, sock, "a", wire.ack(1), 1.0)
+    tell(responder, sock, "b", wire.ack(1), 0.99)
+    tell(responder, sock, "a", wire.ack(1), 1.0)
     assert [address for _, address in sock.sent] == ["a", "b", "a"]
-    assert strangers.counted == 5
+    assert responder.packet_count == 5
 
 
 @pytest.mark.parametrize(
@@ -57,22 +59,22 @@ def test_stranger_gets_one_answer_a_second(sock: Sent) -> None:
 )
 def test_errors_and_garbage_are_not_answered(sock: Sent, datagram: bytes) -> None:
     """Two servers that answer errors with errors never stop (CVE-2024-2169)."""
-    tell(Strangers(), sock, "a", datagram, 0.0)
+    tell(StrangerResponder(), sock, "a", datagram, 0.0)
     assert sock.sent == []
 
 
 def test_number_of_strangers_that_are_answered_is_bounded(sock: Sent) -> None:
     """When the table is full, no other stranger is answered for a second."""
-    strangers = Strangers()
+    responder = StrangerResponder()
     for number in range(MAX_REMEMBERED + 100):
-        tell(strangers, sock, number, wire.ack(1), 0.0)
+        tell(responder, sock, number, wire.ack(1), 0.0)
     assert len(sock.sent) == MAX_REMEMBERED
-    tell(strangers, sock, "late", wire.ack(1), 1.0)
+    tell(responder, sock, "late", wire.ack(1), 1.0)
     assert len(sock.sent) == MAX_REMEMBERED + 1
 
 
 def test_answer_that_can_not_be_sent_is_ignored(sock: Sent) -> None:
     """A local firewall does not make a transfer fail."""
     sock.fails = True
-    tell(Strangers(), sock, "a", wire.ack(1), 0.0)
+    tell(StrangerResponder(), sock, "a", wire.ack(1), 0.0)
     assert sock.sent == []

@@ -19,8 +19,8 @@ from twisted.internet.protocol import DatagramProtocol
 from tests.support.reactors import reactor, spin
 from tests.support.sockets import (
     ClockedReactor,
+    FailingSocket,
     OpenedSockets,
-    RefusingSocket,
     SocketWithoutIPv6,
 )
 from twisted_tftp.context import Endpoint
@@ -114,7 +114,7 @@ class LinkFixture:
         self.time = ClockedReactor(reactor)
         self.sockets = OpenedSockets()
         self.opener = LinkOpener(self.time, clock=self.time.seconds, open_socket=self.sockets)
-        self.strangers = self.opener.strangers
+        self.responder = self.opener.responder
         self.got: list[bytes] = []
         self.link = self.opener.open(client.getsockname(), ("127.0.0.1", 69), reading)
         self.sock = self.sockets.of(self.link)
@@ -204,9 +204,9 @@ def test_strangers_do_not_reach_the_transfer(either: LinkFixture, client: socket
             stranger.bind(address)
             stranger.settimeout(10)
             stranger.sendto(wire.ack(1), either.address)
-            spin(either.reactor, lambda: either.strangers.counted)
+            spin(either.reactor, lambda: either.responder.packet_count)
             assert wire.parse_error(stranger.recv(100))[0] == 5
-            either.strangers.counted = 0
+            either.responder.packet_count = 0
     assert either.got == []
 
 
@@ -298,9 +298,9 @@ def test_socket_error_while_reading_is_ignored(
 def test_receive_buffer_grows_for_large_windows(uploading: LinkFixture) -> None:
     """It is not changed for windows that fit."""
     before = uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    uploading.link.expect(1000)
+    uploading.link.enlarge_buffer(1000)
     assert uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before
-    uploading.link.expect(before)
+    uploading.link.enlarge_buffer(before)
     assert uploading.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= before
     assert uploading.link.logPrefix() == "tftp"
     uploading.link.connectionLost(None)  # type: ignore[arg-type]
@@ -403,7 +403,7 @@ def test_idle_ports_are_closed_for_a_peer_that_needs_another_port(reactor: Any) 
         free_range(3),
         lambda: 0.0,
         open_socket=sockets,
-        chance=lambda: 0.0,  # always tries the same idle port
+        random_number=lambda: 0.0,  # always tries the same idle port
     )
     local = ("127.0.0.1", 69)
 
@@ -534,7 +534,7 @@ def test_request_port_answers_from_the_address_that_was_asked(reactor: Any) -> N
                 _, peer, local = protocol.got[0]
                 link = SharedLink(port, peer, local)
                 link.attach(lambda datagram, now: None)
-                link.expect(10)
+                link.enlarge_buffer(10)
                 link.send([b"h1", b"1", b"h2", b"2"])
                 assert sock.recvfrom(10)[0] == b"h11"
                 datagram, source = sock.recvfrom(10)
@@ -596,7 +596,7 @@ def test_error_of_the_request_socket_is_ignored(
     """A datagram that can't be read or sent is lost."""
     with listening(reactor, "127.0.0.1") as (protocol, port):
         real = port.socket
-        failing = RefusingSocket(real)
+        failing = FailingSocket(real)
         failing.receive_errors = [errno.ECONNREFUSED]
         port.socket = failing
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -643,12 +643,12 @@ def test_link_of_a_long_download_is_connected(linked: LinkFixture, client: socke
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.settimeout(10)
         stranger.sendto(wire.ack(1), linked.address)
-        spin(linked.reactor, lambda: linked.strangers.counted)
+        spin(linked.reactor, lambda: linked.responder.packet_count)
         assert wire.parse_error(stranger.recv(100))[0] == 5
         stranger.sendto(wire.ack(1), linked.address)
         linked.link.receive_waiting()
     spin(linked.reactor, lambda: linked.got[-1] == b"on")
-    assert linked.strangers.counted == 2
+    assert linked.responder.packet_count == 2
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with pytest.raises(OSError, match="in use"):
@@ -720,7 +720,7 @@ def test_port_is_not_used_again_for_the_same_peer(
     client.sendto(b"new", address)
     spin(linked.reactor, lambda: linked.got)
     assert linked.got == [b"new"]
-    assert linked.strangers.counted == 0
+    assert linked.responder.packet_count == 0
     again.close()
 
 
@@ -755,11 +755,11 @@ def test_port_used_again_receives_from_its_new_peer_only(
         for sock in (client, stranger, new):
             sock.sendto(wire.ack(1), linked.address)
         spin(linked.reactor, lambda: linked.got)
-        assert linked.strangers.counted == 1
+        assert linked.responder.packet_count == 1
         assert wire.parse_error(stranger.recv(100))[0] == 5
         link.close()
         stranger.sendto(wire.ack(2), linked.address)
-        spin(linked.reactor, lambda: linked.strangers.counted == 2)
+        spin(linked.reactor, lambda: linked.responder.packet_count == 2)
 
 
 def test_port_is_closed_after_some_downloads(linked: LinkFixture) -> None:
@@ -878,7 +878,7 @@ def test_idle_ports_are_closed_if_there_is_no_other_socket(reactor: Any) -> None
 def test_idle_port_of_another_address_is_not_used(reactor: Any) -> None:
     """The answer must leave from the address that the request reached."""
     sockets = OpenedSockets()
-    opener = LinkOpener(reactor, open_socket=sockets, chance=lambda: 0.0)
+    opener = LinkOpener(reactor, open_socket=sockets, random_number=lambda: 0.0)
     asked = ("127.0.0.1", 69)
     first: Any = opener.open(("127.0.0.1", 1), asked, True)
     sock = sockets.of(first)
@@ -939,7 +939,7 @@ def test_datagrams_received_with_offload_are_separated(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
     """One system call receives a whole window; each of its datagrams is delivered."""
-    uploading.link.expect(1000)
+    uploading.link.enlarge_buffer(1000)
     uploading.link.attach(uploading.receive)
     segments = [bytes([number]) * 100 for number in range(10)] + [b"end"]
     size = [(socket.IPPROTO_UDP, 103, b"\x64\x00")]
@@ -955,13 +955,13 @@ def test_window_of_a_stranger_is_not_delivered(
     uploading: LinkFixture, client: socket.socket
 ) -> None:
     """With receive offload too, a stranger gets ERROR 5."""
-    uploading.link.expect(1000)
+    uploading.link.enlarge_buffer(1000)
     uploading.link.attach(uploading.receive)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.settimeout(10)
         size = [(socket.IPPROTO_UDP, 103, b"\x08\x00")]
         stranger.sendmsg([wire.DATA_HEADERS[1] + b"1234"] * 3, size, 0, uploading.address)
-        spin(uploading.reactor, lambda: uploading.strangers.counted)
+        spin(uploading.reactor, lambda: uploading.responder.packet_count)
         assert wire.parse_error(stranger.recv(100))[0] == 5
     assert uploading.got == []
 
@@ -975,7 +975,7 @@ def test_link_closed_within_a_received_window_gets_no_more_of_it(
         uploading.got.append(bytes(datagram))
         uploading.link.close()
 
-    uploading.link.expect(1000)
+    uploading.link.enlarge_buffer(1000)
     uploading.link.attach(receive)
     size = [(socket.IPPROTO_UDP, 103, b"\x08\x00")]
     client.sendmsg([b"12345678"] * 3, size, 0, uploading.address)
@@ -986,9 +986,9 @@ def test_link_closed_within_a_received_window_gets_no_more_of_it(
 def test_request_port_waits_for_room_in_the_socket(reactor: Any, client: socket.socket) -> None:
     """In single-port mode, datagrams that do not fit are sent later, in order."""
     with listening(reactor, "127.0.0.1") as (_, port):
-        port.share()
+        port.prepare_for_transfers()
         real = port.socket
-        full = RefusingSocket(real)
+        full = FailingSocket(real)
         full.send_errors = [errno.EAGAIN, errno.EAGAIN]
         port.socket = full
         link = SharedLink(port, client.getsockname(), ("127.0.0.1", port.getHost().port))

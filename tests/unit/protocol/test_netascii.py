@@ -1,4 +1,4 @@
-"""Tests of netascii: encoding and decoding do not depend on where the data is cut."""
+"""Tests of netascii: encoding and decoding do not depend on where the data is split."""
 
 from __future__ import annotations
 

@@ -429,13 +429,15 @@ def test_granted_values_are_granted_again(
 def test_windowsize_is_lowered_to_the_receive_buffer() -> None:
     """The end of a window that is larger than the socket's buffer would be lost."""
     asked = {"windowsize": "64", "blksize": "8192"}
-    assert negotiate(asked, Policy(), room=100_000).accepted == (
+    assert negotiate(asked, Policy(), window_limit=100_000).accepted == (
         ("windowsize", "12"),
         ("blksize", "8192"),
     )
-    assert negotiate(asked, Policy(), room=10).windowsize == 1
-    assert negotiate(asked, Policy(), room=10**9).windowsize == 64
-    assert negotiate({"blksize": "8192"}, Policy(), room=10).accepted == (("blksize", "8192"),)
+    assert negotiate(asked, Policy(), window_limit=10).windowsize == 1
+    assert negotiate(asked, Policy(), window_limit=10**9).windowsize == 64
+    assert negotiate({"blksize": "8192"}, Policy(), window_limit=10).accepted == (
+        ("blksize", "8192"),
+    )
 
 
 #: The options that a client has requested.

@@ -1,4 +1,4 @@
-"""Tests of networks and rates, and of the log of dropped requests."""
+"""Tests of networks and rates, and of the log of packets that are not served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from twisted_tftp.server.access import Networks, RateLimit, parse_address, source_prefix
-from twisted_tftp.server.drop_log import Drops
+from twisted_tftp.server.drop_log import DropLog
 
 
 def networks(*texts: str) -> list[Any]:
@@ -57,7 +57,7 @@ def test_longest_prefix_decides(
     st.integers(0, 255),
 )
 def test_lookup_finds_the_longest_prefix(rules: list[tuple[int, int, bool]], last: int) -> None:
-    """The result is that of a search through all prefixes of the address, longest first."""
+    """The result is that of a search through all prefixes of the address, the longest first."""
     verdicts: dict[Any, bool] = {}
     for octet, length, verdict in rules:
         verdicts[ipaddress.ip_network((f"192.0.2.{octet}", length), strict=False)] = verdict
@@ -76,7 +76,7 @@ def test_lookup_finds_the_longest_prefix(rules: list[tuple[int, int, bool]], las
 
 
 def test_source_is_an_ipv4_address_or_an_ipv6_64() -> None:
-    """An owner of one IPv6 address usually has all addresses of its /64."""
+    """A host with one IPv6 address can usually use all addresses of its /64."""
     assert source_prefix("192.0.2.1") == "192.0.2.1"
     assert source_prefix("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
     assert source_prefix("2001:db8:1:2::9") == "2001:db8:1:2::/64"
@@ -86,7 +86,7 @@ def test_source_is_an_ipv4_address_or_an_ipv6_64() -> None:
 
 
 def test_rate_limits_each_source() -> None:
-    """A source may send a burst, and then so many requests a second."""
+    """A source may send a burst of `rate` requests, and then `rate` requests a second."""
     limit = RateLimit(3.0)
     assert [limit.take_token("a", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
     assert limit.take_token("b", 0.0)
@@ -122,7 +122,7 @@ def test_forgotten_buckets_were_full(asked: list[tuple[int, str]], rate: float) 
 
 
 def test_buckets_are_bounded_in_a_flood() -> None:
-    """Forged addresses make no more than `max_buckets` buckets; a recent source keeps its own."""
+    """Forged addresses cause at most `max_buckets` buckets; a recent source keeps its bucket."""
     limit, chance = RateLimit(1.0, max_buckets=1000), random.Random(1)
     for number in range(20_000):
         limit.take_token(str(chance.random()), number * 1e-4)
@@ -133,33 +133,33 @@ def test_buckets_are_bounded_in_a_flood() -> None:
     assert not limit.take_token("a", 10.0)
 
 
-def test_drops_are_logged_once_a_minute() -> None:
-    """The first drop is logged at once, the others are counted, for each reason separately."""
+def test_packets_that_are_not_served_are_logged_once_a_minute() -> None:
+    """The first packet is logged at once, the others are counted, for each reason separately."""
     clock = Clock()
-    drops = Drops(clock)
+    drop_log = DropLog(clock)
     events: list[Any] = []
     globalLogPublisher.addObserver(events.append)
     try:
         for second in range(130):
-            drops.add("flood", f"192.0.2.{second}")
+            drop_log.add("flood", f"192.0.2.{second}")
             clock.advance(1)
-        drops.add("other", "192.0.2.1")
+        drop_log.add("other", "192.0.2.1")
         clock.pump([60] * 5)
         assert clock.getDelayedCalls() == []
-        drops.add("other", "192.0.2.2")
-        drops.add("other", "192.0.2.3")
-        drops.flush()
-        drops.flush()
+        drop_log.add("other", "192.0.2.2")
+        drop_log.add("other", "192.0.2.3")
+        drop_log.flush()
+        drop_log.flush()
         assert clock.getDelayedCalls() == []
     finally:
         globalLogPublisher.removeObserver(events.append)
     lines = [event["log_format"].format(**event) for event in events]
     assert lines == [
-        "a packet was dropped: flood (the last one from 192.0.2.0)",
-        "59 packets were dropped: flood (the last one from 192.0.2.59)",
-        "60 packets were dropped: flood (the last one from 192.0.2.119)",
-        "a packet was dropped: other (the last one from 192.0.2.1)",
-        "10 packets were dropped: flood (the last one from 192.0.2.129)",
-        "a packet was dropped: other (the last one from 192.0.2.2)",
-        "a packet was dropped: other (the last one from 192.0.2.3)",
+        "a packet was not served: flood (the last one from 192.0.2.0)",
+        "59 packets were not served: flood (the last one from 192.0.2.59)",
+        "60 packets were not served: flood (the last one from 192.0.2.119)",
+        "a packet was not served: other (the last one from 192.0.2.1)",
+        "10 packets were not served: flood (the last one from 192.0.2.129)",
+        "a packet was not served: other (the last one from 192.0.2.2)",
+        "a packet was not served: other (the last one from 192.0.2.3)",
     ]

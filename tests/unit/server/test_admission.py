@@ -1,4 +1,4 @@
-"""Tests of admission: which check refuses a request, and what it does to earlier transfers."""
+"""Tests of admission: which check drops a request, and what it does to earlier transfers."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def ask(net: MemoryNetwork, datagram: bytes = rrq(), peer: Any = PEER) -> None:
     net.server.received(datagram, peer, LOCAL)
 
 
-def silent_crowd(net: MemoryNetwork, count: int) -> None:
-    """Send requests of `count` hosts that do not answer, and let the time for an answer pass."""
+def send_unanswered_requests(net: MemoryNetwork, count: int) -> None:
+    """Send requests of `count` hosts that never answer; wait until the time to answer is over."""
     for number in range(count):
         ask(net, peer=(f"198.51.{number >> 8}.{number & 255}", 4000))
     net.clock.advance(2 * TIME_TO_ANSWER)
@@ -60,20 +60,20 @@ def silent_crowd(net: MemoryNetwork, count: int) -> None:
 def flooded() -> MemoryNetwork:
     """Return a server with so many unanswered transfers that it sees a flood."""
     net = network(max_transfers=10 * MIN_SILENT_IN_FLOOD)
-    silent_crowd(net, 2 * MIN_SILENT_IN_FLOOD)
+    send_unanswered_requests(net, 2 * MIN_SILENT_IN_FLOOD)
     for number in range(MIN_SILENT_IN_FLOOD):
         check(net, peer=(f"203.0.113.{number}", 4000))
     return net
 
 
 def test_request_is_admitted() -> None:
-    """A request that no check refuses gets no verdict."""
+    """A request that passes all checks gets no verdict."""
     assert check(network()) is None
 
 
 @pytest.mark.parametrize("port", [69, 6969])
-def test_request_from_a_server_is_refused_on_a_single_port(port: int) -> None:
-    """Requests from port 69 and from the server's own port number are refused."""
+def test_request_from_a_server_is_dropped_on_a_single_port(port: int) -> None:
+    """Requests from port 69 and from the server's own port number are dropped."""
     net = network(single_port=True)
     local = ("192.0.2.69", 6969)
     assert check(net, peer=("192.0.2.2", port), local=local) is admission.FROM_A_SERVER
@@ -86,7 +86,7 @@ def test_request_from_a_server_is_admitted_if_transfers_have_own_ports() -> None
     assert check(network(), peer=("192.0.2.2", 69)) is None
 
 
-def test_request_is_refused_while_the_server_stops() -> None:
+def test_request_is_dropped_while_the_server_stops() -> None:
     """It is not counted: the client will ask another server."""
     net = network()
     net.server.is_accepting = False
@@ -95,14 +95,14 @@ def test_request_is_refused_while_the_server_stops() -> None:
     assert net.server.counters == Counters()
 
 
-def test_request_from_a_denied_network_is_refused() -> None:
+def test_request_from_a_denied_network_is_dropped() -> None:
     """Requests from other networks are admitted."""
     net = network(deny=(ipaddress.ip_network("192.0.2.0/24"),))
     assert check(net) is admission.DENIED
     assert check(net, peer=("198.51.100.1", 4000)) is None
 
 
-def test_request_that_a_newer_one_replaced_is_refused() -> None:
+def test_request_that_a_newer_one_replaced_is_dropped() -> None:
     """This holds for requests from the same port only."""
     net = network()
     ask(net, rrq(b"f"))
@@ -111,7 +111,7 @@ def test_request_that_a_newer_one_replaced_is_refused() -> None:
     assert check(net, rrq(b"f"), peer=("192.0.2.1", 4001)) is None
 
 
-def test_repeated_request_is_refused_and_its_answer_repeated() -> None:
+def test_repeated_request_starts_no_transfer_and_its_answer_is_repeated() -> None:
     """The answer is repeated until it is acknowledged."""
     net = network()
     ask(net)
@@ -122,7 +122,7 @@ def test_repeated_request_is_refused_and_its_answer_repeated() -> None:
     assert link.take() == first
 
 
-def test_repeat_of_an_answered_request_is_refused_for_a_second() -> None:
+def test_repeat_of_an_answered_request_is_dropped_for_a_second() -> None:
     """After `REPEATED_WITHIN` seconds it is a new request."""
     net = network()
     ask(net)
@@ -153,35 +153,35 @@ def test_waiting_answer_is_read_before_the_request_is_checked() -> None:
 
 
 def test_new_request_ends_the_unanswered_transfers_of_its_port() -> None:
-    """They end even if a later check refuses the request; a malformed request ends none."""
+    """They end even if a later check drops the request; a malformed request ends none."""
     net = network(max_per_client=1)
     ask(net, rrq(b"f"))
     ask(net, rrq(b"f"), peer=("192.0.2.1", 4001))
-    assert net.server.counters.crowded == 1
-    assert check(net, b"\0\1\0\1") is admission.OVER_CLIENT_LIMIT
-    assert net.server.counters.replaced == 0
+    assert net.server.counters.over_max_per_client == 1
+    assert check(net, b"\0\1\0\1") is admission.OVER_MAX_PER_CLIENT
+    assert net.server.counters.transfers_replaced == 0
     assert check(net, rrq(b"small")) is None
-    assert net.server.counters.replaced == 1
+    assert net.server.counters.transfers_replaced == 1
     assert net.recorder.outcomes == [Outcome.REPLACED]
 
 
-def test_first_request_of_a_host_in_a_flood_is_refused() -> None:
+def test_first_request_of_a_host_in_a_flood_is_dropped() -> None:
     """The second request of the host is admitted."""
     net = flooded()
-    assert check(net) is admission.ASKED_ONCE
+    assert check(net) is admission.FIRST_IN_FLOOD
     net.clock.advance(1)
     assert check(net) is None
 
 
-def test_few_silent_peers_are_no_flood() -> None:
-    """With a small max-transfers, a few unanswered transfers are not a flood."""
+def test_few_silent_peers_are_not_a_flood() -> None:
+    """With a small `max_transfers`, a few unanswered transfers are not a flood."""
     net = network(max_transfers=2 * MIN_SILENT_IN_FLOOD)
-    silent_crowd(net, MIN_SILENT_IN_FLOOD)
+    send_unanswered_requests(net, MIN_SILENT_IN_FLOOD)
     for number in range(MIN_SILENT_IN_FLOOD):
         assert check(net, peer=(f"203.0.113.{number}", 4000)) is None
 
 
-def test_request_above_the_rate_is_refused() -> None:
+def test_request_above_the_rate_is_dropped() -> None:
     """Admitted requests count for their own host only."""
     net = network(rate=2.0)
     verdicts = [check(net, peer=("192.0.2.1", 4000 + number)) for number in range(3)]
@@ -189,18 +189,18 @@ def test_request_above_the_rate_is_refused() -> None:
     assert check(net, peer=("192.0.2.2", 4000)) is None
 
 
-def test_request_above_max_per_client_is_refused() -> None:
+def test_request_above_max_per_client_is_dropped() -> None:
     """The next one is admitted when a transfer of the host is over."""
     net = network(max_per_client=1)
     ask(net, rrq(b"small"))
     other_port = ("192.0.2.1", 4001)
-    assert check(net, peer=other_port) is admission.OVER_CLIENT_LIMIT
+    assert check(net, peer=other_port) is admission.OVER_MAX_PER_CLIENT
     assert check(net, peer=("192.0.2.2", 4000)) is None
     net.links[0].deliver(wire.ack(1))
     assert check(net, peer=other_port) is None
 
 
-def test_request_above_max_transfers_is_refused() -> None:
+def test_request_above_max_transfers_is_dropped() -> None:
     """A transfer that is unanswered for long enough is ended to make room."""
     net = network(max_transfers=1)
     ask(net)
@@ -208,11 +208,11 @@ def test_request_above_max_transfers_is_refused() -> None:
     assert check(net, peer=other) is admission.NO_ROOM
     net.clock.advance(2 * TIME_TO_ANSWER)
     assert check(net, peer=other) is None
-    assert net.server.counters.displaced == 1
+    assert net.server.counters.transfers_ended_for_room == 1
     assert net.links[0].closed
 
 
-def test_first_check_that_refuses_decides() -> None:
+def test_first_check_that_drops_a_request_decides() -> None:
     """The checks are in the order of their cost, and the later ones are not called."""
     net = network(
         single_port=True,
@@ -239,7 +239,7 @@ class SharedPort(RequestPort):
     def __init__(self) -> None:
         pass
 
-    def share(self) -> None:
+    def prepare_for_transfers(self) -> None:
         pass
 
     def send(self, datagram: Any, peer: Any, local: Any) -> None:
@@ -277,7 +277,7 @@ def test_unserved_packets_are_counted_by_their_verdicts(datagram: bytes, verdict
 
 
 def test_malformed_request_without_a_socket_is_counted_once() -> None:
-    """Without a socket it gets no ERROR, and counts as a request that found no socket."""
+    """Without a socket it gets no ERROR, and is counted under `no_room`."""
 
     class NoSocket(MemoryNetwork):
         def open(self, peer: Any, local: Any, reading: bool) -> Any:
@@ -285,4 +285,4 @@ def test_malformed_request_without_a_socket_is_counted_once() -> None:
 
     net = NoSocket(MemoryBackend(FILES))
     ask(net, b"\0\1f")
-    assert net.server.counters == Counters(shed=1)
+    assert net.server.counters == Counters(no_room=1)

@@ -70,7 +70,7 @@ def test_answer_that_waits_in_a_socket_keeps_its_transfer() -> None:
 
 @pytest.mark.parametrize("now", [1.0, TIMEOUTS_UNTIL_GIVEN_UP + 1])
 def test_waiting_error_ends_its_transfer(now: float) -> None:
-    """An ERROR in the socket is no answer, and the transfer is over."""
+    """An ERROR in the socket is not an answer: it ends the transfer."""
 
     def receive_waiting(session: Stub) -> None:
         session.is_finished = session.caught_up = True
@@ -90,7 +90,7 @@ def test_waiting_error_ends_its_transfer(now: float) -> None:
 
 @pytest.mark.parametrize("silent", [False, True])
 def test_review_looks_at_each_transfer_in_turn(silent: bool) -> None:
-    """Transfers that do not change do not keep the review from the others."""
+    """Transfers that stay in their group do not keep the review from reaching the others."""
     stay = [Stub(0.0 if silent else 10.0) for _ in range(8)]
     change = Stub()
     flood, unanswered = defence(*stay, change)
@@ -105,7 +105,7 @@ def test_review_looks_at_each_transfer_in_turn(silent: bool) -> None:
 
 
 def test_review_gives_up_transfers_that_are_silent_for_long() -> None:
-    """They count as silent until then."""
+    """Until they are ended, they count as silent."""
     session = Stub()
     flood, unanswered = defence(session)
     flood.review(TIMEOUTS_UNTIL_GIVEN_UP)
@@ -130,13 +130,13 @@ def test_review_forgets_transfers_that_were_answered() -> None:
 
 @pytest.mark.parametrize(("max_transfers", "most"), [(10, 100), (5000, 500)])
 def test_flood_is_a_share_of_silent_transfers(max_transfers: int, most: int) -> None:
-    """A flood has at least `MIN_SILENT_IN_FLOOD` silent peers; the question changes nothing."""
+    """There must be more than `MIN_SILENT_IN_FLOOD` of them; `is_flood` changes nothing."""
     unanswered = UnansweredTransfers()
     flood = FloodDefence(Policy(max_transfers=max_transfers), unanswered, lambda session: None)
     for _ in range(most):
-        unanswered.sort(Stub(), 1.0)  # type: ignore[arg-type]
+        unanswered.regroup(Stub(), 1.0)  # type: ignore[arg-type]
     assert not flood.is_flood
-    unanswered.sort(Stub(), 1.0)  # type: ignore[arg-type]
+    unanswered.regroup(Stub(), 1.0)  # type: ignore[arg-type]
     assert flood.is_flood
     assert len(unanswered.silent) == most + 1
 

@@ -1,4 +1,4 @@
-"""Tests of the memory that the C library keeps."""
+"""Tests of the limit of the memory that glibc's allocator keeps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ library.fclose(stream)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="it is about glibc")
 def test_threads_share_few_arenas() -> None:
-    """Each malloc arena keeps what it once used, so there must be few."""
+    """Each malloc arena keeps the memory that it once used, so there must be few arenas."""
     counts = []
     for limited in (False, True):
         program = PROGRAM.format(limited=limited)

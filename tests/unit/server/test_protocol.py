@@ -88,11 +88,11 @@ def wrq(filename: bytes = b"new", **options: str) -> bytes:
     ],
 )
 def test_only_requests_are_answered(datagram: bytes) -> None:
-    """Other packets are counted and ignored: two servers can't answer each other for ever."""
+    """Other packets are counted and dropped, so two servers can't answer each other for ever."""
     net = network()
     net.server.received(datagram, PEER, LOCAL)
     assert net.links == []
-    assert net.server.counters.ignored == 1
+    assert net.server.counters.not_client_requests == 1
 
 
 @pytest.mark.parametrize("datagram", [b"\xff" * 100, b"\0\1\0octet\0"])
@@ -193,7 +193,7 @@ def test_new_request_ends_the_unanswered_transfer_of_its_port(slow: bool) -> Non
     assert old.take() == []
     assert set(new.take()) == {wire.oack([("tsize", "1")])}
     assert Outcome.REPLACED in net.recorder.outcomes
-    assert net.server.counters.replaced == 1
+    assert net.server.counters.transfers_replaced == 1
 
 
 @pytest.mark.parametrize("single_port", [False, True])
@@ -209,7 +209,7 @@ def test_port_has_at_most_one_unanswered_transfer(
         net.server.received(request, PEER, other if number % 2 else LOCAL)
         assert net.server.transfers.running == 1
     assert net.recorder.outcomes == [Outcome.REPLACED] * 3
-    assert net.server.counters.replaced == 3
+    assert net.server.counters.transfers_replaced == 3
     for link in net.links[:-1]:
         assert len(link.take()) == 1
     net.clock.advance(1.5)
@@ -223,7 +223,7 @@ def test_new_request_does_not_end_an_answered_transfer() -> None:
     old.deliver(wire.ack(1))
     net.request(Opcode.RRQ, "small", port=4000)
     assert not old.closed
-    assert net.server.counters.replaced == 0
+    assert net.server.counters.transfers_replaced == 0
 
 
 def test_new_request_ends_a_transfer_that_may_repeat_block_1() -> None:
@@ -278,14 +278,14 @@ def test_overtaken_request_is_known_at_all_addresses_of_a_server() -> None:
     assert net.server.counters.repeated == 1
 
 
-def test_refused_request_still_replaces_the_unanswered_transfer() -> None:
+def test_dropped_request_still_replaces_the_unanswered_transfer() -> None:
     """The client waits for the answer to its newer request, so the old answer must not come."""
     net = network(rate=1.0)
-    while not net.server.counters.limited:
+    while not net.server.counters.over_rate:
         net.server.received(rrq(), ("192.0.2.1", 5000 + len(net.links)), LOCAL)
     *_, last = net.links
     net.server.received(rrq(b"small"), ("192.0.2.1", 5000 + len(net.links) - 1), LOCAL)
-    assert net.server.counters.limited == 2
+    assert net.server.counters.over_rate == 2
     assert last.closed
     assert net.recorder.outcomes == [Outcome.REPLACED]
 
@@ -303,14 +303,14 @@ def test_malformed_request_ends_no_transfer() -> None:
 def test_second_icmp_error_ends_an_unanswered_transfer(
     opcode: Opcode, options: dict[str, str]
 ) -> None:
-    """After the first one the answer is sent once more."""
+    """After the first error the answer is sent once more."""
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new", options)
     first = link.take()
-    link.refuse()
+    link.report_port_unreachable()
     assert link.take() == first
     assert not link.closed
-    link.refuse()
+    link.report_port_unreachable()
     assert link.closed
     assert link.take() == []
     assert net.recorder.outcomes == [Outcome.UNREACHABLE]
@@ -321,11 +321,11 @@ def test_icmp_errors_do_not_end_an_answered_transfer(opcode: Opcode) -> None:
     """They count as lost datagrams."""
     net = network()
     link = net.request(opcode, "f" if opcode is Opcode.RRQ else "new")
-    link.refuse()
+    link.report_port_unreachable()
     link.deliver(wire.ack(1) if opcode is Opcode.RRQ else wire.DATA_HEADERS[1] + bytes(512))
     link.take()
     for _ in range(5):
-        link.refuse()
+        link.report_port_unreachable()
     assert not link.closed
     assert link.take() == []
 
@@ -335,8 +335,8 @@ def test_icmp_error_before_the_first_answer_is_ignored() -> None:
     backend = SlowBackend()
     net = network(backend)
     link = net.request(Opcode.RRQ, "f")
-    link.refuse()
-    link.refuse()
+    link.report_port_unreachable()
+    link.report_port_unreachable()
     assert not link.closed
     backend.opening[0].callback(MemoryReader(b"x"))
     assert link.take() == [wire.DATA_HEADERS[1] + b"x"]
@@ -381,7 +381,7 @@ def test_repeated_request_during_a_slow_open_starts_no_transfer() -> None:
 
 
 def test_late_repeat_of_an_answered_request_is_ignored() -> None:
-    """The client has the answer already, and only its repeated request was late."""
+    """The client already has the answer; only its repeated request was late."""
     net = network()
     net.server.received(rrq(), PEER, LOCAL)
     (link,) = net.links
@@ -429,7 +429,7 @@ def test_other_request_from_the_same_port_is_a_new_transfer() -> None:
 
 
 def test_same_request_after_an_error_is_answered_again() -> None:
-    """A refused request is no running transfer."""
+    """The first request was refused, so no transfer is running that would be repeated."""
     net = network()
     for number in (1, 2):
         net.server.received(rrq(b"missing"), PEER, LOCAL)
@@ -443,7 +443,7 @@ def test_requests_above_max_transfers_are_not_answered() -> None:
     for port in (1, 2, 3):
         net.server.received(rrq(b"small"), ("192.0.2.1", port), LOCAL)
     assert len(net.links) == 2
-    assert net.server.counters.shed == 1
+    assert net.server.counters.no_room == 1
     net.links[0].deliver(wire.ack(1))
     net.server.received(rrq(), ("192.0.2.1", 3), LOCAL)
     assert len(net.links) == 3
@@ -460,7 +460,7 @@ def test_unanswered_transfer_is_ended_for_a_new_request() -> None:
     for port in range(4, 54):
         net.server.received(rrq(), ("192.0.2.66", port), LOCAL)
         net.clock.advance(0.11)
-    assert net.server.counters.displaced == 50
+    assert net.server.counters.transfers_ended_for_room == 50
     assert net.server.transfers.running == 3
     honest.take()
     for number in (2, 3, 4):
@@ -473,12 +473,12 @@ def test_unanswered_transfer_is_ended_for_a_new_request() -> None:
 
 
 def test_transfer_is_not_ended_before_its_peer_had_time_to_answer() -> None:
-    """In a boot storm above the limit the first clients are served."""
+    """So if too many machines boot at once, the first ones are served."""
     net = network(max_transfers=1)
     net.server.received(rrq(), PEER, LOCAL)
     net.clock.advance(0.05)
     net.server.received(rrq(), ("192.0.2.2", 1), LOCAL)
-    assert net.server.counters.shed == 1
+    assert net.server.counters.no_room == 1
     assert not net.links[0].closed
 
 
@@ -489,7 +489,7 @@ def test_answer_that_waits_in_the_socket_keeps_its_transfer() -> None:
     link.waiting.append(wire.ack(1))
     net.clock.advance(0.2)
     net.server.received(rrq(), PEER, LOCAL)
-    assert net.server.counters.shed == 1
+    assert net.server.counters.no_room == 1
     assert not link.closed
 
 
@@ -501,7 +501,7 @@ def test_last_answer_that_waits_in_the_socket_completes_its_transfer() -> None:
     net.clock.advance(0.2)
     net.server.received(rrq(), PEER, LOCAL)
     assert net.recorder.outcomes == [Outcome.COMPLETED]
-    assert net.server.counters.shed == net.server.counters.displaced == 0
+    assert net.server.counters.no_room == net.server.counters.transfers_ended_for_room == 0
     assert len(net.links) == 2
 
 
@@ -537,7 +537,7 @@ def test_windows_of_many_transfers_share_their_memory() -> None:
     for link in net.links:
         link.deliver(wire.error(TFTPError()))
     assert net.server.transfers.running == 0
-    assert net.server.transfers.window_budget.room == 64 << 20
+    assert net.server.transfers.window_budget.window_limit == 64 << 20
 
 
 def test_dallying_write_does_not_count_as_a_transfer() -> None:
@@ -554,7 +554,7 @@ def test_without_a_socket_a_request_is_dropped() -> None:
     for _ in range(5):
         net.server.received(rrq(), PEER, LOCAL)
     net.max_sockets = 1
-    assert net.server.counters.shed == 5
+    assert net.server.counters.no_room == 5
     assert net.fetch("small") == b"x"
 
 
@@ -589,7 +589,7 @@ class SharedPort(RequestPort):
     def send(self, datagram: bytes, peer: Any, local: Any) -> None:
         self.sent.append((datagram, peer, local))
 
-    def share(self) -> None:
+    def prepare_for_transfers(self) -> None:
         self.shared = True
 
     def read_one(self) -> bool:
@@ -616,11 +616,11 @@ def test_single_port_answers_from_the_request_port() -> None:
         (wire.DATA_HEADERS[2], PEER, LOCAL),
     ]
     net.server.received(wire.ack(1), ("192.0.2.3", 1), LOCAL)
-    assert net.server.counters.ignored == 1
+    assert net.server.counters.not_client_requests == 1
 
 
 def crowd(net: MemoryNetwork, count: int, network: int = 51) -> list[MemoryLink]:
-    """Send one request from each of `count` hosts, and let the time for an answer pass."""
+    """Send one request from each of `count` hosts; wait until the time to answer is over."""
     before = len(net.links)
     for number in range(count):
         net.server.received(rrq(), (f"198.{network}.{number >> 8}.{number & 255}", 4000), LOCAL)
@@ -629,14 +629,14 @@ def crowd(net: MemoryNetwork, count: int, network: int = 51) -> list[MemoryLink]
 
 
 def test_host_that_asks_again_in_a_flood_is_served() -> None:
-    """Forged addresses seldom repeat; after the flood, first requests are served again."""
+    """Forged addresses seldom ask twice; after the flood, first requests are served again."""
     net = network(max_transfers=2000)
     assert len(crowd(net, 300)) == 300
     assert len(crowd(net, 300, network=18)) == 100  # the server has checked 200 transfers by then
     served = len(net.links)
     net.server.received(rrq(), PEER, LOCAL)
     assert len(net.links) == served
-    assert net.server.counters.asked_once > 0
+    assert net.server.counters.first_in_flood > 0
     net.clock.advance(1)
     net.server.received(rrq(), PEER, LOCAL)
     assert len(net.links) == served + 1
@@ -670,7 +670,7 @@ def test_many_clients_that_answer_are_no_flood(late: bool) -> None:
     assert before >= 250
     net.server.received(rrq(), PEER, LOCAL)
     assert len(net.links) == before + 1
-    assert net.server.counters.asked_once <= 4
+    assert net.server.counters.first_in_flood <= 4
 
 
 def test_many_requests_at_a_slow_disk_are_no_flood() -> None:
@@ -678,7 +678,7 @@ def test_many_requests_at_a_slow_disk_are_no_flood() -> None:
     net = network(max_transfers=2000)
     net.server.backend = SlowBackend()
     assert len(crowd(net, 300)) == len(crowd(net, 300, network=18)) == 300
-    assert net.server.counters.asked_once == 0
+    assert net.server.counters.first_in_flood == 0
 
 
 def test_time_to_answer_starts_with_the_first_answer() -> None:
@@ -699,11 +699,11 @@ def test_time_to_answer_starts_with_the_first_answer() -> None:
     for number in range(100):
         net.server.received(rrq(), (f"203.0.113.{number}", 4000), LOCAL)
     assert [link.closed for link in links] == [False] * 200
-    assert net.server.counters.displaced == 0
+    assert net.server.counters.transfers_ended_for_room == 0
 
 
-def test_drops_are_logged_when_the_port_closes() -> None:
-    """A program that embeds one port has no service for that; no timer is left."""
+def test_unserved_packets_are_logged_when_the_port_closes() -> None:
+    """This holds for a program without our service too; no timer is left."""
     net = network()
     for _ in range(3):
         net.server.received(b"\xff", PEER, LOCAL)
@@ -734,9 +734,9 @@ def test_request_dropped_in_a_flood_does_not_use_the_rate() -> None:
     net = network(max_transfers=2000, rate=0.1)
     crowd(net, 300)
     crowd(net, 300, network=18)
-    before = net.server.counters.asked_once
+    before = net.server.counters.first_in_flood
     net.server.received(rrq(), PEER, LOCAL)
-    assert net.server.counters.asked_once == before + 1
+    assert net.server.counters.first_in_flood == before + 1
     net.clock.advance(1)
     served = len(net.links)
     net.server.received(rrq(), PEER, LOCAL)
@@ -750,7 +750,7 @@ def test_single_port_ignores_requests_from_other_servers(port: int) -> None:
     for request in (rrq(), wrq()):
         net.server.received(request, ("192.0.2.2", port), ("192.0.2.69", 6969))
     assert shared.sent == []
-    assert net.server.counters.ignored == 2
+    assert net.server.counters.not_client_requests == 2
 
 
 def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening() -> None:
@@ -763,7 +763,7 @@ def test_single_port_ignores_packets_of_a_transfer_that_is_still_opening() -> No
 
 
 def test_single_port_has_one_transfer_for_each_peer() -> None:
-    """A new request ends the old transfer without an ERROR."""
+    """A new request ends the old transfer, and the peer gets no ERROR."""
     net, port = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     net.server.received(rrq(b"small"), PEER, LOCAL)
@@ -786,11 +786,11 @@ def test_single_port_handles_icmp_errors() -> None:
     net, port = single_port_network()
     net.server.received(rrq(), PEER, LOCAL)
     for peer, local in ((PEER, ("192.0.2.70", 69)), (("192.0.2.1", 4001), LOCAL)) * 2:
-        net.server.refused(peer, local)
+        net.server.port_unreachable(peer, local)
     assert len(port.sent) == 1
-    net.server.refused(PEER, LOCAL)
+    net.server.port_unreachable(PEER, LOCAL)
     assert len(port.sent) == 2
-    net.server.refused(PEER, LOCAL)
+    net.server.port_unreachable(PEER, LOCAL)
     assert net.recorder.outcomes == [Outcome.UNREACHABLE]
 
 
@@ -807,7 +807,7 @@ def test_single_port_does_not_end_a_transfer_for_a_damaged_packet() -> None:
 
 
 def test_single_port_needs_a_request_port() -> None:
-    """A plain Twisted port is refused: it truncates datagrams to 8192 octets."""
+    """A plain Twisted port is rejected: it truncates datagrams to 8192 octets."""
     net = network(single_port=True)
     with pytest.raises(TypeError):
         net.server.makeConnection(udp.Port(0, net.server))
@@ -827,11 +827,11 @@ def test_dallying_writes_are_ended_if_there_is_no_socket() -> None:
     for number in range(3):
         net.store(f"f{number}", b"x")
     assert net.fetch("small") == b"x"
-    assert net.server.counters.shed == 0
+    assert net.server.counters.no_room == 0
 
 
 def test_number_of_dallying_writes_is_bounded() -> None:
-    """Many small uploads do not each keep a socket for several seconds."""
+    """So many small uploads can't use up the sockets."""
     net = network(MemoryBackend({}, "overwrite"))
     for number in range(MAX_DALLYING + 3):
         net.store(f"f{number}", b"x")
@@ -892,7 +892,7 @@ def test_idle_ports_are_closed_if_there_is_no_descriptor() -> None:
 
 
 def test_denied_address_is_not_answered() -> None:
-    """Its requests are counted, and other addresses are served."""
+    """Its requests are counted and dropped; other addresses are served."""
     net = network(deny=(ipaddress.ip_network("192.0.2.128/25"),))
     for number in range(3):
         net.server.received(rrq(b"small"), ("192.0.2.200", 1000 + number), LOCAL)
@@ -907,11 +907,11 @@ def test_requests_above_the_rate_are_not_answered() -> None:
     for number in range(4):
         net.server.received(rrq(b"small"), ("192.0.2.1", 1000 + number), LOCAL)
     net.server.received(rrq(b"small"), ("192.0.2.1", 1000), LOCAL)
-    assert (len(net.links), net.server.counters.limited) == (2, 2)
+    assert (len(net.links), net.server.counters.over_rate) == (2, 2)
     net.server.received(rrq(b"small"), ("192.0.2.2", 1000), LOCAL)
     net.clock.advance(0.5)
     net.server.received(rrq(b"small"), ("192.0.2.1", 1002), LOCAL)
-    assert (len(net.links), net.server.counters.limited) == (4, 2)
+    assert (len(net.links), net.server.counters.over_rate) == (4, 2)
 
 
 def test_requests_above_max_per_client_are_not_answered() -> None:
@@ -920,14 +920,14 @@ def test_requests_above_max_per_client_are_not_answered() -> None:
     for number in range(3):
         net.server.received(rrq(b"small"), ("192.0.2.1", 1000 + number), LOCAL)
     net.server.received(rrq(b"small"), ("192.0.2.2", 1000), LOCAL)
-    assert (len(net.links), net.server.counters.crowded) == (3, 1)
+    assert (len(net.links), net.server.counters.over_max_per_client) == (3, 1)
     net.links[0].deliver(wire.ack(1))
     net.server.received(rrq(b"small"), ("192.0.2.1", 1002), LOCAL)
     assert len(net.links) == 4
     assert net.server.transfers.running_of_host("192.0.2.1") == 2
     for link in net.links[1:]:
         link.deliver(wire.ack(1))
-    assert net.server.transfers.hosts == 0
+    assert net.server.transfers.running_hosts == 0
 
 
 def test_writes_are_allowed_from_some_networks_only() -> None:

@@ -20,7 +20,7 @@ from tests.support.reactors import reactor, spin
 from tests.support.sockets import SocketWithoutIPv6
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
 from twisted_tftp.config.service import make_service
-from twisted_tftp.config.settings import settings
+from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.context import Outcome
 from twisted_tftp.interfaces import IBackendLifecycle
 from twisted_tftp.policy import Policy
@@ -144,7 +144,7 @@ class Running:
         return got[0]
 
     def stop(self) -> list[Any]:
-        """Stop, and return a list that is filled when the service has stopped."""
+        """Stop the service; return a list that gets an item when it has stopped."""
         stopped: list[Any] = []
         self.service.stopService().addCallback(stopped.append)
         return stopped
@@ -171,7 +171,7 @@ def test_service_serves_a_file(reactor: Any, single_port: bool) -> None:
 
 @pytest.mark.parametrize("single_port", [True, False])
 def test_stop_waits_for_running_transfers(reactor: Any, single_port: bool) -> None:
-    """Running transfers finish, new requests get no answer, and then the service has stopped."""
+    """Running transfers finish, new requests are dropped, and then the service has stopped."""
     running = Running(reactor, policy=Policy(single_port=single_port), drain=30)
     _, source = running.ask(rrq())
     stopped = running.stop()
@@ -212,7 +212,7 @@ def test_service_may_start_again(reactor: Any) -> None:
 
 
 def test_every_address_is_bound_by_default(reactor: Any) -> None:
-    """Without `host`, IPv4 and IPv6 have a socket each."""
+    """Without `host`, there is a socket for IPv4 and one for IPv6."""
     running = Running(reactor, host=())
     assert [port.getHost().host for port in running.service.ports] == ["0.0.0.0", "::"]
     running.end()
@@ -308,7 +308,7 @@ def test_stop_waits_for_the_backend_for_a_limited_time(reactor: Any, is_hurried:
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
 def test_service_calls_the_lifecycle_of_its_backend(reactor: Any, is_wrapped: bool) -> None:
-    """The stop waits for the backend; an error of its start is logged and stops nothing."""
+    """The stop waits for the backend; a failed start of it is logged, and the service goes on."""
     backend = RecordingBackend()
     wrapped = ReadOnlyBackend(backend) if is_wrapped else backend
     service = TFTPService(wrapped, port=0, host=["127.0.0.1"], reactor=reactor)
@@ -326,7 +326,7 @@ def test_service_calls_the_lifecycle_of_its_backend(reactor: Any, is_wrapped: bo
 def test_service_is_made_from_settings(tmp_path: Path) -> None:
     """The settings of the command line reach the service and its backend."""
     service = make_service(
-        settings(
+        parse_settings(
             {
                 "root": str(tmp_path),
                 "port": "6969",
@@ -337,7 +337,7 @@ def test_service_is_made_from_settings(tmp_path: Path) -> None:
         ),
         Clock(),
     )
-    assert service.backend.contents.capacity == 5
+    assert service.backend.content_cache.capacity == 5
     assert isinstance(service, TFTPService)
     assert service.name == "tftp"
 
@@ -419,5 +419,6 @@ def test_stop_logs_the_count_of_dropped_requests(reactor: Any) -> None:
     finally:
         globalLogPublisher.removeObserver(events.append)
     running.client.close()
-    counts = [event["count"] for event in events if event.get("reason") == "the address is denied"]
+    reason = "the address is not allowed (--allow, --deny)"
+    counts = [event["count"] for event in events if event.get("reason") == reason]
     assert counts == [2]

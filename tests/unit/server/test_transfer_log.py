@@ -119,7 +119,7 @@ def test_braces_in_a_name_are_not_interpreted() -> None:
 
 
 def test_lines_of_many_transfers_are_collected() -> None:
-    """The first line is logged at once, the following ones together; later it starts again."""
+    """The first line is logged at once, the next ones together; after a pause it starts again."""
     log = Log()
     for number in range(5):
         name = f"f{number}".encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted_tftp.context import Direction, Endpoint, TransferContext
-from twisted_tftp.server.process_memory import give_back
+from twisted_tftp.server.process_memory import trim_memory
 from twisted_tftp.server.transfers import Transfers
 
 
@@ -19,7 +19,7 @@ class Stub:
     def __init__(self, transfers: Transfers, key: str) -> None:
         self.transfers, self.key = transfers, key
         self.context = asked_by("192.0.2.1")
-        self.is_ended = False
+        self.is_closed = False
         self.cancelled: list[str] = []
         transfers.add(self)  # type: ignore[arg-type]
 
@@ -27,10 +27,10 @@ class Stub:
         self.cancelled.append(message)
 
     def finish(self) -> None:
-        self.transfers.finished(self)  # type: ignore[arg-type]
+        self.transfers.note_finished(self)  # type: ignore[arg-type]
 
     def end(self) -> None:
-        self.is_ended = True
+        self.is_closed = True
         self.transfers.remove(self)  # type: ignore[arg-type]
 
 
@@ -71,15 +71,15 @@ def test_newest_session_of_a_key_is_found() -> None:
     old, new = Stub(transfers, "a"), Stub(transfers, "a")
     old.end()
     assert transfers.find("a") is new  # type: ignore[comparison-overlap]
-    new.is_ended = True
+    new.is_closed = True
     assert transfers.find("a") is None
     assert len(transfers) == 1
 
 
 def test_memory_is_given_back_after_many_transfers() -> None:
-    """This happens once, when a tenth of the sessions is left."""
+    """It is given back once, when a tenth of the sessions is left."""
     given_back: list[int] = []
-    transfers = Transfers(give_back=lambda: given_back.append(len(transfers)))
+    transfers = Transfers(trim_memory=lambda: given_back.append(len(transfers)))
     for count in (999, 2000, 1000, 50):
         for session in [Stub(transfers, str(number)) for number in range(count)]:
             session.finish()
@@ -87,6 +87,6 @@ def test_memory_is_given_back_after_many_transfers() -> None:
     assert given_back == [199, 99]
 
 
-def test_giving_memory_back_raises_nothing() -> None:
+def test_trim_memory_raises_nothing() -> None:
     """The call works, or does nothing, on this system."""
-    give_back()
+    trim_memory()

@@ -40,13 +40,13 @@ CONTEXT = TransferContext(
 
 
 def make_timing() -> Timing:
-    return Timing(first=1.0, longest=1.0, retries=10, adaptive=True)
+    return Timing(first=1.0, max_rto=1.0, retries=10, adaptive=True)
 
 
 class Owner:
     """The owner of a session that sends a file in blocks of 512 octets."""
 
-    can_tell_peer = True
+    can_send_error = True
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -76,7 +76,7 @@ class Owner:
     def on_finished(self) -> None:
         pass
 
-    def on_ended(self) -> None:
+    def on_released(self) -> None:
         self.ended += 1
 
 
@@ -87,7 +87,7 @@ class ReceivingOwner(Owner):
         return ReceivingSession(CONTEXT, self.link, services, self)
 
     def make_machine(self) -> Receiver:
-        return Receiver(blksize=512, windowsize=1, first_reply=wire.ack(0), timing=make_timing())
+        return Receiver(blksize=512, windowsize=1, first_answer=wire.ack(0), timing=make_timing())
 
 
 def reader() -> MemoryReader:
@@ -114,25 +114,25 @@ def test_owner_is_told_of_the_end_once(owner: Owner) -> None:
     owner.session.start(reader)
     for number in range(1, 6):
         owner.link.deliver(wire.ack(number))
-    assert owner.session.state is SessionState.ENDED
+    assert owner.session.state is SessionState.CLOSED
     owner.session.cancel("late")
     assert (owner.ended, owner.recorder.outcomes) == (1, [Outcome.COMPLETED])
     assert owner.clock.getDelayedCalls() == []
 
 
 def test_rewound_session_sends_the_same_file_from_its_start(owner: Owner) -> None:
-    """After `rewind` there is no machine; a new one sends the open file from block 1 on."""
+    """After `restart_negotiation`, a new machine sends the open file from block 1 on."""
     owner.session.start(reader)
     owner.link.deliver(wire.ack(1))
     owner.link.take()
-    owner.session.rewind()
+    owner.session.restart_negotiation()
     assert (owner.session.state, owner.session.machine) == (SessionState.NEGOTIATING, None)
     owner.on_open()
     assert owner.link.take() == [wire.DATA_HEADERS[1] + FILE[:512]]
 
 
-def test_reopen_closes_the_file_and_sends_the_new_one(owner: Owner) -> None:
-    """`reopen` closes the present reader, then the new file is sent from block 1 on."""
+def test_restarted_opening_closes_the_file_and_sends_the_new_one(owner: Owner) -> None:
+    """`restart_opening` closes the reader; then the new file is sent from block 1 on."""
     closed: list[None] = []
 
     class Watched(MemoryReader):
@@ -141,23 +141,23 @@ def test_reopen_closes_the_file_and_sends_the_new_one(owner: Owner) -> None:
 
     owner.session.start(lambda: Watched(FILE))
     owner.link.take()
-    owner.session.reopen(lambda: MemoryReader(b"other"))
+    owner.session.restart_opening(lambda: MemoryReader(b"other"))
     assert closed == [None]
     assert owner.link.take() == [wire.DATA_HEADERS[1] + b"other"]
 
 
-def test_deadline_is_ignored_if_reading_the_socket_rewinds_the_session(owner: Owner) -> None:
-    """A datagram in the socket may rewind the session; then the old machine does not expire."""
+def test_deadline_is_ignored_if_reading_the_socket_restarts_the_negotiation(owner: Owner) -> None:
+    """A datagram in the socket may restart the negotiation; the old machine does not expire."""
     owner.session.start(reader)
     owner.link.take()
-    owner.link.receive_waiting = owner.session.rewind  # type: ignore[method-assign]
+    owner.link.receive_waiting = owner.session.restart_negotiation  # type: ignore[method-assign]
     owner.clock.advance(1.0)
     assert (owner.session.state, owner.link.take()) == (SessionState.NEGOTIATING, [])
     assert owner.recorder.outcomes == []
 
 
-def test_read_from_before_a_rewind_is_ignored(owner: Owner) -> None:
-    """The octets of a read that was under way at the `rewind` are not sent."""
+def test_read_from_before_a_restart_is_ignored(owner: Owner) -> None:
+    """The octets of a read that was under way at the restart are not sent."""
     reads: list[Deferred[bytes]] = []
 
     class Slow(MemoryReader):
@@ -166,7 +166,7 @@ def test_read_from_before_a_rewind_is_ignored(owner: Owner) -> None:
             return reads[-1]
 
     owner.session.start(lambda: Slow(FILE))
-    owner.session.rewind()
+    owner.session.restart_negotiation()
     owner.on_open()
     reads[0].callback(b"x" * 512)
     assert owner.link.take() == []
@@ -176,7 +176,7 @@ def test_read_from_before_a_rewind_is_ignored(owner: Owner) -> None:
 
 def test_no_error_is_sent_before_the_port_of_the_peer_is_known(owner: Owner) -> None:
     """A client can't send an ERROR before its server has answered from a port."""
-    owner.can_tell_peer = False
+    owner.can_send_error = False
     owner.session.start(lambda: Deferred())
     owner.session.end(Outcome.FAILED, TFTPError("broken"))
     assert (owner.link.take(), owner.recorder.outcomes) == ([], [Outcome.FAILED])
@@ -259,12 +259,12 @@ def test_observer_may_cancel_a_session_when_it_finishes() -> None:
     owner = ReceivingOwner()
     told: list[str] = []
     owner.on_finished = lambda: told.append("finished")  # type: ignore[method-assign]
-    owner.on_ended = lambda: told.append("ended")  # type: ignore[method-assign]
+    owner.on_released = lambda: told.append("ended")  # type: ignore[method-assign]
     owner.recorder.finished = lambda statistics: owner.session.cancel()  # type: ignore[method-assign]
     owner.session.start(lambda: MemoryWriter(MemoryBackend(write="create"), "new"))
     owner.link.deliver(wire.DATA_HEADERS[1] + b"end")
     assert told == ["finished", "ended"]
-    assert owner.session.state is SessionState.ENDED
+    assert owner.session.state is SessionState.CLOSED
     assert owner.clock.getDelayedCalls() == []
 
 
@@ -274,22 +274,22 @@ def test_observer_may_cancel_a_session_when_it_starts(owner: Owner) -> None:
     owner.recorder.started = lambda statistics: owner.session.cancel()  # type: ignore[method-assign]
     owner.session.start(lambda: opened.append(None))
     assert opened == []
-    assert owner.session.state is SessionState.ENDED
+    assert owner.session.state is SessionState.CLOSED
     assert owner.clock.getDelayedCalls() == []
 
 
-def test_rewind_resets_the_transferred_octets(owner: Owner) -> None:
-    """The octets that were sent before a rewind do not count in the statistics."""
+def test_restart_resets_the_transferred_octets(owner: Owner) -> None:
+    """The octets that were sent before a restart do not count in the statistics."""
     owner.session.start(reader)
     owner.link.deliver(wire.ack(1))
     owner.session.update_statistics()
     assert owner.session.statistics.octets == 512
-    owner.session.rewind()
+    owner.session.restart_negotiation()
     assert owner.session.statistics.octets == 0
 
 
-def test_write_from_before_a_rewind_is_not_acknowledged() -> None:
-    """The result of a write that was under way at the `rewind` causes no ACK."""
+def test_write_from_before_a_restart_is_not_acknowledged() -> None:
+    """The result of a write that was under way at the restart causes no ACK."""
     writes: list[Deferred[None]] = []
 
     class Slow(MemoryWriter):
@@ -301,7 +301,7 @@ def test_write_from_before_a_rewind_is_not_acknowledged() -> None:
     owner.session.start(lambda: Slow(MemoryBackend(write="create"), "new"))
     owner.link.deliver(wire.DATA_HEADERS[1] + bytes(512))
     owner.link.take()
-    owner.session.rewind()
+    owner.session.restart_negotiation()
     owner.on_open()
     assert owner.link.take() == [wire.ack(0)]
     writes[0].callback(None)

@@ -139,7 +139,7 @@ def test_alarm_may_be_set_again_while_it_goes_off(clock: Clock, alarms: Alarms) 
     def ring() -> None:
         rung.append(clock.seconds())
         if len(rung) < 3:
-            alarms.again(alarm, clock.seconds() + 1.0, ring)
+            alarms.set_again(alarm, clock.seconds() + 1.0, ring)
 
     alarm = alarms.set(1.0, ring)
     for _ in range(5):

@@ -712,7 +712,7 @@ def test_receive_buffer_has_room_for_a_window_of_an_upload() -> None:
     """The link is asked for room for a window of DATA packets, with their headers."""
     net = network()
     link = net.request(Opcode.WRQ, "f", {"blksize": "1000", "windowsize": "8"})
-    assert link.room == 8 * 1004
+    assert link.buffer_size == 8 * 1004
 
 
 def test_writer_of_a_complete_upload_is_committed_once() -> None:

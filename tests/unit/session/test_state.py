@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from graphlib import TopologicalSorter
 
-from twisted_tftp.session.state import ENDED, OPENING, OVER, TRANSITIONS, SessionState
+from twisted_tftp.session.state import (
+    CLOSED,
+    OPENING,
+    STATES_WITH_OUTCOME,
+    TRANSITIONS,
+    SessionState,
+)
 
 #: The states to which the session of a client returns when its request is sent again.
 BACK = {SessionState.OPENING, SessionState.NEGOTIATING}
@@ -16,7 +22,7 @@ def test_table_has_a_row_for_every_state() -> None:
 
 
 def test_every_state_can_be_reached_and_leads_to_the_end() -> None:
-    """Each state can be reached from OPENING, and ENDED can be reached from each state."""
+    """Each state can be reached from OPENING, and CLOSED can be reached from each state."""
     reached = {OPENING}
     while True:
         more = reached.union(*(TRANSITIONS[state] for state in reached))
@@ -24,7 +30,7 @@ def test_every_state_can_be_reached_and_leads_to_the_end() -> None:
             break
         reached = more
     assert reached == set(SessionState)
-    leading = {ENDED}
+    leading = {CLOSED}
     while True:
         more = leading | {state for state in SessionState if TRANSITIONS[state] & leading}
         if more == leading:
@@ -48,5 +54,5 @@ def test_no_state_comes_twice_unless_the_request_is_sent_again() -> None:
 
 def test_no_state_without_an_outcome_follows_one_with_an_outcome() -> None:
     """An outcome is final, so observers are told of one outcome only."""
-    assert all(TRANSITIONS[state] <= set(OVER) for state in OVER)
-    assert TRANSITIONS[ENDED] == frozenset()
+    assert all(TRANSITIONS[state] <= set(STATES_WITH_OUTCOME) for state in STATES_WITH_OUTCOME)
+    assert TRANSITIONS[CLOSED] == frozenset()

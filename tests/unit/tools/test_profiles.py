@@ -1,4 +1,4 @@
-"""Profiles of firmware, as text."""
+"""Test the boot profiles: their text, and the values of simulated machines."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from twisted_tftp.tools.profiles import (
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_each_built_in_profile_boots_something(name: str) -> None:
-    """They are profiles like any other, and every name of theirs can be filled in."""
+def test_each_built_in_profile_is_valid(name: str) -> None:
+    """Each built-in profile fetches a file, and all placeholders in it are known."""
     steps = parse_profile(PROFILES[name])
     assert any(step.kind is StepKind.GET for step in steps)
     for step in steps:
@@ -28,7 +28,7 @@ def test_each_built_in_profile_boots_something(name: str) -> None:
 
 
 def test_lines_are_steps() -> None:
-    """Comments and empty lines are none; options keep their order, in small letters."""
+    """Each line is a step, except comments and empty lines; option names become lower case."""
     text = "# first\n\n size a # the size\nget b TSIZE=0 blksize=8\ntry {mac}\nthink 0.5\n"
     assert parse_profile(text) == [
         BootStep(StepKind.SIZE, "a"),
@@ -56,21 +56,21 @@ def test_lines_are_steps() -> None:
         ("think nan", "from 0 to 3600"),
     ],
 )
-def test_what_is_no_profile_is_told_by_its_line(text: str, reason: str) -> None:
-    """With what is wrong in it."""
+def test_invalid_profile_raises_bad_profile(text: str, reason: str) -> None:
+    """An invalid profile raises BadProfile, with the reason and the number of the line."""
     with pytest.raises(BadProfile, match=reason):
         parse_profile(text)
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_a_profile_or_not(text: str) -> None:
-    """There is no third."""
+def test_any_text_is_parsed_or_raises_bad_profile(text: str) -> None:
+    """No text raises another exception than BadProfile."""
     with contextlib.suppress(BadProfile):
         assert parse_profile(text)
 
 
-def test_machines_have_addresses_of_their_own() -> None:
-    """The same number always has the same ones."""
+def test_each_machine_has_its_own_addresses() -> None:
+    """The addresses differ between machines, and depend only on the machine's number."""
     names = {SimulatedMachine(number).fill_in("{mac} {ip} {ipx} {uuid}") for number in range(3000)}
     assert len(names) == 3000
     assert SimulatedMachine(0).fill_in("{mac}/{MAC}") == "02-00-00-00-00-00/02-00-00-00-00-00"

@@ -15,7 +15,7 @@ REQUEST = b"\0\1file\0octet\0"
 
 
 def asker(reading: bool = True, retries: int = 3, longest: float = 4.0) -> Asker:
-    timing = Timing(first=1.0, longest=longest, retries=retries, adaptive=True)
+    timing = Timing(first=1.0, max_rto=longest, retries=retries, adaptive=True)
     return Asker(REQUEST, reading, timing)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_tftp.policy import Rollover
-from twisted_tftp.transfer.blocks import LAST_NUMBER, Numbering
+from twisted_tftp.transfer.blocks import MAX_NUMBER, Numbering
 
 #: How many blocks are checked: more than three rollovers.
 MANY = 200_100
@@ -51,7 +51,7 @@ def test_rollover_decides_which_number_follows_65535(
 
 def test_only_a_transfer_without_rollover_has_a_last_block() -> None:
     """Without rollover, block 65,535 is the last one; otherwise there is no limit."""
-    assert Numbering(Rollover.NONE).limit == LAST_NUMBER == 65535
+    assert Numbering(Rollover.NONE).limit == MAX_NUMBER == 65535
     assert Numbering(Rollover.ZERO).limit is None
     assert Numbering(Rollover.ONE).limit is None
 
@@ -59,9 +59,9 @@ def test_only_a_transfer_without_rollover_has_a_last_block() -> None:
 @pytest.mark.parametrize("rollover", list(Rollover))
 @pytest.mark.parametrize("distance", [0, 1, 2, 64, 32767, 65534])
 def test_ahead_returns_the_distance_at_every_block(rollover: Rollover, distance: int) -> None:
-    """For 200,000 blocks, `ahead` computes the distance to a later block from its number."""
+    """For 200,000 blocks, `blocks_ahead` computes the distance to a later block."""
     numbering = Numbering(rollover)
-    number, ahead = numbering.number, numbering.ahead
+    number, ahead = numbering.number, numbering.blocks_ahead
     wrong = [block for block in range(MANY) if ahead(number(block + distance), block) != distance]
     assert wrong == []
 
@@ -70,25 +70,25 @@ def test_ahead_returns_the_distance_at_every_block(rollover: Rollover, distance:
 def test_ahead_returns_the_distance_at_any_block(
     rollover: Rollover, block: int, distance: int
 ) -> None:
-    """`ahead` is the inverse of `number`, for any block and any distance up to 65,534."""
+    """`blocks_ahead` is the inverse of `number`, for any block and any distance up to 65,534."""
     numbering = Numbering(rollover)
-    assert numbering.ahead(numbering.number(block + distance), block) == distance
+    assert numbering.blocks_ahead(numbering.number(block + distance), block) == distance
 
 
 @given(st.sampled_from(Rollover), st.integers(1, 10**7), st.integers(1, 32767))
 def test_number_of_an_earlier_block_is_far_ahead(rollover: Rollover, block: int, on: int) -> None:
     """A block up to 32,767 back is at least 32,768 ahead, so it is never within a window."""
     numbering = Numbering(rollover)
-    assert numbering.ahead(numbering.number(block), block + on) >= 32768
+    assert numbering.blocks_ahead(numbering.number(block), block + on) >= 32768
 
 
 @pytest.mark.parametrize("rollover", list(Rollover))
 @pytest.mark.parametrize("block", [0, 1, 2, 65534, 65535, 65536, 65537, 131070, 131071, 131072])
 def test_ahead_accepts_every_number(rollover: Rollover, block: int) -> None:
-    """For each 16-bit number, `ahead` returns the distance to a block with that number."""
+    """For each 16-bit number, `blocks_ahead` returns the distance to a block with that number."""
     numbering = Numbering(rollover)
     for number in range(65536):
-        ahead = numbering.ahead(number, block)
+        ahead = numbering.blocks_ahead(number, block)
         assert 0 <= ahead <= 65535
         if number or rollover is not Rollover.ONE:
             assert numbering.number(block + ahead) == number
@@ -97,10 +97,10 @@ def test_ahead_accepts_every_number(rollover: Rollover, block: int) -> None:
 @pytest.mark.parametrize("block", [1, 2, 65534, 65535, 65536, 131070])
 def test_number_0_is_far_ahead_if_1_follows_65535(block: int) -> None:
     """With rollover 1 no block after block 0 has the number 0, so it is within no window."""
-    assert Numbering(Rollover.ONE).ahead(0, block) >= 32768
+    assert Numbering(Rollover.ONE).blocks_ahead(0, block) >= 32768
 
 
 @pytest.mark.parametrize("rollover", list(Rollover))
 def test_number_0_is_block_0_before_the_first_block(rollover: Rollover) -> None:
     """Before the first block, number 0 stands for block 0: ACK 0 acknowledges the OACK."""
-    assert Numbering(rollover).ahead(0, 0) == 0
+    assert Numbering(rollover).blocks_ahead(0, 0) == 0

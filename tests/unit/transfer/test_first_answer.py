@@ -42,14 +42,14 @@ ERROR = b"\0\5\0\1no\0"
 UNKNOWN = KnownServer()
 
 #: A server that ignores the option `xid`.
-LACKING = KnownServer(XidSupport.LACKING)
+NOT_SUPPORTED = KnownServer(XidSupport.NOT_SUPPORTED)
 
 #: ERROR 6: file already exists.
 EXISTS = b"\0\5\0\6no\0"
 
 
 def answer(xid: str | None = XID, reading: bool = True, has_options: bool = True) -> FirstAnswer:
-    return FirstAnswer(reading=reading, has_options=has_options, xid=xid)
+    return FirstAnswer(is_read=reading, has_options=has_options, xid=xid)
 
 
 @pytest.mark.parametrize(
@@ -82,23 +82,23 @@ def test_answer_with_an_xid_is_foreign_to_a_request_without_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "datagram", "lacks_xid", "standing"),
+    ("first", "datagram", "knows_no_xid", "standing"),
     [
         (answer(), OURS, False, Standing.PROVEN),
-        (answer(), WITHOUT, False, Standing.UNPROVEN),
-        (answer(), WITHOUT, True, Standing.PLAUSIBLE),
-        (answer(), BLOCK, True, Standing.DOUBTFUL),
-        (answer(xid=None), WITHOUT, False, Standing.PLAUSIBLE),
-        (answer(xid=None), BLOCK, False, Standing.DOUBTFUL),
-        (answer(xid=None, has_options=False), BLOCK, False, Standing.PLAUSIBLE),
-        (answer(reading=False), wire.ack(0), False, Standing.DOUBTFUL),
+        (answer(), WITHOUT, False, Standing.XID_MISSING),
+        (answer(), WITHOUT, True, Standing.AS_EXPECTED),
+        (answer(), BLOCK, True, Standing.OPTIONS_MISSING),
+        (answer(xid=None), WITHOUT, False, Standing.AS_EXPECTED),
+        (answer(xid=None), BLOCK, False, Standing.OPTIONS_MISSING),
+        (answer(xid=None, has_options=False), BLOCK, False, Standing.AS_EXPECTED),
+        (answer(reading=False), wire.ack(0), False, Standing.OPTIONS_MISSING),
     ],
 )
 def test_standing_depends_on_the_request_the_server_and_the_answer(
-    first: FirstAnswer, datagram: bytes, lacks_xid: bool, standing: Standing
+    first: FirstAnswer, datagram: bytes, knows_no_xid: bool, standing: Standing
 ) -> None:
     """After `settle` the standing is SETTLED, unless the answer is PROVEN."""
-    first.take(datagram, 1.0, LACKING if lacks_xid else UNKNOWN)
+    first.accept(datagram, 1.0, NOT_SUPPORTED if knows_no_xid else UNKNOWN)
     assert first.standing is standing
     first.settle()
     assert first.standing is (Standing.PROVEN if datagram is OURS else Standing.SETTLED)
@@ -113,7 +113,7 @@ def test_time_in_doubt_is_twice_the_round_trip_time(
 ) -> None:
     """The time in doubt has a lower and an upper limit, and a default."""
     first = answer()
-    first.take(BLOCK, 10.0, KnownServer(round_trip=round_trip))
+    first.accept(BLOCK, 10.0, KnownServer(round_trip=round_trip))
     assert first.settled_at == 10.0 + doubt
 
 
@@ -126,7 +126,7 @@ def test_proven_answer_is_not_contradicted() -> None:
     """There is no contradiction before the first answer, or to an OACK with the request's xid."""
     first = answer()
     assert not contradicts(first, BLOCK)
-    first.take(OURS, 0.0, UNKNOWN)
+    first.accept(OURS, 0.0, UNKNOWN)
     for datagram in (FOREIGN, WITHOUT, BLOCK, ERROR):
         assert not contradicts(first, datagram)
 
@@ -134,7 +134,7 @@ def test_proven_answer_is_not_contradicted() -> None:
 def test_different_answer_contradicts_one_without_an_xid() -> None:
     """A repeated or foreign answer does not; after `settle` only an OACK with the xid does."""
     first = answer()
-    first.take(BLOCK, 0.0, UNKNOWN)
+    first.accept(BLOCK, 0.0, UNKNOWN)
     for datagram in (OURS, WITHOUT, OTHER_BLOCK, ERROR):
         assert contradicts(first, datagram)
     for datagram in (BLOCK, FOREIGN, wire.ack(1), wire.DATA_HEADERS[2] + b"x", b""):
@@ -147,16 +147,16 @@ def test_different_answer_contradicts_one_without_an_xid() -> None:
 
 def test_only_an_oack_with_the_xid_is_proof() -> None:
     """If the request has no xid, no answer is a proof."""
-    assert answer().is_proof(OURS)
+    assert answer().has_request_xid(OURS)
     for datagram in (FOREIGN, WITHOUT, BLOCK, ERROR, b"\0\6broken"):
-        assert not answer().is_proof(datagram)
-    assert not answer(xid=None).is_proof(OURS)
+        assert not answer().has_request_xid(datagram)
+    assert not answer(xid=None).has_request_xid(OURS)
 
 
 def test_late_error_of_a_second_transfer_is_no_contradiction() -> None:
     """If the request was sent twice, the server may start two transfers, and one fails later."""
     first = answer()
-    first.take(BLOCK, 0.0, UNKNOWN)
+    first.accept(BLOCK, 0.0, UNKNOWN)
     assert contradicts(first, ERROR, now=100.0)
     assert contradicts(first, ERROR, asked_twice=True)
     assert not contradicts(first, ERROR, now=first.settled_at, asked_twice=True)
@@ -165,24 +165,24 @@ def test_late_error_of_a_second_transfer_is_no_contradiction() -> None:
 def test_packets_of_the_transfer_are_no_contradiction() -> None:
     """After an OACK without an xid, a block or an ERROR from its port belongs to its transfer."""
     first = answer()
-    first.take(WITHOUT, 0.0, UNKNOWN)
+    first.accept(WITHOUT, 0.0, UNKNOWN)
     assert not contradicts(first, BLOCK, same_port=True)
     assert not contradicts(first, ERROR, same_port=True)
     assert contradicts(first, OURS, same_port=True)
     blocks = answer()
-    blocks.take(BLOCK, 0.0, UNKNOWN)
+    blocks.accept(BLOCK, 0.0, UNKNOWN)
     assert contradicts(blocks, OTHER_BLOCK, same_port=True)
 
 
 def test_second_copy_of_a_wrq_may_find_that_the_file_exists() -> None:
     """If the WRQ was sent twice, ERROR 6 is no contradiction: the first copy created the file."""
     first = answer(reading=False)
-    first.take(wire.ack(0), 0.0, UNKNOWN)
+    first.accept(wire.ack(0), 0.0, UNKNOWN)
     assert contradicts(first, EXISTS)
     assert not contradicts(first, EXISTS, asked_twice=True)
     assert contradicts(first, ERROR, asked_twice=True)
     assert not contradicts(first, wire.ack(0))
     other = answer(reading=False)
-    other.take(WITHOUT, 0.0, UNKNOWN)
+    other.accept(WITHOUT, 0.0, UNKNOWN)
     assert contradicts(other, wire.ack(0))
     assert not contradicts(other, wire.ack(0), same_port=True)

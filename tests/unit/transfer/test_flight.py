@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from twisted_tftp.transfer.flight import Flight
-from twisted_tftp.transfer.peer_watch import UNANSWERED_DATAGRAMS, PeerWatch
+from twisted_tftp.transfer.peer_watch import MAX_UNANSWERED_DATAGRAMS, PeerWatch
 from twisted_tftp.transfer.read_ahead import ReadAhead
 from twisted_tftp.transfer.timing import Timing
 
 
 def timing() -> Timing:
-    return Timing(first=1.0, longest=1.0, retries=10, adaptive=True)
+    return Timing(first=1.0, max_rto=1.0, retries=10, adaptive=True)
 
 
 def test_only_the_first_copy_of_a_window_is_measured() -> None:
@@ -46,7 +46,7 @@ def test_two_acks_after_a_retransmission_are_not_measured() -> None:
     flight, times = Flight(), timing()
     flight.send(1, 1)
     flight.measure(times, 0.5, answers_window=True)
-    flight.expect_ambiguous_acks()
+    flight.note_retransmission()
     for _ in range(2):
         flight.measure(times, 0.01, answers_window=True)
     assert times.min_round_trip == 0.5
@@ -74,20 +74,20 @@ def test_buffer_returns_octets_only_if_it_has_them_all() -> None:
 def test_peer_that_never_answers_gets_four_datagrams() -> None:
     """After that it must be given up, because its address may be forged."""
     watch = PeerWatch(timing())
-    for number in range(UNANSWERED_DATAGRAMS):
-        assert not watch.is_at_limit
+    for number in range(MAX_UNANSWERED_DATAGRAMS):
+        assert not watch.is_at_datagram_limit
         watch.note_sent(float(number))
-    assert watch.is_at_limit
+    assert watch.is_at_datagram_limit
     assert watch.must_give_up(4.0)
 
 
 def test_peer_that_has_answered_is_given_up_after_ten_seconds_of_silence() -> None:
-    """The patience is ten retries of 1 s each; the number of datagrams does not matter."""
+    """The idle limit is ten retries of 1 s each; the number of datagrams does not matter."""
     watch = PeerWatch(timing())
     watch.note_heard(5.0)
     for number in range(10):
         watch.note_sent(5.0 + number)
-    assert not watch.is_at_limit
+    assert not watch.is_at_datagram_limit
     assert not watch.must_give_up(14.9)
     assert watch.must_give_up(15.0)
 
@@ -98,4 +98,4 @@ def test_answer_is_due_before_the_peer_is_given_up() -> None:
     watch.note_heard(0.0)
     assert watch.note_sent(3.0) == 4.0
     assert watch.note_sent(9.5) == 10.0
-    assert watch.answer_due(9.5) == 10.0
+    assert watch.answer_deadline(9.5) == 10.0

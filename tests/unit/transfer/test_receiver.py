@@ -30,8 +30,8 @@ class Sink:
         self.machine = Receiver(
             blksize=blksize,
             windowsize=windowsize,
-            first_reply=OACK if windowsize > 1 else wire.ack(0),
-            timing=Timing(first=1.0, longest=longest, retries=10, adaptive=True),
+            first_answer=OACK if windowsize > 1 else wire.ack(0),
+            timing=Timing(first=1.0, max_rto=longest, retries=10, adaptive=True),
             rollover=rollover,
         )
         self.machine.start(0.0)
@@ -266,11 +266,11 @@ def test_a_silent_peer_is_given_up_after_the_patience() -> None:
         at = sink.machine.deadline
         sink.expire()
     assert at == pytest.approx(20.1)
-    assert sink.machine.answered
+    assert sink.machine.has_answered
 
 
 def test_silent_peer_is_given_up_while_a_block_is_being_stored() -> None:
-    """The patience counts from the last packet of the peer, and not from the end of the write."""
+    """The idle limit counts from the last packet of the peer, not from the end of the write."""
     sink = Sink()
     sink.machine.receive(wire.DATA_HEADERS[1] + bytes(8), 0.1)
     sink.machine.receive(wire.DATA_HEADERS[1] + bytes(8), 5.0)

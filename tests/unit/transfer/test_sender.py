@@ -42,7 +42,7 @@ class Source:
             windowsize=windowsize,
             size=len(data) if known_size else None,
             oack=OACK if oack else None,
-            timing=Timing(first=1.0, longest=longest, retries=10, adaptive=adaptive),
+            timing=Timing(first=1.0, max_rto=longest, retries=10, adaptive=adaptive),
             rollover=rollover,
             read_ahead=read_ahead,
         )
@@ -221,7 +221,7 @@ def test_a_peer_that_never_answers_gets_four_datagrams() -> None:
         sent += source.expire()
     assert len(sent) == 4
     assert isinstance(source.machine.failure, TransferTimedOut)
-    assert not source.machine.answered
+    assert not source.machine.has_answered
 
 
 def test_answers_to_repeated_requests_are_among_the_four_datagrams() -> None:

@@ -6,28 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.transfer.timing import MIN_WAIT, Timing
+from twisted_tftp.transfer.timing import MIN_RTO, Timing
 
 
-def timing(first: float = 1.0, longest: float = 1.0, adaptive: bool = True) -> Timing:
-    return Timing(first=first, longest=longest, retries=10, adaptive=adaptive)
+def timing(first: float = 1.0, max_rto: float = 1.0, adaptive: bool = True) -> Timing:
+    return Timing(first=first, max_rto=max_rto, retries=10, adaptive=adaptive)
 
 
 def test_first_wait_is_the_configured_timeout() -> None:
     """U-Boot and curl negotiate 5 s; that is the longest wait, and not the first one."""
-    assert timing(first=1.0, longest=5.0).wait == 1.0
+    assert timing(first=1.0, max_rto=5.0).rto == 1.0
 
 
 def test_first_wait_is_at_most_the_negotiated_timeout() -> None:
     """A negotiated timeout below the configured one limits the first wait too."""
-    assert timing(first=1.0, longest=0.25).wait == 0.25
+    assert timing(first=1.0, max_rto=0.25).rto == 0.25
 
 
 def test_wait_follows_the_round_trip_time() -> None:
     """After one round-trip time R, the wait is R + 4 * R / 2 (RFC 6298 section 2.2)."""
     waits = timing()
     waits.add_round_trip(0.1)
-    assert waits.wait == pytest.approx(0.3)
+    assert waits.rto == pytest.approx(0.3)
 
 
 def test_wait_approaches_a_constant_round_trip_time() -> None:
@@ -35,21 +35,21 @@ def test_wait_approaches_a_constant_round_trip_time() -> None:
     waits = timing()
     for _ in range(60):
         waits.add_round_trip(0.1)
-    assert 0.1 <= waits.wait < 0.11
+    assert 0.1 <= waits.rto < 0.11
 
 
 def test_wait_has_a_minimum() -> None:
     """On a fast network, a short pause of the client is not taken for a loss."""
     waits = timing()
     waits.add_round_trip(0.0001)
-    assert waits.wait == MIN_WAIT
+    assert waits.rto == MIN_RTO
 
 
 def test_wait_is_limited_by_a_longest_wait_below_the_minimum() -> None:
     """If the client negotiates 10 ms, no wait is longer than that."""
-    waits = timing(longest=0.01)
+    waits = timing(max_rto=0.01)
     waits.add_round_trip(0.0001)
-    assert waits.wait == 0.01
+    assert waits.rto == 0.01
 
 
 def test_backing_off_doubles_the_wait_up_to_the_longest_one() -> None:
@@ -58,7 +58,7 @@ def test_backing_off_doubles_the_wait_up_to_the_longest_one() -> None:
     seen = []
     for _ in range(4):
         waits.back_off()
-        seen.append(waits.wait)
+        seen.append(waits.rto)
     assert seen == [0.5, 1.0, 1.0, 1.0]
 
 
@@ -68,9 +68,9 @@ def test_backed_off_wait_stays_until_a_round_trip_is_measured() -> None:
     waits.add_round_trip(0.1)
     waits.back_off()
     waits.back_off()
-    assert waits.wait == 1.0
+    assert waits.rto == 1.0
     waits.add_round_trip(0.1)
-    assert waits.wait < 0.3
+    assert waits.rto < 0.3
 
 
 def measured_and_backed_off() -> Timing:
@@ -80,7 +80,7 @@ def measured_and_backed_off() -> Timing:
         waits.add_round_trip(0.1)
     for _ in range(4):
         waits.back_off()
-    assert waits.wait == 1.0
+    assert waits.rto == 1.0
     return waits
 
 
@@ -88,14 +88,14 @@ def test_answer_to_a_gap_ends_the_backing_off() -> None:
     """If every window has a gap, no other round-trip time can be measured."""
     waits = measured_and_backed_off()
     waits.add_gap_round_trip(0.1)
-    assert waits.wait < 0.2
+    assert waits.rto < 0.2
 
 
 def test_late_answer_to_a_gap_is_not_measured() -> None:
     """The timeout of the peer may have caused it, so its time is no round-trip time."""
     waits = measured_and_backed_off()
     waits.add_gap_round_trip(0.6)
-    assert waits.wait == 1.0
+    assert waits.rto == 1.0
 
 
 def test_answers_to_gaps_lower_the_shortest_round_trip_in_steps() -> None:
@@ -121,25 +121,25 @@ def test_round_trip_of_a_window_can_lower_the_shortest_one() -> None:
 
 def test_fixed_wait_is_always_the_longest_one() -> None:
     """If the waits are not adaptive, measurements do not change them (RFC 2349)."""
-    waits = timing(first=1.0, longest=3.0, adaptive=False)
-    assert waits.wait == 3.0
+    waits = timing(first=1.0, max_rto=3.0, adaptive=False)
+    assert waits.rto == 3.0
     waits.add_round_trip(0.01)
     waits.back_off()
-    assert waits.wait == 3.0
+    assert waits.rto == 3.0
 
 
 def test_patience_is_the_retries_times_the_longest_wait() -> None:
     """A client may pause, to write its flash for example, for ten negotiated timeouts."""
-    assert timing(longest=6.0).patience == 60.0
+    assert timing(max_rto=6.0).idle_limit == 60.0
 
 
 @given(st.lists(st.floats(0, 100), min_size=1), st.floats(0.01, 255))
 def test_wait_stays_within_its_bounds(samples: list[float], longest: float) -> None:
     """No sequence of round trips and retransmissions moves the wait out of its bounds."""
-    waits = timing(longest=longest)
+    waits = timing(max_rto=longest)
     for sample in samples:
         waits.add_round_trip(sample)
-        assert min(MIN_WAIT, longest) <= waits.wait <= longest
+        assert min(MIN_RTO, longest) <= waits.rto <= longest
         waits.back_off()
-        assert waits.wait <= longest
+        assert waits.rto <= longest
     assert waits.min_round_trip <= max(samples)

@@ -1,8 +1,8 @@
 """Serve the files of a directory and its subdirectories, and store uploads there.
 
-Nothing here blocks the reactor: calls that may wait for a disk are made in threads. A file that
-the kernel can find without reading a disk is opened at once. An upload becomes visible under its
-name when it is complete, or never.
+Calls that may wait for a disk are made in threads, so the reactor is not blocked. A file that the
+kernel can find without reading a disk is opened at once. An upload becomes visible under its name
+when it is complete, or never.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_tftp.backends.filesystem.content_cache import Contents, Identity, identity
-from twisted_tftp.backends.filesystem.kernel_lookup import Found, KernelLookup
-from twisted_tftp.backends.filesystem.path_walk import find
+from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
+from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
+from twisted_tftp.backends.filesystem.path_walk import resolve
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
+    ChunkBudget,
     FilesystemReader,
     OpenFile,
-    SharedChunks,
     nowait_flags,
     read_cached,
 )
@@ -36,7 +36,7 @@ from twisted_tftp.backends.filesystem.threads import (
     Threads,
     open_in_thread,
 )
-from twisted_tftp.backends.filesystem.upload import Upload, sweep
+from twisted_tftp.backends.filesystem.upload import Upload, remove_temporary_files
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.context import TransferContext
@@ -52,7 +52,7 @@ class FilesystemBackend:
     """A backend for the regular files of the directory `root` and its subdirectories.
 
     @ivar root: the path of the directory.
-    @ivar contents: the cache of the contents of small files.
+    @ivar content_cache: the cache of the contents of small files.
     """
 
     _log = Logger()
@@ -68,7 +68,7 @@ class FilesystemBackend:
         in_thread: InThread | None = None,
         write_behind: bool = True,
         lookup: KernelLookup | None = None,
-        contents: Contents | None = None,
+        content_cache: ContentCache | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set up, without opening a file.
@@ -80,19 +80,19 @@ class FilesystemBackend:
         @param reactor: the reactor of the threads; None for the global one, which is looked up
             when a thread is first needed.
         @param in_thread: calls a function in a thread; None for two pools of threads.
-        @param write_behind: whether uploads are written in threads. If not, `write` blocks, which
-            is 1.5 times as fast in a process that has nothing else to do.
+        @param write_behind: whether uploads are written in threads. If not, `write` blocks; that
+            is 1.5 times as fast, and fits a process that has nothing else to do.
         @param lookup: finds files in the kernel's caches; None for a new one.
-        @param contents: the cache of file contents; None for a new one of `cache` octets.
-        @param clock: seconds of a monotonic clock, for the quota.
+        @param content_cache: the cache of file contents; None for a new one of `cache` octets.
+        @param clock: returns the time in seconds of a monotonic clock, for the quota.
         """
         self.root = root
         self._write_behind = write_behind
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota, clock)
         self._lookup = lookup or KernelLookup(root)
-        self.contents = Contents(cache) if contents is None else contents
-        self._chunks = SharedChunks()
+        self.content_cache = ContentCache(cache) if content_cache is None else content_cache
+        self._chunks = ChunkBudget()
         self._nowait_flags = nowait_flags()
         self._open_files: WeakValueDictionary[Identity, OpenFile] = WeakValueDictionary()
         self._in_read_thread = in_thread or Threads("tftp-read", READ_THREADS, reactor)
@@ -105,7 +105,7 @@ class FilesystemBackend:
         found = self._lookup.find(path)
         if found is not None:
             try:
-                reader = self.contents.reader(found.status) or self._open_found(found)
+                reader = self.content_cache.open_reader(found.status) or self._open_found(found)
             finally:
                 found.close()
             if reader is not None:
@@ -113,46 +113,46 @@ class FilesystemBackend:
         return open_in_thread(
             self._in_read_thread,
             lambda: self._open(path),
-            lambda file: self._reader(file, self._nowait_flags),
+            lambda file: self._make_reader(file, self._nowait_flags),
         )
 
-    def _open_found(self, found: Found) -> IFileReader | None:
+    def _open_found(self, found: FoundFile) -> IFileReader | None:
         """Open a file that was found without a thread; cache its content if it is small.
 
-        A thousand machines may boot from one file at the same time. They all share one descriptor
-        as long as the file does not change.
+        All readers of a file share one descriptor as long as the file does not change: a thousand
+        machines may boot from one file at the same time.
         """
         flags = self._nowait_flags
         if flags is not None and self._lookup.in_memory:
             flags = 0  # tmpfs does not support RWF_NOWAIT, and never waits for a disk
         state = identity(found.status)
         file = self._open_files.get(state)
-        if file is not None and not file.discarded:
-            file.share()
-            return self._reader(file, flags)
+        if file is not None and not file.is_discarded:
+            file.add_reader()
+            return self._make_reader(file, flags)
         descriptor = found.open()
         if descriptor is None:
             return None
         file = OpenFile(descriptor)
-        if self.contents.make_room(found.status):
+        if self.content_cache.make_room(found.status):
             data = read_cached(descriptor, found.status.st_size, flags)
-            # If the file's identity is the same after the read, the data is its content.
+            # The data is the content of the file only if the file was not changed meanwhile.
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
-                return self.contents.add(found.status, data)
+                return self.content_cache.add(found.status, data)
         if identity(file.status) == state:
             self._open_files[state] = file
-        return self._reader(file, flags)
+        return self._make_reader(file, flags)
 
-    def _reader(self, file: OpenFile, flags: int | None) -> FilesystemReader:
+    def _make_reader(self, file: OpenFile, flags: int | None) -> FilesystemReader:
         return FilesystemReader(file, self._in_read_thread, self._chunks, flags)
 
     def _open(self, path: str) -> OpenFile:
         """Walk to a regular file and open it; this may block."""
         with contextlib.suppress(OSError):
-            self._lookup.learn()
-        with find(self.root, path) as place:
-            return OpenFile(place.open_regular())
+            self._lookup.detect_file_system()
+        with resolve(self.root, path) as resolved:
+            return OpenFile(resolved.open_regular())
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
         """Create a temporary file in the directory of the target."""
@@ -177,9 +177,9 @@ class FilesystemBackend:
 
     def start(self) -> Deferred[None]:
         """Remove the temporary files of uploads that a crash has interrupted."""
-        return self.sweep().addCallback(self._swept)
+        return self.remove_unfinished_uploads().addCallback(self._log_removed)
 
-    def _swept(self, count: int) -> None:
+    def _log_removed(self, count: int) -> None:
         if count:
             self._log.info("removed {count} unfinished uploads of an earlier run", count=count)
 
@@ -188,14 +188,14 @@ class FilesystemBackend:
 
     def forget(self) -> None:
         """Clear the caches: file contents, the type of the file system, the size of all files."""
-        self._lookup.forget()
-        self.contents.clear()
+        self._lookup.forget_file_system()
+        self.content_cache.clear()
         self._open_files.clear()
         if self._quota is not None:
-            self._quota.forget()
+            self._quota.discard_measurement()
 
-    def sweep(self) -> Deferred[int]:
+    def remove_unfinished_uploads(self) -> Deferred[int]:
         """Remove the temporary files of earlier runs; the Deferred fires with their number."""
         if self._write is WriteMode.NEVER:
             return succeed(0)
-        return self._in_write_thread(sweep, self.root)
+        return self._in_write_thread(remove_temporary_files, self.root)

@@ -1,8 +1,8 @@
 """Cache the contents of small files in memory; each use checks that the file is unchanged.
 
 A cached content is used only if device, inode, size, mtime and ctime (in nanoseconds) of the file
-are those of the file that was read. Most operations change the ctime: open for writing, write,
-truncate, rename, link, unlink and chmod.
+are those of the file that was read. Most operations change the ctime: write, truncate, rename,
+link, unlink and chmod.
 
 Two kinds of changes would not be noticed, so there are two more rules:
 
@@ -34,10 +34,10 @@ OVERHEAD = 600
 #: file system's clock.
 MIN_UNCHANGED = 2.5
 
-#: How long a content is used before the file is read again, in seconds.
+#: How long a cached content is used before the file is read again, in seconds.
 MAX_AGE = 5.0
 
-#: The most old contents that are checked for removal to make room for a new one.
+#: How many contents are examined, the least recently used first, to make room for a new one.
 MAX_EVICTION_CHECKS = 8
 
 #: Device, inode, size, mtime and ctime of a file.
@@ -55,20 +55,20 @@ def identity(status: os.stat_result) -> Identity:
     )
 
 
-class Content:
+class CachedContent:
     """The cached octets of a file, and the number of readers that use them."""
 
-    __slots__ = ("data", "identity", "readers", "until")
+    __slots__ = ("data", "expires", "identity", "readers")
 
-    def __init__(self, of: Identity, data: bytes, until: float) -> None:
-        self.identity = of
+    def __init__(self, identity: Identity, data: bytes, expires: float) -> None:
+        self.identity = identity
         self.data = data
-        self.until = until
+        self.expires = expires
         self.readers = 0
 
 
-class Contents:
-    """A cache of file contents, with at most `capacity` octets in total.
+class ContentCache:
+    """The cache of the contents of small files, with at most `capacity` octets in total.
 
     @ivar capacity: the limit of `octets`.
     @ivar octets: the memory of all contents in octets, with `OVERHEAD` for each one.
@@ -82,14 +82,14 @@ class Contents:
     ) -> None:
         """Make an empty cache.
 
-        @param clock: seconds of the clock that the file system takes file times from.
-        @param monotonic: seconds of a monotonic clock.
+        @param clock: returns the time in seconds of the clock that sets the times of files.
+        @param monotonic: returns the time in seconds of a monotonic clock.
         """
         self.capacity = capacity
         self._clock = clock
         self._monotonic = monotonic
         self.octets = 0
-        self._by_inode: OrderedDict[tuple[int, int], Content] = OrderedDict()
+        self._by_inode: OrderedDict[tuple[int, int], CachedContent] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of contents."""
@@ -100,29 +100,33 @@ class Contents:
         self._by_inode.clear()
         self.octets = 0
 
-    def reader(self, status: os.stat_result) -> ContentReader | None:
-        """Return a reader of the file with that status, or None if its content is not cached."""
+    def open_reader(self, status: os.stat_result) -> ContentReader | None:
+        """Return a reader of the file with that status; None if its content is not cached.
+
+        A content of an earlier state of the file is removed if no reader uses it.
+        """
         inode = (status.st_dev, status.st_ino)
         content = self._by_inode.get(inode)
         if content is None:
             return None
-        if content.identity != identity(status) or self._monotonic() >= content.until:
+        if content.identity != identity(status) or self._monotonic() >= content.expires:
             if not content.readers:
-                self._drop(inode)
+                self._remove(inode)
             return None
         self._by_inode.move_to_end(inode)
         return ContentReader(content)
 
     def make_room(self, status: os.stat_result) -> bool:
-        """Remove old contents if the content of a file with that status is to be added.
+        """Remove contents if a file may be cached and needs room.
 
-        @return: whether to add it: the file is small, has not changed for a while, and fits.
+        @param status: the status of the file.
+        @return: whether to cache it: the file is small, has not changed for a while, and fits.
         """
         cost = status.st_size + OVERHEAD
         if status.st_size > MAX_FILE_SIZE or cost > self.capacity:
             return False
         if (status.st_dev, status.st_ino) in self._by_inode:
-            return False  # readers still use an older content of this file
+            return False  # readers still use the content of an earlier state of this file
         if self._clock() - max(status.st_mtime, status.st_ctime) < MIN_UNCHANGED:
             return False
         for _ in range(MAX_EVICTION_CHECKS):
@@ -132,7 +136,7 @@ class Contents:
             if self._by_inode[inode].readers:
                 self._by_inode.move_to_end(inode)
             else:
-                self._drop(inode)
+                self._remove(inode)
         return self.octets + cost <= self.capacity
 
     def add(self, status: os.stat_result, data: bytes) -> ContentReader:
@@ -140,12 +144,12 @@ class Contents:
 
         @param status: the status of the file, the same before and after the read.
         """
-        content = Content(identity(status), data, self._monotonic() + MAX_AGE)
+        content = CachedContent(identity(status), data, self._monotonic() + MAX_AGE)
         self._by_inode[status.st_dev, status.st_ino] = content
         self.octets += len(data) + OVERHEAD
         return ContentReader(content)
 
-    def _drop(self, inode: tuple[int, int]) -> None:
+    def _remove(self, inode: tuple[int, int]) -> None:
         content = self._by_inode.pop(inode)
         self.octets -= len(content.data) + OVERHEAD
 
@@ -156,7 +160,7 @@ class ContentReader:
 
     __slots__ = ("_content", "_view", "size")
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: CachedContent) -> None:
         content.readers += 1
         self._content = content
         self._view = memoryview(content.data)

@@ -1,9 +1,9 @@
 """Find files whose path the kernel has in its caches, without waiting for a disk.
 
 `openat2` with RESOLVE_CACHED (Linux 5.12) looks up a path without waiting for a disk, so it may be
-called in the reactor. With RESOLVE_BENEATH, links and `..` cannot lead out of the root. The open()
-of network file systems and FUSE may wait all the same; so only local file systems are used. All
-other cases are left to the walk in a thread (`backends.filesystem.path_walk`).
+called in the reactor. With RESOLVE_BENEATH, links and `..` cannot lead out of the root. On network
+file systems and FUSE, open() may wait even for a cached path, so only local file systems are used.
+All other cases are left to the walk in a thread (`backends.filesystem.path_walk`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from twisted_tftp.backends.naming import components
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
-#: The number of the system call; it is the same on all architectures.
+#: The number of the system call openat2; it is the same on all architectures.
 _SYS_OPENAT2 = 437
 
 # From linux/fcntl.h and linux/openat2.h.
@@ -45,7 +45,7 @@ LOCAL_FILE_SYSTEMS = frozenset(
 MEMORY_FILE_SYSTEMS = frozenset(("tmpfs", "ramfs"))
 
 
-class _How(ctypes.Structure):
+class _OpenHow(ctypes.Structure):
     """The argument `struct open_how` of openat2."""
 
     _fields_ = (
@@ -55,37 +55,37 @@ class _How(ctypes.Structure):
     )
 
 
-_SIZE = ctypes.sizeof(_How)
+_OPEN_HOW_SIZE = ctypes.sizeof(_OpenHow)
 
 
-class Found:
-    """A regular file that was found. Call `close` at the end, whether it was opened or not.
+class FoundFile:
+    """A regular file that was found and not yet opened. Call `close` at the end in any case.
 
     @ivar status: its status when it was found.
     """
 
-    __slots__ = ("_place", "status")
+    __slots__ = ("_path_descriptor", "status")
 
-    def __init__(self, place: int, status: os.stat_result) -> None:
-        self._place = place
+    def __init__(self, path_descriptor: int, status: os.stat_result) -> None:
+        self._path_descriptor = path_descriptor
         self.status = status
 
     def open(self) -> int | None:
-        """Return a descriptor for reading; None if that fails, so that a thread has to try it."""
+        """Return a descriptor for reading; None if it can't be opened here: a thread must try."""
         try:
             # This opens the file that was found, even if another file has its name now.
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-            return os.open(f"/proc/self/fd/{self._place}", flags)
+            return os.open(f"/proc/self/fd/{self._path_descriptor}", flags)
         except OSError:
             return None  # not readable, or no /proc
 
     def close(self) -> None:
-        """Close the descriptor with which the file was found."""
-        os.close(self._place)
+        """Close the O_PATH descriptor; a descriptor that `open` has returned stays open."""
+        os.close(self._path_descriptor)
 
 
 def file_system_type(device: int) -> str:
-    """Return the type of the file system with a device number; empty if it is unknown."""
+    """Return the type of the file system that has a device number; empty if it is unknown."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
         for mount in mounts:
@@ -98,17 +98,17 @@ def file_system_type(device: int) -> str:
 class KernelLookup:
     """Find regular files below a root without blocking.
 
-    It finds files only after L{learn} has found that the root is on a local file system, and only
-    on that file system: not on others that are mounted below the root.
+    It finds files only after L{detect_file_system} has found that the root is on a local file
+    system, and only on that file system: not on others that are mounted below the root.
 
     @ivar in_memory: whether the file system keeps files in memory, so that reads never wait.
     """
 
     def __init__(self, root: str, type_of: Callable[[int], str] = file_system_type) -> None:
-        """Set up; nothing is found before L{learn} was called.
+        """Set up; nothing is found before L{detect_file_system} was called.
 
         @param root: the path of a directory.
-        @param type_of: returns the type of the file system with a device number.
+        @param type_of: returns the type of the file system that has a device number.
         """
         self._type_of = type_of
         self._root = os.fsencode(root)
@@ -119,18 +119,18 @@ class KernelLookup:
             self._syscall = ctypes.CDLL(None, use_errno=True).syscall
             self._syscall.restype = ctypes.c_long
         # O_PATH finds a file without opening it: to open a device or a FIFO can have effects.
-        found = os.O_PATH | os.O_CLOEXEC if sys.platform == "linux" else 0
-        self._for_root = ctypes.byref(_How(found | os.O_DIRECTORY, 0, _RESOLVE_CACHED))
-        self._for_file = ctypes.byref(
-            _How(
-                found,
+        flags = os.O_PATH | os.O_CLOEXEC if sys.platform == "linux" else 0
+        self._root_how = ctypes.byref(_OpenHow(flags | os.O_DIRECTORY, 0, _RESOLVE_CACHED))
+        self._file_how = ctypes.byref(
+            _OpenHow(
+                flags,
                 0,
                 _RESOLVE_NO_XDEV | _RESOLVE_NO_MAGICLINKS | _RESOLVE_BENEATH | _RESOLVE_CACHED,
             )
         )
 
-    def learn(self) -> None:
-        """Find out which file system the root is on; this may block."""
+    def detect_file_system(self) -> None:
+        """Find out the type of the root's file system; this may block."""
         self._device = None
         if self._syscall is not None:
             device = os.stat(self._root).st_dev
@@ -139,11 +139,11 @@ class KernelLookup:
                 self.in_memory = kind in MEMORY_FILE_SYSTEMS
                 self._device = device
 
-    def forget(self) -> None:
-        """Forget the file system of the root; nothing is found until L{learn} is called."""
+    def forget_file_system(self) -> None:
+        """Forget the file system of the root; nothing is found before the next detection."""
         self._device = None
 
-    def find(self, path: str) -> Found | None:
+    def find(self, path: str) -> FoundFile | None:
         """Return the regular file with that path; None if it must be looked up in a thread.
 
         @raise FileNotFound: there is no such file.
@@ -152,22 +152,22 @@ class KernelLookup:
         if self._device is None:
             return None
         name = (_cached_name if len(path) <= MAX_CACHED_PATH else _kernel_name)(path)
-        root = self._openat2(_AT_FDCWD, self._root, self._for_root)
+        root = self._openat2(_AT_FDCWD, self._root, self._root_how)
         if root < 0:
             return None
         try:
             if os.fstat(root).st_dev != self._device:
-                self._device = None  # another file system was mounted there
+                self._device = None  # another file system was mounted at the root
                 return None
-            place = self._openat2(root, name, self._for_file)
-            number = ctypes.get_errno()
+            path_descriptor = self._openat2(root, name, self._file_how)
+            error = ctypes.get_errno()
         finally:
             os.close(root)
-        if place < 0:
-            if number == errno.ENOENT:
+        if path_descriptor < 0:
+            if error == errno.ENOENT:
                 raise FileNotFound()
             return None
-        found = Found(place, os.fstat(place))
+        found = FoundFile(path_descriptor, os.fstat(path_descriptor))
         if not stat.S_ISREG(found.status.st_mode):
             found.close()
             raise AccessViolation("not a regular file")
@@ -175,7 +175,7 @@ class KernelLookup:
 
     def _openat2(self, directory: int, name: bytes, how: Any) -> int:
         descriptor: int = self._syscall(  # type: ignore[misc]
-            _SYS_OPENAT2, directory, name, how, _SIZE
+            _SYS_OPENAT2, directory, name, how, _OPEN_HOW_SIZE
         )
         if descriptor < 0 and ctypes.get_errno() == errno.ENOSYS:
             self._device = self._syscall = None  # before Linux 5.6

@@ -24,10 +24,10 @@ MAX_LINKS = 40
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
 
 
-class Place:
+class ResolvedName:
     """The result of a walk: an open directory, and a name in it that is not a symbolic link.
 
-    A file with that name need not exist. Use a place as a context manager, or call `close`.
+    A file with that name need not exist. Use the object as a context manager, or call `close`.
 
     @ivar directory: the descriptor of the directory.
     @ivar name: the name in the directory.
@@ -65,7 +65,7 @@ class Place:
         """Close the directory; call this once."""
         os.close(self.directory)
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> ResolvedName:
         return self
 
     def __exit__(
@@ -77,8 +77,8 @@ class Place:
         self.close()
 
 
-def find(root: str, path: str) -> Place:
-    """Walk `path` below the directory `root`, following symbolic links inside it.
+def resolve(root: str, path: str) -> ResolvedName:
+    """Walk `path` below the directory `root`; symbolic links that stay inside it are followed.
 
     @param root: the path of a directory, absolute or relative to the working directory. Symbolic
         links in it are followed, because the operator has chosen them.
@@ -101,8 +101,8 @@ class _Walk:
         self._trail = [os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)]
         self._links = 0
 
-    def to(self, ahead: list[bytes]) -> Place:
-        """Walk the components `ahead`; return the place of the last one."""
+    def to(self, ahead: list[bytes]) -> ResolvedName:
+        """Walk the components `ahead`; return the last one with its directory."""
         ahead.reverse()  # the next component is at the end of the list
         while ahead:
             name = ahead.pop()
@@ -113,11 +113,11 @@ class _Walk:
                 continue
             target = self._link_target(name)
             if target is not None:
-                ahead.extend(reversed(self._inside(target)))
+                ahead.extend(reversed(self._components_inside(target)))
             elif ahead:
                 self._trail.append(self._enter(name))
             else:
-                return Place(self._trail.pop(), name)
+                return ResolvedName(self._trail.pop(), name)
         raise AccessViolation("not a regular file")
 
     def close(self) -> None:
@@ -146,8 +146,8 @@ class _Walk:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return target
 
-    def _inside(self, target: bytes) -> list[bytes]:
-        """Return the components of a link's target; go back to the root if it is absolute.
+    def _components_inside(self, target: bytes) -> list[bytes]:
+        """Return the components of a link's target; if it is absolute, go back to the root first.
 
         @raise AccessViolation: the target is absolute, and not below the root.
         """

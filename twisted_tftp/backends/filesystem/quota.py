@@ -1,4 +1,4 @@
-"""Limit the total size of the files below a directory, with running uploads."""
+"""Limit the total size of the files below a directory, including running uploads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import DiskFull
 
-#: How long a measurement of the tree is used, in seconds: other programs may add and remove files.
+#: How long a measurement of the tree is used, in seconds. Other programs may add and remove files.
 MAX_AGE = 60.0
 
 #: The shortest time between two measurements, as a multiple of the time that the last one took.
 #: If an upload does not fit, the tree is measured earlier than after `MAX_AGE`, because files may
-#: have been removed or replaced; but measuring must take a tenth of the time at most.
+#: have been removed or replaced; but at most about a tenth of the time must go into measuring.
 PAUSE_PER_MEASUREMENT = 10.0
 
 
@@ -63,8 +63,8 @@ class Quota:
 
         @param root: the directory.
         @param limit: the most octets of all files.
-        @param clock: seconds of a monotonic clock.
-        @param measure: returns the octets of the files below a directory.
+        @param clock: returns the time in seconds of a monotonic clock.
+        @param measure: returns the total size of the files below a directory.
         """
         self._root = root
         self._limit = limit
@@ -73,8 +73,8 @@ class Quota:
         self._lock = threading.Lock()
         self._measuring = threading.Lock()
         # All are numbers of octets:
-        self._used = 0  # of files that have their names
-        self._held = 0  # of temporary files
+        self._used = 0  # of the other files
+        self._reserved = 0  # of temporary files, which have no name yet
         self._committed = 0  # of uploads that were committed since the last measurement began
         self._replaced = 0  # of the files that those uploads have replaced
         self._measured_at = float("-inf")
@@ -89,26 +89,26 @@ class Quota:
             self._measure()
         self._require(max(1, octets), 0)
 
-    def forget(self) -> None:
-        """Measure the tree at the next upload."""
+    def discard_measurement(self) -> None:
+        """Forget the size of the tree, so that it is measured at the next upload."""
         self._measured_at = float("-inf")
 
-    def hold(self, octets: int) -> None:
-        """Count `octets` that are appended to a temporary file.
+    def reserve(self, octets: int) -> None:
+        """Count `octets` that will be appended to a temporary file.
 
-        @raise DiskFull: they do not fit; they are not counted then.
+        @raise DiskFull: they do not fit. They are not counted then.
         """
         if not octets:
             return
         self._require(octets, octets)
 
     def release(self, octets: int) -> None:
-        """Note that a temporary file of `octets` was removed."""
+        """Count a temporary file of `octets` no more: it was removed."""
         with self._lock:
-            self._held -= octets
+            self._reserved -= octets
 
     def commit(self, octets: int, replaced: int) -> None:
-        """Note that a temporary file got its name.
+        """Count a temporary file as a file: it got its name.
 
         @param octets: the size of the file.
         @param replaced: the size of the file that had the name before, or 0. It is not subtracted
@@ -116,31 +116,31 @@ class Quota:
             have replaced it at the same time.
         """
         with self._lock:
-            self._held -= octets
+            self._reserved -= octets
             self._used += octets
             self._committed += octets
             self._replaced += replaced
 
-    def _require(self, octets: int, held: int) -> None:
-        """Count `held` octets if `octets` fit; measure the tree before an upload is refused."""
-        if self._hold_if_fits(octets, held):
+    def _require(self, octets: int, reserve: int) -> None:
+        """Check that `octets` fit, and reserve `reserve` octets; measure the tree if necessary."""
+        if self._reserve_if_fits(octets, reserve):
             return
         with self._lock:
-            may_fit = self._used + self._held - self._replaced + octets <= self._limit
+            may_fit = self._used + self._reserved - self._replaced + octets <= self._limit
         if (
             may_fit
             or self._clock() - self._measured_at >= PAUSE_PER_MEASUREMENT * self._measuring_time
         ):
             self._measure()
-            if self._hold_if_fits(octets, held):
+            if self._reserve_if_fits(octets, reserve):
                 return
         raise DiskFull("the quota of uploads is used up")
 
-    def _hold_if_fits(self, octets: int, held: int) -> bool:
+    def _reserve_if_fits(self, octets: int, reserve: int) -> bool:
         with self._lock:
-            if self._used + self._held + octets > self._limit:
+            if self._used + self._reserved + octets > self._limit:
                 return False
-            self._held += held
+            self._reserved += reserve
             return True
 
     def _measure(self) -> None:

@@ -1,4 +1,4 @@
-"""The readers of regular files: they read cached pages at once, and other pages in a thread.
+"""Read regular files: pages in the page cache at once, and other pages in a thread.
 
 With the flag `RWF_NOWAIT`, Linux reads from its page cache only. Each read is first tried with
 this flag; a thread is used only if a page is not cached. On systems without the flag, all reads
@@ -21,8 +21,8 @@ from twisted_tftp.interfaces import IFileReader
 #: The most octets of one read in a thread, without `RWF_NOWAIT`.
 CHUNK_SIZE = 256 * 1024
 
-#: The most octets of such reads that all readers together have in memory. If there are very many
-#: readers, each of them reads less at a time.
+#: The most octets of such reads that all readers together keep in memory. If there are very many
+#: readers, each of them reads fewer octets at a time.
 ALL_CHUNKS_SIZE = 64 * 1024 * 1024
 
 #: The octets that the kernel is told to read ahead after a page that was not cached.
@@ -35,8 +35,8 @@ def nowait_flags() -> int | None:
     return flags
 
 
-class SharedChunks:
-    """The memory that is shared by readers that use a thread for each read.
+class ChunkBudget:
+    """The memory that the readers that use a thread for each read share.
 
     @ivar readers: the number of these readers.
     """
@@ -55,11 +55,11 @@ class SharedChunks:
 
     @property
     def size(self) -> int:
-        """The octets that each reader may read at a time."""
+        """How many octets each reader may read at a time."""
         return min(self._chunk_size, self._all_chunks_size // max(1, self.readers))
 
     def add_reader(self) -> None:
-        """Add a reader; all readers may have to read less at a time then."""
+        """Add a reader; all readers may then have to read fewer octets at a time."""
         self.readers += 1
 
     def remove_reader(self) -> None:
@@ -73,7 +73,7 @@ class OpenFile:
     @ivar descriptor: its file descriptor.
     @ivar status: the result of `fstat` when it was opened.
     @ivar size: its size in octets at that time.
-    @ivar discarded: whether it is closed.
+    @ivar is_discarded: whether it is closed.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -81,10 +81,10 @@ class OpenFile:
         self.descriptor = descriptor
         self.status = os.fstat(descriptor)
         self.size = self.status.st_size
-        self.discarded = False
+        self.is_discarded = False
         self._readers = 1
 
-    def share(self) -> None:
+    def add_reader(self) -> None:
         """Add a reader."""
         self._readers += 1
 
@@ -92,7 +92,7 @@ class OpenFile:
         """Remove a reader, and close the file if it was the last one."""
         self._readers -= 1
         if not self._readers:
-            self.discarded = True
+            self.is_discarded = True
             os.close(self.descriptor)
 
 
@@ -101,12 +101,12 @@ class FilesystemReader:
     """The reader of an open file; the file may be renamed or deleted meanwhile."""
 
     def __init__(
-        self, file: OpenFile, in_thread: InThread, chunks: SharedChunks, flags: int | None
+        self, file: OpenFile, in_thread: InThread, chunks: ChunkBudget, flags: int | None
     ) -> None:
-        """Read `file`, which is discarded when the reader is closed.
+        """Set up a reader of `file`, which L{close} discards.
 
         @param in_thread: calls a function in a thread.
-        @param chunks: says how much to read at a time if all reads need a thread.
+        @param chunks: tells how many octets to read at a time if all reads need a thread.
         @param flags: see L{nowait_flags}; 0 if no read ever waits.
         """
         self.size = file.size
@@ -146,7 +146,7 @@ class FilesystemReader:
     def close(self) -> None:
         """Close the file; if a thread is reading it, close it after that.
 
-        If its descriptor were closed during the read, another file could get the same number.
+        If the descriptor were closed during the read, another file could get the same number.
         """
         self._closed = True
         if self._counted:
@@ -157,8 +157,9 @@ class FilesystemReader:
     def _read_in_thread(self, offset: int, length: int) -> Deferred[memoryview]:
         """Read from the disk, in a thread.
 
-        If the system has `RWF_NOWAIT`, it is told to read ahead, so that the next read finds its
-        pages in the cache. Otherwise this read reads more than requested, for the next ones.
+        If the system has `RWF_NOWAIT`, the kernel is told to read ahead, so that the next read
+        finds its pages in the cache. Otherwise this call reads more than requested, for the next
+        reads.
         """
         self._reading = True
         if not self._nowait and not self._counted:

@@ -42,7 +42,7 @@ class Threads:
         """
         self._reactor = reactor
         self._pool = ThreadPool(0, count, name)
-        # Python waits for other threads before it ends.
+        # Python does not end before other threads have ended, except daemon threads.
         self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
@@ -70,10 +70,10 @@ class Threads:
 class Discardable(Protocol):
     """An open file that can be closed without a result.
 
-    @ivar discarded: whether it is closed, and its temporary file removed.
+    @ivar is_discarded: whether it is closed, and a temporary file removed.
     """
 
-    discarded: bool
+    is_discarded: bool
 
     def discard(self) -> None:
         """Close the file, and remove it if it is an unfinished upload; this may block."""
@@ -88,9 +88,10 @@ def open_in_thread(
 ) -> Deferred[Opened]:
     """Open a file in a thread; if the Deferred is cancelled, discard the file.
 
-    A thread can't be ended from outside. So the thread itself checks whether the file is still
-    needed: before it opens the file, because it may have waited long for a slow disk; and after
-    that, because after a stop no other thread may be left to discard the file.
+    A thread can't be stopped from outside. So the thread itself checks twice whether the file is
+    still needed: before it opens the file, because the call may have waited long for a free
+    thread; and after that, because no other thread may be left to discard the file when the
+    process stops.
 
     @param in_thread: calls a function in a thread.
     @param open_file: opens the file; called in the thread.
@@ -110,7 +111,7 @@ def open_in_thread(
     def opened(file: File) -> None:
         if not opening.called:
             opening.callback(wrap(file))
-        elif not file.discarded:
+        elif not file.is_discarded:
             in_thread(file.discard)
 
     def failed(failure: Failure) -> None:

@@ -15,7 +15,7 @@ from twisted_tftp.interfaces import IFileWriter
 #: The number of octets in memory above which a thread writes them.
 WRITE_SIZE = 256 * 1024
 
-#: The number of octets in memory above which the client has to wait.
+#: The number of octets in memory above which the client has to wait for its ACK.
 HELD_SIZE = 1024 * 1024
 
 #: The number of octets in memory above which they are written if no thread is used.
@@ -27,8 +27,8 @@ class FilesystemWriter:
     """The writer of one upload.
 
     It collects octets in memory until there are enough of them for a call in a thread. If that
-    call fails, the next call of a method fails; at the latest that is the commit, before the last
-    ACK to the client.
+    call fails, the next `write` or `commit` fails: at the latest the commit, before the last ACK
+    to the client.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class FilesystemWriter:
             return succeed(None)
         idle: Deferred[None] = Deferred()
 
-        def look(_: object) -> None:
+        def wait_again(_: object) -> None:
             self._when_idle().chainDeferred(idle)
 
-        self._flushing.addCallback(look)
+        self._flushing.addCallback(wait_again)
         return idle

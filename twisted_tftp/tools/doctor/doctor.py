@@ -21,9 +21,9 @@ from twisted_tftp.tools.doctor.request_checks import (
 )
 from twisted_tftp.tools.doctor.retransmission_checks import (
     check_duplicate_ack,
+    check_foreign_ack,
     check_gap,
     check_retransmission,
-    check_stranger,
 )
 from twisted_tftp.tools.doctor.rollover_check import check_rollover
 
@@ -37,7 +37,7 @@ FILE_CHECKS: tuple[Check, ...] = (
     check_windowsize,
     check_gap,
     check_duplicate_ack,
-    check_stranger,
+    check_foreign_ack,
     check_repeated_request,
     check_retransmission,
     check_netascii,
@@ -63,7 +63,7 @@ class Doctor:
         @param server: the socket address of the request port.
         @param filename: an existing file; None to check only whether the server answers.
         @param timeout: how long to wait for an answer, in seconds.
-        @param watch: how long to watch retransmissions to a silent client, in seconds.
+        @param watch: how long to send no ACK and count the retransmissions, in seconds.
         """
         self.findings: list[Finding] = []
         self._has_file = filename is not None
@@ -71,19 +71,21 @@ class Doctor:
             filename = f"txtftp-doctor-{secrets.token_hex(8)}"  # a file that does not exist
         self._target = Target(server, filename, timeout, watch)
 
-    def examine(self, tell: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
-        """Run the checks, and stop after the first one if the server does not send the file.
+    def examine(
+        self, on_finding: Callable[[Finding], None] = lambda finding: None
+    ) -> list[Finding]:
+        """Run the checks; if the first one finds a problem, run no others.
 
-        @param tell: called with each finding as soon as it is known.
+        @param on_finding: called with each finding as soon as it is known.
         """
         first = check_answer if self._has_file else check_missing_file
-        if self._run(first, tell).verdict is not Verdict.PROBLEM and self._has_file:
+        if self._run(first, on_finding).verdict is not Verdict.PROBLEM and self._has_file:
             for check in FILE_CHECKS:
-                self._run(check, tell)
+                self._run(check, on_finding)
         return self.findings
 
-    def _run(self, check: Check, tell: Callable[[Finding], None]) -> Finding:
+    def _run(self, check: Check, on_finding: Callable[[Finding], None]) -> Finding:
         finding = check(self._target)
         self.findings.append(finding)
-        tell(finding)
+        on_finding(finding)
         return finding

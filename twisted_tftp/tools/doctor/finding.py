@@ -6,7 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from twisted_tftp.protocol.printable import legible
+from twisted_tftp.protocol.printable import printable_unicode
+
+#: The size in kB of a file for which no check is skipped; `rollover_check` needs the most.
+RECOMMENDED_FILE_KB = 600
+
+#: The advice if a check was skipped because the file is too short.
+LARGER_FILE_ADVICE = f"give a FILE of at least {RECOMMENDED_FILE_KB} kB"
+
+#: The text if a check was skipped because the server did not send the file.
+NO_FIRST_BLOCK = "the first block did not arrive"
+
+#: The text if a check was skipped because the server grants no windows.
+NO_WINDOWS = "windowsize is not granted (RFC 7440)"
 
 
 class Verdict(Enum):
@@ -14,7 +26,7 @@ class Verdict(Enum):
 
     #: The server does what the RFCs and common clients require.
     OK = "ok"
-    #: Transfers work, but they are slow, or the server can be misused.
+    #: Transfers work, but they are slow, or an attacker can misuse the server.
     WARNING = "warning"
     #: Transfers fail, or the server violates an RFC.
     PROBLEM = "problem"
@@ -27,8 +39,8 @@ class Finding:
     """The result of one check.
 
     @ivar check: the name of the check.
-    @ivar text: what the check has found.
-    @ivar advice: what to do about it; empty if there is nothing to do.
+    @ivar text: what was tried, and what has happened.
+    @ivar advice: what this means for users, or what to do; empty if there is nothing to do.
     """
 
     check: str
@@ -38,7 +50,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         """Escape the text for a terminal: it may contain text that the server has sent."""
-        object.__setattr__(self, "text", legible(self.text))
+        object.__setattr__(self, "text", printable_unicode(self.text))
 
 
 def worst_verdict(findings: Iterable[Finding]) -> Verdict:

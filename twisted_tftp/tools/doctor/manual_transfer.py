@@ -1,7 +1,7 @@
-"""Run a read transfer packet by packet, over a plain blocking socket.
+"""Read transfers that a check controls packet by packet, over a plain blocking socket.
 
-The client of this package can't do what the checks need: stop answering, repeat packets, send from
-a wrong port, or report a block as lost.
+The checks stop answering, repeat packets, send from a wrong port, and report blocks as lost. The
+client of this package can't do that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted_tftp.protocol.options import accept
 #: The time to wait for an answer, in seconds.
 DEFAULT_TIMEOUT = 1.0
 
-#: The time for which retransmissions to a silent client are watched, in seconds.
+#: The time in which no ACK is sent and retransmissions are counted, in seconds.
 DEFAULT_WATCH = 8.0
 
 #: How often a request is sent if it is not answered.
@@ -39,7 +39,7 @@ class Target:
     @ivar address: the socket address of the request port.
     @ivar filename: the file to request.
     @ivar timeout: how long to wait for an answer, in seconds.
-    @ivar watch: how long to watch retransmissions to a silent client, in seconds.
+    @ivar watch: how long to send no ACK and count the retransmissions, in seconds.
     """
 
     address: SocketAddress
@@ -65,7 +65,7 @@ class Target:
 
 @dataclass
 class ManualTransfer:
-    """A read transfer with its own socket; a context manager that ends the transfer.
+    """One read transfer with its own socket; a context manager, which ends it.
 
     @ivar peer: the address from which the server has answered; None before it has answered.
     @ivar sent_at: when the last packet was sent, in seconds of the monotonic clock.
@@ -121,17 +121,17 @@ class ManualTransfer:
 
     def receive(self, seconds: float) -> bytes | None:
         """Return the next datagram of the server, or None if none arrives in time."""
-        received = receive_from(self.sock, seconds, self._is_server)
+        received = receive_from(self.sock, seconds, self._is_from_server)
         if received is None:
             return None
         datagram, self.peer = received
         return datagram
 
-    def receive_data(self) -> bytes:
+    def receive_answer(self) -> bytes:
         """Return the next datagram of the server; empty if none arrives within the timeout."""
         return self.receive(self.target.timeout) or b""
 
-    def _is_server(self, source: SocketAddress) -> bool:
+    def _is_from_server(self, source: SocketAddress) -> bool:
         if self.peer is None:
             return bool(source[0] == self.target.address[0])
         return bool(source == self.peer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twisted_tftp.protocol import netascii, wire
-from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.finding import NO_FIRST_BLOCK, Finding, Verdict
 from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target
 
 
@@ -14,12 +14,12 @@ def check_netascii(target: Target) -> Finding:
         with ManualTransfer(target) as transfer:
             answer = transfer.request(mode=mode)
         if wire.opcode_of(answer) == wire.Opcode.ERROR:
-            return Finding("netascii", Verdict.WARNING, "is refused")
+            return Finding("netascii", Verdict.WARNING, "requests in netascii mode are refused")
         if wire.opcode_of(answer) != wire.Opcode.DATA:
-            return Finding("netascii", Verdict.SKIPPED, "no first block")
+            return Finding("netascii", Verdict.SKIPPED, NO_FIRST_BLOCK)
         blocks.append(answer[wire.HEADER_SIZE :])
     octets, text = blocks
     if netascii.encode(octets)[: len(text)] == text:
-        return Finding("netascii", Verdict.OK, "lines end with CR LF, a CR is escaped")
-    advice = "text arrives with wrong line ends"
-    return Finding("netascii", Verdict.WARNING, "is not encoded", advice)
+        return Finding("netascii", Verdict.OK, "lines end with CR LF, and a CR is escaped")
+    advice = "clients store text with wrong line ends: use octet mode"
+    return Finding("netascii", Verdict.WARNING, "text is not encoded in netascii mode", advice)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from twisted_tftp.errors import IllegalOperation
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
-from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.finding import (
+    LARGER_FILE_ADVICE,
+    NO_WINDOWS,
+    Finding,
+    Verdict,
+)
 from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target, granted_options
 
 #: The options that are requested together, with their values.
@@ -29,27 +34,30 @@ def check_options(target: Target) -> Finding:
         return Finding(
             "options",
             Verdict.WARNING,
-            "no option is granted",
-            "it sends one block of 512 octets at a time: a server with RFC 2347, 2348 and 7440"
-            " is many times faster",
+            f"none of {', '.join(OPTIONS)} was granted",
+            "use a server with RFC 2347, 2348 and 7440: it is many times faster than one block"
+            " of 512 octets at a time",
         )
     try:
         granted = wire.parse_oack(answer)
     except IllegalOperation as error:
-        return Finding("options", Verdict.PROBLEM, error.message, "the server has a bug")
-    text = " ".join(f"{name}={value}" for name, value in granted.items())
+        return Finding(
+            "options", Verdict.PROBLEM, error.message, "update the server: this is a bug"
+        )
+    text = "granted: " + " ".join(f"{name}={value}" for name, value in granted.items())
     not_granted = [name for name in OPTIONS if name not in granted]
     not_requested = [name for name in granted if name not in OPTIONS]
     if not_requested:
         return Finding(
             "options",
             Verdict.PROBLEM,
-            f"{text}: {', '.join(not_requested)} was not asked for",
-            "clients then end the transfer (RFC 2347)",
+            f"{text}; not requested: {', '.join(not_requested)}",
+            "update the server: clients end such a transfer (RFC 2347)",
         )
     if not_granted:
         text = f"{text}; not granted: {', '.join(not_granted)}"
-        return Finding("options", Verdict.WARNING, text)
+        advice = "configure the server to grant these options, if it knows them"
+        return Finding("options", Verdict.WARNING, text, advice)
     return Finding("options", Verdict.OK, text)
 
 
@@ -64,8 +72,8 @@ def check_blksize(target: Target) -> Finding:
             continue
         octets = len(data) - wire.HEADER_SIZE
         if octets < blksize:
-            text = f"the file has only {octets} octets: name a larger file"
-            return Finding("blksize", Verdict.SKIPPED, text)
+            text = f"the file has only {octets} octets"
+            return Finding("blksize", Verdict.SKIPPED, text, LARGER_FILE_ADVICE)
         text = f"blocks of up to {blksize} octets arrive"
         if not lost:
             return Finding("blksize", Verdict.OK, text)
@@ -73,9 +81,10 @@ def check_blksize(target: Target) -> Finding:
             "blksize",
             Verdict.WARNING,
             f"{text}; blocks of {', '.join(map(str, lost))} were granted, but do not arrive",
-            f"fragments are lost on the path: limit the server to {blksize}",
+            f"IP fragments are lost on the path: limit the server's block size to {blksize}",
         )
-    return Finding("blksize", Verdict.PROBLEM, "no block of any size arrives")
+    advice = "update the server: requests with options fail"
+    return Finding("blksize", Verdict.PROBLEM, "no block of any size arrives", advice)
 
 
 def _fetch_first_block(target: Target, requested: int) -> tuple[int, bytes, bool]:
@@ -90,7 +99,7 @@ def _fetch_first_block(target: Target, requested: int) -> tuple[int, bytes, bool
             return DEFAULT_BLKSIZE, answer, False
         blksize = granted_options(answer, options).get("blksize")
         transfer.send(wire.ack(0))
-        return int(blksize or DEFAULT_BLKSIZE), transfer.receive_data(), True
+        return int(blksize or DEFAULT_BLKSIZE), transfer.receive_answer(), True
 
 
 def check_windowsize(target: Target) -> Finding:
@@ -102,7 +111,7 @@ def check_windowsize(target: Target) -> Finding:
             return Finding(
                 "windowsize",
                 Verdict.WARNING,
-                "no windows (RFC 7440)",
+                NO_WINDOWS,
                 "each block waits for its ACK: with a round trip of 5 ms that is 0.3 MB/s",
             )
         transfer.send(wire.ack(0))
@@ -110,5 +119,5 @@ def check_windowsize(target: Target) -> Finding:
         blocks = 0
         while blocks < int(granted) and transfer.receive(interval) is not None:
             blocks += 1
-    text = f"{granted} granted, {blocks} blocks for one ACK"
+    text = f"a window of {granted} blocks was granted, {blocks} blocks arrived after one ACK"
     return Finding("windowsize", Verdict.OK, text)

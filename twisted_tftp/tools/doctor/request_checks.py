@@ -8,7 +8,12 @@ import time
 from twisted_tftp.net.udp import MAX_DATAGRAM
 from twisted_tftp.protocol import wire
 from twisted_tftp.tools.doctor.finding import Finding, Verdict
-from twisted_tftp.tools.doctor.manual_transfer import END_OF_CHECK, ManualTransfer, Target
+from twisted_tftp.tools.doctor.manual_transfer import (
+    END_OF_CHECK,
+    REQUEST_ATTEMPTS,
+    ManualTransfer,
+    Target,
+)
 
 #: The name of the check whether the server answers.
 ANSWER_CHECK = "answers"
@@ -36,9 +41,9 @@ def _check_answer(target: Target, *, is_file_expected: bool) -> Finding:
         return Finding(
             ANSWER_CHECK,
             Verdict.PROBLEM,
-            "no answer",
-            "is the server running, and do firewalls let its answers through? The answers"
-            " come from another port than the request port",
+            f"no answer to {REQUEST_ATTEMPTS} requests",
+            "check that the server runs, and that no firewall drops its answers, which come from"
+            " another port than the request port",
         )
     origin = f"from {peer[0]} port {peer[1]} after {milliseconds:.1f} ms"
     if wire.opcode_of(answer) == wire.Opcode.ERROR:
@@ -53,7 +58,7 @@ def _check_answer(target: Target, *, is_file_expected: bool) -> Finding:
         )
     if peer[1] == target.address[1]:
         origin += ": the request port itself answers (single port), which works through NAT"
-    return Finding(ANSWER_CHECK, Verdict.OK, origin)
+    return Finding(ANSWER_CHECK, Verdict.OK, f"an answer came {origin}")
 
 
 def check_repeated_request(target: Target) -> Finding:
@@ -73,7 +78,8 @@ def check_repeated_request(target: Target) -> Finding:
         return Finding(
             "repeated request",
             Verdict.WARNING,
-            "starts a second transfer",
-            "clients that repeat a request get the file twice",
+            "a request that arrives twice starts two transfers",
+            "a client that repeats its request has to end one of them",
         )
-    return Finding("repeated request", Verdict.OK, "starts no second transfer")
+    text = "a request that arrives twice starts no second transfer"
+    return Finding("repeated request", Verdict.OK, text)

@@ -6,7 +6,7 @@ import time
 
 from twisted_tftp.policy import MIN_BLKSIZE
 from twisted_tftp.protocol import wire
-from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.finding import LARGER_FILE_ADVICE, Finding, Verdict
 from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target
 
 #: The largest block number (RFC 1350 section 5: 16 bits).
@@ -22,9 +22,6 @@ WINDOWSIZE = 64
 #: must be full: in a window that ends with the file, blocks would seem to be missing.
 MIN_FILE_SIZE = MIN_BLKSIZE * (BLOCKS_TO_FETCH + WINDOWSIZE)
 
-#: The file size that is recommended to users, in kB: a round number above `MIN_FILE_SIZE`.
-RECOMMENDED_FILE_KB = 600
-
 #: The longest time for fetching the blocks, in seconds.
 MAX_FETCH_TIME = 60.0
 
@@ -36,13 +33,12 @@ def check_rollover(target: Target) -> Finding:
         granted = transfer.request_options(options)
         size = granted.get("tsize", "")
         is_large = size.isdigit() and int(size) >= MIN_FILE_SIZE
-        if granted.get("blksize") != options["blksize"] or not is_large:
-            return Finding(
-                "rollover",
-                Verdict.SKIPPED,
-                f"name a file of {RECOMMENDED_FILE_KB} kB or more, from a server that grants"
-                f" blocks of {MIN_BLKSIZE} octets",
-            )
+        if granted.get("blksize") != options["blksize"]:
+            text = f"blocks of {MIN_BLKSIZE} octets are not granted"
+            return Finding("rollover", Verdict.SKIPPED, text)
+        if not is_large:
+            text = f"the size of the file is unknown, or less than {MIN_FILE_SIZE:,} octets"
+            return Finding("rollover", Verdict.SKIPPED, text, LARGER_FILE_ADVICE)
         return _fetch_many_blocks(transfer, int(granted.get("windowsize", "1")))
 
 
@@ -52,23 +48,24 @@ def _fetch_many_blocks(transfer: ManualTransfer, windowsize: int) -> Finding:
     deadline = time.monotonic() + MAX_FETCH_TIME
     while block < BLOCKS_TO_FETCH:
         if time.monotonic() > deadline:
-            return Finding("rollover", Verdict.SKIPPED, "the server is too slow for this")
+            text = f"only {block:,} blocks arrived within {MAX_FETCH_TIME:g} s"
+            return Finding("rollover", Verdict.SKIPPED, text)
         transfer.send(wire.ack(block & MAX_BLOCK_NUMBER))
         arrived, answer = _receive_window(transfer, block, windowsize)
         block += arrived
         if arrived == windowsize:
             continue
         if block == MAX_BLOCK_NUMBER and answer[:4] == wire.DATA_HEADERS[1]:
-            return Finding("rollover", Verdict.OK, "65535 is followed by 1")
+            return Finding("rollover", Verdict.OK, "block number 65535 is followed by 1")
         if block >= MAX_BLOCK_NUMBER or wire.opcode_of(answer) != wire.Opcode.DATA:
             return Finding(
                 "rollover",
                 Verdict.PROBLEM,
                 f"no block follows block {block}",
-                "larger files need larger blocks: 65,535 blocks of 512 octets are 32 MiB",
+                "ask for larger blocks for large files: 65,535 blocks of 512 octets are 32 MiB",
             )
         # A block was lost: the next ACK asks for it again.
-    return Finding("rollover", Verdict.OK, "65535 is followed by 0")
+    return Finding("rollover", Verdict.OK, "block number 65535 is followed by 0")
 
 
 def _receive_window(transfer: ManualTransfer, block: int, windowsize: int) -> tuple[int, bytes]:
@@ -78,7 +75,7 @@ def _receive_window(transfer: ManualTransfer, block: int, windowsize: int) -> tu
     """
     answer = b""
     for arrived in range(windowsize):
-        answer = transfer.receive_data()
+        answer = transfer.receive_answer()
         expected = (block + arrived + 1) & MAX_BLOCK_NUMBER
         if answer[: wire.HEADER_SIZE] != wire.DATA_HEADERS[expected]:
             return arrived, answer

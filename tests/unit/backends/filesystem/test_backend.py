@@ -23,21 +23,21 @@ from zope.interface.verify import verifyObject
 
 from tests.support.backends import (
     ManualThreads,
-    asking,
     content,
-    leftovers,
-    opened,
-    refusal,
+    error_of,
+    open_paths,
+    request_context,
     upload,
 )
 from tests.support.deferreds import results_of, value
+from tests.support.served_root import temporary_files
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
+    ChunkBudget,
     FilesystemReader,
     OpenFile,
-    SharedChunks,
     nowait_flags,
 )
 from twisted_tftp.backends.filesystem.upload import Upload
@@ -85,8 +85,8 @@ def _nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
     yield
     log.removeObserver(logged.append)
     assert [event for event in logged if event["isError"]] == []
-    assert opened(tmp_path) == []
-    assert leftovers(tmp_path) == []
+    assert open_paths(tmp_path) == []
+    assert temporary_files(tmp_path) == []
     for secret in [tmp_path / "secret", tmp_path / "root2" / "x"]:
         assert not secret.parent.exists() or not secret.exists() or secret.read_bytes() == SECRET
 
@@ -115,7 +115,7 @@ def opened_now(opening: Any, in_thread: Any) -> Any:
 
 def open_reader(root: Path, path: str = "file", in_thread: Any = None) -> FilesystemReader:
     """Return a reader, opened at once, that reads through `in_thread`."""
-    opening = serving(root, in_thread=in_thread).open_reader(path, asking())
+    opening = serving(root, in_thread=in_thread).open_reader(path, request_context())
     reader = opened_now(opening, in_thread)
     assert isinstance(reader, FilesystemReader)
     return reader
@@ -125,7 +125,7 @@ def open_writer(
     root: Path, path: str = "new", in_thread: Any = None, write: str = "overwrite"
 ) -> FilesystemWriter:
     """Return a writer, opened at once, that writes through `in_thread`."""
-    opening = serving(root, write, in_thread).open_writer(path, asking())
+    opening = serving(root, write, in_thread).open_writer(path, request_context())
     writer = opened_now(opening, in_thread)
     assert isinstance(writer, FilesystemWriter)
     return writer
@@ -211,7 +211,9 @@ def test_unreadable_paths_are_refused_with_the_right_error_code(
         sock.bind("socket")
     errors: list[TFTPError] = []
     watched = threading.Thread(
-        target=lambda: errors.append(refusal(lambda: serving(root).open_reader(path, asking()))),
+        target=lambda: errors.append(
+            error_of(lambda: serving(root).open_reader(path, request_context()))
+        ),
         daemon=True,
     )
     watched.start()
@@ -236,26 +238,26 @@ def unprivileged() -> Iterator[Path]:
             os.seteuid(65534)
         try:
             yield directory
-            assert leftovers(directory) == []
-            assert opened(directory) == []
+            assert temporary_files(directory) == []
+            assert open_paths(directory) == []
         finally:
             os.seteuid(was)
 
 
 def test_file_without_read_permission_is_an_access_violation(unprivileged: Path) -> None:
     """A file that exists but may not be read is refused with ERROR 2."""
-    error = refusal(lambda: serving(unprivileged).open_reader("secret", asking()))
+    error = error_of(lambda: serving(unprivileged).open_reader("secret", request_context()))
     assert error.code is ErrorCode.ACCESS_VIOLATION
 
 
 def test_the_root_is_looked_up_at_each_request(root: Path) -> None:
     """A directory that replaces the root is used by the next request."""
     backend = serving(root)
-    assert content(value(backend.open_reader("file", asking()))) == OCTETS
+    assert content(value(backend.open_reader("file", request_context()))) == OCTETS
     root.rename(root.parent / "old")
     root.mkdir()
     (root / "file").write_bytes(b"new")
-    assert content(value(backend.open_reader("file", asking()))) == b"new"
+    assert content(value(backend.open_reader("file", request_context()))) == b"new"
 
 
 # -- reading ------------------------------------------------------------------------------
@@ -322,7 +324,7 @@ def test_reads_at_growing_offsets_are_exact(
         (Path(name) / "file").write_bytes(octets)
         with mock.patch.object(os, "preadv", CACHES[cache]):
             file = OpenFile(os.open(Path(name) / "file", os.O_RDONLY))
-            reader = FilesystemReader(file, maybeDeferred, SharedChunks(chunk), nowait_flags())
+            reader = FilesystemReader(file, maybeDeferred, ChunkBudget(chunk), nowait_flags())
             offset = 0
             for step, length in steps:
                 offset += step
@@ -394,12 +396,12 @@ def test_a_failing_disk_fails_the_read(root: Path, monkeypatch: pytest.MonkeyPat
 
     reader = open_reader(root)
     monkeypatch.setattr(os, "preadv", broken)
-    assert refusal(lambda: reader.read(0, 10)).code is ErrorCode.NOT_DEFINED
+    assert error_of(lambda: reader.read(0, 10)).code is ErrorCode.NOT_DEFINED
     monkeypatch.setattr(os, "preadv", cold)
     monkeypatch.setattr(os, "pread", broken)
     answer = reader.read(0, 10)
     assert isinstance(answer, Deferred)
-    assert refusal(lambda: answer).code is ErrorCode.NOT_DEFINED
+    assert error_of(lambda: answer).code is ErrorCode.NOT_DEFINED
     reader.close()
 
 
@@ -451,9 +453,9 @@ def test_reads_of_a_truncated_file_are_short(
 def test_closing_a_reader_closes_its_file(root: Path) -> None:
     """A reader has its file open and nothing else, and closes it."""
     reader = open_reader(root)
-    assert opened(root) == [str(root / "file")]
+    assert open_paths(root) == [str(root / "file")]
     reader.close()
-    assert opened(root) == []
+    assert open_paths(root) == []
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -505,20 +507,22 @@ def test_file_is_closed_at_once_after_a_thread_has_read_it(
     answer = reader.read(0, 10)
     threads.run()
     assert bytes(value(answer)) == OCTETS[:10]
-    assert opened(root) == [str(root / "file")]
+    assert open_paths(root) == [str(root / "file")]
     reader.close()
-    assert opened(root) == []
+    assert open_paths(root) == []
 
 
 @pytest.mark.parametrize("path", ["file", "nothing"])
 def test_cancelled_open_leaves_no_file_open(root: Path, path: str) -> None:
     """A thread can't be stopped, so the thread itself closes the file."""
     threads = ManualThreads()
-    results = results_of(opening := serving(root, in_thread=threads).open_reader(path, asking()))
+    results = results_of(
+        opening := serving(root, in_thread=threads).open_reader(path, request_context())
+    )
     opening.cancel()
     assert results[0].check(CancelledError)
     tell = threads.work()
-    assert opened(root) == [], "the thread itself closes the file"
+    assert open_paths(root) == [], "the thread itself closes the file"
     tell()
     assert threads.calls == []
     assert len(results) == 1
@@ -530,7 +534,10 @@ def test_cancelled_open_that_has_not_started_opens_nothing(
     """Cancelled opens that wait behind a slow disk cost nothing when it is their turn."""
     threads = ManualThreads()
     backend = serving(root, in_thread=threads)
-    for opening in (backend.open_reader("file", asking()), backend.open_writer("new", asking())):
+    for opening in (
+        backend.open_reader("file", request_context()),
+        backend.open_writer("new", request_context()),
+    ):
         assert isinstance(opening, Deferred)
         opening.addErrback(lambda failure: failure.trap(CancelledError))
         opening.cancel()
@@ -544,11 +551,13 @@ def test_cancelled_open_that_has_not_started_opens_nothing(
 def test_cancelled_open_of_an_upload_leaves_no_temporary_file(root: Path, path: str) -> None:
     """The temporary file is removed, and the target is not changed."""
     threads = ManualThreads()
-    results = results_of(opening := serving(root, in_thread=threads).open_writer(path, asking()))
+    results = results_of(
+        opening := serving(root, in_thread=threads).open_writer(path, request_context())
+    )
     opening.cancel()
     assert results[0].check(CancelledError)
     tell = threads.work()
-    assert opened(root) == []
+    assert open_paths(root) == []
     assert sorted(os.listdir(root)) == ["file", "sub"]
     tell()
     assert threads.calls == []
@@ -563,7 +572,9 @@ def test_open_cancelled_before_its_result_arrives_leaves_nothing(
     """The thread has opened the file, but the reactor has not received the result yet."""
     threads = ManualThreads()
     backend = serving(root, in_thread=threads)
-    opening = (backend.open_reader if direction == "read" else backend.open_writer)(path, asking())
+    opening = (backend.open_reader if direction == "read" else backend.open_writer)(
+        path, request_context()
+    )
     results = results_of(opening)
     tell = threads.work()
     assert results == []
@@ -571,7 +582,7 @@ def test_open_cancelled_before_its_result_arrives_leaves_nothing(
     tell()
     threads.run_all()
     assert [failure.type for failure in results] == [CancelledError]
-    assert opened(root) == []
+    assert open_paths(root) == []
     assert sorted(os.listdir(root)) == ["file", "sub"]
 
 
@@ -588,8 +599,8 @@ def test_no_system_call_that_may_block_is_made_in_the_reactor(
     with monkeypatch.context() as patch:
         for name in ["open", "stat", "readlink", "fsync", "rename", "link", "writev", "fstatvfs"]:
             patch.setattr(os, name, forbidden)
-        reading = backend.open_reader("file", asking())
-        writing = backend.open_writer("new", asking())
+        reading = backend.open_reader("file", request_context())
+        writing = backend.open_writer("new", request_context())
     threads.run_all()
     reader, writer = value(reading), value(writing)
     with monkeypatch.context() as patch:
@@ -610,7 +621,9 @@ def test_write_mode_never_refuses_all_uploads(root: Path) -> None:
     """`never` is the default: all uploads are refused with ERROR 2."""
     for backend in (serving(root, "never"), FilesystemBackend(str(root), in_thread=maybeDeferred)):
         for path in ("new", "file", "../secret"):
-            error = refusal(lambda backend=backend, path=path: backend.open_writer(path, asking()))
+            error = error_of(
+                lambda backend=backend, path=path: backend.open_writer(path, request_context())
+            )
             assert error.code is ErrorCode.ACCESS_VIOLATION
             assert "does not accept" in error.message
     assert sorted(os.listdir(root)) == ["file", "sub"]
@@ -627,7 +640,7 @@ def test_an_unknown_write_mode_is_an_error(root: Path) -> None:
 def test_a_new_file_appears_at_the_commit(root: Path, write: str, path: str) -> None:
     """Before the commit no file has the name; after it the file is complete."""
     target = os.path.join(os.fsencode(root), os.fsencode(path.lstrip("/")))
-    writer = value(serving(root, write).open_writer(path, asking()))
+    writer = value(serving(root, write).open_writer(path, request_context()))
     value(writer.write(OCTETS))
     assert not os.path.lexists(target)
     value(writer.write(b"the end"))
@@ -657,7 +670,7 @@ def test_overwrite_replaces_the_file_at_the_commit(root: Path) -> None:
     """Until then the old file is served; open readers of it read it to the end."""
     backend = serving(root)
     before = open_reader(root)
-    writer = value(backend.open_writer("file", asking()))
+    writer = value(backend.open_writer("file", request_context()))
     value(writer.write(b"new"))
     assert content(open_reader(root)) == OCTETS
     value(writer.commit())
@@ -667,7 +680,7 @@ def test_overwrite_replaces_the_file_at_the_commit(root: Path) -> None:
 
 def test_create_refuses_an_existing_file(root: Path) -> None:
     """The open fails with ERROR 6, and the file is not changed."""
-    error = refusal(lambda: serving(root, "create").open_writer("file", asking()))
+    error = error_of(lambda: serving(root, "create").open_writer("file", request_context()))
     assert isinstance(error, FileAlreadyExists)
     assert (root / "file").read_bytes() == OCTETS
 
@@ -704,7 +717,7 @@ def test_upload_to_a_bad_path_is_refused(
     os.symlink("../new", root / "nowhere")
     os.mkfifo(root / "fifo")
     before = sorted(root.parent.rglob("*"))
-    error = refusal(lambda: serving(root, write).open_writer(path, asking()))
+    error = error_of(lambda: serving(root, write).open_writer(path, request_context()))
     assert error.code is code
     assert str(root.parent) not in error.message
     assert sorted(root.parent.rglob("*")) == before
@@ -724,7 +737,7 @@ def test_upload_follows_a_link_inside_the_root(root: Path, target: str) -> None:
 def test_create_refuses_a_link_to_an_existing_file(root: Path) -> None:
     """The target of the link exists, so the open fails with ERROR 6."""
     os.symlink("sub/inner", root / "link")
-    error = refusal(lambda: serving(root, "create").open_writer("link", asking()))
+    error = error_of(lambda: serving(root, "create").open_writer("link", request_context()))
     assert isinstance(error, FileAlreadyExists)
 
 
@@ -793,14 +806,14 @@ def test_short_writes_are_continued(root: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_read_only_file_is_not_replaced(unprivileged: Path) -> None:
     """The file's own permission is checked, although a rename needs only the directory's."""
-    error = refusal(lambda: serving(unprivileged).open_writer("readonly", asking()))
+    error = error_of(lambda: serving(unprivileged).open_writer("readonly", request_context()))
     assert error.code is ErrorCode.ACCESS_VIOLATION
     assert (unprivileged / "readonly").read_bytes() == b"old"
 
 
 def test_upload_to_a_directory_without_write_permission_is_refused(unprivileged: Path) -> None:
     """The upload fails with ERROR 2."""
-    error = refusal(lambda: serving(unprivileged).open_writer("locked/new", asking()))
+    error = error_of(lambda: serving(unprivileged).open_writer("locked/new", request_context()))
     assert error.code is ErrorCode.ACCESS_VIOLATION
 
 
@@ -824,10 +837,10 @@ def test_an_announced_size_above_the_free_space_is_refused(
         os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=10, f_bfree=99, f_frsize=512)
     )
     backend = serving(root)
-    error = refusal(lambda: backend.open_writer("new", asking(5121)))
+    error = error_of(lambda: backend.open_writer("new", request_context(5121)))
     assert isinstance(error, DiskFull)
-    assert leftovers(root) == []
-    assert opened(root) == []
+    assert temporary_files(root) == []
+    assert open_paths(root) == []
     upload(backend, "new", b"x" * 5120, size=5120)
     assert (root / "new").stat().st_size == 5120
 
@@ -849,7 +862,7 @@ def test_full_disk_fails_the_commit(
     writer = open_writer(root, path, write=write)
     assert writer.write(b"new") is None
     monkeypatch.setattr(os, call, full)
-    assert isinstance(refusal(writer.commit), DiskFull)
+    assert isinstance(error_of(writer.commit), DiskFull)
     value(writer.abort())
     assert sorted(os.listdir(root)) == ["file", "sub"]
     assert os.listdir(root / "sub") == ["inner"]
@@ -873,8 +886,8 @@ def test_without_write_behind_data_is_written_in_the_calling_thread(
         write_behind=False,
         lookup=slow_lookup(root),
     )
-    writer = value(backend.open_writer("file", asking()))
-    (temporary,) = leftovers(root)
+    writer = value(backend.open_writer("file", request_context()))
+    (temporary,) = temporary_files(root)
     asked.clear()
     assert writer.write(b"x" * (INLINE_WRITE_SIZE - 1)) is None
     assert writer.write(b"yz") is None
@@ -882,11 +895,11 @@ def test_without_write_behind_data_is_written_in_the_calling_thread(
     value(writer.write(b"end"))
     value(writer.commit())
     assert (root / "file").read_bytes() == b"x" * (INLINE_WRITE_SIZE - 1) + b"yzend"
-    writer = value(backend.open_writer("file", asking()))
+    writer = value(backend.open_writer("file", request_context()))
     monkeypatch.setattr(os, "writev", full)
-    assert isinstance(refusal(lambda: writer.write(bytes(INLINE_WRITE_SIZE))), DiskFull)
+    assert isinstance(error_of(lambda: writer.write(bytes(INLINE_WRITE_SIZE))), DiskFull)
     value(writer.abort())
-    assert leftovers(root) == []
+    assert temporary_files(root) == []
 
 
 def test_full_disk_fails_the_next_write_and_the_commit(
@@ -898,8 +911,8 @@ def test_full_disk_fails_the_next_write_and_the_commit(
     monkeypatch.setattr(os, "writev", full)
     assert writer.write(b"x" * WRITE_SIZE) is None
     threads.run()
-    assert isinstance(refusal(lambda: writer.write(b"x")), DiskFull)
-    assert isinstance(refusal(writer.commit), DiskFull)
+    assert isinstance(error_of(lambda: writer.write(b"x")), DiskFull)
+    assert isinstance(error_of(writer.commit), DiskFull)
     aborting = writer.abort()
     threads.run_all()
     value(aborting)
@@ -962,7 +975,7 @@ def test_create_does_not_replace_a_file_made_during_the_upload(root: Path, kind:
     else:
         os.symlink("file" if kind == "link" else "nothing", new)
     status = new.lstat()
-    assert refusal(writer.commit).code is ErrorCode.FILE_EXISTS
+    assert error_of(writer.commit).code is ErrorCode.FILE_EXISTS
     value(writer.abort())
     assert os.path.samestat(new.lstat(), status)
     assert sorted(os.listdir(root)) == ["file", "new", "sub"]
@@ -976,7 +989,7 @@ def test_create_lets_the_first_commit_of_a_name_win(root: Path) -> None:
     value(first.write(b"first"))
     value(second.write(b"second"))
     value(second.commit())
-    assert refusal(first.commit).code is ErrorCode.FILE_EXISTS
+    assert error_of(first.commit).code is ErrorCode.FILE_EXISTS
     value(first.abort())
     assert (root / "new").read_bytes() == b"second"
 
@@ -987,7 +1000,7 @@ def test_overwrite_does_not_replace_a_directory_made_during_the_upload(root: Pat
     value(writer.write(b"octets"))
     (root / "new").mkdir()
     (root / "new" / "precious").touch()
-    assert refusal(writer.commit).code is ErrorCode.ACCESS_VIOLATION
+    assert error_of(writer.commit).code is ErrorCode.ACCESS_VIOLATION
     value(writer.abort())
     assert (root / "new" / "precious").exists()
 
@@ -1035,7 +1048,7 @@ def test_failed_commit_changes_nothing(
     value(writer.write(b"new"))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, broken)
-        assert refusal(writer.commit).code is ErrorCode.NOT_DEFINED
+        assert error_of(writer.commit).code is ErrorCode.NOT_DEFINED
     value(writer.abort())
     assert sorted(os.listdir(root)) == ["file", "sub"]
     assert (root / "file").read_bytes() == OCTETS
@@ -1073,7 +1086,7 @@ def test_uploads_work_without_file_modes(root: Path, monkeypatch: pytest.MonkeyP
     upload(serving(root, "overwrite"), "new", b"1")
     upload(serving(root, "overwrite"), "new", b"22")
     assert (root / "new").read_bytes() == b"22"
-    assert leftovers(root) == []
+    assert temporary_files(root) == []
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
@@ -1087,7 +1100,9 @@ def test_create_works_without_hard_links(
 
     monkeypatch.setattr(os, "link", link)
     backend = serving(root, "create")
-    first, second = (value(maybeDeferred(backend.open_writer, "new", asking())) for _ in range(2))
+    first, second = (
+        value(maybeDeferred(backend.open_writer, "new", request_context())) for _ in range(2)
+    )
     first.write(b"first")
     value(first.commit())
     second.write(b"second")
@@ -1095,7 +1110,7 @@ def test_create_works_without_hard_links(
         value(second.commit())
     value(second.abort())
     assert (root / "new").read_bytes() == b"first"
-    assert leftovers(root) == []
+    assert temporary_files(root) == []
 
 
 def test_failed_rename_frees_the_reserved_name(
@@ -1108,12 +1123,12 @@ def test_failed_rename_frees_the_reserved_name(
 
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(os, "rename", refuse)
-    writer = value(maybeDeferred(serving(root, "create").open_writer, "new", asking()))
+    writer = value(maybeDeferred(serving(root, "create").open_writer, "new", request_context()))
     with pytest.raises(OSError, match="no"):
         value(writer.commit())
     value(writer.abort())
     assert not (root / "new").exists()
-    assert leftovers(root) == []
+    assert temporary_files(root) == []
 
 
 # -- aborts -------------------------------------------------------------------------------
@@ -1133,21 +1148,21 @@ def test_abort_changes_nothing(root: Path, path: str, octets: int) -> None:
 
 
 def test_abort_waits_for_the_thread_that_writes(root: Path) -> None:
-    """The thread uses the descriptor until it is done; data that is still in memory is dropped."""
+    """The thread uses the descriptor until it ends; data that is still in memory is discarded."""
     threads = ManualThreads()
     writer = open_writer(root, "file", threads)
     writer.write(b"x" * WRITE_SIZE)
     writer.write(b"y" * WRITE_SIZE)
     results = results_of(writer.abort())
     assert len(threads.calls) == 1
-    assert len(opened(root)) == 2, "the upload and its directory"
+    assert len(open_paths(root)) == 2, "the upload and its directory"
     threads.run()
     assert results == []
     assert len(threads.calls) == 1, "only the removal: the data in memory is not written"
     threads.run()
     assert results == [None]
-    assert opened(root) == []
-    assert leftovers(root) == []
+    assert open_paths(root) == []
+    assert temporary_files(root) == []
     assert (root / "file").read_bytes() == OCTETS
 
 
@@ -1168,7 +1183,7 @@ def test_abort_after_a_failed_write_succeeds(root: Path, monkeypatch: pytest.Mon
 def test_abort_ignores_a_missing_temporary_file(root: Path) -> None:
     """Somebody may have removed the temporary file before."""
     writer = open_writer(root)
-    [temporary] = leftovers(root)
+    [temporary] = temporary_files(root)
     os.unlink(root / temporary)
     value(writer.abort())
 
@@ -1265,13 +1280,13 @@ def test_data_is_written_in_order_whenever_threads_run(
         value(ending)
         assert os.listdir(name) == (["new"] if commit else [])
         assert not commit or (Path(name) / "new").read_bytes() == sent
-        assert opened(Path(name)) == []
+        assert open_paths(Path(name)) == []
 
 
 def test_uploads_of_one_name_have_separate_temporary_files(root: Path) -> None:
     """Two uploads of one name at once do not mix their data."""
     first, second = (open_writer(root, "new") for _ in range(2))
-    assert len(set(leftovers(root))) == 2
+    assert len(set(temporary_files(root))) == 2
     value(first.write(b"first"))
     value(second.write(b"second"))
     value(first.commit())
@@ -1283,8 +1298,8 @@ def test_uploads_of_one_name_have_separate_temporary_files(root: Path) -> None:
 def test_requests_fail_while_the_root_is_missing(tmp_path: Path) -> None:
     """Reads and uploads fail with ERROR 1."""
     backend = serving(tmp_path / "nothing")
-    assert isinstance(refusal(lambda: backend.open_reader("f", asking())), FileNotFound)
-    error = refusal(lambda: backend.open_writer("f", asking()))
+    assert isinstance(error_of(lambda: backend.open_reader("f", request_context())), FileNotFound)
+    error = error_of(lambda: backend.open_writer("f", request_context()))
     assert not isinstance(error, AccessViolation)
     assert error.code is ErrorCode.FILE_NOT_FOUND
 
@@ -1294,7 +1309,7 @@ def test_no_descriptor_is_closed_twice(root: Path, monkeypatch: pytest.MonkeyPat
     real, closed = os.close, []
     upload = open_writer(root, "file")
     upload.write(b"new")
-    [temporary] = leftovers(root)
+    [temporary] = temporary_files(root)
     uploading = descriptor_of(root / temporary)
 
     def close(descriptor: int) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the cache of small files: it never serves what is not in the file any more."""
+"""Tests of the cache of small files: it never serves content that is no longer in the file."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from twisted_tftp.backends.filesystem.content_cache import (
     MAX_FILE_SIZE,
     MIN_UNCHANGED,
     OVERHEAD,
-    Contents,
+    ContentCache,
 )
-from twisted_tftp.backends.filesystem.kernel_lookup import Found, KernelLookup
+from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
+    ChunkBudget,
     FilesystemReader,
     OpenFile,
-    SharedChunks,
 )
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
@@ -64,14 +64,17 @@ class Served:
         self.root = root
         self.clock = ShiftedClock()
         self.now = 0.0  # of the monotonic clock
-        self.contents = Contents(capacity, self.clock, lambda: self.now)
+        self.content_cache = ContentCache(capacity, self.clock, lambda: self.now)
         self.lookup = lookup or lookup_of(root)
         self.backend = FilesystemBackend(
-            str(root), in_thread=maybeDeferred, lookup=self.lookup, contents=self.contents
+            str(root),
+            in_thread=maybeDeferred,
+            lookup=self.lookup,
+            content_cache=self.content_cache,
         )
 
     def open(self, name: str = "file") -> Any:
-        """Return a reader; what the kernel has not in memory is had from a thread."""
+        """Return a reader; if the kernel can't find the file in its caches, a thread opens it."""
         return value(self.backend.open_reader(name, CONTEXT))
 
     def read(self, name: str = "file") -> tuple[bytes, bool]:
@@ -116,7 +119,7 @@ def test_small_file_is_read_once(served: Served, monkeypatch: pytest.MonkeyPatch
 def test_changed_file_is_never_served_from_memory(
     served: Served, change: Callable[[Path], object]
 ) -> None:
-    """The next request sees any change of the file, however soon after it."""
+    """The next request gets the new content, however soon after the change it comes."""
     path = served.root / "file"
     (served.root / "other").write_bytes(b"other")
     os.utime(path, ns=(0, MODIFIED))
@@ -143,7 +146,7 @@ def test_deleted_or_unreachable_file_is_not_served(served: Served, how: str) -> 
 def test_content_is_read_again_after_its_lifetime(served: Served) -> None:
     """A change that the file's times do not show is seen after `MAX_AGE` seconds."""
     # The cached content is wrong, as after a change that left the times of the file as they were.
-    served.contents.add((served.root / "file").stat(), b"notseen").close()
+    served.content_cache.add((served.root / "file").stat(), b"notseen").close()
     assert served.read() == (b"notseen", True)
     served.now = MAX_AGE
     assert served.read() == (b"content", True)
@@ -171,7 +174,7 @@ def test_file_that_changes_while_it_is_read_is_not_cached(
 
     monkeypatch.setattr(os, "preadv", change_and_read)
     assert served.read() == (b"another", False)
-    assert len(served.contents) == 0
+    assert len(served.content_cache) == 0
 
 
 def test_reader_keeps_the_content_that_it_started_with(served: Served) -> None:
@@ -191,9 +194,9 @@ class OutdatedLookup(KernelLookup):
         super().__init__(str(path.parent))
         self._path = path
         self._before: os.stat_result | None = None
-        self.learn()
+        self.detect_file_system()
 
-    def find(self, path: str) -> Found | None:
+    def find(self, path: str) -> FoundFile | None:
         found = super().find(path)
         assert found is not None
         if self._before is None:
@@ -226,7 +229,7 @@ def test_hard_links_share_one_cached_content(served: Served) -> None:
     os.link(served.root / "file", served.root / "again")
     served.read()
     served.read("again")
-    assert len(served.contents) == 1
+    assert len(served.content_cache) == 1
 
 
 def test_large_file_is_not_cached(served: Served) -> None:
@@ -292,12 +295,12 @@ def test_least_recently_used_content_is_removed_first(tmp_path: Path) -> None:
     served = Served(tmp_path, capacity=2 * (1000 + OVERHEAD))
     for name in "abac":
         served.read(name)
-    kept = {name for name in "abc" if served.contents.reader((tmp_path / name).stat())}
+    kept = {name for name in "abc" if served.content_cache.open_reader((tmp_path / name).stat())}
     assert kept == set("ac")
 
 
 def test_content_in_use_is_not_removed(tmp_path: Path) -> None:
-    """Content that readers use counts against the capacity and stays in the cache."""
+    """CachedContent that readers use counts against the capacity and stays in the cache."""
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(1000))
     served = Served(tmp_path, capacity=2 * (1000 + OVERHEAD))
@@ -340,7 +343,7 @@ def test_served_content_is_always_that_of_the_file(
             reader.close()
         elif step == "change":
             path.write_bytes(f"{number:08}".encode())
-        contents = served.contents
+        contents = served.content_cache
         assert contents.octets == len(contents) * (8 + OVERHEAD) <= 3 * (8 + OVERHEAD)
     for reader, _ in readers:
         reader.close()
@@ -348,7 +351,7 @@ def test_served_content_is_always_that_of_the_file(
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
 def test_files_on_tmpfs_are_read_without_threads() -> None:
-    """tmpfs refuses RWF_NOWAIT, but its files are always in memory."""
+    """tmpfs does not support RWF_NOWAIT, but its files are always in memory."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         root = Path(folder)
         (root / "file").write_bytes(b"content")
@@ -362,10 +365,10 @@ def test_files_on_tmpfs_are_read_without_threads() -> None:
 
 
 def test_readers_that_need_threads_share_their_memory(tmp_path: Path) -> None:
-    """The more readers read in threads, the less each of them reads at a time."""
+    """The more readers read in threads, the fewer octets each of them reads at a time."""
     path = tmp_path / "large"
     path.write_bytes(bytes(CHUNK_SIZE))
-    chunks = SharedChunks(CHUNK_SIZE, CHUNK_SIZE)
+    chunks = ChunkBudget(CHUNK_SIZE, CHUNK_SIZE)
     held: list[int] = []
 
     def in_thread(read: Callable[..., bytes], *args: Any) -> Deferred[bytes]:

@@ -63,7 +63,7 @@ def test_cached_name_is_opened_at_once(root: Path, path: str) -> None:
     "path", ["outside", "absolute", "../secret", "sub/../../secret", "../root/sub/file"]
 )
 def test_path_that_may_leave_the_root_is_left_to_the_path_walk(root: Path, path: str) -> None:
-    """It is neither served nor refused: the path walk decides."""
+    """The lookup neither finds it nor raises an error: the path walk decides."""
     os.stat(root / path)
     before = descriptors()
     assert opened(lookup_of(root), path) is None
@@ -143,7 +143,7 @@ def test_fifo_is_not_opened(root: Path) -> None:
 
 
 def test_nothing_is_found_before_the_type_of_the_file_system_is_known(root: Path) -> None:
-    """The first request is left to a thread, which looks at the file system."""
+    """The first request is left to a thread, which detects the type of the file system."""
     os.stat(root / "sub" / "file")
     assert opened(KernelLookup(str(root)), "sub/file") is None
 
@@ -153,14 +153,14 @@ def test_network_and_fuse_file_systems_are_left_to_threads(root: Path, kind: str
     """Their open() may wait, even if the name is in the kernel's cache."""
     os.stat(root / "sub" / "file")
     lookup = KernelLookup(str(root), type_of=lambda device: kind)
-    lookup.learn()
+    lookup.detect_file_system()
     assert opened(lookup, "sub/file") is None
 
 
 @needs_openat2
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm")
 def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
-    """Nothing is found on another device until the lookup has looked at it."""
+    """Nothing is found on another device until the type of its file system was detected."""
     lookup = lookup_of(root)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         (Path(other) / "sub").mkdir()
@@ -173,7 +173,7 @@ def test_another_file_system_at_the_root_is_noticed(root: Path) -> None:
     (root.parent / "old").rename(root)
     os.stat(root / "sub" / "file")
     assert opened(lookup, "sub/file") is None, "it has not looked at the root again"
-    lookup.learn()
+    lookup.detect_file_system()
     descriptor = opened(lookup, "sub/file")
     assert descriptor is not None
     os.close(descriptor)

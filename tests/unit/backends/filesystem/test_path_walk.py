@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.backends import opened
-from twisted_tftp.backends.filesystem.path_walk import MAX_LINKS, find
+from tests.support.backends import open_paths
+from twisted_tftp.backends.filesystem.path_walk import MAX_LINKS, resolve
 from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError, from_os_error
 
 #: The content of files outside the root.
@@ -96,13 +96,13 @@ def root(tmp_path: Path) -> Path:
 def _no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
     """Check that nothing below the directory of the test stays open."""
     yield
-    assert opened(tmp_path) == []
+    assert open_paths(tmp_path) == []
 
 
 def content(root: Path | str, path: str) -> bytes:
     """Return the octets of the file that the walk finds."""
-    with find(str(root), path) as place:
-        descriptor = place.open_regular()
+    with resolve(str(root), path) as resolved:
+        descriptor = resolved.open_regular()
     with open(descriptor, "rb") as file:
         return file.read()
 
@@ -436,9 +436,9 @@ def test_file_replaced_before_its_open_is_refused(
         else:
             os.mkdir("file")
 
-    with find(str(root), "file") as place:
+    with resolve(str(root), "file") as resolved:
         after(monkeypatch, "stat", b"file", replace)
-        error = unblocked(place.open_regular)
+        error = unblocked(resolved.open_regular)
     if isinstance(error, OSError):
         error = from_os_error(error)
     assert isinstance(error, AccessViolation)
@@ -573,26 +573,26 @@ def test_file_without_permission_is_refused(open_tree: Path, path: str) -> None:
     assert isinstance(refusal(open_tree, path), AccessViolation)
 
 
-def test_place_keeps_only_one_directory_open(root: Path) -> None:
+def test_resolved_name_keeps_only_one_directory_open(root: Path) -> None:
     """The other directories of the path are closed, and the last one by `close`."""
     os.symlink("../deep/../../sub", root / "sub" / "deep" / "link")
     with pytest.raises(AccessViolation):
-        find(str(root), "sub/deep/../../../x")
-    assert opened(root.parent) == []
-    place = find(str(root), "sub/deep/../deep/deepest")
-    assert opened(root.parent) == [str(root / "sub" / "deep")]
-    place.close()
-    assert opened(root.parent) == []
+        resolve(str(root), "sub/deep/../../../x")
+    assert open_paths(root.parent) == []
+    resolved = resolve(str(root), "sub/deep/../deep/deepest")
+    assert open_paths(root.parent) == [str(root / "sub" / "deep")]
+    resolved.close()
+    assert open_paths(root.parent) == []
 
 
-def test_place_of_a_missing_file_is_found(root: Path) -> None:
+def test_name_of_a_missing_file_is_resolved(root: Path) -> None:
     """An upload needs the directory of a file that does not exist yet."""
-    with find(str(root), "sub/new") as place:
-        assert place.name == b"new"
+    with resolve(str(root), "sub/new") as resolved:
+        assert resolved.name == b"new"
         with pytest.raises(FileNotFoundError):
-            place.stat()
+            resolved.stat()
         with pytest.raises(FileNotFoundError):
-            place.open_regular()
+            resolved.open_regular()
 
 
 def test_walk_without_free_descriptors_leaves_none_open(
@@ -608,4 +608,4 @@ def test_walk_without_free_descriptors_leaves_none_open(
 
     monkeypatch.setattr(os, "open", starved)
     assert refusal(root, "sub/deep/deepest").code == 0
-    assert opened(root.parent) == []
+    assert open_paths(root.parent) == []

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.support.backends import asking, leftovers, refusal, upload
+from tests.support.backends import error_of, request_context, upload
 from tests.support.deferreds import value
+from tests.support.served_root import temporary_files
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.writer import WRITE_SIZE
@@ -40,7 +41,7 @@ def test_existing_files_count(tmp_path: Path) -> None:
     with pytest.raises(DiskFull, match="quota"):
         upload(backend, "b", b"x")
     (tmp_path / ".tftp-upload-0123456789abcdef").unlink()
-    assert leftovers(tmp_path) == []
+    assert temporary_files(tmp_path) == []
     assert not (tmp_path / "b").exists()
 
 
@@ -50,7 +51,7 @@ def test_replaced_file_does_not_count(tmp_path: Path) -> None:
     for size in (600, 300, 400, 0, 500):
         upload(backend, "config", bytes(size))
     upload(backend, "other", bytes(500))
-    assert isinstance(refusal(lambda: upload(backend, "third", b"x")), DiskFull)
+    assert isinstance(error_of(lambda: upload(backend, "third", b"x")), DiskFull)
 
 
 def test_announced_size_above_the_quota_is_refused_at_the_open(
@@ -59,15 +60,15 @@ def test_announced_size_above_the_quota_is_refused_at_the_open(
     """The client gets the error before it sends data."""
     backend = serving(tmp_path, 1000)
     with pytest.raises(DiskFull):
-        value(backend.open_writer("new", asking(1001)))
+        value(backend.open_writer("new", request_context(1001)))
     assert list(tmp_path.iterdir()) == []
-    value(value(backend.open_writer("new", asking(1000))).abort())
+    value(value(backend.open_writer("new", request_context(1000))).abort())
 
 
 def test_running_uploads_share_the_quota(tmp_path: Path) -> None:
     """Together they stay within it; an abort frees what the upload used."""
     backend = serving(tmp_path, 1_000_000)
-    one, two = (value(backend.open_writer(name, asking())) for name in ("one", "two"))
+    one, two = (value(backend.open_writer(name, request_context())) for name in ("one", "two"))
     value(one.write(bytes(600_000)))
     value(two.write(bytes(600_000)))  # an error in the thread fails the next call
     with pytest.raises(DiskFull):
@@ -79,7 +80,7 @@ def test_running_uploads_share_the_quota(tmp_path: Path) -> None:
 
 
 def test_full_tree_is_measured_again(tmp_path: Path) -> None:
-    """An upload that does not fit starts a measurement, unless the last one was too short ago."""
+    """An upload that does not fit starts a measurement, unless the last one was too recent."""
     now = [0.0]
     octets = [800]
 
@@ -103,9 +104,9 @@ def test_upload_of_unknown_size_uses_room_that_was_freed(tmp_path: Path) -> None
     backend = serving(tmp_path, 1000)
     (tmp_path / "old").write_bytes(bytes(1000))
     with pytest.raises(DiskFull):
-        value(backend.open_writer("new", asking()))
+        value(backend.open_writer("new", request_context()))
     (tmp_path / "old").unlink()
-    writer = value(backend.open_writer("new", asking()))
+    writer = value(backend.open_writer("new", request_context()))
     (tmp_path / "old").write_bytes(bytes(900))
     value(writer.write(bytes(200)))
     (tmp_path / "old").unlink()
@@ -126,7 +127,7 @@ def test_replacing_a_hard_link_frees_nothing(tmp_path: Path) -> None:
 def test_file_replaced_many_times_fits(
     tmp_path: Path,
 ) -> None:
-    """If replaced files could make the room, the tree is measured although that is slow."""
+    """If the upload fits without the replaced files, the tree is measured even if that is slow."""
     now = [0.0]
 
     def measure(root: str) -> int:
@@ -136,7 +137,7 @@ def test_file_replaced_many_times_fits(
     quota = Quota(str(tmp_path), 100, lambda: now[0], measure)
     for _ in range(6):
         quota.check(40)
-        quota.hold(40)
+        quota.reserve(40)
         quota.commit(40, 40)
         now[0] += 2.0
     with pytest.raises(DiskFull):
@@ -144,14 +145,14 @@ def test_file_replaced_many_times_fits(
 
 
 def test_written_upload_can_be_committed_in_a_full_tree(tmp_path: Path) -> None:
-    """Others may fill the tree before the commit, which needs no more room."""
+    """Other programs may fill the tree before the commit: the commit needs no more room."""
     backend = serving(tmp_path, WRITE_SIZE + 1)
-    writer = value(backend.open_writer("new", asking()))
+    writer = value(backend.open_writer("new", request_context()))
     value(writer.write(bytes(WRITE_SIZE)))  # enough for a thread, which writes them now
     (tmp_path / "other").write_bytes(bytes(5 * WRITE_SIZE))
     backend.forget()
     with pytest.raises(DiskFull):
-        value(backend.open_writer("another", asking(1)))
+        value(backend.open_writer("another", request_context(1)))
     value(writer.commit())
     assert (tmp_path / "new").stat().st_size == WRITE_SIZE
 
@@ -162,10 +163,10 @@ def test_quota_holds_with_many_threads(tmp_path: Path) -> None:
     quota.check(1)
     held: list[int] = []
 
-    def hold() -> None:
+    def reserve() -> None:
         for _ in range(1000):
             try:
-                quota.hold(7)
+                quota.reserve(7)
             except DiskFull:
                 return
             held.append(7)
@@ -173,7 +174,7 @@ def test_quota_holds_with_many_threads(tmp_path: Path) -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [threading.Thread(target=hold) for _ in range(8)]
+        threads = [threading.Thread(target=reserve) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -211,7 +212,7 @@ def test_upload_committed_during_a_measurement_counts(
         return 0
 
     quota = Quota(str(tmp_path), 1000, lambda: now[0], measure)
-    quota.hold(700)
+    quota.reserve(700)
     with pytest.raises(DiskFull):
         quota.check(400)
 

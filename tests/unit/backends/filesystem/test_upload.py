@@ -1,4 +1,4 @@
-"""Tests of temporary files: which ones a start removes, and which ones it leaves."""
+"""Tests of temporary files: which of them the start of a server removes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.support.backends import asking, leftovers, refusal, upload
+from tests.support.backends import error_of, request_context, upload
 from tests.support.deferreds import value
+from tests.support.served_root import temporary_files
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem.upload import MAX_AGE_WITHOUT_LOCKS, sweep
+from twisted_tftp.backends.filesystem.upload import MAX_AGE_WITHOUT_LOCKS, remove_temporary_files
 from twisted_tftp.errors import AccessViolation
 
 #: The name of a temporary file.
@@ -32,7 +33,7 @@ def test_leftover_temporary_files_are_removed(tmp_path: Path) -> None:
     others = [tmp_path / "file", tmp_path / ".tftp-upload-notes", tmp_path / (STRAY + "0")]
     for path in strays + others:
         path.write_bytes(b"x")
-    assert sweep(str(tmp_path)) == 2
+    assert remove_temporary_files(str(tmp_path)) == 2
     assert not any(path.exists() for path in strays)
     assert all(path.exists() for path in others)
 
@@ -42,7 +43,7 @@ def test_directory_fifo_and_link_are_not_removed(tmp_path: Path) -> None:
     for number, make in enumerate((os.mkdir, os.mkfifo, lambda path: os.symlink("x", path))):
         make(tmp_path / (STRAY[:-1] + str(number)))
     (tmp_path / "x").write_bytes(b"x")
-    assert sweep(str(tmp_path)) == 0
+    assert remove_temporary_files(str(tmp_path)) == 0
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -53,7 +54,7 @@ def test_links_out_of_the_root_are_not_followed(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / STRAY).write_bytes(b"x")
     (root / "link").symlink_to(outside)
-    assert sweep(str(root)) == 0
+    assert remove_temporary_files(str(root)) == 0
     assert (outside / STRAY).exists()
 
 
@@ -61,13 +62,13 @@ def test_links_out_of_the_root_are_not_followed(tmp_path: Path) -> None:
 def test_running_upload_is_not_removed(write: str, tmp_path: Path) -> None:
     """A second server that starts on the same root leaves the temporary file of the first."""
     backend = serving(tmp_path, write)
-    writer = value(backend.open_writer("new", asking()))
-    assert len(leftovers(tmp_path)) == 1
-    assert sweep(str(tmp_path)) == 0
+    writer = value(backend.open_writer("new", request_context()))
+    assert len(temporary_files(tmp_path)) == 1
+    assert remove_temporary_files(str(tmp_path)) == 0
     value(writer.write(b"octets"))
     value(writer.commit())
     assert (tmp_path / "new").read_bytes() == b"octets"
-    assert leftovers(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(("write", "call"), [("create", "link"), ("overwrite", "rename")])
@@ -75,33 +76,33 @@ def test_upload_is_not_removed_during_its_commit(
     write: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock is held until the file has its name, although the file was closed before."""
-    take_place, swept = getattr(os, call), []
+    take_place, removed = getattr(os, call), []
 
     def after_a_sweep(*args: Any, **kwargs: Any) -> None:
-        swept.append(sweep(str(tmp_path)))
+        removed.append(remove_temporary_files(str(tmp_path)))
         take_place(*args, **kwargs)
 
     monkeypatch.setattr(os, call, after_a_sweep)
     upload(serving(tmp_path, write), "new", b"octets")
-    assert swept == [0]
+    assert removed == [0]
     assert (tmp_path / "new").read_bytes() == b"octets"
 
 
 def test_temporary_file_removed_before_its_lock_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another server may remove the file between its creation and its lock."""
-    lock, swept = fcntl.flock, []
+    """If another server removes the file before it is locked, a new one is created."""
+    lock, removed = fcntl.flock, []
 
     def after_a_sweep(descriptor: int, operation: int) -> None:
-        if not swept:
-            swept.append(0)
-            swept.append(sweep(str(tmp_path)))
+        if not removed:
+            removed.append(0)
+            removed.append(remove_temporary_files(str(tmp_path)))
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", after_a_sweep)
     upload(serving(tmp_path), "new", b"octets")
-    assert swept == [0, 1]
+    assert removed == [0, 1]
     assert (tmp_path / "new").read_bytes() == b"octets"
 
 
@@ -114,10 +115,10 @@ def test_without_locks_old_temporary_files_are_removed(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    writer = value(serving(tmp_path).open_writer("new", asking()))
+    writer = value(serving(tmp_path).open_writer("new", request_context()))
     (tmp_path / STRAY).write_bytes(b"x")
     os.utime(tmp_path / STRAY, (0, (tmp_path / STRAY).stat().st_mtime - MAX_AGE_WITHOUT_LOCKS - 1))
-    assert sweep(str(tmp_path)) == 1
+    assert remove_temporary_files(str(tmp_path)) == 1
     assert not (tmp_path / STRAY).exists()
     value(writer.commit())
 
@@ -125,15 +126,15 @@ def test_without_locks_old_temporary_files_are_removed(
 def test_upload_can_not_have_the_name_of_a_temporary_file(tmp_path: Path) -> None:
     """A file of such a name would be removed at the next start, so it is refused."""
     backend = serving(tmp_path)
-    assert isinstance(refusal(lambda: upload(backend, STRAY, b"x")), AccessViolation)
+    assert isinstance(error_of(lambda: upload(backend, STRAY, b"x")), AccessViolation)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_read_only_server_removes_nothing(tmp_path: Path) -> None:
     """With the write mode `never` no temporary file is removed."""
     (tmp_path / STRAY).write_bytes(b"x")
-    assert value(serving(tmp_path, "never").sweep()) == 0
-    assert value(serving(tmp_path, "create").sweep()) == 1
+    assert value(serving(tmp_path, "never").remove_unfinished_uploads()) == 0
+    assert value(serving(tmp_path, "create").remove_unfinished_uploads()) == 1
 
 
 @pytest.mark.parametrize("write", ["create", "overwrite"])
@@ -150,7 +151,7 @@ def test_upload_that_could_not_be_made_durable_fails(
 
     backend = serving(tmp_path, write)
     monkeypatch.setattr(os, "open", opening)
-    assert refusal(lambda: upload(backend, "new", b"octets")).code == 0
+    assert error_of(lambda: upload(backend, "new", b"octets")).code == 0
     assert list(tmp_path.iterdir()) == []
 
 

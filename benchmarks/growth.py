@@ -30,10 +30,10 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The values of one resource, and what is wrong with them.
+class ResourceVerdict:
+    """The values of one resource, and whether they grow.
 
-    @ivar complaint: why they are not flat; empty if they are.
+    @ivar problem: how they grow; empty if they do not.
     """
 
     watch: Watch
@@ -42,10 +42,10 @@ class Verdict:
     greatest: float
     last: float
     end: float
-    complaint: str = ""
+    problem: str = ""
 
 
-def judge(watch: Watch, start: Sample, samples: Sequence[Sample], end: Sample) -> Verdict:
+def judge(watch: Watch, start: Sample, samples: Sequence[Sample], end: Sample) -> ResourceVerdict:
     """Judge one resource.
 
     @param start: the sample of the idle process, after it had done everything once.
@@ -61,15 +61,15 @@ def judge(watch: Watch, start: Sample, samples: Sequence[Sample], end: Sample) -
     first, last = max(values[:quarter]), max(values[-quarter:])
     greatest = max(values)
     was, became = (start[name], end[name]) if watch.returns else (first, last)
-    complaint = ""
+    problem = ""
     if became > was * watch.factor + watch.slack:
-        complaint = "does not return" if watch.returns else "grows"
+        problem = "does not return" if watch.returns else "grows"
     elif max(greatest, end[name]) > watch.most:
-        complaint = f"above {watch.most:g}"
-    return Verdict(watch, start[name], first, greatest, last, end[name], complaint)
+        problem = f"above {watch.most:g}"
+    return ResourceVerdict(watch, start[name], first, greatest, last, end[name], problem)
 
 
-def rows(verdicts: Sequence[Verdict]) -> list[list[str]]:
+def rows(verdicts: Sequence[ResourceVerdict]) -> list[list[str]]:
     """Return the rows of a table; the first one is its head."""
     head = ["watched", "start", "1st quarter", "max", "last quarter", "end", "verdict"]
     return [
@@ -81,7 +81,7 @@ def rows(verdicts: Sequence[Verdict]) -> list[list[str]]:
                     f"{value / each.watch.unit:,.0f}"
                     for value in (each.start, each.first, each.greatest, each.last, each.end)
                 ),
-                each.complaint or "flat",
+                each.problem or "flat",
             ]
             for each in verdicts
         ),

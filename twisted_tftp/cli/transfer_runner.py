@@ -22,11 +22,11 @@ MAX_DALLY_TIME = 0.2
 
 
 @dataclass(frozen=True)
-class Job:
-    """One transfer of the command line.
+class QueuedTransfer:
+    """One transfer of a command, which has not started yet.
 
     @ivar filename: the name of the file on the server.
-    @ivar local: the local path, or `-` for a standard stream.
+    @ivar local: the local path, or `-` for standard input or output.
     @ivar start: starts the transfer.
     """
 
@@ -49,25 +49,25 @@ def check_targets(targets: Iterable[tuple[str, str]]) -> None:
         seen.add(identifier)
 
 
-class JobRunner:
-    """Runs the jobs of one command in the reactor, and prints their results."""
+class TransferRunner:
+    """Runs the transfers of one command in the reactor, and prints their results."""
 
     def __init__(
         self,
         options: argparse.Namespace,
-        jobs: Sequence[Job],
+        transfers: Sequence[QueuedTransfer],
         printer: ResultPrinter,
         reactor: Any,
     ) -> None:
-        """Prepare to run the jobs.
+        """Prepare to run the transfers.
 
-        @param options: how many run at the same time, and whether progress is shown.
-        @param jobs: the transfers, in the order in which they start.
+        @param options: how many transfers run at the same time, and whether progress is shown.
+        @param transfers: the transfers, in the order in which they start.
         """
         self._options = options
-        self._waiting = list(reversed(jobs))
-        self._unfinished = len(jobs)
-        self._clients = list(dict.fromkeys(job.client for job in jobs))
+        self._waiting = list(reversed(transfers))
+        self._unfinished = len(transfers)
+        self._clients = list(dict.fromkeys(transfer.client for transfer in transfers))
         self._printer = printer
         self._reactor = reactor
         self._status = 0
@@ -84,7 +84,7 @@ class JobRunner:
         options = self._options
         if not (options.quiet or options.json or options.trace) and sys.stderr.isatty():
             self._hide_progress = show_progress(self._reactor, self._clients)
-        for _ in range(options.jobs or 1):
+        for _ in range(options.simultaneous or 1):
             self._start_next()
 
     def _reactor_stops(self) -> Deferred[Any] | None:
@@ -99,27 +99,29 @@ class JobRunner:
     def _start_next(self) -> None:
         if not self._waiting:
             return
-        job = self._waiting.pop()
-        transfer = maybeDeferred(job.start)
-        transfer.addCallbacks(self._succeeded, self._failed, (job,), {}, (job,), {})
-        transfer.addErrback(self._printing_failed)
-        transfer.addBoth(self._job_ended)
+        transfer = self._waiting.pop()
+        running = maybeDeferred(transfer.start)
+        running.addCallbacks(self._succeeded, self._failed, (transfer,), {}, (transfer,), {})
+        running.addErrback(self._printing_failed)
+        running.addBoth(self._transfer_ended)
 
-    def _succeeded(self, result: TransferResult, job: Job) -> None:
-        self._printer.print_result(result, job.filename, job.local)
+    def _succeeded(self, result: TransferResult, transfer: QueuedTransfer) -> None:
+        self._printer.print_result(result, transfer.filename, transfer.local)
 
-    def _failed(self, failure: Failure, job: Job) -> None:
+    def _failed(self, failure: Failure, transfer: QueuedTransfer) -> None:
         if self._status == INTERRUPTED:
             return
         self._status = 1
         assert failure.value is not None
-        self._printer.print_failure(failure.value, job.client, job.filename, job.local)
+        self._printer.print_failure(
+            failure.value, transfer.client, transfer.filename, transfer.local
+        )
 
     def _printing_failed(self, failure: Failure) -> None:
         self._status = 1
         self._printer.print_unexpected_failure(failure)
 
-    def _job_ended(self, _: object) -> None:
+    def _transfer_ended(self, _: object) -> None:
         self._unfinished -= 1
         if self._waiting:
             self._reactor.callLater(0, self._start_next)
@@ -129,6 +131,6 @@ class JobRunner:
                 self._stop_after_dallying()
 
     def _stop_after_dallying(self) -> None:
-        """Stop after a moment in which servers may send a last block again (its ACK was lost)."""
+        """Stop when no server can need the last ACK again, or after `MAX_DALLY_TIME`."""
         seconds = min(MAX_DALLY_TIME, max(client.dally_time for client in self._clients))
         self._reactor.callLater(seconds, self._reactor.stop)

@@ -1,7 +1,8 @@
 """Remember the requests that a newer request from the same address and port has replaced.
 
-If a replaced request arrives again within a second, it is a late copy and not a new request. It
-must not be answered: the client would believe that its newer request was answered.
+If a replaced request arrives again within a second, it is a late copy that the newer request has
+overtaken. It must not be answered: the client could mistake the answer for that to its newer
+request.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_REQUESTS = 4
 MAX_KEYS = 1024
 
 
-class OvertakenRequests:
+class ReplacedRequests:
     """The recently replaced requests of all peers, each with the time when it is forgotten.
 
     Only the hash of a request is kept, because a request may have 4,096 octets.

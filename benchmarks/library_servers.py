@@ -1,4 +1,4 @@
-"""Run a server that has no suitable command of its own: `python -m benchmarks.peers`."""
+"""Run a server that has no command for this: `python -m benchmarks.library_servers`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
  * server needs (RFC 1350, 2347, 2348, 7440): a socket, and so a TID, for each transfer, options, and
  * windows, each of which is sent by one sendmsg().
  *
- * usage: least HOST PORT FOLDER */
+ * usage: yardstick HOST PORT FOLDER */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -293,7 +293,7 @@ int main(int argc, char **argv)
     int requests = socket(AF_INET, SOCK_DGRAM, 0), size = 4 << 20;
 
     if (argc != 4 || inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) {
-        fprintf(stderr, "usage: least HOST PORT FOLDER\n");
+        fprintf(stderr, "usage: yardstick HOST PORT FOLDER\n");
         return 2;
     }
     address.sin_port = htons(atoi(argv[2]));

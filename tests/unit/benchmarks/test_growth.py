@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.flat import Sample, Watch, judge, rows
+from benchmarks.growth import Sample, Watch, judge, rows
 
 #: A number that returns to its start, such as open descriptors.
 RETURNS = Watch("n", returns=True, slack=1)
@@ -18,10 +18,10 @@ def samples(*values: float) -> list[Sample]:
     return [{"n": value, "other": 0} for value in values]
 
 
-def complaint(watch: Watch, start: float, values: list[float], end: float) -> str:
-    """Return the complaint about a series of samples, if there is one."""
+def problem(watch: Watch, start: float, values: list[float], end: float) -> str:
+    """Return the problem that a series of samples shows, or an empty text."""
     (first,), (last,) = samples(start), samples(end)
-    return judge(watch, first, samples(*values), last).complaint
+    return judge(watch, first, samples(*values), last).problem
 
 
 @pytest.mark.parametrize(
@@ -44,22 +44,22 @@ def complaint(watch: Watch, start: float, values: list[float], end: float) -> st
 def test_growing_number_is_a_complaint(
     watch: Watch, start: float, values: list[float], end: float, said: str
 ) -> None:
-    """A flat number returns to its start, or has alike first and last quarters."""
-    assert complaint(watch, start, values, end) == said
+    """A number that does not grow returns to its start, or has equal first and last quarters."""
+    assert problem(watch, start, values, end) == said
 
 
 def test_slow_leak_is_found_among_bursts() -> None:
     """A minimum that rises shows memory that is never freed."""
     bursts = [1000.0 * (number % 10) for number in range(400)]
-    assert complaint(Watch("n", returns=False, factor=1.1), 0, bursts, 0) == ""
+    assert problem(Watch("n", returns=False, factor=1.1), 0, bursts, 0) == ""
     leak = [burst + 5 * number for number, burst in enumerate(bursts)]
-    assert complaint(Watch("n", returns=False, factor=1.1), 0, leak, 0) == "grows"
+    assert problem(Watch("n", returns=False, factor=1.1), 0, leak, 0) == "grows"
 
 
 def test_too_few_samples_are_no_verdict() -> None:
     """Three samples can't be divided into four quarters."""
     with pytest.raises(ValueError, match="four"):
-        complaint(STAYS, 1, [1, 2, 3], 1)
+        problem(STAYS, 1, [1, 2, 3], 1)
 
 
 def test_table_has_each_number_in_its_unit() -> None:
