@@ -9,12 +9,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from tests.support.daemon import TIMEOUT, TWISTD, Daemon, free_port
 from tests.support.marks import as_root, linux
 from tests.support.peer import LOCALHOST, Peer, peer
 from tests.support.served_root import CONTENT, root
+
+__all__ = ["peer", "root"]  # fixtures
 
 #: The pid file of twistd if no other one is given.
 PID_FILE = "twistd.pid"
