@@ -71,7 +71,7 @@ class Options(usage.Options):
             sys.exit(f"tftp: {error} (see --help)")
 
     def postOptions(self) -> None:
-        """Check all values, and set the log file, before twistd starts.
+        """Check all values, and set the log file and the pid file, before twistd starts.
 
         @raise usage.UsageError: a value is invalid.
         """
@@ -83,6 +83,12 @@ class Options(usage.Options):
         if not isinstance(twistd, ServerOptions):
             return  # `twist` runs the plugin; it has no log file
         foreground = twistd.get("nodaemon") or twistd.get("debug")
+        # twistd keeps no record of the options that were given. A value of the command line is
+        # another object than the default, even if it is the same text.
+        if foreground and twistd["pidfile"] is twistd.defaults["pidfile"]:
+            # In the foreground nobody reads the file. A killed container would leave it, and its
+            # next start would take its own process number for that of another server.
+            twistd["pidfile"] = ""
         path = twistd["logfile"] or ("" if foreground else DEFAULT_LOG)
         if path not in ("", "-") and not twistd["logger"] and not twistd.get("syslog"):
             signals.log_path = path

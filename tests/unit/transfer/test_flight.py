@@ -54,10 +54,18 @@ def test_two_acks_after_a_retransmission_are_not_measured() -> None:
     assert times.min_round_trip < 0.5
 
 
-@pytest.mark.parametrize(("size", "expected"), [(0, 0), (99, 0), (100, 100), (250, 200)])
-def test_buffer_holds_whole_windows(size: int, expected: int) -> None:
-    """The size of the buffer is rounded down to whole windows."""
-    assert ReadAhead(size, 100).size == expected
+@pytest.mark.parametrize(
+    ("size", "reads"),
+    [(0, [0, 0]), (99, [0, 0]), (100, [100, 100]), (250, [100, 200, 200]), (999, [100, 400, 900])],
+)
+def test_reads_grow_from_one_window_to_whole_windows_in_the_buffer(
+    size: int, reads: list[int]
+) -> None:
+    """The first read is of one window, the next ones of more, up to the size of the buffer."""
+    ahead = ReadAhead(size, 100)
+    for expected in reads:
+        assert ahead.size == expected
+        ahead.fill(bytes(expected), 0)
 
 
 def test_buffer_returns_octets_only_if_it_has_them_all() -> None:
