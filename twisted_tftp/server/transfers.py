@@ -71,14 +71,14 @@ class Transfers:
         return len(self._sessions)
 
     def find(self, key: SessionKey) -> ServerSession | None:
-        """Return the newest session of `key` that has not ended, or None."""
+        """Return the newest session of `key` that is not closed, or None."""
         for session in reversed(self._by_peer.get(key[0], ())):
             if session.key == key and not session.is_closed:
                 return session
         return None
 
     def sessions_of_peer(self, peer: SocketAddress) -> list[ServerSession]:
-        """Return the sessions of a peer's port that have not ended, the newest first."""
+        """Return the sessions of a peer's port that are not closed, the newest first."""
         sessions = self._by_peer.get(peer)
         if sessions is None:
             return []

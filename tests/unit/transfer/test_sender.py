@@ -241,7 +241,7 @@ def test_repeated_request_after_an_ack_is_ignored() -> None:
     assert source.machine.repeat(0.2) is Step.WAIT
 
 
-def test_a_silent_peer_is_given_up_after_the_patience() -> None:
+def test_a_silent_peer_is_given_up_after_the_idle_limit() -> None:
     """A peer that has answered is given up after ten timeouts of silence."""
     source = Source(bytes(100), longest=2.0)
     source.start()
@@ -254,7 +254,7 @@ def test_a_silent_peer_is_given_up_after_the_patience() -> None:
     assert count > 10
 
 
-def test_any_ack_of_the_peer_restarts_the_patience() -> None:
+def test_any_ack_of_the_peer_restarts_the_idle_limit() -> None:
     """A peer that is busy and only repeats its last ACK is not given up."""
     source = Source(bytes(100))
     source.start()

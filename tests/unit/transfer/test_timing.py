@@ -128,7 +128,7 @@ def test_fixed_wait_is_always_the_longest_one() -> None:
     assert waits.rto == 3.0
 
 
-def test_patience_is_the_retries_times_the_longest_wait() -> None:
+def test_idle_limit_is_the_retries_times_the_longest_timeout() -> None:
     """A client may pause, to write its flash for example, for ten negotiated timeouts."""
     assert timing(max_rto=6.0).idle_limit == 60.0
 
