@@ -52,8 +52,11 @@ class Timing:
     @ivar min_round_trip: the shortest measured round-trip time; 0 until that of a single datagram
         was measured.
     @ivar max_rto: the longest retransmission timeout before a long silence.
-    @ivar idle_limit: a peer that has answered and then sends nothing for so long is given up.
-    @ivar first_answer_limit: a peer that has never answered is given up after so long.
+    @ivar idle_limit: the peer is given up if it sends nothing for so long: `first_answer_limit` or
+        `patience`.
+    @ivar first_answer_limit: the idle limit of a peer that has never answered, or whose port seems
+        to be closed.
+    @ivar patience: the idle limit of a peer that has answered.
     """
 
     __slots__ = (
@@ -65,6 +68,7 @@ class Timing:
         "idle_limit",
         "max_rto",
         "min_round_trip",
+        "patience",
         "rto",
     )
 
@@ -102,8 +106,8 @@ class Timing:
         if retries is None and is_negotiated:
             patience = max(patience, MIN_NEGOTIATED_TIMEOUTS * max_rto)
         limit = (retries or DEFAULT_RETRIES) * max_rto
-        self.idle_limit = patience if retries is None else limit
-        self.first_answer_limit = min(limit, self.idle_limit)
+        self.patience = patience if retries is None else limit
+        self.idle_limit = self.first_answer_limit = min(limit, self.patience)
         #: The silence after which the timeout may exceed `max_rto`.
         self._long_silence = _NEVER
         if retries is None and (is_short or not is_negotiated):
@@ -180,10 +184,15 @@ class Timing:
                 longest = LONG_SILENCE_RTO
             self.rto = min(2 * self.rto, longest)
 
-    def end_silence(self) -> None:
-        """Note that the peer has answered: the timeout does not exceed `max_rto` any more."""
+    def note_answer(self) -> None:
+        """Note an answer of the peer: it gets all the patience, and short timeouts again."""
+        self.idle_limit = self.patience
         if self.rto > self.max_rto:
             self.rto = self.max_rto
+
+    def note_port_unreachable(self) -> None:
+        """Note that the peer's port seems to be closed: until it answers, the patience is over."""
+        self.idle_limit = self.first_answer_limit
 
     def dally_time(self, shortest: float) -> float:
         """Return how long to dally, in seconds: longer than `shortest` if timeouts are long."""
