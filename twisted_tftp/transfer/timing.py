@@ -94,17 +94,17 @@ class Timing:
         @param is_negotiated: whether the peers have negotiated `max_rto`. No timeout exceeds it
             then, unless it is shorter than RFC 2349 allows.
         """
-        self.rto = min(first, max_rto) if adaptive else max_rto
-        self.max_rto = max_rto
-        self.min_round_trip = 0.0
-        self._smoothed = 0.0
-        self._deviation = 0.0
-        self._adaptive = adaptive
         is_short = is_negotiated and max_rto < MIN_RFC_TIMEOUT
         if retries is None and is_short and not adaptive:
             retries = DEFAULT_RETRIES  # in a longer time it would get very many datagrams
         if retries is None and is_negotiated:
             patience = max(patience, MIN_NEGOTIATED_TIMEOUTS * max_rto)
+        elif retries is None:
+            max_rto = min(max_rto, patience)
+        self.rto = min(first, max_rto) if adaptive else max_rto
+        self.max_rto = max_rto
+        self.min_round_trip = self._smoothed = self._deviation = 0.0
+        self._adaptive = adaptive
         limit = (retries or DEFAULT_RETRIES) * max_rto
         self.patience = patience if retries is None else limit
         self.idle_limit = self.first_answer_limit = min(limit, self.patience)

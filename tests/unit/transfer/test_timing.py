@@ -181,6 +181,14 @@ def test_closed_port_ends_the_patience_until_the_next_answer() -> None:
     assert waits.idle_limit == 60.0
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_wait_is_not_longer_than_the_patience(adaptive: bool) -> None:
+    """The expected packet makes the next wait, and that must not outlast the patience."""
+    waits = patient(max_rto=255.0, patience=3.0, adaptive=adaptive)
+    assert (waits.max_rto, waits.patience) == (3.0, 3.0)
+    assert waits.rto <= 3.0
+
+
 def test_wait_grows_to_five_seconds_after_ten_seconds_of_silence() -> None:
     """Until then it is at most the longest wait."""
     waits = patient()
