@@ -49,7 +49,6 @@ class Asker:
     __slots__ = (
         "_first_header",
         "_has_unlikely_error",
-        "_timing",
         "_watch",
         "answer",
         "datagrams",
@@ -77,8 +76,8 @@ class Asker:
         self.retransmissions = 0
         self.round_trip: float | None = None
         self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
-        self._timing = timing
-        self._watch = PeerWatch(timing)
+        # The user has chosen the server's address, so that it is not forged.
+        self._watch = PeerWatch(timing, has_answered=True)
         self._has_unlikely_error = False
 
     def start(self, now: float) -> Step:
@@ -113,7 +112,7 @@ class Asker:
         if now >= self._watch.give_up_at:
             self.failure = NoAnswer()
             return self._end(AskerState.FAILED)
-        self._timing.back_off()
+        self._watch.back_off(now)
         self.retransmissions += 1
         return self._ask(now)
 
