@@ -147,7 +147,10 @@ def test_number_with_twenty_digits_is_accepted(name: str) -> None:
         ("8", 8, b"\x00\x06blksize\x008\x00"),
         ("511", 511, b"\x00\x06blksize\x00511\x00"),
         ("65464", 65464, b"\x00\x06blksize\x0065464\x00"),
-        ("65465", 512, b""),
+        ("65465", 65464, b"\x00\x06blksize\x0065464\x00"),
+        ("100000", 65464, b"\x00\x06blksize\x0065464\x00"),
+        (str(2**64 - 1), 65464, b"\x00\x06blksize\x0065464\x00"),
+        (str(2**64), 512, b""),
         ("0", 512, b""),
         ("abc", 512, b""),
         ("-5", 512, b""),
@@ -157,14 +160,17 @@ def test_number_with_twenty_digits_is_accepted(name: str) -> None:
 def test_blksize_is_granted_within_the_bounds_of_its_rfc(
     asked: str, blksize: int, oack: bytes
 ) -> None:
-    """Values from 8 to 65464 octets are granted (RFC 2348); others leave the default of 512."""
+    """Values from 8 to 65464 octets are granted (RFC 2348), and larger ones are lowered.
+
+    Others leave the default of 512.
+    """
     grant = negotiate({"blksize": asked}, DEFAULT)
     assert (grant.blksize, grant.oack or b"") == (blksize, oack)
 
 
 @pytest.mark.parametrize(
     ("asked", "granted"),
-    [("8", 8), ("1427", 1427), ("1428", 1428), ("1429", 1428), ("65464", 1428)],
+    [("8", 8), ("1427", 1427), ("1428", 1428), ("1429", 1428), ("65464", 1428), ("65465", 1428)],
 )
 def test_blksize_is_lowered_to_the_policys_maximum(asked: str, granted: int) -> None:
     """A larger block is answered with the largest that the policy allows."""
@@ -185,6 +191,8 @@ def test_blksize_is_lowered_to_the_policys_maximum(asked: str, granted: int) -> 
         ("1025", 1024),
         ("32768", 32768),
         ("65464", 32768),
+        ("65465", 32768),
+        ("131072", 32768),
     ],
 )
 def test_blksize2_is_granted_as_a_power_of_two(asked: str, granted: int) -> None:
@@ -194,9 +202,9 @@ def test_blksize2_is_granted_as_a_power_of_two(asked: str, granted: int) -> None
     assert grant.accepted == (("blksize2", str(granted)),)
 
 
-@pytest.mark.parametrize("asked", ["0", "7", "65465", "131072"])
-def test_blksize2_out_of_bounds_is_dropped(asked: str) -> None:
-    """The bounds are those of `blksize`."""
+@pytest.mark.parametrize("asked", ["0", "7"])
+def test_blksize2_below_the_smallest_block_is_dropped(asked: str) -> None:
+    """The smallest block is that of `blksize`."""
     assert negotiate({"blksize2": asked}, DEFAULT) == Grant(512, 1, None, Rollover.ZERO, (), None)
 
 
@@ -222,13 +230,18 @@ def test_blksize2_is_lowered_to_the_policys_maximum(
         ("64", 64, b"\x00\x06windowsize\x0064\x00"),
         ("65", 64, b"\x00\x06windowsize\x0064\x00"),
         ("65535", 64, b"\x00\x06windowsize\x0064\x00"),
-        ("65536", 1, b""),
+        ("65536", 64, b"\x00\x06windowsize\x0064\x00"),
+        ("1000000", 64, b"\x00\x06windowsize\x0064\x00"),
+        (str(2**64), 1, b""),
     ],
 )
 def test_windowsize_is_lowered_to_the_policys_maximum(
     asked: str, windowsize: int, oack: bytes
 ) -> None:
-    """Values from 1 to 65535 blocks are granted or lowered (RFC 7440); others are ignored."""
+    """Values of 1 block and more are granted or lowered; others are ignored.
+
+    The largest value of RFC 7440 is 65535; a larger one is lowered too.
+    """
     grant = negotiate({"windowsize": asked}, Policy(max_windowsize=64))
     assert (grant.windowsize, grant.oack or b"") == (windowsize, oack)
 
@@ -495,6 +508,30 @@ def test_invalid_grant_of_a_server_is_refused(name: str, value: str) -> None:
         accept(ASKED, {name: value})
     assert caught.value.code is ErrorCode.OPTION_REFUSED
     assert len(caught.value.message) < 100
+
+
+@pytest.mark.parametrize("name", ["tsize", "timeout", "utimeout"])
+def test_option_that_changes_no_block_may_have_an_empty_value(name: str) -> None:
+    """The option is not granted; an option about blocks must have a value."""
+    grant = accept(ASKED, {"blksize": "1428", name: ""})
+    assert (grant.blksize, grant.timeout, grant.accepted) == (1428, None, (("blksize", "1428"),))
+    with pytest.raises(OptionRefused):
+        accept({}, {name: ""})
+
+
+@pytest.mark.parametrize("name", ["blksize", "windowsize", "rollover"])
+def test_option_about_blocks_must_have_a_value(name: str) -> None:
+    """Without the value, the client does not know which blocks the server sends."""
+    with pytest.raises(OptionRefused):
+        accept(ASKED, {name: ""})
+
+
+@pytest.mark.parametrize("name", ["blksize", "blksize2"])
+def test_client_accepts_no_block_above_the_limit_of_the_rfc(name: str) -> None:
+    """A client may ask for more, and the server must lower it."""
+    assert accept({name: "70000"}, {name: "65464"}).blksize == 65464
+    with pytest.raises(OptionRefused):
+        accept({name: "70000"}, {name: "65465"})
 
 
 def test_xid_is_repeated_at_the_end_of_the_oack() -> None:
