@@ -52,13 +52,18 @@ def request(data: bytes) -> None:
 
 #: Policies of servers, to choose from.
 POLICIES = [
-    Policy(max_blksize=max_blksize, max_windowsize=max_windowsize, rollover=rollover)
-    for max_blksize, max_windowsize, rollover in (
-        (MAX_BLKSIZE, 64, Rollover.ZERO),
-        (1468, 32767, Rollover.ONE),
-        (512, 4, Rollover.NONE),
-        (1000, 1, Rollover.ONE),
-        (8, 1, Rollover.ZERO),
+    Policy(
+        max_blksize=max_blksize,
+        max_windowsize=max_windowsize,
+        rollover=rollover,
+        refuse=frozenset(refuse),
+    )
+    for max_blksize, max_windowsize, rollover, refuse in (
+        (MAX_BLKSIZE, 64, Rollover.ZERO, ()),
+        (1468, 32767, Rollover.ONE, ("timeout", "tsize")),
+        (512, 4, Rollover.NONE, ("blksize2", "xid")),
+        (1000, 1, Rollover.ONE, ("blksize", "windowsize")),
+        (8, 1, Rollover.ZERO, ("rollover", "utimeout")),
     )
 ]
 
@@ -112,6 +117,7 @@ def _check_grant(
     accepted = dict(grant.accepted)
     assert (grant.oack is None) == (not accepted)
     assert len(accepted) == len(grant.accepted)
+    assert not policy.refuse & accepted.keys()
     for name, value in accepted.items():
         given, wanted = int(value), int(asked[name])
         if name in _LOWERED:

@@ -121,6 +121,7 @@ def negotiate(
         policy.max_blksize,
         policy.max_windowsize,
         policy.rollover,
+        policy.refuse,
         tsize,
         window_limit,
     )
@@ -135,7 +136,7 @@ def _with_xid(
     """
     others = {name: value for name, value in options.items() if name != XID}
     grant = negotiate(others, policy, tsize=tsize, window_limit=window_limit)
-    if not _XID_VALUE.match(options[XID]):
+    if XID in policy.refuse or not _XID_VALUE.match(options[XID]):
         return grant
     return replace(grant, oack=wire.oack((*grant.accepted, (XID, options[XID]))))
 
@@ -145,6 +146,7 @@ def _negotiate(
     max_blksize: int,
     max_windowsize: int,
     rollover: Rollover,
+    refuse: frozenset[str],
     tsize: int | None,
     window_limit: int | None,
 ) -> Grant:
@@ -154,7 +156,7 @@ def _negotiate(
     for name in options:
         allowed = _VALID.get(name)
         asked = None if allowed is None else _number(options, name, allowed)
-        if asked is None or _ALTERNATIVES.get(name) in accepted:
+        if asked is None or name in refuse or _ALTERNATIVES.get(name) in accepted:
             continue
         if name == "tsize":
             if tsize is not None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_tftp.errors import ErrorCode, OptionRefused
-from twisted_tftp.policy import Policy, Rollover
+from twisted_tftp.policy import NEGOTIATED_OPTIONS, Policy, Rollover
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import Grant, accept, announced_size, negotiate
 
@@ -35,6 +35,7 @@ POLICIES = st.builds(
     max_blksize=st.integers(8, 65464),
     max_windowsize=st.integers(1, 32767),
     rollover=st.sampled_from(Rollover),
+    refuse=st.frozensets(st.sampled_from(NEGOTIATED_OPTIONS), max_size=2),
 )
 
 #: Sizes of a file in octets; None if the size is unknown.
@@ -317,6 +318,41 @@ def test_tsize_is_not_in_the_oack_unless_requested() -> None:
     assert oack_for({"blksize": "512"}, tsize=70000) == b"\x00\x06blksize\x00512\x00"
 
 
+# -- options that are never granted -------------------------------------------------------
+
+#: A request with all options, each with a valid value; two of them exclude two others.
+ALL = {
+    "blksize": "1024",
+    "blksize2": "512",
+    "windowsize": "4",
+    "timeout": "3",
+    "utimeout": "500000",
+    "rollover": "1",
+    "tsize": "0",
+    "xid": "ab12",
+}
+
+
+@pytest.mark.parametrize("name", NEGOTIATED_OPTIONS)
+def test_option_of_refuse_is_never_granted(name: str) -> None:
+    """All other options are granted as before, and nothing is if the policy has all names."""
+    alone = {name: ALL[name]}
+    assert negotiate(alone, DEFAULT, tsize=9).oack is not None
+    policy = Policy(refuse=frozenset({name}))
+    assert negotiate(alone, policy, tsize=9) == negotiate({}, DEFAULT)
+    others = {other: value for other, value in ALL.items() if other != name}
+    assert negotiate(ALL, policy, tsize=9) == negotiate(others, DEFAULT, tsize=9)
+    everything = Policy(refuse=frozenset(NEGOTIATED_OPTIONS))
+    assert negotiate(ALL, everything, tsize=9) == negotiate({}, DEFAULT)
+
+
+def test_alternative_of_an_option_of_refuse_is_granted() -> None:
+    """A client that asks for both gets the other one."""
+    policy = Policy(refuse=frozenset({"blksize", "timeout"}))
+    accepted = dict(negotiate(ALL, policy, tsize=9).accepted)
+    assert (accepted["blksize2"], accepted["utimeout"]) == ("512", "500000")
+
+
 # -- options that exclude each other ------------------------------------------------------
 
 
@@ -391,6 +427,7 @@ def test_granted_options_are_in_the_order_of_the_request(
     grant = negotiate(options, policy, tsize=tsize)
     granted = [name for name, _ in grant.accepted]
     assert granted == [name for name in options if name in granted]
+    assert not policy.refuse.intersection(granted)
     assert grant.oack != b"\x00\x06"
     assert grant.oack == (wire.oack(grant.accepted) if granted else None)
 
