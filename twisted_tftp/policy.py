@@ -25,6 +25,19 @@ DEFAULT_BLKSIZE = 512
 #: The largest window, in blocks: the 16-bit block numbers of two consecutive windows must differ.
 MAX_WINDOWSIZE = 32767
 
+#: The options of a request that a server can grant (RFC 2348, 2349 and 7440; the others are those
+#: of tftp-hpa, and our own `xid`).
+NEGOTIATED_OPTIONS = (
+    "blksize",
+    "blksize2",
+    "windowsize",
+    "timeout",
+    "utimeout",
+    "rollover",
+    "tsize",
+    "xid",
+)
+
 _Number = TypeVar("_Number", int, float)
 
 
@@ -111,6 +124,7 @@ class Policy:
     @ivar max_blksize: the largest block size that is granted, in octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.
     @ivar rollover: the block number that follows 65535 if the client does not negotiate it.
+    @ivar refuse: the options that are never granted: names out of `NEGOTIATED_OPTIONS`.
     @ivar port_range: lowest and highest local port of a transfer; None lets the system choose.
     @ivar single_port: whether all transfers use the request port.
     @ivar max_upload: the largest size of a written file, in octets; None for no limit.
@@ -131,6 +145,7 @@ class Policy:
     max_blksize: int = MAX_BLKSIZE
     max_windowsize: int = 64
     rollover: Rollover = Rollover.ZERO
+    refuse: frozenset[str] = frozenset()
     port_range: tuple[int, int] | None = None
     single_port: bool = False
     max_upload: int | None = None
@@ -154,6 +169,11 @@ class Policy:
         _check("max-transfers", self.max_transfers, TRANSFERS_RANGE)
         _check("max-per-client", self.max_per_client, TRANSFERS_RANGE)
         _check("rate", self.rate, RATE_RANGE)
+        unknown = self.refuse.difference(NEGOTIATED_OPTIONS)
+        if unknown:
+            raise ValueError(
+                f"refuse must be one of {', '.join(NEGOTIATED_OPTIONS)}, not {min(unknown)!r}"
+            )
         both = set(self.allow) & set(self.deny)
         if both:
             raise ValueError(f"{min(map(str, both))} is both allowed and denied")

@@ -147,6 +147,7 @@ INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--drain", "-1"], "drain must be a number of seconds, 0 or more"),
     (["--drain", "inf"], "drain must be a number of seconds, 0 or more"),
     (["--drain", "nan"], "drain must be a number of seconds, 0 or more"),
+    (["--refuse", "multicast"], "refuse must be one of blksize, .* not 'multicast'"),
     (["--max-blksize", "7"], "max-blksize must be from 8 to 65464, not 7"),
     (["--max-blksize", "65465"], "max-blksize must be from 8 to 65464, not 65465"),
     (["--max-blksize", "big"], "max-blksize must be a whole number, not 'big'"),

@@ -138,6 +138,13 @@ def broken(datagram: bytes) -> list[bytes]:
     return [b"\0\6blksize"] if datagram[1] == 1 else []
 
 
+def padded(datagram: bytes) -> list[bytes]:
+    """Grant options in an OACK that ends with NULs."""
+    if datagram[1] != 1:
+        return []
+    return [wire.oack(wire.parse_request(datagram).options.items()) + bytes(3)]
+
+
 def windowless(datagram: bytes) -> list[bytes]:
     """Grant a window of 0 blocks, and an option with an escape sequence."""
     if datagram[1] == 1 and b"windowsize" in datagram:
@@ -174,6 +181,7 @@ def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
         (presumptuous, "options", Verdict.PROBLEM, "not requested: multicast"),
         (broken, "options", Verdict.PROBLEM, "truncated"),
         (broken, "blksize", Verdict.PROBLEM, "no block of any size"),
+        (padded, "options", Verdict.WARNING, "3 octets of the OACK belong to no option"),
         (windowless, "windowsize", Verdict.WARNING, "windowsize is not granted"),
         (windowless, "rollover", Verdict.SKIPPED, "blocks of 8 octets are not granted"),
         (windowless, "options", Verdict.WARNING, "blksize=\\x1b[31m"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import NEGOTIATED_OPTIONS, Policy
 
 #: Setting, attribute, smallest value, largest value, and the values just outside.
 BOUNDS: list[tuple[str, str, Any, Any, Any, Any]] = [
@@ -39,6 +39,16 @@ def test_max_upload_may_be_zero_but_not_negative() -> None:
     assert Policy(max_upload=None).max_upload is None
     with pytest.raises(ValueError, match="max-upload"):
         Policy(max_upload=-1)
+
+
+def test_refuse_takes_known_options_only() -> None:
+    """The names are in lower case; the message has the first unknown one."""
+    assert Policy(refuse=frozenset(NEGOTIATED_OPTIONS)).refuse == set(NEGOTIATED_OPTIONS)
+    for unknown in ("multicast", "TSIZE", ""):
+        with pytest.raises(
+            ValueError, match=f"^refuse must be one of blksize, .*, not '{unknown}'$"
+        ):
+            Policy(refuse=frozenset({unknown, "tsize"}))
 
 
 @pytest.mark.parametrize("ports", [(1, 1), (1, 65535), (65535, 65535), (40000, 40999)])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Generic, Protocol, TypeVar
 
-from twisted_tftp.policy import Network, Range
+from twisted_tftp.policy import NEGOTIATED_OPTIONS, Network, Range
 
 #: A size: digits, and a unit such as `k`, `M` or `GiB`.
 _SIZE = re.compile(r"([0-9]{1,20})\s*(?:([kmgt])i?)?b?\Z", re.IGNORECASE)
@@ -198,6 +198,27 @@ class Choice(Generic[_Member]):
 
     def format(self, value: _Member) -> str:
         return str(value.value)
+
+
+@dataclass(frozen=True)
+class OptionName:
+    """The name of an option of requests, in upper or lower case."""
+
+    placeholder: ClassVar[str] = "OPTION"
+
+    @property
+    def syntax(self) -> str:
+        *others, last = (f"`{name}`" for name in NEGOTIATED_OPTIONS)
+        return f"{', '.join(others)} or {last}"
+
+    def parse(self, text: str) -> str:
+        name = text.lower()
+        if name not in NEGOTIATED_OPTIONS:
+            raise ValueError(f"must be one of {', '.join(NEGOTIATED_OPTIONS)}, not {text!r}")
+        return name
+
+    def format(self, value: str) -> str:
+        return value
 
 
 @dataclass(frozen=True)

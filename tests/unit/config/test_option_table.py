@@ -71,6 +71,7 @@ def test_default_in_the_help_is_a_valid_value(option: Option) -> None:
         (option_named("port-range").type, "40000:40999"),
         (option_named("host").type, "2001:db8::1"),
         (option_named("allow").type, "192.0.2.0/24"),
+        (option_named("refuse").type, "windowsize"),
         (option_named("root").type, "/srv/tftp"),
     ],
 )

@@ -34,6 +34,7 @@ NAMES = [
     "max-blksize",
     "max-windowsize",
     "rollover",
+    "refuse",
     "port-range",
     "cache",
     "max-upload",
@@ -103,6 +104,9 @@ def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> N
         ("allow", ["192.0.2.0/24", "2001:db8::1"], (V4, V6)),
         ("deny", ["192.0.2.0/24"], (V4,)),
         ("allow-write", ["192.0.2.0/24"], (V4,)),
+        ("refuse", ["tsize"], frozenset({"tsize"})),
+        ("refuse", ["TSize", "blksize", "tsize"], frozenset({"tsize", "blksize"})),
+        ("refuse", [], frozenset()),
     ],
 )
 def test_setting_of_the_policy_is_parsed(name: str, text: Any, value: Any) -> None:

@@ -45,6 +45,7 @@ def check_options(target: Target) -> Finding:
             "options", Verdict.PROBLEM, error.message, "update the server: this is a bug"
         )
     text = "granted: " + " ".join(f"{name}={value}" for name, value in granted.items())
+    extra = len(answer) - len(wire.oack(granted.items()))
     not_granted = [name for name in OPTIONS if name not in granted]
     not_requested = [name for name in granted if name not in OPTIONS]
     if not_requested:
@@ -53,6 +54,13 @@ def check_options(target: Target) -> Finding:
             Verdict.PROBLEM,
             f"{text}; not requested: {', '.join(not_requested)}",
             "update the server: clients end such a transfer (RFC 2347)",
+        )
+    if extra:
+        return Finding(
+            "options",
+            Verdict.WARNING,
+            f"{text}; {extra} octets of the OACK belong to no option",
+            "update the server: some clients end such a transfer",
         )
     if not_granted:
         text = f"{text}; not granted: {', '.join(not_granted)}"
