@@ -76,6 +76,17 @@ class Retransmit(Enum):
     FIXED = "fixed"
 
 
+class MtuFit(Enum):
+    """Which blocks are granted only as large as the route to the client carries unfragmented."""
+
+    #: Those that would fit an Ethernet frame; a client that asks for more wants fragments.
+    AUTO = "auto"
+    #: All blocks.
+    ALWAYS = "always"
+    #: None: the MTU of the route is ignored.
+    NEVER = "never"
+
+
 class Rollover(Enum):
     """The block number that follows 65535."""
 
@@ -96,6 +107,8 @@ class Policy:
     @ivar retries: a peer is given up if it sends nothing for `retries` times the longest timeout.
     @ivar retransmit: whether the retransmission timeouts are adaptive or fixed.
     @ivar max_blksize: the largest block size that is granted, in octets.
+    @ivar mtu_fit: which blocks are granted only as large as the route to the client carries in one
+        packet, but not below 512 octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.
     @ivar rollover: the block number that follows 65535 if the client does not negotiate it.
     @ivar port_range: lowest and highest local port of a transfer; None lets the system choose.
@@ -115,6 +128,7 @@ class Policy:
     retries: int = 10
     retransmit: Retransmit = Retransmit.ADAPTIVE
     max_blksize: int = MAX_BLKSIZE
+    mtu_fit: MtuFit = MtuFit.AUTO
     max_windowsize: int = 64
     rollover: Rollover = Rollover.ZERO
     port_range: tuple[int, int] | None = None
