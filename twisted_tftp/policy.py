@@ -100,6 +100,17 @@ class Retransmit(Enum):
     FIXED = "fixed"
 
 
+class MtuFit(Enum):
+    """Which blocks are granted only as large as the route to the client carries unfragmented."""
+
+    #: Those that would fit an Ethernet frame; a client that asks for more wants fragments.
+    AUTO = "auto"
+    #: All blocks.
+    ALWAYS = "always"
+    #: None: the MTU of the route is ignored.
+    NEVER = "never"
+
+
 class Rollover(Enum):
     """The block number that follows 65535."""
 
@@ -122,6 +133,8 @@ class Policy:
         nothing for `retries` times the longest timeout.
     @ivar retransmit: whether the retransmission timeouts are adaptive or fixed.
     @ivar max_blksize: the largest block size that is granted, in octets.
+    @ivar mtu_fit: which blocks are granted only as large as the route to the client carries in one
+        packet, but not below 512 octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.
     @ivar rollover: the block number that follows 65535 if the client does not negotiate it.
     @ivar refuse: the options that are never granted: names out of `NEGOTIATED_OPTIONS`.
@@ -143,6 +156,7 @@ class Policy:
     retries: int | None = None
     retransmit: Retransmit = Retransmit.ADAPTIVE
     max_blksize: int = MAX_BLKSIZE
+    mtu_fit: MtuFit = MtuFit.AUTO
     max_windowsize: int = 64
     rollover: Rollover = Rollover.ZERO
     refuse: frozenset[str] = frozenset()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from twisted_tftp.client.resolve import largest_blksize
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.net.path_mtu import ETHERNET_MTU, fitting_blksize, mtu_of_route
+from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID
 
@@ -21,6 +23,15 @@ TIMEOUT_VALUES = range(1, 256)
 def make_xid() -> dict[str, str]:
     """Return the option `xid` with a random value: the server's answer repeats it."""
     return {XID: secrets.token_hex(XID_OCTETS)}
+
+
+def largest_blksize(server: SocketAddress) -> int:
+    """Return the largest block size in octets for which datagrams to `server` are not fragmented.
+
+    It follows from the MTU that this host reports for the route, or else from that of Ethernet.
+    """
+    fitting = fitting_blksize(server, mtu_of_route(server) or ETHERNET_MTU)
+    return max(MIN_BLKSIZE, min(MAX_BLKSIZE, fitting))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from twisted_tftp.policy import (
     TIMEOUT_RANGE,
     TRANSFERS_RANGE,
     WINDOWSIZE_RANGE,
+    MtuFit,
     Policy,
     Range,
     Retransmit,
@@ -219,6 +220,16 @@ OPTIONS = (
         default=_POLICY.max_blksize,
         help="largest block, in octets",
         details="1428 avoids IP fragments on Ethernet.",
+    ),
+    Option(
+        "mtu-fit",
+        Group.LIMITS,
+        Choice(MtuFit),
+        default=_POLICY.mtu_fit,
+        help="which blocks are lowered to what the route to the client carries in one packet: "
+        "auto (those that would fit an Ethernet frame), always or never",
+        details="No block is lowered below 512 octets. With `auto`, a client that asks for more "
+        "than 1468 octets gets IP fragments.",
     ),
     Option(
         "max-windowsize",

@@ -28,6 +28,7 @@ from twisted_tftp.net.udp import (
     SocketAddress,
     SocketDescriptor,
     UDPLink,
+    allow_fragmentation,
 )
 
 #: The most octets that are read of a packet from a downloading client: enough for an ACK, or an
@@ -317,6 +318,7 @@ class DownloadLink(UDPLink):
         try:
             if second.fileno() > descriptor_limit() * MAX_SOCKET_SHARE:
                 raise OSError
+            allow_fragmentation(second)
             # Two sockets may bind one port only if both have this option. It is set
             # only during the bind, so that other processes cannot bind the port.
             for sock in (first, second):

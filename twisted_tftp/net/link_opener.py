@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from twisted_tftp.net.download_links import TransferPort
 from twisted_tftp.net.hub import Hub, make_hub
+from twisted_tftp.net.path_mtu import RouteMtus
 from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress, open_socket
 from twisted_tftp.net.upload_link import UploadLink
@@ -90,6 +91,7 @@ class LinkOpener:
     """The opener of all links of a server; they share one hub.
 
     @ivar responder: answers the packets of strangers.
+    @ivar routes: the MTUs of the routes to clients.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class LinkOpener:
         @param random_number: returns a random number from 0 to below 1, to select an idle port.
         """
         self.responder = StrangerResponder()
+        self.routes = RouteMtus(clock)
         self._hub: Hub | None = None
         self._idle: list[TransferPort] = []  # the first one has been idle for the longest time
         self._idle_timer: IDelayedCall | None = None
@@ -157,8 +160,9 @@ class LinkOpener:
         return link
 
     def close(self) -> None:
-        """Close the idle ports and the hub; call this when all links are closed."""
+        """Close all sockets and the hub; call this when all links are closed."""
         self.close_idle()
+        self.routes.close()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None

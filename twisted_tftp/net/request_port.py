@@ -28,6 +28,7 @@ from twisted_tftp.net.udp import (
     Receive,
     ReceiveTrain,
     SocketAddress,
+    allow_fragmentation,
 )
 
 #: The most octets that are read of a request (RFC 2347 allows 512); the rest is cut off.
@@ -101,6 +102,7 @@ class RequestPort(udp.Port):
     def createInternetSocket(self) -> socket.socket:
         """Return a socket of one address family for which packet information is enabled."""
         sock: socket.socket = super().createInternetSocket()
+        allow_fragmentation(sock)
         if self.addressFamily == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if _IS_LINUX:

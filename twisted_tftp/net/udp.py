@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 import socket
@@ -39,6 +40,13 @@ SOCKET_TYPE = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 #: The most reads from a socket before a timeout is handled: they usually empty it.
 READS_BEFORE_TIMEOUT = 1024
+
+#: The option of an IPv4 socket that says whether DF is set in its datagrams, from linux/in.h.
+IP_MTU_DISCOVER = 10
+
+#: The value of this option for datagrams without DF, on a socket that ignores ICMP errors about
+#: the MTU. `IP_PMTUDISC_DONT` would obey such errors, which may be forged.
+IP_PMTUDISC_OMIT = 5
 
 #: Whether the system has UDP segmentation and receive offload.
 HAS_OFFLOAD = sys.platform == "linux"
@@ -105,6 +113,17 @@ class Link(Protocol):
         """Release the socket; no more datagrams are received."""
 
 
+def allow_fragmentation(sock: socket.socket) -> None:
+    """Never set DF in the datagrams of an IPv4 socket, so that routers may fragment them.
+
+    Behind a tunnel whose router sends no ICMP, or whose ICMP is filtered, a large datagram with DF
+    would never arrive. IPv6 has no DF: its routers never fragment.
+    """
+    if sock.family == socket.AF_INET and sys.platform == "linux":
+        with contextlib.suppress(OSError):  # emulated kernels may lack it
+            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)
+
+
 def open_socket(
     peer: SocketAddress,
     local: SocketAddress | None,
@@ -126,6 +145,7 @@ def open_socket(
     sock = socket.socket(family, SOCKET_TYPE)
     try:
         sock.setblocking(False)  # for systems without SOCK_NONBLOCK
+        allow_fragmentation(sock)
         if port_range is None:
             sock.bind((host, 0, *scope))
             return sock

@@ -100,6 +100,7 @@ def negotiate(
     *,
     tsize: int | None = None,
     window_limit: int | None = None,
+    blksize_limit: int = MAX_BLKSIZE,
 ) -> Grant:
     """Return what a server grants of the `options` of a request.
 
@@ -108,9 +109,10 @@ def negotiate(
         size on a write; None to leave `tsize` out.
     @param window_limit: the largest size of a window in octets, with the headers of its DATA
         packets; a larger window gets fewer blocks. None for no limit.
+    @param blksize_limit: the largest block in octets, if it is below that of the policy.
     """
     if XID in options:
-        return _with_xid(options, policy, tsize, window_limit)
+        return _with_xid(options, policy, tsize, window_limit, blksize_limit)
     # Booting machines send the same options again and again, so the result is cached. Requests
     # with many options are not cached: real clients do not send them.
     decide = _negotiate_cached if len(options) <= MAX_CACHED_OPTIONS else _negotiate
@@ -118,7 +120,7 @@ def negotiate(
     # than everything else.
     return decide(
         tuple(options.items()),
-        policy.max_blksize,
+        min(policy.max_blksize, blksize_limit),
         policy.max_windowsize,
         policy.rollover,
         policy.refuse,
@@ -128,14 +130,20 @@ def negotiate(
 
 
 def _with_xid(
-    options: Mapping[str, str], policy: Policy, tsize: int | None, window_limit: int | None
+    options: Mapping[str, str],
+    policy: Policy,
+    tsize: int | None,
+    window_limit: int | None,
+    blksize_limit: int,
 ) -> Grant:
     """Negotiate the other options, then add the xid to the OACK.
 
     Each request has a different xid, so it must not become part of the cache's key.
     """
     others = {name: value for name, value in options.items() if name != XID}
-    grant = negotiate(others, policy, tsize=tsize, window_limit=window_limit)
+    grant = negotiate(
+        others, policy, tsize=tsize, window_limit=window_limit, blksize_limit=blksize_limit
+    )
     if XID in policy.refuse or not _XID_VALUE.match(options[XID]):
         return grant
     return replace(grant, oack=wire.oack((*grant.accepted, (XID, options[XID]))))

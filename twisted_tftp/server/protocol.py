@@ -32,6 +32,7 @@ from twisted_tftp.server.admission import (
     no_socket,
     parse_request,
 )
+from twisted_tftp.server.negotiation import Negotiation
 from twisted_tftp.server.port_mode import choose_port_mode
 from twisted_tftp.server.session import ServerServices, ServerSession
 from twisted_tftp.server.shared_parts import SharedParts
@@ -120,6 +121,7 @@ class TFTPServer(DatagramProtocol):
         return ServerServices(
             backend=backend,
             policy=policy,
+            negotiation=Negotiation(policy, self.shared.find_mtu),
             session_services=SessionServices(
                 observer=observer,
                 clock=self.clock,

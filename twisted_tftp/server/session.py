@@ -16,6 +16,7 @@ from twisted_tftp.errors import AccessViolation, DiskFull, TransferTimedOut
 from twisted_tftp.net.udp import Buffer, Link, SocketAddress
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import options, wire
+from twisted_tftp.server.negotiation import Negotiation
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionServices
@@ -49,6 +50,7 @@ class ServerServices:
 
     @ivar backend: an L{IFileBackend}.
     @ivar policy: the limits and timeouts.
+    @ivar negotiation: decides which options are granted.
     @ivar session_services: the services that the sending and receiving sessions need.
     @ivar may_write: returns whether a host may write files.
     @ivar window_budget: the memory that is left for the windows of all transfers.
@@ -58,6 +60,7 @@ class ServerServices:
 
     backend: Any  # backends need not declare the interface
     policy: Policy
+    negotiation: Negotiation
     session_services: SessionServices
     may_write: Callable[[str], bool]
     window_budget: WindowBudget
@@ -325,7 +328,9 @@ class ServerSession:
         if "windowsize" in requested:
             limit = budget.window_limit
             capacity = limit if capacity is None else min(capacity, limit)
-        grant = options.negotiate(requested, services.policy, tsize=tsize, window_limit=capacity)
+        grant = services.negotiation.negotiate(
+            requested, *self.key, tsize=tsize, window_limit=capacity
+        )
         self._window_size = grant.windowsize * grant.blksize
         budget.reserve(self._window_size)
         self._session.note_options(grant.accepted)

@@ -11,6 +11,7 @@ from twisted_tftp.net.link_opener import LinkOpener
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.access import Access
 from twisted_tftp.server.drop_log import DropLog
+from twisted_tftp.server.negotiation import FindMtu, unknown_mtu
 from twisted_tftp.server.transfers import Transfers
 from twisted_tftp.session.deadlines import Alarms
 
@@ -21,6 +22,7 @@ class SharedParts:
 
     @ivar opener: opens the sockets of transfers: a `LinkOpener`, or an object with its methods
         `open` and `close_idle`.
+    @ivar find_mtu: returns the MTU of the route to a peer: see `RouteMtus.mtu`.
     @ivar transfers: the running transfers.
     @ivar alarms: the timers of the transfers.
     @ivar access: which hosts may send requests, and how often.
@@ -28,6 +30,7 @@ class SharedParts:
     """
 
     opener: Any
+    find_mtu: FindMtu
     transfers: Transfers
     alarms: Alarms
     access: Access
@@ -45,12 +48,16 @@ class SharedParts:
 
         @param reactor: for timers and sockets.
         @param clock: returns the time in seconds of a monotonic clock.
-        @param opener: opens the sockets of transfers; None for a `LinkOpener`.
+        @param opener: opens the sockets of transfers; None for a `LinkOpener`. The MTU of a route
+            is unknown with another opener.
         """
+        find_mtu: FindMtu = unknown_mtu
         if opener is None:
             opener = LinkOpener(reactor, policy.port_range, clock)
+            find_mtu = opener.routes.mtu
         return cls(
             opener=opener,
+            find_mtu=find_mtu,
             transfers=Transfers(),
             alarms=Alarms(reactor, clock),
             access=Access(policy),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from twisted_tftp.client.request_options import RequestOptions, choose_none
+from twisted_tftp.client.request_options import RequestOptions, choose_none, largest_blksize
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 
 
@@ -104,3 +104,9 @@ def test_request_without_options_is_that_of_rfc_1350() -> None:
     context = TransferContext(Endpoint("::1", 69), None, Direction.READ, b"file", "octet", {})
     link: Any = Link()
     assert choose_none(context, 0, link) == {}
+
+
+def test_largest_blksize_fits_the_mtu_of_loopback() -> None:
+    """The largest block size on loopback is the largest that TFTP allows."""
+    assert largest_blksize(("127.0.0.1", 69)) == 65464
+    assert largest_blksize(("::1", 69, 0, 0)) == 65464

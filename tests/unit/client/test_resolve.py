@@ -1,4 +1,4 @@
-"""Test the look-up of a server's address, and the block size for the route to it."""
+"""Test the look-up of a server's address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from twisted.internet.error import DNSLookupError
 from tests.support.memory_server import FILE, MemoryServer, close_client, served
 from tests.support.reactors import outcome, reactor
 from twisted_tftp.client.client import TFTPClient
-from twisted_tftp.client.resolve import largest_blksize
 
 __all__ = ["reactor", "served"]
 
@@ -28,9 +27,3 @@ def test_host_name_is_looked_up(served: MemoryServer) -> None:
     with pytest.raises(DNSLookupError):
         outcome(served.reactor, nobody.get("file", sink))
     pool.stop()
-
-
-def test_largest_blksize_fits_the_mtu_of_loopback() -> None:
-    """The largest block size on loopback is the largest that TFTP allows."""
-    assert largest_blksize(("127.0.0.1", 69)) == 65464
-    assert largest_blksize(("::1", 69, 0, 0)) == 65464

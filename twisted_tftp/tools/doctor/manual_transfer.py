@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress
+from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress, allow_fragmentation
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import accept
 
@@ -50,7 +50,9 @@ class Target:
     def open_socket(self) -> socket.socket:
         """Return a new UDP socket of the server's address family."""
         family = socket.AF_INET6 if len(self.address) == 4 else socket.AF_INET
-        return socket.socket(family, socket.SOCK_DGRAM)
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        allow_fragmentation(sock)
+        return sock
 
     def encode_request(
         self, options: Mapping[str, str] | None = None, mode: str = wire.OCTET
