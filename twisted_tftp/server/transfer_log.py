@@ -16,6 +16,7 @@ from zope.interface import implementer
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.protocol.printable import printable
+from twisted_tftp.server import reasons
 from twisted_tftp.server.log_limit import LogLimit
 
 #: How long lines are collected for one log event, in seconds.
@@ -86,8 +87,9 @@ class TransferLog:
         A log event costs as much as a small transfer. So the first line is logged at once, and the
         lines of the next `COLLECT_TIME` seconds follow in one event.
         """
-        line = _line(statistics)
-        if statistics.outcome not in _SUCCESSES:
+        is_success = statistics.outcome in _SUCCESSES
+        line = _line(statistics, is_success)
+        if not is_success:
             self._log_failure(line)
         elif self._timer is None:
             self._log.info("{lines}", lines=line)
@@ -126,16 +128,26 @@ class TransferLog:
             self._log.info("{lines}", lines="\n".join(lines))
 
 
-def _line(statistics: TransferStatistics) -> str:
+def _line(statistics: TransferStatistics, is_success: bool) -> str:
+    """Return the line of a transfer that has ended; the reason of a failure comes first."""
     context = statistics.context
     outcome = statistics.outcome
     assert outcome is not None
     seconds, octets = statistics.seconds, statistics.octets
+    reason = reasons.reason_of(statistics)
+    start = f'{context.direction.value} "{printable(context.path)}" from {context.peer}: '
+    if is_success:
+        start += f"{outcome.value}, "
+        reason = reason and f": {reason}"
+    else:
+        start += f"{reasons.first_words(outcome)}: {reason}"
+        if outcome is Outcome.REFUSED:
+            return start + reasons.asked(context)
+        start += "; "
+        reason = ""
     rate = f"{octets / 1000 / seconds:.0f}" if seconds else "-"
-    reason = f": {printable(statistics.error)}" if statistics.error else ""
     return (
-        f'{context.direction.value} "{printable(context.path)}" from {context.peer}:'
-        f" {outcome.value}, {octets} octets in {seconds:.3f} s ({rate} kB/s),"
+        f"{start}{octets} octets in {seconds:.3f} s ({rate} kB/s),"
         f" options {_pairs(statistics.granted)},"
         f" {statistics.retransmissions} retransmissions{reason}"
     )
