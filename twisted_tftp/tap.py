@@ -82,9 +82,15 @@ class Options(usage.Options):
         twistd = self.parent
         if not isinstance(twistd, ServerOptions):
             return  # `twist` runs the plugin; it has no log file
+        if twistd["logger"]:
+            return
+        if twistd.get("syslog"):
+            signals.syslog_prefix = twistd["prefix"]
+            twistd["logger"] = "twisted_tftp.server.signals.open_syslog"
+            return
         foreground = twistd.get("nodaemon") or twistd.get("debug")
-        path = twistd["logfile"] or ("" if foreground else DEFAULT_LOG)
-        if path not in ("", "-") and not twistd["logger"] and not twistd.get("syslog"):
+        path = twistd["logfile"] or ("-" if foreground else DEFAULT_LOG)
+        if path != "-" or foreground:  # otherwise twistd reports that a daemon has no output
             signals.log_path = path
             twistd["logger"] = "twisted_tftp.server.signals.open_log"
 

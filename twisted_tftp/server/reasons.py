@@ -99,7 +99,8 @@ def asked(context: TransferContext) -> str:
 
 def reason_of(statistics: TransferStatistics) -> str:
     """Return why a transfer has failed, escaped; empty if nothing is known."""
-    return printable(statistics.detail or statistics.error)
+    reason = statistics.detail or statistics.error
+    return printable(reason) if reason else ""
 
 
 def first_words(outcome: Outcome) -> str:

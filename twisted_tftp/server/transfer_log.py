@@ -6,11 +6,12 @@ lines are limited: failures above the limit are counted, and their number is log
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from twisted_tftp.context import Outcome, TransferStatistics
@@ -18,6 +19,7 @@ from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.protocol.printable import printable
 from twisted_tftp.server import reasons
 from twisted_tftp.server.log_limit import LogLimit
+from twisted_tftp.server.log_lines import LogLines
 
 #: How long lines are collected for one log event, in seconds.
 COLLECT_TIME = 0.1
@@ -47,9 +49,10 @@ class TransferLog:
         if reactor is None:
             from twisted.internet import reactor
         self._log = Logger(namespace="twisted_tftp") if log is None else log
+        self._system = f"{self._log.namespace}#{LogLevel.info.name}"
         self._verbose = verbose
         self._reactor = reactor
-        self._lines: list[str] = []
+        self._lines: list[tuple[float, str]] = []  # the time and the text of each
         self._failure_limit = LogLimit(reactor, MAX_FAILURE_LINES, self._log_unlogged)
         self._last_unlogged = ""  # the line of the last failure that was only counted
         self._timer: IDelayedCall | None = None
@@ -95,16 +98,14 @@ class TransferLog:
             self._log.info("{lines}", lines=line)
             self._timer = self._reactor.callLater(COLLECT_TIME, self._log_collected)
         else:
-            self._lines.append(line)
+            self._lines.append((time.time(), line))
 
     def flush(self) -> None:
         """Log the collected lines; call this before the process ends."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        lines, self._lines = self._lines, []
-        if lines:
-            self._log.info("{lines}", lines="\n".join(lines))
+        self._write_collected()
         self._failure_limit.flush()
 
     def _log_failure(self, line: str) -> None:
@@ -124,8 +125,12 @@ class TransferLog:
         self._timer = None
         if self._lines:
             self._timer = self._reactor.callLater(COLLECT_TIME, self._log_collected)
-            lines, self._lines = self._lines, []
-            self._log.info("{lines}", lines="\n".join(lines))
+            self._write_collected()
+
+    def _write_collected(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self._log.info("{lines}", lines=LogLines(lines, self._system))
 
 
 def _line(statistics: TransferStatistics, is_success: bool) -> str:
