@@ -89,8 +89,14 @@ class Options(usage.Options):
             # In the foreground nobody reads the file. A killed container would leave it, and its
             # next start would take its own process number for that of another server.
             twistd["pidfile"] = ""
-        path = twistd["logfile"] or ("" if foreground else DEFAULT_LOG)
-        if path not in ("", "-") and not twistd["logger"] and not twistd.get("syslog"):
+        if twistd["logger"]:
+            return
+        if twistd.get("syslog"):
+            signals.syslog_prefix = twistd["prefix"]
+            twistd["logger"] = "twisted_tftp.server.signals.open_syslog"
+            return
+        path = twistd["logfile"] or ("-" if foreground else DEFAULT_LOG)
+        if path != "-" or foreground:  # otherwise twistd reports that a daemon has no output
             signals.log_path = path
             twistd["logger"] = "twisted_tftp.server.signals.open_log"
 

@@ -22,6 +22,7 @@ from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.descriptors import raise_descriptor_limit
 from twisted_tftp.net.request_port import RequestPort, listen
 from twisted_tftp.policy import TFTP_PORT, Policy
+from twisted_tftp.server import reasons
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.transfer_log import TransferLog
@@ -114,6 +115,7 @@ class TFTPService(Service):
         self._ports: list[RequestPort] = []
         self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
         self._grace = grace
+        self._cancel_reason = reasons.drain_ended(drain)  # of the transfers that a stop ends
         self.transfers = self._shared.transfers
         self.servers: list[TFTPServer] = []
 
@@ -194,6 +196,7 @@ class TFTPService(Service):
     def stop_now(self) -> None:
         """If the service is stopping, end all transfers now, and wait less for the backend."""
         self._grace = SHORT_GRACE
+        self._cancel_reason = reasons.SECOND_SIGNAL
         if self._stop_waits_for is not None:
             self._stop_waits_for.cancel()
 
@@ -203,7 +206,8 @@ class TFTPService(Service):
 
     def _cancel_all(self) -> Deferred[None]:
         """End all transfers; fires when their files are released, or after `grace` seconds."""
-        return self._wait_for(self.transfers.cancel_all("the server is being stopped"))
+        ended = self.transfers.cancel_all("the server is being stopped", self._cancel_reason)
+        return self._wait_for(ended)
 
     def _wait_for(self, end: Deferred[Any]) -> Deferred[Any]:
         """Return `end`, which is cancelled after `grace` seconds, and by L{stop_now}."""

@@ -419,6 +419,6 @@ def test_stop_logs_the_count_of_dropped_requests(reactor: Any) -> None:
     finally:
         globalLogPublisher.removeObserver(events.append)
     running.client.close()
-    reason = "the address is not allowed (--allow, --deny)"
+    reason = "in --deny"
     counts = [event["count"] for event in events if event.get("reason") == reason]
     assert counts == [2]

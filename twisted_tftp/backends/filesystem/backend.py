@@ -157,7 +157,7 @@ class FilesystemBackend:
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
         """Create a temporary file in the directory of the target."""
         if self._write is WriteMode.NEVER:
-            raise AccessViolation("this server does not accept files")
+            raise AccessViolation("this server does not accept files", "--write is never")
         replace = self._write is WriteMode.OVERWRITE
         size = context.announced_size or 0
         in_thread = self._in_write_thread

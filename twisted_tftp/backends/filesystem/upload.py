@@ -16,10 +16,11 @@ import stat
 import time
 from collections.abc import Iterator
 
+from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.path_walk import ResolvedName, resolve
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.naming import is_temporary, temporary_name
-from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
+from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists, FileNotFound
 
 #: The age above which a temporary file is removed if the file system has no locks, in seconds.
 MAX_AGE_WITHOUT_LOCKS = 24 * 3600.0
@@ -53,17 +54,26 @@ class Upload:
         self._replace = replace
         self._quota = quota
         self._size = 0
-        self._target: ResolvedName = resolve(root, path)
+        try:
+            self._target: ResolvedName = resolve(root, path)
+        except FileNotFoundError as error:
+            raise FileNotFound(detail=explain.missing_directory(error)) from error
         try:
             if is_temporary(os.fsdecode(self._target.name)):
                 raise AccessViolation("that name is not for uploads")
             mode = self._check_target()
             space = os.fstatvfs(self._target.directory)
             if size > space.f_bavail * space.f_frsize:
-                raise DiskFull("there is no room for a file of that size")
+                free = space.f_bavail * space.f_frsize
+                detail = f"{size:,} octets, {free:,} are free"
+                raise DiskFull("there is no room for a file of that size", detail)
             if quota is not None:
                 quota.check(size)
-            self._create()
+            try:
+                self._create()
+            except PermissionError as error:
+                detail = explain.not_writable_directory(self._target.directory)
+                raise AccessViolation(detail=detail) from error
         except BaseException:
             self._target.close()
             raise
@@ -100,10 +110,10 @@ class Upload:
         if not stat.S_ISREG(status.st_mode):
             raise AccessViolation("not a regular file")
         if not self._replace:
-            raise FileAlreadyExists()
+            raise FileAlreadyExists(detail="the file exists already, --write is create")
         # A rename needs write permission for the directory only; require it for the file too.
         if not os.access(target.name, os.W_OK, dir_fd=target.directory, effective_ids=True):
-            raise AccessViolation("the file is read-only")
+            raise AccessViolation("the file is read-only", explain.not_writable(status))
         return status.st_mode & 0o777
 
     def write(self, pieces: list[bytes]) -> None:
