@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from twisted_tftp.cli.argument_types import local_address, seconds, whole_number
-from twisted_tftp.cli.shared_options import add_port, add_retries
+from twisted_tftp.cli.shared_options import add_family, add_port, add_retries
 from twisted_tftp.client.client import DEFAULT_RETRIES, DEFAULT_WINDOWSIZE, TFTPClient
 from twisted_tftp.client.urls import Location, parse_url
 from twisted_tftp.policy import BLKSIZE_RANGE, DEFAULT_BLKSIZE, TIMEOUT_RANGE, Policy, Range
@@ -48,6 +48,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def _add_protocol_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_port(command)
+    add_family(command)
     add(
         "--blksize",
         type=whole_number(BLKSIZE_RANGE),
@@ -114,6 +115,7 @@ def make_client(
         timeout=options.timeout,
         retries=options.retries,
         mode=options.mode or mode,
+        family=options.family,
         options=not options.no_options,
         bind=options.bind[0],
         bind_port=options.bind[1],
