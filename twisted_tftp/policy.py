@@ -54,6 +54,17 @@ TIMEOUT_RANGE = Range(0.01, 255)
 #: The allowed numbers of consecutive timeouts after which a transfer is given up.
 RETRIES_RANGE = Range(1, 1000)
 
+#: The timeouts after which a peer that has never answered is given up, and the wait for a backend
+#: that opens a file ends, if `retries` is not given.
+DEFAULT_RETRIES = 10
+
+#: How long a peer that has answered may be silent by default, in seconds: longer than firmware
+#: needs to erase its flash memory.
+DEFAULT_PATIENCE = 60.0
+
+#: The allowed times of silence after which a transfer is given up, in seconds.
+PATIENCE_RANGE = Range(0.01, 3600)
+
 #: The allowed block sizes, in octets.
 BLKSIZE_RANGE = Range(MIN_BLKSIZE, MAX_BLKSIZE)
 
@@ -91,9 +102,11 @@ class Rollover(Enum):
 class Policy:
     """The limits, timeouts and access rules of a server. The names are those of the command line.
 
-    @ivar timeout: seconds until the first retransmission; also the longest retransmission timeout,
-        if the client negotiated no other one.
-    @ivar retries: a peer is given up if it sends nothing for `retries` times the longest timeout.
+    @ivar timeout: seconds until the first retransmission; also the longest retransmission timeout
+        in the first ten seconds of silence, if the client negotiated no other one.
+    @ivar patience: a peer that has answered is given up if it sends nothing for so many seconds.
+    @ivar retries: if it is not None, it replaces `patience`: a peer is given up if it sends
+        nothing for `retries` times the longest timeout.
     @ivar retransmit: whether the retransmission timeouts are adaptive or fixed.
     @ivar max_blksize: the largest block size that is granted, in octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.
@@ -112,7 +125,8 @@ class Policy:
     """
 
     timeout: float = 1.0
-    retries: int = 10
+    patience: float = DEFAULT_PATIENCE
+    retries: int | None = None
     retransmit: Retransmit = Retransmit.ADAPTIVE
     max_blksize: int = MAX_BLKSIZE
     max_windowsize: int = 64
@@ -133,6 +147,7 @@ class Policy:
         @raise ValueError: a value is out of range; the message names it.
         """
         _check("timeout", self.timeout, TIMEOUT_RANGE)
+        _check("patience", self.patience, PATIENCE_RANGE)
         _check("retries", self.retries, RETRIES_RANGE)
         _check("max-blksize", self.max_blksize, BLKSIZE_RANGE)
         _check("max-windowsize", self.max_windowsize, WINDOWSIZE_RANGE)
@@ -150,6 +165,14 @@ class Policy:
                 raise ValueError("port-range must be LO:HI with 1 <= LO <= HI <= 65535")
             if self.single_port:
                 raise ValueError("port-range and single-port exclude each other")
+
+    @property
+    def opening_time(self) -> float:
+        """How long to wait for a backend that opens a file, in seconds.
+
+        The time starts again when the client repeats its request.
+        """
+        return (self.retries or DEFAULT_RETRIES) * self.timeout
 
 
 def _check(name: str, value: float | None, allowed: Range[int] | Range[float]) -> None:

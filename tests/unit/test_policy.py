@@ -12,6 +12,7 @@ from twisted_tftp.policy import Policy
 #: Setting, attribute, smallest value, largest value, and the values just outside.
 BOUNDS: list[tuple[str, str, Any, Any, Any, Any]] = [
     ("timeout", "timeout", 0.01, 255, 0.0099, 255.01),
+    ("patience", "patience", 0.01, 3600, 0.0099, 3600.01),
     ("retries", "retries", 1, 1000, 0, 1001),
     ("max-blksize", "max_blksize", 8, 65464, 7, 65465),
     ("max-windowsize", "max_windowsize", 1, 32767, 0, 32768),

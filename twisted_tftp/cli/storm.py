@@ -23,7 +23,7 @@ from twisted_tftp.cli.storm_plot import is_plotting_possible, plot
 from twisted_tftp.cli.storm_report import as_json, as_text, describe_progress
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.net.descriptors import raise_descriptor_limit
-from twisted_tftp.policy import TIMEOUT_RANGE, Policy, Range
+from twisted_tftp.policy import DEFAULT_RETRIES, TIMEOUT_RANGE, Policy, Range
 from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.tools.storm import Report, Storm
 
@@ -60,7 +60,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="wait at most S seconds before a retransmission [%(default)g]",
     )
-    add_retries(command, Policy.retries)
+    add_retries(command, DEFAULT_RETRIES)
     add(
         "--loss",
         type=fraction(MAX_LOSS),

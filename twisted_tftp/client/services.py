@@ -72,7 +72,7 @@ def make_services(
             observer=_NullObserver() if observer is None else observer,
             clock=clock,
             alarms=Alarms(reactor, clock),
-            opening_time=policy.retries * policy.timeout,
+            opening_time=policy.opening_time,
         ),
         choose_options=choose_options,
         known=known or KnownServer(),

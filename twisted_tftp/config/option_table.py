@@ -27,6 +27,7 @@ from twisted_tftp.config.value_types import (
 )
 from twisted_tftp.policy import (
     BLKSIZE_RANGE,
+    PATIENCE_RANGE,
     RATE_RANGE,
     RETRIES_RANGE,
     TFTP_PORT,
@@ -126,14 +127,26 @@ OPTIONS = (
         Seconds(TIMEOUT_RANGE),
         default=_POLICY.timeout,
         help="first retransmission timeout, and the longest later one, in seconds",
-        details="A client that negotiates a timeout sets the longest one of its transfer.",
+        details="A client that negotiates a timeout sets the longest one of its transfer. After "
+        "ten seconds of silence, timeouts that are not negotiated grow to 5 seconds.",
+    ),
+    Option(
+        "patience",
+        Group.TIME,
+        Seconds(PATIENCE_RANGE),
+        default=_POLICY.patience,
+        help="give up a client that has answered and is then silent for this time, in seconds",
+        details="If the client negotiates a timeout, it gets at least two of them. A client that "
+        "has never answered is given up after four datagrams.",
     ),
     Option(
         "retries",
         Group.TIME,
         WholeNumber(RETRIES_RANGE),
         default=_POLICY.retries,
-        help="give up a client that is silent for N times the longest retransmission timeout",
+        default_text="--patience decides",
+        help="instead of --patience: give up a client that is silent for N times the longest "
+        "retransmission timeout, which then does not grow",
     ),
     Option(
         "retransmit",

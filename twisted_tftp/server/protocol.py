@@ -124,7 +124,7 @@ class TFTPServer(DatagramProtocol):
                 observer=observer,
                 clock=self.clock,
                 alarms=self.shared.alarms,
-                opening_time=policy.retries * policy.timeout,
+                opening_time=policy.opening_time,
                 on_no_descriptors=self.opener.close_idle,
             ),
             may_write=self.shared.access.may_write,

@@ -52,7 +52,6 @@ class Asker:
         "_is_refused",
         "_patience",
         "_refusals",
-        "_timing",
         "_watch",
         "answer",
         "datagrams",
@@ -84,9 +83,9 @@ class Asker:
         self.retransmissions = 0
         self.round_trip: float | None = None
         self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
-        self._timing = timing
         self._patience = timing.idle_limit if patience is None else patience
-        self._watch = PeerWatch(timing)
+        # The user has chosen the server's address, so that it is not forged.
+        self._watch = PeerWatch(timing, has_answered=True)
         self._has_unlikely_error = False
         self._refusals = 0
         self._is_refused = False
@@ -134,7 +133,7 @@ class Asker:
         if self._is_refused or now >= self._watch.heard_at + self._patience:
             self.failure = NoAnswer()
             return self._end(AskerState.FAILED)
-        self._timing.back_off()
+        self._watch.back_off(now)
         self.retransmissions += 1
         return self._ask(now)
 

@@ -213,7 +213,7 @@ class Sender:
         if self._is_reading:
             self.deadline = self._watch.give_up_at
             return WAIT
-        self._timing.back_off()
+        self._watch.back_off(now)
         return self._send_again(now)
 
     def _receive_unexpected(self, datagram: Buffer, now: float) -> Step:
@@ -249,8 +249,9 @@ class Sender:
         flight = self._flight
         watch = self._watch
         self._acked = block
-        watch.has_answered = True
         watch.heard_at = now
+        if not watch.has_answered:
+            watch.note_heard(now)
         flight.measure(self._timing, now - watch.sent_at, not self._is_reading)
         if block == self._last_block:
             return self._end(SenderState.DONE)
@@ -274,7 +275,7 @@ class Sender:
         flight = self._flight
         if not self._watch.has_answered:
             return WAIT
-        self._watch.heard_at = now
+        self._watch.note_heard(now)
         if flight.highest_sent - self._acked < 2 or self._is_reading or self._is_too_soon(now):
             return WAIT
         if not flight.expected_duplicates:
@@ -285,8 +286,7 @@ class Sender:
     def _is_too_soon(self, now: float) -> bool:
         """Return whether an ACK that arrives `now` comes too early to be for the last window.
 
-        It is then for an earlier one, and the blocks after it are already on the way. An ACK takes
-        a round trip; half of it is a margin for jitter.
+        It is then for an earlier window. Half of a round trip is left as a margin for jitter.
         """
         return now - self._watch.sent_at < min(self._timing.min_round_trip, self._timing.rto) / 2
 

@@ -28,6 +28,7 @@ NAMES = [
     "deny",
     "allow-write",
     "timeout",
+    "patience",
     "retries",
     "retransmit",
     "max-blksize",
@@ -80,6 +81,8 @@ def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> N
     [
         ("timeout", "0.25", 0.25),
         ("timeout", "3", 3.0),
+        ("patience", "90", 90.0),
+        ("patience", "2.5", 2.5),
         ("retries", "4", 4),
         ("retransmit", "adaptive", Retransmit.ADAPTIVE),
         ("retransmit", "fixed", Retransmit.FIXED),

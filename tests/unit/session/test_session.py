@@ -268,14 +268,14 @@ def test_a_peer_that_never_answers_gets_four_datagrams(
 
 @pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
 def test_a_peer_that_stops_answering_gets_an_error_and_is_given_up(opcode: Opcode) -> None:
-    """After ten negotiated timeouts without a packet, the transfer times out."""
+    """After a minute without a packet, the transfer times out."""
     net = network()
     link = net.request(opcode, "f", {"timeout": "2"})
     if opcode is Opcode.RRQ:
         link.deliver(wire.ack(0))
     else:
         link.deliver(wire.DATA_HEADERS[1] + bytes(512))
-    net.clock.pump([0.1] * 195)
+    net.clock.pump([0.1] * 595)
     assert net.recorder.outcomes == []
     net.clock.pump([0.1] * 10)
     assert net.recorder.outcomes == [Outcome.TIMED_OUT]

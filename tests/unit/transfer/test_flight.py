@@ -92,6 +92,30 @@ def test_peer_that_has_answered_is_given_up_after_ten_seconds_of_silence() -> No
     assert watch.must_give_up(15.0)
 
 
+def test_silence_that_makes_waits_longer_begins_with_an_answer() -> None:
+    """The waits for a peer that has never answered do not grow, because it may be forged."""
+    waits = Timing(first=1.0, max_rto=1.0)
+    watch = PeerWatch(waits)
+    watch.back_off(20.0)
+    assert waits.rto == 1.0
+    watch.note_heard(20.0)
+    watch.back_off(29.9)
+    assert waits.rto == 1.0
+    watch.back_off(30.0)
+    assert waits.rto == 2.0
+    watch.note_heard(31.0)
+    assert waits.rto == 1.0
+
+
+def test_first_answer_makes_the_watch_patient() -> None:
+    """A peer that has never answered is given up after 10 s, one that has answered after 60 s."""
+    watch = PeerWatch(Timing(first=1.0, max_rto=1.0))
+    assert watch.give_up_at == 10.0
+    watch.note_heard(5.0)
+    assert watch.give_up_at == 65.0
+    assert PeerWatch(Timing(first=1.0, max_rto=1.0), has_answered=True).give_up_at == 60.0
+
+
 def test_answer_is_due_before_the_peer_is_given_up() -> None:
     """The deadline of an answer is not later than the time at which the peer is given up."""
     watch = PeerWatch(timing())

@@ -133,6 +133,94 @@ def test_patience_is_the_retries_times_the_longest_wait() -> None:
     assert timing(max_rto=6.0).idle_limit == 60.0
 
 
+def patient(
+    *,
+    max_rto: float = 1.0,
+    patience: float = 60.0,
+    adaptive: bool = True,
+    negotiated: bool = False,
+) -> Timing:
+    """Return the timeouts of a transfer without retries."""
+    return Timing(
+        first=1.0, max_rto=max_rto, patience=patience, adaptive=adaptive, is_negotiated=negotiated
+    )
+
+
+def test_idle_limit_is_the_patience_if_there_are_no_retries() -> None:
+    """A peer that has answered is waited for 60 s, another one for ten timeouts."""
+    waits = patient()
+    assert (waits.idle_limit, waits.first_answer_limit) == (60.0, 10.0)
+
+
+def test_patience_limits_the_wait_for_the_first_answer_too() -> None:
+    """A peer that has never answered is not waited for longer than another one."""
+    assert patient(patience=3.0).first_answer_limit == 3.0
+
+
+def test_retries_limit_both_silences() -> None:
+    """The peer is given up after `retries` timeouts, whether it has answered or not."""
+    waits = Timing(first=1.0, max_rto=2.0, retries=4)
+    assert (waits.idle_limit, waits.first_answer_limit) == (8.0, 8.0)
+
+
+def test_peer_that_negotiates_a_long_timeout_gets_two_of_them() -> None:
+    """It repeats a lost packet after one timeout, and that may be lost too."""
+    assert patient(max_rto=100.0, negotiated=True).idle_limit == 200.0
+    assert patient(max_rto=100.0).idle_limit == 60.0
+
+
+def test_wait_grows_to_five_seconds_after_ten_seconds_of_silence() -> None:
+    """Until then it is at most the longest wait."""
+    waits = patient()
+    seen = []
+    for silence in (0.0, 9.9, 10.0, 12.0, 16.0, 21.0):
+        waits.back_off(silence)
+        seen.append(waits.rto)
+    assert seen == [1.0, 1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_wait_ends_growing_when_the_silence_ends() -> None:
+    """The next wait is at most the longest one; a shorter one does not change."""
+    waits = patient()
+    for _ in range(4):
+        waits.back_off(20.0)
+    waits.end_silence()
+    assert waits.rto == 1.0
+    waits.add_round_trip(0.1)
+    measured = waits.rto
+    waits.end_silence()
+    assert waits.rto == measured < 1.0
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        patient(max_rto=2.0, negotiated=True),
+        patient(max_rto=2.0, adaptive=False),
+        Timing(first=1.0, max_rto=2.0, retries=100),
+        patient(max_rto=1.0, negotiated=True),
+        patient(max_rto=7.0),
+    ],
+    ids=["negotiated", "fixed", "retries", "negotiated 1 s", "longer than the growth"],
+)
+def test_wait_does_not_grow(waits: Timing) -> None:
+    """A negotiated timeout, a fixed one and one that is counted stay the longest wait."""
+    for _ in range(10):
+        waits.back_off(50.0)
+    assert waits.rto == waits.max_rto
+
+
+def test_wait_of_a_negotiated_fraction_of_a_second_grows_after_ten_of_them() -> None:
+    """RFC 2349 has no timeouts below 1 s: in 60 s they would be very many datagrams."""
+    waits = patient(max_rto=0.01, negotiated=True)
+    waits.back_off(0.09)
+    assert waits.rto == 0.01
+    waits.back_off(0.1)
+    assert waits.rto == 0.02
+    fixed = patient(max_rto=0.01, negotiated=True, adaptive=False)
+    assert fixed.idle_limit == pytest.approx(0.1)
+
+
 @given(st.lists(st.floats(0, 100), min_size=1), st.floats(0.01, 255))
 def test_wait_stays_within_its_bounds(samples: list[float], longest: float) -> None:
     """No sequence of round trips and retransmissions moves the wait out of its bounds."""
