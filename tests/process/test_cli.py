@@ -291,6 +291,30 @@ def test_closed_port_is_reported_with_host_and_port(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_silent_server_is_reported_while_the_command_waits(tmp_path: Path) -> None:
+    """Standard error says that no answer has come yet, and in the end which option to use.
+
+    With --quiet or --json only the end is reported.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        port = sock.getsockname()[1]
+        line = [sys.executable, "-m", "twisted_tftp", "get", "--patience", "4"]
+        commands = [
+            subprocess.Popen(
+                [*line, *option, f"{HOST}:{port}", "file"], cwd=tmp_path, stderr=subprocess.PIPE
+            )
+            for option in ([], ["--quiet"], ["--json"])
+        ]
+        said = [command.communicate(timeout=60)[1].decode().splitlines() for command in commands]
+    assert [command.returncode for command in commands] == [1, 1, 1]
+    notice = f"file: no answer yet from {HOST} port {port} for 3 s, of at most 4 s"
+    assert [each[:-1] for each in said] == [[notice], [], []]
+    for each in said:
+        assert each[-1].startswith("error: file: the server does not answer")
+        assert "--patience" in each[-1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

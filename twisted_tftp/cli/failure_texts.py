@@ -37,8 +37,9 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
     (
         NoAnswer,
         "check that a TFTP server runs there, and that no firewall drops its answers, which come"
-        " from another port than the request port",
+        " from another port than the request port; --patience sets how long to wait",
     ),
+    (TransferTimedOut, "the server has stopped answering; --patience sets how long to wait"),
     (
         FileNotFound,
         "give the name relative to the server's root; upper and lower case differ",

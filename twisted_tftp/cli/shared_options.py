@@ -48,12 +48,13 @@ def server_of(options: argparse.Namespace, name: tuple[str, int | None]) -> tupl
     return host, options.port if port is None else port
 
 
-def add_retries(command: argparse.ArgumentParser, default: int) -> None:
-    """Add `--retries`."""
+def add_retries(command: argparse.ArgumentParser, default: int | None) -> None:
+    """Add `--retries`; without a default, `--patience` decides."""
+    shown = "--patience decides" if default is None else default
     command.add_argument(
         "--retries",
         type=whole_number(RETRIES_RANGE),
         default=default,
         metavar="N",
-        help="give up if nothing arrives for N times the timeout [%(default)s]",
+        help=f"give up if nothing arrives for N times the timeout [{shown}]",
     )

@@ -45,6 +45,7 @@ class AttemptPlan:
     patience of the client has ended.
 
     @ivar current: the attempt that was begun last.
+    @ivar patience: how long the client waits for an answer, in seconds.
     """
 
     def __init__(self, addresses: Sequence[SocketAddress], patience: float) -> None:
@@ -56,7 +57,7 @@ class AttemptPlan:
         """
         self.current = Attempt(addresses[0], patience)
         self._addresses = tuple(addresses)
-        self._patience = patience
+        self.patience = patience
         self._ends_at = 0.0
         self._failures: dict[SocketAddress, TFTPError] = {}
         self._begin_round(FIRST_ROUND)
@@ -68,7 +69,7 @@ class AttemptPlan:
 
     def start(self, now: float) -> None:
         """Begin with the first address."""
-        self._ends_at = now + self._patience
+        self._ends_at = now + self.patience
         self._next_address(now)
 
     def advance(self, now: float, failure: TFTPError) -> bool:
@@ -107,7 +108,7 @@ class AttemptPlan:
         """Ask each address once, in at most so many seconds; a single address is asked longer."""
         count = len(self._addresses)
         self._waiting = list(self._addresses)
-        self._share = self._patience if count == 1 else min(seconds, self._patience) / count
+        self._share = self.patience if count == 1 else min(seconds, self.patience) / count
         self._is_refused = True  # until an address fails in another way
 
     def _next_address(self, now: float) -> None:

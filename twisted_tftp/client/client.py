@@ -37,12 +37,13 @@ from twisted_tftp.policy import TFTP_PORT, Policy, Retransmit
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.printable import printable
 from twisted_tftp.transfer.first_answer import KnownServer
+from twisted_tftp.transfer.timing import Timing
 
 #: The window size that a client asks for by default, in blocks.
 DEFAULT_WINDOWSIZE = 16
 
-#: By default, a transfer fails if nothing arrives for this number of timeouts.
-DEFAULT_RETRIES = 5
+#: How long a server may be silent by default, in seconds.
+DEFAULT_PATIENCE = 25.0
 
 
 class TFTPClient:
@@ -59,7 +60,9 @@ class TFTPClient:
     @param timeout: the longest retransmission timeout, in seconds. The server is asked to use it
         too, by the option `timeout` for whole seconds, otherwise `utimeout`. None for one second
         without an option.
-    @param retries: the client gives up if the server sends nothing for `retries` times `timeout`.
+    @param patience: the client gives up if the server sends nothing for so many seconds.
+    @param retries: if it is not None, it replaces `patience`: the client gives up if the server
+        sends nothing for `retries` times `timeout`.
     @param mode: "octet" or "netascii".
     @param options: whether to ask for options (RFC 2347).
     @param retransmit: whether the retransmission timeout adapts to the round-trip time.
@@ -78,9 +81,10 @@ class TFTPClient:
     @param bind_port: the local port to send from, for one transfer at a time; 0 for any port.
         It requires `bind`.
     @param ports: opens the sockets; None for a L{ClientPorts} of `bind` and `bind_port`.
-    @param on_notice: called with a line of text for the user when a request is sent again from
-        another port, because an answer may belong to another request; None for the log. The line
-        has no line end, and contains a file name: escape it before you print it.
+    @param on_notice: called with a line of text for the user: while no answer comes, and when a
+        request is sent again from another port, because an answer may belong to another request.
+        None for the log. The line has no line end, and contains a file name: escape it before you
+        print it.
     @param known: what is known about the server; clients of one server may share it. None if
         nothing is known.
     @param clock: returns the time in seconds of a monotonic clock.
@@ -99,7 +103,8 @@ class TFTPClient:
         blksize: int | None = None,
         windowsize: int = DEFAULT_WINDOWSIZE,
         timeout: float | None = None,
-        retries: int = DEFAULT_RETRIES,
+        patience: float = DEFAULT_PATIENCE,
+        retries: int | None = None,
         mode: str = wire.OCTET,
         options: bool = True,
         retransmit: Retransmit = Retransmit.ADAPTIVE,
@@ -132,7 +137,12 @@ class TFTPClient:
         self._services = make_services(
             reactor,
             clock,
-            _make_policy(timeout, retries, retransmit),
+            Policy(
+                timeout=Policy.timeout if timeout is None else timeout,
+                patience=patience,
+                retries=retries,
+                retransmit=retransmit,
+            ),
             observer,
             choose,
             known,
@@ -270,7 +280,7 @@ class TFTPClient:
             job,
             context,
             link,
-            AttemptPlan(addresses, services.policy.retries * services.policy.timeout),
+            AttemptPlan(addresses, Timing.of(services.policy, None).idle_limit),
             services,
             on_finished=transfers.on_finished,
             on_released=transfers.on_released,
@@ -297,14 +307,6 @@ class TFTPClient:
 def _run_in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
     """Run `function` in a thread of the reactor: an `InThread`."""
     return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
-
-
-def _make_policy(timeout: float | None, retries: int, retransmit: Retransmit) -> Policy:
-    return Policy(
-        timeout=Policy.timeout if timeout is None else timeout,
-        retries=retries,
-        retransmit=retransmit,
-    )
 
 
 def _common_family(

@@ -76,6 +76,11 @@ class RequestAttempt:
             before_resend=before_resend,
         )
 
+    @property
+    def repetitions(self) -> int:
+        """How many requests were sent again, the second request of the doubt included."""
+        return self.asker.retransmissions + self.doubt.repetitions
+
     def start(self, receive: Callable[[Buffer, float], None]) -> None:
         """Send the request; from now on, `receive` gets the datagrams of the link."""
         self._link.discard_waiting()

@@ -25,12 +25,12 @@ class RequestLinks:
         link: ClientLink,
         plan: AttemptPlan,
         services: ClientServices,
-        on_unreachable: Callable[[], None],
+        on_unreachable: Callable[[OSError], None],
     ) -> None:
         """Set up with an open link to the first address of `plan`.
 
-        @param on_unreachable: called when the system reports that the current address can't be
-            reached.
+        @param on_unreachable: called with the error when the system reports that the current
+            address can't be reached.
         """
         self.current = link
         self.plan = plan
@@ -111,4 +111,4 @@ class RequestLinks:
 
     def _note_unreachable(self, error: OSError) -> None:
         self._unreachable_error = error
-        self._on_unreachable()
+        self._on_unreachable(error)

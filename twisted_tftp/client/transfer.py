@@ -13,6 +13,7 @@ from twisted_tftp.client.job import Job, Restart
 from twisted_tftp.client.request_attempt import RequestAttempt
 from twisted_tftp.client.request_links import RequestLinks
 from twisted_tftp.client.services import ClientServices
+from twisted_tftp.client.silence_notice import SilenceNotice
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError
 from twisted_tftp.net.client_link import ClientLink
@@ -22,6 +23,9 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.first_answer import Standing
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.timing import Timing
+
+#: How many more requests are sent after ICMP has reported that the server's port is closed.
+TRIES_AFTER_REFUSAL = 2
 
 
 class ClientTransfer:
@@ -58,6 +62,7 @@ class ClientTransfer:
         self._on_finished = on_finished
         self._on_released = on_released
         self._session = job.make_session(context, link, services.session_services, self)
+        self._silence = SilenceNotice(self._session, services, plan.patience)
         self._links = RequestLinks(link, plan, services, self._on_unreachable)
         self._attempt: RequestAttempt | None = None
         self._timing = Timing.of(services.policy, None)
@@ -123,10 +128,12 @@ class ClientTransfer:
             before_resend=self._bind_to_route,
         )
         self.context = attempt.context
+        self._silence.watch(attempt)
         attempt.start(self._receive)
 
     def on_finished(self) -> None:
         """Tell the client that the outcome is known."""
+        self._silence.stop()
         if self._session.failure is not None:
             self._stop_asking()
         self._on_finished(self)
@@ -156,10 +163,14 @@ class ClientTransfer:
     def _link(self) -> ClientLink:
         return self._links.current
 
-    def _on_unreachable(self) -> None:
-        """Ask the next address at once, if there is one."""
-        if self._links.plan.has_other_address and self._attempt is not None:
+    def _on_unreachable(self, error: OSError) -> None:
+        """Ask the next address at once, if there is one; give up a closed port soon."""
+        if self._attempt is None:
+            return
+        if self._links.plan.has_other_address:
             self._attempt.refuse(more_tries=0)
+        elif isinstance(error, ConnectionRefusedError):
+            self._attempt.refuse(TRIES_AFTER_REFUSAL)
 
     def _bind_to_route(self) -> None:
         """Use a new socket if there was no route to the server, and there is one now."""
@@ -198,7 +209,7 @@ class ClientTransfer:
             self._session.end(Outcome.TIMED_OUT, failure)
             return
         self._stop_asking()
-        self.context = self.context._replace(peer=endpoint(link.server))
+        self.context = self.context._replace(peer=endpoint(self._links.plan.current.address))
         self._use_link(link)
         self._session.restart_negotiation()
         self.on_open()
