@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, free_port
+from tests.support.daemon import IPV6, Daemon, free_port
 from twisted_tftp import __version__
-from twisted_tftp.cli.argument_types import local_address
+from twisted_tftp.cli.argument_types import local_address, server_name
 from twisted_tftp.protocol import wire
 
 HOST = "127.0.0.1"
@@ -98,6 +98,32 @@ def test_get_stores_the_file_as_local_or_in_the_folder_local(
         done = txtftp(command, *port, "-q", HOST, "file", local)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert (tmp_path / "new").read_bytes() == (tmp_path / "file").read_bytes() == FILE
+
+
+@pytest.mark.parametrize("command", ["get", "put", "doctor"])
+@pytest.mark.parametrize("form", ["{host}:{port}", "[{host}]:{port}"])
+def test_host_may_have_a_port(daemon: Daemon, tmp_path: Path, command: str, form: str) -> None:
+    """HOST:PORT and [ADDR]:PORT name the server and its port, whatever --port is."""
+    name = form.format(host=HOST, port=daemon.port)
+    (tmp_path / "local").write_bytes(b"local")
+    words = {"get": ["sub/other", "-"], "put": ["local", f"by-{name}"], "doctor": []}[command]
+    done = txtftp(command, "--port", "1", name, *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
+def test_family_options_choose_the_addresses(tmp_path: Path) -> None:
+    """-4 and -6 exclude the addresses of the other family, also in a URL."""
+    with Daemon(tmp_path, hosts=["::1"]) as daemon:
+        (tmp_path / "file").write_bytes(FILE)
+        url = f"tftp://[::1]:{daemon.port}/file"
+        assert txtftp("get", "-6", url, "-").stdout == FILE
+        done = txtftp("get", "-4", url, "-")
+        assert done.returncode == 1
+        assert b"no IPv4 address was found for the host ::1" in done.stderr
+        done = txtftp("doctor", "-4", f"[::1]:{daemon.port}")
+        assert done.returncode == 1
+        assert done.stderr.startswith(b"error: ::1: ")
 
 
 def test_get_writes_to_standard_output(daemon: Daemon) -> None:
@@ -263,6 +289,30 @@ def test_closed_port_is_reported_with_host_and_port(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"Connection refused ({HOST} port {port})" in done.stderr.decode()
     assert os.listdir(tmp_path) == []
+
+
+def test_silent_server_is_reported_while_the_command_waits(tmp_path: Path) -> None:
+    """Standard error says that no answer has come yet, and in the end which option to use.
+
+    With --quiet or --json only the end is reported.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        port = sock.getsockname()[1]
+        line = [sys.executable, "-m", "twisted_tftp", "get", "--patience", "4"]
+        commands = [
+            subprocess.Popen(
+                [*line, *option, f"{HOST}:{port}", "file"], cwd=tmp_path, stderr=subprocess.PIPE
+            )
+            for option in ([], ["--quiet"], ["--json"])
+        ]
+        said = [command.communicate(timeout=60)[1].decode().splitlines() for command in commands]
+    assert [command.returncode for command in commands] == [1, 1, 1]
+    notice = f"file: no answer yet from {HOST} port {port} for 3 s, of at most 4 s"
+    assert [each[:-1] for each in said] == [[notice], [], []]
+    for each in said:
+        assert each[-1].startswith("error: file: the server does not answer")
+        assert "--patience" in each[-1]
 
 
 @pytest.mark.parametrize(
@@ -536,6 +586,29 @@ def test_text_from_a_server_is_escaped(answer: bytes, requests: int) -> None:
 def test_local_address_may_have_a_port(text: str, found: tuple[str, int]) -> None:
     """--bind takes an address, or an address and a port; an IPv6 address then has brackets."""
     assert local_address(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("tftp.example", ("tftp.example", None)),
+        ("tftp.example:6969", ("tftp.example", 6969)),
+        ("192.0.2.1:6969", ("192.0.2.1", 6969)),
+        ("2001:db8::1", ("2001:db8::1", None)),
+        ("[2001:db8::1]", ("2001:db8::1", None)),
+        ("[fe80::1%eth0]:6969", ("fe80::1%eth0", 6969)),
+    ],
+)
+def test_server_name_may_have_a_port(text: str, found: tuple[str, int | None]) -> None:
+    """HOST takes a name or an address, with a port or without; IPv6 with a port has brackets."""
+    assert server_name(text) == found
+
+
+@pytest.mark.parametrize("text", ["", ":69", "host:", "host:x", "host:70000", "[::1", "[]:69"])
+def test_invalid_server_name_is_rejected(text: str) -> None:
+    """HOST accepts no malformed name or port."""
+    with pytest.raises(ArgumentTypeError, match=r"HOST:PORT|the port in"):
+        server_name(text)
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,15 @@ def test_each_fault_of_a_server_is_found(
     assert words in found.text
 
 
+def test_first_address_that_answers_is_checked(daemon: Daemon) -> None:
+    """An address without a server is a warning; the next address of the name is checked."""
+    silent, serving = ("127.0.0.2", daemon.port), (HOST, daemon.port)
+    found = Doctor(silent, None, 0.05, other_addresses=[serving]).examine()
+    assert [each.verdict for each in found] == [Verdict.WARNING, Verdict.OK]
+    assert "no answer from 127.0.0.2" in found[0].text
+    assert "ERROR 1 from 127.0.0.1" in found[1].text
+
+
 def test_worst_finding_is_the_verdict() -> None:
     """The verdict of a run is its worst finding; skipped checks do not count."""
     good, poor, bad, skipped = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.error import DNSLookupError
 
+from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.errors import (
     AccessViolation,
     AnswerNotConfirmed,
@@ -36,8 +37,9 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
     (
         NoAnswer,
         "check that a TFTP server runs there, and that no firewall drops its answers, which come"
-        " from another port than the request port",
+        " from another port than the request port; --patience sets how long to wait",
     ),
+    (TransferTimedOut, "the server has stopped answering; --patience sets how long to wait"),
     (
         FileNotFound,
         "give the name relative to the server's root; upper and lower case differ",
@@ -50,23 +52,31 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
 _FILE_FAILURES = (FileNotFound, AccessViolation, DiskFull, FileAlreadyExists)
 
 
-def describe_failure(error: BaseException, host: str, port: int) -> str:
+def describe_failure(error: BaseException, client: TFTPClient) -> str:
     """Return the text of a failure, with advice if there is any.
 
-    @param host: the server's host as it is on the command line.
-    @param port: its request port.
+    @param client: the client whose transfer has failed.
     """
     if isinstance(error.__cause__, OSError):
         return f"local error: {describe_os_error(error.__cause__)}"
     text = printable_unicode(_message(error))
     if isinstance(error, TransferTimedOut):
-        text = f"{text} ({host} port {port})"
+        text = f"{text} ({_server_name(client, text)} port {client.port})"
     if isinstance(error, _FILE_FAILURES) and not error.from_peer:
         return f"local error: {text}"
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return f"{text}: {advice}"
     return text
+
+
+def _server_name(client: TFTPClient, text: str) -> str:
+    """Return the host as the user has named it, with its address if `text` does not tell that."""
+    host = printable_unicode(client.host)
+    address = client.address
+    if address is None or address[0] == host or address[0] in text:
+        return host
+    return f"{host}, {address[0]}"
 
 
 def describe_os_error(error: OSError) -> str:

@@ -30,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     use_monotonic_time(reactor)
     try:
         status: int = options.run(options, reactor)
-    except ValueError as error:
+    except (ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
     except OSError as error:
         print(f"error: {error.filename or '-'}: {error.strerror}", file=sys.stderr)

@@ -58,7 +58,7 @@ class ResultPrinter:
 
         @raise OSError: the output can't be written.
         """
-        text = describe_failure(error, client.host, client.port)
+        text = describe_failure(error, client)
         if self._is_json:
             self._print_json({"file": filename, "local": local, "error": text})
         print(f"error: {printable_unicode(filename)}: {text}", file=sys.stderr)

@@ -12,7 +12,13 @@ from twisted.internet.task import LoopingCall
 
 from twisted_tftp.cli.argument_types import decimal, fraction, seconds, whole_number
 from twisted_tftp.cli.interrupt import INTERRUPTED, close_clients
-from twisted_tftp.cli.shared_options import add_host, add_port, add_retries
+from twisted_tftp.cli.shared_options import (
+    add_family,
+    add_host,
+    add_port,
+    add_retries,
+    server_of,
+)
 from twisted_tftp.cli.storm_plot import is_plotting_possible, plot
 from twisted_tftp.cli.storm_report import as_json, as_text, describe_progress
 from twisted_tftp.client.client import TFTPClient
@@ -45,6 +51,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_host(command)
     add_port(command)
+    add_family(command)
     _add_machine_options(command)
     add(
         "--timeout",
@@ -157,8 +164,8 @@ class _StormRunner:
         self._is_quiet = options.quiet
         self._client = TFTPClient(
             reactor,
-            options.host,
-            options.port,
+            *server_of(options, options.host),
+            family=options.family,
             timeout=options.timeout,
             retries=options.retries,
             loss=options.loss,

@@ -7,10 +7,17 @@ import sys
 from typing import Any
 
 from twisted_tftp.cli.argument_types import local_address, seconds, whole_number
-from twisted_tftp.cli.shared_options import add_port, add_retries
-from twisted_tftp.client.client import DEFAULT_RETRIES, DEFAULT_WINDOWSIZE, TFTPClient
+from twisted_tftp.cli.shared_options import add_family, add_port, add_retries
+from twisted_tftp.client.client import DEFAULT_PATIENCE, DEFAULT_WINDOWSIZE, TFTPClient
 from twisted_tftp.client.urls import Location, parse_url
-from twisted_tftp.policy import BLKSIZE_RANGE, DEFAULT_BLKSIZE, TIMEOUT_RANGE, Policy, Range
+from twisted_tftp.policy import (
+    BLKSIZE_RANGE,
+    DEFAULT_BLKSIZE,
+    PATIENCE_RANGE,
+    TIMEOUT_RANGE,
+    Policy,
+    Range,
+)
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.printable import printable_unicode
 
@@ -48,6 +55,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def _add_protocol_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_port(command)
+    add_family(command)
     add(
         "--blksize",
         type=whole_number(BLKSIZE_RANGE),
@@ -68,7 +76,14 @@ def _add_protocol_options(command: argparse.ArgumentParser) -> None:
         help="wait at most S seconds before a retransmission, and ask the server to do the same"
         f" [{Policy.timeout:g}, without asking the server]",
     )
-    add_retries(command, DEFAULT_RETRIES)
+    add(
+        "--patience",
+        type=seconds(PATIENCE_RANGE),
+        default=DEFAULT_PATIENCE,
+        metavar="S",
+        help="give up if nothing arrives for S seconds [%(default)g]",
+    )
+    add_retries(command, None)
     add(
         "--mode",
         choices=(wire.OCTET, wire.NETASCII),
@@ -102,7 +117,7 @@ def make_client(
     """
 
     def print_notice(line: str) -> None:
-        if not options.quiet:
+        if not (options.quiet or options.json):
             print(printable_unicode(line), file=sys.stderr)
 
     return TFTPClient(
@@ -112,8 +127,10 @@ def make_client(
         blksize=options.blksize,
         windowsize=options.windowsize,
         timeout=options.timeout,
+        patience=options.patience,
         retries=options.retries,
         mode=options.mode or mode,
+        family=options.family,
         options=not options.no_options,
         bind=options.bind[0],
         bind_port=options.bind[1],

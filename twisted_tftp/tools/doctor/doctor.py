@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.tools.doctor.finding import Finding, Verdict
@@ -15,9 +15,11 @@ from twisted_tftp.tools.doctor.option_checks import (
     check_windowsize,
 )
 from twisted_tftp.tools.doctor.request_checks import (
+    answers,
     check_answer,
     check_missing_file,
     check_repeated_request,
+    silent_address,
 )
 from twisted_tftp.tools.doctor.retransmission_checks import (
     check_duplicate_ack,
@@ -57,6 +59,7 @@ class Doctor:
         filename: str | None,
         timeout: float = DEFAULT_TIMEOUT,
         watch: float = DEFAULT_WATCH,
+        other_addresses: Sequence[SocketAddress] = (),
     ) -> None:
         """Prepare the checks; nothing is sent yet.
 
@@ -64,12 +67,16 @@ class Doctor:
         @param filename: an existing file; None to check only whether the server answers.
         @param timeout: how long to wait for an answer, in seconds.
         @param watch: how long to send no ACK and count the retransmissions, in seconds.
+        @param other_addresses: the addresses that clients try after `server`; the first address
+            that answers is checked.
         """
         self.findings: list[Finding] = []
         self._has_file = filename is not None
         if filename is None:
             filename = f"txtftp-doctor-{secrets.token_hex(8)}"  # a file that does not exist
-        self._target = Target(server, filename, timeout, watch)
+        self._targets = [
+            Target(server, filename, timeout, watch) for server in (server, *other_addresses)
+        ]
 
     def examine(
         self, on_finding: Callable[[Finding], None] = lambda finding: None
@@ -79,13 +86,17 @@ class Doctor:
         @param on_finding: called with each finding as soon as it is known.
         """
         first = check_answer if self._has_file else check_missing_file
-        if self._run(first, on_finding).verdict is not Verdict.PROBLEM and self._has_file:
+        *others, last = self._targets
+        answering = next((each for each in others if answers(each)), last)
+        for silent in others[: self._targets.index(answering)]:
+            self._note(silent_address(silent), on_finding)
+        finding = self._note(first(answering), on_finding)
+        if finding.verdict is not Verdict.PROBLEM and self._has_file:
             for check in FILE_CHECKS:
-                self._run(check, on_finding)
+                self._note(check(answering), on_finding)
         return self.findings
 
-    def _run(self, check: Check, on_finding: Callable[[Finding], None]) -> Finding:
-        finding = check(self._target)
+    def _note(self, finding: Finding, on_finding: Callable[[Finding], None]) -> Finding:
         self.findings.append(finding)
         on_finding(finding)
         return finding

@@ -1,0 +1,114 @@
+"""Open the links through which one transfer of a client sends its request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted_tftp.client.attempt_plan import AttemptPlan
+from twisted_tftp.client.failure_reasons import network_reason
+from twisted_tftp.client.request_ports import RequestPorts
+from twisted_tftp.client.services import ClientServices
+from twisted_tftp.errors import ServerUnreachable, TFTPError, TransferTimedOut
+from twisted_tftp.net.client_link import ClientLink
+
+
+class RequestLinks:
+    """The links of one transfer: to each address of the server in turn, from one or more ports.
+
+    @ivar current: the link that is in use.
+    @ivar plan: the addresses of the server.
+    @ivar ports: the ports from which the current address was asked.
+    """
+
+    def __init__(
+        self,
+        link: ClientLink,
+        plan: AttemptPlan,
+        services: ClientServices,
+        on_unreachable: Callable[[OSError], None],
+    ) -> None:
+        """Set up with an open link to the first address of `plan`.
+
+        @param on_unreachable: called with the error when the system reports that the current
+            address can't be reached.
+        """
+        self.current = link
+        self.plan = plan
+        self._services = services
+        self._on_unreachable = on_unreachable
+        self._unreachable_error: OSError | None = None
+        self.ports = RequestPorts(self.open_other_port)
+
+    @property
+    def open_other_port(self) -> Callable[[], ClientLink] | None:
+        """Opens a link from another port; None if the user has chosen the port."""
+        return self._open if self._services.can_change_port else None
+
+    def use(self, link: ClientLink) -> None:
+        """Use `link` from now on; the caller closes the old one."""
+        link.other_host = self.current.other_host
+        link.on_unreachable = self._note_unreachable
+        self.current = link
+
+    def listen_for_errors(self) -> None:
+        """Notice from now on if the current address can't be reached."""
+        self.current.on_unreachable = self._note_unreachable
+
+    def note_answer(self) -> None:
+        """Note that the server has answered: it is at the source of the current datagram."""
+        self.current.learn_server_port()
+        self._unreachable_error = None
+        self._services.on_address(self.plan.current.address)
+
+    def open_after_route_change(self) -> ClientLink | None:
+        """Return a new link if there was no route to the server, and there is one now."""
+        if not self.current.is_unbound or not self._services.can_change_port:
+            return None
+        link = self._open()
+        if not link.is_unbound:
+            return link
+        link.close()
+        return None
+
+    def open_next_address(self, failure: TFTPError) -> ClientLink | None:
+        """Return a link to the next address of the plan; None if no address is left.
+
+        @param failure: why the current address is given up.
+        """
+        now = self._services.session_services.clock
+        failure = self.network_reason(failure) or failure
+        while self.plan.advance(now(), failure):
+            if not self._services.can_change_port:
+                self.current.close()  # the new link needs its port
+            try:
+                link = self._open()
+            except OSError as error:
+                failure = ServerUnreachable(error.strerror or "")
+                continue
+            self.ports = RequestPorts(self.open_other_port)
+            self._unreachable_error = None
+            self.current.other_host = None
+            return link
+        return None
+
+    def network_reason(self, failure: TFTPError | None) -> TFTPError | None:
+        """Return what is known about the network that explains `failure`; None if nothing is."""
+        return network_reason(failure, self.current.other_host, self._unreachable_error)
+
+    def reason(self, failure: TFTPError | None, has_answer: bool) -> TFTPError | None:
+        """Return the cause of a failure in the network; None if none is known.
+
+        @param failure: why the transfer has failed.
+        @param has_answer: whether the server has answered the request.
+        """
+        reason = self.network_reason(failure)
+        if not has_answer and isinstance(failure, TransferTimedOut):
+            return self.plan.failure(reason or failure)
+        return reason
+
+    def _open(self) -> ClientLink:
+        return self._services.open_link(self.plan.current.address)
+
+    def _note_unreachable(self, error: OSError) -> None:
+        self._unreachable_error = error
+        self._on_unreachable(error)
