@@ -83,9 +83,10 @@ class Asker:
         self.retransmissions = 0
         self.round_trip: float | None = None
         self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
-        self._patience = timing.idle_limit if patience is None else patience
         # The user has chosen the server's address, so that it is not forged.
         self._watch = PeerWatch(timing, has_answered=True)
+        # After that: the watch has set the idle limit of a peer that has answered.
+        self._patience = timing.idle_limit if patience is None else patience
         self._has_unlikely_error = False
         self._refusals = 0
         self._is_refused = False
