@@ -19,6 +19,7 @@ from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.server.process_memory import limit_arenas
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.signals import signals
+from twisted_tftp.server.start_error import error_output
 from twisted_tftp.session.deadlines import use_monotonic_time
 
 #: The log file of twistd as a daemon, if no other file is given.
@@ -82,22 +83,24 @@ class Options(usage.Options):
         twistd = self.parent
         if not isinstance(twistd, ServerOptions):
             return  # `twist` runs the plugin; it has no log file
-        foreground = twistd.get("nodaemon") or twistd.get("debug")
         # twistd keeps no record of the options that were given. A value of the command line is
         # another object than the default, even if it is the same text.
-        if foreground and twistd["pidfile"] is twistd.defaults["pidfile"]:
+        if not _becomes_daemon(twistd) and twistd["pidfile"] is twistd.defaults["pidfile"]:
             # In the foreground nobody reads the file. A killed container would leave it, and its
             # next start would take its own process number for that of another server.
             twistd["pidfile"] = ""
+        _check_directories(twistd)
         if twistd["logger"]:
             return
         if twistd.get("syslog"):
             signals.syslog_prefix = twistd["prefix"]
             twistd["logger"] = "twisted_tftp.server.signals.open_syslog"
             return
-        path = twistd["logfile"] or ("-" if foreground else DEFAULT_LOG)
-        if path != "-" or foreground:  # otherwise twistd reports that a daemon has no output
+        is_daemon = _becomes_daemon(twistd)
+        path = twistd["logfile"] or (DEFAULT_LOG if is_daemon else "-")
+        if path != "-" or not is_daemon:  # twistd reports that a daemon has no output
             signals.log_path = path
+            error_output.log_is_shown = path == "-"
             twistd["logger"] = "twisted_tftp.server.signals.open_log"
 
     def getUsage(self, width: int | None = None) -> str:
@@ -156,6 +159,25 @@ for _option in OPTIONS:
         setattr(Options, f"opt_{_option.key}", _collector(_option))
 
 
+def _check_directories(twistd: ServerOptions) -> None:
+    """Check the directories of twistd's own options, of which it would print a traceback.
+
+    @raise usage.UsageError: one does not exist.
+    """
+    # With --chroot, --rundir is a path inside it.
+    name = "chroot" if twistd.get("chroot") else "rundir"
+    path = twistd.get(name)
+    if path and not os.path.isdir(path):
+        raise usage.UsageError(f"--{name} {path!r} is not a directory")
+
+
+def _becomes_daemon(twistd: Any) -> bool:
+    """Return whether twistd will run the service in the background."""
+    return isinstance(twistd, ServerOptions) and not (
+        twistd.get("nodaemon") or twistd.get("debug")
+    )
+
+
 def _changes_directory(twistd: Any) -> bool:
     """Return whether twistd will change its root or working directory, and so what paths mean."""
     return isinstance(twistd, ServerOptions) and bool(
@@ -173,5 +195,8 @@ def makeService(options: Options) -> TFTPService:
     if not _changes_directory(options.parent):
         # Before twistd becomes a daemon: after that, an error cannot reach the user's terminal.
         service.check_backend()
+    if _becomes_daemon(options.parent):
+        error_output.keep()
+        reactor.callWhenRunning(error_output.release)
     signals.install(reactor, service)
     return service

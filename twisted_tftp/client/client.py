@@ -280,7 +280,7 @@ class TFTPClient:
             job,
             context,
             link,
-            AttemptPlan(addresses, Timing.of(services.policy, None).idle_limit),
+            AttemptPlan(addresses, Timing.of(services.policy, None).patience),
             services,
             on_finished=transfers.on_finished,
             on_released=transfers.on_released,

@@ -11,6 +11,7 @@ from typing import IO, Any
 from twisted.logger import (
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     formatEventAsClassicLogText,
     textFileLogObserver,
@@ -35,6 +36,8 @@ class ReopenableFile:
 
     A new file gets the mode of the old one.
     """
+
+    _log = Logger()
 
     def __init__(self, path: str) -> None:
         """Open the file.
@@ -66,6 +69,18 @@ class ReopenableFile:
         opened = LogFile.fromFullPath(self._path, defaultMode=mode)
         before, self._file = self._file, opened
         before.close()
+
+    def warn_if_folder_is_fixed(self) -> None:
+        """Log a warning if this user may not create the file again, as SIGHUP needs it."""
+        folder = os.path.dirname(self._path)
+        effective_ids = os.access in os.supports_effective_ids
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective_ids):
+            self._log.warn(
+                "the log folder {folder} is not writable by uid {uid}: after its log was moved, "
+                "SIGHUP can't create a new one",
+                folder=folder,
+                uid=os.geteuid(),
+            )
 
     def _mode(self) -> int:
         """Return the mode of the open file, which may have another name now."""

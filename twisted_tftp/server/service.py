@@ -6,7 +6,6 @@ To drain means to let the running transfers finish while new requests are droppe
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from twisted_tftp.policy import TFTP_PORT, Policy
 from twisted_tftp.server import reasons
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.shared_parts import SharedParts
+from twisted_tftp.server.start_error import StartError
 from twisted_tftp.server.transfer_log import TransferLog
 
 #: The addresses to listen on if none is given: all of both families. An IPv6 socket receives IPv6
@@ -50,20 +50,6 @@ OTHER_DESCRIPTORS = 200
 #: A limit of descriptors that is too low for `max_transfers`, but enough for this many transfers,
 #: is logged as information and not as a warning.
 ENOUGH_TRANSFERS = 1000
-
-
-class StartError(SystemExit, Exception):
-    """The service cannot start; the text is one line that tells the operator why.
-
-    Because it is a SystemExit, it ends the process with exit status 1 and without a traceback.
-    Because it is an Exception too, twistd removes its pid file. While twistd runs a service,
-    `sys.stderr` is its log; so the text is also written to the real standard error.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        if sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
-            print(text, file=sys.__stderr__, flush=True)
 
 
 class TFTPService(Service):
@@ -244,12 +230,11 @@ class TFTPService(Service):
             possible = max(0, limit - OTHER_DESCRIPTORS) // DESCRIPTORS_PER_TRANSFER
             write_line = self._log.info if possible >= ENOUGH_TRANSFERS else self._log.warn
             write_line(
-                "the limit of {limit} descriptors is enough for {possible} transfers; "
-                "--max-transfers {wanted_transfers} needs {wanted}: raise the limit with "
-                "ulimit -n, or with LimitNOFILE= in a systemd unit",
-                limit=limit,
+                "serves about {shown} transfers at once; "
+                "raise `ulimit -n` or lower `--max-transfers`",
+                shown=f"{possible:,}",
                 possible=possible,
-                wanted_transfers=self._policy.max_transfers,
+                limit=limit,
                 wanted=wanted,
             )
 

@@ -42,10 +42,17 @@ class Signals:
         self._is_stopping = False
 
     def open_log(self) -> ILogObserver:
-        """Return a log observer that writes to a file, as twistd's does; SIGUSR1 rotates it."""
+        """Return a log observer that writes to a file, as twistd's does; SIGUSR1 rotates it.
+
+        @raise SystemExit: the file can't be opened; the text says why.
+        """
         if self.log_path == "-":
             return FileObserver(sys.stdout)
-        log_file = self._log_file = ReopenableFile(os.path.abspath(self.log_path))
+        path = os.path.abspath(self.log_path)
+        try:
+            log_file = self._log_file = ReopenableFile(path)
+        except OSError as error:
+            sys.exit(f"tftp: can't open the log {path}: {error.strerror}")
         if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             signal.signal(signal.SIGUSR1, self._handle_sigusr1)
         return FileObserver(log_file)
@@ -66,11 +73,13 @@ class Signals:
         reactor.callWhenRunning(self._install_now)
 
     def _install_now(self) -> None:
-        """Install the handlers for SIGHUP, SIGTERM and SIGINT.
+        """Install the handlers for SIGHUP, SIGTERM and SIGINT, and check the log's folder.
 
         At a terminal, SIGHUP keeps its usual effect: it reports that the terminal was closed. The
         handlers for SIGTERM and SIGINT call those of the reactor for the first signal.
         """
+        if self._log_file is not None:
+            self._log_file.warn_if_folder_is_fixed()
         if not _has_terminal():
             signal.signal(signal.SIGHUP, self._handle_sighup)
         for number in (signal.SIGTERM, signal.SIGINT):

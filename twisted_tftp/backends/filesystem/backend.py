@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.path_walk import resolve
@@ -176,7 +177,9 @@ class FilesystemBackend:
             raise BackendUnavailable(f"root {self.root!r} is not a directory")
 
     def start(self) -> Deferred[None]:
-        """Remove the temporary files of uploads that a crash has interrupted."""
+        """Warn if the root can't be used; remove the unfinished uploads of an earlier run."""
+        for text in explain.problems_of_root(self.root, self._write is not WriteMode.NEVER):
+            self._log.warn("{text}", text=text)
         return self.remove_unfinished_uploads().addCallback(self._log_removed)
 
     def _log_removed(self, count: int) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+
+#: Whether this system can check access for the effective user.
+_EFFECTIVE_IDS = os.access in os.supports_effective_ids
 
 #: The reason if the name in a request leads above the root by `..`.
 NAME_LEAVES_ROOT = "the name leads out of the root"
@@ -36,6 +40,24 @@ def missing_directory(error: FileNotFoundError) -> str:
     """Return the reason if the directory of an upload does not exist."""
     name = os.fsdecode(error.filename or "")
     return f"directory {name} does not exist, --make-dirs is off"
+
+
+def problems_of_root(root: str, is_written: bool) -> Iterator[str]:
+    """Return a sentence about each permission that this process lacks in the root directory.
+
+    @param is_written: whether clients may write.
+    """
+    try:
+        user = _user(os.stat(root))
+    except OSError:
+        return  # the requests will be refused
+    if not os.access(root, os.X_OK, effective_ids=_EFFECTIVE_IDS):
+        yield f"root {root!r} can't be read by {user}: all requests will be refused"
+    elif is_written and not os.access(root, os.W_OK, effective_ids=_EFFECTIVE_IDS):
+        yield (
+            f"root {root!r} is not writable by {user}: clients can write only into directories "
+            "below it that are"
+        )
 
 
 def _user(file: int | os.stat_result) -> str:
