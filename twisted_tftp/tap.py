@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import parse_settings
+from twisted_tftp.config.value_types import Size
 from twisted_tftp.server.process_memory import limit_arenas
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.signals import signals
@@ -24,6 +26,9 @@ from twisted_tftp.session.deadlines import use_monotonic_time
 
 #: The log file of twistd as a daemon, if no other file is given.
 DEFAULT_LOG = "twistd.log"
+
+#: What the parser of Twisted says of an option that does not exist.
+_UNKNOWN_OPTION = re.compile(r"option (--?[\w-]+) not recognized")
 
 #: The width of the first column of the help, which has the options.
 OPTION_COLUMN_WIDTH = 24
@@ -69,7 +74,19 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
+            unknown = _UNKNOWN_OPTION.match(str(error))
+            if unknown is not None and self._is_of_parent(unknown[1]):
+                program = os.path.basename(sys.argv[0])
+                sys.exit(f"tftp: {unknown[1]} belongs before `tftp` (see {program} --help)")
             sys.exit(f"tftp: {error} (see --help)")
+
+    def _is_of_parent(self, option: str) -> bool:
+        """Return whether the program in front of `tftp` has an option, maybe abbreviated."""
+        if self.parent is None:
+            return False
+        if option.startswith("--"):
+            return any(name.startswith(option[2:]) for name in self.parent.longOpt)
+        return option[1:] in self.parent.shortOpt.replace(":", "")
 
     def postOptions(self) -> None:
         """Check all values, and set the log file and the pid file, before twistd starts.
@@ -120,11 +137,15 @@ class Options(usage.Options):
 
 def _help_text(option: Option) -> str:
     """Return the text of the help about an option, with its default."""
-    repeatable = "; repeatable" if option.repeatable else ""
+    text = option.help
+    if isinstance(option.type, Size):
+        text += f" ({option.type.units})"
+    if option.repeatable:
+        text += "; repeatable"
     if not option.shown_default:
-        return option.help + repeatable
+        return text
     default = f"[default {option.shown_default}]".replace(" ", NO_BREAK_SPACE)
-    return f"{option.help}{repeatable} {default}"
+    return f"{text} {default}"
 
 
 def _wrapped(head: str, text: str, width: int) -> Iterator[str]:

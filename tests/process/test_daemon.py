@@ -159,6 +159,11 @@ INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--max-transfers", "many"], "max-transfers must be a whole number, not 'many'"),
     (["--verbose=1"], "verbose must not have an argument"),
     (["--no-such-option"], "no-such-option not recognized"),
+    (["--logfile", "x"], "tftp: --logfile belongs before `tftp` "),
+    (["-n"], "tftp: -n belongs before `tftp` "),
+    (["--allow", "10.0.0.1/8"], r"allow must be a network: .* did you mean 10\.0\.0\.0/8\?"),
+    (["--deny", "2001:db8::1/32"], "deny must be .* did you mean 2001:db8::/32"),
+    (["--upload-quota", "1Q"], "upload-quota must be a size .*k, M, G: powers of 1024"),
     (["stray"], "unexpected argument 'stray'"),
 ]
 
