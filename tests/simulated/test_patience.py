@@ -56,7 +56,8 @@ class Client:
 
         @param silence: how long the client is silent when block `middle` is transferred.
         @param middle: None if it is silent after its request.
-        @param lost_afterwards: datagrams that are lost after the first one after the silence.
+        @param lost_afterwards: datagrams that are lost after the silence: the first ones if it
+            `repeats`, otherwise those with block `MIDDLE` + 1.
         @param repeats: whether it ends its silence by repeating the last packet that it has sent.
         """
         self.network = Network(
@@ -115,7 +116,8 @@ class Client:
                 self.network.clock.callLater(self._silence, self._repeat)
         if self.silent_from <= self.now < self.silent_until:
             return  # flash memory is being erased: the datagram is lost
-        if self.now > self.silent_until and number == MIDDLE + 1 and self._lost_afterwards:
+        may_lose = self._lost_afterwards and self.now > self.silent_until
+        if may_lose and (self._repeats or number == MIDDLE + 1):
             self._lost_afterwards -= 1
             return
         self._answer(datagram, source)
@@ -179,18 +181,19 @@ def test_client_that_is_silent_for_thirty_seconds_is_served(
 
 @DIRECTIONS
 @PORTS
-@pytest.mark.parametrize("window", ["1", "4"])
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize("is_lost", [False, True])
 def test_client_that_repeats_its_last_packet_is_served_within_seconds(
-    opcode: Opcode, single_port: bool, window: str, lost: int
+    opcode: Opcode, single_port: bool, window: int, is_lost: bool
 ) -> None:
-    """Its packet ends the long wait of the server, even if the server's next packet is lost."""
+    """Its packet ends the long wait of the server, even if the server's answer to it is lost."""
+    answers = window if opcode is Opcode.RRQ else 1
     client = Client(
         opcode,
         30.0,
         repeats=True,
-        lost_afterwards=lost,
-        options={"windowsize": window},
+        lost_afterwards=answers if is_lost else 0,
+        options={"windowsize": str(window)},
         single_port=single_port,
     ).run()
     assert client.outcomes == [Outcome.COMPLETED]
