@@ -94,24 +94,25 @@ class Timing:
         @param is_negotiated: whether the peers have negotiated `max_rto`. No timeout exceeds it
             then, unless it is shorter than RFC 2349 allows.
         """
-        is_short = is_negotiated and max_rto < MIN_RFC_TIMEOUT
-        if retries is None and is_short and not adaptive:
-            retries = DEFAULT_RETRIES  # in a longer time it would get very many datagrams
-        if retries is None and is_negotiated:
-            patience = max(patience, MIN_NEGOTIATED_TIMEOUTS * max_rto)
-        elif retries is None:
-            max_rto = min(max_rto, patience)
-        self.rto = min(first, max_rto) if adaptive else max_rto
+        #: The silence after which the timeout may exceed `max_rto`.
+        self._long_silence = _NEVER
+        if retries is None:
+            if not is_negotiated:
+                self._long_silence = LONG_SILENCE
+                max_rto = max_rto if max_rto < patience else patience
+            elif max_rto < MIN_RFC_TIMEOUT and not adaptive:
+                retries = DEFAULT_RETRIES  # a longer silence would cost very many datagrams
+            else:
+                patience = max(patience, MIN_NEGOTIATED_TIMEOUTS * max_rto)
+                if max_rto < MIN_RFC_TIMEOUT:
+                    self._long_silence = DEFAULT_RETRIES * max_rto
+        self.rto = first if adaptive and first < max_rto else max_rto
         self.max_rto = max_rto
         self.min_round_trip = self._smoothed = self._deviation = 0.0
         self._adaptive = adaptive
         limit = (retries or DEFAULT_RETRIES) * max_rto
-        self.patience = patience if retries is None else limit
-        self.idle_limit = self.first_answer_limit = min(limit, self.patience)
-        #: The silence after which the timeout may exceed `max_rto`.
-        self._long_silence = _NEVER
-        if retries is None and (is_short or not is_negotiated):
-            self._long_silence = limit if is_short else LONG_SILENCE
+        self.patience = patience = patience if retries is None else limit
+        self.idle_limit = self.first_answer_limit = limit if limit < patience else patience
 
     @classmethod
     def of(cls, policy: Policy, timeout: float | None) -> Timing:
