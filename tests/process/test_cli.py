@@ -291,6 +291,42 @@ def test_closed_port_is_reported_with_host_and_port(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "status", "last"),
+    [
+        ([], 0, "--no-options saves time"),
+        (["--blksize", "1024"], 1, "if the server does not know options, use --no-options"),
+    ],
+)
+def test_command_goes_on_without_options_unless_they_were_given(
+    tmp_path: Path, options: list[str], status: int, last: str
+) -> None:
+    """After ERROR 8 the file is fetched without options, if none was chosen.
+
+    Lines say so, and the last one names --no-options.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        line = [sys.executable, "-m", "twisted_tftp", "get", *options]
+        with subprocess.Popen(
+            [*line, f"{HOST}:{sock.getsockname()[1]}", "file"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+        ) as running:
+            _, peer = sock.recvfrom(1000)
+            sock.sendto(b"\0\5\0\10no options here\0", peer)
+            if not options:
+                request, peer = sock.recvfrom(1000)
+                assert request == b"\0\1file\0octet\0"
+                sock.sendto(BLOCK, peer)
+            assert running.stderr is not None
+            said = running.stderr.read().decode().splitlines()
+    assert running.returncode == status
+    assert last in said[-1]
+    if not options:
+        assert said[0] == "file: ERROR 8: no options here; asking without options"
+
+
 def test_silent_server_is_reported_while_the_command_waits(tmp_path: Path) -> None:
     """Standard error says that no answer has come yet, and in the end which option to use.
 

@@ -241,6 +241,10 @@ class ClientNetworkLink(NetworkLink):
     def local(self) -> Address:
         return self._address
 
+    @property
+    def server(self) -> Address:
+        return self._peer
+
     def answer_as_stranger(self, datagram: bytes, now: float) -> None:
         if self._from != self._peer:
             responder: Any = self._network.responder

@@ -101,8 +101,9 @@ def _print_status_line(findings: Sequence[Finding]) -> int:
     verdict = worst_verdict(findings)
     status, word = _MONITORING_STATUS[verdict]
     if verdict is Verdict.OK:
-        plural = "s" if len(findings) > 1 else ""
-        text = f"{findings[0].text} ({len(findings)} check{plural})"
+        made = [each for each in findings if each.verdict is not Verdict.SKIPPED]
+        plural = "s" if len(made) > 1 else ""
+        text = f"{made[0].text} ({len(made)} check{plural})"
     else:
         shown = [each for each in findings if each.verdict is verdict]
         text = "; ".join(f"{each.check}: {each.text}" for each in shown)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.error import DNSLookupError
 
+from twisted_tftp.client.attempt_plan import ERRORS_WITHOUT_OPTIONS
 from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.request_options import OptionUse
 from twisted_tftp.errors import (
     AccessViolation,
     AnswerNotConfirmed,
@@ -37,7 +39,8 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
     (
         NoAnswer,
         "check that a TFTP server runs there, and that no firewall drops its answers, which come"
-        " from another port than the request port; --patience sets how long to wait",
+        " from another port than the request port; --patience sets how long to wait, and"
+        " --no-options asks for no options",
     ),
     (TransferTimedOut, "the server has stopped answering; --patience sets how long to wait"),
     (
@@ -47,6 +50,13 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
     (FileAlreadyExists, "the server does not replace files"),
     (DNSLookupError, "check the host name"),
 ]
+
+#: The advice after an ERROR of a server that may not know options.
+_OPTION_ADVICE = {
+    OptionUse.NEVER: "",
+    OptionUse.DROPPABLE: " (with options, and without them as with --no-options)",
+    OptionUse.ALWAYS: ": if the server does not know options, use --no-options",
+}
 
 #: Failures that are about the local file, unless the server has reported them.
 _FILE_FAILURES = (FileNotFound, AccessViolation, DiskFull, FileAlreadyExists)
@@ -67,7 +77,16 @@ def describe_failure(error: BaseException, client: TFTPClient) -> str:
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return f"{text}: {advice}"
+    if _may_know_no_options(error):
+        return f"{text}{_OPTION_ADVICE[client.option_use]}"
     return text
+
+
+def _may_know_no_options(error: BaseException) -> bool:
+    """Return whether the server has answered an ERROR that may mean that it knows no options."""
+    return (
+        isinstance(error, TFTPError) and error.from_peer and error.code in ERRORS_WITHOUT_OPTIONS
+    )
 
 
 def _server_name(client: TFTPClient, text: str) -> str:

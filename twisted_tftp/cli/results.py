@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.cli.failure_texts import describe_failure, describe_os_error
 from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.request_options import OptionUse
 from twisted_tftp.client.result import TransferResult
 from twisted_tftp.protocol.printable import printable_unicode
 
@@ -30,7 +31,9 @@ class ResultPrinter:
         self._is_quiet = options.quiet
         self._json_output = json_output
 
-    def print_result(self, result: TransferResult, filename: str, local: str) -> None:
+    def print_result(
+        self, result: TransferResult, client: TFTPClient, filename: str, local: str
+    ) -> None:
         """Print the result of a successful transfer.
 
         @raise OSError: JSON can't be written.
@@ -49,7 +52,7 @@ class ResultPrinter:
             )
         elif not self._is_quiet:
             with suppress(OSError):  # the transfer has succeeded, even if standard error is closed
-                print(_describe_result(result, filename), file=sys.stderr)
+                print(_describe_result(result, client, filename), file=sys.stderr)
 
     def print_failure(
         self, error: BaseException, client: TFTPClient, filename: str, local: str
@@ -75,16 +78,18 @@ class ResultPrinter:
         print(json.dumps(result), file=self._json_output, flush=True)
 
 
-def _describe_result(result: TransferResult, filename: str) -> str:
+def _describe_result(result: TransferResult, client: TFTPClient, filename: str) -> str:
     """Return one line about a successful transfer."""
-    remarks = ", ".join([f"{result.rate / 1e6:.1f} MB/s", *_speed_remarks(result)])
+    remarks = ", ".join([f"{result.rate / 1e6:.1f} MB/s", *_speed_remarks(result, client)])
     return f"{filename}: {result.octets} octets in {result.seconds:.3f} s ({remarks})"
 
 
-def _speed_remarks(result: TransferResult) -> Iterator[str]:
+def _speed_remarks(result: TransferResult, client: TFTPClient) -> Iterator[str]:
     """Return the reasons why a transfer may have been slow."""
     requested, granted = result.asked, result.options
-    if requested and not granted:
+    if not requested and client.option_use is OptionUse.DROPPABLE:
+        yield "the server answers only without options: --no-options saves time"
+    elif requested and not granted:
         yield "no options granted"
     else:
         for name in ("blksize", "windowsize"):

@@ -65,9 +65,8 @@ def _add_protocol_options(command: argparse.ArgumentParser) -> None:
     add(
         "--windowsize",
         type=whole_number(WINDOWSIZES),
-        default=DEFAULT_WINDOWSIZE,
         metavar="N",
-        help="ask for windows of N blocks [%(default)s]",
+        help=f"ask for windows of N blocks [{DEFAULT_WINDOWSIZE}]",
     )
     add(
         "--timeout",

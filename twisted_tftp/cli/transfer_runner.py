@@ -106,7 +106,7 @@ class TransferRunner:
         running.addBoth(self._transfer_ended)
 
     def _succeeded(self, result: TransferResult, transfer: QueuedTransfer) -> None:
-        self._printer.print_result(result, transfer.filename, transfer.local)
+        self._printer.print_result(result, transfer.client, transfer.filename, transfer.local)
 
     def _failed(self, failure: Failure, transfer: QueuedTransfer) -> None:
         if self._status == INTERRUPTED:

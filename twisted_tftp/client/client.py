@@ -21,7 +21,7 @@ from twisted_tftp.client.job import Job
 from twisted_tftp.client.links import ClientLinks
 from twisted_tftp.client.local_file import LocalFile, Sink, Source
 from twisted_tftp.client.open_transfers import OpenTransfers
-from twisted_tftp.client.request_options import RequestOptions, choose_none, make_xid
+from twisted_tftp.client.request_options import OptionUse, RequestOptions, choose_none, make_xid
 from twisted_tftp.client.resolve import Addresses, numeric_address
 from twisted_tftp.client.result import TransferResult
 from twisted_tftp.client.server_addresses import ServerAddresses
@@ -51,12 +51,14 @@ class TFTPClient:
 
     @ivar host: the host name or IP address of the server.
     @ivar port: the request port of the server.
+    @ivar option_use: whether its requests ask for options.
 
     @param reactor: a reactor, which provides `IReactorFDSet`, `IReactorTime`, `IReactorThreads`
         and `IReactorPluggableNameResolver`.
     @param blksize: the block size to ask for, in octets; None for the largest that fits the MTU
         of the route to the server.
     @param windowsize: the window size to ask for, in blocks (RFC 7440); 1 asks for no windows.
+        None for 16.
     @param timeout: the longest retransmission timeout, in seconds. The server is asked to use it
         too, by the option `timeout` for whole seconds, otherwise `utimeout`. None for one second
         without an option.
@@ -64,7 +66,9 @@ class TFTPClient:
     @param retries: if it is not None, it replaces `patience`: the client gives up if the server
         sends nothing for `retries` times `timeout`.
     @param mode: "octet" or "netascii".
-    @param options: whether to ask for options (RFC 2347).
+    @param options: whether to ask for options (RFC 2347). If `blksize`, `windowsize` and `timeout`
+        are None, a server that answers requests with options by ERROR 0, 4 or 8, or not at all for
+        ten seconds, is asked without options too.
     @param retransmit: whether the retransmission timeout adapts to the round-trip time.
     @param observer: an L{ITransferObserver}, or None.
     @param trace: called with the text of each packet, and whether it was received.
@@ -101,7 +105,7 @@ class TFTPClient:
         port: int = TFTP_PORT,
         *,
         blksize: int | None = None,
-        windowsize: int = DEFAULT_WINDOWSIZE,
+        windowsize: int | None = None,
         timeout: float | None = None,
         patience: float = DEFAULT_PATIENCE,
         retries: int | None = None,
@@ -133,7 +137,9 @@ class TFTPClient:
         self._server = ServerAddresses(reactor, host, port, family)
         self._links = ClientLinks(reactor, self._ports, clock, self.build_link)
         self._transfers = OpenTransfers(on_idle=self._links.close_hub)
-        choose = RequestOptions(blksize, windowsize, timeout).choose if options else choose_none
+        is_chosen = any(each is not None for each in (blksize, windowsize, timeout))
+        self.option_use = _option_use(options, is_chosen)
+        wanted = RequestOptions(blksize, windowsize or DEFAULT_WINDOWSIZE, timeout)
         self._services = make_services(
             reactor,
             clock,
@@ -144,7 +150,7 @@ class TFTPClient:
                 retransmit=retransmit,
             ),
             observer,
-            choose,
+            wanted.choose if options else choose_none,
             known,
             open_link=lambda address: self.open_link(address),
             can_change_port=not self._ports.is_fixed,
@@ -265,8 +271,12 @@ class TFTPClient:
     ) -> ClientTransfer:
         link, addresses = self._open_first_link(addresses)
         services = self._services
+        is_droppable = self.option_use is OptionUse.DROPPABLE and options is None
         if options is not None:
             services = replace(services, choose_options=lambda *_: options)
+        elif is_droppable and services.is_without_options:
+            services = replace(services, choose_options=choose_none)
+        patience = Timing.of(services.policy, None).patience
         context = TransferContext(
             peer=endpoint(addresses[0]),
             local=None,
@@ -280,7 +290,9 @@ class TFTPClient:
             job,
             context,
             link,
-            AttemptPlan(addresses, Timing.of(services.policy, None).patience),
+            AttemptPlan(
+                addresses, patience, can_drop_options=is_droppable and services.can_drop_options
+            ),
             services,
             on_finished=transfers.on_finished,
             on_released=transfers.on_released,
@@ -307,6 +319,12 @@ class TFTPClient:
 def _run_in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
     """Run `function` in a thread of the reactor: an `InThread`."""
     return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
+
+
+def _option_use(options: bool, is_chosen: bool) -> OptionUse:
+    if not options:
+        return OptionUse.NEVER
+    return OptionUse.ALWAYS if is_chosen else OptionUse.DROPPABLE
 
 
 def _common_family(

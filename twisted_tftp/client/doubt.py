@@ -159,6 +159,7 @@ class Doubt:
     def note_no_answer(self) -> None:
         """Note that the request was not answered: another program may use the server's port."""
         self._known.xid = XidSupport.UNKNOWN
+        self._known.grants_options = False
 
     def note_contradiction(self, datagram: Buffer) -> None:
         """Note what `datagram`, which contradicts the accepted answer, tells about the server."""

@@ -47,7 +47,8 @@ class RequestAttempt:
         @param before_resend: called before the request is sent again.
         """
         self._link = links.current
-        options = services.choose_options(context, size, self._link)
+        may_ask = links.plan.current.has_options
+        options = services.choose_options(context, size, self._link) if may_ask else {}
         asked = {name: value for name, value in options.items() if name != XID}
         self.context = context._replace(options=asked)
         is_read = context.direction is Direction.READ

@@ -10,6 +10,7 @@ from twisted_tftp.client.request_ports import RequestPorts
 from twisted_tftp.client.services import ClientServices
 from twisted_tftp.errors import ServerUnreachable, TFTPError, TransferTimedOut
 from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.protocol import wire
 
 
 class RequestLinks:
@@ -26,16 +27,19 @@ class RequestLinks:
         plan: AttemptPlan,
         services: ClientServices,
         on_unreachable: Callable[[OSError], None],
+        notice: Callable[[str], None],
     ) -> None:
         """Set up with an open link to the first address of `plan`.
 
         @param on_unreachable: called with the error when the system reports that the current
             address can't be reached.
+        @param notice: called with a text for the user.
         """
         self.current = link
         self.plan = plan
         self._services = services
         self._on_unreachable = on_unreachable
+        self._notice = notice
         self._unreachable_error: OSError | None = None
         self.ports = RequestPorts(self.open_other_port)
 
@@ -54,11 +58,16 @@ class RequestLinks:
         """Notice from now on if the current address can't be reached."""
         self.current.on_unreachable = self._note_unreachable
 
-    def note_answer(self) -> None:
+    def note_answer(self, answer: bytes) -> None:
         """Note that the server has answered: it is at the source of the current datagram."""
+        known = self._services.known
         self.current.learn_server_port()
         self._unreachable_error = None
         self._services.on_address(self.plan.current.address)
+        if wire.opcode_of(answer) == wire.Opcode.OACK:
+            known.grants_options = True
+        elif not self.plan.current.has_options:
+            known.note_without_options(self._services.session_services.clock())
 
     def open_after_route_change(self) -> ClientLink | None:
         """Return a new link if there was no route to the server, and there is one now."""
@@ -70,26 +79,48 @@ class RequestLinks:
         link.close()
         return None
 
-    def open_next_address(self, failure: TFTPError) -> ClientLink | None:
-        """Return a link to the next address of the plan; None if no address is left.
+    def open_next_attempt(self, failure: TFTPError) -> ClientLink | None:
+        """Return a link for the next attempt of the plan; None if there is none.
 
-        @param failure: why the current address is given up.
+        @param failure: why the current attempt has failed.
         """
-        now = self._services.session_services.clock
+        now, had_options = self._services.session_services.clock, self.plan.current.has_options
         failure = self.network_reason(failure) or failure
         while self.plan.advance(now(), failure):
-            if not self._services.can_change_port:
-                self.current.close()  # the new link needs its port
             try:
-                link = self._open()
+                link = self._open_again()
             except OSError as error:
                 failure = ServerUnreachable(error.strerror or "")
                 continue
-            self.ports = RequestPorts(self.open_other_port)
-            self._unreachable_error = None
-            self.current.other_host = None
+            if had_options and not self.plan.current.has_options:
+                self._notice("no answer to requests with options; asking without options")
             return link
         return None
+
+    def open_without_options(self, error: TFTPError) -> ClientLink | None:
+        """Return a link for a request without options; None if that makes no sense.
+
+        @param error: the ERROR of the server.
+        """
+        now = self._services.session_services.clock()
+        if not self.plan.drop_options(now, error.code):
+            return None
+        try:
+            link = self._open_again()
+        except OSError:
+            return None
+        self._notice(f"ERROR {error.code:d}: {error.message}; asking without options")
+        return link
+
+    def _open_again(self) -> ClientLink:
+        """Return a link to the current address of the plan, for a new attempt."""
+        if not self._services.can_change_port:
+            self.current.close()  # the new link needs its port
+        link = self._open()
+        self.ports = RequestPorts(self.open_other_port)
+        self._unreachable_error = None
+        self.current.other_host = None
+        return link
 
     def network_reason(self, failure: TFTPError | None) -> TFTPError | None:
         """Return what is known about the network that explains `failure`; None if nothing is."""

@@ -48,6 +48,16 @@ class ClientServices:
     on_address: Callable[[SocketAddress], None]
     on_notice: Callable[[str], None]
 
+    @property
+    def is_without_options(self) -> bool:
+        """Whether the server gets requests without options for now."""
+        return self.session_services.clock() < self.known.without_options_until
+
+    @property
+    def can_drop_options(self) -> bool:
+        """Whether the server may be one that answers only requests without options."""
+        return not (self.known.grants_options or self.is_without_options)
+
 
 def make_services(
     reactor: IReactorTime,

@@ -63,7 +63,7 @@ class ClientTransfer:
         self._on_released = on_released
         self._session = job.make_session(context, link, services.session_services, self)
         self._silence = SilenceNotice(self._session, services, plan.patience)
-        self._links = RequestLinks(link, plan, services, self._on_unreachable)
+        self._links = RequestLinks(link, plan, services, self._on_unreachable, self._notice)
         self._attempt: RequestAttempt | None = None
         self._timing = Timing.of(services.policy, None)
 
@@ -152,10 +152,10 @@ class ClientTransfer:
             self._attempt.stop()
 
     @property
-    def _doubt(self) -> Doubt:
-        """The doubt about the answer to the current request."""
+    def _request(self) -> RequestAttempt:
+        """The current request; call this only after `on_open`."""
         assert self._attempt is not None
-        return self._attempt.doubt
+        return self._attempt
 
     # -- the request -----------------------------------------------------------------------
 
@@ -172,6 +172,9 @@ class ClientTransfer:
         elif isinstance(error, ConnectionRefusedError):
             self._attempt.refuse(TRIES_AFTER_REFUSAL)
 
+    def _notice(self, text: str) -> None:
+        self._services.on_notice(f"{self.context.path}: {text}")
+
     def _bind_to_route(self) -> None:
         """Use a new socket if there was no route to the server, and there is one now."""
         link = self._links.open_after_route_change()
@@ -187,26 +190,25 @@ class ClientTransfer:
 
     def _on_request_end(self) -> None:
         """Continue after an answer, an ERROR, or the last timeout."""
-        assert self._attempt is not None
-        asker = self._attempt.asker
+        asker = self._request.asker
         self._session.note_retransmissions(asker.retransmissions)
         if asker.answer is not None:
-            self._accept_answer(asker.answer, self._attempt)
+            self._accept_answer(asker.answer)
         elif asker.peer_error is not None:
             error = error_of_server(*asker.peer_error)
             if self._links.ports.may_be_foreign_error(asker.peer_error[0]):
                 self._change_port(error)
             else:
-                self._session.end(Outcome.ABORTED, error)
+                self._ask_again(self._links.open_without_options(error), Outcome.ABORTED, error)
         elif asker.failure is not None:
-            self._doubt.note_no_answer()
-            self._ask_next_address(asker.failure)
+            self._request.doubt.note_no_answer()
+            link = self._links.open_next_attempt(asker.failure)
+            self._ask_again(link, Outcome.TIMED_OUT, asker.failure)
 
-    def _ask_next_address(self, failure: TFTPError) -> None:
-        """Send the request to the next address, or fail: no answer came from this one."""
-        link = self._links.open_next_address(failure)
+    def _ask_again(self, link: ClientLink | None, outcome: Outcome, error: TFTPError) -> None:
+        """Begin the next attempt through `link`; without one, end the transfer."""
         if link is None:
-            self._session.end(Outcome.TIMED_OUT, failure)
+            self._session.end(outcome, error)
             return
         self._stop_asking()
         self.context = self.context._replace(peer=endpoint(self._links.plan.current.address))
@@ -216,11 +218,11 @@ class ClientTransfer:
 
     # -- the answer ------------------------------------------------------------------------
 
-    def _accept_answer(self, answer: bytes, attempt: RequestAttempt) -> None:
+    def _accept_answer(self, answer: bytes) -> None:
         """Accept the server's answer, and continue from it."""
-        asker, doubt = attempt.asker, attempt.doubt
+        asker, doubt = self._request.asker, self._request.doubt
         now = self._services.session_services.clock()
-        self._links.note_answer()
+        self._links.note_answer(answer)
         # All write requests get answers with the same octets, so they confirm nothing.
         is_confirmed = self._job.is_read and self._links.ports.has_seen(answer)
         doubt.accept(answer, now, asker, is_confirmed)
@@ -230,7 +232,7 @@ class ClientTransfer:
             self._link.attach(self._receive, self._train_of_transfer(answer))
             self._link.on_other_port = self._receive_from_other_port
         try:
-            grant = attempt.check_answer(answer)
+            grant = self._request.check_answer(answer)
             self._session.note_options(grant.accepted)
             self._timing = Timing.of(self._services.policy, grant.timeout)
             if asker.round_trip is not None:
@@ -257,10 +259,9 @@ class ClientTransfer:
 
     def _receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram from the server's port for this transfer."""
-        attempt, doubt = self._attempt, self._doubt
+        doubt = self._request.doubt
         if doubt.first_answer.standing is Standing.NO_ANSWER:
-            if attempt is not None:
-                attempt.receive(datagram, now)
+            self._request.receive(datagram, now)
         elif self._may_contradict(datagram) and doubt.is_contradicted(
             datagram, now, same_port=True
         ):
@@ -285,7 +286,7 @@ class ClientTransfer:
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
-        if self._doubt.is_contradicted(datagram, now, same_port=False):
+        if self._request.doubt.is_contradicted(datagram, now, same_port=False):
             self._give_up_answer(datagram)
 
     # -- the doubt about the answer: DoubtOwner ----------------------------------------------
@@ -296,7 +297,7 @@ class ClientTransfer:
 
     def relies_on(self, doubt: Doubt) -> bool:
         """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
-        return not self._session.is_closed and self._doubt is doubt
+        return not self._session.is_closed and self._request.doubt is doubt
 
     def on_settled(self) -> None:
         """Continue, because the answer can be trusted now."""
@@ -318,7 +319,7 @@ class ClientTransfer:
         @param answer: the answer that contradicts it; None if it is not known.
         """
         if answer is not None:
-            self._doubt.note_contradiction(answer)
+            self._request.doubt.note_contradiction(answer)
         if not self._session.is_finished and not self._job.is_committing:
             self._change_port(AnswersContradict())
 
@@ -331,12 +332,12 @@ class ClientTransfer:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = self._links.ports.open_next(self._doubt.first_answer.accepted)
+            link = self._links.ports.open_next(self._request.doubt.first_answer.accepted)
         except OSError:
             self._session.fail(Failure(), Outcome.FAILED)
             return
-        self._services.on_notice(
-            f"{self.context.path}: {reason.message}; sending the request again from port "
+        self._notice(
+            f"{reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
         )
         if self._link.knows_server_port:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from twisted_tftp.net.udp import SocketAddress
-from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.finding import LARGER_FILE_ADVICE, Finding, Verdict
 from twisted_tftp.tools.doctor.manual_transfer import DEFAULT_TIMEOUT, DEFAULT_WATCH, Target
 from twisted_tftp.tools.doctor.netascii_check import check_netascii
 from twisted_tftp.tools.doctor.option_checks import (
@@ -32,19 +32,23 @@ from twisted_tftp.tools.doctor.rollover_check import check_rollover
 #: A check: it runs transfers with a server, and returns what it has found.
 Check = Callable[[Target], Finding]
 
-#: The checks that need an existing file, after it is known that the server sends it; in order.
-FILE_CHECKS: tuple[Check, ...] = (
-    check_options,
-    check_blksize,
-    check_windowsize,
-    check_gap,
-    check_duplicate_ack,
-    check_foreign_ack,
-    check_repeated_request,
-    check_retransmission,
-    check_netascii,
-    check_rollover,
-)
+#: The checks that need an existing file, by their names, after it is known that the server sends
+#: it; in order.
+FILE_CHECKS: dict[str, Check] = {
+    "options": check_options,
+    "blksize": check_blksize,
+    "windowsize": check_windowsize,
+    "gap": check_gap,
+    "duplicate ACK": check_duplicate_ack,
+    "foreign ACK": check_foreign_ack,
+    "repeated request": check_repeated_request,
+    "retransmission": check_retransmission,
+    "netascii": check_netascii,
+    "rollover": check_rollover,
+}
+
+#: The name of the finding about the checks that need a file, if there is none.
+OTHER_CHECKS = "other checks"
 
 
 class Doctor:
@@ -91,12 +95,21 @@ class Doctor:
         for silent in others[: self._targets.index(answering)]:
             self._note(silent_address(silent), on_finding)
         finding = self._note(first(answering), on_finding)
-        if finding.verdict is not Verdict.PROBLEM and self._has_file:
-            for check in FILE_CHECKS:
-                self._note(check(answering), on_finding)
+        if finding.verdict is Verdict.PROBLEM:
+            return self.findings
+        if not self._has_file:
+            self._note(_skipped_without_file(), on_finding)
+            return self.findings
+        for check in FILE_CHECKS.values():
+            self._note(check(answering), on_finding)
         return self.findings
 
     def _note(self, finding: Finding, on_finding: Callable[[Finding], None]) -> Finding:
         self.findings.append(finding)
         on_finding(finding)
         return finding
+
+
+def _skipped_without_file() -> Finding:
+    text = f"there is no FILE for {', '.join(FILE_CHECKS)}"
+    return Finding(OTHER_CHECKS, Verdict.SKIPPED, text, LARGER_FILE_ADVICE)
