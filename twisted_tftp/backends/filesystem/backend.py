@@ -20,7 +20,6 @@ from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
-from twisted_tftp.backends.filesystem.path_walk import resolve
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
     ChunkBudget,
@@ -36,11 +35,12 @@ from twisted_tftp.backends.filesystem.threads import (
     Threads,
     open_in_thread,
 )
+from twisted_tftp.backends.filesystem.tree import Tree
 from twisted_tftp.backends.filesystem.upload import Upload, remove_temporary_files
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.context import TransferContext
-from twisted_tftp.errors import AccessViolation, BackendUnavailable
+from twisted_tftp.errors import AccessViolation, BackendUnavailable, FileNotFound
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader
 
 #: The default size of the cache of file contents, in octets.
@@ -64,6 +64,7 @@ class FilesystemBackend:
         *,
         cache: int = DEFAULT_CACHE_SIZE,
         quota: int | None = None,
+        literal_names: bool = False,
         reactor: Any = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
@@ -77,6 +78,7 @@ class FilesystemBackend:
         @param write: `never`, `create` (files are not replaced) or `overwrite`.
         @param cache: the size of the cache of file contents, in octets; 0 for no cache.
         @param quota: the most octets that all files below `root` may have; None for no limit.
+        @param literal_names: whether a backslash in a name is never a slash.
         @param reactor: the reactor of the threads; None for the global one, which is looked up
             when a thread is first needed.
         @param in_thread: calls a function in a thread; None for two pools of threads.
@@ -87,6 +89,7 @@ class FilesystemBackend:
         @param clock: returns the time in seconds of a monotonic clock, for the quota.
         """
         self.root = root
+        self._tree = Tree(root, has_literal_names=literal_names)
         self._write_behind = write_behind
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota, clock)
@@ -102,7 +105,7 @@ class FilesystemBackend:
         self, path: str, context: TransferContext
     ) -> IFileReader | Deferred[FilesystemReader]:
         """Open a regular file: at once if that cannot block, otherwise in a thread."""
-        found = self._lookup.find(path)
+        found = self._find(path)
         if found is not None:
             try:
                 reader = self.content_cache.open_reader(found.status) or self._open_found(found)
@@ -115,6 +118,16 @@ class FilesystemBackend:
             lambda: self._open(path),
             lambda file: self._make_reader(file, self._nowait_flags),
         )
+
+    def _find(self, path: str) -> FoundFile | None:
+        """Find a file without blocking; None if it must be looked up in a thread."""
+        try:
+            return self._lookup.find(path)
+        except FileNotFound:
+            alternative = self._tree.alternative(path)
+            if alternative is None:
+                raise
+            return self._lookup.find(alternative)
 
     def _open_found(self, found: FoundFile) -> IFileReader | None:
         """Open a file that was found without a thread; cache its content if it is small.
@@ -151,7 +164,7 @@ class FilesystemBackend:
         """Walk to a regular file and open it; this may block."""
         with contextlib.suppress(OSError):
             self._lookup.detect_file_system()
-        with resolve(self.root, path) as resolved:
+        with self._tree.resolve(path) as resolved:
             return OpenFile(resolved.open_regular())
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
@@ -163,7 +176,7 @@ class FilesystemBackend:
         in_thread = self._in_write_thread
         return open_in_thread(
             in_thread,
-            lambda: Upload(self.root, path, replace, size, self._quota),
+            lambda: Upload(self._tree.resolve(path), replace, size, self._quota),
             lambda upload: FilesystemWriter(upload, in_thread, self._write_behind),
         )
 

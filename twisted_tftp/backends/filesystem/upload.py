@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Iterator
 
-from twisted_tftp.backends.filesystem.path_walk import ResolvedName, resolve
+from twisted_tftp.backends.filesystem.path_walk import ResolvedName
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.naming import is_temporary, temporary_name
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
@@ -38,10 +38,11 @@ class Upload:
     """
 
     def __init__(
-        self, root: str, path: str, replace: bool, size: int, quota: Quota | None = None
+        self, target: ResolvedName, replace: bool, size: int, quota: Quota | None = None
     ) -> None:
         """Create the temporary file.
 
+        @param target: the name that the file gets; the upload closes it.
         @param replace: whether an existing file may be replaced.
         @param size: the octets that the client has announced, or 0.
         @param quota: the limit of all files below the root; None for no limit.
@@ -53,7 +54,7 @@ class Upload:
         self._replace = replace
         self._quota = quota
         self._size = 0
-        self._target: ResolvedName = resolve(root, path)
+        self._target = target
         try:
             if is_temporary(os.fsdecode(self._target.name)):
                 raise AccessViolation("that name is not for uploads")
