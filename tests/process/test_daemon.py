@@ -105,6 +105,8 @@ INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--root", "/nowhere/at/all"], r"root '/nowhere/at/all' is not a directory"),
     (["--root", "/etc/passwd"], r"root '/etc/passwd' is not a directory"),
     (["--root", ""], "root"),
+    (["--follow-links", "/nowhere"], r"follow-links '/nowhere' is not a directory"),
+    (["--follow-links", ""], "follow-links must not be empty"),
     (["--root"], "root requires argument"),
     (["--write", "yes"], "write must be one of never, create, overwrite, not 'yes'"),
     (["--max-upload", "1Q"], "max-upload must be a size .* not '1Q'"),

@@ -24,7 +24,7 @@ from tests.support.backends import has_openat2, request_context
 from tests.support.daemon import TIMEOUT
 from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
+from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup, file_system_type
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import TFTPError
 
@@ -221,6 +221,30 @@ def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race
         assert in_threads < seen.total(), "none was found at once"
 
 
+@pytest.mark.parametrize("way", ["at once", "in a thread"])
+def test_no_read_leaves_a_followed_directory(way: str, race: Race, tmp_path: Path) -> None:
+    """The names are exchanged in a directory outside the root into which links may lead."""
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "link").symlink_to("../root")
+    type_of = file_system_type if way == "at once" else lambda device: "unknown"
+    backend = FilesystemBackend(
+        str(served),
+        follow_links=[str(race.root)],
+        in_thread=maybeDeferred,
+        lookup=KernelLookup(str(served), type_of=type_of),
+    )
+
+    def read(name: str) -> bytes:
+        reader = value(backend.open_reader(f"link/{name}", request_context()))
+        try:
+            return bytes(value(reader.read(0, reader.size)))
+        finally:
+            reader.close()
+
+    assert set(outcomes(read)) == {GOOD, None}
+
+
 # -- uploads -------------------------------------------------------------------------------
 
 
@@ -235,13 +259,20 @@ def test_naive_write_loses_the_race(race: Race) -> None:
     assert caught(write, bool)
 
 
+@pytest.mark.parametrize("links", ["refused", "followed"])
 @pytest.mark.parametrize("mode", ["create", "overwrite"])
 def test_no_upload_is_written_outside_the_root(
-    mode: str, race: Race, monkeypatch: pytest.MonkeyPatch
+    mode: str, links: str, race: Race, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload is stored in the root or refused; nothing outside changes, even for a moment."""
+    """An upload is stored in the root or refused; nothing outside changes, even for a moment.
+
+    Links into the directory outside may lead reads there, but never an upload.
+    """
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it would take most of the time
-    backend = FilesystemBackend(str(race.root), mode, in_thread=maybeDeferred)
+    followed = [str(race.outside)] if links == "followed" else []
+    backend = FilesystemBackend(
+        str(race.root), mode, follow_links=followed, in_thread=maybeDeferred
+    )
     numbers = itertools.count()
 
     def write(name: str) -> bool:

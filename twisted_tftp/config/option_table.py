@@ -54,6 +54,18 @@ OPTIONS = (
         help="serve the files in DIR and its subdirectories",
     ),
     Option(
+        "follow-links",
+        Group.FILES,
+        Directory(),
+        default=(),
+        default_text="links stay in the root",
+        repeatable=True,
+        help="let symbolic links lead out of the root into DIR",
+        details="A link inside DIR may not lead out of it. Nothing is ever written there. A file "
+        "behind such a link is always looked up in a thread, so a small one costs three times the "
+        "work.",
+    ),
+    Option(
         "write",
         Group.FILES,
         Choice(WriteMode),

@@ -18,6 +18,7 @@ def make_service(settings: Settings, reactor: Any) -> TFTPService:
             settings.write.value,
             cache=settings.cache,
             quota=settings.upload_quota,
+            follow_links=settings.follow_links,
             reactor=reactor,
         ),
         port=settings.port,

@@ -24,6 +24,7 @@ class Settings:
     the value that the user gave, or the default.
 
     @ivar root: the directory whose files are served.
+    @ivar follow_links: the directories into which symbolic links may lead out of the root.
     @ivar write: whether clients may write.
     @ivar cache: the most memory for the contents of small files, in octets.
     @ivar upload_quota: the most octets that all files together may have after an upload; None for
@@ -36,6 +37,7 @@ class Settings:
     """
 
     root: str
+    follow_links: tuple[str, ...]
     write: WriteMode
     cache: int
     upload_quota: int | None

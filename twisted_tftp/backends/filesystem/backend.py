@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -40,7 +40,7 @@ from twisted_tftp.backends.filesystem.upload import Upload, remove_temporary_fil
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.context import TransferContext
-from twisted_tftp.errors import AccessViolation, BackendUnavailable, FileNotFound
+from twisted_tftp.errors import AccessViolation, FileNotFound
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader
 
 #: The default size of the cache of file contents, in octets.
@@ -64,6 +64,7 @@ class FilesystemBackend:
         *,
         cache: int = DEFAULT_CACHE_SIZE,
         quota: int | None = None,
+        follow_links: Sequence[str] = (),
         literal_names: bool = False,
         reactor: Any = None,
         in_thread: InThread | None = None,
@@ -78,6 +79,8 @@ class FilesystemBackend:
         @param write: `never`, `create` (files are not replaced) or `overwrite`.
         @param cache: the size of the cache of file contents, in octets; 0 for no cache.
         @param quota: the most octets that all files below `root` may have; None for no limit.
+        @param follow_links: the directories outside `root` into which symbolic links may lead
+            reads; nothing is written there.
         @param literal_names: whether a backslash in a name is never a slash.
         @param reactor: the reactor of the threads; None for the global one, which is looked up
             when a thread is first needed.
@@ -89,7 +92,7 @@ class FilesystemBackend:
         @param clock: returns the time in seconds of a monotonic clock, for the quota.
         """
         self.root = root
-        self._tree = Tree(root, has_literal_names=literal_names)
+        self._tree = Tree(root, followed=follow_links, has_literal_names=literal_names)
         self._write_behind = write_behind
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota, clock)
@@ -164,7 +167,7 @@ class FilesystemBackend:
         """Walk to a regular file and open it; this may block."""
         with contextlib.suppress(OSError):
             self._lookup.detect_file_system()
-        with self._tree.resolve(path) as resolved:
+        with self._tree.resolve_read(path) as resolved:
             return OpenFile(resolved.open_regular())
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
@@ -176,17 +179,16 @@ class FilesystemBackend:
         in_thread = self._in_write_thread
         return open_in_thread(
             in_thread,
-            lambda: Upload(self._tree.resolve(path), replace, size, self._quota),
+            lambda: Upload(self._tree.resolve_write(path), replace, size, self._quota),
             lambda upload: FilesystemWriter(upload, in_thread, self._write_behind),
         )
 
     def check(self) -> None:
-        """Check that the root is a directory.
+        """Check that the root and the directories of `follow_links` are directories.
 
-        @raise BackendUnavailable: it is not a directory.
+        @raise BackendUnavailable: one is not.
         """
-        if not os.path.isdir(self.root):
-            raise BackendUnavailable(f"root {self.root!r} is not a directory")
+        self._tree.check()
 
     def start(self) -> Deferred[None]:
         """Remove the temporary files of uploads that a crash has interrupted."""

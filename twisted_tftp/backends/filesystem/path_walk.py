@@ -6,6 +6,9 @@ are walked by the same rules. All directories of the path stay open. So `..` lea
 directory that the walk came from, even if directories are renamed meanwhile, and never above the
 root. All checks are made on objects that are open, so a file that is replaced between a check and
 its use makes no difference.
+
+Links may lead out of the root into directories that the operator has named. The walk then goes on
+in that directory by the same rules, as if it were the root, and never leaves it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from types import TracebackType
 
 from twisted_tftp.backends.naming import components
@@ -77,16 +81,17 @@ class ResolvedName:
         self.close()
 
 
-def resolve(root: str, path: str) -> ResolvedName:
+def resolve(root: str, path: str, followed: Iterable[str] = ()) -> ResolvedName:
     """Walk `path` below the directory `root`; symbolic links that stay inside it are followed.
 
     @param root: the path of a directory, absolute or relative to the working directory. Symbolic
         links in it are followed, because the operator has chosen them.
+    @param followed: the paths of the directories outside `root` into which links may lead.
     @raise FileNotFound: no file can have that path, or a part of it does not exist.
     @raise AccessViolation: the path leads out of the root, or names a directory.
     @raise OSError: a directory of the path may not be entered.
     """
-    walk = _Walk(root)
+    walk = _Walk(root, followed)
     try:
         return walk.to([part.encode("utf-8", "surrogateescape") for part in components(path)])
     finally:
@@ -96,25 +101,34 @@ def resolve(root: str, path: str) -> ResolvedName:
 class _Walk:
     """The walk of one path: the open directories from the root to the current one."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, followed: Iterable[str]) -> None:
         self._root = root
-        self._trail = [os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)]
+        self._followed = followed  # directories outside into which a link may still lead
+        self._trail = [_open_top(root)]
         self._links = 0
 
     def to(self, ahead: list[bytes]) -> ResolvedName:
         """Walk the components `ahead`; return the last one with its directory."""
-        ahead.reverse()  # the next component is at the end of the list
-        while ahead:
-            name = ahead.pop()
+        # In both lists, the next component is at the end.
+        ahead.reverse()
+        of_links: list[bytes] = []  # from the targets of links: they come before `ahead`
+        while of_links or ahead:
+            is_of_link = bool(of_links)
+            name = (of_links or ahead).pop()
             if name == b"..":
-                if len(self._trail) == 1:
+                if len(self._trail) > 1:
+                    os.close(self._trail.pop())
+                elif is_of_link:
+                    # The link has led to the parent of the root.
+                    above = _parts(os.fsencode(os.path.realpath(self._root)))[:-1]
+                    of_links = self._leave(above, of_links[::-1])[::-1]
+                else:
                     raise AccessViolation()
-                os.close(self._trail.pop())
                 continue
             target = self._link_target(name)
             if target is not None:
-                ahead.extend(reversed(self._components_inside(target)))
-            elif ahead:
+                of_links.extend(reversed(self._components_of(target)))
+            elif of_links or ahead:
                 self._trail.append(self._enter(name))
             else:
                 return ResolvedName(self._trail.pop(), name)
@@ -146,23 +160,58 @@ class _Walk:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return target
 
-    def _components_inside(self, target: bytes) -> list[bytes]:
+    def _components_of(self, target: bytes) -> list[bytes]:
         """Return the components of a link's target; if it is absolute, go back to the root first.
 
-        @raise AccessViolation: the target is absolute, and not below the root.
+        @raise AccessViolation: the target is absolute, and in no directory that may be served.
         """
         parts = _parts(target)
-        if target.startswith(b"/"):
-            for root in (os.path.abspath(self._root), os.path.realpath(self._root)):
-                above = _parts(os.fsencode(root))
-                if parts[: len(above)] == above:
-                    parts = parts[len(above) :]
-                    break
-            else:
-                raise AccessViolation()
-            while len(self._trail) > 1:
-                os.close(self._trail.pop())
-        return parts
+        if not target.startswith(b"/"):
+            return parts
+        inside = _below(self._root, parts)
+        if inside is None:
+            return self._leave([], parts)
+        while len(self._trail) > 1:
+            os.close(self._trail.pop())
+        return inside
+
+    def _leave(self, above: list[bytes], parts: list[bytes]) -> list[bytes]:
+        """Leave the root by a link, and continue in the followed directory that it leads into.
+
+        The comparison of paths only selects the directory. What is inside it is walked like what
+        is inside the root, and it is not left any more.
+
+        @param above: the components of the absolute path that the link has led to.
+        @param parts: the other components of the targets of links.
+        @return: the components inside the followed directory.
+        @raise AccessViolation: the link does not lead into a followed directory.
+        """
+        while parts and parts[0] == b"..":
+            above, parts = above[:-1], parts[1:]
+        for directory in self._followed:
+            inside = _below(directory, above + parts)
+            if inside is not None:
+                top = _open_top(directory)
+                left, self._trail = self._trail, [top]
+                self._root, self._followed = directory, ()
+                for descriptor in left:
+                    os.close(descriptor)
+                return inside
+        raise AccessViolation()
+
+
+def _open_top(path: str) -> int:
+    """Open a directory that the operator has chosen; symbolic links in `path` are followed."""
+    return os.open(path, _DIRECTORY & ~os.O_NOFOLLOW)
+
+
+def _below(directory: str, parts: list[bytes]) -> list[bytes] | None:
+    """Return the components of an absolute path below `directory`; None if it is not below it."""
+    for path in (os.path.abspath(directory), os.path.realpath(directory)):
+        above = _parts(os.fsencode(path))
+        if parts[: len(above)] == above:
+            return parts[len(above) :]
+    return None
 
 
 def _parts(path: bytes) -> list[bytes]:

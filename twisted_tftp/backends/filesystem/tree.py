@@ -6,50 +6,79 @@ module decides which paths a name stands for. All functions may block.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 from twisted_tftp.backends.filesystem.path_walk import ResolvedName, resolve
 from twisted_tftp.backends.naming import with_slashes
-from twisted_tftp.errors import FileNotFound, TFTPError, from_os_error
+from twisted_tftp.errors import BackendUnavailable, FileNotFound, TFTPError, from_os_error
 
 
 class Tree:
     """A directory with its subdirectories, and the rules of the names in it.
 
     @ivar root: the path of the directory.
-    @ivar has_literal_names: whether a backslash in a name is never a slash.
+    @ivar followed: the directories outside `root` into which symbolic links may lead reads.
     """
 
-    def __init__(self, root: str, *, has_literal_names: bool = False) -> None:
-        """Set up, without opening the directory."""
+    def __init__(
+        self, root: str, *, followed: Sequence[str] = (), has_literal_names: bool = False
+    ) -> None:
+        """Set up, without opening the directory.
+
+        @param has_literal_names: whether a backslash in a name is never a slash.
+        """
         self.root = root
-        self.has_literal_names = has_literal_names
+        self.followed = tuple(followed)
+        self._has_literal_names = has_literal_names
 
     def alternative(self, path: str) -> str | None:
         """Return the path to use if no file has the literal name `path`; None if there is none."""
-        return None if self.has_literal_names else with_slashes(path)
+        return None if self._has_literal_names else with_slashes(path)
 
-    def resolve(self, path: str) -> ResolvedName:
-        """Walk to the name that `path` stands for; see L{resolve} for the exceptions.
+    def resolve_read(self, path: str) -> ResolvedName:
+        """Walk to the name that `path` stands for; see `resolve` for the exceptions.
 
         If something has the literal name, it is that, whatever it is. Otherwise each backslash is
         a slash.
         """
+        return self._resolve(path, self.followed)
+
+    def resolve_write(self, path: str) -> ResolvedName:
+        """Walk to a name as L{resolve_read} does, but never out of the root."""
+        return self._resolve(path, ())
+
+    def check(self) -> None:
+        """Check that the root and the followed directories are directories.
+
+        @raise BackendUnavailable: one is not.
+        """
+        for role, path in [
+            ("root", self.root),
+            *(("follow-links", each) for each in self.followed),
+        ]:
+            if not os.path.isdir(path):
+                raise BackendUnavailable(f"{role} {path!r} is not a directory")
+
+    def _resolve(self, path: str, followed: Sequence[str]) -> ResolvedName:
         alternative = self.alternative(path)
         if alternative is None:
-            return resolve(self.root, path)
-        return self._existing(path) or resolve(self.root, alternative)
+            return resolve(self.root, path, followed)
+        return _existing(self.root, path, followed) or resolve(self.root, alternative, followed)
 
-    def _existing(self, path: str) -> ResolvedName | None:
-        """Walk to the literal name `path`; return None if there is nothing of that name."""
+
+def _existing(root: str, path: str, followed: Sequence[str]) -> ResolvedName | None:
+    """Walk to the literal name `path`; return None if there is nothing of that name."""
+    try:
+        resolved = resolve(root, path, followed)
         try:
-            resolved = resolve(self.root, path)
-            try:
-                resolved.stat()
-            except BaseException:
-                resolved.close()
-                raise
-            return resolved
-        except (TFTPError, OSError) as error:
-            failure = from_os_error(error) if isinstance(error, OSError) else error
-            if isinstance(failure, FileNotFound):
-                return None
+            resolved.stat()
+        except BaseException:
+            resolved.close()
             raise
+        return resolved
+    except (TFTPError, OSError) as error:
+        failure = from_os_error(error) if isinstance(error, OSError) else error
+        if isinstance(failure, FileNotFound):
+            return None
+        raise
