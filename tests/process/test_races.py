@@ -7,6 +7,7 @@ reads and writes. Two tests show that a naive server loses these races.
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import subprocess
@@ -257,6 +258,63 @@ def test_naive_write_loses_the_race(race: Race) -> None:
         return race.outside_is_touched()
 
     assert caught(write, bool)
+
+
+@pytest.mark.parametrize("mode", ["create", "overwrite"])
+def test_no_directory_is_made_outside_the_root(
+    mode: str, race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With make_dirs, an upload and its new directories are in the root, or it is refused."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it would take most of the time
+    backend = FilesystemBackend(str(race.root), mode, make_dirs=True, in_thread=maybeDeferred)
+    numbers = itertools.count()
+
+    def write(name: str) -> bool:
+        path = f"{os.path.dirname(name) or '.'}/new-{next(numbers)}/deeper/upload"
+        writer = value(backend.open_writer(path, request_context(6)))
+        value(writer.write(b"upload"))
+        value(writer.commit())
+        return True
+
+    seen = outcomes(write)
+    race.end()
+    assert set(seen) == {True, None}
+    assert not race.outside_is_touched()
+    names = [name for _, _, names in os.walk(race.root) for name in names]
+    assert names.count("upload") == seen[True]
+    assert not [name for name in names if is_temporary(name)]
+
+
+def test_no_upload_in_place_is_written_outside_the_root(
+    race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that can't be replaced is written in place, or the upload is refused."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+    def busy(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    # The swapper makes links to `good`, and a file with two links is not written in place.
+    monkeypatch.setattr(os, "rename", busy)
+    backend = FilesystemBackend(str(race.root), "overwrite", in_thread=maybeDeferred)
+
+    def write(name: str) -> bool:
+        writer = value(backend.open_writer(name, request_context(6)))
+        try:
+            value(writer.write(b"upload"))
+            value(writer.commit())
+        except Exception:
+            value(writer.abort())
+            raise
+        return True
+
+    seen = outcomes(write)
+    race.end()
+    assert set(seen) == {True, None}
+    assert not race.outside_is_touched()
+    assert (race.root / "good").read_bytes() == GOOD
+    names = [name for _, _, names in os.walk(race.root) for name in names]
+    assert not [name for name in names if is_temporary(name)]
 
 
 @pytest.mark.parametrize("links", ["refused", "followed"])

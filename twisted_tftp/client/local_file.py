@@ -69,6 +69,7 @@ class LocalFile:
             write,
             cache=0,
             literal_names=True,
+            upload_mode=None,
             in_thread=self._in_thread,
             write_behind=self._write_behind,
         )

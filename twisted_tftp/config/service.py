@@ -19,6 +19,8 @@ def make_service(settings: Settings, reactor: Any) -> TFTPService:
             cache=settings.cache,
             quota=settings.upload_quota,
             follow_links=settings.follow_links,
+            upload_mode=settings.upload_mode,
+            make_dirs=settings.make_dirs,
             reactor=reactor,
         ),
         port=settings.port,

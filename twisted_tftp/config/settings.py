@@ -29,6 +29,8 @@ class Settings:
     @ivar cache: the most memory for the contents of small files, in octets.
     @ivar upload_quota: the most octets that all files together may have after an upload; None for
         no limit.
+    @ivar upload_mode: the permissions of uploaded files.
+    @ivar make_dirs: whether uploads make missing directories.
     @ivar host: the addresses to listen on; empty for all.
     @ivar port: the UDP port for requests.
     @ivar drain: how long running transfers may continue when the server stops, in seconds.
@@ -41,6 +43,8 @@ class Settings:
     write: WriteMode
     cache: int
     upload_quota: int | None
+    upload_mode: int
+    make_dirs: bool
     host: tuple[str, ...]
     port: int
     drain: float

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from twisted.internet.defer import maybeDeferred
@@ -28,3 +30,14 @@ def test_backslash_in_a_local_name_is_not_a_slash(tmp_path: Path) -> None:
     value(writer.commit())
     assert (tmp_path / "sub" / "file").read_bytes() == b"another"
     assert content(value(file.open_reader(request_context()))) == b"octets"
+
+
+def test_umask_gives_the_mode_of_a_local_file(tmp_path: Path) -> None:
+    """The user's own files are made like those of other programs."""
+    was = os.umask(0o027)
+    try:
+        writer = value(local_file(tmp_path / "new").open_writer(request_context()))
+        value(writer.commit())
+    finally:
+        os.umask(was)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640

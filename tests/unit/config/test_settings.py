@@ -58,6 +58,9 @@ def test_missing_settings_have_their_defaults() -> None:
     [
         ("root", "/srv/tftp", "/srv/tftp"),
         ("follow-links", ["/srv/a", "b"], ("/srv/a", "b")),
+        ("upload-mode", "0600", 0o600),
+        ("upload-mode", "664", 0o664),
+        ("make-dirs", True, True),
         ("port", "0", 0),
         ("port", "6969", 6969),
         ("port", "65535", 65535),

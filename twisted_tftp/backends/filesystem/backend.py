@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
+from twisted_tftp.backends.filesystem.leftovers import remove_temporary_files
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
     ChunkBudget,
@@ -36,7 +37,7 @@ from twisted_tftp.backends.filesystem.threads import (
     open_in_thread,
 )
 from twisted_tftp.backends.filesystem.tree import Tree
-from twisted_tftp.backends.filesystem.upload import Upload, remove_temporary_files
+from twisted_tftp.backends.filesystem.upload import Upload, UploadRules
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.context import TransferContext
@@ -45,6 +46,9 @@ from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader
 
 #: The default size of the cache of file contents, in octets.
 DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
+
+#: The default mode of uploaded files.
+DEFAULT_UPLOAD_MODE = 0o644
 
 
 @implementer(IFileBackend, IBackendLifecycle)
@@ -66,6 +70,8 @@ class FilesystemBackend:
         quota: int | None = None,
         follow_links: Sequence[str] = (),
         literal_names: bool = False,
+        upload_mode: int | None = DEFAULT_UPLOAD_MODE,
+        make_dirs: bool = False,
         reactor: Any = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
@@ -82,6 +88,9 @@ class FilesystemBackend:
         @param follow_links: the directories outside `root` into which symbolic links may lead
             reads; nothing is written there.
         @param literal_names: whether a backslash in a name is never a slash.
+        @param upload_mode: the mode of new files; None for the mode that the umask gives. A file
+            that is replaced keeps its mode.
+        @param make_dirs: whether an upload makes missing directories, eight of them at most.
         @param reactor: the reactor of the threads; None for the global one, which is looked up
             when a thread is first needed.
         @param in_thread: calls a function in a thread; None for two pools of threads.
@@ -92,10 +101,17 @@ class FilesystemBackend:
         @param clock: returns the time in seconds of a monotonic clock, for the quota.
         """
         self.root = root
-        self._tree = Tree(root, followed=follow_links, has_literal_names=literal_names)
+        self._tree = Tree(
+            root,
+            followed=follow_links,
+            has_literal_names=literal_names,
+            makes_directories=make_dirs,
+        )
         self._write_behind = write_behind
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota, clock)
+        is_replacing = self._write is WriteMode.OVERWRITE
+        self._upload_rules = UploadRules(root, is_replacing, upload_mode, self._quota)
         self._lookup = lookup or KernelLookup(root)
         self.content_cache = ContentCache(cache) if content_cache is None else content_cache
         self._chunks = ChunkBudget()
@@ -171,15 +187,14 @@ class FilesystemBackend:
             return OpenFile(resolved.open_regular())
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
-        """Create a temporary file in the directory of the target."""
+        """Create a temporary file, which gets the name `path` at the commit."""
         if self._write is WriteMode.NEVER:
             raise AccessViolation("this server does not accept files")
-        replace = self._write is WriteMode.OVERWRITE
         size = context.announced_size or 0
         in_thread = self._in_write_thread
         return open_in_thread(
             in_thread,
-            lambda: Upload(self._tree.resolve_write(path), replace, size, self._quota),
+            lambda: Upload(self._tree.resolve_write(path), self._upload_rules, size),
             lambda upload: FilesystemWriter(upload, in_thread, self._write_behind),
         )
 

@@ -25,7 +25,16 @@ from twisted_tftp.errors import AccessViolation, FileNotFound
 #: The most symbolic links in the walk of one path, as in Linux.
 MAX_LINKS = 40
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
+#: The most directories that an upload may make.
+MAX_MISSING = 8
+
+#: The longest name in a directory, in octets.
+MAX_NAME = 255
+
+#: The flags to open a directory that is no symbolic link, only to find names in it.
+DIRECTORY_FLAGS = (
+    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
+)
 
 
 class ResolvedName:
@@ -34,12 +43,15 @@ class ResolvedName:
     A file with that name need not exist. Use the object as a context manager, or call `close`.
 
     @ivar directory: the descriptor of the directory.
-    @ivar name: the name in the directory.
+    @ivar name: the name in the directory, or in the last missing one.
+    @ivar missing: the names of directories that do not exist yet: the first is missing in
+        `directory`, each other one in the directory before it.
     """
 
-    def __init__(self, directory: int, name: bytes) -> None:
+    def __init__(self, directory: int, name: bytes, missing: tuple[bytes, ...] = ()) -> None:
         self.directory = directory
         self.name = name
+        self.missing = missing
 
     def open_regular(self) -> int:
         """Open the file for reading and return its descriptor.
@@ -63,6 +75,8 @@ class ResolvedName:
 
         @raise FileNotFoundError: there is none.
         """
+        if self.missing:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
 
     def close(self) -> None:
@@ -81,17 +95,20 @@ class ResolvedName:
         self.close()
 
 
-def resolve(root: str, path: str, followed: Iterable[str] = ()) -> ResolvedName:
+def resolve(
+    root: str, path: str, followed: Iterable[str] = (), *, allow_missing: bool = False
+) -> ResolvedName:
     """Walk `path` below the directory `root`; symbolic links that stay inside it are followed.
 
     @param root: the path of a directory, absolute or relative to the working directory. Symbolic
         links in it are followed, because the operator has chosen them.
     @param followed: the paths of the directories outside `root` into which links may lead.
+    @param allow_missing: whether up to `MAX_MISSING` directories of the path need not exist.
     @raise FileNotFound: no file can have that path, or a part of it does not exist.
     @raise AccessViolation: the path leads out of the root, or names a directory.
     @raise OSError: a directory of the path may not be entered.
     """
-    walk = _Walk(root, followed)
+    walk = _Walk(root, followed, allow_missing)
     try:
         return walk.to([part.encode("utf-8", "surrogateescape") for part in components(path)])
     finally:
@@ -101,8 +118,9 @@ def resolve(root: str, path: str, followed: Iterable[str] = ()) -> ResolvedName:
 class _Walk:
     """The walk of one path: the open directories from the root to the current one."""
 
-    def __init__(self, root: str, followed: Iterable[str]) -> None:
+    def __init__(self, root: str, followed: Iterable[str], allow_missing: bool) -> None:
         self._root = root
+        self._allow_missing = allow_missing
         self._followed = followed  # directories outside into which a link may still lead
         self._trail = [_open_top(root)]
         self._links = 0
@@ -129,7 +147,13 @@ class _Walk:
             if target is not None:
                 of_links.extend(reversed(self._components_of(target)))
             elif of_links or ahead:
-                self._trail.append(self._enter(name))
+                try:
+                    self._trail.append(self._enter(name))
+                except FileNotFoundError:
+                    # A directory that only a link names is not made.
+                    if is_of_link or of_links or not self._allow_missing:
+                        raise
+                    return self._resolve_missing([name, *reversed(ahead)])
             else:
                 return ResolvedName(self._trail.pop(), name)
         raise AccessViolation("not a regular file")
@@ -140,12 +164,26 @@ class _Walk:
 
     def _enter(self, name: bytes) -> int:
         try:
-            return os.open(name, _DIRECTORY, dir_fd=self._trail[-1])
+            return os.open(name, DIRECTORY_FLAGS, dir_fd=self._trail[-1])
         except OSError as error:
             # ELOOP: a symbolic link has replaced the directory since it was checked.
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise FileNotFound() from error
             raise
+
+    def _resolve_missing(self, names: list[bytes]) -> ResolvedName:
+        """Return the name of a file in directories that are missing below the current one.
+
+        @raise AccessViolation: too many directories are missing.
+        """
+        if b".." in names:
+            raise FileNotFound()
+        if any(len(name) > MAX_NAME for name in names):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        *missing, last = names
+        if len(missing) > MAX_MISSING:
+            raise AccessViolation("too many directories are missing")
+        return ResolvedName(self._trail.pop(), last, tuple(missing))
 
     def _link_target(self, name: bytes) -> bytes | None:
         """Return the target of the symbolic link `name`; None if it is not a link."""
@@ -202,7 +240,7 @@ class _Walk:
 
 def _open_top(path: str) -> int:
     """Open a directory that the operator has chosen; symbolic links in `path` are followed."""
-    return os.open(path, _DIRECTORY & ~os.O_NOFOLLOW)
+    return os.open(path, DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
 
 
 def _below(directory: str, parts: list[bytes]) -> list[bytes] | None:

@@ -22,15 +22,22 @@ class Tree:
     """
 
     def __init__(
-        self, root: str, *, followed: Sequence[str] = (), has_literal_names: bool = False
+        self,
+        root: str,
+        *,
+        followed: Sequence[str] = (),
+        has_literal_names: bool = False,
+        makes_directories: bool = False,
     ) -> None:
         """Set up, without opening the directory.
 
+        @param makes_directories: whether directories may be missing in the path of an upload.
         @param has_literal_names: whether a backslash in a name is never a slash.
         """
         self.root = root
         self.followed = tuple(followed)
         self._has_literal_names = has_literal_names
+        self._makes_directories = makes_directories
 
     def alternative(self, path: str) -> str | None:
         """Return the path to use if no file has the literal name `path`; None if there is none."""
@@ -42,43 +49,45 @@ class Tree:
         If something has the literal name, it is that, whatever it is. Otherwise each backslash is
         a slash.
         """
-        return self._resolve(path, self.followed)
+        alternative = self.alternative(path)
+        if alternative is None:
+            return resolve(self.root, path, self.followed)
+        return self._existing(path, self.followed) or resolve(
+            self.root, alternative, self.followed
+        )
 
     def resolve_write(self, path: str) -> ResolvedName:
         """Walk to a name as L{resolve_read} does, but never out of the root."""
-        return self._resolve(path, ())
+        alternative = self.alternative(path)
+        if alternative is not None:
+            existing = self._existing(path, ())
+            if existing is not None:
+                return existing
+            path = alternative
+        return resolve(self.root, path, allow_missing=self._makes_directories)
 
     def check(self) -> None:
         """Check that the root and the followed directories are directories.
 
         @raise BackendUnavailable: one is not.
         """
-        for role, path in [
-            ("root", self.root),
-            *(("follow-links", each) for each in self.followed),
-        ]:
+        directories = [("root", self.root), *(("follow-links", path) for path in self.followed)]
+        for role, path in directories:
             if not os.path.isdir(path):
                 raise BackendUnavailable(f"{role} {path!r} is not a directory")
 
-    def _resolve(self, path: str, followed: Sequence[str]) -> ResolvedName:
-        alternative = self.alternative(path)
-        if alternative is None:
-            return resolve(self.root, path, followed)
-        return _existing(self.root, path, followed) or resolve(self.root, alternative, followed)
-
-
-def _existing(root: str, path: str, followed: Sequence[str]) -> ResolvedName | None:
-    """Walk to the literal name `path`; return None if there is nothing of that name."""
-    try:
-        resolved = resolve(root, path, followed)
+    def _existing(self, path: str, followed: Sequence[str]) -> ResolvedName | None:
+        """Walk to the literal name `path`; return None if there is nothing of that name."""
         try:
-            resolved.stat()
-        except BaseException:
-            resolved.close()
+            resolved = resolve(self.root, path, followed)
+            try:
+                resolved.stat()
+            except BaseException:
+                resolved.close()
+                raise
+            return resolved
+        except (TFTPError, OSError) as error:
+            failure = from_os_error(error) if isinstance(error, OSError) else error
+            if isinstance(failure, FileNotFound):
+                return None
             raise
-        return resolved
-    except (TFTPError, OSError) as error:
-        failure = from_os_error(error) if isinstance(error, OSError) else error
-        if isinstance(failure, FileNotFound):
-            return None
-        raise
