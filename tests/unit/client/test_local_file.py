@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
+import pytest
 from twisted.internet.defer import maybeDeferred
 
 from tests.support.backends import content, error_of, request_context
@@ -41,3 +44,23 @@ def test_umask_gives_the_mode_of_a_local_file(tmp_path: Path) -> None:
     finally:
         os.umask(was)
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+
+
+def test_local_file_that_cannot_be_replaced_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a mount of its own; its content changes when the download is complete."""
+
+    def busy(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    (tmp_path / "file").write_bytes(b"old content")
+    inode = (tmp_path / "file").stat().st_ino
+    writer = value(local_file(tmp_path / "file").open_writer(request_context()))
+    value(writer.write(b"new"))
+    assert (tmp_path / "file").read_bytes() == b"old content"
+    monkeypatch.setattr(os, "rename", busy)
+    value(writer.commit())
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / "file").stat().st_ino == inode
+    assert os.listdir(tmp_path) == ["file"]
