@@ -33,7 +33,7 @@ def components(path: str) -> list[str]:
     @raise AccessViolation: only a directory can have that name.
     """
     if not path or "\x00" in path or len(path) > MAX_PATH:
-        raise FileNotFound()
+        raise FileNotFound(detail="no file can have that name")
     if path.endswith(("/", "/.", "/..")) or path in (".", ".."):
         raise AccessViolation("not a regular file")
     return [component for component in path.split("/") if component not in ("", ".")]

@@ -134,12 +134,19 @@ class Size:
     """A number of octets, with an optional unit (a power of 1024)."""
 
     placeholder: ClassVar[str] = "SIZE"
-    syntax: ClassVar[str] = "a size, such as `100000`, `64k`, `20M` or `4G`"
+    syntax: ClassVar[str] = (
+        "a size, such as `100000`, `64k`, `20M` or `4G`; k, M and G are powers of 1024"
+    )
+
+    #: What the help adds to each option with a size.
+    units: ClassVar[str] = "k, M, G: powers of 1024"
 
     def parse(self, text: str) -> int:
         match = _SIZE.match(text)
         if not match:
-            raise ValueError(f"must be a size such as 100000, 64k, 20M or 4G, not {text!r}")
+            raise ValueError(
+                f"must be a size such as 100000, 64k, 20M or 4G ({self.units}), not {text!r}"
+            )
         digits, unit = match.groups()
         powers = {letter.lower(): power for letter, power in _SIZE_UNITS.items()}
         return int(digits) << powers.get((unit or "").lower(), 0)
@@ -265,7 +272,12 @@ class NetworkPrefix:
         try:
             return ipaddress.ip_network(text)
         except ValueError as error:
-            raise ValueError(f"must be a network such as 192.0.2.0/24: {error}") from None
+            reason = str(error)
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"must be a network such as 192.0.2.0/24: {reason}") from None
+        raise ValueError(f"must be a network: {reason}, did you mean {network}?")
 
     def format(self, value: Network) -> str:
         return str(value)

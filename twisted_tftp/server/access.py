@@ -30,14 +30,24 @@ class Networks:
         rules.update(dict.fromkeys(deny, False))
         self._rules = sorted(rules.items(), key=lambda rule: -rule[0].prefixlen)
         self.allows = lru_cache(MAX_CACHED_ADDRESSES)(self._allows) if rules else _always
+        self.has_rule_for = lru_cache(MAX_CACHED_ADDRESSES)(self._has_rule_for)
 
     def _allows(self, host: str) -> bool:
         """Return whether the address `host` is allowed."""
+        is_allowed = self._rule_for(host)
+        return self._default if is_allowed is None else is_allowed
+
+    def _has_rule_for(self, host: str) -> bool:
+        """Return whether a network contains the address `host`."""
+        return self._rule_for(host) is not None
+
+    def _rule_for(self, host: str) -> bool | None:
+        """Return whether the network that decides is an allowed one; None if there is none."""
         address = parse_address(host)
         for network, is_allowed in self._rules:
             if address in network:
                 return is_allowed
-        return self._default
+        return None
 
 
 def _always(host: str) -> bool:
@@ -118,6 +128,7 @@ class Access:
     @ivar limits_hosts: whether there is a rule about which hosts may send requests.
     @ivar limits_rate: whether the requests per second of a source are limited.
     @ivar allows: returns whether a host may send requests.
+    @ivar has_rule_for: returns whether a network of the rules contains a host.
     @ivar may_write: returns whether a host may write files.
     @ivar recent_hosts: the hosts that have sent requests in the current flood.
     """
@@ -125,7 +136,8 @@ class Access:
     def __init__(self, policy: Policy) -> None:
         self.limits_hosts = bool(policy.allow or policy.deny)
         self.limits_rate = policy.rate is not None
-        self.allows = Networks(policy.allow, policy.deny).allows
+        networks = Networks(policy.allow, policy.deny)
+        self.allows, self.has_rule_for = networks.allows, networks.has_rule_for
         self.may_write = Networks(policy.allow_write).allows
         self.recent_hosts = RecentHosts()
         self._rate = RateLimit(policy.rate) if policy.rate is not None else None

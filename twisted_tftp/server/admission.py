@@ -15,6 +15,7 @@ from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.udp import SocketAddress, endpoint
 from twisted_tftp.policy import TFTP_PORT, Policy
 from twisted_tftp.protocol import wire
+from twisted_tftp.server import reasons
 from twisted_tftp.server.access import Access
 from twisted_tftp.server.flood_defence import MIN_SILENT_IN_FLOOD, FloodDefence
 from twisted_tftp.server.port_mode import PortMode
@@ -66,30 +67,32 @@ class Verdict:
 
     @ivar counter: the field of L{Counters} that counts the packet; None if it is not counted.
     @ivar reason: the text for the log; None if the packet is not logged.
+    @ivar limit: the attribute of the L{Policy} whose value the log adds to the reason; None for
+        none.
     """
 
     counter: str | None
     reason: str | None
+    limit: str | None = None
 
 
-NOT_A_REQUEST = Verdict("not_client_requests", "not a request")
-FROM_A_SERVER = Verdict("not_client_requests", "sent from a server's port")
+NOT_A_REQUEST = Verdict("not_client_requests", reasons.NOT_A_REQUEST)
+FROM_A_SERVER = Verdict("not_client_requests", reasons.FROM_A_SERVER)
 STOPPING = Verdict(None, None)
-DENIED = Verdict("denied", "the address is not allowed (--allow, --deny)")
+DENIED = Verdict("denied", reasons.IN_DENY)
+NOT_ALLOWED = Verdict("denied", reasons.NOT_IN_ALLOW)
 OVERTAKEN = Verdict("repeated", None)
 REPEATED = Verdict("repeated", None)
-FIRST_IN_FLOOD = Verdict(
-    "first_in_flood", "many peers do not answer, and this host has asked only once"
-)
-OVER_RATE = Verdict("over_rate", "the limit --rate is exceeded")
-OVER_MAX_PER_CLIENT = Verdict("over_max_per_client", "the limit --max-per-client is reached")
-NO_ROOM = Verdict("no_room", "the limit --max-transfers is reached")
-MALFORMED = Verdict("malformed", "a malformed request")
+FIRST_IN_FLOOD = Verdict("first_in_flood", reasons.FIRST_IN_FLOOD)
+OVER_RATE = Verdict("over_rate", reasons.OVER_RATE, "rate")
+OVER_MAX_PER_CLIENT = Verdict("over_max_per_client", reasons.OVER_MAX_PER_CLIENT, "max_per_client")
+NO_ROOM = Verdict("no_room", reasons.OVER_MAX_TRANSFERS, "max_transfers")
+MALFORMED = Verdict("malformed", reasons.MALFORMED)
 
 
 def no_socket(error: OSError) -> Verdict:
     """Return the verdict on a request for whose transfer no socket could be opened."""
-    return Verdict("no_room", f"no socket for a transfer: {error.strerror}")
+    return Verdict("no_room", reasons.no_socket(error))
 
 
 class Arrival:
@@ -192,7 +195,10 @@ class Admission:
 
     def _check_network(self, arrival: Arrival) -> Verdict | None:
         """Drop a request from a network that is not allowed."""
-        return None if self._access.allows(arrival.peer[0]) else DENIED
+        host = arrival.peer[0]
+        if self._access.allows(host):
+            return None
+        return DENIED if self._access.has_rule_for(host) else NOT_ALLOWED
 
     def _check_overtaken(self, arrival: Arrival) -> Verdict | None:
         """Drop an overtaken request: it was replaced, and arrives again after the newer one."""

@@ -22,6 +22,7 @@ from twisted_tftp.net.udp import Link, SocketAddress, endpoint
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import announced_size
+from twisted_tftp.server import reasons
 from twisted_tftp.server.admission import (
     MALFORMED,
     NOT_A_REQUEST,
@@ -244,9 +245,16 @@ class TFTPServer(DatagramProtocol):
         if link is None:
             return
         try:
-            self._count_unserved(MALFORMED, arrival.peer)
+            self._count(MALFORMED)
             # On a single port it may be a damaged packet of a transfer. An ERROR would end that.
-            if self._port_mode.find_session((arrival.peer, arrival.local)) is None:
+            is_answered = self._port_mode.find_session((arrival.peer, arrival.local)) is None
+            self.shared.drop_log.add(
+                f"{reasons.MALFORMED}: {failure.message}",
+                arrival.peer[0],
+                is_answered=is_answered,
+                contents=reasons.contents_of(arrival.datagram),
+            )
+            if is_answered:
                 link.send((wire.error(failure),))
         finally:
             link.close()
@@ -275,14 +283,21 @@ class TFTPServer(DatagramProtocol):
         )
         replaced = self._port_mode.find_session(key)
         if replaced is not None:
-            replaced.cancel()  # on a single port, the packets of both would look the same
+            # On a single port, the packets of both would look the same.
+            replaced.cancel(detail=reasons.NEW_REQUEST)
         transfers.add(session)
         session.start()
 
     def _count_unserved(self, verdict: Verdict, peer: SocketAddress) -> None:
         """Count and log a packet that starts no transfer."""
-        counter, reason = verdict.counter, verdict.reason
+        self._count(verdict)
+        reason = verdict.reason
+        if reason is not None:
+            limit = None if verdict.limit is None else getattr(self.policy, verdict.limit)
+            self.shared.drop_log.add(reasons.with_limit(reason, limit), peer[0])
+
+    def _count(self, verdict: Verdict) -> None:
+        """Count a packet that starts no transfer."""
+        counter = verdict.counter
         if counter is not None:
             setattr(self.counters, counter, getattr(self.counters, counter) + 1)
-        if reason is not None:
-            self.shared.drop_log.add(reason, peer[0])

@@ -16,6 +16,7 @@ from twisted_tftp.errors import AccessViolation, DiskFull, TransferTimedOut
 from twisted_tftp.net.udp import Buffer, Link, SocketAddress
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import options, wire
+from twisted_tftp.server import reasons
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionServices
@@ -28,19 +29,21 @@ from twisted_tftp.transfer.timing import Timing
 #: request reached (None if unknown).
 SessionKey = tuple[SocketAddress, SocketAddress | None]
 
-#: The ERROR text for a file above `max-upload`.
-TOO_LARGE = "the file is larger than this server accepts"
-
 _READ = Direction.READ
 
 
-def _check_upload(limit: int, octets: int, is_complete: bool = False) -> None:
+def _check_upload(limit: int, octets: int, is_complete: bool) -> None:
     """Compare the size of an upload with `max-upload`.
 
+    @param octets: the octets of the file, or those that were received so far.
+    @param is_complete: whether `octets` is the size of the whole file.
     @raise DiskFull: the file is too large.
     """
     if octets > limit:
-        raise DiskFull(TOO_LARGE)
+        raise DiskFull(
+            "the file is larger than this server accepts",
+            reasons.over_max_upload(octets, limit, is_complete),
+        )
 
 
 @dataclass
@@ -203,7 +206,7 @@ class ServerSession:
         if self._unreachable_reports == 1:
             session.perform(machine.repeat(now), now)
         else:
-            reason = TransferTimedOut("the client's port is closed")
+            reason = TransferTimedOut(reasons.PORT_CLOSED)
             session.end(Outcome.UNREACHABLE, reason, send_error=False)
 
     def receive_waiting(self) -> None:
@@ -211,13 +214,16 @@ class ServerSession:
         if self._session.machine is not None:
             self._link.receive_waiting()
 
-    def cancel(self, message: str = "") -> None:
-        """End the transfer; the peer gets an ERROR with `message`, unless it is empty."""
-        self._session.cancel(message)
+    def cancel(self, message: str = "", detail: str = "") -> None:
+        """End the transfer; the peer gets an ERROR with `message`, unless it is empty.
+
+        @param detail: the reason for the log; empty if the message says everything.
+        """
+        self._session.cancel(message, detail)
 
     def end_for_room(self) -> None:
         """End this transfer, which the peer has not answered, to make room for another one."""
-        reason = TransferTimedOut("no answer, and another transfer needed its place")
+        reason = TransferTimedOut(reasons.ENDED_FOR_ROOM)
         self._session.end(Outcome.TIMED_OUT, reason, send_error=False)
 
     def replace(self) -> None:
@@ -225,7 +231,7 @@ class ServerSession:
 
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
-        reason = TransferTimedOut("the client sent a different request")
+        reason = TransferTimedOut(reasons.DIFFERENT_REQUEST)
         self._session.end(Outcome.REPLACED, reason, send_error=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------
@@ -263,10 +269,12 @@ class ServerSession:
         context, services = self.context, self._services
         if context.direction is _READ:
             return services.backend.open_reader(context.path, context)
-        if not services.may_write(context.peer.host):
-            raise AccessViolation("your address may not write here")
+        host = context.peer.host
+        if not services.may_write(host):
+            raise AccessViolation("your address may not write here", reasons.may_not_write(host))
         if services.policy.max_upload is not None:
-            _check_upload(services.policy.max_upload, context.announced_size or 0)
+            announced = context.announced_size or 0
+            _check_upload(services.policy.max_upload, announced, is_complete=True)
         return services.backend.open_writer(context.path, context)
 
     def _make_sender(self, size: int | None) -> Sender:

@@ -139,13 +139,15 @@ class Transfers:
         """Return a Deferred that fires when no session runs; it may be cancelled."""
         return _wait(self._waiting_for_none_running, self._running)
 
-    def cancel_all(self, message: str) -> Deferred[None]:
+    def cancel_all(self, message: str, detail: str = "") -> Deferred[None]:
         """End every session, and send `message` to the peers of those that run.
+
+        @param detail: the reason for the log; empty if the message says everything.
 
         @return: a Deferred that fires when every session has released everything.
         """
         for session in list(self._sessions):
-            session.cancel(message)
+            session.cancel(message, detail)
         return _wait(self._waiting_for_none_left, len(self._sessions))
 
 

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.leftovers import remove_temporary_files
@@ -189,7 +190,7 @@ class FilesystemBackend:
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
         """Create a temporary file, which gets the name `path` at the commit."""
         if self._write is WriteMode.NEVER:
-            raise AccessViolation("this server does not accept files")
+            raise AccessViolation("this server does not accept files", "--write is never")
         size = context.announced_size or 0
         in_thread = self._in_write_thread
         return open_in_thread(
@@ -206,7 +207,9 @@ class FilesystemBackend:
         self._tree.check()
 
     def start(self) -> Deferred[None]:
-        """Remove the temporary files of uploads that a crash has interrupted."""
+        """Warn if the root can't be used; remove the unfinished uploads of an earlier run."""
+        for text in explain.problems_of_root(self.root, self._write is not WriteMode.NEVER):
+            self._log.warn("{text}", text=text)
         return self.remove_unfinished_uploads().addCallback(self._log_removed)
 
     def _log_removed(self, count: int) -> None:

@@ -39,17 +39,19 @@ def is_read_only_directory(error: OSError) -> bool:
     return error.errno in _DIRECTORY_IS_READ_ONLY
 
 
-def may_overwrite(status: os.stat_result) -> bool:
-    """Return whether a file with that status may be written in place.
+def why_not_in_place(status: os.stat_result) -> str:
+    """Return why a file with that status may not be written in place; empty if it may.
 
     It must be a regular file with one link: another link may be a name outside the root. It must
     not be a program that runs with the rights of its owner or group.
     """
-    return (
-        stat.S_ISREG(status.st_mode)
-        and status.st_nlink == 1
-        and not status.st_mode & (stat.S_ISUID | stat.S_ISGID)
-    )
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    if status.st_nlink != 1:
+        return f"the file has {status.st_nlink} hard links"
+    if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        return "the file has a set-user-ID or set-group-ID bit"
+    return ""
 
 
 def open_nameless(directory: str) -> int:
@@ -97,8 +99,9 @@ def overwrite(source: int, target: ResolvedName) -> None:
 
 
 def _require(status: os.stat_result) -> None:
-    if not may_overwrite(status):
-        raise AccessViolation()
+    reason = why_not_in_place(status)
+    if reason:
+        raise AccessViolation(detail=f"can't be replaced; {reason}")
 
 
 def _lock(descriptor: int) -> None:

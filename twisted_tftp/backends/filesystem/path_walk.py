@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterable
 from types import TracebackType
 
+from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.naming import components
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
@@ -56,15 +57,19 @@ class ResolvedName:
     def open_regular(self) -> int:
         """Open the file for reading and return its descriptor.
 
-        @raise AccessViolation: it is not a regular file.
-        @raise OSError: it is missing, or may not be read.
+        @raise AccessViolation: it is not a regular file, or may not be read.
+        @raise OSError: it is missing, for instance.
         """
         # A device must not be opened: even that can rewind a tape or start a watchdog.
-        if not stat.S_ISREG(self.stat().st_mode):
+        status = self.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise AccessViolation("not a regular file")
         # The file may be replaced here. So open without blocking, and check again.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-        descriptor = os.open(self.name, flags, dir_fd=self.directory)
+        try:
+            descriptor = os.open(self.name, flags, dir_fd=self.directory)
+        except PermissionError as error:
+            raise AccessViolation(detail=explain.not_readable(status)) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise AccessViolation("not a regular file")
@@ -105,8 +110,9 @@ def resolve(
     @param followed: the paths of the directories outside `root` into which links may lead.
     @param allow_missing: whether up to `MAX_MISSING` directories of the path need not exist.
     @raise FileNotFound: no file can have that path, or a part of it does not exist.
-    @raise AccessViolation: the path leads out of the root, or names a directory.
-    @raise OSError: a directory of the path may not be entered.
+    @raise AccessViolation: the path leads out of the root, or names a directory; or a directory of
+        the path may not be entered.
+    @raise OSError: the walk fails for another reason.
     """
     walk = _Walk(root, followed, allow_missing)
     try:
@@ -141,7 +147,7 @@ class _Walk:
                     above = _parts(os.fsencode(os.path.realpath(self._root)))[:-1]
                     of_links = self._leave(above, of_links[::-1])[::-1]
                 else:
-                    raise AccessViolation()
+                    raise AccessViolation(detail=self._reason_to_leave())
                 continue
             target = self._link_target(name)
             if target is not None:
@@ -161,6 +167,10 @@ class _Walk:
     def close(self) -> None:
         for descriptor in self._trail:
             os.close(descriptor)
+
+    def _reason_to_leave(self) -> str:
+        """Return what has led above the root: the name of the request, or a link on its way."""
+        return explain.LINK_LEAVES_ROOT if self._links else explain.NAME_LEAVES_ROOT
 
     def _enter(self, name: bytes) -> int:
         try:
@@ -192,6 +202,9 @@ class _Walk:
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return None  # not a link, or not there
+            if error.errno == errno.EACCES:
+                detail = explain.not_entered(self._trail[-1])
+                raise AccessViolation(detail=detail) from error
             raise
         self._links += 1
         if self._links > MAX_LINKS:
@@ -235,7 +248,7 @@ class _Walk:
                 for descriptor in left:
                     os.close(descriptor)
                 return inside
-        raise AccessViolation()
+        raise AccessViolation(detail=explain.LINK_LEAVES_ROOT)
 
 
 def _open_top(path: str) -> int:

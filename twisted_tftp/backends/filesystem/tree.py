@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.path_walk import ResolvedName, resolve
 from twisted_tftp.backends.naming import with_slashes
 from twisted_tftp.errors import BackendUnavailable, FileNotFound, TFTPError, from_os_error
@@ -64,7 +65,12 @@ class Tree:
             if existing is not None:
                 return existing
             path = alternative
-        return resolve(self.root, path, allow_missing=self._makes_directories)
+        try:
+            return resolve(self.root, path, allow_missing=self._makes_directories)
+        except FileNotFoundError as error:
+            if self._makes_directories:
+                raise
+            raise FileNotFound(detail=explain.missing_directory(error)) from error
 
     def check(self) -> None:
         """Check that the root and the followed directories are directories.

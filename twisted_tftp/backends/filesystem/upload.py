@@ -15,12 +15,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.destination import Destination
 from twisted_tftp.backends.filesystem.in_place import (
     is_read_only_directory,
-    may_overwrite,
     open_nameless,
     overwrite,
+    why_not_in_place,
 )
 from twisted_tftp.backends.filesystem.path_walk import ResolvedName
 from twisted_tftp.backends.filesystem.quota import Quota
@@ -86,8 +87,10 @@ class Upload:
                 self._quota.check(size)
             self._create(existing)
             space = os.fstatvfs(self._descriptor)
-            if size > space.f_bavail * space.f_frsize:
-                raise DiskFull("there is no room for a file of that size")
+            free = space.f_bavail * space.f_frsize
+            if size > free:
+                detail = f"{size:,} octets, {free:,} are free"
+                raise DiskFull("there is no room for a file of that size", detail)
         except BaseException:
             self.discard()
             raise
@@ -102,21 +105,33 @@ class Upload:
         try:
             self._create_beside(0o666 if mode is None else mode)
         except OSError as error:
-            if (
-                existing is None
-                or not is_read_only_directory(error)
-                or not may_overwrite(existing)
-            ):
+            if not is_read_only_directory(error):
                 raise
-            try:
-                self._descriptor = open_nameless(self._rules.root)
-            except OSError:
-                raise error from None
+            self._create_elsewhere(existing, error)
         else:
             if mode is not None:
                 # Some file systems have no file modes (vfat).
                 with contextlib.suppress(OSError):
                     os.fchmod(self._descriptor, mode)
+
+    def _create_elsewhere(self, existing: os.stat_result | None, error: OSError) -> None:
+        """Create a temporary file without a name, to overwrite an existing file in place.
+
+        @param error: why no file can be created in the directory of the target.
+        """
+        reason = explain.not_writable_directory(self._target.directory)
+        if existing is not None:
+            obstacle = why_not_in_place(existing)
+            if not obstacle:
+                try:
+                    self._descriptor = open_nameless(self._rules.root)
+                    return
+                except OSError as other:
+                    obstacle = f"no temporary file can be created elsewhere: {other.strerror}"
+            reason = f"{reason}; {obstacle}"
+        if error.errno == errno.EROFS:
+            raise error
+        raise AccessViolation(detail=reason) from error
 
     def _create_beside(self, mode: int) -> None:
         """Create a temporary file and lock it, so that no other process removes it."""
@@ -147,10 +162,10 @@ class Upload:
         if not stat.S_ISREG(status.st_mode):
             raise AccessViolation("not a regular file")
         if not self._rules.replace:
-            raise FileAlreadyExists()
+            raise FileAlreadyExists(detail="the file exists already, --write is create")
         # A rename needs write permission for the directory only; require it for the file too.
         if not os.access(target.name, os.W_OK, dir_fd=target.directory, effective_ids=True):
-            raise AccessViolation("the file is read-only")
+            raise AccessViolation("the file is read-only", explain.not_writable(status))
         return status
 
     def write(self, pieces: list[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -179,9 +180,14 @@ def test_file_that_is_not_safe_to_overwrite_is_refused(tree: Tree, kind: str) ->
             modes = {"set-user-ID": 0o4666, "set-group-ID": 0o2666, "read-only": 0o444}
             tree.file.chmod(modes[kind])
 
+    reasons = {
+        "two links": "is not writable by uid .*; the file has 2 hard links",
+        "read-only": "^not writable by uid .* .mode 444",
+    }
     tree.as_owner(change)
     error = error_of(lambda: serving(tree).open_writer("closed/file", request_context()))
     assert isinstance(error, AccessViolation)
+    assert re.search(reasons.get(kind, "a set-user-ID or set-group-ID bit"), error.detail)
     assert tree.file.read_bytes() == OLD
 
 
@@ -289,6 +295,7 @@ def test_without_a_folder_for_the_upload_it_is_refused(tree: Tree) -> None:
     spool_in_system_folder(tree)
     error = error_of(lambda: serving(tree).open_writer("closed/file", request_context()))
     assert isinstance(error, AccessViolation)
+    assert "no temporary file can be created elsewhere" in error.detail
     assert tree.file.read_bytes() == OLD
 
 
