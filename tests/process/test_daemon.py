@@ -76,6 +76,7 @@ def test_help_begins_with_one_usage_line() -> None:
 @pytest.mark.parametrize(
     "option",
     [
+        *("follow-links", "upload-mode", "make-dirs"),
         *("root", "write", "max-upload", "upload-quota", "host", "port", "port-range"),
         *("single-port", "timeout"),
         *(
@@ -113,8 +114,14 @@ INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--root", "/nowhere/at/all"], r"root '/nowhere/at/all' is not a directory"),
     (["--root", "/etc/passwd"], r"root '/etc/passwd' is not a directory"),
     (["--root", ""], "root"),
+    (["--follow-links", "/nowhere"], r"follow-links '/nowhere' is not a directory"),
+    (["--follow-links", ""], "follow-links must not be empty"),
     (["--root"], "root requires argument"),
     (["--write", "yes"], "write must be one of never, create, overwrite, not 'yes'"),
+    (["--upload-mode", "rw"], "upload-mode must be an octal number .* not 'rw'"),
+    (["--upload-mode", "0888"], "upload-mode must be an octal number .* not '0888'"),
+    (["--upload-mode", "4755"], "upload-mode must be an octal number .* not '4755'"),
+    (["--make-dirs=yes"], "make-dirs must not have an argument"),
     (["--max-upload", "1Q"], "max-upload must be a size .* not '1Q'"),
     (["--max-upload", "-1"], "max-upload must be a size .* not '-1'"),
     (["--max-upload", ""], "max-upload must be a size .* not ''"),

@@ -39,6 +39,15 @@ def components(path: str) -> list[str]:
     return [component for component in path.split("/") if component not in ("", ".")]
 
 
+def with_slashes(path: str) -> str | None:
+    """Return `path` with a slash for each backslash; None if it has no backslash.
+
+    The boot managers of Windows send names such as `\\Boot\\BCD`. A backend uses this path only if
+    it has no file of the literal name.
+    """
+    return path.replace("\\", "/") if "\\" in path else None
+
+
 def temporary_name() -> str:
     """Return an unguessable name for the temporary file of an upload."""
     return _UPLOAD_PREFIX + secrets.token_hex(8)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE
+from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE, DEFAULT_UPLOAD_MODE
 from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
+from twisted_tftp.backends.filesystem.path_walk import MAX_MISSING
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
     Address,
     Choice,
     Directory,
+    FileMode,
     NetworkPrefix,
     OptionName,
     PortRange,
@@ -57,6 +59,18 @@ OPTIONS = (
         help="serve the files in DIR and its subdirectories",
     ),
     Option(
+        "follow-links",
+        Group.FILES,
+        Directory(),
+        default=(),
+        default_text="links stay in the root",
+        repeatable=True,
+        help="let symbolic links lead out of the root into DIR",
+        details="A link inside DIR may not lead out of it. Nothing is ever written there. A file "
+        "behind such a link is always looked up in a thread, so a small one costs three times the "
+        "work.",
+    ),
+    Option(
         "write",
         Group.FILES,
         Choice(WriteMode),
@@ -72,6 +86,23 @@ OPTIONS = (
         details=f"A small file has at most {Size().format(MAX_FILE_SIZE)} octets. Before each use "
         "the server compares the identity, the size and the times of the file, so it serves the "
         "new content of a file that has changed.",
+    ),
+    Option(
+        "upload-mode",
+        Group.FILES,
+        FileMode(),
+        default=DEFAULT_UPLOAD_MODE,
+        help="permissions of uploaded files",
+        details="The umask makes no difference. A file that is replaced keeps its permissions.",
+    ),
+    Option(
+        "make-dirs",
+        Group.FILES,
+        None,
+        default=False,
+        help="let uploads make directories that are missing in their path",
+        details=f"They are made when the upload is complete, at most {MAX_MISSING} for one file. "
+        "Who may read the files according to `--upload-mode` may enter the directories.",
     ),
     Option(
         "max-upload",

@@ -16,6 +16,9 @@ _SIZE = re.compile(r"([0-9]{1,20})\s*(?:([kmgt])i?)?b?\Z", re.IGNORECASE)
 #: A whole number; `int` alone would accept signs, spaces and underscores too.
 _INTEGER = re.compile(r"[0-9]{1,20}\Z")
 
+#: The permissions of a file; a short number such as `44` would be a mistake.
+_FILE_MODE = re.compile(r"0?[0-7]{3}\Z")
+
 #: Two ports, the lowest and the highest.
 _PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
 
@@ -153,6 +156,22 @@ class Size:
             if value and value % (1 << power) == 0:
                 return f"{value >> power}{letter}"
         return str(value)
+
+
+@dataclass(frozen=True)
+class FileMode:
+    """The permissions of a file, as an octal number. The bits above 0777 are not allowed."""
+
+    placeholder: ClassVar[str] = "MODE"
+    syntax: ClassVar[str] = "an octal number, `0000` to `0777`"
+
+    def parse(self, text: str) -> int:
+        if not _FILE_MODE.match(text):
+            raise ValueError(f"must be an octal number such as 0644 or 0600, not {text!r}")
+        return int(text, 8)
+
+    def format(self, value: int) -> str:
+        return f"{value:04o}"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.protocol.printable import printable
+from twisted_tftp.protocol.wire import OCTET
 from twisted_tftp.server import reasons
 from twisted_tftp.server.log_limit import LogLimit
 from twisted_tftp.server.log_lines import LogLines
@@ -154,8 +155,23 @@ def _line(statistics: TransferStatistics, is_success: bool) -> str:
     return (
         f"{start}{octets} octets in {seconds:.3f} s ({rate} kB/s),"
         f" options {_pairs(statistics.granted)},"
-        f" {statistics.retransmissions} retransmissions{reason}"
+        f" {statistics.retransmissions} retransmissions{_size_remark(statistics)}{reason}"
     )
+
+
+def _size_remark(statistics: TransferStatistics) -> str:
+    """Return a remark if an upload is complete and has not the size that the client announced.
+
+    An announced size of 0 means that the client does not know it. In netascii the announced size
+    may be that of the client's own file, which has other line ends.
+    """
+    context = statistics.context
+    announced = context.announced_size
+    if not announced or announced == statistics.octets:
+        return ""
+    if statistics.outcome is not Outcome.COMPLETED or context.mode != OCTET:
+        return ""
+    return f", the client had announced {announced} octets (tsize)"
 
 
 def _pairs(options: Iterable[tuple[str, str]]) -> str:

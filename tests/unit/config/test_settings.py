@@ -59,6 +59,10 @@ def test_missing_settings_have_their_defaults() -> None:
     ("name", "text", "value"),
     [
         ("root", "/srv/tftp", "/srv/tftp"),
+        ("follow-links", ["/srv/a", "b"], ("/srv/a", "b")),
+        ("upload-mode", "0600", 0o600),
+        ("upload-mode", "664", 0o664),
+        ("make-dirs", True, True),
         ("port", "0", 0),
         ("port", "6969", 6969),
         ("port", "65535", 65535),
@@ -74,7 +78,8 @@ def test_missing_settings_have_their_defaults() -> None:
 )
 def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> None:
     """The value is in the attribute of `Settings` with the same name."""
-    assert parse_settings({name: text}) == replace(parse_settings({}), **{name: value})
+    expected = replace(parse_settings({}), **{name.replace("-", "_"): value})
+    assert parse_settings({name: text}) == expected
 
 
 @pytest.mark.parametrize(
