@@ -15,9 +15,10 @@ from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
-    Address,
     Choice,
     Directory,
+    InterfaceName,
+    ListenAddress,
     NetworkPrefix,
     PortRange,
     Rate,
@@ -92,11 +93,36 @@ OPTIONS = (
     Option(
         "host",
         Group.ADDRESSES,
-        Address(),
+        ListenAddress(),
         default=(),
         default_text="all IPv4 and IPv6 addresses",
         repeatable=True,
-        help="listen on this address",
+        help="listen on this address, or on all addresses of an interface",
+        details="An interface may get and lose addresses while the server runs. A link-local "
+        "address needs a scope: `fe80::1%eth0`.",
+    ),
+    Option(
+        "interface",
+        Group.ADDRESSES,
+        InterfaceName(),
+        default=_POLICY.interface,
+        default_text="all",
+        help="receive and send through this interface only, for VRFs",
+    ),
+    Option(
+        "freebind",
+        Group.ADDRESSES,
+        None,
+        default=_POLICY.freebind,
+        help="listen on addresses that this host does not have yet",
+    ),
+    Option(
+        "broadcast",
+        Group.ADDRESSES,
+        None,
+        default=_POLICY.broadcast,
+        help="answer requests that are sent to an IPv4 broadcast address",
+        details="Without it they are ignored (RFC 1123 section 4.2.3.5).",
     ),
     Option(
         "port",
