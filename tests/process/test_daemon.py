@@ -87,6 +87,15 @@ def test_help_explains_each_option(option: str, help_text: str) -> None:
     assert re.search(rf"^  --{option}( [A-Z:]+)?  +\S", help_text, re.MULTILINE)
 
 
+def test_help_and_readme_say_whom_a_single_port_ignores(help_text: str) -> None:
+    """Clients whose own port is 69 get no answer in single-port mode, as the texts say."""
+    _, _, rest = help_text.partition("--single-port")
+    entry, _, _ = rest.partition("\n  --")
+    assert "a client whose own port is 69 gets no answer" in " ".join(entry.split())
+    readme = " ".join((CHECKOUT / "README.md").read_text().split())
+    assert re.search("`--single-port`.* ignores clients whose own port is 69", readme)
+
+
 @pytest.fixture(scope="module")
 def help_text() -> str:
     """Return the output of --help."""

@@ -145,7 +145,10 @@ OPTIONS = (
         Group.ADDRESSES,
         None,
         default=_POLICY.single_port,
-        help="send everything from the request port, for NAT and containers",
+        help="send everything from the request port, for NAT and containers; a client whose own "
+        "port is 69 gets no answer",
+        details="A client that sends from the number of the request port gets none either. "
+        "Otherwise a forged request could make two such servers send files to each other.",
     ),
     Option(
         "timeout",
