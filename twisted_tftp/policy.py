@@ -140,6 +140,9 @@ class Policy:
     @ivar refuse: the options that are never granted: names out of `NEGOTIATED_OPTIONS`.
     @ivar port_range: lowest and highest local port of a transfer; None lets the system choose.
     @ivar single_port: whether all transfers use the request port.
+    @ivar interface: the only interface that all sockets use; None for all interfaces.
+    @ivar freebind: whether the server may listen on addresses that this host does not have yet.
+    @ivar broadcast: whether requests to IPv4 broadcast addresses are answered.
     @ivar max_upload: the largest size of a written file, in octets; None for no limit.
     @ivar max_transfers: simultaneous transfers; requests above this number are not answered.
     @ivar max_per_client: simultaneous transfers of one address; None for no limit.
@@ -162,6 +165,9 @@ class Policy:
     refuse: frozenset[str] = frozenset()
     port_range: tuple[int, int] | None = None
     single_port: bool = False
+    interface: str | None = None
+    freebind: bool = False
+    broadcast: bool = False
     max_upload: int | None = None
     max_transfers: int = 10000
     max_per_client: int | None = None

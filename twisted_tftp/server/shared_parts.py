@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted_tftp.net.link_opener import LinkOpener
+from twisted_tftp.net.socket_options import SocketOptions
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.access import Access
 from twisted_tftp.server.drop_log import DropLog
@@ -27,6 +28,7 @@ class SharedParts:
     @ivar alarms: the timers of the transfers.
     @ivar access: which hosts may send requests, and how often.
     @ivar drop_log: the log of packets that are not served.
+    @ivar socket_options: the options of all sockets.
     """
 
     opener: Any
@@ -35,6 +37,7 @@ class SharedParts:
     alarms: Alarms
     access: Access
     drop_log: DropLog
+    socket_options: SocketOptions
 
     @classmethod
     def for_policy(
@@ -52,8 +55,9 @@ class SharedParts:
             is unknown with another opener.
         """
         find_mtu: FindMtu = unknown_mtu
+        socket_options = SocketOptions(policy.interface, policy.freebind)
         if opener is None:
-            opener = LinkOpener(reactor, policy.port_range, clock)
+            opener = LinkOpener(reactor, policy.port_range, clock, options=socket_options)
             find_mtu = opener.routes.mtu
         return cls(
             opener=opener,
@@ -62,4 +66,5 @@ class SharedParts:
             alarms=Alarms(reactor, clock),
             access=Access(policy),
             drop_log=DropLog(reactor),
+            socket_options=socket_options,
         )

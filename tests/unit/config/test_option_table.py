@@ -70,6 +70,9 @@ def test_default_in_the_help_is_a_valid_value(option: Option) -> None:
         (option_named("timeout").type, "0.25"),
         (option_named("port-range").type, "40000:40999"),
         (option_named("host").type, "2001:db8::1"),
+        (option_named("host").type, "fe80::1%eth0"),
+        (option_named("host").type, "eth0.100"),
+        (option_named("interface").type, "vrf-boot"),
         (option_named("allow").type, "192.0.2.0/24"),
         (option_named("refuse").type, "windowsize"),
         (option_named("root").type, "/srv/tftp"),
@@ -91,8 +94,29 @@ def test_repeatable_option_collects_its_values() -> None:
     host = option_named("host")
     assert host.value_of(["::1", "192.0.2.1"]) == ("::1", "192.0.2.1")
     assert host.value_of([]) == ()
-    with pytest.raises(ValueError, match=r"^host must be an IPv4 or IPv6 address, not 'x'$"):
-        host.value_of(["::1", "x"])
+    with pytest.raises(
+        ValueError, match=r"^host must be an IPv4 or IPv6 address, or an interface, not 'x:'$"
+    ):
+        host.value_of(["::1", "x:"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*("", "256.1.1.1", "1.2.3", "::g", "a b", "eth0%1", "192.0.2.1%eth0", "eth0/24", "x" * 16)],
+)
+def test_host_is_an_address_or_an_interface(text: str) -> None:
+    """What can be neither an address nor the name of an interface is rejected."""
+    with pytest.raises(
+        ValueError, match=r"^host must be an IPv4 or IPv6 address, or an interface"
+    ):
+        option_named("host").value_of([text])
+
+
+def test_link_local_address_needs_a_scope() -> None:
+    """A link-local address can't be bound without its interface; the error shows how to add it."""
+    with pytest.raises(ValueError, match=r"^host fe80::1 is link-local: add .*fe80::1%eth0$"):
+        option_named("host").value_of(["fe80::1"])
+    assert option_named("host").value_of(["fe80::1%2"]) == ("fe80::1%2",)
 
 
 def test_each_option_is_listed_once() -> None:
