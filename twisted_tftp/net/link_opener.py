@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from twisted_tftp.net.download_links import TransferPort
 from twisted_tftp.net.hub import Hub, make_hub
-from twisted_tftp.net.strangers import StrangerResponder
+from twisted_tftp.net.strangers import MayAnswer, StrangerResponder
 from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress, open_socket
 from twisted_tftp.net.upload_link import UploadLink
 
@@ -100,6 +100,7 @@ class LinkOpener:
         *,
         open_socket: OpenSocket = open_socket,
         random_number: Callable[[], float] = random,
+        may_answer: MayAnswer | None = None,
     ) -> None:
         """Set up, without opening a socket.
 
@@ -107,8 +108,9 @@ class LinkOpener:
         @param clock: seconds of a monotonic clock.
         @param open_socket: opens the socket of a link.
         @param random_number: returns a random number from 0 to below 1, to select an idle port.
+        @param may_answer: see L{StrangerResponder}.
         """
-        self.responder = StrangerResponder()
+        self.responder = StrangerResponder(may_answer)
         self._hub: Hub | None = None
         self._idle: list[TransferPort] = []  # the first one has been idle for the longest time
         self._idle_timer: IDelayedCall | None = None

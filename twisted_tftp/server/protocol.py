@@ -114,6 +114,7 @@ class TFTPServer(DatagramProtocol):
             access=self.shared.access,
             port_mode=self._port_mode,
             counters=self.counters,
+            unproven_rate=self.shared.unproven_rate,
         )
 
     def _make_services(self, backend: Any, policy: Policy, observer: Any) -> ServerServices:
@@ -247,7 +248,9 @@ class TFTPServer(DatagramProtocol):
             self._count_unserved(MALFORMED, arrival.peer)
             # On a single port it may be a damaged packet of a transfer. An ERROR would end that.
             if self._port_mode.find_session((arrival.peer, arrival.local)) is None:
-                link.send((wire.error(failure),))
+                error = wire.error(failure)
+                if arrival.allowance is None or arrival.allowance.take(len(error)):
+                    link.send((error,))
         finally:
             link.close()
 
@@ -272,6 +275,7 @@ class TFTPServer(DatagramProtocol):
             link=link,
             read_ahead=min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // (transfers.running + 1)),
             services=self._services,
+            allowance=arrival.allowance,
         )
         replaced = self._port_mode.find_session(key)
         if replaced is not None:

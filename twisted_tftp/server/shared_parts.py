@@ -12,6 +12,7 @@ from twisted_tftp.policy import Policy
 from twisted_tftp.server.access import Access
 from twisted_tftp.server.drop_log import DropLog
 from twisted_tftp.server.transfers import Transfers
+from twisted_tftp.server.unproven_rate import UnprovenRate
 from twisted_tftp.session.deadlines import Alarms
 
 
@@ -25,6 +26,7 @@ class SharedParts:
     @ivar alarms: the timers of the transfers.
     @ivar access: which hosts may send requests, and how often.
     @ivar drop_log: the log of packets that are not served.
+    @ivar unproven_rate: limits what is sent to addresses that have not answered.
     """
 
     opener: Any
@@ -32,6 +34,7 @@ class SharedParts:
     alarms: Alarms
     access: Access
     drop_log: DropLog
+    unproven_rate: UnprovenRate
 
     @classmethod
     def for_policy(
@@ -47,12 +50,14 @@ class SharedParts:
         @param clock: returns the time in seconds of a monotonic clock.
         @param opener: opens the sockets of transfers; None for a `LinkOpener`.
         """
+        unproven_rate = UnprovenRate(policy.unproven_rate, clock)
         if opener is None:
-            opener = LinkOpener(reactor, policy.port_range, clock)
+            opener = LinkOpener(reactor, policy.port_range, clock, may_answer=unproven_rate.take)
         return cls(
             opener=opener,
             transfers=Transfers(),
             alarms=Alarms(reactor, clock),
             access=Access(policy),
             drop_log=DropLog(reactor),
+            unproven_rate=unproven_rate,
         )
