@@ -148,6 +148,8 @@ class Policy:
     @ivar max_per_client: simultaneous transfers of one address; None for no limit.
     @ivar rate: new requests per second of one source (an IPv4 address, an IPv6 /64); None for no
         limit.
+    @ivar unproven_rate: octets per second for the addresses of one network (an IPv4 /24, an IPv6
+        /56) that have not answered; 0 for no limit.
     @ivar allow: networks that may send requests; empty for all.
     @ivar deny: networks that may not. If an address is in several networks, the one with the
         longest prefix decides.
@@ -172,6 +174,7 @@ class Policy:
     max_transfers: int = 10000
     max_per_client: int | None = None
     rate: float | None = None
+    unproven_rate: int = 20 * 1024
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
     allow_write: tuple[Network, ...] = ()
@@ -194,6 +197,8 @@ class Policy:
             raise ValueError(
                 f"refuse must be one of {', '.join(NEGOTIATED_OPTIONS)}, not {min(unknown)!r}"
             )
+        if self.unproven_rate < 0:
+            raise ValueError("unproven-rate must not be negative")
         both = set(self.allow) & set(self.deny)
         if both:
             raise ValueError(f"{min(map(str, both))} is both allowed and denied")

@@ -27,6 +27,7 @@ from twisted_tftp.config.value_types import (
     Rate,
     Seconds,
     Size,
+    SizePerSecond,
     WholeNumber,
 )
 from twisted_tftp.policy import (
@@ -262,6 +263,18 @@ OPTIONS = (
         default_text="no limit",
         help="largest number of new requests per second from one IPv4 address or IPv6 /64",
         details="Requests above the limit are not answered, so that clients ask again.",
+    ),
+    Option(
+        "unproven-rate",
+        Group.ACCESS,
+        SizePerSecond(),
+        default=_POLICY.unproven_rate,
+        help="most octets per second for the addresses of an IPv4 /24 or IPv6 /56 that have not "
+        "answered; 0 for no limit",
+        details="Their addresses may be forged. A request above the limit is not answered, unless "
+        "the answer is no longer than the request. Repeated requests go first. An address that "
+        "has answered is not limited for ten minutes. The octets of 16 seconds may be sent at "
+        "once.",
     ),
     Option(
         "max-per-client",

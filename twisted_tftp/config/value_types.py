@@ -176,6 +176,23 @@ class FileMode:
 
 
 @dataclass(frozen=True)
+class SizePerSecond:
+    """A number of octets per second, with an optional unit (a power of 1024)."""
+
+    placeholder: ClassVar[str] = "SIZE/s"
+    syntax: ClassVar[str] = "a size per second, such as `20k/s` or `1M`"
+
+    def parse(self, text: str) -> int:
+        try:
+            return Size().parse(text.removesuffix("/s"))
+        except ValueError:
+            raise ValueError(f"must be a size per second such as 20k/s, not {text!r}") from None
+
+    def format(self, value: int) -> str:
+        return f"{Size().format(value)}/s" if value else "0"
+
+
+@dataclass(frozen=True)
 class Rate:
     """A number of events per second.
 
