@@ -78,7 +78,15 @@ def test_help_begins_with_one_usage_line() -> None:
     [
         *("root", "write", "max-upload", "upload-quota", "host", "port", "port-range"),
         *("single-port", "timeout"),
-        *("retries", "retransmit", "drain", "max-blksize", "max-windowsize", "rollover"),
+        *(
+            "patience",
+            "retries",
+            "retransmit",
+            "drain",
+            "max-blksize",
+            "max-windowsize",
+            "rollover",
+        ),
         *("max-transfers", "verbose", "version", "help"),
     ],
 )
@@ -129,6 +137,8 @@ INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--timeout", "0"], "timeout must be from 0.01 to 255"),
     (["--timeout", "256"], "timeout must be from 0.01 to 255"),
     (["--timeout", "nan"], "timeout must be from 0.01 to 255"),
+    (["--patience", "0"], "patience must be from 0.01 to 3600, not 0.0"),
+    (["--patience", "long"], "patience must be a number of seconds, not 'long'"),
     (["--retries", "1.5"], "retries must be a whole number, not '1.5'"),
     (["--retries", "0"], "retries must be from 1 to 1000, not 0"),
     (["--retries", "1001"], "retries must be from 1 to 1000, not 1001"),

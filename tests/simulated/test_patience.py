@@ -48,6 +48,7 @@ class Client:
         *,
         middle: int | None = MIDDLE,
         lost_afterwards: int = 0,
+        repeats: bool = False,
         options: dict[str, str] | None = None,
         **policy: Any,
     ) -> None:
@@ -55,7 +56,9 @@ class Client:
 
         @param silence: how long the client is silent when block `middle` is transferred.
         @param middle: None if it is silent after its request.
-        @param lost_afterwards: datagrams that are lost after the first one after the silence.
+        @param lost_afterwards: datagrams that are lost after the silence: the first ones if it
+            `repeats`, otherwise those with block `MIDDLE` + 1.
+        @param repeats: whether it ends its silence by repeating the last packet that it has sent.
         """
         self.network = Network(
             Policy(**policy), Faults(), Faults(), seed=0, delay=0.0005, disk=0.0, write="create"
@@ -69,6 +72,8 @@ class Client:
         self._silence = silence
         self._middle = middle
         self._lost_afterwards = lost_afterwards
+        self._repeats = repeats
+        self._sent: list[tuple[Address, bytes]] = []  # the last packet, or window
         self._is_read = opcode is Opcode.RRQ
         self._window = int((options or {}).get("windowsize", "1"))
         name = b"file" if self._is_read else b"new"
@@ -107,9 +112,12 @@ class Client:
         number = int.from_bytes(datagram[2:4], "big")
         if self.silent_from == NEVER and number == self._middle:
             self.silent_from = self.now
+            if self._repeats:
+                self.network.clock.callLater(self._silence, self._repeat)
         if self.silent_from <= self.now < self.silent_until:
             return  # flash memory is being erased: the datagram is lost
-        if self.now > self.silent_until and number == MIDDLE + 1 and self._lost_afterwards:
+        may_lose = self._lost_afterwards and self.now > self.silent_until
+        if may_lose and (self._repeats or number == MIDDLE + 1):
             self._lost_afterwards -= 1
             return
         self._answer(datagram, source)
@@ -123,9 +131,20 @@ class Client:
         elif number * 512 > len(FILE):
             self.end = self.now
         else:
-            for block in range(number, min(number + self._window, len(FILE) // 512 + 1)):
-                octets = FILE[block * 512 : block * 512 + 512]
-                self.network.send(PEER, source, wire.DATA_HEADERS[block + 1] + octets)
+            blocks = range(number, min(number + self._window, len(FILE) // 512 + 1))
+            window = [
+                wire.DATA_HEADERS[block + 1] + FILE[block * 512 : block * 512 + 512]
+                for block in blocks
+            ]
+            self._send(source, *window)
+
+    def _send(self, address: Address, *datagrams: bytes) -> None:
+        self._sent = [(address, datagram) for datagram in datagrams]
+        self._repeat()
+
+    def _repeat(self) -> None:
+        for address, datagram in self._sent:
+            self.network.send(PEER, address, datagram)
 
     def _acknowledge(self, number: int, datagram: bytes, source: Address) -> None:
         if number * 512 - 512 == len(self.received):
@@ -134,7 +153,7 @@ class Client:
         if is_last:
             self.end = self.now
         if is_last or number % self._window == 0:
-            self.network.send(PEER, source, wire.ack(number))
+            self._send(source, wire.ack(number))
 
 
 DIRECTIONS = pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
@@ -158,6 +177,28 @@ def test_client_that_is_silent_for_thirty_seconds_is_served(
         assert client.network.served.files["new"] == FILE
     assert client.end is not None
     assert 30.0 < client.end < 35.5
+
+
+@DIRECTIONS
+@PORTS
+@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_client_that_repeats_its_last_packet_is_served_within_seconds(
+    opcode: Opcode, single_port: bool, window: int, is_lost: bool
+) -> None:
+    """Its packet ends the long wait of the server, even if the server's answer to it is lost."""
+    answers = window if opcode is Opcode.RRQ else 1
+    client = Client(
+        opcode,
+        30.0,
+        repeats=True,
+        lost_afterwards=answers if is_lost else 0,
+        options={"windowsize": str(window)},
+        single_port=single_port,
+    ).run()
+    assert client.outcomes == [Outcome.COMPLETED]
+    assert client.end is not None
+    assert 30.0 < client.end < 32.5
 
 
 @DIRECTIONS

@@ -83,6 +83,7 @@ class ServerSession:
         "_read_ahead",
         "_services",
         "_session",
+        "_timing",
         "_unreachable_reports",
         "_window_size",
         "context",
@@ -121,6 +122,7 @@ class ServerSession:
         self._read_ahead = read_ahead
         self._services = services
         self._window_size = 0  # what this transfer has taken of the window budget
+        self._timing: Timing | None = None  # that of the machine
         self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
@@ -188,16 +190,20 @@ class ServerSession:
     def handle_port_unreachable(self, now: float) -> None:
         """Handle an ICMP error that reports that the peer's port is unreachable (closed).
 
-        If the peer has answered before, the error counts as a lost datagram. Otherwise the first
-        error only repeats the server's answer at once, because the error may be forged, or a
-        mistake of a firewall. The second error ends the transfer. It is usually about the repeated
-        answer, so a closed port is detected after two round trips. The server then sends nothing
-        more to that port: another program may open it next, and could mistake our packet for the
-        answer to its own request.
+        If the peer has answered before, the error counts as a lost datagram, and the peer is not
+        waited for longer than one that has never answered: another program may open its port.
+        Otherwise the first error only repeats the server's answer at once, because the error may
+        be forged, or a mistake of a firewall. The second error ends the transfer. It is usually
+        about the repeated answer, so a closed port is detected after two round trips. The server
+        then sends nothing more to that port: another program may open it next, and could mistake
+        our packet for the answer to its own request.
         """
         session = self._session
         machine = session.machine
-        if machine is None or machine.has_answered or session.is_finished:
+        if machine is None or self._timing is None or session.is_finished:
+            return
+        if machine.has_answered:
+            self._timing.note_port_unreachable()
             return
         self._unreachable_reports += 1
         if self._unreachable_reports == 1:
@@ -277,7 +283,7 @@ class ServerSession:
             windowsize=grant.windowsize,
             size=size,
             oack=grant.oack,
-            timing=Timing.of(self._services.policy, grant.timeout),
+            timing=self._make_timing(grant.timeout),
             rollover=grant.rollover,
             read_ahead=self._read_ahead,
         )
@@ -294,9 +300,13 @@ class ServerSession:
             blksize=grant.blksize,
             windowsize=grant.windowsize,
             first_answer=grant.oack or wire.ack(0),
-            timing=Timing.of(self._services.policy, grant.timeout),
+            timing=self._make_timing(grant.timeout),
             rollover=grant.rollover,
         )
+
+    def _make_timing(self, timeout: float | None) -> Timing:
+        self._timing = timing = Timing.of(self._services.policy, timeout)
+        return timing
 
     def _negotiate(self, tsize: int | None, capacity: int | None = None) -> options.Grant:
         """Decide which options are granted, and take the window's memory from the budget.

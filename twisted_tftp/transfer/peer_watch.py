@@ -16,21 +16,22 @@ class PeerWatch:
     @ivar sent_at: when a packet was sent to it last.
     """
 
-    __slots__ = ("_idle_limit", "_timing", "_unanswered", "has_answered", "heard_at", "sent_at")
+    __slots__ = ("_timing", "_unanswered", "has_answered", "heard_at", "sent_at")
 
     def __init__(self, timing: Timing, has_answered: bool = False) -> None:
         """Set up the watch of a peer to which nothing was sent yet."""
-        self._idle_limit = timing.idle_limit if has_answered else timing.first_answer_limit
         self.has_answered = has_answered
         self.heard_at = 0.0
         self.sent_at = 0.0
+        if has_answered:
+            timing.note_answer()
         self._timing = timing
         self._unanswered = 0  # datagrams sent before the peer has answered
 
     @property
     def give_up_at(self) -> float:
         """When the peer is given up if it sends nothing until then."""
-        return self.heard_at + self._idle_limit
+        return self.heard_at + self._timing.idle_limit
 
     @property
     def is_at_datagram_limit(self) -> bool:
@@ -45,8 +46,7 @@ class PeerWatch:
         """Note an answer of the peer."""
         self.has_answered = True
         self.heard_at = now
-        self._idle_limit = self._timing.idle_limit
-        self._timing.end_silence()
+        self._timing.note_answer()
 
     def back_off(self, now: float) -> None:
         """Make the retransmission timeout longer, when a packet is sent again."""
@@ -57,11 +57,12 @@ class PeerWatch:
         self.sent_at = now
         if not self.has_answered:
             self._unanswered += 1
-        # As `answer_deadline`, without its call.
-        due, give_up = now + self._timing.rto, self.heard_at + self._idle_limit
+        timing = self._timing  # as `answer_deadline`, without its call
+        due, give_up = now + timing.rto, self.heard_at + timing.idle_limit
         return due if due < give_up else give_up
 
     def answer_deadline(self, now: float) -> float:
         """Return the deadline for the next packet of the peer, if the wait for it begins `now`."""
-        due, give_up = now + self._timing.rto, self.heard_at + self._idle_limit
+        timing = self._timing
+        due, give_up = now + timing.rto, self.heard_at + timing.idle_limit
         return due if due < give_up else give_up  # a third of the time of min()

@@ -266,16 +266,16 @@ class Sender:
     def _process_duplicate(self, now: float) -> Step:
         """Process a duplicate ACK, which reports a gap or was caused by a copy of the window.
 
-        In lock step, a duplicate ACK never causes DATA (RFC 1123 section 4.2.3.1). With windows, a
-        duplicate ACK reports that the first block of the window was lost (RFC 7440 section 4). But
-        if the previous window was sent more than once, each copy is acknowledged. If each of these
-        additional ACKs caused a window, the Sorcerer's Apprentice bug would occur with whole
-        windows.
+        In lock step, it causes no DATA (RFC 1123 section 4.2.3.1), but it ends a long wait. With
+        windows, it reports a lost first block (RFC 7440 section 4). But each copy of the previous
+        window is acknowledged; a window for each such ACK would be the Sorcerer's Apprentice bug.
         """
         flight = self._flight
         if not self._watch.has_answered:
             return WAIT
         self._watch.note_heard(now)
+        if not self._is_reading:
+            self.deadline = min(self.deadline, self._watch.answer_deadline(now))
         if flight.highest_sent - self._acked < 2 or self._is_reading or self._is_too_soon(now):
             return WAIT
         if not flight.expected_duplicates:

@@ -52,8 +52,11 @@ class Timing:
     @ivar min_round_trip: the shortest measured round-trip time; 0 until that of a single datagram
         was measured.
     @ivar max_rto: the longest retransmission timeout before a long silence.
-    @ivar idle_limit: a peer that has answered and then sends nothing for so long is given up.
-    @ivar first_answer_limit: a peer that has never answered is given up after so long.
+    @ivar idle_limit: the peer is given up if it sends nothing for so long: `first_answer_limit` or
+        `patience`.
+    @ivar first_answer_limit: the idle limit of a peer that has never answered, or whose port seems
+        to be closed.
+    @ivar patience: the idle limit of a peer that has answered.
     """
 
     __slots__ = (
@@ -65,6 +68,7 @@ class Timing:
         "idle_limit",
         "max_rto",
         "min_round_trip",
+        "patience",
         "rto",
     )
 
@@ -90,24 +94,25 @@ class Timing:
         @param is_negotiated: whether the peers have negotiated `max_rto`. No timeout exceeds it
             then, unless it is shorter than RFC 2349 allows.
         """
-        self.rto = min(first, max_rto) if adaptive else max_rto
-        self.max_rto = max_rto
-        self.min_round_trip = 0.0
-        self._smoothed = 0.0
-        self._deviation = 0.0
-        self._adaptive = adaptive
-        is_short = is_negotiated and max_rto < MIN_RFC_TIMEOUT
-        if retries is None and is_short and not adaptive:
-            retries = DEFAULT_RETRIES  # in a longer time it would get very many datagrams
-        if retries is None and is_negotiated:
-            patience = max(patience, MIN_NEGOTIATED_TIMEOUTS * max_rto)
-        limit = (retries or DEFAULT_RETRIES) * max_rto
-        self.idle_limit = patience if retries is None else limit
-        self.first_answer_limit = min(limit, self.idle_limit)
         #: The silence after which the timeout may exceed `max_rto`.
         self._long_silence = _NEVER
-        if retries is None and (is_short or not is_negotiated):
-            self._long_silence = limit if is_short else LONG_SILENCE
+        if retries is None:
+            if not is_negotiated:
+                self._long_silence = LONG_SILENCE
+                max_rto = max_rto if max_rto < patience else patience
+            elif max_rto < MIN_RFC_TIMEOUT and not adaptive:
+                retries = DEFAULT_RETRIES  # a longer silence would cost very many datagrams
+            else:
+                patience = max(patience, MIN_NEGOTIATED_TIMEOUTS * max_rto)
+                if max_rto < MIN_RFC_TIMEOUT:
+                    self._long_silence = DEFAULT_RETRIES * max_rto
+        self.rto = first if adaptive and first < max_rto else max_rto
+        self.max_rto = max_rto
+        self.min_round_trip = self._smoothed = self._deviation = 0.0
+        self._adaptive = adaptive
+        limit = (retries or DEFAULT_RETRIES) * max_rto
+        self.patience = patience = patience if retries is None else limit
+        self.idle_limit = self.first_answer_limit = limit if limit < patience else patience
 
     @classmethod
     def of(cls, policy: Policy, timeout: float | None) -> Timing:
@@ -180,10 +185,15 @@ class Timing:
                 longest = LONG_SILENCE_RTO
             self.rto = min(2 * self.rto, longest)
 
-    def end_silence(self) -> None:
-        """Note that the peer has answered: the timeout does not exceed `max_rto` any more."""
+    def note_answer(self) -> None:
+        """Note an answer of the peer: it gets all the patience, and short timeouts again."""
+        self.idle_limit = self.patience
         if self.rto > self.max_rto:
             self.rto = self.max_rto
+
+    def note_port_unreachable(self) -> None:
+        """Note that the peer's port seems to be closed: until it answers, the patience is over."""
+        self.idle_limit = self.first_answer_limit
 
     def dally_time(self, shortest: float) -> float:
         """Return how long to dally, in seconds: longer than `shortest` if timeouts are long."""

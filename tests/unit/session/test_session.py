@@ -283,6 +283,29 @@ def test_a_peer_that_stops_answering_gets_an_error_and_is_given_up(opcode: Opcod
     assert_nothing_is_left(net)
 
 
+@pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
+def test_client_that_answered_and_whose_port_is_closed_is_given_up_after_ten_seconds(
+    opcode: Opcode,
+) -> None:
+    """It is dead, and another program may open its port; but if it answers, it is alive."""
+    net = network()
+    link = net.request(opcode, "f", {"timeout": "1"})
+    answers = [wire.ack(0), wire.ack(1)]
+    if opcode is Opcode.WRQ:
+        answers = [wire.DATA_HEADERS[number] + bytes(512) for number in (1, 2)]
+    link.deliver(answers[0])
+    net.clock.pump([0.1] * 50)
+    link.report_port_unreachable()
+    net.clock.pump([0.1] * 45)
+    link.deliver(answers[1])
+    net.clock.pump([0.1] * 300)
+    assert net.recorder.outcomes == []
+    link.report_port_unreachable()
+    net.clock.pump([0.1] * 11)
+    assert net.recorder.outcomes == [Outcome.TIMED_OUT]
+    assert_nothing_is_left(net)
+
+
 def test_fixed_retransmission_waits_the_negotiated_timeout() -> None:
     """With `--retransmit fixed` and a timeout of 3 s, the OACK is sent again after 3 s."""
     net = network(retransmit=Retransmit.FIXED)

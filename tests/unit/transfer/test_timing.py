@@ -149,7 +149,9 @@ def patient(
 def test_idle_limit_is_the_patience_if_there_are_no_retries() -> None:
     """A peer that has answered is waited for 60 s, another one for ten timeouts."""
     waits = patient()
-    assert (waits.idle_limit, waits.first_answer_limit) == (60.0, 10.0)
+    assert (waits.idle_limit, waits.patience) == (10.0, 60.0)
+    waits.note_answer()
+    assert waits.idle_limit == 60.0
 
 
 def test_patience_limits_the_wait_for_the_first_answer_too() -> None:
@@ -160,13 +162,31 @@ def test_patience_limits_the_wait_for_the_first_answer_too() -> None:
 def test_retries_limit_both_silences() -> None:
     """The peer is given up after `retries` timeouts, whether it has answered or not."""
     waits = Timing(first=1.0, max_rto=2.0, retries=4)
-    assert (waits.idle_limit, waits.first_answer_limit) == (8.0, 8.0)
+    assert (waits.patience, waits.first_answer_limit) == (8.0, 8.0)
 
 
 def test_peer_that_negotiates_a_long_timeout_gets_two_of_them() -> None:
     """It repeats a lost packet after one timeout, and that may be lost too."""
-    assert patient(max_rto=100.0, negotiated=True).idle_limit == 200.0
-    assert patient(max_rto=100.0).idle_limit == 60.0
+    assert patient(max_rto=100.0, negotiated=True).patience == 200.0
+    assert patient(max_rto=100.0).patience == 60.0
+
+
+def test_closed_port_ends_the_patience_until_the_next_answer() -> None:
+    """A peer whose port seems to be closed is waited for like one that has never answered."""
+    waits = patient()
+    waits.note_answer()
+    waits.note_port_unreachable()
+    assert waits.idle_limit == 10.0
+    waits.note_answer()
+    assert waits.idle_limit == 60.0
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_wait_is_not_longer_than_the_patience(adaptive: bool) -> None:
+    """The expected packet makes the next wait, and that must not outlast the patience."""
+    waits = patient(max_rto=255.0, patience=3.0, adaptive=adaptive)
+    assert (waits.max_rto, waits.patience) == (3.0, 3.0)
+    assert waits.rto <= 3.0
 
 
 def test_wait_grows_to_five_seconds_after_ten_seconds_of_silence() -> None:
@@ -184,11 +204,11 @@ def test_wait_ends_growing_when_the_silence_ends() -> None:
     waits = patient()
     for _ in range(4):
         waits.back_off(20.0)
-    waits.end_silence()
+    waits.note_answer()
     assert waits.rto == 1.0
     waits.add_round_trip(0.1)
     measured = waits.rto
-    waits.end_silence()
+    waits.note_answer()
     assert waits.rto == measured < 1.0
 
 
@@ -218,7 +238,7 @@ def test_wait_of_a_negotiated_fraction_of_a_second_grows_after_ten_of_them() -> 
     waits.back_off(0.1)
     assert waits.rto == 0.02
     fixed = patient(max_rto=0.01, negotiated=True, adaptive=False)
-    assert fixed.idle_limit == pytest.approx(0.1)
+    assert fixed.patience == pytest.approx(0.1)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1), st.floats(0.01, 255))
