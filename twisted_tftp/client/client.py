@@ -276,7 +276,7 @@ class TFTPClient:
             services = replace(services, choose_options=lambda *_: options)
         elif is_droppable and services.is_without_options:
             services = replace(services, choose_options=choose_none)
-        patience = Timing.of(services.policy, None).idle_limit
+        patience = Timing.of(services.policy, None).patience
         context = TransferContext(
             peer=endpoint(addresses[0]),
             local=None,

@@ -71,8 +71,7 @@ class Asker:
         @param request: the RRQ or WRQ.
         @param is_read: whether it is an RRQ. Without options, the answer to an RRQ is DATA 1, and
             the answer to a WRQ is ACK 0.
-        @param patience: how long to wait for an answer, in seconds; None for the idle limit of
-            `timing`.
+        @param patience: how long to wait for an answer, in seconds; None for that of `timing`.
         """
         self.state = AskerState.ASKING
         self.deadline = _NEVER
@@ -83,7 +82,7 @@ class Asker:
         self.retransmissions = 0
         self.round_trip: float | None = None
         self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
-        self._patience = timing.idle_limit if patience is None else patience
+        self._patience = timing.patience if patience is None else patience
         # The user has chosen the server's address, so that it is not forged.
         self._watch = PeerWatch(timing, has_answered=True)
         self._has_unlikely_error = False
