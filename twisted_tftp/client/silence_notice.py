@@ -1,8 +1,9 @@
-"""Tell the user of a client while the server of a transfer is silent."""
+"""Notice that the server of a client's transfer is silent, and tell the user."""
 
 from __future__ import annotations
 
 from twisted_tftp.client.request_attempt import RequestAttempt
+from twisted_tftp.client.request_links import RequestLinks
 from twisted_tftp.client.services import ClientServices
 from twisted_tftp.session.base import Session
 from twisted_tftp.session.deadlines import Alarm
@@ -21,16 +22,17 @@ class SilenceNotice:
     transfer is looked at every few seconds only, so that this costs nothing for a packet.
     """
 
-    def __init__(self, session: Session, services: ClientServices, patience: float) -> None:
+    def __init__(self, session: Session, services: ClientServices, links: RequestLinks) -> None:
         """Set up, without watching.
 
-        @param patience: how long the client waits for the server, in seconds.
+        @param links: the links of the transfer; they are told of the silence too.
         """
         self._session = session
         self._services = services
-        self._patience = patience
+        self._links = links
         self._attempt: RequestAttempt | None = None
         self._alarm: Alarm | None = None
+        self._is_silent = False
         self._silent_since = 0.0
         self._seen = (0, 0)
 
@@ -56,6 +58,9 @@ class SilenceNotice:
         now = self._services.session_services.clock()
         before, self._seen = self._seen, self._progress()
         is_silent = self._seen[0] == before[0] and self._seen[1] != before[1]
+        if is_silent is not self._is_silent:
+            self._is_silent = is_silent
+            self._links.note_silence(is_silent)
         if is_silent:
             self._tell(now - self._silent_since)
         else:
@@ -73,5 +78,5 @@ class SilenceNotice:
         context = self._attempt.context
         self._services.on_notice(
             f"{context.path}: no answer yet from {context.peer.host} port {context.peer.port}"
-            f" for {seconds:.0f} s, of at most {self._patience:g} s"
+            f" for {seconds:.0f} s, of at most {self._links.plan.patience:g} s"
         )

@@ -15,7 +15,7 @@ from twisted_tftp.client.request_links import RequestLinks
 from twisted_tftp.client.services import ClientServices
 from twisted_tftp.client.silence_notice import SilenceNotice
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
-from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError
+from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError, TransferTimedOut
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer, ReceiveTrain, endpoint
 from twisted_tftp.policy import DEFAULT_BLKSIZE
@@ -23,9 +23,6 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.first_answer import Standing
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.timing import Timing
-
-#: How many more requests are sent after ICMP has reported that the server's port is closed.
-TRIES_AFTER_REFUSAL = 2
 
 
 class ClientTransfer:
@@ -62,8 +59,10 @@ class ClientTransfer:
         self._on_finished = on_finished
         self._on_released = on_released
         self._session = job.make_session(context, link, services.session_services, self)
-        self._silence = SilenceNotice(self._session, services, plan.patience)
-        self._links = RequestLinks(link, plan, services, self._on_unreachable, self._notice)
+        self._links = RequestLinks(
+            link, plan, services, self._on_unreachable, self._on_server_gone, self._notice
+        )
+        self._silence = SilenceNotice(self._session, services, self._links)
         self._attempt: RequestAttempt | None = None
         self._timing = Timing.of(services.policy, None)
 
@@ -163,14 +162,14 @@ class ClientTransfer:
     def _link(self) -> ClientLink:
         return self._links.current
 
-    def _on_unreachable(self, error: OSError) -> None:
-        """Ask the next address at once, if there is one; give up a closed port soon."""
-        if self._attempt is None:
-            return
-        if self._links.plan.has_other_address:
-            self._attempt.refuse(more_tries=0)
-        elif isinstance(error, ConnectionRefusedError):
-            self._attempt.refuse(TRIES_AFTER_REFUSAL)
+    def _on_unreachable(self, more_tries: int) -> None:
+        if self._attempt is not None:
+            self._attempt.refuse(more_tries)
+
+    def _on_server_gone(self) -> None:
+        """End the transfer: the server's port is closed."""
+        if not (self._session.is_finished or self._job.is_committing):
+            self._session.end(Outcome.TIMED_OUT, TransferTimedOut(), send_error=False)
 
     def _notice(self, text: str) -> None:
         self._services.on_notice(f"{self.context.path}: {text}")

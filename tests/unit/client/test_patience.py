@@ -14,13 +14,14 @@ from tests.support.daemon import free_port
 from tests.support.deferreds import value
 from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, reactor
+from tests.support.scripted_server import ScriptedServer, fake
 from tests.support.virtual_server import VirtualServer
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.errors import NoAnswer, PortUnreachable, TransferTimedOut
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.protocol import wire
 
-__all__ = ["reactor"]
+__all__ = ["fake", "reactor"]
 
 #: Settings of a client that follow from no route.
 PLAIN: dict[str, Any] = {"blksize": 512, "windowsize": 1}
@@ -138,6 +139,29 @@ def test_user_is_told_nothing_if_the_local_input_is_silent() -> None:
     server.client(options=False).put(SilentReader(), "file").addErrback(lambda _: None)
     server.run(20)
     assert server.notices == []
+
+
+@pytest.mark.parametrize("act", ["get", "put"])
+def test_port_that_closes_in_a_transfer_ends_it_before_the_patience(
+    reactor: Any, fake: ScriptedServer, act: str
+) -> None:
+    """If the server's program ends, ICMP ends the transfer soon after its first silent seconds."""
+    client = TFTPClient(reactor, "127.0.0.1", fake.port, options=False, timeout=0.2)
+    if act == "get":
+        transfer = client.get("file", io.BytesIO())
+        fake.asked()
+        fake.say(wire.DATA_HEADERS[1] + bytes(512))
+    else:
+        transfer = client.put(io.BytesIO(bytes(2000)), "file")
+        fake.asked()
+        fake.say(wire.ack(0))
+    fake.got()
+    fake.transfer.close()
+    started = time.monotonic()
+    with pytest.raises(PortUnreachable, match="refused"):
+        outcome(reactor, transfer)
+    assert time.monotonic() - started < 15
+    close_client(reactor, client)
 
 
 def test_closed_port_ends_the_request_after_two_more_tries(reactor: Any) -> None:
