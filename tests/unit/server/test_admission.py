@@ -268,7 +268,7 @@ def test_counter_of_each_verdict_exists() -> None:
     counters = {field.name for field in fields(Counters)}
     verdicts = [each for each in vars(admission).values() if isinstance(each, Verdict)]
     verdicts.append(admission.no_socket(OSError(24, "Too many open files")))
-    assert len(verdicts) == 13
+    assert len(verdicts) == 14
     for verdict in verdicts:
         assert verdict.counter is None or verdict.counter in counters
         assert verdict.reason or verdict in (
