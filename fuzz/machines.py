@@ -30,8 +30,12 @@ SHAPES = [(8, 1), (8, 2), (9, 3), (16, 4), (8, 7), (30, 5), (100, 1), (8, 16), (
 MAX_UNANSWERED = 4
 
 #: A machine without answers must end after so many deadlines, and one more for each of its
-#: retries: meanwhile the timeout doubles from the shortest to the longest.
+#: longest timeouts: meanwhile the timeout doubles from the shortest to the longest.
 DOUBLINGS = 20
+
+#: The patience of a machine without retries: so many of its longest timeouts, or a minute if that
+#: is shorter.
+PATIENCE_TIMEOUTS = 40
 
 _NEVER = float("inf")
 
@@ -55,13 +59,19 @@ class MachineRun:
         self.of_client = bool(flags & 2 or self.skipped_blocks)
         #: The transfer starts with an OACK. Without one, the windowsize is 1 (RFC 7440).
         self.negotiated = bool(flags & 4) or self.windowsize > 1
-        self.retries = program.choice((1, 3, 10))
+        limits = program.byte()
+        retries = None if limits >= 192 else (1, 3, 10)[limits % 3]
+        max_rto = program.choice((1.0, 0.01, 5.0, 255.0))
         self.timing = Timing(
             first=1.0,
-            max_rto=program.choice((1.0, 0.01, 5.0, 255.0)),
-            retries=self.retries,
+            max_rto=max_rto,
+            retries=retries,
+            patience=min(60.0, PATIENCE_TIMEOUTS * max_rto),
             adaptive=bool(flags & 8),
+            is_negotiated=bool(limits & 1),
         )
+        #: The most timeouts in the idle limit.
+        self.timeouts = retries or PATIENCE_TIMEOUTS
         if self.of_client and flags & 16:
             self.timing.add_round_trip(program.byte() / 1000)
         self.flags = flags
@@ -138,7 +148,7 @@ class MachineRun:
         machine = self.machine
         hangs = bool(self.flags & 32)  # the machine must also end if the file never responds
         limit = self.now + self.timing.idle_limit + MAX_DALLY + 0.001
-        for _ in range(self.retries + DOUBLINGS):
+        for _ in range(self.timeouts + DOUBLINGS):
             if not hangs or self.waits_for_file:
                 self.finish_file_call()
             if self.ended:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from fuzz.inputs import Input
 from twisted_tftp.errors import IllegalOperation, OptionRefused, TFTPError, from_wire
-from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE, Policy, Rollover
+from twisted_tftp.policy import MAX_BLKSIZE, MAX_WINDOWSIZE, MIN_BLKSIZE, Policy, Rollover
 from twisted_tftp.protocol import netascii, options, wire
 from twisted_tftp.protocol.describe import describe
 
@@ -31,9 +31,12 @@ def request(data: bytes) -> None:
     except IllegalOperation:
         pass
     else:
-        assert data[2:].endswith(b"\0") or len(data) <= 2
         assert all(name and name == name.lower() for name in granted)
-        assert wire.parse_oack(wire.oack(granted.items())) == granted
+        plain = wire.oack(granted.items())
+        assert wire.parse_oack(plain) == granted
+        assert wire.parse_oack(plain + b"\0\0") == granted, "NULs at the end change nothing"
+        if granted:
+            assert wire.parse_oack(plain + b"\0" + data) == granted, "nor octets behind them"
     code, message = wire.parse_error(memoryview(data))
     assert 0 <= code <= 0xFFFF
     failure = from_wire(code, message)
@@ -49,13 +52,18 @@ def request(data: bytes) -> None:
 
 #: Policies of servers, to choose from.
 POLICIES = [
-    Policy(max_blksize=max_blksize, max_windowsize=max_windowsize, rollover=rollover)
-    for max_blksize, max_windowsize, rollover in (
-        (MAX_BLKSIZE, 64, Rollover.ZERO),
-        (1468, 32767, Rollover.ONE),
-        (512, 4, Rollover.NONE),
-        (1000, 1, Rollover.ONE),
-        (8, 1, Rollover.ZERO),
+    Policy(
+        max_blksize=max_blksize,
+        max_windowsize=max_windowsize,
+        rollover=rollover,
+        refuse=frozenset(refuse),
+    )
+    for max_blksize, max_windowsize, rollover, refuse in (
+        (MAX_BLKSIZE, 64, Rollover.ZERO, ()),
+        (1468, 32767, Rollover.ONE, ("timeout", "tsize")),
+        (512, 4, Rollover.NONE, ("blksize2", "xid")),
+        (1000, 1, Rollover.ONE, ("blksize", "windowsize")),
+        (8, 1, Rollover.ZERO, ("rollover", "utimeout")),
     )
 ]
 
@@ -67,6 +75,9 @@ WINDOW_LIMITS = (None, 0, 500, 3000, 212_992)
 
 #: Options whose number the server may lower, with the lowest allowed number.
 _LOWERED = {"blksize": MIN_BLKSIZE, "blksize2": MIN_BLKSIZE, "windowsize": 1}
+
+#: The highest number of each of them that a server may grant.
+_HIGHEST = {"blksize": MAX_BLKSIZE, "blksize2": MAX_BLKSIZE, "windowsize": MAX_WINDOWSIZE}
 
 
 def negotiation(data: bytes) -> None:
@@ -106,9 +117,11 @@ def _check_grant(
     accepted = dict(grant.accepted)
     assert (grant.oack is None) == (not accepted)
     assert len(accepted) == len(grant.accepted)
+    assert not policy.refuse & accepted.keys()
     for name, value in accepted.items():
         given, wanted = int(value), int(asked[name])
         if name in _LOWERED:
+            assert given <= _HIGHEST[name], name
             assert _LOWERED[name] <= given <= wanted, name
         elif name == "tsize":
             assert given == tsize
@@ -138,7 +151,7 @@ def _check_held(held: options.Grant, asked: Mapping[str, str]) -> None:
     assert {name for name, _ in held.accepted} <= asked.keys()
     numbers = {name: int(value) for name, value in asked.items() if re.fullmatch("[0-9]+", value)}
     sizes = [numbers[name] for name in ("blksize", "blksize2") if name in numbers]
-    assert MIN_BLKSIZE <= held.blksize <= max([512, *sizes])
+    assert MIN_BLKSIZE <= held.blksize <= min(MAX_BLKSIZE, max([512, *sizes]))
     assert 1 <= held.windowsize <= max(1, numbers.get("windowsize", 1))
 
 

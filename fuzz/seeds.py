@@ -21,6 +21,10 @@ def _requests() -> Iterator[bytes]:
     yield b"\0\1a\0octet\0blksize\000512"
     yield b"\0\6tsize\000123\0blksize\0001428\0"
     yield b"\0\6a\0001\0A\0002\0"
+    yield b"\0\6blksize\0001428\0\0\0junk"
+    yield b"\0\6blksize\0001428\0tsize\00012"
+    yield b"\0\6tsize\000123\0windowsize\0"
+    yield b"\0\1a\0BINARY\0blksize\00065465\0"
     yield b"\0\5\0\1no such file\0"
     yield b"\0\5\0\10" + "é\x1b\n".encode() + b"\xff\0rest"
     yield b"\0\5\0\0" + ("x" + "é" * 250).encode()

@@ -95,6 +95,8 @@ class TransferStatistics:
     @ivar outcome: how the transfer ended; None while it runs.
     @ivar error: the text of the error; empty if there was none. It may come from the peer: escape
         it before it is written to a log or a page.
+    @ivar detail: the reason of a failure for the operator, if `error` does not say everything;
+        otherwise empty. Escape it too.
     """
 
     context: TransferContext
@@ -105,6 +107,7 @@ class TransferStatistics:
     ended: float | None = None
     outcome: Outcome | None = None
     error: str = ""
+    detail: str = ""
 
     @property
     def seconds(self) -> float:

@@ -1,7 +1,8 @@
 """The exceptions of a failed transfer, each with its TFTP error code and message.
 
 Every failure of a backend, a session or a machine becomes one of these exceptions. The message of
-a server's failure is sent to the client: it never contains a path of the server.
+a server's failure is sent to the client: it never contains a path of the server. The detail is for
+the operator of the server: it is written to the log only.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class TFTPError(Exception):
 
     @ivar code: the code of the ERROR that is sent to the peer.
     @ivar message: the message of this ERROR.
+    @ivar detail: the reason for the log, which may name paths, users and options of the server;
+        empty if the message says everything. It is never sent to the peer.
     @ivar default_message: the message if none is given.
     """
 
@@ -42,8 +45,9 @@ class TFTPError(Exception):
     #: Whether the peer reported the failure in an ERROR. The message may then contain anything.
     from_peer: bool = False
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str = "", detail: str = "") -> None:
         self.message = message or self.default_message
+        self.detail = detail
         super().__init__(self.message)
 
 
@@ -191,13 +195,18 @@ _BY_ERRNO: dict[int, tuple[type[TFTPError], str]] = {
     errno.EDQUOT: (DiskFull, "the disk quota is used up"),
     errno.EFBIG: (DiskFull, "the file is too large for the file system"),
     errno.EEXIST: (FileAlreadyExists, ""),
+    errno.EIO: (TFTPError, "input/output error"),
 }
 
 
 def from_os_error(error: OSError) -> TFTPError:
     """Return the exception that tells the peer about an `error` of the operating system.
 
-    The text of `error` is left out: it contains paths of the server.
+    The message leaves out the text of `error`, because it contains paths of the server. The detail
+    has that text if the message is a general one.
     """
-    kind, message = _BY_ERRNO.get(error.errno or 0, (TFTPError, "input/output error"))
+    known = _BY_ERRNO.get(error.errno or 0)
+    if known is None:
+        return TFTPError("input/output error", f"input/output error: {error.strerror or error}")
+    kind, message = known
     return kind(message)

@@ -25,6 +25,19 @@ DEFAULT_BLKSIZE = 512
 #: The largest window, in blocks: the 16-bit block numbers of two consecutive windows must differ.
 MAX_WINDOWSIZE = 32767
 
+#: The options of a request that a server can grant (RFC 2348, 2349 and 7440; the others are those
+#: of tftp-hpa, and our own `xid`).
+NEGOTIATED_OPTIONS = (
+    "blksize",
+    "blksize2",
+    "windowsize",
+    "timeout",
+    "utimeout",
+    "rollover",
+    "tsize",
+    "xid",
+)
+
 _Number = TypeVar("_Number", int, float)
 
 
@@ -53,6 +66,17 @@ TIMEOUT_RANGE = Range(0.01, 255)
 
 #: The allowed numbers of consecutive timeouts after which a transfer is given up.
 RETRIES_RANGE = Range(1, 1000)
+
+#: The timeouts after which a peer that has never answered is given up, and the wait for a backend
+#: that opens a file ends, if `retries` is not given.
+DEFAULT_RETRIES = 10
+
+#: How long a peer that has answered may be silent by default, in seconds: longer than firmware
+#: needs to erase its flash memory.
+DEFAULT_PATIENCE = 60.0
+
+#: The allowed times of silence after which a transfer is given up, in seconds.
+PATIENCE_RANGE = Range(0.01, 3600)
 
 #: The allowed block sizes, in octets.
 BLKSIZE_RANGE = Range(MIN_BLKSIZE, MAX_BLKSIZE)
@@ -102,15 +126,18 @@ class Rollover(Enum):
 class Policy:
     """The limits, timeouts and access rules of a server. The names are those of the command line.
 
-    @ivar timeout: seconds until the first retransmission; also the longest retransmission timeout,
-        if the client negotiated no other one.
-    @ivar retries: a peer is given up if it sends nothing for `retries` times the longest timeout.
+    @ivar timeout: seconds until the first retransmission; also the longest retransmission timeout
+        in the first ten seconds of silence, if the client negotiated no other one.
+    @ivar patience: a peer that has answered is given up if it sends nothing for so many seconds.
+    @ivar retries: if it is not None, it replaces `patience`: a peer is given up if it sends
+        nothing for `retries` times the longest timeout.
     @ivar retransmit: whether the retransmission timeouts are adaptive or fixed.
     @ivar max_blksize: the largest block size that is granted, in octets.
     @ivar mtu_fit: which blocks are granted only as large as the route to the client carries in one
         packet, but not below 512 octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.
     @ivar rollover: the block number that follows 65535 if the client does not negotiate it.
+    @ivar refuse: the options that are never granted: names out of `NEGOTIATED_OPTIONS`.
     @ivar port_range: lowest and highest local port of a transfer; None lets the system choose.
     @ivar single_port: whether all transfers use the request port.
     @ivar interface: the only interface that all sockets use; None for all interfaces.
@@ -121,6 +148,8 @@ class Policy:
     @ivar max_per_client: simultaneous transfers of one address; None for no limit.
     @ivar rate: new requests per second of one source (an IPv4 address, an IPv6 /64); None for no
         limit.
+    @ivar unproven_rate: octets per second for the addresses of one network (an IPv4 /24, an IPv6
+        /56) that have not answered; 0 for no limit.
     @ivar allow: networks that may send requests; empty for all.
     @ivar deny: networks that may not. If an address is in several networks, the one with the
         longest prefix decides.
@@ -128,12 +157,14 @@ class Policy:
     """
 
     timeout: float = 1.0
-    retries: int = 10
+    patience: float = DEFAULT_PATIENCE
+    retries: int | None = None
     retransmit: Retransmit = Retransmit.ADAPTIVE
     max_blksize: int = MAX_BLKSIZE
     mtu_fit: MtuFit = MtuFit.AUTO
     max_windowsize: int = 64
     rollover: Rollover = Rollover.ZERO
+    refuse: frozenset[str] = frozenset()
     port_range: tuple[int, int] | None = None
     single_port: bool = False
     interface: str | None = None
@@ -143,6 +174,7 @@ class Policy:
     max_transfers: int = 10000
     max_per_client: int | None = None
     rate: float | None = None
+    unproven_rate: int = 20 * 1024
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
     allow_write: tuple[Network, ...] = ()
@@ -153,12 +185,20 @@ class Policy:
         @raise ValueError: a value is out of range; the message names it.
         """
         _check("timeout", self.timeout, TIMEOUT_RANGE)
+        _check("patience", self.patience, PATIENCE_RANGE)
         _check("retries", self.retries, RETRIES_RANGE)
         _check("max-blksize", self.max_blksize, BLKSIZE_RANGE)
         _check("max-windowsize", self.max_windowsize, WINDOWSIZE_RANGE)
         _check("max-transfers", self.max_transfers, TRANSFERS_RANGE)
         _check("max-per-client", self.max_per_client, TRANSFERS_RANGE)
         _check("rate", self.rate, RATE_RANGE)
+        unknown = self.refuse.difference(NEGOTIATED_OPTIONS)
+        if unknown:
+            raise ValueError(
+                f"refuse must be one of {', '.join(NEGOTIATED_OPTIONS)}, not {min(unknown)!r}"
+            )
+        if self.unproven_rate < 0:
+            raise ValueError("unproven-rate must not be negative")
         both = set(self.allow) & set(self.deny)
         if both:
             raise ValueError(f"{min(map(str, both))} is both allowed and denied")
@@ -170,6 +210,14 @@ class Policy:
                 raise ValueError("port-range must be LO:HI with 1 <= LO <= HI <= 65535")
             if self.single_port:
                 raise ValueError("port-range and single-port exclude each other")
+
+    @property
+    def opening_time(self) -> float:
+        """How long to wait for a backend that opens a file, in seconds.
+
+        The time starts again when the client repeats its request.
+        """
+        return (self.retries or DEFAULT_RETRIES) * self.timeout
 
 
 def _check(name: str, value: float | None, allowed: Range[int] | Range[float]) -> None:

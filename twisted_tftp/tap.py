@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -16,13 +17,18 @@ from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import parse_settings
+from twisted_tftp.config.value_types import Size
 from twisted_tftp.server.process_memory import limit_arenas
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.signals import signals
+from twisted_tftp.server.start_error import error_output
 from twisted_tftp.session.deadlines import use_monotonic_time
 
 #: The log file of twistd as a daemon, if no other file is given.
 DEFAULT_LOG = "twistd.log"
+
+#: What the parser of Twisted says of an option that does not exist.
+_UNKNOWN_OPTION = re.compile(r"option (--?[\w-]+) not recognized")
 
 #: The width of the first column of the help, which has the options.
 OPTION_COLUMN_WIDTH = 24
@@ -68,10 +74,22 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
+            unknown = _UNKNOWN_OPTION.match(str(error))
+            if unknown is not None and self._is_of_parent(unknown[1]):
+                program = os.path.basename(sys.argv[0])
+                sys.exit(f"tftp: {unknown[1]} belongs before `tftp` (see {program} --help)")
             sys.exit(f"tftp: {error} (see --help)")
 
+    def _is_of_parent(self, option: str) -> bool:
+        """Return whether the program in front of `tftp` has an option, maybe abbreviated."""
+        if self.parent is None:
+            return False
+        if option.startswith("--"):
+            return any(name.startswith(option[2:]) for name in self.parent.longOpt)
+        return option[1:] in self.parent.shortOpt.replace(":", "")
+
     def postOptions(self) -> None:
-        """Check all values, and set the log file, before twistd starts.
+        """Check all values, and set the log file and the pid file, before twistd starts.
 
         @raise usage.UsageError: a value is invalid.
         """
@@ -82,10 +100,24 @@ class Options(usage.Options):
         twistd = self.parent
         if not isinstance(twistd, ServerOptions):
             return  # `twist` runs the plugin; it has no log file
-        foreground = twistd.get("nodaemon") or twistd.get("debug")
-        path = twistd["logfile"] or ("" if foreground else DEFAULT_LOG)
-        if path not in ("", "-") and not twistd["logger"] and not twistd.get("syslog"):
+        # twistd keeps no record of the options that were given. A value of the command line is
+        # another object than the default, even if it is the same text.
+        if not _becomes_daemon(twistd) and twistd["pidfile"] is twistd.defaults["pidfile"]:
+            # In the foreground nobody reads the file. A killed container would leave it, and its
+            # next start would take its own process number for that of another server.
+            twistd["pidfile"] = ""
+        _check_directories(twistd)
+        if twistd["logger"]:
+            return
+        if twistd.get("syslog"):
+            signals.syslog_prefix = twistd["prefix"]
+            twistd["logger"] = "twisted_tftp.server.signals.open_syslog"
+            return
+        is_daemon = _becomes_daemon(twistd)
+        path = twistd["logfile"] or (DEFAULT_LOG if is_daemon else "-")
+        if path != "-" or not is_daemon:  # twistd reports that a daemon has no output
             signals.log_path = path
+            error_output.log_is_shown = path == "-"
             twistd["logger"] = "twisted_tftp.server.signals.open_log"
 
     def getUsage(self, width: int | None = None) -> str:
@@ -105,11 +137,15 @@ class Options(usage.Options):
 
 def _help_text(option: Option) -> str:
     """Return the text of the help about an option, with its default."""
-    repeatable = "; repeatable" if option.repeatable else ""
+    text = option.help
+    if isinstance(option.type, Size):
+        text += f" ({option.type.units})"
+    if option.repeatable:
+        text += "; repeatable"
     if not option.shown_default:
-        return option.help + repeatable
+        return text
     default = f"[default {option.shown_default}]".replace(" ", NO_BREAK_SPACE)
-    return f"{option.help}{repeatable} {default}"
+    return f"{text} {default}"
 
 
 def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
@@ -144,6 +180,25 @@ for _option in OPTIONS:
         setattr(Options, f"opt_{_option.key}", _collector(_option))
 
 
+def _check_directories(twistd: ServerOptions) -> None:
+    """Check the directories of twistd's own options, of which it would print a traceback.
+
+    @raise usage.UsageError: one does not exist.
+    """
+    # With --chroot, --rundir is a path inside it.
+    name = "chroot" if twistd.get("chroot") else "rundir"
+    path = twistd.get(name)
+    if path and not os.path.isdir(path):
+        raise usage.UsageError(f"--{name} {path!r} is not a directory")
+
+
+def _becomes_daemon(twistd: Any) -> bool:
+    """Return whether twistd will run the service in the background."""
+    return isinstance(twistd, ServerOptions) and not (
+        twistd.get("nodaemon") or twistd.get("debug")
+    )
+
+
 def _changes_directory(twistd: Any) -> bool:
     """Return whether twistd will change its root or working directory, and so what paths mean."""
     return isinstance(twistd, ServerOptions) and bool(
@@ -161,5 +216,8 @@ def makeService(options: Options) -> TFTPService:
     if not _changes_directory(options.parent):
         # Before twistd becomes a daemon: after that, an error cannot reach the user's terminal.
         service.check_backend()
+    if _becomes_daemon(options.parent):
+        error_output.keep()
+        reactor.callWhenRunning(error_output.release)
     signals.install(reactor, service)
     return service

@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, free_port
+from tests.support.daemon import IPV6, Daemon, free_port
 from twisted_tftp import __version__
-from twisted_tftp.cli.argument_types import local_address
+from twisted_tftp.cli.argument_types import local_address, server_name
 from twisted_tftp.protocol import wire
 
 HOST = "127.0.0.1"
@@ -98,6 +98,32 @@ def test_get_stores_the_file_as_local_or_in_the_folder_local(
         done = txtftp(command, *port, "-q", HOST, "file", local)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert (tmp_path / "new").read_bytes() == (tmp_path / "file").read_bytes() == FILE
+
+
+@pytest.mark.parametrize("command", ["get", "put", "doctor"])
+@pytest.mark.parametrize("form", ["{host}:{port}", "[{host}]:{port}"])
+def test_host_may_have_a_port(daemon: Daemon, tmp_path: Path, command: str, form: str) -> None:
+    """HOST:PORT and [ADDR]:PORT name the server and its port, whatever --port is."""
+    name = form.format(host=HOST, port=daemon.port)
+    (tmp_path / "local").write_bytes(b"local")
+    words = {"get": ["sub/other", "-"], "put": ["local", f"by-{name}"], "doctor": []}[command]
+    done = txtftp(command, "--port", "1", name, *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
+def test_family_options_choose_the_addresses(tmp_path: Path) -> None:
+    """-4 and -6 exclude the addresses of the other family, also in a URL."""
+    with Daemon(tmp_path, hosts=["::1"]) as daemon:
+        (tmp_path / "file").write_bytes(FILE)
+        url = f"tftp://[::1]:{daemon.port}/file"
+        assert txtftp("get", "-6", url, "-").stdout == FILE
+        done = txtftp("get", "-4", url, "-")
+        assert done.returncode == 1
+        assert b"no IPv4 address was found for the host ::1" in done.stderr
+        done = txtftp("doctor", "-4", f"[::1]:{daemon.port}")
+        assert done.returncode == 1
+        assert done.stderr.startswith(b"error: ::1: ")
 
 
 def test_get_writes_to_standard_output(daemon: Daemon) -> None:
@@ -220,8 +246,8 @@ def test_report_names_options_that_were_not_granted(
             assert running.stderr is not None
             said = running.stderr.read().decode()
     assert running.returncode == 0
-    assert re.fullmatch(r"file: 3 octets in \S+ s \(\S+ MB/s(, .*)?\)\n", said), said
-    assert said.endswith(f"MB/s, {remark})\n" if remark else "MB/s)\n")
+    remarks = f" ({remark})" if remark else ""  # so few octets have no rate
+    assert re.fullmatch(rf"file: 3 octets in \S+ s{re.escape(remarks)}, stored as file\n", said)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +289,145 @@ def test_closed_port_is_reported_with_host_and_port(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"Connection refused ({HOST} port {port})" in done.stderr.decode()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "words"),
+    [
+        (["get", HOST], "usage: txtftp get ", "give HOST and FILE, or a URL"),
+        (["put", HOST], "usage: txtftp put ", "give HOST and LOCAL, or LOCAL and a URL"),
+        (["get", "http://host/file"], "usage: txtftp get ", "only tftp:// URLs"),
+        (
+            ["get", "-j", "2", "tftp://a/x", "http://a/y"],
+            "usage: txtftp get ",
+            "only tftp:// URLs",
+        ),
+        (["put", "local", "https://host/file"], "usage: txtftp put ", "only tftp:// URLs"),
+        (["put", "http://host", "local"], "usage: txtftp put ", "only tftp:// URLs"),
+        (["get", f"{HOST}:x", "file"], "usage: txtftp get ", "the port in '127.0.0.1:x' must be"),
+    ],
+)
+def test_mistake_prints_the_usage_of_the_subcommand(
+    arguments: list[str], usage: str, words: str
+) -> None:
+    """A wrong command line shows the arguments of its subcommand, and the reason in one line."""
+    done = txtftp(*arguments)
+    assert done.returncode == 2
+    first, *_, last = done.stderr.decode().splitlines()
+    assert first.startswith(usage)
+    assert words in last
+
+
+def test_report_says_where_the_file_is(daemon: Daemon, tmp_path: Path) -> None:
+    """The report names the local file or the file on the server, and a rate from 1 kB on."""
+    done = get(daemon, HOST, "sub/other", str(tmp_path))
+    assert done.stderr.decode().endswith(f" s, stored as {tmp_path}/other\n")
+    done = get(daemon, HOST, "file", "-")
+    assert re.search(r" s \(\S+ MB/s.*\)\n$", done.stderr.decode())
+    (tmp_path / "local").write_bytes(FILE)
+    done = put(daemon, HOST, str(tmp_path / "local"), "sub/reported")
+    assert done.stderr.decode().endswith(f"), stored as sub/reported on {HOST}\n")
+
+
+def test_report_says_that_the_client_limits_the_window(daemon: Daemon, tmp_path: Path) -> None:
+    """A --windowsize for which the receive buffer is too small is reduced, and that is said."""
+    done = get(daemon, "--windowsize", "60000", HOST, "file", "/dev/null")
+    assert re.search(
+        r"windowsize [0-9]+ instead of 60000: the client's limit for blocks of 65464 octets",
+        done.stderr.decode(),
+    )
+
+
+def test_json_errors_have_a_code(daemon: Daemon, tmp_path: Path) -> None:
+    """A failure has the TFTP error code, which is 0 without an ERROR, and its kind."""
+    said = json.loads(get(daemon, "--json", HOST, "missing", folder=tmp_path).stdout)
+    assert (said["code"], said["kind"]) == (1, "FileNotFound")
+    said = json.loads(get(daemon, "--json", "-4", "::1", "file", folder=tmp_path).stdout)
+    assert (said["code"], said["kind"]) == (0, "DNSLookupError")
+    done = txtftp("get", "--json", "--timeout", "0.05", f"{HOST}:{free_port()}", "file", "-")
+    said = json.loads(done.stderr.splitlines()[0])
+    assert (said["code"], said["kind"]) == (0, "PortUnreachable")
+
+
+def test_missing_progress_bars_are_hinted_at_once() -> None:
+    """On a terminal without `rich`, one line says how to get progress bars."""
+    ours, theirs = pty.openpty()
+    script = (
+        "import sys; sys.modules['rich'] = None; from twisted_tftp.cli.main import main; main()"
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        urls = [f"tftp://{HOST}:{sock.getsockname()[1]}/{name}" for name in ("a", "b")]
+        words = ["get", "--patience", "1.5", "-j", "1", *urls]
+        with subprocess.Popen([sys.executable, "-c", script, *words], stderr=theirs) as running:
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):
+                while piece := os.read(ours, 65536):
+                    shown += piece
+            running.wait()
+    os.close(ours)
+    assert shown.count(b"for progress bars: pip install 'twisted-tftp[cli]'") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "last"),
+    [
+        ([], 0, "--no-options saves time"),
+        (["--blksize", "1024"], 1, "if the server does not know options, use --no-options"),
+    ],
+)
+def test_command_goes_on_without_options_unless_they_were_given(
+    tmp_path: Path, options: list[str], status: int, last: str
+) -> None:
+    """After ERROR 8 the file is fetched without options, if none was chosen.
+
+    Lines say so, and the last one names --no-options.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        line = [sys.executable, "-m", "twisted_tftp", "get", *options]
+        with subprocess.Popen(
+            [*line, f"{HOST}:{sock.getsockname()[1]}", "file"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+        ) as running:
+            _, peer = sock.recvfrom(1000)
+            sock.sendto(b"\0\5\0\10no options here\0", peer)
+            if not options:
+                request, peer = sock.recvfrom(1000)
+                assert request == b"\0\1file\0octet\0"
+                sock.sendto(BLOCK, peer)
+            assert running.stderr is not None
+            said = running.stderr.read().decode().splitlines()
+    assert running.returncode == status
+    assert last in said[-1]
+    if not options:
+        assert said[0] == "file: ERROR 8: no options here; asking without options"
+
+
+def test_silent_server_is_reported_while_the_command_waits(tmp_path: Path) -> None:
+    """Standard error says that no answer has come yet, and in the end which option to use.
+
+    With --quiet or --json only the end is reported.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        port = sock.getsockname()[1]
+        line = [sys.executable, "-m", "twisted_tftp", "get", "--patience", "4"]
+        commands = [
+            subprocess.Popen(
+                [*line, *option, f"{HOST}:{port}", "file"], cwd=tmp_path, stderr=subprocess.PIPE
+            )
+            for option in ([], ["--quiet"], ["--json"])
+        ]
+        said = [command.communicate(timeout=60)[1].decode().splitlines() for command in commands]
+    assert [command.returncode for command in commands] == [1, 1, 1]
+    notice = f"file: no answer yet from {HOST} port {port} for 3 s, of at most 4 s"
+    assert [each[:-1] for each in said] == [[notice], [], []]
+    for each in said:
+        assert each[-1].startswith("error: file: the server does not answer")
+        assert "--patience" in each[-1]
 
 
 @pytest.mark.parametrize(
@@ -536,6 +701,29 @@ def test_text_from_a_server_is_escaped(answer: bytes, requests: int) -> None:
 def test_local_address_may_have_a_port(text: str, found: tuple[str, int]) -> None:
     """--bind takes an address, or an address and a port; an IPv6 address then has brackets."""
     assert local_address(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("tftp.example", ("tftp.example", None)),
+        ("tftp.example:6969", ("tftp.example", 6969)),
+        ("192.0.2.1:6969", ("192.0.2.1", 6969)),
+        ("2001:db8::1", ("2001:db8::1", None)),
+        ("[2001:db8::1]", ("2001:db8::1", None)),
+        ("[fe80::1%eth0]:6969", ("fe80::1%eth0", 6969)),
+    ],
+)
+def test_server_name_may_have_a_port(text: str, found: tuple[str, int | None]) -> None:
+    """HOST takes a name or an address, with a port or without; IPv6 with a port has brackets."""
+    assert server_name(text) == found
+
+
+@pytest.mark.parametrize("text", ["", ":69", "host:", "host:x", "host:70000", "[::1", "[]:69"])
+def test_invalid_server_name_is_rejected(text: str) -> None:
+    """HOST accepts no malformed name or port."""
+    with pytest.raises(ArgumentTypeError, match=r"HOST:PORT|the port in"):
+        server_name(text)
 
 
 @pytest.mark.parametrize(

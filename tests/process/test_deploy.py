@@ -31,7 +31,11 @@ UNUSED = {
 }
 
 #: The protections that each drop-in can't use either.
-DROP_INS = {"upload.conf": {"UMask="}, "fast.conf": {"RestrictSUIDSGID="}}
+DROP_INS = {
+    "upload.conf": {"UMask="},
+    "upload-overwrite.conf": {"UMask="},
+    "fast.conf": {"RestrictSUIDSGID="},
+}
 
 #: The version of systemd whose names are above. Other versions may know other protections, or
 #: give them other weights.

@@ -60,6 +60,37 @@ def test_checks_that_need_a_large_file_are_skipped_for_a_short_one(daemon: Daemo
     assert Verdict.PROBLEM not in verdicts.values()
 
 
+@pytest.mark.parametrize(
+    ("size", "skipped"),
+    [
+        (0, ["gap", "duplicate ACK", "foreign ACK", "netascii"]),
+        (511, ["gap", "duplicate ACK", "foreign ACK", "netascii"]),
+        (2047, ["gap"]),
+        (20_000, []),
+    ],
+)
+def test_each_check_that_needs_a_longer_file_says_so(
+    daemon: Daemon, size: int, skipped: list[str]
+) -> None:
+    """A check that can't be made with a short file is skipped with that reason, never ok."""
+    (daemon.root / f"{size}").write_bytes(b"x" * size)
+    found = Doctor((HOST, daemon.port), f"{size}", watch=0.1).examine()
+    short = {each.check for each in found if each.text == "the file is too short"}
+    assert short == {"blksize", "windowsize", "rollover", *skipped}
+    assert {each.verdict for each in found if each.check in short} == {Verdict.SKIPPED}
+
+
+def test_missing_file_name_is_reported_with_the_checks_that_need_one(daemon: Daemon) -> None:
+    """Without FILE the last finding names all checks that a file would add."""
+    found = Doctor((HOST, daemon.port), None).examine()
+    assert [each.verdict for each in found] == [Verdict.OK, Verdict.SKIPPED]
+    with_file = Doctor((HOST, daemon.port), "short", watch=0.1).examine()
+    names = ", ".join(each.check for each in with_file[1:])
+    assert found[1].text == f"there is no FILE for {names}"
+    done = doctor("--check", "--port", str(daemon.port))
+    assert done.stdout.endswith("(1 check)\n")
+
+
 def test_file_whose_last_window_rolls_over_is_too_short_for_the_check(daemon: Daemon) -> None:
     """The end of the file in the last window is not taken for a missing block."""
     found = Doctor((HOST, daemon.port), "just rolls over", watch=0.1).examine()
@@ -138,6 +169,13 @@ def broken(datagram: bytes) -> list[bytes]:
     return [b"\0\6blksize"] if datagram[1] == 1 else []
 
 
+def padded(datagram: bytes) -> list[bytes]:
+    """Grant options in an OACK that ends with NULs."""
+    if datagram[1] != 1:
+        return []
+    return [wire.oack(wire.parse_request(datagram).options.items()) + bytes(3)]
+
+
 def windowless(datagram: bytes) -> list[bytes]:
     """Grant a window of 0 blocks, and an option with an escape sequence."""
     if datagram[1] == 1 and b"windowsize" in datagram:
@@ -153,6 +191,25 @@ def large(datagram: bytes) -> list[bytes]:
             return [data(1)]
         return [wire.oack([("blksize", request.options["blksize"])])]
     return []
+
+
+def repeating(datagram: bytes) -> list[bytes]:
+    """Grant a window, and send the five blocks of a short file, one of them twice."""
+    if datagram[1] == 1 and b"windowsize" in datagram:
+        return [wire.oack([("windowsize", "64")])]
+    if datagram[1] == 1:
+        return [data(1)]
+    blocks = [data(number) for number in (1, 2, 3, 4)]
+    return [*blocks, data(4), data(5)[:100]] if datagram == wire.ack(0) else []
+
+
+def lossy(datagram: bytes) -> list[bytes]:
+    """Grant a window of 64 blocks, of which only ten arrive."""
+    if datagram[1] == 1 and b"windowsize" in datagram:
+        return [wire.oack([("windowsize", "64")])]
+    if datagram[1] == 1:
+        return [data(1)]
+    return [data(number) for number in range(1, 11)] if datagram == wire.ack(0) else []
 
 
 def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
@@ -174,9 +231,12 @@ def finding(conduct: Callable[[bytes], list[bytes]], check: str) -> Finding:
         (presumptuous, "options", Verdict.PROBLEM, "not requested: multicast"),
         (broken, "options", Verdict.PROBLEM, "truncated"),
         (broken, "blksize", Verdict.PROBLEM, "no block of any size"),
+        (padded, "options", Verdict.WARNING, "3 octets of the OACK belong to no option"),
         (windowless, "windowsize", Verdict.WARNING, "windowsize is not granted"),
         (windowless, "rollover", Verdict.SKIPPED, "blocks of 8 octets are not granted"),
         (windowless, "options", Verdict.WARNING, "blksize=\\x1b[31m"),
+        (repeating, "windowsize", Verdict.SKIPPED, "the file is too short"),
+        (lossy, "windowsize", Verdict.WARNING, "64 blocks was granted, 10 blocks arrived"),
         (large, "blksize", Verdict.PROBLEM, "no block of any size"),
     ],
 )
@@ -187,6 +247,15 @@ def test_each_fault_of_a_server_is_found(
     found = finding(conduct, check)
     assert found.verdict is verdict
     assert words in found.text
+
+
+def test_first_address_that_answers_is_checked(daemon: Daemon) -> None:
+    """An address without a server is a warning; the next address of the name is checked."""
+    silent, serving = ("127.0.0.2", daemon.port), (HOST, daemon.port)
+    found = Doctor(silent, None, 0.05, other_addresses=[serving]).examine()
+    assert [each.verdict for each in found[:2]] == [Verdict.WARNING, Verdict.OK]
+    assert "no answer from 127.0.0.2" in found[0].text
+    assert "ERROR 1 from 127.0.0.1" in found[1].text
 
 
 def test_worst_finding_is_the_verdict() -> None:

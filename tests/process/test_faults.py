@@ -116,7 +116,7 @@ def test_read_error_of_the_disk_fails_the_transfer(tmp_path: Path, peer: Peer) -
                 block, transfer = peer.ask(ack(number), transfer)
                 number += 1
             assert block == error(0, b"input/output error")
-        daemon.wait_for_line("failed, .*input/output error")
+        daemon.wait_for_line("failed: input/output error")
 
 
 # -- files -----------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_requests_are_dropped_while_descriptors_are_exhausted(root: Path) -> Non
         try:
             for one in peers:
                 one.send(rrq(b"file"), address)
-            daemon.wait_for_line("not served: no socket for a transfer: Too many open files")
+            daemon.wait_for_line("ignored: no socket for a transfer: Too many open files")
             daemon.wait_for_line("timed-out")
             with Peer() as other:
                 other.sock.settimeout(0.5)
@@ -377,11 +377,11 @@ def test_transfer_survives_a_client_port_that_was_closed_briefly(root: Path) -> 
             block, _ = peer.ask(ack(number), transfer)
             number += 1
         port = peer.port
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as refusals:
-            refusals.settimeout(TIMEOUT)
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as icmp_errors:
+            icmp_errors.settimeout(TIMEOUT)
             peer.sock.close()
-            # An ICMP message contains the head of the refused datagram; its ports are at 48.
-            while refusals.recv(1000)[48:52] != struct.pack("!HH", transfer[1], port):
+            # An ICMP message contains the head of the undelivered datagram; its ports are at 48.
+            while icmp_errors.recv(1000)[48:52] != struct.pack("!HH", transfer[1], port):
                 pass
         peer.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         peer.sock.settimeout(TIMEOUT)

@@ -7,6 +7,7 @@ reads and writes. Two tests show that a naive server loses these races.
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import subprocess
@@ -24,7 +25,7 @@ from tests.support.backends import has_openat2, request_context
 from tests.support.daemon import TIMEOUT
 from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
+from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup, file_system_type
 from twisted_tftp.backends.naming import is_temporary
 from twisted_tftp.errors import TFTPError
 
@@ -221,6 +222,30 @@ def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race
         assert in_threads < seen.total(), "none was found at once"
 
 
+@pytest.mark.parametrize("way", ["at once", "in a thread"])
+def test_no_read_leaves_a_followed_directory(way: str, race: Race, tmp_path: Path) -> None:
+    """The names are exchanged in a directory outside the root into which links may lead."""
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "link").symlink_to("../root")
+    type_of = file_system_type if way == "at once" else lambda device: "unknown"
+    backend = FilesystemBackend(
+        str(served),
+        follow_links=[str(race.root)],
+        in_thread=maybeDeferred,
+        lookup=KernelLookup(str(served), type_of=type_of),
+    )
+
+    def read(name: str) -> bytes:
+        reader = value(backend.open_reader(f"link/{name}", request_context()))
+        try:
+            return bytes(value(reader.read(0, reader.size)))
+        finally:
+            reader.close()
+
+    assert set(outcomes(read)) == {GOOD, None}
+
+
 # -- uploads -------------------------------------------------------------------------------
 
 
@@ -236,12 +261,76 @@ def test_naive_write_loses_the_race(race: Race) -> None:
 
 
 @pytest.mark.parametrize("mode", ["create", "overwrite"])
-def test_no_upload_is_written_outside_the_root(
+def test_no_directory_is_made_outside_the_root(
     mode: str, race: Race, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload is stored in the root or refused; nothing outside changes, even for a moment."""
+    """With make_dirs, an upload and its new directories are in the root, or it is refused."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it would take most of the time
-    backend = FilesystemBackend(str(race.root), mode, in_thread=maybeDeferred)
+    backend = FilesystemBackend(str(race.root), mode, make_dirs=True, in_thread=maybeDeferred)
+    numbers = itertools.count()
+
+    def write(name: str) -> bool:
+        path = f"{os.path.dirname(name) or '.'}/new-{next(numbers)}/deeper/upload"
+        writer = value(backend.open_writer(path, request_context(6)))
+        value(writer.write(b"upload"))
+        value(writer.commit())
+        return True
+
+    seen = outcomes(write)
+    race.end()
+    assert set(seen) == {True, None}
+    assert not race.outside_is_touched()
+    names = [name for _, _, names in os.walk(race.root) for name in names]
+    assert names.count("upload") == seen[True]
+    assert not [name for name in names if is_temporary(name)]
+
+
+def test_no_upload_in_place_is_written_outside_the_root(
+    race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that can't be replaced is written in place, or the upload is refused."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+    def busy(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    # The swapper makes links to `good`, and a file with two links is not written in place.
+    monkeypatch.setattr(os, "rename", busy)
+    backend = FilesystemBackend(str(race.root), "overwrite", in_thread=maybeDeferred)
+
+    def write(name: str) -> bool:
+        writer = value(backend.open_writer(name, request_context(6)))
+        try:
+            value(writer.write(b"upload"))
+            value(writer.commit())
+        except Exception:
+            value(writer.abort())
+            raise
+        return True
+
+    seen = outcomes(write)
+    race.end()
+    assert set(seen) == {True, None}
+    assert not race.outside_is_touched()
+    assert (race.root / "good").read_bytes() == GOOD
+    names = [name for _, _, names in os.walk(race.root) for name in names]
+    assert not [name for name in names if is_temporary(name)]
+
+
+@pytest.mark.parametrize("links", ["refused", "followed"])
+@pytest.mark.parametrize("mode", ["create", "overwrite"])
+def test_no_upload_is_written_outside_the_root(
+    mode: str, links: str, race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload is stored in the root or refused; nothing outside changes, even for a moment.
+
+    Links into the directory outside may lead reads there, but never an upload.
+    """
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it would take most of the time
+    followed = [str(race.outside)] if links == "followed" else []
+    backend = FilesystemBackend(
+        str(race.root), mode, follow_links=followed, in_thread=maybeDeferred
+    )
     numbers = itertools.count()
 
     def write(name: str) -> bool:

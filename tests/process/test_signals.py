@@ -100,6 +100,34 @@ def test_transfers_continue_after_sighup(
         assert peer.rest(block, transfer) == CONTENT
 
 
+#: An application that does not install the signal handlers.
+TAC_WITHOUT_SIGNALS = """
+import os
+from twisted.application.service import Application
+from twisted_tftp.backends import MemoryBackend
+from twisted_tftp.server import TFTPService
+
+application = Application("tftp")
+service = TFTPService(MemoryBackend({}), port=int(os.environ["TFTP_PORT"]), host=["127.0.0.1"])
+service.setServiceParent(application)
+"""
+
+
+class TacWithoutSignals(TacDaemon):
+    """A daemon that runs that application."""
+
+    def command(self) -> list[str]:
+        return [self.executable, "-noy", str(self.root / "plain.tac"), "--pidfile="]
+
+
+def test_sighup_ends_an_application_that_installs_no_handlers(root: Path) -> None:
+    """The guide says so: SIGHUP then has the effect that it has on other programs."""
+    (root / "plain.tac").write_text(TAC_WITHOUT_SIGNALS)
+    with TacWithoutSignals(root, hosts=[LOCALHOST]) as daemon:
+        daemon.process.send_signal(signal.SIGHUP)
+        assert daemon.wait() == -signal.SIGHUP
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_second_stop_signal_ends_the_drain_at_once(number: int, root: Path, peer: Peer) -> None:
     """A second SIGTERM or SIGINT ends the drain: clients get an ERROR, and no file is left."""

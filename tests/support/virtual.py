@@ -241,6 +241,10 @@ class ClientNetworkLink(NetworkLink):
     def local(self) -> Address:
         return self._address
 
+    @property
+    def server(self) -> Address:
+        return self._peer
+
     def answer_as_stranger(self, datagram: bytes, now: float) -> None:
         if self._from != self._peer:
             responder: Any = self._network.responder
@@ -254,6 +258,9 @@ class ClientNetworkLink(NetworkLink):
         rival = self.knows_server_port and source != self._peer and source[0] == self._peer[0]
         if rival and self.on_other_port is not None and not self.closed:
             self.on_other_port(datagram, self._clock())
+
+    def report_errors(self, is_wanted: bool) -> None:
+        """Do nothing: this network has no ICMP."""
 
     def learn_server_port(self) -> None:
         self._peer = self._from

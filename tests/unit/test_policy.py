@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import NEGOTIATED_OPTIONS, Policy
 
 #: Setting, attribute, smallest value, largest value, and the values just outside.
 BOUNDS: list[tuple[str, str, Any, Any, Any, Any]] = [
     ("timeout", "timeout", 0.01, 255, 0.0099, 255.01),
+    ("patience", "patience", 0.01, 3600, 0.0099, 3600.01),
     ("retries", "retries", 1, 1000, 0, 1001),
     ("max-blksize", "max_blksize", 8, 65464, 7, 65465),
     ("max-windowsize", "max_windowsize", 1, 32767, 0, 32768),
@@ -31,6 +32,13 @@ def test_number_outside_its_bounds_is_refused(
             Policy(**{attribute: bad})
 
 
+def test_unproven_rate_may_be_zero_but_not_negative() -> None:
+    """0 means no limit."""
+    assert Policy(unproven_rate=0).unproven_rate == 0
+    with pytest.raises(ValueError, match="unproven-rate"):
+        Policy(unproven_rate=-1)
+
+
 def test_max_upload_may_be_zero_but_not_negative() -> None:
     """None means that there is no limit."""
     assert Policy(max_upload=0).max_upload == 0
@@ -38,6 +46,16 @@ def test_max_upload_may_be_zero_but_not_negative() -> None:
     assert Policy(max_upload=None).max_upload is None
     with pytest.raises(ValueError, match="max-upload"):
         Policy(max_upload=-1)
+
+
+def test_refuse_takes_known_options_only() -> None:
+    """The names are in lower case; the message has the first unknown one."""
+    assert Policy(refuse=frozenset(NEGOTIATED_OPTIONS)).refuse == set(NEGOTIATED_OPTIONS)
+    for unknown in ("multicast", "TSIZE", ""):
+        with pytest.raises(
+            ValueError, match=f"^refuse must be one of blksize, .*, not '{unknown}'$"
+        ):
+            Policy(refuse=frozenset({unknown, "tsize"}))
 
 
 @pytest.mark.parametrize("ports", [(1, 1), (1, 65535), (65535, 65535), (40000, 40999)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,25 @@ def test_help_is_grouped() -> None:
     known = {name.rstrip("=") for name in Options().longOpt}
     listed = {line.split()[0][2:] for line in usage.splitlines() if line.startswith("  --")}
     assert listed == known
+
+
+def test_help_says_what_the_units_of_sizes_are() -> None:
+    """It does so at each option that takes a size."""
+    usage = " ".join(Options().getUsage(80).split())
+    sizes = re.findall(r"--[a-z-]+ SIZE ", usage)
+    assert len(sizes) == usage.count("(k, M, G: powers of 1024)") > 0
+
+
+@pytest.mark.parametrize(
+    ("option", "is_of_twistd"),
+    [("-n", True), ("--logfile=x", True), ("--pidf=x", True), ("-z", False), ("--nosuch", False)],
+)
+def test_option_of_twistd_behind_tftp_is_explained(option: str, is_of_twistd: bool) -> None:
+    """The error says where it belongs; twistd's abbreviations of options count too."""
+    with pytest.raises(SystemExit) as caught:
+        ServerOptions().parseOptions(["tftp", option])
+    name = option.partition("=")[0]
+    assert (f"{name} belongs before `tftp`" in str(caught.value.code)) is is_of_twistd
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from zope.interface import implementer
 
-from twisted_tftp.backends.naming import WriteMode, components
+from twisted_tftp.backends.naming import WriteMode, components, with_slashes
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists, FileNotFound
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
@@ -71,8 +71,16 @@ class MemoryBackend:
             if others + size > self._capacity:
                 raise DiskFull()
 
+    def _name(self, path: str) -> str:
+        """Return the name that `path` stands for: a backslash is a slash, unless a file has it."""
+        name = self._literal_name(path)
+        alternative = with_slashes(path)
+        if alternative is None or name in self.files:
+            return name
+        return self._literal_name(alternative)
+
     @staticmethod
-    def _name(path: str) -> str:
+    def _literal_name(path: str) -> str:
         parts = components(path)
         if ".." in parts:
             raise AccessViolation()

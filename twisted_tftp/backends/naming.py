@@ -33,10 +33,19 @@ def components(path: str) -> list[str]:
     @raise AccessViolation: only a directory can have that name.
     """
     if not path or "\x00" in path or len(path) > MAX_PATH:
-        raise FileNotFound()
+        raise FileNotFound(detail="no file can have that name")
     if path.endswith(("/", "/.", "/..")) or path in (".", ".."):
         raise AccessViolation("not a regular file")
     return [component for component in path.split("/") if component not in ("", ".")]
+
+
+def with_slashes(path: str) -> str | None:
+    """Return `path` with a slash for each backslash; None if it has no backslash.
+
+    The boot managers of Windows send names such as `\\Boot\\BCD`. A backend uses this path only if
+    it has no file of the literal name.
+    """
+    return path.replace("\\", "/") if "\\" in path else None
 
 
 def temporary_name() -> str:

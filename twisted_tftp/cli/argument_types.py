@@ -64,15 +64,35 @@ def fraction(highest: float) -> Callable[[str], float]:
     return parse
 
 
-def local_address(text: str) -> tuple[str, int]:
-    """Parse ADDR, ADDR:PORT or [ADDR]:PORT into an address and a port; the default port is 0."""
+def server_name(text: str) -> tuple[str, int | None]:
+    """Parse HOST, HOST:PORT or [ADDR]:PORT into a host and a port; None if there is no port."""
+    host, port = _split_port(text)
+    if not host or "[" in host or "]" in host or "/" in host:
+        raise ArgumentTypeError(f"{text!r} is not HOST, HOST:PORT or [ADDR]:PORT")
+    return host, None if port is None else _port_in(text, port)
+
+
+def _port_in(text: str, port: str) -> int:
+    try:
+        return udp_port(port)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"the port in {text!r} {error}") from None
+
+
+def _split_port(text: str) -> tuple[str, str | None]:
+    """Split HOST:PORT and [ADDR]:PORT; an IPv6 address without brackets has no port."""
     bracketed = re.fullmatch(r"\[(.*)\](?::(.*))?", text)
     if bracketed:
-        host, port = bracketed[1], bracketed[2]
-    elif text.count(":") == 1:
+        return bracketed[1], bracketed[2]
+    if text.count(":") == 1:
         host, _, port = text.partition(":")
-    else:
-        host, port = text, None
+        return host, port
+    return text, None
+
+
+def local_address(text: str) -> tuple[str, int]:
+    """Parse ADDR, ADDR:PORT or [ADDR]:PORT into an address and a port; the default port is 0."""
+    host, port = _split_port(text)
     try:
         numeric_address(host, 0)
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from twisted_tftp.cli.argument_types import seconds
-from twisted_tftp.cli.shared_options import add_host, add_port
+from twisted_tftp.cli.shared_options import add_family, add_host, add_port, server_of
 from twisted_tftp.policy import Range
 from twisted_tftp.tools.doctor import Doctor, Finding, Verdict, worst_verdict
 from twisted_tftp.tools.doctor.finding import RECOMMENDED_FILE_KB
@@ -47,6 +47,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         " server answers",
     )
     add_port(command)
+    add_family(command)
     add(
         "--timeout",
         type=seconds(DURATIONS),
@@ -76,13 +77,15 @@ def run(options: argparse.Namespace, reactor: Any) -> int:
 
     @param reactor: not used, because the checks use blocking sockets.
     """
+    host, port = server_of(options, options.host)
     try:
-        server = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_DGRAM)[0][4]
+        found = socket.getaddrinfo(host, port, options.family, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", "not a valid host name")
-        print(f"error: {options.host}: {reason}", file=sys.stderr)
+        print(f"error: {host}: {reason}", file=sys.stderr)
         return 2 if options.check else 1
-    doctor = Doctor(server, options.file, options.timeout, options.watch)
+    server, *others = (address for *_, address in found)
+    doctor = Doctor(server, options.file, options.timeout, options.watch, others)
     if options.check:
         return _print_status_line(doctor.examine())
     if options.json:
@@ -98,8 +101,9 @@ def _print_status_line(findings: Sequence[Finding]) -> int:
     verdict = worst_verdict(findings)
     status, word = _MONITORING_STATUS[verdict]
     if verdict is Verdict.OK:
-        plural = "s" if len(findings) > 1 else ""
-        text = f"{findings[0].text} ({len(findings)} check{plural})"
+        made = [each for each in findings if each.verdict is not Verdict.SKIPPED]
+        plural = "s" if len(made) > 1 else ""
+        text = f"{made[0].text} ({len(made)} check{plural})"
     else:
         shown = [each for each in findings if each.verdict is verdict]
         text = "; ".join(f"{each.check}: {each.text}" for each in shown)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.error import DNSLookupError
 
+from twisted_tftp.client.attempt_plan import ERRORS_WITHOUT_OPTIONS
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.client.request_options import OptionUse
 from twisted_tftp.errors import (
     AccessViolation,
     AnswerNotConfirmed,
@@ -36,8 +39,10 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
     (
         NoAnswer,
         "check that a TFTP server runs there, and that no firewall drops its answers, which come"
-        " from another port than the request port",
+        " from another port than the request port; --patience sets how long to wait, and"
+        " --no-options asks for no options",
     ),
+    (TransferTimedOut, "the server has stopped answering; --patience sets how long to wait"),
     (
         FileNotFound,
         "give the name relative to the server's root; upper and lower case differ",
@@ -46,27 +51,51 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
     (DNSLookupError, "check the host name"),
 ]
 
+#: The advice after an ERROR of a server that may not know options.
+_OPTION_ADVICE = {
+    OptionUse.NEVER: "",
+    OptionUse.DROPPABLE: " (with options, and without them as with --no-options)",
+    OptionUse.ALWAYS: ": if the server does not know options, use --no-options",
+}
+
 #: Failures that are about the local file, unless the server has reported them.
 _FILE_FAILURES = (FileNotFound, AccessViolation, DiskFull, FileAlreadyExists)
 
 
-def describe_failure(error: BaseException, host: str, port: int) -> str:
+def describe_failure(error: BaseException, client: TFTPClient) -> str:
     """Return the text of a failure, with advice if there is any.
 
-    @param host: the server's host as it is on the command line.
-    @param port: its request port.
+    @param client: the client whose transfer has failed.
     """
     if isinstance(error.__cause__, OSError):
         return f"local error: {describe_os_error(error.__cause__)}"
     text = printable_unicode(_message(error))
     if isinstance(error, TransferTimedOut):
-        text = f"{text} ({host} port {port})"
+        text = f"{text} ({_server_name(client, text)} port {client.port})"
     if isinstance(error, _FILE_FAILURES) and not error.from_peer:
         return f"local error: {text}"
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return f"{text}: {advice}"
+    if _may_know_no_options(error):
+        return f"{text}{_OPTION_ADVICE[client.option_use]}"
     return text
+
+
+def _may_know_no_options(error: BaseException) -> bool:
+    """Return whether the server has answered an ERROR that may mean that it knows no options."""
+    return (
+        isinstance(error, TFTPError) and error.from_peer and error.code in ERRORS_WITHOUT_OPTIONS
+    )
+
+
+def _server_name(client: TFTPClient, text: str) -> str:
+    """Return the host as the user has named it, with its address if `text` does not tell that."""
+    host = printable_unicode(client.host)
+    address = client.address
+    if address is None or address[0] == host or address[0] in text:
+        return host
+    return f"{host}, {address[0]}"
 
 
 def describe_os_error(error: OSError) -> str:

@@ -8,15 +8,23 @@ import sys
 from functools import partial
 from typing import Any
 
+from twisted_tftp.cli.argument_types import server_name
 from twisted_tftp.cli.local_files import (
     STANDARD_STREAM,
     open_standard_output,
     open_target,
     target_path,
 )
+from twisted_tftp.cli.queued_transfer import QueuedTransfer
 from twisted_tftp.cli.results import ResultPrinter
-from twisted_tftp.cli.transfer_options import is_url, make_client, make_client_of_url
-from twisted_tftp.cli.transfer_runner import QueuedTransfer, TransferRunner, check_targets
+from twisted_tftp.cli.shared_options import HOST_HELP, server_of
+from twisted_tftp.cli.transfer_options import (
+    check_scheme,
+    is_url,
+    make_client,
+    make_client_of_url,
+)
+from twisted_tftp.cli.transfer_runner import TransferRunner, check_targets
 from twisted_tftp.client.client import TFTPClient
 
 #: The usage text of the command.
@@ -28,10 +36,10 @@ USAGE = (
 )
 
 #: The description of the command and of its arguments.
-DESCRIPTION = """Fetch a file from a TFTP server, or several files with -j.
+DESCRIPTION = f"""Fetch a file from a TFTP server, or several files with -j.
 
 arguments:
-  HOST   the server: a host name or an IP address
+  HOST   {HOST_HELP}
   FILE   the name of the file on the server
   URL    HOST and FILE in one: tftp://HOST[:PORT]/FILE[;mode=octet|netascii]
   LOCAL  the local file or directory to write to, or - for standard output
@@ -54,11 +62,12 @@ def run(options: argparse.Namespace, reactor: Any) -> int:
 
 def _make_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTransfer]:
     first, *rest = options.names
+    check_scheme(first)
     if is_url(first):
         return _make_url_transfers(options, reactor)
     if not rest:
         raise ValueError("give HOST and FILE, or a URL")
-    client = make_client(options, reactor, first, options.port)
+    client = make_client(options, reactor, *server_of(options, server_name(first)))
     if options.simultaneous is not None:
         return [_make_transfer(reactor, client, filename) for filename in rest]
     if len(rest) > 2:
@@ -87,4 +96,6 @@ def _make_transfer(
         target = open_standard_output(reactor)
     else:
         target = open_target(reactor, path)
-    return QueuedTransfer(client, filename, path, partial(client.get, filename, target))
+    stored = "" if local == STANDARD_STREAM else f"stored as {path}"
+    start = partial(client.get, filename, target)
+    return QueuedTransfer(client, filename, path, start, stored)

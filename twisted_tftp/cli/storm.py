@@ -12,12 +12,18 @@ from twisted.internet.task import LoopingCall
 
 from twisted_tftp.cli.argument_types import decimal, fraction, seconds, whole_number
 from twisted_tftp.cli.interrupt import INTERRUPTED, close_clients
-from twisted_tftp.cli.shared_options import add_host, add_port, add_retries
+from twisted_tftp.cli.shared_options import (
+    add_family,
+    add_host,
+    add_port,
+    add_retries,
+    server_of,
+)
 from twisted_tftp.cli.storm_plot import is_plotting_possible, plot
 from twisted_tftp.cli.storm_report import as_json, as_text, describe_progress
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.net.descriptors import raise_descriptor_limit
-from twisted_tftp.policy import TIMEOUT_RANGE, Policy, Range
+from twisted_tftp.policy import DEFAULT_RETRIES, TIMEOUT_RANGE, Policy, Range
 from twisted_tftp.tools.profiles import PROFILES, BadProfile, BootStep, parse_profile
 from twisted_tftp.tools.storm import Report, Storm
 
@@ -45,6 +51,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_host(command)
     add_port(command)
+    add_family(command)
     _add_machine_options(command)
     add(
         "--timeout",
@@ -53,7 +60,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="wait at most S seconds before a retransmission [%(default)g]",
     )
-    add_retries(command, Policy.retries)
+    add_retries(command, DEFAULT_RETRIES)
     add(
         "--loss",
         type=fraction(MAX_LOSS),
@@ -157,8 +164,8 @@ class _StormRunner:
         self._is_quiet = options.quiet
         self._client = TFTPClient(
             reactor,
-            options.host,
-            options.port,
+            *server_of(options, options.host),
+            family=options.family,
             timeout=options.timeout,
             retries=options.retries,
             loss=options.loss,

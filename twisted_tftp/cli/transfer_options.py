@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import Any
 
 from twisted_tftp.cli.argument_types import local_address, seconds, whole_number
-from twisted_tftp.cli.shared_options import add_port, add_retries
-from twisted_tftp.client.client import DEFAULT_RETRIES, DEFAULT_WINDOWSIZE, TFTPClient
+from twisted_tftp.cli.shared_options import add_family, add_port, add_retries
+from twisted_tftp.client.client import DEFAULT_PATIENCE, DEFAULT_WINDOWSIZE, TFTPClient
 from twisted_tftp.client.urls import Location, parse_url
-from twisted_tftp.policy import BLKSIZE_RANGE, DEFAULT_BLKSIZE, TIMEOUT_RANGE, Policy, Range
+from twisted_tftp.policy import (
+    BLKSIZE_RANGE,
+    DEFAULT_BLKSIZE,
+    PATIENCE_RANGE,
+    TIMEOUT_RANGE,
+    Policy,
+    Range,
+)
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.printable import printable_unicode
+
+#: The beginning of a URL of any scheme (RFC 3986 section 3.1).
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 #: The window sizes that can be requested, in blocks (RFC 7440 section 3).
 WINDOWSIZES = Range(1, 65535)
@@ -48,6 +59,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def _add_protocol_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_port(command)
+    add_family(command)
     add(
         "--blksize",
         type=whole_number(BLKSIZE_RANGE),
@@ -57,9 +69,8 @@ def _add_protocol_options(command: argparse.ArgumentParser) -> None:
     add(
         "--windowsize",
         type=whole_number(WINDOWSIZES),
-        default=DEFAULT_WINDOWSIZE,
         metavar="N",
-        help="ask for windows of N blocks [%(default)s]",
+        help=f"ask for windows of N blocks [{DEFAULT_WINDOWSIZE}]",
     )
     add(
         "--timeout",
@@ -68,7 +79,14 @@ def _add_protocol_options(command: argparse.ArgumentParser) -> None:
         help="wait at most S seconds before a retransmission, and ask the server to do the same"
         f" [{Policy.timeout:g}, without asking the server]",
     )
-    add_retries(command, DEFAULT_RETRIES)
+    add(
+        "--patience",
+        type=seconds(PATIENCE_RANGE),
+        default=DEFAULT_PATIENCE,
+        metavar="S",
+        help="give up if nothing arrives for S seconds [%(default)g]",
+    )
+    add_retries(command, None)
     add(
         "--mode",
         choices=(wire.OCTET, wire.NETASCII),
@@ -93,6 +111,15 @@ def is_url(name: str) -> bool:
     return name.lower().startswith("tftp://")
 
 
+def check_scheme(name: str) -> None:
+    """Check that a command-line argument is not a URL of another scheme than `tftp`.
+
+    @raise ValueError: it is.
+    """
+    if _URL.match(name) and not is_url(name):
+        raise ValueError(f"{name}: only tftp:// URLs can be used")
+
+
 def make_client(
     options: argparse.Namespace, reactor: Any, host: str, port: int, mode: str = Location.mode
 ) -> TFTPClient:
@@ -102,7 +129,7 @@ def make_client(
     """
 
     def print_notice(line: str) -> None:
-        if not options.quiet:
+        if not (options.quiet or options.json):
             print(printable_unicode(line), file=sys.stderr)
 
     return TFTPClient(
@@ -112,8 +139,10 @@ def make_client(
         blksize=options.blksize,
         windowsize=options.windowsize,
         timeout=options.timeout,
+        patience=options.patience,
         retries=options.retries,
         mode=options.mode or mode,
+        family=options.family,
         options=not options.no_options,
         bind=options.bind[0],
         bind_port=options.bind[1],
@@ -128,8 +157,9 @@ def make_client_of_url(
 ) -> tuple[TFTPClient, str]:
     """Return a client of the server that a URL names, and the file name of the URL.
 
-    @raise BadURL: it is not a TFTP URL.
+    @raise ValueError: it is not a TFTP URL.
     """
+    check_scheme(url)
     location = parse_url(url, options.port)
     client = make_client(options, reactor, location.host, location.port, location.mode)
     return client, location.filename

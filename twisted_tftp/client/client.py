@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twisted_tftp.backends.filesystem.threads import InThread
+from twisted_tftp.client.attempt_plan import AttemptPlan
 from twisted_tftp.client.debug_links import FilteredLink, Trace, make_filters
 from twisted_tftp.client.download import Download
 from twisted_tftp.client.job import Job
 from twisted_tftp.client.links import ClientLinks
 from twisted_tftp.client.local_file import LocalFile, Sink, Source
 from twisted_tftp.client.open_transfers import OpenTransfers
-from twisted_tftp.client.request_options import RequestOptions, choose_none, make_xid
-from twisted_tftp.client.resolve import numeric_address, resolve
+from twisted_tftp.client.request_options import OptionUse, RequestOptions, choose_none, make_xid
+from twisted_tftp.client.resolve import Addresses, numeric_address
 from twisted_tftp.client.result import TransferResult
+from twisted_tftp.client.server_addresses import ServerAddresses
 from twisted_tftp.client.services import make_services
 from twisted_tftp.client.size_probe import SizeProbe
 from twisted_tftp.client.transfer import ClientTransfer
@@ -34,12 +37,13 @@ from twisted_tftp.policy import TFTP_PORT, Policy, Retransmit
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.printable import printable
 from twisted_tftp.transfer.first_answer import KnownServer
+from twisted_tftp.transfer.timing import Timing
 
 #: The window size that a client asks for by default, in blocks.
 DEFAULT_WINDOWSIZE = 16
 
-#: By default, a transfer fails if nothing arrives for this number of timeouts.
-DEFAULT_RETRIES = 5
+#: How long a server may be silent by default, in seconds.
+DEFAULT_PATIENCE = 25.0
 
 
 class TFTPClient:
@@ -47,19 +51,24 @@ class TFTPClient:
 
     @ivar host: the host name or IP address of the server.
     @ivar port: the request port of the server.
-    @ivar address: the server's socket address; None before the first look-up of `host`.
+    @ivar option_use: whether its requests ask for options.
 
     @param reactor: a reactor, which provides `IReactorFDSet`, `IReactorTime`, `IReactorThreads`
         and `IReactorPluggableNameResolver`.
     @param blksize: the block size to ask for, in octets; None for the largest that fits the MTU
         of the route to the server.
     @param windowsize: the window size to ask for, in blocks (RFC 7440); 1 asks for no windows.
+        None for 16.
     @param timeout: the longest retransmission timeout, in seconds. The server is asked to use it
         too, by the option `timeout` for whole seconds, otherwise `utimeout`. None for one second
         without an option.
-    @param retries: the client gives up if the server sends nothing for `retries` times `timeout`.
+    @param patience: the client gives up if the server sends nothing for so many seconds.
+    @param retries: if it is not None, it replaces `patience`: the client gives up if the server
+        sends nothing for `retries` times `timeout`.
     @param mode: "octet" or "netascii".
-    @param options: whether to ask for options (RFC 2347).
+    @param options: whether to ask for options (RFC 2347). If `blksize`, `windowsize` and `timeout`
+        are None, a server that answers requests with options by ERROR 0, 4 or 8, or not at all for
+        ten seconds, is asked without options too.
     @param retransmit: whether the retransmission timeout adapts to the round-trip time.
     @param observer: an L{ITransferObserver}, or None.
     @param trace: called with the text of each packet, and whether it was received.
@@ -69,17 +78,22 @@ class TFTPClient:
         result; None for threads of the reactor.
     @param write_behind: whether threads write the downloaded files. If not, the reactor waits for
         each write; a single transfer is then up to 1.5 times as fast.
-    @param bind: the local IP address to send from; None for that of the route to the server.
+    @param family: the only address family to use, AF_INET or AF_INET6; AF_UNSPEC for all addresses
+        of `host`. They are asked in turn, until one answers.
+    @param bind: the local IP address to send from; None for that of the route to the server. Only
+        addresses of its family are asked.
     @param bind_port: the local port to send from, for one transfer at a time; 0 for any port.
         It requires `bind`.
     @param ports: opens the sockets; None for a L{ClientPorts} of `bind` and `bind_port`.
-    @param on_notice: called with a line of text for the user when a request is sent again from
-        another port, because an answer may belong to another request; None for the log. The line
-        has no line end, and contains a file name: escape it before you print it.
+    @param on_notice: called with a line of text for the user: while no answer comes, and when a
+        request is sent again from another port, because an answer may belong to another request.
+        None for the log. The line has no line end, and contains a file name: escape it before you
+        print it.
     @param known: what is known about the server; clients of one server may share it. None if
         nothing is known.
     @param clock: returns the time in seconds of a monotonic clock.
-    @raise ValueError: `bind` is not an IP address, or `bind_port` is given without it.
+    @raise ValueError: `bind` is not an IP address, or one of another family; or `bind_port` is
+        given without it.
     """
 
     _log = Logger()
@@ -91,9 +105,10 @@ class TFTPClient:
         port: int = TFTP_PORT,
         *,
         blksize: int | None = None,
-        windowsize: int = DEFAULT_WINDOWSIZE,
+        windowsize: int | None = None,
         timeout: float | None = None,
-        retries: int = DEFAULT_RETRIES,
+        patience: float = DEFAULT_PATIENCE,
+        retries: int | None = None,
         mode: str = wire.OCTET,
         options: bool = True,
         retransmit: Retransmit = Retransmit.ADAPTIVE,
@@ -102,6 +117,7 @@ class TFTPClient:
         loss: float = 0.0,
         in_thread: InThread | None = None,
         write_behind: bool = True,
+        family: socket.AddressFamily = socket.AF_UNSPEC,
         bind: str | None = None,
         bind_port: int = 0,
         ports: ClientPorts | None = None,
@@ -111,18 +127,45 @@ class TFTPClient:
     ) -> None:
         """Set up a client, without sending anything."""
         self.host, self.port = host, port
-        self.address: SocketAddress = None
         self._reactor = reactor
         self._mode = mode
         self._make_filters = partial(make_filters, trace, loss)
         in_thread = in_thread or partial(_run_in_thread, reactor)
         self._local_file = partial(LocalFile, in_thread=in_thread, write_behind=write_behind)
         self._ports = ports or _make_ports(bind, bind_port)
+        family = _common_family(family, self._ports.family)
+        self._server = ServerAddresses(reactor, host, port, family)
         self._links = ClientLinks(reactor, self._ports, clock, self.build_link)
         self._transfers = OpenTransfers(on_idle=self._links.close_hub)
-        choose = RequestOptions(blksize, windowsize, timeout).choose if options else choose_none
-        policy, on_notice = _make_policy(timeout, retries, retransmit), on_notice or self._log_line
-        self._services = make_services(reactor, clock, policy, observer, choose, known, on_notice)
+        is_chosen = any(each is not None for each in (blksize, windowsize, timeout))
+        self.option_use = _option_use(options, is_chosen)
+        wanted = RequestOptions(blksize, windowsize or DEFAULT_WINDOWSIZE, timeout)
+        self._services = make_services(
+            reactor,
+            clock,
+            Policy(
+                timeout=Policy.timeout if timeout is None else timeout,
+                patience=patience,
+                retries=retries,
+                retransmit=retransmit,
+            ),
+            observer,
+            wanted.choose if options else choose_none,
+            known,
+            open_link=lambda address: self.open_link(address),
+            can_change_port=not self._ports.is_fixed,
+            on_address=self._server.note_answer,
+            on_notice=on_notice or self._log_line,
+        )
+
+    @property
+    def address(self) -> SocketAddress | None:
+        """The socket address of `host` that has answered last, or else the first one.
+
+        None before the first look-up.
+        """
+        addresses = self._server.addresses
+        return addresses[0] if addresses else None
 
     @property
     def dally_time(self) -> float:
@@ -216,28 +259,26 @@ class TFTPClient:
         if not filename or "\0" in filename:
             return fail(ValueError("the file name must not be empty, or contain a NUL"))
         return self._transfers.start(
-            self._look_up(), partial(self._make_transfer, job, filename, options)
+            self._server.look_up(), partial(self._make_transfer, job, filename, options)
         )
-
-    def _look_up(self) -> Deferred[SocketAddress]:
-        if self.address is not None:
-            return succeed(self.address)
-        return maybeDeferred(resolve, self._reactor, self.host, self.port)
 
     def _make_transfer(
         self,
         job: Job,
         filename: str,
         options: Mapping[str, str] | None,
-        address: SocketAddress,
+        addresses: Addresses,
     ) -> ClientTransfer:
-        self.address = address
-        open_link = partial(self.open_link, address)
-        services = replace(self._services, open_link=None if self._ports.is_fixed else open_link)
+        link, addresses = self._open_first_link(addresses)
+        services = self._services
+        is_droppable = self.option_use is OptionUse.DROPPABLE and options is None
         if options is not None:
             services = replace(services, choose_options=lambda *_: options)
+        elif is_droppable and services.is_without_options:
+            services = replace(services, choose_options=choose_none)
+        patience = Timing.of(services.policy, None).patience
         context = TransferContext(
-            peer=endpoint(address),
+            peer=endpoint(addresses[0]),
             local=None,
             direction=Direction.READ if job.is_read else Direction.WRITE,
             filename=filename.encode("utf-8", "surrogateescape"),
@@ -248,11 +289,28 @@ class TFTPClient:
         return ClientTransfer(
             job,
             context,
-            open_link(),
+            link,
+            AttemptPlan(
+                addresses, patience, can_drop_options=is_droppable and services.can_drop_options
+            ),
             services,
             on_finished=transfers.on_finished,
             on_released=transfers.on_released,
         )
+
+    def _open_first_link(self, addresses: Addresses) -> tuple[ClientLink, Addresses]:
+        """Return a link to the first address for which a socket can be opened.
+
+        @return: the link, and the addresses from this one on.
+        @raise OSError: no socket can be opened.
+        """
+        address, *others = addresses
+        try:
+            return self.open_link(address), addresses
+        except OSError:
+            if not others:
+                raise
+            return self._open_first_link(tuple(others))
 
     def _log_line(self, line: str) -> None:
         self._log.warn("{line}", line=printable(line))
@@ -263,12 +321,19 @@ def _run_in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> De
     return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
 
 
-def _make_policy(timeout: float | None, retries: int, retransmit: Retransmit) -> Policy:
-    return Policy(
-        timeout=Policy.timeout if timeout is None else timeout,
-        retries=retries,
-        retransmit=retransmit,
-    )
+def _option_use(options: bool, is_chosen: bool) -> OptionUse:
+    if not options:
+        return OptionUse.NEVER
+    return OptionUse.ALWAYS if is_chosen else OptionUse.DROPPABLE
+
+
+def _common_family(
+    wanted: socket.AddressFamily, bound: socket.AddressFamily
+) -> socket.AddressFamily:
+    """Return the address family that the user and the local address allow."""
+    if socket.AF_UNSPEC not in (wanted, bound) and wanted != bound:
+        raise ValueError("bind must be an address of the family that is given")
+    return bound if wanted == socket.AF_UNSPEC else wanted
 
 
 def _make_ports(bind: str | None, port: int) -> ClientPorts:

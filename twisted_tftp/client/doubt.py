@@ -114,6 +114,11 @@ class Doubt:
         """Whether the answer is in doubt, and a second request can end the doubt."""
         return self.can_compare and self.is_open
 
+    @property
+    def repetitions(self) -> int:
+        """How many times the second request was sent again."""
+        return 0 if self._second is None else self._second.repetitions
+
     def is_foreign(self, datagram: Buffer, retransmissions: int) -> bool:
         """Return whether `datagram` can't be the answer to the request.
 
@@ -154,6 +159,7 @@ class Doubt:
     def note_no_answer(self) -> None:
         """Note that the request was not answered: another program may use the server's port."""
         self._known.xid = XidSupport.UNKNOWN
+        self._known.grants_options = False
 
     def note_contradiction(self, datagram: Buffer) -> None:
         """Note what `datagram`, which contradicts the accepted answer, tells about the server."""

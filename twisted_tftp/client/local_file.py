@@ -65,6 +65,12 @@ class LocalFile:
         """
         folder, name = os.path.split(os.path.realpath(path))
         backend = FilesystemBackend(
-            folder, write, cache=0, in_thread=self._in_thread, write_behind=self._write_behind
+            folder,
+            write,
+            cache=0,
+            literal_names=True,
+            upload_mode=None,
+            in_thread=self._in_thread,
+            write_behind=self._write_behind,
         )
         return backend, name

@@ -12,10 +12,10 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from twisted_tftp.client.resolve import Addresses
 from twisted_tftp.client.result import TransferResult, result_of
 from twisted_tftp.client.transfer import ClientTransfer
 from twisted_tftp.context import Outcome, TransferStatistics
-from twisted_tftp.net.udp import SocketAddress
 
 _T = TypeVar("_T")
 
@@ -58,12 +58,12 @@ class OpenTransfers:
 
     def start(
         self,
-        looking_up: Deferred[SocketAddress],
-        make_transfer: Callable[[SocketAddress], ClientTransfer],
+        looking_up: Deferred[Addresses],
+        make_transfer: Callable[[Addresses], ClientTransfer],
     ) -> Deferred[TransferResult]:
-        """Start a transfer when the address of its server is known.
+        """Start a transfer when the addresses of its server are known.
 
-        @param looking_up: fires with the address; it is cancelled if the result is.
+        @param looking_up: fires with the addresses; it is cancelled if the result is.
         @param make_transfer: returns the transfer, with an open link. Its `on_finished` and
             `on_released` must be those of this object.
         """
@@ -75,8 +75,8 @@ class OpenTransfers:
             else:
                 looking_up.cancel()
 
-        def found(address: SocketAddress) -> None:
-            transfer = make_transfer(address)
+        def found(addresses: Addresses) -> None:
+            transfer = make_transfer(addresses)
             started.append(transfer)
             self._running[transfer] = result
             transfer.start()

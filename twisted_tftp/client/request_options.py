@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from enum import Enum
 
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.net.client_link import ClientLink
@@ -18,6 +19,17 @@ XID_OCTETS = 4
 
 #: The values of the option `timeout`, in seconds (RFC 2349).
 TIMEOUT_VALUES = range(1, 256)
+
+
+class OptionUse(Enum):
+    """Whether the requests of a client ask for options (RFC 2347)."""
+
+    #: They ask for none.
+    NEVER = "never"
+    #: They do, but not if the server answers only requests without options.
+    DROPPABLE = "droppable"
+    #: They always do, because the user has chosen options.
+    ALWAYS = "always"
 
 
 def make_xid() -> dict[str, str]:

@@ -60,6 +60,11 @@ class Requester:
         """Send the request through another link from now on."""
         self._link = link
 
+    def refuse(self, more_tries: int) -> None:
+        """Note that the server can't be reached now: give up after so many more requests."""
+        self.asker.refuse(self._services.clock(), more_tries)
+        self._alarm.arm(self.asker.deadline)
+
     def stop(self) -> None:
         """Do not send the request again."""
         self._alarm.stop()

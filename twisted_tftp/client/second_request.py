@@ -80,6 +80,11 @@ class SecondRequest:
         """The second answer; None if there is none yet, or if it is an ERROR."""
         return self._asker.answer
 
+    @property
+    def repetitions(self) -> int:
+        """How many times the request was sent again."""
+        return self._asker.retransmissions
+
     def start(self) -> None:
         """Send the request."""
         self._link.discard_waiting()

@@ -12,6 +12,7 @@ from zope.interface import implementer
 from twisted_tftp.context import TransferContext, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.policy import Policy
 from twisted_tftp.session.deadlines import Alarms
 from twisted_tftp.session.services import SessionServices
@@ -31,8 +32,10 @@ class ClientServices:
     @ivar session_services: what the sessions use.
     @ivar choose_options: returns the options of a request.
     @ivar known: what is known about the server.
-    @ivar open_link: returns a link with another port; None if no other port may be used, because
-        the user has chosen the port.
+    @ivar open_link: returns a link with a new port to an address of the server.
+    @ivar can_change_port: whether a transfer may use several ports; not if the user has chosen
+        the port.
+    @ivar on_address: called with the address of the server that has answered a request.
     @ivar on_notice: called with a line of text for the user.
     """
 
@@ -40,8 +43,20 @@ class ClientServices:
     session_services: SessionServices
     choose_options: ChooseOptions
     known: KnownServer
-    open_link: Callable[[], ClientLink] | None
+    open_link: Callable[[SocketAddress], ClientLink]
+    can_change_port: bool
+    on_address: Callable[[SocketAddress], None]
     on_notice: Callable[[str], None]
+
+    @property
+    def is_without_options(self) -> bool:
+        """Whether the server gets requests without options for now."""
+        return self.session_services.clock() < self.known.without_options_until
+
+    @property
+    def can_drop_options(self) -> bool:
+        """Whether the server may be one that answers only requests without options."""
+        return not (self.known.grants_options or self.is_without_options)
 
 
 def make_services(
@@ -51,9 +66,13 @@ def make_services(
     observer: Any,  # observers need not declare the interface
     choose_options: ChooseOptions,
     known: KnownServer | None,
+    *,
+    open_link: Callable[[SocketAddress], ClientLink],
+    can_change_port: bool,
+    on_address: Callable[[SocketAddress], None],
     on_notice: Callable[[str], None],
 ) -> ClientServices:
-    """Return the services of one client, with `open_link` None; each transfer has its own one.
+    """Return the services of one client.
 
     @param observer: an L{ITransferObserver}, or None.
     """
@@ -63,11 +82,13 @@ def make_services(
             observer=_NullObserver() if observer is None else observer,
             clock=clock,
             alarms=Alarms(reactor, clock),
-            opening_time=policy.retries * policy.timeout,
+            opening_time=policy.opening_time,
         ),
         choose_options=choose_options,
         known=known or KnownServer(),
-        open_link=None,
+        open_link=open_link,
+        can_change_port=can_change_port,
+        on_address=on_address,
         on_notice=on_notice,
     )
 

@@ -6,21 +6,21 @@ from collections.abc import Callable
 
 from twisted.python.failure import Failure
 
+from twisted_tftp.client.attempt_plan import AttemptPlan
 from twisted_tftp.client.doubt import Doubt
-from twisted_tftp.client.failure_reasons import error_of_server, network_reason
+from twisted_tftp.client.failure_reasons import error_of_server
 from twisted_tftp.client.job import Job, Restart
-from twisted_tftp.client.request_ports import RequestPorts
-from twisted_tftp.client.requester import Requester
+from twisted_tftp.client.request_attempt import RequestAttempt
+from twisted_tftp.client.request_links import RequestLinks
 from twisted_tftp.client.services import ClientServices
+from twisted_tftp.client.silence_notice import SilenceNotice
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
-from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError
+from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError, TransferTimedOut
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer, ReceiveTrain
+from twisted_tftp.net.udp import Buffer, ReceiveTrain, endpoint
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
-from twisted_tftp.protocol.options import XID, Grant, accept
-from twisted_tftp.transfer.asker import Asker
-from twisted_tftp.transfer.first_answer import FirstAnswer, Standing
+from twisted_tftp.transfer.first_answer import Standing
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.timing import Timing
 
@@ -39,6 +39,7 @@ class ClientTransfer:
         job: Job,
         context: TransferContext,
         link: ClientLink,
+        plan: AttemptPlan,
         services: ClientServices,
         *,
         on_finished: Callable[[ClientTransfer], None],
@@ -47,21 +48,23 @@ class ClientTransfer:
         """Set up a transfer; `start` begins it.
 
         @param job: what to do with the file.
-        @param link: an open link to the server.
+        @param link: an open link to the first address of `plan`.
+        @param plan: the addresses of the server.
         @param on_finished: called when the outcome is known.
         @param on_released: called when the link is closed and the file is released.
         """
         self.context = context
         self._job = job
-        self._link = link
         self._services = services
         self._on_finished = on_finished
         self._on_released = on_released
         self._session = job.make_session(context, link, services.session_services, self)
-        self._requester: Requester | None = None
+        self._links = RequestLinks(
+            link, plan, services, self._on_unreachable, self._on_server_gone, self._notice
+        )
+        self._silence = SilenceNotice(self._session, services, self._links)
+        self._attempt: RequestAttempt | None = None
         self._timing = Timing.of(services.policy, None)
-        self._ports = RequestPorts(services.open_link)
-        self._unreachable_error: OSError | None = None
 
     # -- questions -------------------------------------------------------------------------
 
@@ -90,13 +93,13 @@ class ClientTransfer:
     def reason(self) -> TFTPError:
         """Why the transfer has failed, as precisely as known."""
         failure = self._session.failure
-        precise = network_reason(failure, self._link.other_host, self._unreachable_error)
+        precise = self._links.reason(failure, has_answer=self._link.knows_server_port)
         return precise or self._job.explain(failure or TFTPError())
 
     def update_statistics(self) -> None:
         """Bring `statistics` up to date."""
-        if self._session.machine is None and self._requester is not None:
-            self._session.note_retransmissions(self._asker.retransmissions)
+        if self._session.machine is None and self._attempt is not None:
+            self._session.note_retransmissions(self._attempt.asker.retransmissions)
         self._session.update_statistics()
 
     # -- beginning and end -----------------------------------------------------------------
@@ -111,42 +114,25 @@ class ClientTransfer:
 
     def on_open(self) -> None:
         """Send the request."""
-        options = self._services.choose_options(
-            self.context, self._job.announced_size(), self._link
-        )
-        opcode = wire.Opcode.RRQ if self._job.is_read else wire.Opcode.WRQ
-        request = wire.encode_request(
-            wire.Request(opcode, self.context.filename, self.context.mode, options)
-        )
-        asked = {name: value for name, value in options.items() if name != XID}
-        self.context = self.context._replace(options=asked)
-        self._doubt = Doubt(
-            FirstAnswer(
-                is_read=self._job.is_read, has_options=bool(options), xid=options.get(XID)
-            ),
-            request,
-            self._services.known,
-            self._services.session_services,
+        if self._attempt is None:
+            self._links.plan.start(self._services.session_services.clock())
+        self._links.listen_for_errors()
+        attempt = self._attempt = RequestAttempt(
+            self.context,
+            self._job.announced_size(),
+            self._links,
+            self._services,
             self,
-            open_link=self._services.open_link if self._job.is_read else None,
-            make_timing=lambda: Timing.of(self._services.policy, None),
-        )
-        self._link.discard_waiting()
-        self._link.attach(self._receive)
-        self._link.on_unreachable = self._on_unreachable
-        self._asker = Asker(request, self._job.is_read, Timing.of(self._services.policy, None))
-        self._requester = Requester(
-            self._asker,
-            self._link,
-            self._services.session_services,
             on_end=self._on_request_end,
-            on_exception=self.on_exception,
             before_resend=self._bind_to_route,
         )
-        self._requester.start()
+        self.context = attempt.context
+        self._silence.watch(attempt)
+        attempt.start(self._receive)
 
     def on_finished(self) -> None:
         """Tell the client that the outcome is known."""
+        self._silence.stop()
         if self._session.failure is not None:
             self._stop_asking()
         self._on_finished(self)
@@ -161,61 +147,83 @@ class ClientTransfer:
         self._session.fail(failure, Outcome.FAILED)
 
     def _stop_asking(self) -> None:
-        if self._requester is not None:
-            self._requester.stop()
-            self._doubt.stop()
+        if self._attempt is not None:
+            self._attempt.stop()
+
+    @property
+    def _request(self) -> RequestAttempt:
+        """The current request; call this only after `on_open`."""
+        assert self._attempt is not None
+        return self._attempt
 
     # -- the request -----------------------------------------------------------------------
 
-    def _on_unreachable(self, error: OSError) -> None:
-        """Note the error, and keep sending the request: the server may be starting."""
-        self._unreachable_error = error
+    @property
+    def _link(self) -> ClientLink:
+        return self._links.current
+
+    def _on_unreachable(self, more_tries: int) -> None:
+        if self._attempt is not None:
+            self._attempt.refuse(more_tries)
+
+    def _on_server_gone(self) -> None:
+        """End the transfer: the server's port is closed."""
+        if not (self._session.is_finished or self._job.is_committing):
+            self._session.end(Outcome.TIMED_OUT, TransferTimedOut(), send_error=False)
+
+    def _notice(self, text: str) -> None:
+        self._services.on_notice(f"{self.context.path}: {text}")
 
     def _bind_to_route(self) -> None:
         """Use a new socket if there was no route to the server, and there is one now."""
-        if not self._link.is_unbound or self._services.open_link is None:
-            return
-        link = self._services.open_link()
-        if link.is_unbound:
-            link.close()
-        else:
+        link = self._links.open_after_route_change()
+        if link is not None:
             self._use_link(link)
             link.attach(self._receive)
 
     def _use_link(self, link: ClientLink) -> None:
-        link.on_unreachable = self._on_unreachable
-        link.other_host = self._link.other_host
+        self._links.use(link)
         self._session.replace_link(link)
-        if self._requester is not None:
-            self._requester.replace_link(link)
-        self._link = link
+        if self._attempt is not None:
+            self._attempt.replace_link(link)
 
     def _on_request_end(self) -> None:
         """Continue after an answer, an ERROR, or the last timeout."""
-        asker = self._asker
+        asker = self._request.asker
         self._session.note_retransmissions(asker.retransmissions)
         if asker.answer is not None:
             self._accept_answer(asker.answer)
         elif asker.peer_error is not None:
             error = error_of_server(*asker.peer_error)
-            if self._ports.may_be_foreign_error(asker.peer_error[0]):
+            if self._links.ports.may_be_foreign_error(asker.peer_error[0]):
                 self._change_port(error)
             else:
-                self._session.end(Outcome.ABORTED, error)
+                self._ask_again(self._links.open_without_options(error), Outcome.ABORTED, error)
         elif asker.failure is not None:
-            self._doubt.note_no_answer()
-            self._session.end(Outcome.TIMED_OUT, asker.failure)
+            self._request.doubt.note_no_answer()
+            link = self._links.open_next_attempt(asker.failure)
+            self._ask_again(link, Outcome.TIMED_OUT, asker.failure)
+
+    def _ask_again(self, link: ClientLink | None, outcome: Outcome, error: TFTPError) -> None:
+        """Begin the next attempt through `link`; without one, end the transfer."""
+        if link is None:
+            self._session.end(outcome, error)
+            return
+        self._stop_asking()
+        self.context = self.context._replace(peer=endpoint(self._links.plan.current.address))
+        self._use_link(link)
+        self._session.restart_negotiation()
+        self.on_open()
 
     # -- the answer ------------------------------------------------------------------------
 
     def _accept_answer(self, answer: bytes) -> None:
         """Accept the server's answer, and continue from it."""
-        asker, doubt = self._asker, self._doubt
+        asker, doubt = self._request.asker, self._request.doubt
         now = self._services.session_services.clock()
-        self._link.learn_server_port()
-        self._unreachable_error = None
+        self._links.note_answer(answer)
         # All write requests get answers with the same octets, so they confirm nothing.
-        is_confirmed = self._job.is_read and self._ports.has_seen(answer)
+        is_confirmed = self._job.is_read and self._links.ports.has_seen(answer)
         doubt.accept(answer, now, asker, is_confirmed)
         if doubt.first_answer.standing is Standing.PROVEN:
             self._link.attach(self._session.receive, self._session.receive_train)
@@ -223,14 +231,15 @@ class ClientTransfer:
             self._link.attach(self._receive, self._train_of_transfer(answer))
             self._link.on_other_port = self._receive_from_other_port
         try:
-            grant = self._check_oack(answer)
+            grant = self._request.check_answer(answer)
+            self._session.note_options(grant.accepted)
             self._timing = Timing.of(self._services.policy, grant.timeout)
             if asker.round_trip is not None:
                 self._timing.add_round_trip(asker.round_trip)
             self._job.prepare(answer, grant, self._timing, doubt)
         except Exception as error:
             is_xid_missing = doubt.first_answer.standing is Standing.XID_MISSING
-            may_be_foreign = is_xid_missing and not self._ports.has_seen(answer)
+            may_be_foreign = is_xid_missing and not self._links.ports.has_seen(answer)
             if may_be_foreign and isinstance(error, TFTPError):
                 self._change_port(error)  # it may be for a request of the port's previous user
             else:
@@ -239,14 +248,6 @@ class ClientTransfer:
         self._job.proceed()
         if wire.opcode_of(answer) == wire.Opcode.DATA:
             self._receive(answer, now)
-
-    def _check_oack(self, answer: bytes) -> Grant:
-        """Return the parameters of the transfer that follow from `answer`."""
-        oack = wire.parse_oack(answer) if wire.opcode_of(answer) == wire.Opcode.OACK else {}
-        granted = {name: value for name, value in oack.items() if name != XID}
-        grant = accept(self.context.options, granted)
-        self._session.note_options(grant.accepted)
-        return grant
 
     def _train_of_transfer(self, answer: bytes) -> ReceiveTrain | None:
         """Return the function that receives a train; None if a train may contain an answer."""
@@ -257,12 +258,9 @@ class ClientTransfer:
 
     def _receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram from the server's port for this transfer."""
-        doubt = self._doubt
+        doubt = self._request.doubt
         if doubt.first_answer.standing is Standing.NO_ANSWER:
-            if doubt.is_foreign(datagram, self._asker.retransmissions):
-                self._link.answer_as_stranger(datagram, now)
-            elif self._requester is not None:
-                self._requester.receive(datagram, now)
+            self._request.receive(datagram, now)
         elif self._may_contradict(datagram) and doubt.is_contradicted(
             datagram, now, same_port=True
         ):
@@ -287,7 +285,7 @@ class ClientTransfer:
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
-        if self._doubt.is_contradicted(datagram, now, same_port=False):
+        if self._request.doubt.is_contradicted(datagram, now, same_port=False):
             self._give_up_answer(datagram)
 
     # -- the doubt about the answer: DoubtOwner ----------------------------------------------
@@ -298,7 +296,7 @@ class ClientTransfer:
 
     def relies_on(self, doubt: Doubt) -> bool:
         """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
-        return not self._session.is_closed and self._doubt is doubt
+        return not self._session.is_closed and self._request.doubt is doubt
 
     def on_settled(self) -> None:
         """Continue, because the answer can be trusted now."""
@@ -311,7 +309,7 @@ class ClientTransfer:
     def on_contradicted(self, answer: bytes | None) -> None:
         """Give up the accepted answer, because the second request got another one or an ERROR."""
         if answer is not None:
-            self._ports.note_answer(answer)
+            self._links.ports.note_answer(answer)
         self._give_up_answer(answer)
 
     def _give_up_answer(self, answer: Buffer | None) -> None:
@@ -320,24 +318,25 @@ class ClientTransfer:
         @param answer: the answer that contradicts it; None if it is not known.
         """
         if answer is not None:
-            self._doubt.note_contradiction(answer)
+            self._request.doubt.note_contradiction(answer)
         if not self._session.is_finished and not self._job.is_committing:
             self._change_port(AnswersContradict())
 
     def _change_port(self, reason: TFTPError) -> None:
         """Send the request from another port because of `reason`, or fail with `reason`."""
         self._stop_asking()
-        restart = self._job.prepare_restart() if self._ports.can_change else Restart.IMPOSSIBLE
+        can_change = self._links.ports.can_change
+        restart = self._job.prepare_restart() if can_change else Restart.IMPOSSIBLE
         if restart is Restart.IMPOSSIBLE:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = self._ports.open_next(self._doubt.first_answer.accepted)
+            link = self._links.ports.open_next(self._request.doubt.first_answer.accepted)
         except OSError:
             self._session.fail(Failure(), Outcome.FAILED)
             return
-        self._services.on_notice(
-            f"{self.context.path}: {reason.message}; sending the request again from port "
+        self._notice(
+            f"{reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
         )
         if self._link.knows_server_port:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -33,7 +34,8 @@ class Option:
         full stop at the end.
     @ivar details: further sentences in Markdown, for the reference page only.
     @ivar default_text: the default in words; None to write it like any other value.
-    @ivar repeatable: whether it may be given several times; its value is then a tuple.
+    @ivar repeatable: whether it may be given several times; its value is then a `collection`.
+    @ivar collection: the type of the value of a repeatable option: `tuple` or `frozenset`.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Option:
     details: str = ""
     default_text: str | None = None
     repeatable: bool = False
+    collection: Callable[[Iterable[Any]], object] = tuple
 
     @property
     def key(self) -> str:
@@ -75,7 +78,7 @@ class Option:
             return bool(given)
         try:
             if self.repeatable:
-                return tuple(map(self.type.parse, given))
+                return self.collection(map(self.type.parse, given))
             return self.type.parse(given)
         except ValueError as error:
             raise ValueError(f"{self.name} {error}") from None

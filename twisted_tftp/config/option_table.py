@@ -10,24 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE
+from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE, DEFAULT_UPLOAD_MODE
 from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
+from twisted_tftp.backends.filesystem.path_walk import MAX_MISSING
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
     Choice,
     Directory,
+    FileMode,
     InterfaceName,
     ListenAddress,
     NetworkPrefix,
+    OptionName,
     PortRange,
     Rate,
     Seconds,
     Size,
+    SizePerSecond,
     WholeNumber,
 )
 from twisted_tftp.policy import (
     BLKSIZE_RANGE,
+    PATIENCE_RANGE,
     RATE_RANGE,
     RETRIES_RANGE,
     TFTP_PORT,
@@ -56,6 +61,18 @@ OPTIONS = (
         help="serve the files in DIR and its subdirectories",
     ),
     Option(
+        "follow-links",
+        Group.FILES,
+        Directory(),
+        default=(),
+        default_text="links stay in the root",
+        repeatable=True,
+        help="let symbolic links lead out of the root into DIR",
+        details="A link inside DIR may not lead out of it. Nothing is ever written there. A file "
+        "behind such a link is always looked up in a thread, so a small one costs three times the "
+        "work.",
+    ),
+    Option(
         "write",
         Group.FILES,
         Choice(WriteMode),
@@ -71,6 +88,23 @@ OPTIONS = (
         details=f"A small file has at most {Size().format(MAX_FILE_SIZE)} octets. Before each use "
         "the server compares the identity, the size and the times of the file, so it serves the "
         "new content of a file that has changed.",
+    ),
+    Option(
+        "upload-mode",
+        Group.FILES,
+        FileMode(),
+        default=DEFAULT_UPLOAD_MODE,
+        help="permissions of uploaded files",
+        details="The umask makes no difference. A file that is replaced keeps its permissions.",
+    ),
+    Option(
+        "make-dirs",
+        Group.FILES,
+        None,
+        default=False,
+        help="let uploads make directories that are missing in their path",
+        details=f"They are made when the upload is complete, at most {MAX_MISSING} for one file. "
+        "Who may read the files according to `--upload-mode` may enter the directories.",
     ),
     Option(
         "max-upload",
@@ -156,14 +190,26 @@ OPTIONS = (
         Seconds(TIMEOUT_RANGE),
         default=_POLICY.timeout,
         help="first retransmission timeout, and the longest later one, in seconds",
-        details="A client that negotiates a timeout sets the longest one of its transfer.",
+        details="A client that negotiates a timeout sets the longest one of its transfer. After "
+        "ten seconds of silence, timeouts that are not negotiated grow to 5 seconds.",
+    ),
+    Option(
+        "patience",
+        Group.TIME,
+        Seconds(PATIENCE_RANGE),
+        default=_POLICY.patience,
+        help="give up a client that has answered and is then silent for this time, in seconds",
+        details="If the client negotiates a timeout, it gets at least two of them. A client that "
+        "has never answered is given up after four datagrams.",
     ),
     Option(
         "retries",
         Group.TIME,
         WholeNumber(RETRIES_RANGE),
         default=_POLICY.retries,
-        help="give up a client that is silent for N times the longest retransmission timeout",
+        default_text="--patience decides",
+        help="instead of --patience: give up a client that is silent for N times the longest "
+        "retransmission timeout, which then does not grow",
     ),
     Option(
         "retransmit",
@@ -219,6 +265,18 @@ OPTIONS = (
         details="Requests above the limit are not answered, so that clients ask again.",
     ),
     Option(
+        "unproven-rate",
+        Group.ACCESS,
+        SizePerSecond(),
+        default=_POLICY.unproven_rate,
+        help="most octets per second for the addresses of an IPv4 /24 or IPv6 /56 that have not "
+        "answered; 0 for no limit",
+        details="Their addresses may be forged. A request above the limit is not answered, unless "
+        "the answer is no longer than the request. Repeated requests go first. An address that "
+        "has answered is not limited for ten minutes. The octets of 16 seconds may be sent at "
+        "once.",
+    ),
+    Option(
         "max-per-client",
         Group.ACCESS,
         WholeNumber(TRANSFERS_RANGE),
@@ -260,6 +318,17 @@ OPTIONS = (
         default=_POLICY.rollover,
         help="block number after 65535: 0, 1 or none (the transfer fails)",
         details="The `rollover` option of a client overrides it.",
+    ),
+    Option(
+        "refuse",
+        Group.LIMITS,
+        OptionName(),
+        default=_POLICY.refuse,
+        default_text="none",
+        repeatable=True,
+        collection=frozenset,
+        help="never grant this option of requests, for clients that do not work with it",
+        details="The transfer goes on without the option, as RFC 2347 requires.",
     ),
     Option(
         "max-transfers",

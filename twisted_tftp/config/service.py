@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import Logger
+
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
+from twisted_tftp.config.contradictions import contradictions
 from twisted_tftp.config.settings import Settings
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.transfer_log import TransferLog
 
+_log = Logger()
+
 
 def make_service(settings: Settings, reactor: Any) -> TFTPService:
-    """Return a service with these settings, for `reactor`; it serves the file system."""
+    """Return a service with these settings, for `reactor`; it serves the file system.
+
+    Options that contradict each other are logged.
+    """
+    for text in contradictions(settings):
+        _log.warn("{text}", text=text)
     return TFTPService(
         FilesystemBackend(
             settings.root,
             settings.write.value,
             cache=settings.cache,
             quota=settings.upload_quota,
+            follow_links=settings.follow_links,
+            upload_mode=settings.upload_mode,
+            make_dirs=settings.make_dirs,
             reactor=reactor,
         ),
         port=settings.port,

@@ -24,10 +24,13 @@ class Settings:
     the value that the user gave, or the default.
 
     @ivar root: the directory whose files are served.
+    @ivar follow_links: the directories into which symbolic links may lead out of the root.
     @ivar write: whether clients may write.
     @ivar cache: the most memory for the contents of small files, in octets.
     @ivar upload_quota: the most octets that all files together may have after an upload; None for
         no limit.
+    @ivar upload_mode: the permissions of uploaded files.
+    @ivar make_dirs: whether uploads make missing directories.
     @ivar host: the addresses to listen on; empty for all.
     @ivar port: the UDP port for requests.
     @ivar drain: how long running transfers may continue when the server stops, in seconds.
@@ -36,9 +39,12 @@ class Settings:
     """
 
     root: str
+    follow_links: tuple[str, ...]
     write: WriteMode
     cache: int
     upload_quota: int | None
+    upload_mode: int
+    make_dirs: bool
     host: tuple[str, ...]
     port: int
     drain: float

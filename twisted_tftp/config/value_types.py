@@ -9,13 +9,16 @@ from enum import Enum
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from twisted_tftp.net.interface_addresses import is_interface_name
-from twisted_tftp.policy import Network, Range
+from twisted_tftp.policy import NEGOTIATED_OPTIONS, Network, Range
 
 #: A size: digits, and a unit such as `k`, `M` or `GiB`.
 _SIZE = re.compile(r"([0-9]{1,20})\s*(?:([kmgt])i?)?b?\Z", re.IGNORECASE)
 
 #: A whole number; `int` alone would accept signs, spaces and underscores too.
 _INTEGER = re.compile(r"[0-9]{1,20}\Z")
+
+#: The permissions of a file; a short number such as `44` would be a mistake.
+_FILE_MODE = re.compile(r"0?[0-7]{3}\Z")
 
 #: Two ports, the lowest and the highest.
 _PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
@@ -132,12 +135,19 @@ class Size:
     """A number of octets, with an optional unit (a power of 1024)."""
 
     placeholder: ClassVar[str] = "SIZE"
-    syntax: ClassVar[str] = "a size, such as `100000`, `64k`, `20M` or `4G`"
+    syntax: ClassVar[str] = (
+        "a size, such as `100000`, `64k`, `20M` or `4G`; k, M and G are powers of 1024"
+    )
+
+    #: What the help adds to each option with a size.
+    units: ClassVar[str] = "k, M, G: powers of 1024"
 
     def parse(self, text: str) -> int:
         match = _SIZE.match(text)
         if not match:
-            raise ValueError(f"must be a size such as 100000, 64k, 20M or 4G, not {text!r}")
+            raise ValueError(
+                f"must be a size such as 100000, 64k, 20M or 4G ({self.units}), not {text!r}"
+            )
         digits, unit = match.groups()
         powers = {letter.lower(): power for letter, power in _SIZE_UNITS.items()}
         return int(digits) << powers.get((unit or "").lower(), 0)
@@ -147,6 +157,39 @@ class Size:
             if value and value % (1 << power) == 0:
                 return f"{value >> power}{letter}"
         return str(value)
+
+
+@dataclass(frozen=True)
+class FileMode:
+    """The permissions of a file, as an octal number. The bits above 0777 are not allowed."""
+
+    placeholder: ClassVar[str] = "MODE"
+    syntax: ClassVar[str] = "an octal number, `0000` to `0777`"
+
+    def parse(self, text: str) -> int:
+        if not _FILE_MODE.match(text):
+            raise ValueError(f"must be an octal number such as 0644 or 0600, not {text!r}")
+        return int(text, 8)
+
+    def format(self, value: int) -> str:
+        return f"{value:04o}"
+
+
+@dataclass(frozen=True)
+class SizePerSecond:
+    """A number of octets per second, with an optional unit (a power of 1024)."""
+
+    placeholder: ClassVar[str] = "SIZE/s"
+    syntax: ClassVar[str] = "a size per second, such as `20k/s` or `1M`"
+
+    def parse(self, text: str) -> int:
+        try:
+            return Size().parse(text.removesuffix("/s"))
+        except ValueError:
+            raise ValueError(f"must be a size per second such as 20k/s, not {text!r}") from None
+
+    def format(self, value: int) -> str:
+        return f"{Size().format(value)}/s" if value else "0"
 
 
 @dataclass(frozen=True)
@@ -199,6 +242,27 @@ class Choice(Generic[_Member]):
 
     def format(self, value: _Member) -> str:
         return str(value.value)
+
+
+@dataclass(frozen=True)
+class OptionName:
+    """The name of an option of requests, in upper or lower case."""
+
+    placeholder: ClassVar[str] = "OPTION"
+
+    @property
+    def syntax(self) -> str:
+        *others, last = (f"`{name}`" for name in NEGOTIATED_OPTIONS)
+        return f"{', '.join(others)} or {last}"
+
+    def parse(self, text: str) -> str:
+        name = text.lower()
+        if name not in NEGOTIATED_OPTIONS:
+            raise ValueError(f"must be one of {', '.join(NEGOTIATED_OPTIONS)}, not {text!r}")
+        return name
+
+    def format(self, value: str) -> str:
+        return value
 
 
 @dataclass(frozen=True)
@@ -272,7 +336,12 @@ class NetworkPrefix:
         try:
             return ipaddress.ip_network(text)
         except ValueError as error:
-            raise ValueError(f"must be a network such as 192.0.2.0/24: {error}") from None
+            reason = str(error)
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"must be a network such as 192.0.2.0/24: {reason}") from None
+        raise ValueError(f"must be a network: {reason}, did you mean {network}?")
 
     def format(self, value: Network) -> str:
         return str(value)

@@ -97,6 +97,13 @@ class ClientPorts:
         self._history = _shared_history if history is None else history
         self._routes: dict[SocketAddress, tuple[SocketAddress, float]] = {}
 
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The address family of the local address; AF_UNSPEC if the caller has chosen none."""
+        if self._bind is None:
+            return socket.AF_UNSPEC
+        return socket.AF_INET6 if ":" in self._bind[0] else socket.AF_INET
+
     def open(self, server: SocketAddress) -> socket.socket:
         """Return a non-blocking socket for a transfer with `server`.
 

@@ -17,7 +17,7 @@ from twisted_tftp.net.download_links import TransferPort
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.path_mtu import RouteMtus
 from twisted_tftp.net.socket_options import SocketOptions
-from twisted_tftp.net.strangers import StrangerResponder
+from twisted_tftp.net.strangers import MayAnswer, StrangerResponder
 from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress
 from twisted_tftp.net.upload_link import UploadLink
 
@@ -105,6 +105,7 @@ class LinkOpener:
         options: SocketOptions | None = None,
         open_socket: OpenSocket | None = None,
         random_number: Callable[[], float] = random,
+        may_answer: MayAnswer | None = None,
     ) -> None:
         """Set up, without opening a socket.
 
@@ -114,8 +115,9 @@ class LinkOpener:
         @param open_socket: opens the socket of a link; None for `twisted_tftp.net.udp.open_socket`
             with these options.
         @param random_number: returns a random number from 0 to below 1, to select an idle port.
+        @param may_answer: see L{StrangerResponder}.
         """
-        self.responder = StrangerResponder()
+        self.responder = StrangerResponder(may_answer)
         self.routes = RouteMtus(clock, options)
         self._hub: Hub | None = None
         self._idle: list[TransferPort] = []  # the first one has been idle for the longest time

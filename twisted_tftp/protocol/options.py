@@ -35,15 +35,19 @@ XID = "xid"
 #: The valid values of `XID`.
 _XID_VALUE = re.compile(r"[0-9a-f]{1,16}\Z")
 
-#: The numbers that a request may contain, for each option.
+#: The largest number of an option: 64 bits.
+_MAX_NUMBER = 2**64 - 1
+
+#: The numbers that a request may contain, for each option. The server lowers a block or a window
+#: that is too large, also if it is above the limit of its RFC.
 _VALID = {
-    "blksize": Range(MIN_BLKSIZE, MAX_BLKSIZE),
-    "blksize2": Range(MIN_BLKSIZE, MAX_BLKSIZE),
-    "windowsize": Range(1, 65535),
+    "blksize": Range(MIN_BLKSIZE, _MAX_NUMBER),
+    "blksize2": Range(MIN_BLKSIZE, _MAX_NUMBER),
+    "windowsize": Range(1, _MAX_NUMBER),
     "timeout": Range(1, 255),
     "utimeout": Range(10_000, 255_000_000),
     "rollover": Range(0, 1),
-    "tsize": Range(0, 2**64 - 1),
+    "tsize": Range(0, _MAX_NUMBER),
 }
 
 #: Options with the same meaning: once one of the two is granted, the other one is ignored.
@@ -53,6 +57,9 @@ _ALTERNATIVES = {
     "timeout": "utimeout",
     "utimeout": "timeout",
 }
+
+#: The options that an OACK may contain without a value, as if they were not granted.
+_MAY_BE_EMPTY = frozenset(("tsize", "timeout", "utimeout"))
 
 #: The largest number of options in a request whose negotiation is cached: one of each kind.
 MAX_CACHED_OPTIONS = 8
@@ -116,6 +123,7 @@ def negotiate(
         min(policy.max_blksize, blksize_limit),
         policy.max_windowsize,
         policy.rollover,
+        policy.refuse,
         tsize,
         window_limit,
     )
@@ -136,7 +144,7 @@ def _with_xid(
     grant = negotiate(
         others, policy, tsize=tsize, window_limit=window_limit, blksize_limit=blksize_limit
     )
-    if not _XID_VALUE.match(options[XID]):
+    if XID in policy.refuse or not _XID_VALUE.match(options[XID]):
         return grant
     return replace(grant, oack=wire.oack((*grant.accepted, (XID, options[XID]))))
 
@@ -146,6 +154,7 @@ def _negotiate(
     max_blksize: int,
     max_windowsize: int,
     rollover: Rollover,
+    refuse: frozenset[str],
     tsize: int | None,
     window_limit: int | None,
 ) -> Grant:
@@ -155,7 +164,7 @@ def _negotiate(
     for name in options:
         allowed = _VALID.get(name)
         asked = None if allowed is None else _number(options, name, allowed)
-        if asked is None or _ALTERNATIVES.get(name) in accepted:
+        if asked is None or name in refuse or _ALTERNATIVES.get(name) in accepted:
             continue
         if name == "tsize":
             if tsize is not None:
@@ -182,12 +191,20 @@ _negotiate_cached = lru_cache(maxsize=1024)(_negotiate)
 def accept(asked: Mapping[str, str], granted: Mapping[str, str]) -> Grant:
     """Check an OACK against the options that a client `asked` for (RFC 2347, 2348, 2349, 7440).
 
+    A `tsize`, `timeout` or `utimeout` with an empty value counts as not granted: it changes no
+    block.
+
     @return: the parameters of the transfer; `accepted` has all granted options as they were sent,
         and `oack` is None.
     @raise OptionRefused: an option was not asked for, or its value is not valid as an answer to
         the requested value.
     """
     wanted = {name.lower(): value for name, value in asked.items()}
+    granted = {
+        name: value
+        for name, value in granted.items()
+        if value or name not in wanted or name not in _MAY_BE_EMPTY
+    }
     numbers: dict[str, int] = {}
     for name, value in granted.items():
         if name not in wanted:
@@ -200,7 +217,7 @@ def accept(asked: Mapping[str, str], granted: Mapping[str, str]) -> Grant:
         if name == "tsize":
             allowed = _VALID["tsize"]
         elif name in ("blksize", "blksize2"):
-            allowed = Range(MIN_BLKSIZE, highest)
+            allowed = Range(MIN_BLKSIZE, min(highest, MAX_BLKSIZE))
         elif name == "windowsize":
             allowed = Range(1, highest)
         else:  # timeout, utimeout and rollover are granted as requested

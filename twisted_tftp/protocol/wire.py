@@ -54,6 +54,13 @@ OCTET = "octet"
 #: The transfer mode for text (RFC 1350 section 1).
 NETASCII = "netascii"
 
+#: The names of transfer modes, with their meaning: some clients send `binary` for `octet`.
+_MODES = {"octet": OCTET, "binary": OCTET, "netascii": NETASCII}
+
+#: The options that say what the blocks of a transfer are. Without their value an OACK has no
+#: meaning: a client that expects larger blocks would take the first one for the end of the file.
+_BLOCK_OPTIONS = frozenset(("blksize", "blksize2", "windowsize", "rollover"))
+
 
 @dataclass(frozen=True)
 class Request:
@@ -61,7 +68,7 @@ class Request:
 
     @ivar opcode: `RRQ` or `WRQ`.
     @ivar filename: the octets of the file name as sent.
-    @ivar mode: `OCTET` or `NETASCII`.
+    @ivar mode: `OCTET` (also for the mode `binary`) or `NETASCII`.
     @ivar options: the name of each option in lower case, and its value as sent, in the order of
         the request. If an option is repeated, it has its first value.
     """
@@ -80,8 +87,9 @@ def opcode_of(datagram: bytes | memoryview) -> int:
 def parse_request(datagram: bytes) -> Request:
     """Parse an RRQ or a WRQ (RFC 1350 section 5, RFC 2347 section 2).
 
-    Malformed options are ignored: an option without a terminated value, and an empty option name
-    with everything after it (some firmware pads its requests with zeros).
+    Options whose meaning is not plain are ignored: an option without a terminated value at the
+    end, octets after the last NUL, and an empty option name with everything after it (some
+    firmware pads its requests with NULs).
 
     @raise IllegalOperation: the opcode is another one, the name is empty, the name or the mode
         is not terminated, or the mode is unknown.
@@ -95,8 +103,8 @@ def parse_request(datagram: bytes) -> Request:
     filename, mode_octets, *rest = fields
     if not filename:
         raise IllegalOperation("the request has no file name")
-    mode = mode_octets.decode("ascii", "replace").lower()
-    if mode not in (OCTET, NETASCII):
+    mode = _MODES.get(mode_octets.decode("ascii", "replace").lower())
+    if mode is None:
         raise IllegalOperation("unknown transfer mode: only octet and netascii are served")
     options: dict[str, str] = {}
     for name, value in zip(rest[::2], rest[1::2], strict=False):
@@ -139,17 +147,28 @@ def oack(options: Iterable[tuple[str, str]]) -> bytes:
 def parse_oack(datagram: bytes | memoryview) -> dict[str, str]:
     """Parse an OACK into option names in lower case and values (RFC 2347 section 3).
 
-    @raise IllegalOperation: it is truncated, or has an empty or a repeated option name.
+    What follows the last option is ignored, as in a request: NULs, octets that no NUL ends, and
+    an option without a terminated value.
+
+    @raise IllegalOperation: the meaning is not plain: it ends within an option that says what the
+        blocks are, it begins with an empty name, or an option has two values.
     """
-    *fields, rest = bytes(datagram[2:]).split(b"\x00")
-    if rest or len(fields) % 2:
+    *fields, unterminated = bytes(datagram[2:]).split(b"\x00")
+    names, values = fields[::2], fields[1::2]
+    if b"" in names:
+        padding = names.index(b"")
+        if not padding and any((*fields, unterminated)):
+            raise IllegalOperation("the OACK has an empty or a repeated option name")
+        names, values = names[:padding], values[:padding]
+    elif len(names) == len(values):
+        names.append(unterminated)
+    if len(names) > len(values) and _text(names[-1]).lower() in _BLOCK_OPTIONS:
         raise IllegalOperation("the OACK is truncated")
     options: dict[str, str] = {}
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        key = _text(name).lower()
-        if not key or key in options:
+    for name, value in zip(names, values, strict=False):
+        key, text = _text(name).lower(), _text(value)
+        if options.setdefault(key, text) != text:
             raise IllegalOperation("the OACK has an empty or a repeated option name")
-        options[key] = _text(value)
     return options
 
 

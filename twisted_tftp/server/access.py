@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from twisted_tftp.policy import Network, Policy
-from twisted_tftp.server.flood_defence import RecentHosts
+from twisted_tftp.server.recent_requests import RecentRequests
 
 #: The most addresses whose look-up result is cached. The result for an address never changes.
 MAX_CACHED_ADDRESSES = 4096
@@ -30,14 +30,24 @@ class Networks:
         rules.update(dict.fromkeys(deny, False))
         self._rules = sorted(rules.items(), key=lambda rule: -rule[0].prefixlen)
         self.allows = lru_cache(MAX_CACHED_ADDRESSES)(self._allows) if rules else _always
+        self.has_rule_for = lru_cache(MAX_CACHED_ADDRESSES)(self._has_rule_for)
 
     def _allows(self, host: str) -> bool:
         """Return whether the address `host` is allowed."""
+        is_allowed = self._rule_for(host)
+        return self._default if is_allowed is None else is_allowed
+
+    def _has_rule_for(self, host: str) -> bool:
+        """Return whether a network contains the address `host`."""
+        return self._rule_for(host) is not None
+
+    def _rule_for(self, host: str) -> bool | None:
+        """Return whether the network that decides is an allowed one; None if there is none."""
         address = parse_address(host)
         for network, is_allowed in self._rules:
             if address in network:
                 return is_allowed
-        return self._default
+        return None
 
 
 def _always(host: str) -> bool:
@@ -70,7 +80,7 @@ def source_prefix(host: str) -> str:
 
 
 class RateLimit:
-    """A token bucket for each source: `rate` requests per second, and bursts of `rate` requests.
+    """A token bucket for each source.
 
     A bucket that was not used for `period` seconds is full, so it can be removed. All buckets that
     are kept were used in the last two periods. If there are too many buckets, some are removed
@@ -79,15 +89,18 @@ class RateLimit:
     @ivar period: the time in which an empty bucket becomes full, in seconds.
     """
 
-    def __init__(self, rate: float, max_buckets: int = MAX_BUCKETS) -> None:
+    def __init__(
+        self, rate: float, max_buckets: int = MAX_BUCKETS, burst: float | None = None
+    ) -> None:
         """Set up, without buckets.
 
-        @param rate: requests per second, more than 0. Below 1, bursts are of one request.
+        @param rate: tokens per second, more than 0: one for each request, or one for each octet.
         @param max_buckets: the most buckets that are kept.
+        @param burst: the tokens of a full bucket; None for those of one second, at least one.
         """
         self._max_buckets = max_buckets
         self._rate = rate
-        self._capacity = max(1.0, rate)
+        self._capacity = max(1.0, rate) if burst is None else burst
         self.period = self._capacity / rate
         self._recent: dict[str, tuple[float, float]] = {}  # source to (tokens, time of last use)
         self._older: dict[str, tuple[float, float]] = {}
@@ -97,16 +110,25 @@ class RateLimit:
         """Return the number of buckets."""
         return len(self._recent) + len(self._older)
 
-    def take_token(self, source: str, now: float) -> bool:
-        """Take a token from the bucket of `source`; return whether there was one."""
+    def has_tokens(self, source: str, now: float, count: float) -> bool:
+        """Return whether the bucket of `source` has `count` tokens."""
+        tokens, at = self._recent.get(source) or self._older.get(source) or (self._capacity, now)
+        return min(self._capacity, tokens + (now - at) * self._rate) >= count
+
+    def take_token(self, source: str, now: float, count: float = 1, kept: float = 0) -> bool:
+        """Take tokens from the bucket of `source`, if it has enough; return whether it had.
+
+        @param count: how many.
+        @param kept: how many more must be left in the bucket.
+        """
         if now >= self._period_ends or len(self._recent) >= self._max_buckets // 2:
             self._older, self._recent = self._recent, {}
             self._period_ends = now + self.period
         found = self._recent.get(source) or self._older.pop(source, None)
         tokens, at = found or (self._capacity, now)
         tokens = min(self._capacity, tokens + (now - at) * self._rate)
-        allowed = tokens >= 1
-        self._recent[source] = (tokens - 1 if allowed else tokens, now)
+        allowed = tokens >= count + kept
+        self._recent[source] = (tokens - count if allowed else tokens, now)
         return allowed
 
 
@@ -118,6 +140,7 @@ class Access:
     @ivar limits_hosts: whether there is a rule about which hosts may send requests.
     @ivar limits_rate: whether the requests per second of a source are limited.
     @ivar allows: returns whether a host may send requests.
+    @ivar has_rule_for: returns whether a network of the rules contains a host.
     @ivar may_write: returns whether a host may write files.
     @ivar recent_hosts: the hosts that have sent requests in the current flood.
     """
@@ -125,9 +148,10 @@ class Access:
     def __init__(self, policy: Policy) -> None:
         self.limits_hosts = bool(policy.allow or policy.deny)
         self.limits_rate = policy.rate is not None
-        self.allows = Networks(policy.allow, policy.deny).allows
+        networks = Networks(policy.allow, policy.deny)
+        self.allows, self.has_rule_for = networks.allows, networks.has_rule_for
         self.may_write = Networks(policy.allow_write).allows
-        self.recent_hosts = RecentHosts()
+        self.recent_hosts = RecentRequests()
         self._rate = RateLimit(policy.rate) if policy.rate is not None else None
 
     def take_token(self, host: str, now: float) -> bool:

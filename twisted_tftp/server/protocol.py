@@ -22,6 +22,7 @@ from twisted_tftp.net.udp import Link, SocketAddress, endpoint
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import announced_size
+from twisted_tftp.server import reasons
 from twisted_tftp.server.admission import (
     MALFORMED,
     NOT_A_REQUEST,
@@ -115,6 +116,7 @@ class TFTPServer(DatagramProtocol):
             access=self.shared.access,
             port_mode=self._port_mode,
             counters=self.counters,
+            unproven_rate=self.shared.unproven_rate,
         )
 
     def _make_services(self, backend: Any, policy: Policy, observer: Any) -> ServerServices:
@@ -126,7 +128,7 @@ class TFTPServer(DatagramProtocol):
                 observer=observer,
                 clock=self.clock,
                 alarms=self.shared.alarms,
-                opening_time=policy.retries * policy.timeout,
+                opening_time=policy.opening_time,
                 on_no_descriptors=self.opener.close_idle,
             ),
             may_write=self.shared.access.may_write,
@@ -246,10 +248,21 @@ class TFTPServer(DatagramProtocol):
         if link is None:
             return
         try:
-            self._count_unserved(MALFORMED, arrival.peer)
+            self._count(MALFORMED)
             # On a single port it may be a damaged packet of a transfer. An ERROR would end that.
-            if self._port_mode.find_session((arrival.peer, arrival.local)) is None:
-                link.send((wire.error(failure),))
+            is_free = self._port_mode.find_session((arrival.peer, arrival.local)) is None
+            error = wire.error(failure)
+            is_answered = is_free and (
+                arrival.allowance is None or arrival.allowance.take(len(error))
+            )
+            self.shared.drop_log.add(
+                f"{reasons.MALFORMED}: {failure.message}",
+                arrival.peer[0],
+                is_answered=is_answered,
+                contents=reasons.contents_of(arrival.datagram),
+            )
+            if is_answered:
+                link.send((error,))
         finally:
             link.close()
 
@@ -274,17 +287,25 @@ class TFTPServer(DatagramProtocol):
             link=link,
             read_ahead=min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // (transfers.running + 1)),
             services=self._services,
+            allowance=arrival.allowance,
         )
         replaced = self._port_mode.find_session(key)
         if replaced is not None:
-            replaced.cancel()  # on a single port, the packets of both would look the same
+            # On a single port, the packets of both would look the same.
+            replaced.cancel(detail=reasons.NEW_REQUEST)
         transfers.add(session)
         session.start()
 
     def _count_unserved(self, verdict: Verdict, peer: SocketAddress) -> None:
         """Count and log a packet that starts no transfer."""
-        counter, reason = verdict.counter, verdict.reason
+        self._count(verdict)
+        reason = verdict.reason
+        if reason is not None:
+            limit = None if verdict.limit is None else getattr(self.policy, verdict.limit)
+            self.shared.drop_log.add(reasons.with_limit(reason, limit), peer[0])
+
+    def _count(self, verdict: Verdict) -> None:
+        """Count a packet that starts no transfer."""
+        counter = verdict.counter
         if counter is not None:
             setattr(self.counters, counter, getattr(self.counters, counter) + 1)
-        if reason is not None:
-            self.shared.drop_log.add(reason, peer[0])

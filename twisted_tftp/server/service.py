@@ -6,7 +6,6 @@ To drain means to let the running transfers finish while new requests are droppe
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,9 +23,11 @@ from twisted_tftp.net.descriptors import raise_descriptor_limit
 from twisted_tftp.net.interface_addresses import AddressMonitor
 from twisted_tftp.net.request_port import RequestPort, listen
 from twisted_tftp.policy import TFTP_PORT, Policy
+from twisted_tftp.server import reasons
 from twisted_tftp.server.followed_interface import FollowedInterface
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.shared_parts import SharedParts
+from twisted_tftp.server.start_error import StartError
 from twisted_tftp.server.transfer_log import TransferLog
 
 #: The addresses to listen on if none is given: all of both families. An IPv6 socket receives IPv6
@@ -52,20 +53,6 @@ OTHER_DESCRIPTORS = 200
 #: A limit of descriptors that is too low for `max_transfers`, but enough for this many transfers,
 #: is logged as information and not as a warning.
 ENOUGH_TRANSFERS = 1000
-
-
-class StartError(SystemExit, Exception):
-    """The service cannot start; the text is one line that tells the operator why.
-
-    Because it is a SystemExit, it ends the process with exit status 1 and without a traceback.
-    Because it is an Exception too, twistd removes its pid file. While twistd runs a service,
-    `sys.stderr` is its log; so the text is also written to the real standard error.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        if sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
-            print(text, file=sys.__stderr__, flush=True)
 
 
 class TFTPService(Service):
@@ -120,6 +107,7 @@ class TFTPService(Service):
         self._monitor: AddressMonitor | None = None
         self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
         self._grace = grace
+        self._cancel_reason = reasons.drain_ended(drain)  # of the transfers that a stop ends
         self.transfers = self._shared.transfers
         self.servers: list[TFTPServer] = []
 
@@ -202,6 +190,7 @@ class TFTPService(Service):
     def stop_now(self) -> None:
         """If the service is stopping, end all transfers now, and wait less for the backend."""
         self._grace = SHORT_GRACE
+        self._cancel_reason = reasons.SECOND_SIGNAL
         if self._stop_waits_for is not None:
             self._stop_waits_for.cancel()
 
@@ -211,7 +200,8 @@ class TFTPService(Service):
 
     def _cancel_all(self) -> Deferred[None]:
         """End all transfers; fires when their files are released, or after `grace` seconds."""
-        return self._wait_for(self.transfers.cancel_all("the server is being stopped"))
+        ended = self.transfers.cancel_all("the server is being stopped", self._cancel_reason)
+        return self._wait_for(ended)
 
     def _wait_for(self, end: Deferred[Any]) -> Deferred[Any]:
         """Return `end`, which is cancelled after `grace` seconds, and by L{stop_now}."""
@@ -297,12 +287,11 @@ class TFTPService(Service):
             possible = max(0, limit - OTHER_DESCRIPTORS) // DESCRIPTORS_PER_TRANSFER
             write_line = self._log.info if possible >= ENOUGH_TRANSFERS else self._log.warn
             write_line(
-                "the limit of {limit} descriptors is enough for {possible} transfers; "
-                "--max-transfers {wanted_transfers} needs {wanted}: raise the limit with "
-                "ulimit -n, or with LimitNOFILE= in a systemd unit",
-                limit=limit,
+                "serves about {shown} transfers at once; "
+                "raise `ulimit -n` or lower `--max-transfers`",
+                shown=f"{possible:,}",
                 possible=possible,
-                wanted_transfers=self._policy.max_transfers,
+                limit=limit,
                 wanted=wanted,
             )
 

@@ -16,7 +16,10 @@ from twisted_tftp.errors import AccessViolation, DiskFull, TransferTimedOut
 from twisted_tftp.net.udp import Buffer, Link, SocketAddress
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import options, wire
+from twisted_tftp.server import reasons
 from twisted_tftp.server.negotiation import Negotiation
+from twisted_tftp.server.unproven_link import UnprovenLink
+from twisted_tftp.server.unproven_rate import Allowance
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionServices
@@ -29,19 +32,21 @@ from twisted_tftp.transfer.timing import Timing
 #: request reached (None if unknown).
 SessionKey = tuple[SocketAddress, SocketAddress | None]
 
-#: The ERROR text for a file above `max-upload`.
-TOO_LARGE = "the file is larger than this server accepts"
-
 _READ = Direction.READ
 
 
-def _check_upload(limit: int, octets: int, is_complete: bool = False) -> None:
+def _check_upload(limit: int, octets: int, is_complete: bool) -> None:
     """Compare the size of an upload with `max-upload`.
 
+    @param octets: the octets of the file, or those that were received so far.
+    @param is_complete: whether `octets` is the size of the whole file.
     @raise DiskFull: the file is too large.
     """
     if octets > limit:
-        raise DiskFull(TOO_LARGE)
+        raise DiskFull(
+            "the file is larger than this server accepts",
+            reasons.over_max_upload(octets, limit, is_complete),
+        )
 
 
 @dataclass
@@ -82,10 +87,12 @@ class ServerSession:
     """
 
     __slots__ = (
+        "_allowance",
         "_link",
         "_read_ahead",
         "_services",
         "_session",
+        "_timing",
         "_unreachable_reports",
         "_window_size",
         "context",
@@ -106,6 +113,7 @@ class ServerSession:
         link: Link,
         read_ahead: int,
         services: ServerServices,
+        allowance: Allowance | None = None,
     ) -> None:
         """Set up the transfer; `start` begins it.
 
@@ -115,15 +123,20 @@ class ServerSession:
         @param link: the link to the peer.
         @param read_ahead: octets that a download may read before they are needed.
         @param services: what all sessions of the request port share.
+        @param allowance: what may be sent until the peer has answered; None for no limit.
         """
+        if allowance is not None:
+            link = UnprovenLink(link, allowance, self)
         self.context = context
         self.key = key
         self.request = request
         self.first_answer_at = float("inf")
+        self._allowance = allowance
         self._link = link
         self._read_ahead = read_ahead
         self._services = services
         self._window_size = 0  # what this transfer has taken of the window budget
+        self._timing: Timing | None = None  # that of the machine
         self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
@@ -182,6 +195,8 @@ class ServerSession:
 
         If the file is still being opened, the time limit for that starts again.
         """
+        if self._allowance is not None:
+            self._allowance.note_repeat(len(self.request))
         session = self._session
         session.extend_opening()
         if session.machine is not None and not session.is_finished:
@@ -191,22 +206,26 @@ class ServerSession:
     def handle_port_unreachable(self, now: float) -> None:
         """Handle an ICMP error that reports that the peer's port is unreachable (closed).
 
-        If the peer has answered before, the error counts as a lost datagram. Otherwise the first
-        error only repeats the server's answer at once, because the error may be forged, or a
-        mistake of a firewall. The second error ends the transfer. It is usually about the repeated
-        answer, so a closed port is detected after two round trips. The server then sends nothing
-        more to that port: another program may open it next, and could mistake our packet for the
-        answer to its own request.
+        If the peer has answered before, the error counts as a lost datagram, and the peer is not
+        waited for longer than one that has never answered: another program may open its port.
+        Otherwise the first error only repeats the server's answer at once, because the error may
+        be forged, or a mistake of a firewall. The second error ends the transfer. It is usually
+        about the repeated answer, so a closed port is detected after two round trips. The server
+        then sends nothing more to that port: another program may open it next, and could mistake
+        our packet for the answer to its own request.
         """
         session = self._session
         machine = session.machine
-        if machine is None or machine.has_answered or session.is_finished:
+        if machine is None or self._timing is None or session.is_finished:
+            return
+        if machine.has_answered:
+            self._timing.note_port_unreachable()
             return
         self._unreachable_reports += 1
         if self._unreachable_reports == 1:
             session.perform(machine.repeat(now), now)
         else:
-            reason = TransferTimedOut("the client's port is closed")
+            reason = TransferTimedOut(reasons.PORT_CLOSED)
             session.end(Outcome.UNREACHABLE, reason, send_error=False)
 
     def receive_waiting(self) -> None:
@@ -214,13 +233,16 @@ class ServerSession:
         if self._session.machine is not None:
             self._link.receive_waiting()
 
-    def cancel(self, message: str = "") -> None:
-        """End the transfer; the peer gets an ERROR with `message`, unless it is empty."""
-        self._session.cancel(message)
+    def cancel(self, message: str = "", detail: str = "") -> None:
+        """End the transfer; the peer gets an ERROR with `message`, unless it is empty.
+
+        @param detail: the reason for the log; empty if the message says everything.
+        """
+        self._session.cancel(message, detail)
 
     def end_for_room(self) -> None:
         """End this transfer, which the peer has not answered, to make room for another one."""
-        reason = TransferTimedOut("no answer, and another transfer needed its place")
+        reason = TransferTimedOut(reasons.ENDED_FOR_ROOM)
         self._session.end(Outcome.TIMED_OUT, reason, send_error=False)
 
     def replace(self) -> None:
@@ -228,7 +250,7 @@ class ServerSession:
 
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
-        reason = TransferTimedOut("the client sent a different request")
+        reason = TransferTimedOut(reasons.DIFFERENT_REQUEST)
         self._session.end(Outcome.REPLACED, reason, send_error=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------
@@ -249,6 +271,11 @@ class ServerSession:
         """Give the window's memory back, and tell the server that the outcome is known."""
         if self._window_size:
             self._return_window()
+        if self._allowance is not None:
+            machine = self._session.machine
+            # An ERROR proves the address too, although the machine does not count it as an answer.
+            if machine is not None and (machine.has_answered or machine.peer_error is not None):
+                self._allowance.note_answer()
         self._services.on_finished(self)
 
     def on_released(self) -> None:
@@ -266,10 +293,12 @@ class ServerSession:
         context, services = self.context, self._services
         if context.direction is _READ:
             return services.backend.open_reader(context.path, context)
-        if not services.may_write(context.peer.host):
-            raise AccessViolation("your address may not write here")
+        host = context.peer.host
+        if not services.may_write(host):
+            raise AccessViolation("your address may not write here", reasons.may_not_write(host))
         if services.policy.max_upload is not None:
-            _check_upload(services.policy.max_upload, context.announced_size or 0)
+            announced = context.announced_size or 0
+            _check_upload(services.policy.max_upload, announced, is_complete=True)
         return services.backend.open_writer(context.path, context)
 
     def _make_sender(self, size: int | None) -> Sender:
@@ -280,7 +309,7 @@ class ServerSession:
             windowsize=grant.windowsize,
             size=size,
             oack=grant.oack,
-            timing=Timing.of(self._services.policy, grant.timeout),
+            timing=self._make_timing(grant.timeout),
             rollover=grant.rollover,
             read_ahead=self._read_ahead,
         )
@@ -297,9 +326,13 @@ class ServerSession:
             blksize=grant.blksize,
             windowsize=grant.windowsize,
             first_answer=grant.oack or wire.ack(0),
-            timing=Timing.of(self._services.policy, grant.timeout),
+            timing=self._make_timing(grant.timeout),
             rollover=grant.rollover,
         )
+
+    def _make_timing(self, timeout: float | None) -> Timing:
+        self._timing = timing = Timing.of(self._services.policy, timeout)
+        return timing
 
     def _negotiate(self, tsize: int | None, capacity: int | None = None) -> options.Grant:
         """Decide which options are granted, and take the window's memory from the budget.

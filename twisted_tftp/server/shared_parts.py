@@ -14,6 +14,7 @@ from twisted_tftp.server.access import Access
 from twisted_tftp.server.drop_log import DropLog
 from twisted_tftp.server.negotiation import FindMtu, unknown_mtu
 from twisted_tftp.server.transfers import Transfers
+from twisted_tftp.server.unproven_rate import UnprovenRate
 from twisted_tftp.session.deadlines import Alarms
 
 
@@ -29,6 +30,7 @@ class SharedParts:
     @ivar access: which hosts may send requests, and how often.
     @ivar drop_log: the log of packets that are not served.
     @ivar socket_options: the options of all sockets.
+    @ivar unproven_rate: limits what is sent to addresses that have not answered.
     """
 
     opener: Any
@@ -38,6 +40,7 @@ class SharedParts:
     access: Access
     drop_log: DropLog
     socket_options: SocketOptions
+    unproven_rate: UnprovenRate
 
     @classmethod
     def for_policy(
@@ -54,10 +57,17 @@ class SharedParts:
         @param opener: opens the sockets of transfers; None for a `LinkOpener`. The MTU of a route
             is unknown with another opener.
         """
+        unproven_rate = UnprovenRate(policy.unproven_rate, clock)
         find_mtu: FindMtu = unknown_mtu
         socket_options = SocketOptions(policy.interface, policy.freebind)
         if opener is None:
-            opener = LinkOpener(reactor, policy.port_range, clock, options=socket_options)
+            opener = LinkOpener(
+                reactor,
+                policy.port_range,
+                clock,
+                options=socket_options,
+                may_answer=unproven_rate.take,
+            )
             find_mtu = opener.routes.mtu
         return cls(
             opener=opener,
@@ -67,4 +77,5 @@ class SharedParts:
             access=Access(policy),
             drop_log=DropLog(reactor),
             socket_options=socket_options,
+            unproven_rate=unproven_rate,
         )

@@ -10,39 +10,13 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from twisted.logger import ILogObserver, Logger, textFileLogObserver
-from twisted.python.logfile import LogFile
+from twisted.logger import ILogObserver, Logger
 
+from twisted_tftp.server.log_output import FileObserver, ReopenableFile, SyslogObserver
 from twisted_tftp.server.service import TFTPService
 
 #: A signal handler.
 Handler = Callable[[int, FrameType | None], Any]
-
-
-class _LogFile:
-    """A log file that can be reopened; if that fails, the old file stays in use."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._file = LogFile.fromFullPath(path)
-
-    def write(self, text: str) -> None:
-        self._file.write(text)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def rotate(self) -> None:
-        self._file.rotate()
-
-    def reopen(self) -> None:
-        """Continue in the file that has the path now.
-
-        @raise OSError: the file can't be opened.
-        """
-        opened = LogFile.fromFullPath(self._path, defaultMode=self._file.defaultMode)
-        before, self._file = self._file, opened
-        before.close()
 
 
 class Signals:
@@ -52,43 +26,60 @@ class Signals:
     SIGTERM or SIGINT stops the service without waiting for transfers. (The handlers of twistd
     ignore a second SIGTERM or SIGINT. Without a handler, SIGHUP would end the process.)
 
-    @ivar log_path: the path of the file that `open_log` opens.
+    @ivar log_path: the path of the file that `open_log` opens; `-` for standard output.
+    @ivar syslog_prefix: the name of this program in syslog, for `open_syslog`.
     """
 
     _log = Logger()
 
     def __init__(self) -> None:
         """Set up, without installing handlers; L{install} does that."""
-        self.log_path = ""
+        self.log_path = "-"
+        self.syslog_prefix = ""
         self._reactor: Any = None
-        self._log_file: _LogFile | None = None
+        self._log_file: ReopenableFile | None = None
         self._service: TFTPService | None = None
         self._is_stopping = False
 
     def open_log(self) -> ILogObserver:
-        """Return a log observer that writes to a file, as twistd's does; SIGUSR1 rotates it."""
-        log_file = self._log_file = _LogFile(os.path.abspath(self.log_path))
+        """Return a log observer that writes to a file, as twistd's does; SIGUSR1 rotates it.
+
+        @raise SystemExit: the file can't be opened; the text says why.
+        """
+        if self.log_path == "-":
+            return FileObserver(sys.stdout)
+        path = os.path.abspath(self.log_path)
+        try:
+            log_file = self._log_file = ReopenableFile(path)
+        except OSError as error:
+            sys.exit(f"tftp: can't open the log {path}: {error.strerror}")
         if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             signal.signal(signal.SIGUSR1, self._handle_sigusr1)
-        observer: ILogObserver = textFileLogObserver(log_file)  # type: ignore[arg-type]
-        return observer
+        return FileObserver(log_file)
+
+    def open_syslog(self) -> ILogObserver:
+        """Return a log observer that writes to syslog."""
+        return SyslogObserver(self.syslog_prefix)
 
     def install(self, reactor: Any, service: TFTPService) -> None:
         """Install the handlers when `reactor` runs; they call `service` in its thread."""
         self._reactor = reactor
         self._service = service
         if not _has_terminal():
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the reactor runs
+            # Until the reactor runs, its calls wait.
+            signal.signal(signal.SIGHUP, self._handle_sighup)
         # When the reactor runs, a daemon has left its terminal, and the reactor has installed its
         # own handlers.
         reactor.callWhenRunning(self._install_now)
 
     def _install_now(self) -> None:
-        """Install the handlers for SIGHUP, SIGTERM and SIGINT.
+        """Install the handlers for SIGHUP, SIGTERM and SIGINT, and check the log's folder.
 
         At a terminal, SIGHUP keeps its usual effect: it reports that the terminal was closed. The
         handlers for SIGTERM and SIGINT call those of the reactor for the first signal.
         """
+        if self._log_file is not None:
+            self._log_file.warn_if_folder_is_fixed()
         if not _has_terminal():
             signal.signal(signal.SIGHUP, self._handle_sighup)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -110,7 +101,10 @@ class Signals:
             try:
                 self._log_file.reopen()
             except OSError as error:
-                self._log.warn("SIGHUP: the log can't be reopened: {error}", error=error)
+                self._log.warn(
+                    "SIGHUP: the log can't be reopened, still writing to the old file: {error}",
+                    error=error,
+                )
             else:
                 self._log.info("SIGHUP: the log was reopened")
         if self._service is not None:
@@ -137,5 +131,6 @@ def _has_terminal() -> bool:
 #: The handlers of this process; there can be only one set of them.
 signals = Signals()
 
-#: The factory of the log observer; twistd finds it by this name.
+#: The factories of the log observers; twistd finds them by these names.
 open_log = signals.open_log
+open_syslog = signals.open_syslog

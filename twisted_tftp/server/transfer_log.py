@@ -6,17 +6,21 @@ lines are limited: failures above the limit are counted, and their number is log
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.protocol.printable import printable
+from twisted_tftp.protocol.wire import OCTET
+from twisted_tftp.server import reasons
 from twisted_tftp.server.log_limit import LogLimit
+from twisted_tftp.server.log_lines import LogLines
 
 #: How long lines are collected for one log event, in seconds.
 COLLECT_TIME = 0.1
@@ -46,9 +50,10 @@ class TransferLog:
         if reactor is None:
             from twisted.internet import reactor
         self._log = Logger(namespace="twisted_tftp") if log is None else log
+        self._system = f"{self._log.namespace}#{LogLevel.info.name}"
         self._verbose = verbose
         self._reactor = reactor
-        self._lines: list[str] = []
+        self._lines: list[tuple[float, str]] = []  # the time and the text of each
         self._failure_limit = LogLimit(reactor, MAX_FAILURE_LINES, self._log_unlogged)
         self._last_unlogged = ""  # the line of the last failure that was only counted
         self._timer: IDelayedCall | None = None
@@ -86,23 +91,22 @@ class TransferLog:
         A log event costs as much as a small transfer. So the first line is logged at once, and the
         lines of the next `COLLECT_TIME` seconds follow in one event.
         """
-        line = _line(statistics)
-        if statistics.outcome not in _SUCCESSES:
+        is_success = statistics.outcome in _SUCCESSES
+        line = _line(statistics, is_success)
+        if not is_success:
             self._log_failure(line)
         elif self._timer is None:
             self._log.info("{lines}", lines=line)
             self._timer = self._reactor.callLater(COLLECT_TIME, self._log_collected)
         else:
-            self._lines.append(line)
+            self._lines.append((time.time(), line))
 
     def flush(self) -> None:
         """Log the collected lines; call this before the process ends."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        lines, self._lines = self._lines, []
-        if lines:
-            self._log.info("{lines}", lines="\n".join(lines))
+        self._write_collected()
         self._failure_limit.flush()
 
     def _log_failure(self, line: str) -> None:
@@ -122,23 +126,52 @@ class TransferLog:
         self._timer = None
         if self._lines:
             self._timer = self._reactor.callLater(COLLECT_TIME, self._log_collected)
-            lines, self._lines = self._lines, []
-            self._log.info("{lines}", lines="\n".join(lines))
+            self._write_collected()
+
+    def _write_collected(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self._log.info("{lines}", lines=LogLines(lines, self._system))
 
 
-def _line(statistics: TransferStatistics) -> str:
+def _line(statistics: TransferStatistics, is_success: bool) -> str:
+    """Return the line of a transfer that has ended; the reason of a failure comes first."""
     context = statistics.context
     outcome = statistics.outcome
     assert outcome is not None
     seconds, octets = statistics.seconds, statistics.octets
+    reason = reasons.reason_of(statistics)
+    start = f'{context.direction.value} "{printable(context.path)}" from {context.peer}: '
+    if is_success:
+        start += f"{outcome.value}, "
+        reason = reason and f": {reason}"
+    else:
+        start += f"{reasons.first_words(outcome)}: {reason}"
+        if outcome is Outcome.REFUSED:
+            return start + reasons.asked(context)
+        start += "; "
+        reason = ""
     rate = f"{octets / 1000 / seconds:.0f}" if seconds else "-"
-    reason = f": {printable(statistics.error)}" if statistics.error else ""
     return (
-        f'{context.direction.value} "{printable(context.path)}" from {context.peer}:'
-        f" {outcome.value}, {octets} octets in {seconds:.3f} s ({rate} kB/s),"
+        f"{start}{octets} octets in {seconds:.3f} s ({rate} kB/s),"
         f" options {_pairs(statistics.granted)},"
-        f" {statistics.retransmissions} retransmissions{reason}"
+        f" {statistics.retransmissions} retransmissions{_size_remark(statistics)}{reason}"
     )
+
+
+def _size_remark(statistics: TransferStatistics) -> str:
+    """Return a remark if an upload is complete and has not the size that the client announced.
+
+    An announced size of 0 means that the client does not know it. In netascii the announced size
+    may be that of the client's own file, which has other line ends.
+    """
+    context = statistics.context
+    announced = context.announced_size
+    if not announced or announced == statistics.octets:
+        return ""
+    if statistics.outcome is not Outcome.COMPLETED or context.mode != OCTET:
+        return ""
+    return f", the client had announced {announced} octets (tsize)"
 
 
 def _pairs(options: Iterable[tuple[str, str]]) -> str:

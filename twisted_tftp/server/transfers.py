@@ -71,14 +71,14 @@ class Transfers:
         return len(self._sessions)
 
     def find(self, key: SessionKey) -> ServerSession | None:
-        """Return the newest session of `key` that has not ended, or None."""
+        """Return the newest session of `key` that is not closed, or None."""
         for session in reversed(self._by_peer.get(key[0], ())):
             if session.key == key and not session.is_closed:
                 return session
         return None
 
     def sessions_of_peer(self, peer: SocketAddress) -> list[ServerSession]:
-        """Return the sessions of a peer's port that have not ended, the newest first."""
+        """Return the sessions of a peer's port that are not closed, the newest first."""
         sessions = self._by_peer.get(peer)
         if sessions is None:
             return []
@@ -139,13 +139,15 @@ class Transfers:
         """Return a Deferred that fires when no session runs; it may be cancelled."""
         return _wait(self._waiting_for_none_running, self._running)
 
-    def cancel_all(self, message: str) -> Deferred[None]:
+    def cancel_all(self, message: str, detail: str = "") -> Deferred[None]:
         """End every session, and send `message` to the peers of those that run.
+
+        @param detail: the reason for the log; empty if the message says everything.
 
         @return: a Deferred that fires when every session has released everything.
         """
         for session in list(self._sessions):
-            session.cancel(message)
+            session.cancel(message, detail)
         return _wait(self._waiting_for_none_left, len(self._sessions))
 
 

@@ -18,8 +18,8 @@ from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import TFTPError, TransferTimedOut, from_wire
 from twisted_tftp.net.udp import Buffer, Link, ReceiveTrain
 from twisted_tftp.protocol import wire
+from twisted_tftp.session import failures
 from twisted_tftp.session.deadlines import SLACK, LazyAlarm
-from twisted_tftp.session.failures import NoDescriptors, failure_of_transfer, log_release_failure
 from twisted_tftp.session.pending_file import PendingFile
 from twisted_tftp.session.services import PROGRESS_SIZE, SessionOwner, SessionServices
 from twisted_tftp.session.state import (
@@ -165,7 +165,7 @@ class Session:
             self._services,
             self._on_open,
             self._on_open_failed,
-            lambda: self.end(Outcome.TIMED_OUT, TransferTimedOut()),
+            lambda: self.end(Outcome.TIMED_OUT, TransferTimedOut(detail=failures.NOT_OPENED)),
         )
         self._opening.wait()
 
@@ -248,10 +248,10 @@ class Session:
             self.update_statistics()
             self._services.observe("progressed", self.statistics)
 
-    def cancel(self, message: str = "") -> None:
-        """End the transfer; with a `message`, the peer gets an ERROR."""
+    def cancel(self, message: str = "", detail: str = "") -> None:
+        """End the transfer; with a `message`, the peer gets an ERROR. The log has the `detail`."""
         if not self.is_finished:
-            failure = TFTPError(message or "the transfer was cancelled")
+            failure = TFTPError(message or "the transfer was cancelled", detail)
             self.end(Outcome.CANCELLED, failure, send_error=bool(message))
         else:
             self._close()
@@ -261,8 +261,8 @@ class Session:
         if self.is_closed:
             return  # the file is not needed any more
         has_begun = self._machine is not None
-        error = failure_of_transfer(failure)
-        send_error = has_begun or not isinstance(error, NoDescriptors)
+        error = failures.failure_of_transfer(failure)
+        send_error = has_begun or not isinstance(error, failures.NoDescriptors)
         if not send_error:  # the peer repeats its request: a descriptor may then be free
             self._services.on_no_descriptors()
         self.end(outcome or (Outcome.FAILED if has_begun else Outcome.REFUSED), error, send_error)
@@ -278,7 +278,7 @@ class Session:
             except Exception:
                 self._log.failure("an ERROR could not be sent")
         self.failure = error
-        self.statistics.error = error.message
+        self.statistics.error, self.statistics.detail = error.message, error.detail
         self._finish(outcome)
         self._close()
 
@@ -296,7 +296,7 @@ class Session:
             self.end(self._outcome_of_peer_error(code), error, send_error=False)
         elif isinstance(machine.failure, TransferTimedOut):
             # An address that has never answered may be forged: send no more to it.
-            self.end(Outcome.TIMED_OUT, machine.failure, send_error=machine.has_answered)
+            self.end(Outcome.TIMED_OUT, failures.explain_silence(machine), machine.has_answered)
         else:
             self.end(Outcome.FAILED, machine.failure)
 
@@ -331,10 +331,10 @@ class Session:
         try:
             released = self._release()
         except BaseException:  # see Session
-            log_release_failure(Failure())
+            failures.log_release_failure(Failure())
             released = None
         if isinstance(released, Deferred):
-            released.addErrback(log_release_failure)
+            released.addErrback(failures.log_release_failure)
             released.addCallback(lambda _: self._notify_owner())
         else:
             self._notify_owner()

@@ -7,7 +7,17 @@ import errno
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_tftp.errors import TFTPError, from_os_error
+from twisted_tftp.errors import TFTPError, TransferTimedOut, from_os_error
+from twisted_tftp.transfer.machine import TransferMachine
+
+#: The detail of a transfer whose file a backend did not open in time.
+NOT_OPENED = "the backend did not open the file in time"
+
+#: The detail of a transfer whose peer was silent from the start.
+NEVER_ANSWERED = "the peer never answered"
+
+#: The detail of a transfer whose peer was silent after it had answered.
+STOPPED_ANSWERING = "the peer stopped answering"
 
 _log = Logger()
 
@@ -29,11 +39,19 @@ def failure_of_transfer(failure: Failure) -> TFTPError:
         reported = NoDescriptors() if no_descriptors else from_os_error(error)
     else:
         _log.failure("unexpected exception in a transfer", failure=failure)
-        reported = TFTPError("internal error")
+        name = type(error).__name__
+        reported = TFTPError("internal error", f"internal error: {name}, see its traceback")
     failure.cleanFailure()  # the frames of its traceback refer to the session: that is a cycle
     if reported is not error:
         reported.__cause__ = error
     return reported
+
+
+def explain_silence(machine: TransferMachine) -> TFTPError:
+    """Return the failure of a machine that has timed out, with a detail about its peer."""
+    failure = machine.failure or TransferTimedOut()
+    failure.detail = STOPPED_ANSWERING if machine.has_answered else NEVER_ANSWERED
+    return failure
 
 
 def log_release_failure(failure: Failure) -> None:

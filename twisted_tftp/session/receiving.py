@@ -68,7 +68,7 @@ class ReceivingSession(Session):
                 self.receive(train[at : at + size], now)
                 at += size
 
-    def cancel(self, message: str = "") -> None:
+    def cancel(self, message: str = "", detail: str = "") -> None:
         """End the transfer; if the file is being committed, end it after the commit.
 
         The peer then learns that the file is complete.
@@ -76,7 +76,7 @@ class ReceivingSession(Session):
         if self.state is COMMITTING:
             self._move(CANCELLED_IN_COMMIT)
         elif self.state is not CANCELLED_IN_COMMIT:
-            super().cancel(message)
+            super().cancel(message, detail)
 
     def perform(self, step: Step, now: float) -> None:
         """Do what the receiver asks for."""

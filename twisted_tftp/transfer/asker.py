@@ -49,7 +49,9 @@ class Asker:
     __slots__ = (
         "_first_header",
         "_has_unlikely_error",
-        "_timing",
+        "_is_refused",
+        "_patience",
+        "_refusals",
         "_watch",
         "answer",
         "datagrams",
@@ -61,12 +63,15 @@ class Asker:
         "state",
     )
 
-    def __init__(self, request: bytes, is_read: bool, timing: Timing) -> None:
+    def __init__(
+        self, request: bytes, is_read: bool, timing: Timing, patience: float | None = None
+    ) -> None:
         """Set up a machine that has sent nothing yet.
 
         @param request: the RRQ or WRQ.
         @param is_read: whether it is an RRQ. Without options, the answer to an RRQ is DATA 1, and
             the answer to a WRQ is ACK 0.
+        @param patience: how long to wait for an answer, in seconds; None for that of `timing`.
         """
         self.state = AskerState.ASKING
         self.deadline = _NEVER
@@ -77,9 +82,12 @@ class Asker:
         self.retransmissions = 0
         self.round_trip: float | None = None
         self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
-        self._timing = timing
-        self._watch = PeerWatch(timing)
+        self._patience = timing.patience if patience is None else patience
+        # The user has chosen the server's address, so that it is not forged.
+        self._watch = PeerWatch(timing, has_answered=True)
         self._has_unlikely_error = False
+        self._refusals = 0
+        self._is_refused = False
 
     def start(self, now: float) -> Step:
         """Send the request."""
@@ -106,19 +114,31 @@ class Asker:
             return self._end(AskerState.ANSWERED)
         return WAIT
 
+    def refuse(self, now: float, more_tries: int) -> None:
+        """Note that the server can't be reached `now`, as an ICMP error has reported.
+
+        @param more_tries: after so many more requests that can't be delivered either, the request
+            fails at its next deadline.
+        """
+        self._refusals += 1
+        if self._refusals > more_tries and self.state is AskerState.ASKING:
+            self._is_refused = True
+            self.deadline = now
+
     def expire(self, now: float) -> Step:
         """Handle the deadline: send the request again, or give up."""
         if now < self.deadline:
             return WAIT
-        if now >= self._watch.give_up_at:
+        if self._is_refused or now >= self._watch.heard_at + self._patience:
             self.failure = NoAnswer()
             return self._end(AskerState.FAILED)
-        self._timing.back_off()
+        self._watch.back_off(now)
         self.retransmissions += 1
         return self._ask(now)
 
     def _ask(self, now: float) -> Step:
-        self.deadline = self._watch.note_sent(now)
+        due, give_up_at = self._watch.note_sent(now), self._watch.heard_at + self._patience
+        self.deadline = min(due, give_up_at)
         return SEND
 
     def _end(self, state: AskerState) -> Step:

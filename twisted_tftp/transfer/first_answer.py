@@ -29,6 +29,11 @@ DOUBT_WITHOUT_ROUND_TRIP = 0.4
 MAX_DOUBT = 0.4
 
 
+#: How long a client asks a server for no options after it has answered only a request without
+#: options, in seconds.
+TIME_WITHOUT_OPTIONS = 60.0
+
+
 class Standing(Enum):
     """How far the accepted answer can be trusted."""
 
@@ -70,12 +75,20 @@ class KnownServer:
     @ivar round_trip: seconds from a request to its answer; None if unknown.
     @ivar min_doubt: the shortest time in which its answers stay in doubt, in seconds.
     @ivar max_doubt: the longest one.
+    @ivar grants_options: whether it has granted options.
+    @ivar without_options_until: until this time, it gets requests without options.
     """
 
     xid: XidSupport = XidSupport.UNKNOWN
     round_trip: float | None = None
     min_doubt: float = MIN_DOUBT
     max_doubt: float = MAX_DOUBT
+    grants_options: bool = False
+    without_options_until: float = 0.0
+
+    def note_without_options(self, now: float) -> None:
+        """Note that it has answered a request without options, and none with options."""
+        self.without_options_until = now + TIME_WITHOUT_OPTIONS
 
 
 class FirstAnswer:

@@ -71,5 +71,6 @@ class Flight:
             timing.add_round_trip(round_trip, is_single=self.start == self.end)
         elif self._ambiguous_acks:
             self._ambiguous_acks -= 1
+            timing.note_answer()
         elif answers_window:
             timing.add_gap_round_trip(round_trip)

@@ -23,6 +23,8 @@ class PeerWatch:
         self.has_answered = has_answered
         self.heard_at = 0.0
         self.sent_at = 0.0
+        if has_answered:
+            timing.note_answer()
         self._timing = timing
         self._unanswered = 0  # datagrams sent before the peer has answered
 
@@ -44,6 +46,11 @@ class PeerWatch:
         """Note an answer of the peer."""
         self.has_answered = True
         self.heard_at = now
+        self._timing.note_answer()
+
+    def back_off(self, now: float) -> None:
+        """Make the retransmission timeout longer, when a packet is sent again."""
+        self._timing.back_off(now - self.heard_at if self.has_answered else 0.0)
 
     def note_sent(self, now: float) -> float:
         """Note that a packet is sent; return the deadline for its answer."""

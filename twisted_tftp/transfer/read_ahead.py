@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from twisted_tftp.transfer.machine import Buffer
 
+#: How many times as much as the last time is read, until the buffer has its full size.
+GROWTH = 4
+
 
 class ReadAhead:
     """The octets of a file that a sender has read and may not have sent yet.
 
-    @ivar size: how many octets to read at a time; 0 if a window is larger than the
-        buffer: then nothing is buffered.
+    The first read is of one window, and each further one is larger than the one before. So a
+    transfer whose peer never acknowledges the first window holds no more than that window.
+
+    @ivar size: how many octets to read next; 0 if a window is larger than the buffer: then nothing
+        is buffered.
     @ivar start: the offset in the file of the first buffered octet.
     @ivar octets: the buffered octets.
     """
 
-    __slots__ = ("octets", "size", "start")
+    __slots__ = ("_limit", "octets", "size", "start")
 
     def __init__(self, size: int, window: int) -> None:
         """Set up an empty buffer of at most `size` octets for windows of `window` octets."""
         # A multiple of the window, so that the buffer never ends in the middle of a window.
-        self.size = size // window * window
+        self._limit = size // window * window
+        self.size = min(window, self._limit)
         self.start = 0
         self.octets = memoryview(b"")
 
@@ -27,6 +34,7 @@ class ReadAhead:
         """Replace the buffered octets by those of the file from the offset `start` on."""
         self.octets = memoryview(octets)
         self.start = start
+        self.size = min(GROWTH * self.size, self._limit)
 
     def get(self, offset: int, length: int) -> memoryview | None:
         """Return `length` octets from `offset` on; None if they are not all buffered."""

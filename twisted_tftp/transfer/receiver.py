@@ -278,7 +278,7 @@ class Receiver:
         if self.state is ReceiverState.STORING:
             self.deadline = self._watch.give_up_at
             return WAIT
-        self._timing.back_off()
+        self._watch.back_off(now)
         if self._acked != self._received:
             return self._store()
         return self._send_again(now)
@@ -320,7 +320,7 @@ class Receiver:
             # on. The window ends after `windowsize` blocks, and must be acknowledged there: no
             # block follows. (Without a pause, the network has duplicated the block.)
             self._ack_at = min(self._ack_at, block + self._windowsize - 1)
-        self._watch.heard_at = now
+        self._watch.note_heard(now)
         self.deadline = self._watch.answer_deadline(now)
         if block == self._received and self._received >= self._ack_at:
             return self._store()
@@ -336,6 +336,7 @@ class Receiver:
 
     def _send_again(self, now: float) -> Step:
         self._may_measure = False
+        self._next_header = None  # the hot path does not end a long silence
         self.retransmissions += 1
         self.deadline = self._watch.note_sent(now)
         return SEND

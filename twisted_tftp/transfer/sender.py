@@ -213,7 +213,7 @@ class Sender:
         if self._is_reading:
             self.deadline = self._watch.give_up_at
             return WAIT
-        self._timing.back_off()
+        self._watch.back_off(now)
         return self._send_again(now)
 
     def _receive_unexpected(self, datagram: Buffer, now: float) -> Step:
@@ -249,8 +249,9 @@ class Sender:
         flight = self._flight
         watch = self._watch
         self._acked = block
-        watch.has_answered = True
         watch.heard_at = now
+        if not watch.has_answered:
+            watch.note_heard(now)
         flight.measure(self._timing, now - watch.sent_at, not self._is_reading)
         if block == self._last_block:
             return self._end(SenderState.DONE)
@@ -265,16 +266,16 @@ class Sender:
     def _process_duplicate(self, now: float) -> Step:
         """Process a duplicate ACK, which reports a gap or was caused by a copy of the window.
 
-        In lock step, a duplicate ACK never causes DATA (RFC 1123 section 4.2.3.1). With windows, a
-        duplicate ACK reports that the first block of the window was lost (RFC 7440 section 4). But
-        if the previous window was sent more than once, each copy is acknowledged. If each of these
-        additional ACKs caused a window, the Sorcerer's Apprentice bug would occur with whole
-        windows.
+        In lock step, it causes no DATA (RFC 1123 section 4.2.3.1), but it ends a long wait. With
+        windows, it reports a lost first block (RFC 7440 section 4). But each copy of the previous
+        window is acknowledged; a window for each such ACK would be the Sorcerer's Apprentice bug.
         """
         flight = self._flight
         if not self._watch.has_answered:
             return WAIT
-        self._watch.heard_at = now
+        self._watch.note_heard(now)
+        if not self._is_reading:
+            self.deadline = min(self.deadline, self._watch.answer_deadline(now))
         if flight.highest_sent - self._acked < 2 or self._is_reading or self._is_too_soon(now):
             return WAIT
         if not flight.expected_duplicates:
@@ -285,8 +286,7 @@ class Sender:
     def _is_too_soon(self, now: float) -> bool:
         """Return whether an ACK that arrives `now` comes too early to be for the last window.
 
-        It is then for an earlier one, and the blocks after it are already on the way. An ACK takes
-        a round trip; half of it is a margin for jitter.
+        It is then for an earlier window. Half of a round trip is left as a margin for jitter.
         """
         return now - self._watch.sent_at < min(self._timing.min_round_trip, self._timing.rto) / 2
 

@@ -4,14 +4,30 @@ The timeout is that of RFC 6298: the smoothed round-trip time plus four times it
 variation, doubled at each retransmission, and limited by a lowest and a highest value. A doubled
 timeout stays until a round-trip time is measured again. So a load that slows down every answer
 does not cause a storm of retransmissions (RFC 6298 section 5.7).
+
+After a long silence the timeout may exceed its highest value, until the peer answers. So a peer
+that is silent for a minute, because it erases its flash memory, gets few datagrams meanwhile.
 """
 
 from __future__ import annotations
 
-from twisted_tftp.policy import Policy, Retransmit
+from twisted_tftp.policy import DEFAULT_PATIENCE, DEFAULT_RETRIES, Policy, Retransmit
 
 #: The shortest retransmission timeout, in seconds: longer than the pauses of firmware clients.
 MIN_RTO = 0.02
+
+#: The silence after which the retransmission timeout may exceed `max_rto`, in seconds.
+LONG_SILENCE = 10.0
+
+#: The longest retransmission timeout after a long silence, in seconds, if `max_rto` is shorter.
+LONG_SILENCE_RTO = 5.0
+
+#: The shortest timeout that RFC 2349 allows, in seconds. `utimeout` negotiates shorter ones.
+MIN_RFC_TIMEOUT = 1.0
+
+#: The fewest timeouts that make up the idle limit, if the client has negotiated the timeout: the
+#: client repeats a lost datagram after one, and a second loss must not end the transfer.
+MIN_NEGOTIATED_TIMEOUTS = 2
 
 #: The shortest time between two measurements of the round-trip time, in seconds.
 MEASURE_INTERVAL = MIN_RTO / 2
@@ -26,6 +42,8 @@ MAX_DALLY = 60.0
 #: The rate that is assumed for the first window, before it is measured, in octets per second.
 FIRST_RATE = 1_250_000
 
+_NEVER = float("inf")
+
 
 class Timing:
     """The timeouts of one transfer, in seconds.
@@ -33,36 +51,68 @@ class Timing:
     @ivar rto: the current retransmission timeout.
     @ivar min_round_trip: the shortest measured round-trip time; 0 until that of a single datagram
         was measured.
-    @ivar max_rto: the longest retransmission timeout.
-    @ivar idle_limit: a peer that sends nothing for so long is given up.
+    @ivar max_rto: the longest retransmission timeout before a long silence.
+    @ivar idle_limit: the peer is given up if it sends nothing for so long: `first_answer_limit` or
+        `patience`.
+    @ivar first_answer_limit: the idle limit of a peer that has never answered, or whose port seems
+        to be closed.
+    @ivar patience: the idle limit of a peer that has answered.
     """
 
     __slots__ = (
         "_adaptive",
         "_deviation",
+        "_long_silence",
         "_smoothed",
+        "first_answer_limit",
         "idle_limit",
         "max_rto",
         "min_round_trip",
+        "patience",
         "rto",
     )
 
-    def __init__(self, *, first: float, max_rto: float, retries: int, adaptive: bool) -> None:
+    def __init__(
+        self,
+        *,
+        first: float,
+        max_rto: float,
+        retries: int | None = None,
+        patience: float = DEFAULT_PATIENCE,
+        adaptive: bool = True,
+        is_negotiated: bool = False,
+    ) -> None:
         """Set up the timeouts before anything was measured.
 
         @param first: the first retransmission timeout; `max_rto` if that is shorter.
-        @param max_rto: the longest retransmission timeout. If not adaptive, every timeout has this
-            value (RFC 2349).
-        @param retries: the peer is given up if it sends nothing for `retries` times `max_rto`.
+        @param max_rto: the longest retransmission timeout before a long silence. If not adaptive,
+            every timeout has this value (RFC 2349).
+        @param retries: the peer is given up if it sends nothing for `retries` times `max_rto`, and
+            no timeout exceeds `max_rto`; None for a time in seconds.
+        @param patience: the peer is given up after so many seconds of silence, without `retries`.
         @param adaptive: whether the timeout follows the measured round-trip times.
+        @param is_negotiated: whether the peers have negotiated `max_rto`. No timeout exceeds it
+            then, unless it is shorter than RFC 2349 allows.
         """
-        self.rto = min(first, max_rto) if adaptive else max_rto
+        #: The silence after which the timeout may exceed `max_rto`.
+        self._long_silence = _NEVER
+        if retries is None:
+            if not is_negotiated:
+                self._long_silence = LONG_SILENCE
+                max_rto = max_rto if max_rto < patience else patience
+            elif max_rto < MIN_RFC_TIMEOUT and not adaptive:
+                retries = DEFAULT_RETRIES  # a longer silence would cost very many datagrams
+            else:
+                patience = max(patience, MIN_NEGOTIATED_TIMEOUTS * max_rto)
+                if max_rto < MIN_RFC_TIMEOUT:
+                    self._long_silence = DEFAULT_RETRIES * max_rto
+        self.rto = first if adaptive and first < max_rto else max_rto
         self.max_rto = max_rto
-        self.idle_limit = retries * max_rto
-        self.min_round_trip = 0.0
-        self._smoothed = 0.0
-        self._deviation = 0.0
+        self.min_round_trip = self._smoothed = self._deviation = 0.0
         self._adaptive = adaptive
+        limit = (retries or DEFAULT_RETRIES) * max_rto
+        self.patience = patience = patience if retries is None else limit
+        self.idle_limit = self.first_answer_limit = limit if limit < patience else patience
 
     @classmethod
     def of(cls, policy: Policy, timeout: float | None) -> Timing:
@@ -71,7 +121,9 @@ class Timing:
             first=policy.timeout,
             max_rto=timeout or policy.timeout,
             retries=policy.retries,
+            patience=policy.patience,
             adaptive=policy.retransmit is Retransmit.ADAPTIVE,
+            is_negotiated=timeout is not None,
         )
 
     def add_round_trip(self, round_trip: float, is_single: bool = True) -> None:
@@ -122,10 +174,26 @@ class Timing:
         if self._adaptive:
             self.rto = min(self.rto + size / FIRST_RATE, self.max_rto)
 
-    def back_off(self) -> None:
-        """Double the retransmission timeout after a retransmission."""
+    def back_off(self, silence: float = 0.0) -> None:
+        """Double the retransmission timeout after a retransmission.
+
+        @param silence: how long the peer has sent nothing, in seconds; 0 if it has never answered.
+        """
         if self._adaptive:
-            self.rto = min(2 * self.rto, self.max_rto)
+            longest = self.max_rto
+            if silence >= self._long_silence and longest < LONG_SILENCE_RTO:
+                longest = LONG_SILENCE_RTO
+            self.rto = min(2 * self.rto, longest)
+
+    def note_answer(self) -> None:
+        """Note an answer of the peer: it gets all the patience, and short timeouts again."""
+        self.idle_limit = self.patience
+        if self.rto > self.max_rto:
+            self.rto = self.max_rto
+
+    def note_port_unreachable(self) -> None:
+        """Note that the peer's port seems to be closed: until it answers, the patience is over."""
+        self.idle_limit = self.first_answer_limit
 
     def dally_time(self, shortest: float) -> float:
         """Return how long to dally, in seconds: longer than `shortest` if timeouts are long."""

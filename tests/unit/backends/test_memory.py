@@ -37,7 +37,7 @@ def test_file_is_found_with_and_without_slashes(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["g", "A/F", "a", "a/f/g", "a\\f", "", "a/f\x00", "x" * 5000])
+@pytest.mark.parametrize("path", ["g", "A/F", "a", "a/f/g", "a\\g", "", "a/f\x00", "x" * 5000])
 def test_missing_file_is_not_found(path: str) -> None:
     """The open fails with ERROR 1."""
     with pytest.raises(FileNotFound):
@@ -171,3 +171,16 @@ def test_capacity_is_checked_again_at_the_commit() -> None:
         second.commit()
     second.abort()
     assert backend.files == {"f": b"123456"}
+
+
+def test_backslash_is_a_slash_unless_a_file_has_the_literal_name() -> None:
+    """This holds for reads and for uploads."""
+    backend = MemoryBackend({"Boot/BCD": b"BCD", "a\\b": b"literal"}, "overwrite")
+    for path, octets in {"\\Boot\\BCD": b"BCD", "/Boot\\BCD": b"BCD", "a\\b": b"literal"}.items():
+        assert bytes(backend.open_reader(path, request_context()).read(0, 9)) == octets
+    upload(backend, "\\Boot\\new", b"1")
+    upload(backend, "a\\b", b"2")
+    assert backend.files == {"Boot/BCD": b"BCD", "Boot/new": b"1", "a\\b": b"2"}
+    for path in ("..\\Boot\\BCD", "Boot\\..\\BCD"):
+        with pytest.raises(AccessViolation):
+            backend.open_reader(path, request_context())

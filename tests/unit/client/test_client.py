@@ -176,11 +176,43 @@ def test_server_may_grant_smaller_values(fake: ScriptedServer) -> None:
 
 
 @pytest.mark.parametrize(
+    "tail",
+    [
+        b"\0",
+        bytes(300),
+        b"tsize\0",
+        b"tsize\0\0\0",
+        b"tsize\x0012",
+        b"\xff\xfejunk",
+        b"\0\0blksize\x009\0",
+    ],
+)
+def test_octets_after_the_options_of_an_oack_are_ignored(
+    fake: ScriptedServer, tail: bytes
+) -> None:
+    """Some servers send a fixed number of octets, or the rest of an earlier packet."""
+    download = ScriptedDownload(fake)
+    fake.asked()
+    oack = wire.oack([("blksize", "8")]) + tail
+    fake.say(oack)
+    assert fake.got() == wire.ack(0)
+    fake.say(wire.DATA_HEADERS[1] + b"12345678")
+    assert fake.got() == wire.ack(1)
+    fake.say(wire.DATA_HEADERS[2] + b"9")
+    fake.confirm(oack)
+    result = download.end()
+    assert download.sink.getvalue() == b"123456789"
+    assert result.options == {"blksize": "8"}
+
+
+@pytest.mark.parametrize(
     ("answer", "kind", "code"),
     [
         (wire.oack([("blksize", "9999")]), OptionRefused, 8),
         (wire.oack([("multicast", "")]), OptionRefused, 8),
         (b"\0\6blksize", IllegalOperation, 4),
+        (b"\0\6tsize\x0016\0blksize\0", IllegalOperation, 4),  # of which size are the blocks?
+        (b"\0\6blksize\0\0\0", OptionRefused, 8),
     ],
 )
 def test_invalid_oack_is_answered_with_error_8_or_4(

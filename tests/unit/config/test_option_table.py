@@ -12,7 +12,14 @@ from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, options_by_group
 from twisted_tftp.config.reference import page
 from twisted_tftp.config.settings import POLICY_KEYS, Settings, parse_settings
-from twisted_tftp.config.value_types import Choice, Rate, Size, ValueType, WholeNumber
+from twisted_tftp.config.value_types import (
+    Choice,
+    Rate,
+    Size,
+    SizePerSecond,
+    ValueType,
+    WholeNumber,
+)
 from twisted_tftp.policy import Policy, Range, Rollover
 
 #: The reference page in the repository.
@@ -64,6 +71,8 @@ def test_default_in_the_help_is_a_valid_value(option: Option) -> None:
         (Size(), "20M"),
         (Size(), "4G"),
         (Size(), "1T"),
+        (SizePerSecond(), "20k/s"),
+        (SizePerSecond(), "0"),
         (Rate(Range(0.001, 100)), "0.5/s"),
         (Choice(Rollover), "none"),
         (WholeNumber(Range(0, 65535)), "69"),
@@ -74,6 +83,7 @@ def test_default_in_the_help_is_a_valid_value(option: Option) -> None:
         (option_named("host").type, "eth0.100"),
         (option_named("interface").type, "vrf-boot"),
         (option_named("allow").type, "192.0.2.0/24"),
+        (option_named("refuse").type, "windowsize"),
         (option_named("root").type, "/srv/tftp"),
     ],
 )

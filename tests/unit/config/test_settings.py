@@ -24,15 +24,18 @@ V6 = ipaddress.ip_network("2001:db8::1/128")
 NAMES = [
     "max-per-client",
     "rate",
+    "unproven-rate",
     "allow",
     "deny",
     "allow-write",
     "timeout",
+    "patience",
     "retries",
     "retransmit",
     "max-blksize",
     "max-windowsize",
     "rollover",
+    "refuse",
     "port-range",
     "cache",
     "max-upload",
@@ -57,6 +60,10 @@ def test_missing_settings_have_their_defaults() -> None:
     ("name", "text", "value"),
     [
         ("root", "/srv/tftp", "/srv/tftp"),
+        ("follow-links", ["/srv/a", "b"], ("/srv/a", "b")),
+        ("upload-mode", "0600", 0o600),
+        ("upload-mode", "664", 0o664),
+        ("make-dirs", True, True),
         ("port", "0", 0),
         ("port", "6969", 6969),
         ("port", "65535", 65535),
@@ -72,7 +79,8 @@ def test_missing_settings_have_their_defaults() -> None:
 )
 def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> None:
     """The value is in the attribute of `Settings` with the same name."""
-    assert parse_settings({name: text}) == replace(parse_settings({}), **{name: value})
+    expected = replace(parse_settings({}), **{name.replace("-", "_"): value})
+    assert parse_settings({name: text}) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,6 +88,8 @@ def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> N
     [
         ("timeout", "0.25", 0.25),
         ("timeout", "3", 3.0),
+        ("patience", "90", 90.0),
+        ("patience", "2.5", 2.5),
         ("retries", "4", 4),
         ("retransmit", "adaptive", Retransmit.ADAPTIVE),
         ("retransmit", "fixed", Retransmit.FIXED),
@@ -97,9 +107,15 @@ def test_setting_of_the_service_is_parsed(name: str, text: Any, value: Any) -> N
         ("max-per-client", "3", 3),
         ("rate", "20/s", 20.0),
         ("rate", "0.5", 0.5),
+        ("unproven-rate", "20k/s", 20 * 1024),
+        ("unproven-rate", "1M", 1024 * 1024),
+        ("unproven-rate", "0", 0),
         ("allow", ["192.0.2.0/24", "2001:db8::1"], (V4, V6)),
         ("deny", ["192.0.2.0/24"], (V4,)),
         ("allow-write", ["192.0.2.0/24"], (V4,)),
+        ("refuse", ["tsize"], frozenset({"tsize"})),
+        ("refuse", ["TSize", "blksize", "tsize"], frozenset({"tsize", "blksize"})),
+        ("refuse", [], frozenset()),
     ],
 )
 def test_setting_of_the_policy_is_parsed(name: str, text: Any, value: Any) -> None:
@@ -181,6 +197,8 @@ def test_size_may_have_a_unit(text: str, octets: int) -> None:
         ("rate", "0"),
         ("rate", "fast"),
         ("rate", "5/m"),
+        ("unproven-rate", "20k/m"),
+        ("unproven-rate", "-1"),
         ("allow", ["192.0.2.1/24"]),
         ("deny", ["example.com"]),
         ("allow-write", [""]),

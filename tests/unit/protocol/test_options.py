@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_tftp.errors import ErrorCode, OptionRefused
-from twisted_tftp.policy import Policy, Rollover
+from twisted_tftp.policy import NEGOTIATED_OPTIONS, Policy, Rollover
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import Grant, accept, announced_size, negotiate
 
@@ -35,6 +35,7 @@ POLICIES = st.builds(
     max_blksize=st.integers(8, 65464),
     max_windowsize=st.integers(1, 32767),
     rollover=st.sampled_from(Rollover),
+    refuse=st.frozensets(st.sampled_from(NEGOTIATED_OPTIONS), max_size=2),
 )
 
 #: Sizes of a file in octets; None if the size is unknown.
@@ -147,7 +148,10 @@ def test_number_with_twenty_digits_is_accepted(name: str) -> None:
         ("8", 8, b"\x00\x06blksize\x008\x00"),
         ("511", 511, b"\x00\x06blksize\x00511\x00"),
         ("65464", 65464, b"\x00\x06blksize\x0065464\x00"),
-        ("65465", 512, b""),
+        ("65465", 65464, b"\x00\x06blksize\x0065464\x00"),
+        ("100000", 65464, b"\x00\x06blksize\x0065464\x00"),
+        (str(2**64 - 1), 65464, b"\x00\x06blksize\x0065464\x00"),
+        (str(2**64), 512, b""),
         ("0", 512, b""),
         ("abc", 512, b""),
         ("-5", 512, b""),
@@ -157,14 +161,17 @@ def test_number_with_twenty_digits_is_accepted(name: str) -> None:
 def test_blksize_is_granted_within_the_bounds_of_its_rfc(
     asked: str, blksize: int, oack: bytes
 ) -> None:
-    """Values from 8 to 65464 octets are granted (RFC 2348); others leave the default of 512."""
+    """Values from 8 to 65464 octets are granted (RFC 2348), and larger ones are lowered.
+
+    Others leave the default of 512.
+    """
     grant = negotiate({"blksize": asked}, DEFAULT)
     assert (grant.blksize, grant.oack or b"") == (blksize, oack)
 
 
 @pytest.mark.parametrize(
     ("asked", "granted"),
-    [("8", 8), ("1427", 1427), ("1428", 1428), ("1429", 1428), ("65464", 1428)],
+    [("8", 8), ("1427", 1427), ("1428", 1428), ("1429", 1428), ("65464", 1428), ("65465", 1428)],
 )
 def test_blksize_is_lowered_to_the_policys_maximum(asked: str, granted: int) -> None:
     """A larger block is answered with the largest that the policy allows."""
@@ -185,6 +192,8 @@ def test_blksize_is_lowered_to_the_policys_maximum(asked: str, granted: int) -> 
         ("1025", 1024),
         ("32768", 32768),
         ("65464", 32768),
+        ("65465", 32768),
+        ("131072", 32768),
     ],
 )
 def test_blksize2_is_granted_as_a_power_of_two(asked: str, granted: int) -> None:
@@ -194,9 +203,9 @@ def test_blksize2_is_granted_as_a_power_of_two(asked: str, granted: int) -> None
     assert grant.accepted == (("blksize2", str(granted)),)
 
 
-@pytest.mark.parametrize("asked", ["0", "7", "65465", "131072"])
-def test_blksize2_out_of_bounds_is_dropped(asked: str) -> None:
-    """The bounds are those of `blksize`."""
+@pytest.mark.parametrize("asked", ["0", "7"])
+def test_blksize2_below_the_smallest_block_is_dropped(asked: str) -> None:
+    """The smallest block is that of `blksize`."""
     assert negotiate({"blksize2": asked}, DEFAULT) == Grant(512, 1, None, Rollover.ZERO, (), None)
 
 
@@ -222,13 +231,18 @@ def test_blksize2_is_lowered_to_the_policys_maximum(
         ("64", 64, b"\x00\x06windowsize\x0064\x00"),
         ("65", 64, b"\x00\x06windowsize\x0064\x00"),
         ("65535", 64, b"\x00\x06windowsize\x0064\x00"),
-        ("65536", 1, b""),
+        ("65536", 64, b"\x00\x06windowsize\x0064\x00"),
+        ("1000000", 64, b"\x00\x06windowsize\x0064\x00"),
+        (str(2**64), 1, b""),
     ],
 )
 def test_windowsize_is_lowered_to_the_policys_maximum(
     asked: str, windowsize: int, oack: bytes
 ) -> None:
-    """Values from 1 to 65535 blocks are granted or lowered (RFC 7440); others are ignored."""
+    """Values of 1 block and more are granted or lowered; others are ignored.
+
+    The largest value of RFC 7440 is 65535; a larger one is lowered too.
+    """
     grant = negotiate({"windowsize": asked}, Policy(max_windowsize=64))
     assert (grant.windowsize, grant.oack or b"") == (windowsize, oack)
 
@@ -302,6 +316,41 @@ def test_tsize_is_answered_with_the_size(tsize: int | None, oack: bytes) -> None
 def test_tsize_is_not_in_the_oack_unless_requested() -> None:
     """An option that was not requested is never in an OACK."""
     assert oack_for({"blksize": "512"}, tsize=70000) == b"\x00\x06blksize\x00512\x00"
+
+
+# -- options that are never granted -------------------------------------------------------
+
+#: A request with all options, each with a valid value; two of them exclude two others.
+ALL = {
+    "blksize": "1024",
+    "blksize2": "512",
+    "windowsize": "4",
+    "timeout": "3",
+    "utimeout": "500000",
+    "rollover": "1",
+    "tsize": "0",
+    "xid": "ab12",
+}
+
+
+@pytest.mark.parametrize("name", NEGOTIATED_OPTIONS)
+def test_option_of_refuse_is_never_granted(name: str) -> None:
+    """All other options are granted as before, and nothing is if the policy has all names."""
+    alone = {name: ALL[name]}
+    assert negotiate(alone, DEFAULT, tsize=9).oack is not None
+    policy = Policy(refuse=frozenset({name}))
+    assert negotiate(alone, policy, tsize=9) == negotiate({}, DEFAULT)
+    others = {other: value for other, value in ALL.items() if other != name}
+    assert negotiate(ALL, policy, tsize=9) == negotiate(others, DEFAULT, tsize=9)
+    everything = Policy(refuse=frozenset(NEGOTIATED_OPTIONS))
+    assert negotiate(ALL, everything, tsize=9) == negotiate({}, DEFAULT)
+
+
+def test_alternative_of_an_option_of_refuse_is_granted() -> None:
+    """A client that asks for both gets the other one."""
+    policy = Policy(refuse=frozenset({"blksize", "timeout"}))
+    accepted = dict(negotiate(ALL, policy, tsize=9).accepted)
+    assert (accepted["blksize2"], accepted["utimeout"]) == ("512", "500000")
 
 
 # -- options that exclude each other ------------------------------------------------------
@@ -378,6 +427,7 @@ def test_granted_options_are_in_the_order_of_the_request(
     grant = negotiate(options, policy, tsize=tsize)
     granted = [name for name, _ in grant.accepted]
     assert granted == [name for name in options if name in granted]
+    assert not policy.refuse.intersection(granted)
     assert grant.oack != b"\x00\x06"
     assert grant.oack == (wire.oack(grant.accepted) if granted else None)
 
@@ -495,6 +545,30 @@ def test_invalid_grant_of_a_server_is_refused(name: str, value: str) -> None:
         accept(ASKED, {name: value})
     assert caught.value.code is ErrorCode.OPTION_REFUSED
     assert len(caught.value.message) < 100
+
+
+@pytest.mark.parametrize("name", ["tsize", "timeout", "utimeout"])
+def test_option_that_changes_no_block_may_have_an_empty_value(name: str) -> None:
+    """The option is not granted; an option about blocks must have a value."""
+    grant = accept(ASKED, {"blksize": "1428", name: ""})
+    assert (grant.blksize, grant.timeout, grant.accepted) == (1428, None, (("blksize", "1428"),))
+    with pytest.raises(OptionRefused):
+        accept({}, {name: ""})
+
+
+@pytest.mark.parametrize("name", ["blksize", "windowsize", "rollover"])
+def test_option_about_blocks_must_have_a_value(name: str) -> None:
+    """Without the value, the client does not know which blocks the server sends."""
+    with pytest.raises(OptionRefused):
+        accept(ASKED, {name: ""})
+
+
+@pytest.mark.parametrize("name", ["blksize", "blksize2"])
+def test_client_accepts_no_block_above_the_limit_of_the_rfc(name: str) -> None:
+    """A client may ask for more, and the server must lower it."""
+    assert accept({name: "70000"}, {name: "65464"}).blksize == 65464
+    with pytest.raises(OptionRefused):
+        accept({name: "70000"}, {name: "65465"})
 
 
 def test_xid_is_repeated_at_the_end_of_the_oack() -> None:

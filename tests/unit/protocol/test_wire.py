@@ -53,9 +53,11 @@ def test_options_of_a_write_request_keep_their_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("mode", [b"octet", b"OCTET", b"Octet", b"oCtEt"])
-def test_octet_mode_is_case_insensitive(mode: bytes) -> None:
-    """The mode may be in upper or lower case (RFC 1350 section 5)."""
+@pytest.mark.parametrize(
+    "mode", [b"octet", b"OCTET", b"Octet", b"oCtEt", b"binary", b"BINARY", b"Binary"]
+)
+def test_octet_mode_is_case_insensitive_and_has_two_names(mode: bytes) -> None:
+    """The mode may be in upper or lower case (RFC 1350 section 5); `binary` is another name."""
     assert wire.parse_request(b"\x00\x01f\x00" + mode + b"\x00").mode == wire.OCTET
 
 
@@ -85,9 +87,11 @@ def test_first_of_a_repeated_option_wins() -> None:
         b"windowsize\x0016",  # without the end of the value
         b"windowsize\x00",  # without a value
         b"windowsize",  # without the end of the name
+        b"\xff\xfejunk",  # octets of an earlier packet
+        b"\0\0\0windowsize\00016\0junk",  # the same, after NULs
     ],
 )
-def test_unterminated_option_is_ignored(tail: bytes) -> None:
+def test_octets_after_the_last_option_are_ignored(tail: bytes) -> None:
     """The options before it are kept."""
     request = wire.parse_request(b"\x00\x01f\x00octet\x00blksize\x001024\x00" + tail)
     assert request.options == {"blksize": "1024"}
@@ -164,7 +168,8 @@ def test_request_without_a_file_name_is_refused(opcode: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "mode", [b"", b"mail", b"binary", b"octet ", b" octet", b"octe", b"\xff\xfe", b"oct\xe9t"]
+    "mode",
+    [b"", b"mail", b"ocetet", b"image", b"octet ", b" octet", b"octe", b"\xff\xfe", b"oct\xe9t"],
 )
 def test_unknown_mode_is_refused(mode: bytes) -> None:
     """Only octet and netascii are supported; mail is obsolete."""
@@ -383,13 +388,79 @@ def test_oack_is_parsed() -> None:
     assert wire.parse_oack(memoryview(b"\0\6")) == {}
 
 
+#: What follows the last option in the OACKs of some servers.
+OACK_TAILS = [
+    *(bytes(zeros) for zeros in (1, 2, 3, 7, 400)),
+    b"tsize",  # without the end of the name
+    b"tsize\0",  # without a value
+    b"tsize\x0012",  # without the end of the value
+    b"\xff\xfejunk",  # octets of an earlier packet
+    b"\0\0\0windowsize\00016\0junk",  # the same, after NULs
+    b"tsize\0\0\0",  # without a value, before NULs
+]
+
+
+@pytest.mark.parametrize("tail", OACK_TAILS)
+def test_octets_after_the_last_option_of_an_oack_are_ignored(tail: bytes) -> None:
+    """The options before them are granted."""
+    options = wire.parse_oack(b"\0\6blksize\x001428\0" + tail)
+    assert {"tsize": "", **options} == {"blksize": "1428", "tsize": ""}
+
+
+def test_oack_may_contain_nothing_but_nuls() -> None:
+    """It grants no option."""
+    assert wire.parse_oack(b"\0\6" + bytes(510)) == {}
+
+
+def test_option_may_be_repeated_in_an_oack_with_the_same_value() -> None:
+    """Only different values have no plain meaning."""
+    assert wire.parse_oack(b"\0\6a\x001\0b\x002\0A\x001\0") == {"a": "1", "b": "2"}
+
+
 @pytest.mark.parametrize(
-    "octets", [b"blksize", b"blksize\0", b"blksize\x008", b"\x008\0", b"a\x001\0A\x002\0"]
+    "octets",
+    [
+        b"blksize",
+        b"blksize\0",
+        b"blksize\x008",
+        b"tsize\x0012\0BlkSize\x008",
+        b"tsize\x0012\0windowsize\x00",
+        b"tsize\x0012\0rollover",
+        b"blksize2\0",
+        b"\x008\0",
+        b"\0junk",
+        b"\0blksize\x008\0",
+        b"a\x001\0A\x002\0",
+    ],
 )
-def test_malformed_oack_is_refused(octets: bytes) -> None:
-    """It is truncated, has an empty name, or has a name twice."""
+def test_oack_without_a_plain_meaning_is_refused(octets: bytes) -> None:
+    """It ends within an option about blocks, begins with an empty name, or has two values."""
     with pytest.raises(IllegalOperation):
         wire.parse_oack(b"\0\6" + octets)
+
+
+@given(
+    st.dictionaries(WORDS.filter(bool).map(str.lower), WORDS, min_size=1, max_size=6),
+    st.integers(1, 600),
+    st.binary(max_size=40),
+)
+def test_padding_of_an_oack_changes_nothing(
+    options: dict[str, str], zeros: int, junk: bytes
+) -> None:
+    """The client reads what the server granted, whatever follows the first NUL of the padding."""
+    packet = wire.oack(options.items())
+    assert wire.parse_oack(packet) == options
+    assert wire.parse_oack(packet + bytes(zeros) + junk) == options
+
+
+@given(st.binary(max_size=200))
+def test_random_oack_raises_nothing_but_illegal_operation(octets: bytes) -> None:
+    """Any octets are either an OACK with names in lower case, or an illegal operation."""
+    try:
+        options = wire.parse_oack(b"\0\6" + octets)
+    except IllegalOperation:
+        return
+    assert all(name and name == name.lower() for name in options)
 
 
 @pytest.mark.parametrize(("name", "options"), [(b"", {}), (b"a\0b", {}), (b"a", {"x": "1\x00y"})])

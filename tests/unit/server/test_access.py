@@ -155,11 +155,11 @@ def test_packets_that_are_not_served_are_logged_once_a_minute() -> None:
         globalLogPublisher.removeObserver(events.append)
     lines = [event["log_format"].format(**event) for event in events]
     assert lines == [
-        "a packet was not served: flood (the last one from 192.0.2.0)",
-        "59 packets were not served: flood (the last one from 192.0.2.59)",
-        "60 packets were not served: flood (the last one from 192.0.2.119)",
-        "a packet was not served: other (the last one from 192.0.2.1)",
-        "10 packets were not served: flood (the last one from 192.0.2.129)",
-        "a packet was not served: other (the last one from 192.0.2.2)",
-        "a packet was not served: other (the last one from 192.0.2.3)",
+        "1 request from 192.0.2.0 ignored: flood",
+        "59 requests from 192.0.2.59 and others ignored: flood",
+        "60 requests from 192.0.2.119 and others ignored: flood",
+        "1 request from 192.0.2.1 ignored: other",
+        "10 requests from 192.0.2.129 and others ignored: flood",
+        "1 request from 192.0.2.2 ignored: other",
+        "1 request from 192.0.2.3 ignored: other",
     ]

@@ -641,7 +641,7 @@ def test_host_that_asks_again_in_a_flood_is_served() -> None:
     net.server.received(rrq(), PEER, LOCAL)
     assert len(net.links) == served + 1
     net.links[-1].deliver(wire.ack(1))
-    net.clock.advance(30)
+    net.clock.advance(70)
     assert net.server.transfers.running == 0
     unanswered = net.server.transfers.unanswered
     assert not unanswered.new

@@ -26,7 +26,8 @@ from twisted_tftp.interfaces import IBackendLifecycle
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
-from twisted_tftp.server.service import DEFAULT_GRACE, StartError, TFTPService
+from twisted_tftp.server.service import DEFAULT_GRACE, TFTPService
+from twisted_tftp.server.start_error import StartError
 from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]
@@ -419,6 +420,6 @@ def test_stop_logs_the_count_of_dropped_requests(reactor: Any) -> None:
     finally:
         globalLogPublisher.removeObserver(events.append)
     running.client.close()
-    reason = "the address is not allowed (--allow, --deny)"
+    reason = "in --deny"
     counts = [event["count"] for event in events if event.get("reason") == reason]
     assert counts == [2]

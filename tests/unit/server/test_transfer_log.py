@@ -66,6 +66,35 @@ def test_finished_transfer_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("octets", "announced", "mode", "outcome", "has_remark"),
+    [
+        (500, 600, "octet", Outcome.COMPLETED, True),
+        (700, 600, "octet", Outcome.COMPLETED, True),
+        (600, 600, "octet", Outcome.COMPLETED, False),
+        (600, None, "octet", Outcome.COMPLETED, False),
+        (600, 0, "octet", Outcome.COMPLETED, False),
+        (500, 600, "netascii", Outcome.COMPLETED, False),
+        (500, 600, "octet", Outcome.TIMED_OUT, False),
+    ],
+)
+def test_upload_of_another_size_than_announced_has_a_remark(
+    octets: int, announced: int | None, mode: str, outcome: Outcome, has_remark: bool
+) -> None:
+    """The line says how many octets the client had announced with tsize."""
+    context = statistics().context._replace(
+        direction=Direction.WRITE, mode=mode, announced_size=announced
+    )
+    log = Log()
+    log.log.finished(
+        TransferStatistics(context, started=10.0, octets=octets, ended=12.0, outcome=outcome)
+    )
+    [line] = log.lines
+    assert line is not None
+    assert f"{octets} octets" in line
+    assert (", the client had announced 600 octets (tsize)" in line) is has_remark
+
+
+@pytest.mark.parametrize(
     ("outcome", "level"),
     [
         (Outcome.COMPLETED, LogLevel.info),

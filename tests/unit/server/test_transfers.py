@@ -23,7 +23,7 @@ class Stub:
         self.cancelled: list[str] = []
         transfers.add(self)  # type: ignore[arg-type]
 
-    def cancel(self, message: str) -> None:
+    def cancel(self, message: str, detail: str) -> None:
         self.cancelled.append(message)
 
     def finish(self) -> None:

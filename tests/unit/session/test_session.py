@@ -268,18 +268,41 @@ def test_a_peer_that_never_answers_gets_four_datagrams(
 
 @pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
 def test_a_peer_that_stops_answering_gets_an_error_and_is_given_up(opcode: Opcode) -> None:
-    """After ten negotiated timeouts without a packet, the transfer times out."""
+    """After a minute without a packet, the transfer times out."""
     net = network()
     link = net.request(opcode, "f", {"timeout": "2"})
     if opcode is Opcode.RRQ:
         link.deliver(wire.ack(0))
     else:
         link.deliver(wire.DATA_HEADERS[1] + bytes(512))
-    net.clock.pump([0.1] * 195)
+    net.clock.pump([0.1] * 595)
     assert net.recorder.outcomes == []
     net.clock.pump([0.1] * 10)
     assert net.recorder.outcomes == [Outcome.TIMED_OUT]
     assert wire.parse_error(link.sent[-1]) == (0, "the transfer timed out")
+    assert_nothing_is_left(net)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.RRQ, Opcode.WRQ])
+def test_client_that_answered_and_whose_port_is_closed_is_given_up_after_ten_seconds(
+    opcode: Opcode,
+) -> None:
+    """It is dead, and another program may open its port; but if it answers, it is alive."""
+    net = network()
+    link = net.request(opcode, "f", {"timeout": "1"})
+    answers = [wire.ack(0), wire.ack(1)]
+    if opcode is Opcode.WRQ:
+        answers = [wire.DATA_HEADERS[number] + bytes(512) for number in (1, 2)]
+    link.deliver(answers[0])
+    net.clock.pump([0.1] * 50)
+    link.report_port_unreachable()
+    net.clock.pump([0.1] * 45)
+    link.deliver(answers[1])
+    net.clock.pump([0.1] * 300)
+    assert net.recorder.outcomes == []
+    link.report_port_unreachable()
+    net.clock.pump([0.1] * 11)
+    assert net.recorder.outcomes == [Outcome.TIMED_OUT]
     assert_nothing_is_left(net)
 
 

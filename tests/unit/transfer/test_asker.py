@@ -100,3 +100,28 @@ def test_round_trip_of_a_repeated_request_is_not_measured() -> None:
     machine.receive(wire.DATA_HEADERS[1], 1.2)
     assert machine.state is AskerState.ANSWERED
     assert machine.round_trip is None
+
+
+def test_refused_request_fails_after_the_given_number_of_tries() -> None:
+    """Each request that ICMP reports as refused counts; the last one ends the wait at once."""
+    machine = asker(longest=1.0, retries=50)
+    now = 0.0
+    machine.start(now)
+    for _ in range(2):
+        machine.refuse(now, more_tries=2)
+        assert machine.deadline > now
+        now = machine.deadline
+        assert machine.expire(now) is Step.SEND
+    machine.refuse(now, more_tries=2)
+    assert machine.deadline == now
+    assert machine.expire(now) is Step.END
+    assert isinstance(machine.failure, TransferTimedOut)
+
+
+def test_patience_replaces_the_idle_limit() -> None:
+    """With a patience, the request fails after that time, whatever the timeouts are."""
+    timing = Timing(first=1.0, max_rto=1.0, retries=50, adaptive=True)
+    machine = Asker(REQUEST, True, timing, patience=2.5)
+    machine.start(0.0)
+    assert [machine.expire(now) for now in (1.0, 2.0, 2.4)] == [Step.SEND, Step.SEND, Step.WAIT]
+    assert machine.expire(2.5) is Step.END

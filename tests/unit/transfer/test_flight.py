@@ -54,10 +54,18 @@ def test_two_acks_after_a_retransmission_are_not_measured() -> None:
     assert times.min_round_trip < 0.5
 
 
-@pytest.mark.parametrize(("size", "expected"), [(0, 0), (99, 0), (100, 100), (250, 200)])
-def test_buffer_holds_whole_windows(size: int, expected: int) -> None:
-    """The size of the buffer is rounded down to whole windows."""
-    assert ReadAhead(size, 100).size == expected
+@pytest.mark.parametrize(
+    ("size", "reads"),
+    [(0, [0, 0]), (99, [0, 0]), (100, [100, 100]), (250, [100, 200, 200]), (999, [100, 400, 900])],
+)
+def test_reads_grow_from_one_window_to_whole_windows_in_the_buffer(
+    size: int, reads: list[int]
+) -> None:
+    """The first read is of one window, the next ones of more, up to the size of the buffer."""
+    ahead = ReadAhead(size, 100)
+    for expected in reads:
+        assert ahead.size == expected
+        ahead.fill(bytes(expected), 0)
 
 
 def test_buffer_returns_octets_only_if_it_has_them_all() -> None:
@@ -90,6 +98,30 @@ def test_peer_that_has_answered_is_given_up_after_ten_seconds_of_silence() -> No
     assert not watch.is_at_datagram_limit
     assert not watch.must_give_up(14.9)
     assert watch.must_give_up(15.0)
+
+
+def test_silence_that_makes_waits_longer_begins_with_an_answer() -> None:
+    """The waits for a peer that has never answered do not grow, because it may be forged."""
+    waits = Timing(first=1.0, max_rto=1.0)
+    watch = PeerWatch(waits)
+    watch.back_off(20.0)
+    assert waits.rto == 1.0
+    watch.note_heard(20.0)
+    watch.back_off(29.9)
+    assert waits.rto == 1.0
+    watch.back_off(30.0)
+    assert waits.rto == 2.0
+    watch.note_heard(31.0)
+    assert waits.rto == 1.0
+
+
+def test_first_answer_makes_the_watch_patient() -> None:
+    """A peer that has never answered is given up after 10 s, one that has answered after 60 s."""
+    watch = PeerWatch(Timing(first=1.0, max_rto=1.0))
+    assert watch.give_up_at == 10.0
+    watch.note_heard(5.0)
+    assert watch.give_up_at == 65.0
+    assert PeerWatch(Timing(first=1.0, max_rto=1.0), has_answered=True).give_up_at == 60.0
 
 
 def test_answer_is_due_before_the_peer_is_given_up() -> None:

@@ -258,7 +258,7 @@ def test_repeated_request_after_data_is_ignored() -> None:
     assert sink.machine.repeat(0.2) is Step.WAIT
 
 
-def test_a_silent_peer_is_given_up_after_the_patience() -> None:
+def test_a_silent_peer_is_given_up_after_the_idle_limit() -> None:
     """A peer that has answered is given up after ten timeouts of silence."""
     sink = Sink(longest=2.0)
     sink.data(1, block(1), 0.1)

@@ -241,7 +241,7 @@ def test_repeated_request_after_an_ack_is_ignored() -> None:
     assert source.machine.repeat(0.2) is Step.WAIT
 
 
-def test_a_silent_peer_is_given_up_after_the_patience() -> None:
+def test_a_silent_peer_is_given_up_after_the_idle_limit() -> None:
     """A peer that has answered is given up after ten timeouts of silence."""
     source = Source(bytes(100), longest=2.0)
     source.start()
@@ -254,7 +254,7 @@ def test_a_silent_peer_is_given_up_after_the_patience() -> None:
     assert count > 10
 
 
-def test_any_ack_of_the_peer_restarts_the_patience() -> None:
+def test_any_ack_of_the_peer_restarts_the_idle_limit() -> None:
     """A peer that is busy and only repeats its last ACK is not given up."""
     source = Source(bytes(100))
     source.start()
@@ -381,3 +381,16 @@ def test_duplicate_ack_long_after_a_retransmission_reports_a_gap() -> None:
             assert len(source.ack(number, now)) == 4
         sent = source.ack(16, now + 0.1)
         assert [int.from_bytes(datagram[2:4], "big") for datagram in sent] == [17, 18, 19, 20]
+
+
+def test_only_the_first_window_is_read_before_the_peer_has_acknowledged_it() -> None:
+    """Thousands of clients may wait or be forged; each would hold a full buffer."""
+    source = Source(bytes(8 * 400), oack=True, read_ahead=8 * 100)
+    source.start()
+    source.ack(0, 0.1)
+    assert source.machine.length == 8
+    lengths = []
+    for number in range(1, 200):
+        source.ack(number, 0.1 + number / 100)
+        lengths.append(source.machine.length)
+    assert sorted(set(lengths)) == [32, 128, 512, 800]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -18,9 +18,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
-from twisted_tftp.backends.filesystem.path_walk import resolve
+from twisted_tftp.backends.filesystem.leftovers import remove_temporary_files
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
     ChunkBudget,
@@ -36,15 +37,19 @@ from twisted_tftp.backends.filesystem.threads import (
     Threads,
     open_in_thread,
 )
-from twisted_tftp.backends.filesystem.upload import Upload, remove_temporary_files
+from twisted_tftp.backends.filesystem.tree import Tree
+from twisted_tftp.backends.filesystem.upload import Upload, UploadRules
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.context import TransferContext
-from twisted_tftp.errors import AccessViolation, BackendUnavailable
+from twisted_tftp.errors import AccessViolation, FileNotFound
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader
 
 #: The default size of the cache of file contents, in octets.
 DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
+
+#: The default mode of uploaded files.
+DEFAULT_UPLOAD_MODE = 0o644
 
 
 @implementer(IFileBackend, IBackendLifecycle)
@@ -64,6 +69,10 @@ class FilesystemBackend:
         *,
         cache: int = DEFAULT_CACHE_SIZE,
         quota: int | None = None,
+        follow_links: Sequence[str] = (),
+        literal_names: bool = False,
+        upload_mode: int | None = DEFAULT_UPLOAD_MODE,
+        make_dirs: bool = False,
         reactor: Any = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
@@ -77,6 +86,12 @@ class FilesystemBackend:
         @param write: `never`, `create` (files are not replaced) or `overwrite`.
         @param cache: the size of the cache of file contents, in octets; 0 for no cache.
         @param quota: the most octets that all files below `root` may have; None for no limit.
+        @param follow_links: the directories outside `root` into which symbolic links may lead
+            reads; nothing is written there.
+        @param literal_names: whether a backslash in a name is never a slash.
+        @param upload_mode: the mode of new files; None for the mode that the umask gives. A file
+            that is replaced keeps its mode.
+        @param make_dirs: whether an upload makes missing directories, eight of them at most.
         @param reactor: the reactor of the threads; None for the global one, which is looked up
             when a thread is first needed.
         @param in_thread: calls a function in a thread; None for two pools of threads.
@@ -87,9 +102,17 @@ class FilesystemBackend:
         @param clock: returns the time in seconds of a monotonic clock, for the quota.
         """
         self.root = root
+        self._tree = Tree(
+            root,
+            followed=follow_links,
+            has_literal_names=literal_names,
+            makes_directories=make_dirs,
+        )
         self._write_behind = write_behind
         self._write = WriteMode(write)
         self._quota = None if quota is None else Quota(root, quota, clock)
+        is_replacing = self._write is WriteMode.OVERWRITE
+        self._upload_rules = UploadRules(root, is_replacing, upload_mode, self._quota)
         self._lookup = lookup or KernelLookup(root)
         self.content_cache = ContentCache(cache) if content_cache is None else content_cache
         self._chunks = ChunkBudget()
@@ -102,7 +125,7 @@ class FilesystemBackend:
         self, path: str, context: TransferContext
     ) -> IFileReader | Deferred[FilesystemReader]:
         """Open a regular file: at once if that cannot block, otherwise in a thread."""
-        found = self._lookup.find(path)
+        found = self._find(path)
         if found is not None:
             try:
                 reader = self.content_cache.open_reader(found.status) or self._open_found(found)
@@ -115,6 +138,16 @@ class FilesystemBackend:
             lambda: self._open(path),
             lambda file: self._make_reader(file, self._nowait_flags),
         )
+
+    def _find(self, path: str) -> FoundFile | None:
+        """Find a file without blocking; None if it must be looked up in a thread."""
+        try:
+            return self._lookup.find(path)
+        except FileNotFound:
+            alternative = self._tree.alternative(path)
+            if alternative is None:
+                raise
+            return self._lookup.find(alternative)
 
     def _open_found(self, found: FoundFile) -> IFileReader | None:
         """Open a file that was found without a thread; cache its content if it is small.
@@ -151,32 +184,32 @@ class FilesystemBackend:
         """Walk to a regular file and open it; this may block."""
         with contextlib.suppress(OSError):
             self._lookup.detect_file_system()
-        with resolve(self.root, path) as resolved:
+        with self._tree.resolve_read(path) as resolved:
             return OpenFile(resolved.open_regular())
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
-        """Create a temporary file in the directory of the target."""
+        """Create a temporary file, which gets the name `path` at the commit."""
         if self._write is WriteMode.NEVER:
-            raise AccessViolation("this server does not accept files")
-        replace = self._write is WriteMode.OVERWRITE
+            raise AccessViolation("this server does not accept files", "--write is never")
         size = context.announced_size or 0
         in_thread = self._in_write_thread
         return open_in_thread(
             in_thread,
-            lambda: Upload(self.root, path, replace, size, self._quota),
+            lambda: Upload(self._tree.resolve_write(path), self._upload_rules, size),
             lambda upload: FilesystemWriter(upload, in_thread, self._write_behind),
         )
 
     def check(self) -> None:
-        """Check that the root is a directory.
+        """Check that the root and the directories of `follow_links` are directories.
 
-        @raise BackendUnavailable: it is not a directory.
+        @raise BackendUnavailable: one is not.
         """
-        if not os.path.isdir(self.root):
-            raise BackendUnavailable(f"root {self.root!r} is not a directory")
+        self._tree.check()
 
     def start(self) -> Deferred[None]:
-        """Remove the temporary files of uploads that a crash has interrupted."""
+        """Warn if the root can't be used; remove the unfinished uploads of an earlier run."""
+        for text in explain.problems_of_root(self.root, self._write is not WriteMode.NEVER):
+            self._log.warn("{text}", text=text)
         return self.remove_unfinished_uploads().addCallback(self._log_removed)
 
     def _log_removed(self, count: int) -> None:

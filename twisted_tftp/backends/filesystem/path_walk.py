@@ -6,6 +6,9 @@ are walked by the same rules. All directories of the path stay open. So `..` lea
 directory that the walk came from, even if directories are renamed meanwhile, and never above the
 root. All checks are made on objects that are open, so a file that is replaced between a check and
 its use makes no difference.
+
+Links may lead out of the root into directories that the operator has named. The walk then goes on
+in that directory by the same rules, as if it were the root, and never leaves it.
 """
 
 from __future__ import annotations
@@ -13,15 +16,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from types import TracebackType
 
+from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.naming import components
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
 #: The most symbolic links in the walk of one path, as in Linux.
 MAX_LINKS = 40
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
+#: The most directories that an upload may make.
+MAX_MISSING = 8
+
+#: The longest name in a directory, in octets.
+MAX_NAME = 255
+
+#: The flags to open a directory that is no symbolic link, only to find names in it.
+DIRECTORY_FLAGS = (
+    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
+)
 
 
 class ResolvedName:
@@ -30,25 +44,32 @@ class ResolvedName:
     A file with that name need not exist. Use the object as a context manager, or call `close`.
 
     @ivar directory: the descriptor of the directory.
-    @ivar name: the name in the directory.
+    @ivar name: the name in the directory, or in the last missing one.
+    @ivar missing: the names of directories that do not exist yet: the first is missing in
+        `directory`, each other one in the directory before it.
     """
 
-    def __init__(self, directory: int, name: bytes) -> None:
+    def __init__(self, directory: int, name: bytes, missing: tuple[bytes, ...] = ()) -> None:
         self.directory = directory
         self.name = name
+        self.missing = missing
 
     def open_regular(self) -> int:
         """Open the file for reading and return its descriptor.
 
-        @raise AccessViolation: it is not a regular file.
-        @raise OSError: it is missing, or may not be read.
+        @raise AccessViolation: it is not a regular file, or may not be read.
+        @raise OSError: it is missing, for instance.
         """
         # A device must not be opened: even that can rewind a tape or start a watchdog.
-        if not stat.S_ISREG(self.stat().st_mode):
+        status = self.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise AccessViolation("not a regular file")
         # The file may be replaced here. So open without blocking, and check again.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-        descriptor = os.open(self.name, flags, dir_fd=self.directory)
+        try:
+            descriptor = os.open(self.name, flags, dir_fd=self.directory)
+        except PermissionError as error:
+            raise AccessViolation(detail=explain.not_readable(status)) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise AccessViolation("not a regular file")
@@ -59,6 +80,8 @@ class ResolvedName:
 
         @raise FileNotFoundError: there is none.
         """
+        if self.missing:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
 
     def close(self) -> None:
@@ -77,16 +100,21 @@ class ResolvedName:
         self.close()
 
 
-def resolve(root: str, path: str) -> ResolvedName:
+def resolve(
+    root: str, path: str, followed: Iterable[str] = (), *, allow_missing: bool = False
+) -> ResolvedName:
     """Walk `path` below the directory `root`; symbolic links that stay inside it are followed.
 
     @param root: the path of a directory, absolute or relative to the working directory. Symbolic
         links in it are followed, because the operator has chosen them.
+    @param followed: the paths of the directories outside `root` into which links may lead.
+    @param allow_missing: whether up to `MAX_MISSING` directories of the path need not exist.
     @raise FileNotFound: no file can have that path, or a part of it does not exist.
-    @raise AccessViolation: the path leads out of the root, or names a directory.
-    @raise OSError: a directory of the path may not be entered.
+    @raise AccessViolation: the path leads out of the root, or names a directory; or a directory of
+        the path may not be entered.
+    @raise OSError: the walk fails for another reason.
     """
-    walk = _Walk(root)
+    walk = _Walk(root, followed, allow_missing)
     try:
         return walk.to([part.encode("utf-8", "surrogateescape") for part in components(path)])
     finally:
@@ -96,26 +124,42 @@ def resolve(root: str, path: str) -> ResolvedName:
 class _Walk:
     """The walk of one path: the open directories from the root to the current one."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, followed: Iterable[str], allow_missing: bool) -> None:
         self._root = root
-        self._trail = [os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)]
+        self._allow_missing = allow_missing
+        self._followed = followed  # directories outside into which a link may still lead
+        self._trail = [_open_top(root)]
         self._links = 0
 
     def to(self, ahead: list[bytes]) -> ResolvedName:
         """Walk the components `ahead`; return the last one with its directory."""
-        ahead.reverse()  # the next component is at the end of the list
-        while ahead:
-            name = ahead.pop()
+        # In both lists, the next component is at the end.
+        ahead.reverse()
+        of_links: list[bytes] = []  # from the targets of links: they come before `ahead`
+        while of_links or ahead:
+            is_of_link = bool(of_links)
+            name = (of_links or ahead).pop()
             if name == b"..":
-                if len(self._trail) == 1:
-                    raise AccessViolation()
-                os.close(self._trail.pop())
+                if len(self._trail) > 1:
+                    os.close(self._trail.pop())
+                elif is_of_link:
+                    # The link has led to the parent of the root.
+                    above = _parts(os.fsencode(os.path.realpath(self._root)))[:-1]
+                    of_links = self._leave(above, of_links[::-1])[::-1]
+                else:
+                    raise AccessViolation(detail=self._reason_to_leave())
                 continue
             target = self._link_target(name)
             if target is not None:
-                ahead.extend(reversed(self._components_inside(target)))
-            elif ahead:
-                self._trail.append(self._enter(name))
+                of_links.extend(reversed(self._components_of(target)))
+            elif of_links or ahead:
+                try:
+                    self._trail.append(self._enter(name))
+                except FileNotFoundError:
+                    # A directory that only a link names is not made.
+                    if is_of_link or of_links or not self._allow_missing:
+                        raise
+                    return self._resolve_missing([name, *reversed(ahead)])
             else:
                 return ResolvedName(self._trail.pop(), name)
         raise AccessViolation("not a regular file")
@@ -124,14 +168,32 @@ class _Walk:
         for descriptor in self._trail:
             os.close(descriptor)
 
+    def _reason_to_leave(self) -> str:
+        """Return what has led above the root: the name of the request, or a link on its way."""
+        return explain.LINK_LEAVES_ROOT if self._links else explain.NAME_LEAVES_ROOT
+
     def _enter(self, name: bytes) -> int:
         try:
-            return os.open(name, _DIRECTORY, dir_fd=self._trail[-1])
+            return os.open(name, DIRECTORY_FLAGS, dir_fd=self._trail[-1])
         except OSError as error:
             # ELOOP: a symbolic link has replaced the directory since it was checked.
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise FileNotFound() from error
             raise
+
+    def _resolve_missing(self, names: list[bytes]) -> ResolvedName:
+        """Return the name of a file in directories that are missing below the current one.
+
+        @raise AccessViolation: too many directories are missing.
+        """
+        if b".." in names:
+            raise FileNotFound()
+        if any(len(name) > MAX_NAME for name in names):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        *missing, last = names
+        if len(missing) > MAX_MISSING:
+            raise AccessViolation("too many directories are missing")
+        return ResolvedName(self._trail.pop(), last, tuple(missing))
 
     def _link_target(self, name: bytes) -> bytes | None:
         """Return the target of the symbolic link `name`; None if it is not a link."""
@@ -140,29 +202,67 @@ class _Walk:
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return None  # not a link, or not there
+            if error.errno == errno.EACCES:
+                detail = explain.not_entered(self._trail[-1])
+                raise AccessViolation(detail=detail) from error
             raise
         self._links += 1
         if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return target
 
-    def _components_inside(self, target: bytes) -> list[bytes]:
+    def _components_of(self, target: bytes) -> list[bytes]:
         """Return the components of a link's target; if it is absolute, go back to the root first.
 
-        @raise AccessViolation: the target is absolute, and not below the root.
+        @raise AccessViolation: the target is absolute, and in no directory that may be served.
         """
         parts = _parts(target)
-        if target.startswith(b"/"):
-            for root in (os.path.abspath(self._root), os.path.realpath(self._root)):
-                above = _parts(os.fsencode(root))
-                if parts[: len(above)] == above:
-                    parts = parts[len(above) :]
-                    break
-            else:
-                raise AccessViolation()
-            while len(self._trail) > 1:
-                os.close(self._trail.pop())
-        return parts
+        if not target.startswith(b"/"):
+            return parts
+        inside = _below(self._root, parts)
+        if inside is None:
+            return self._leave([], parts)
+        while len(self._trail) > 1:
+            os.close(self._trail.pop())
+        return inside
+
+    def _leave(self, above: list[bytes], parts: list[bytes]) -> list[bytes]:
+        """Leave the root by a link, and continue in the followed directory that it leads into.
+
+        The comparison of paths only selects the directory. What is inside it is walked like what
+        is inside the root, and it is not left any more.
+
+        @param above: the components of the absolute path that the link has led to.
+        @param parts: the other components of the targets of links.
+        @return: the components inside the followed directory.
+        @raise AccessViolation: the link does not lead into a followed directory.
+        """
+        while parts and parts[0] == b"..":
+            above, parts = above[:-1], parts[1:]
+        for directory in self._followed:
+            inside = _below(directory, above + parts)
+            if inside is not None:
+                top = _open_top(directory)
+                left, self._trail = self._trail, [top]
+                self._root, self._followed = directory, ()
+                for descriptor in left:
+                    os.close(descriptor)
+                return inside
+        raise AccessViolation(detail=explain.LINK_LEAVES_ROOT)
+
+
+def _open_top(path: str) -> int:
+    """Open a directory that the operator has chosen; symbolic links in `path` are followed."""
+    return os.open(path, DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
+
+
+def _below(directory: str, parts: list[bytes]) -> list[bytes] | None:
+    """Return the components of an absolute path below `directory`; None if it is not below it."""
+    for path in (os.path.abspath(directory), os.path.realpath(directory)):
+        above = _parts(os.fsencode(path))
+        if parts[: len(above)] == above:
+            return parts[len(above) :]
+    return None
 
 
 def _parts(path: bytes) -> list[bytes]:

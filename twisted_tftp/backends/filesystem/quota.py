@@ -134,7 +134,8 @@ class Quota:
             self._measure()
             if self._reserve_if_fits(octets, reserve):
                 return
-        raise DiskFull("the quota of uploads is used up")
+        detail = f"would exceed --upload-quota {self._limit:,}"
+        raise DiskFull("the quota of uploads is used up", detail)
 
     def _reserve_if_fits(self, octets: int, reserve: int) -> bool:
         with self._lock:

@@ -1,9 +1,8 @@
 """Write an upload to a temporary file, which gets the name of its target when it is complete.
 
 All functions here may block. If the process crashes, the temporary file remains, and the next
-start removes it (L{remove_temporary_files}). A running upload has a lock on its file, so that the
-start of another server does not remove it. The system releases the locks of a process that has
-ended.
+start removes it (L{twisted_tftp.backends.filesystem.leftovers}). A running upload has a lock on
+its file, so that the start of another server does not remove it.
 """
 
 from __future__ import annotations
@@ -13,22 +12,47 @@ import errno
 import fcntl
 import os
 import stat
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from twisted_tftp.backends.filesystem.path_walk import ResolvedName, resolve
+from twisted_tftp.backends.filesystem import explain
+from twisted_tftp.backends.filesystem.destination import Destination
+from twisted_tftp.backends.filesystem.in_place import (
+    is_read_only_directory,
+    open_nameless,
+    overwrite,
+    why_not_in_place,
+)
+from twisted_tftp.backends.filesystem.path_walk import ResolvedName
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.naming import is_temporary, temporary_name
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
 
-#: The age above which a temporary file is removed if the file system has no locks, in seconds.
-MAX_AGE_WITHOUT_LOCKS = 24 * 3600.0
-
 #: The errors of link() on file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
+#: The errors of rename() if the file that has the name can't be replaced: it is a mount of its
+#: own, or it belongs to another user in a directory with the sticky bit.
+_NOT_REPLACEABLE = (errno.EBUSY, errno.EPERM, errno.EACCES)
+
 #: The most buffers of one system call.
 IOV_MAX = 1024
+
+
+@dataclass(frozen=True)
+class UploadRules:
+    """What all uploads of a backend may do.
+
+    @ivar root: the directory that is served.
+    @ivar replace: whether existing files may be replaced.
+    @ivar mode: the mode of new files; None for the mode that the umask gives.
+    @ivar quota: the limit of all files below the root; None for no limit.
+    """
+
+    root: str
+    replace: bool
+    mode: int | None = None
+    quota: Quota | None = None
 
 
 class Upload:
@@ -37,51 +61,89 @@ class Upload:
     @ivar is_discarded: whether L{discard} was called.
     """
 
-    def __init__(
-        self, root: str, path: str, replace: bool, size: int, quota: Quota | None = None
-    ) -> None:
+    def __init__(self, target: ResolvedName, rules: UploadRules, size: int = 0) -> None:
         """Create the temporary file.
 
-        @param replace: whether an existing file may be replaced.
+        @param target: the name that the file gets; the upload closes it.
         @param size: the octets that the client has announced, or 0.
-        @param quota: the limit of all files below the root; None for no limit.
         @raise FileAlreadyExists: the file exists and may not be replaced.
         @raise AccessViolation: the name is that of a directory, a device or a read-only file.
         @raise DiskFull: there is no room for `size` octets.
         """
         self.is_discarded = False
-        self._replace = replace
-        self._quota = quota
+        self._target = target
+        self._rules = rules
+        self._quota = rules.quota
         self._size = 0
-        self._target: ResolvedName = resolve(root, path)
+        self._descriptor = -1
+        self._temporary: str | None = None  # its name; None if it has none
+        self._is_replacing = False
         try:
-            if is_temporary(os.fsdecode(self._target.name)):
+            if any(is_temporary(os.fsdecode(name)) for name in (*target.missing, target.name)):
                 raise AccessViolation("that name is not for uploads")
-            mode = self._check_target()
-            space = os.fstatvfs(self._target.directory)
-            if size > space.f_bavail * space.f_frsize:
-                raise DiskFull("there is no room for a file of that size")
-            if quota is not None:
-                quota.check(size)
-            self._create()
+            existing = self._check_target()
+            self._is_replacing = existing is not None
+            if self._quota is not None:
+                self._quota.check(size)
+            self._create(existing)
+            space = os.fstatvfs(self._descriptor)
+            free = space.f_bavail * space.f_frsize
+            if size > free:
+                detail = f"{size:,} octets, {free:,} are free"
+                raise DiskFull("there is no room for a file of that size", detail)
         except BaseException:
-            self._target.close()
+            self.discard()
             raise
-        if mode is not None:
-            # Some file systems have no file modes (vfat).
-            with contextlib.suppress(OSError):
-                os.fchmod(self._descriptor, mode)
 
-    def _create(self) -> None:
+    def _create(self, existing: os.stat_result | None) -> None:
+        """Create the temporary file in the directory of the target.
+
+        If that directory may not be written, but the file that will be replaced may, the temporary
+        file is created elsewhere, without a name. Its content is copied at the commit.
+        """
+        mode = self._rules.mode if existing is None else existing.st_mode & 0o777
+        try:
+            self._create_beside(0o666 if mode is None else mode)
+        except OSError as error:
+            if not is_read_only_directory(error):
+                raise
+            self._create_elsewhere(existing, error)
+        else:
+            if mode is not None:
+                # Some file systems have no file modes (vfat).
+                with contextlib.suppress(OSError):
+                    os.fchmod(self._descriptor, mode)
+
+    def _create_elsewhere(self, existing: os.stat_result | None, error: OSError) -> None:
+        """Create a temporary file without a name, to overwrite an existing file in place.
+
+        @param error: why no file can be created in the directory of the target.
+        """
+        reason = explain.not_writable_directory(self._target.directory)
+        if existing is not None:
+            obstacle = why_not_in_place(existing)
+            if not obstacle:
+                try:
+                    self._descriptor = open_nameless(self._rules.root)
+                    return
+                except OSError as other:
+                    obstacle = f"no temporary file can be created elsewhere: {other.strerror}"
+            reason = f"{reason}; {obstacle}"
+        if error.errno == errno.EROFS:
+            raise error
+        raise AccessViolation(detail=reason) from error
+
+    def _create_beside(self, mode: int) -> None:
         """Create a temporary file and lock it, so that no other process removes it."""
         while True:
-            self._temporary = temporary_name()
+            temporary = temporary_name()
             self._descriptor = os.open(
-                self._temporary,
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-                0o666,
+                temporary,
+                os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                mode,
                 dir_fd=self._target.directory,
             )
+            self._temporary = temporary
             # On a file system without locks, the age of the file protects it.
             with contextlib.suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -90,8 +152,8 @@ class Upload:
                 return
             self._close()
 
-    def _check_target(self) -> int | None:
-        """Return the mode of the file that will be replaced; None if there is no such file."""
+    def _check_target(self) -> os.stat_result | None:
+        """Return the status of the file that will be replaced; None if there is no such file."""
         target = self._target
         try:
             status = target.stat()
@@ -99,12 +161,12 @@ class Upload:
             return None
         if not stat.S_ISREG(status.st_mode):
             raise AccessViolation("not a regular file")
-        if not self._replace:
-            raise FileAlreadyExists()
+        if not self._rules.replace:
+            raise FileAlreadyExists(detail="the file exists already, --write is create")
         # A rename needs write permission for the directory only; require it for the file too.
         if not os.access(target.name, os.W_OK, dir_fd=target.directory, effective_ids=True):
-            raise AccessViolation("the file is read-only")
-        return status.st_mode & 0o777
+            raise AccessViolation("the file is read-only", explain.not_writable(status))
+        return status
 
     def write(self, pieces: list[bytes]) -> None:
         """Append to the temporary file.
@@ -130,36 +192,57 @@ class Upload:
         has failed.
         """
         self.write(rest)
-        os.fsync(self._descriptor)
-        directory = self._open_directory()
-        try:
-            with self._keep_lock():
-                # Close it before the rename: some file systems report a failed write only here.
-                self._close()
-                replaced = self._size_of_target()
-                self._give_name()
-            if self._quota is not None:
-                self._quota.commit(self._size, replaced)
-                self._size = 0
+        if self._temporary is None:
+            replaced = self._size_of_target()
+            overwrite(self._descriptor, self._target)
             with contextlib.suppress(OSError):
-                if directory >= 0:
-                    os.fsync(directory)  # makes the new name durable
-        finally:
-            if directory >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(directory)
+                self._close()
+        else:
+            os.fsync(self._descriptor)
+            replaced = self._place(self._temporary)
+        if self._quota is not None:
+            self._quota.commit(self._size, replaced)
+            self._size = 0
         with contextlib.suppress(OSError):
             self._target.close()
 
+    def _place(self, temporary: str) -> int:
+        """Put the temporary file in the place of its target, and sync the directories.
+
+        @return: the size of the file that had the name before, or 0.
+        """
+        destination = Destination(self._target, self._rules.mode)
+        try:
+            with self._keep_lock() as lock:
+                # Close it before the rename: some file systems report a failed write only here.
+                self._close()
+                replaced = self._size_of_target()
+                try:
+                    self._give_name(temporary, destination.descriptor)
+                except OSError as error:
+                    if error.errno not in _NOT_REPLACEABLE or not self._is_replacing or lock < 0:
+                        raise
+                    overwrite(lock, self._target)
+                    self._remove_temporary(temporary)
+        except BaseException:
+            destination.remove()
+            raise
+        destination.sync()
+        destination.close()
+        return replaced
+
     @contextlib.contextmanager
-    def _keep_lock(self) -> Iterator[None]:
-        """Keep the lock after the file is closed: until it has its name, it could be removed."""
+    def _keep_lock(self) -> Iterator[int]:
+        """Keep the lock after the file is closed: until it has its name, it could be removed.
+
+        The value of the `with` statement is another descriptor of the file, or -1.
+        """
         try:
             lock = os.dup(self._descriptor)
         except OSError:
             lock = -1  # no descriptor is left; another server seldom starts at this moment
         try:
-            yield
+            yield lock
         finally:
             if lock >= 0:
                 with contextlib.suppress(OSError):  # the file itself was closed without error
@@ -171,27 +254,26 @@ class Upload:
         except OSError:
             return 0
 
-    def _give_name(self) -> None:
-        """Give the temporary file the name of the target."""
-        target, temporary = self._target, self._temporary
-        if self._replace:
-            self._rename()
+    def _give_name(self, temporary: str, directory: int) -> None:
+        """Give the temporary file the name of the target, in `directory`."""
+        if self._rules.replace:
+            self._rename(temporary, directory)
+            return
+        source, name = self._target.directory, self._target.name
+        try:
+            os.link(
+                temporary, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False
+            )
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._give_name_without_links(temporary, directory)
         else:
-            try:
-                os.link(
-                    temporary,
-                    target.name,
-                    src_dir_fd=target.directory,
-                    dst_dir_fd=target.directory,
-                    follow_symlinks=False,
-                )
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                self._give_name_without_links()
-            else:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=target.directory)
+            self._remove_temporary(temporary)
+
+    def _remove_temporary(self, temporary: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=self._target.directory)
 
     def discard(self) -> None:
         """Remove the temporary file."""
@@ -199,19 +281,20 @@ class Upload:
         if self._quota is not None:
             self._quota.release(self._size)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._temporary, dir_fd=self._target.directory)
+            if self._temporary is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._temporary, dir_fd=self._target.directory)
         finally:
             try:
                 self._close()
             finally:
                 self._target.close()
 
-    def _rename(self) -> None:
-        directory = self._target.directory
-        os.rename(self._temporary, self._target.name, src_dir_fd=directory, dst_dir_fd=directory)
+    def _rename(self, temporary: str, directory: int) -> None:
+        source, name = self._target.directory, self._target.name
+        os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=directory)
 
-    def _give_name_without_links(self) -> None:
+    def _give_name_without_links(self, temporary: str, directory: int) -> None:
         """Give the temporary file its name if that is free, without hard links (as on vfat).
 
         An empty file with the name is created, and then replaced by a rename. It is visible for a
@@ -219,13 +302,13 @@ class Upload:
 
         @raise FileExistsError: the name is not free.
         """
-        target = self._target
+        name = self._target.name
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(target.name, flags, 0o666, dir_fd=target.directory))
+        os.close(os.open(name, flags, 0o666, dir_fd=directory))
         try:
-            self._rename()
+            self._rename(temporary, directory)
         except BaseException:
-            os.unlink(target.name, dir_fd=target.directory)
+            os.unlink(name, dir_fd=directory)
             raise
 
     def _close(self) -> None:
@@ -233,50 +316,3 @@ class Upload:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-    def _open_directory(self) -> int:
-        """Open the directory to sync it; return -1 if this process may not read it.
-
-        This is called before the file gets its name: if no descriptor is left, the upload fails,
-        because it could not be made durable.
-        """
-        try:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            return os.open(".", flags, dir_fd=self._target.directory)
-        except PermissionError:
-            return -1
-
-
-def remove_temporary_files(root: str) -> int:
-    """Remove the temporary files below `root` that no process writes; return their number.
-
-    Errors are ignored: a file that cannot be checked or removed stays.
-    """
-    removed = 0
-    for _, _, names, directory in os.fwalk(root, follow_symlinks=False):
-        for name in names:
-            if is_temporary(name):
-                with contextlib.suppress(OSError):
-                    removed += _remove_if_unused(name, directory)
-    return removed
-
-
-def _remove_if_unused(name: str, directory: int) -> bool:
-    """Remove the temporary file `name` if no process writes it; return whether it was removed."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=directory)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False  # a process writes it
-        except OSError:
-            if time.time() - status.st_mtime < MAX_AGE_WITHOUT_LOCKS:
-                return False
-        os.unlink(name, dir_fd=directory)
-        return True
-    finally:
-        os.close(descriptor)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted_tftp.net.udp import SocketAddress
-from twisted_tftp.tools.doctor.finding import Finding, Verdict
+from twisted_tftp.tools.doctor.finding import LARGER_FILE_ADVICE, Finding, Verdict
 from twisted_tftp.tools.doctor.manual_transfer import DEFAULT_TIMEOUT, DEFAULT_WATCH, Target
 from twisted_tftp.tools.doctor.netascii_check import check_netascii
 from twisted_tftp.tools.doctor.option_checks import (
@@ -15,9 +15,11 @@ from twisted_tftp.tools.doctor.option_checks import (
     check_windowsize,
 )
 from twisted_tftp.tools.doctor.request_checks import (
+    answers,
     check_answer,
     check_missing_file,
     check_repeated_request,
+    silent_address,
 )
 from twisted_tftp.tools.doctor.retransmission_checks import (
     check_duplicate_ack,
@@ -30,19 +32,23 @@ from twisted_tftp.tools.doctor.rollover_check import check_rollover
 #: A check: it runs transfers with a server, and returns what it has found.
 Check = Callable[[Target], Finding]
 
-#: The checks that need an existing file, after it is known that the server sends it; in order.
-FILE_CHECKS: tuple[Check, ...] = (
-    check_options,
-    check_blksize,
-    check_windowsize,
-    check_gap,
-    check_duplicate_ack,
-    check_foreign_ack,
-    check_repeated_request,
-    check_retransmission,
-    check_netascii,
-    check_rollover,
-)
+#: The checks that need an existing file, by their names, after it is known that the server sends
+#: it; in order.
+FILE_CHECKS: dict[str, Check] = {
+    "options": check_options,
+    "blksize": check_blksize,
+    "windowsize": check_windowsize,
+    "gap": check_gap,
+    "duplicate ACK": check_duplicate_ack,
+    "foreign ACK": check_foreign_ack,
+    "repeated request": check_repeated_request,
+    "retransmission": check_retransmission,
+    "netascii": check_netascii,
+    "rollover": check_rollover,
+}
+
+#: The name of the finding about the checks that need a file, if there is none.
+OTHER_CHECKS = "other checks"
 
 
 class Doctor:
@@ -57,6 +63,7 @@ class Doctor:
         filename: str | None,
         timeout: float = DEFAULT_TIMEOUT,
         watch: float = DEFAULT_WATCH,
+        other_addresses: Sequence[SocketAddress] = (),
     ) -> None:
         """Prepare the checks; nothing is sent yet.
 
@@ -64,12 +71,16 @@ class Doctor:
         @param filename: an existing file; None to check only whether the server answers.
         @param timeout: how long to wait for an answer, in seconds.
         @param watch: how long to send no ACK and count the retransmissions, in seconds.
+        @param other_addresses: the addresses that clients try after `server`; the first address
+            that answers is checked.
         """
         self.findings: list[Finding] = []
         self._has_file = filename is not None
         if filename is None:
             filename = f"txtftp-doctor-{secrets.token_hex(8)}"  # a file that does not exist
-        self._target = Target(server, filename, timeout, watch)
+        self._targets = [
+            Target(server, filename, timeout, watch) for server in (server, *other_addresses)
+        ]
 
     def examine(
         self, on_finding: Callable[[Finding], None] = lambda finding: None
@@ -79,13 +90,26 @@ class Doctor:
         @param on_finding: called with each finding as soon as it is known.
         """
         first = check_answer if self._has_file else check_missing_file
-        if self._run(first, on_finding).verdict is not Verdict.PROBLEM and self._has_file:
-            for check in FILE_CHECKS:
-                self._run(check, on_finding)
+        *others, last = self._targets
+        answering = next((each for each in others if answers(each)), last)
+        for silent in others[: self._targets.index(answering)]:
+            self._note(silent_address(silent), on_finding)
+        finding = self._note(first(answering), on_finding)
+        if finding.verdict is Verdict.PROBLEM:
+            return self.findings
+        if not self._has_file:
+            self._note(_skipped_without_file(), on_finding)
+            return self.findings
+        for check in FILE_CHECKS.values():
+            self._note(check(answering), on_finding)
         return self.findings
 
-    def _run(self, check: Check, on_finding: Callable[[Finding], None]) -> Finding:
-        finding = check(self._target)
+    def _note(self, finding: Finding, on_finding: Callable[[Finding], None]) -> Finding:
         self.findings.append(finding)
         on_finding(finding)
         return finding
+
+
+def _skipped_without_file() -> Finding:
+    text = f"there is no FILE for {', '.join(FILE_CHECKS)}"
+    return Finding(OTHER_CHECKS, Verdict.SKIPPED, text, LARGER_FILE_ADVICE)

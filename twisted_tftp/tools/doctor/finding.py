@@ -14,6 +14,9 @@ RECOMMENDED_FILE_KB = 600
 #: The advice if a check was skipped because the file is too short.
 LARGER_FILE_ADVICE = f"give a FILE of at least {RECOMMENDED_FILE_KB} kB"
 
+#: The text if a check was skipped because the file has too few octets.
+TOO_SHORT = "the file is too short"
+
 #: The text if a check was skipped because the server did not send the file.
 NO_FIRST_BLOCK = "the first block did not arrive"
 
@@ -51,6 +54,11 @@ class Finding:
     def __post_init__(self) -> None:
         """Escape the text for a terminal: it may contain text that the server has sent."""
         object.__setattr__(self, "text", printable_unicode(self.text))
+
+
+def too_short(check: str) -> Finding:
+    """Return the finding of a check that needs a longer file."""
+    return Finding(check, Verdict.SKIPPED, TOO_SHORT, LARGER_FILE_ADVICE)
 
 
 def worst_verdict(findings: Iterable[Finding]) -> Verdict:

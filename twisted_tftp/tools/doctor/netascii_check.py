@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import netascii, wire
-from twisted_tftp.tools.doctor.finding import NO_FIRST_BLOCK, Finding, Verdict
+from twisted_tftp.tools.doctor.finding import NO_FIRST_BLOCK, Finding, Verdict, too_short
 from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target
 
 
@@ -19,6 +20,10 @@ def check_netascii(target: Target) -> Finding:
             return Finding("netascii", Verdict.SKIPPED, NO_FIRST_BLOCK)
         blocks.append(answer[wire.HEADER_SIZE :])
     octets, text = blocks
+    if b"\r" not in octets and b"\n" not in octets:
+        if len(octets) < DEFAULT_BLKSIZE:
+            return too_short("netascii")
+        return Finding("netascii", Verdict.SKIPPED, "the first block of the file has no line end")
     if netascii.encode(octets)[: len(text)] == text:
         return Finding("netascii", Verdict.OK, "lines end with CR LF, and a CR is escaped")
     advice = "clients store text with wrong line ends: use octet mode"

@@ -6,10 +6,10 @@ from twisted_tftp.errors import IllegalOperation
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.tools.doctor.finding import (
-    LARGER_FILE_ADVICE,
     NO_WINDOWS,
     Finding,
     Verdict,
+    too_short,
 )
 from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target, granted_options
 
@@ -45,6 +45,7 @@ def check_options(target: Target) -> Finding:
             "options", Verdict.PROBLEM, error.message, "update the server: this is a bug"
         )
     text = "granted: " + " ".join(f"{name}={value}" for name, value in granted.items())
+    extra = len(answer) - len(wire.oack(granted.items()))
     not_granted = [name for name in OPTIONS if name not in granted]
     not_requested = [name for name in granted if name not in OPTIONS]
     if not_requested:
@@ -53,6 +54,13 @@ def check_options(target: Target) -> Finding:
             Verdict.PROBLEM,
             f"{text}; not requested: {', '.join(not_requested)}",
             "update the server: clients end such a transfer (RFC 2347)",
+        )
+    if extra:
+        return Finding(
+            "options",
+            Verdict.WARNING,
+            f"{text}; {extra} octets of the OACK belong to no option",
+            "update the server: some clients end such a transfer",
         )
     if not_granted:
         text = f"{text}; not granted: {', '.join(not_granted)}"
@@ -72,8 +80,7 @@ def check_blksize(target: Target) -> Finding:
             continue
         octets = len(data) - wire.HEADER_SIZE
         if octets < blksize:
-            text = f"the file has only {octets} octets"
-            return Finding("blksize", Verdict.SKIPPED, text, LARGER_FILE_ADVICE)
+            return too_short("blksize")
         text = f"blocks of up to {blksize} octets arrive"
         if not lost:
             return Finding("blksize", Verdict.OK, text)
@@ -115,9 +122,43 @@ def check_windowsize(target: Target) -> Finding:
                 "each block waits for its ACK: with a round trip of 5 ms that is 0.3 MB/s",
             )
         transfer.send(wire.ack(0))
-        interval = min(MAX_BLOCK_INTERVAL, target.timeout)
-        blocks = 0
-        while blocks < int(granted) and transfer.receive(interval) is not None:
-            blocks += 1
+        return _judge_window(int(granted), _receive_window(transfer, int(granted)))
+
+
+def _receive_window(transfer: ManualTransfer, windowsize: int) -> dict[int, int]:
+    """Return the octets of each block of the first window, by its number.
+
+    A block that the server sends again counts once.
+    """
+    interval = min(MAX_BLOCK_INTERVAL, transfer.target.timeout)
+    octets: dict[int, int] = {}
+    # No server sends a block of a window more than once before its timeout, which is longer.
+    for _ in range(2 * windowsize):
+        datagram = transfer.receive(interval)
+        if datagram is None:
+            break
+        if wire.opcode_of(datagram) == wire.Opcode.DATA:
+            number = int.from_bytes(datagram[2 : wire.HEADER_SIZE], "big")
+            octets[number] = len(datagram) - wire.HEADER_SIZE
+        if len(octets) == windowsize or octets.get(len(octets), DEFAULT_BLKSIZE) < DEFAULT_BLKSIZE:
+            break  # the window or the file has ended
+    return octets
+
+
+def _judge_window(granted: int, octets: dict[int, int]) -> Finding:
+    """Return the finding about the blocks that have arrived for one ACK.
+
+    @param octets: the octets of each block, by its number.
+    """
+    blocks = len(octets)
     text = f"a window of {granted} blocks was granted, {blocks} blocks arrived after one ACK"
-    return Finding("windowsize", Verdict.OK, text)
+    if blocks == granted:
+        return Finding("windowsize", Verdict.OK, text)
+    if any(size < DEFAULT_BLKSIZE for size in octets.values()):
+        return too_short("windowsize")
+    return Finding(
+        "windowsize",
+        Verdict.WARNING,
+        text,
+        "packets of a burst are lost: grant smaller windows",
+    )

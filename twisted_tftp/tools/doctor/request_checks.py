@@ -22,6 +22,26 @@ ANSWER_CHECK = "answers"
 MAX_ANSWER_TIME = 0.5
 
 
+def answers(target: Target) -> bool:
+    """Return whether the server answers a request at this address at all."""
+    try:
+        with ManualTransfer(target) as transfer:
+            return bool(transfer.request())
+    except OSError:  # this host has no route to the address
+        return False
+
+
+def silent_address(target: Target) -> Finding:
+    """Return the finding about an address of a host name at which the server does not answer."""
+    return Finding(
+        ANSWER_CHECK,
+        Verdict.WARNING,
+        f"no answer from {target.address[0]}, one of the addresses of the host name",
+        "let the server listen there too, or remove the address from the name: clients that try"
+        " it first lose time, and many try no other one",
+    )
+
+
 def check_missing_file(target: Target) -> Finding:
     """Request a file that does not exist: any answer shows that the server works."""
     return _check_answer(target, is_file_expected=False)

@@ -7,11 +7,11 @@ import time
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.tools.doctor.finding import (
-    LARGER_FILE_ADVICE,
     NO_FIRST_BLOCK,
     NO_WINDOWS,
     Finding,
     Verdict,
+    too_short,
 )
 from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target, receive_from
 
@@ -42,9 +42,12 @@ def check_gap(target: Target) -> Finding:
             return Finding("gap", Verdict.SKIPPED, NO_WINDOWS)
         transfer.send(wire.ack(0))
         for number in range(1, WINDOWSIZE + 1):
-            if not _has_block_number(transfer.receive_answer(), number):
+            block = transfer.receive_answer()
+            if _is_last_block(block):
+                return too_short("gap")
+            if not _has_block_number(block, number):
                 text = f"fewer than {WINDOWSIZE} blocks arrived"
-                return Finding("gap", Verdict.SKIPPED, text, LARGER_FILE_ADVICE)
+                return Finding("gap", Verdict.SKIPPED, text)
         transfer.send(wire.ack(1))
         limit = target.timeout * LOST_BLOCK_TIMEOUTS
         seconds = _time_until_block(transfer, 2, limit)
@@ -73,13 +76,15 @@ def _time_until_block(transfer: ManualTransfer, number: int, limit: float) -> fl
 def check_duplicate_ack(target: Target) -> Finding:
     """Send an ACK three times, and count the blocks that the server sends for it."""
     with ManualTransfer(target) as transfer:
-        if wire.opcode_of(transfer.request()) != wire.Opcode.DATA:
+        first = transfer.request()
+        if wire.opcode_of(first) != wire.Opcode.DATA:
             return Finding("duplicate ACK", Verdict.SKIPPED, NO_FIRST_BLOCK)
+        if _is_last_block(first):
+            return too_short("duplicate ACK")
         for _ in range(3):
             transfer.send(wire.ack(1))
         if transfer.receive(target.timeout) is None:
-            text = "no second block arrived"
-            return Finding("duplicate ACK", Verdict.SKIPPED, text, LARGER_FILE_ADVICE)
+            return Finding("duplicate ACK", Verdict.SKIPPED, "no second block arrived")
         # Later blocks are retransmissions, because this block is not acknowledged.
         blocks = 1
         while transfer.receive(MAX_ANSWER_INTERVAL) is not None:
@@ -98,8 +103,11 @@ def check_duplicate_ack(target: Target) -> Finding:
 def check_foreign_ack(target: Target) -> Finding:
     """Send an ACK to a transfer from another port."""
     with ManualTransfer(target) as transfer, target.open_socket() as other:
-        if wire.opcode_of(transfer.request()) != wire.Opcode.DATA:
+        first = transfer.request()
+        if wire.opcode_of(first) != wire.Opcode.DATA:
             return Finding("foreign ACK", Verdict.SKIPPED, NO_FIRST_BLOCK)
+        if _is_last_block(first):
+            return too_short("foreign ACK")
         peer = transfer.peer
         if peer[1] == target.address[1]:
             return Finding("foreign ACK", Verdict.SKIPPED, "all transfers use the request port")
@@ -157,6 +165,12 @@ def _retransmission_times(transfer: ManualTransfer, watch: float) -> list[float]
         if answer is not None and wire.opcode_of(answer) == wire.Opcode.DATA:
             times.append(time.monotonic() - start)
     return times
+
+
+def _is_last_block(datagram: bytes) -> bool:
+    """Return whether `datagram` is a block that ends the file (RFC 1350 section 6)."""
+    is_data = wire.opcode_of(datagram) == wire.Opcode.DATA
+    return is_data and len(datagram) < wire.HEADER_SIZE + DEFAULT_BLKSIZE
 
 
 def _has_block_number(datagram: bytes, number: int) -> bool:

@@ -6,7 +6,7 @@ import time
 
 from twisted_tftp.policy import MIN_BLKSIZE
 from twisted_tftp.protocol import wire
-from twisted_tftp.tools.doctor.finding import LARGER_FILE_ADVICE, Finding, Verdict
+from twisted_tftp.tools.doctor.finding import Finding, Verdict, too_short
 from twisted_tftp.tools.doctor.manual_transfer import ManualTransfer, Target
 
 #: The largest block number (RFC 1350 section 5: 16 bits).
@@ -22,6 +22,9 @@ WINDOWSIZE = 64
 #: must be full: in a window that ends with the file, blocks would seem to be missing.
 MIN_FILE_SIZE = MIN_BLKSIZE * (BLOCKS_TO_FETCH + WINDOWSIZE)
 
+#: The length of a DATA packet with a whole block, in octets.
+FULL_BLOCK = wire.HEADER_SIZE + MIN_BLKSIZE
+
 #: The longest time for fetching the blocks, in seconds.
 MAX_FETCH_TIME = 60.0
 
@@ -32,13 +35,17 @@ def check_rollover(target: Target) -> Finding:
     with ManualTransfer(target) as transfer:
         granted = transfer.request_options(options)
         size = granted.get("tsize", "")
-        is_large = size.isdigit() and int(size) >= MIN_FILE_SIZE
         if granted.get("blksize") != options["blksize"]:
             text = f"blocks of {MIN_BLKSIZE} octets are not granted"
             return Finding("rollover", Verdict.SKIPPED, text)
-        if not is_large:
-            text = f"the size of the file is unknown, or less than {MIN_FILE_SIZE:,} octets"
-            return Finding("rollover", Verdict.SKIPPED, text, LARGER_FILE_ADVICE)
+        if not size.isdigit():
+            transfer.send(wire.ack(0))
+            block = transfer.receive_answer()
+            if wire.opcode_of(block) == wire.Opcode.DATA and len(block) < FULL_BLOCK:
+                return too_short("rollover")
+            return Finding("rollover", Verdict.SKIPPED, "the size of the file is unknown")
+        if int(size) < MIN_FILE_SIZE:
+            return too_short("rollover")
         return _fetch_many_blocks(transfer, int(granted.get("windowsize", "1")))
 
 

@@ -33,6 +33,7 @@ from tests.support.deferreds import results_of, value
 from tests.support.served_root import temporary_files
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
+from twisted_tftp.backends.filesystem.path_walk import resolve
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
     ChunkBudget,
@@ -40,7 +41,7 @@ from twisted_tftp.backends.filesystem.reader import (
     OpenFile,
     nowait_flags,
 )
-from twisted_tftp.backends.filesystem.upload import Upload
+from twisted_tftp.backends.filesystem.upload import Upload, UploadRules
 from twisted_tftp.backends.filesystem.writer import (
     HELD_SIZE,
     INLINE_WRITE_SIZE,
@@ -184,7 +185,7 @@ def test_empty_file_is_read(root: Path) -> None:
         ("file\x00", ErrorCode.FILE_NOT_FOUND),
         ("x" * 600, ErrorCode.FILE_NOT_FOUND),
         ("x" * 5000, ErrorCode.FILE_NOT_FOUND),
-        ("..\\secret", ErrorCode.FILE_NOT_FOUND),
+        ("..\\secret", ErrorCode.ACCESS_VIOLATION),
         ("%2e%2e/secret", ErrorCode.FILE_NOT_FOUND),
         ("....//secret", ErrorCode.FILE_NOT_FOUND),
         ("/etc/passwd", ErrorCode.FILE_NOT_FOUND),
@@ -757,14 +758,33 @@ def test_the_set_user_bit_of_a_replaced_file_is_not_kept(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0, 0o666)])
-def test_mode_of_a_new_file_follows_the_umask(root: Path, umask: int, mode: int) -> None:
-    """The umask of the process decides who may read uploads."""
+def test_mode_of_a_new_file_can_follow_the_umask(root: Path, umask: int, mode: int) -> None:
+    """Without a mode for uploads the umask of the process decides who may read them."""
+    backend = FilesystemBackend(str(root), "create", upload_mode=None, in_thread=maybeDeferred)
     was = os.umask(umask)
     try:
-        upload(serving(root), "new", b"new")
+        upload(backend, "new", b"new")
     finally:
         os.umask(was)
     assert stat.S_IMODE((root / "new").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("write", ["create", "overwrite"])
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
+def test_umask_makes_no_difference_to_uploads(root: Path, umask: int, write: str) -> None:
+    """A new file has the mode of the backend, 0644 by default; a replaced file keeps its own."""
+    private = FilesystemBackend(str(root), write, upload_mode=0o600, in_thread=maybeDeferred)
+    (root / "file").chmod(0o664)
+    was = os.umask(umask)
+    try:
+        upload(serving(root, write), "new", b"new")
+        upload(private, "private", b"new")
+        if write == "overwrite":
+            upload(private, "file", b"new")
+    finally:
+        os.umask(was)
+    modes = {name: stat.S_IMODE((root / name).stat().st_mode) for name in os.listdir(root)}
+    assert modes == {"new": 0o644, "private": 0o600, "file": 0o664, "sub": modes["sub"]}
 
 
 @pytest.mark.parametrize("write", ["create", "overwrite"])
@@ -1258,7 +1278,7 @@ def test_data_is_written_in_order_whenever_threads_run(
     """After a commit the file has all octets in order; after an abort there is no file."""
     threads = ManualThreads()
     with tempfile.TemporaryDirectory() as name:
-        file = Upload(name, "new", replace=True, size=0, quota=None)
+        file = Upload(resolve(name, "new"), UploadRules(name, replace=True))
         writer = FilesystemWriter(file, threads, write_size=16, held_size=40)
         sent = b""
         waiting: list[Any] = [None]

@@ -15,7 +15,10 @@ from tests.support.backends import error_of, request_context, upload
 from tests.support.deferreds import value
 from tests.support.served_root import temporary_files
 from twisted_tftp.backends import FilesystemBackend
-from twisted_tftp.backends.filesystem.upload import MAX_AGE_WITHOUT_LOCKS, remove_temporary_files
+from twisted_tftp.backends.filesystem.leftovers import (
+    MAX_AGE_WITHOUT_LOCKS,
+    remove_temporary_files,
+)
 from twisted_tftp.errors import AccessViolation
 
 #: The name of a temporary file.

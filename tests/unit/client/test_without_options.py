@@ -1,0 +1,202 @@
+"""Test how a client goes on without options, with servers that know none."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.python.failure import Failure
+
+from tests.support.daemon import free_port
+from tests.support.deferreds import results_of, value
+from tests.support.memory_server import close_client
+from tests.support.reactors import outcome, reactor
+from tests.support.scripted_server import ScriptedServer, fake
+from tests.support.virtual_server import VirtualServer
+from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.errors import FileNotFound, NoAnswer, OptionRefused, TFTPError
+from twisted_tftp.protocol import wire
+
+__all__ = ["fake", "reactor"]
+
+#: A file of one block.
+WHOLE = wire.DATA_HEADERS[1] + b"whole"
+
+#: A function that answers requests.
+Conduct = Callable[[wire.Request], bytes | None]
+
+
+def error(code: int, text: bytes = b"unknown option") -> bytes:
+    """Return an ERROR."""
+    return b"\0\5" + code.to_bytes(2, "big") + text + b"\0"
+
+
+def old_server(answer: bytes | None, plain: bytes | None = None) -> Conduct:
+    """Return a server that knows no options.
+
+    @param answer: its answer to a request with options.
+    @param plain: its answer to one without options; None for that of a server that works.
+    """
+
+    def conduct(request: wire.Request) -> bytes | None:
+        if request.options:
+            return answer
+        if plain is not None:
+            return plain
+        return WHOLE if request.opcode == wire.Opcode.RRQ else wire.ack(0)
+
+    return conduct
+
+
+def has_options(server: VirtualServer) -> list[bool]:
+    """Return for each request that has arrived whether it has options."""
+    return [bool(request.options) for _, request in server.requests]
+
+
+@pytest.mark.parametrize("code", [0, 8])
+def test_error_to_a_request_with_options_leads_to_one_without(code: int) -> None:
+    """After ERROR 0 or 8 the file is fetched without options, and the user is told."""
+    server = VirtualServer(old_server(error(code)))
+    transfer = server.client().get("file", server.sink)
+    server.run(1)
+    assert value(transfer).options == {}
+    assert server.sink.getvalue() == b"whole"
+    assert has_options(server) == [True, False]
+    assert server.notices == [f"file: ERROR {code}: unknown option; asking without options"]
+
+
+def test_error_4_leads_to_a_request_without_options_when_another_port_gets_it_too() -> None:
+    """ERROR 4 may be for another client, so that it counts from the second port on."""
+    server = VirtualServer(old_server(error(4)))
+    transfer = server.client().get("file", server.sink)
+    server.run(1)
+    value(transfer)
+    assert has_options(server) == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize("code", [0, 4, 8])
+def test_upload_goes_on_without_options(code: int) -> None:
+    """A write request is sent without options too, and the file follows."""
+    server = VirtualServer(old_server(error(code)))
+    transfer = server.client().put(io.BytesIO(b"octets"), "file")
+    server.run(1)
+    assert server.datagrams[-1] == wire.DATA_HEADERS[1] + b"octets"
+    assert has_options(server)[-1] is False
+    transfer.addErrback(lambda _: None)
+    transfer.cancel()
+
+
+@pytest.mark.parametrize("act", ["get", "put"])
+def test_server_that_ignores_options_is_asked_without_them(act: str) -> None:
+    """After ten seconds of silence the request is sent without options, in both directions."""
+    server = VirtualServer(old_server(None))
+    client = server.client()
+    transfer = (
+        client.get("file", server.sink) if act == "get" else client.put(io.BytesIO(b"x"), "file")
+    )
+    server.run(11)
+    times = [at for at, request in server.requests if not request.options]
+    assert times[0] == pytest.approx(10, abs=0.1)
+    assert "file: no answer to requests with options; asking without options" in server.notices
+    if act == "get":
+        value(transfer)
+    else:
+        assert server.datagrams[-1] == wire.DATA_HEADERS[1] + b"x"
+        transfer.addErrback(lambda _: None)
+        transfer.cancel()
+
+
+def test_requests_with_and_without_options_alternate() -> None:
+    """A server that starts after 16 s is found with options, in the third round."""
+    server = VirtualServer(lambda request: None)
+    transfer = server.client().get("file", server.sink)
+    results = results_of(transfer)
+    server.run(26)
+    rounds = {at // 5: bool(request.options) for at, request in server.requests}
+    assert rounds == {0: True, 1: True, 2: False, 3: True, 4: False}
+    assert results[0].check(NoAnswer)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"blksize": 512}, {"windowsize": 1}, {"timeout": 1}, {"options": False}]
+)
+def test_options_that_were_chosen_are_not_dropped(settings: dict[str, Any]) -> None:
+    """With explicit options, or with none, an ERROR is final."""
+    server = VirtualServer(lambda request: error(8))
+    results = results_of(server.client(**settings).get("file", server.sink))
+    server.run(1)
+    assert results[0].check(OptionRefused)
+    assert len(server.requests) == 1
+
+
+def test_options_of_one_transfer_are_not_dropped() -> None:
+    """Options that are given for one transfer are explicit too."""
+    server = VirtualServer(old_server(error(8)))
+    results = results_of(server.client().get("file", server.sink, {"tsize": "0"}))
+    server.run(1)
+    assert results[0].check(OptionRefused)
+    assert has_options(server) == [True]
+
+
+def test_other_errors_are_final() -> None:
+    """ERROR 1 is about the file, not about the options."""
+    server = VirtualServer(lambda request: error(1))
+    results = results_of(server.client().get("file", server.sink))
+    server.run(1)
+    assert results[0].check(FileNotFound)
+    assert len(server.requests) == 1
+
+
+def test_error_to_a_request_without_options_is_final() -> None:
+    """If the request without options fails too, its ERROR is the reason."""
+    server = VirtualServer(old_server(error(0), error(0, b"the disk is broken")))
+    results = results_of(server.client().get("file", server.sink))
+    server.run(1)
+    (failure,) = results
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.value, TFTPError)
+    assert failure.value.message == "the disk is broken"
+    assert has_options(server) == [True, False]
+
+
+def test_later_transfers_ask_for_no_options_for_a_minute() -> None:
+    """The client remembers that the server knows no options, and forgets it after a minute."""
+    server = VirtualServer(old_server(None))
+    client = server.client()
+    for pause in (12, 60, 12):
+        transfer = client.get("file", io.BytesIO())
+        server.run(pause)
+        value(transfer)
+    times = [at for at, request in server.requests if request.options]
+    assert not [at for at in times if 10 < at < 72]
+    assert [at for at in times if at >= 72]
+
+
+def test_server_that_has_granted_options_keeps_them() -> None:
+    """ERROR 0 of a server that has granted options before is not about the options."""
+    answers = iter([wire.oack([("blksize", "512")]), error(0), error(0)])
+    server = VirtualServer(lambda request: next(answers, None))
+    client = server.client()
+    client.get("file", server.sink).addErrback(lambda _: None)
+    server.run(0.1)
+    results = results_of(client.get("file", io.BytesIO()))
+    server.run(0.1)
+    assert results[0].check(TFTPError)
+    assert has_options(server) == [True, True]
+
+
+def test_chosen_port_is_kept_without_options(reactor: Any, fake: ScriptedServer) -> None:
+    """With a local port that the user has chosen, the second request comes from that port too."""
+    port, sink = free_port(), io.BytesIO()
+    client = TFTPClient(reactor, "127.0.0.1", fake.port, bind="127.0.0.1", bind_port=port)
+    transfer = client.get("file", sink)
+    assert fake.asked().options
+    fake.say(error(8))
+    assert not fake.asked().options
+    assert fake.peer[1] == port
+    fake.say(WHOLE)
+    outcome(reactor, transfer)
+    assert sink.getvalue() == b"whole"
+    close_client(reactor, client)

@@ -1,0 +1,144 @@
+"""Copy an upload into an existing file that can't be replaced.
+
+This is done for a file in a directory that may not be written, and for a file that is a mount of
+its own. The whole upload is stored elsewhere before it is copied. If the process or the machine
+crashes during the copy, the file has a part of the new content and a part of the old one. A client
+that reads the file meanwhile may get parts of both. All functions may block.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+import time
+
+from twisted_tftp.backends.filesystem.path_walk import ResolvedName
+from twisted_tftp.errors import AccessViolation
+
+#: How long a copy waits for another one into the same file, in seconds.
+LOCK_WAIT = 10.0
+
+#: The time between two attempts to lock the file, in seconds.
+LOCK_PAUSE = 0.05
+
+#: The octets that are copied at a time.
+COPY_SIZE = 1024 * 1024
+
+#: The errors that say that a directory may not be written.
+_DIRECTORY_IS_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+#: The errors of posix_fallocate() on file systems that can't reserve space.
+_NO_RESERVATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def is_read_only_directory(error: OSError) -> bool:
+    """Return whether an error says that no file can be created in a directory."""
+    return error.errno in _DIRECTORY_IS_READ_ONLY
+
+
+def why_not_in_place(status: os.stat_result) -> str:
+    """Return why a file with that status may not be written in place; empty if it may.
+
+    It must be a regular file with one link: another link may be a name outside the root. It must
+    not be a program that runs with the rights of its owner or group.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    if status.st_nlink != 1:
+        return f"the file has {status.st_nlink} hard links"
+    if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        return "the file has a set-user-ID or set-group-ID bit"
+    return ""
+
+
+def open_nameless(directory: str) -> int:
+    """Open a new file without a name, for reading and writing, and return its descriptor.
+
+    @param directory: where to create it, if that is possible. Otherwise it is created in the
+        system's folder of temporary files.
+    @raise OSError: no file can be created in either.
+    """
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:
+            pass  # it may not be written, or its file system has no such files
+    descriptor, path = tempfile.mkstemp()
+    try:
+        os.unlink(path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def overwrite(source: int, target: ResolvedName) -> None:
+    """Copy the whole file `source` into the existing file `target`, and make it durable.
+
+    @raise AccessViolation: the target may not be written in place.
+    @raise OSError: the target can't be opened or locked, or there is no space. It is unchanged
+        then. If another error occurs during the copy, the target has a part of the new content.
+    """
+    # A device must not be opened: even that can rewind a tape or start a watchdog.
+    _require(target.stat())
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+    descriptor = os.open(target.name, flags, dir_fd=target.directory)
+    try:
+        _require(os.fstat(descriptor))  # the file may have been replaced before the open
+        _lock(descriptor)
+        size = os.fstat(source).st_size
+        _reserve(descriptor, size)
+        _copy(source, descriptor, size)
+        os.ftruncate(descriptor, size)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require(status: os.stat_result) -> None:
+    reason = why_not_in_place(status)
+    if reason:
+        raise AccessViolation(detail=f"can't be replaced; {reason}")
+
+
+def _lock(descriptor: int) -> None:
+    """Lock the file until it is closed, so that no other upload is copied into it meanwhile.
+
+    @raise OSError: it was locked for too long.
+    """
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise OSError(errno.ETXTBSY, os.strerror(errno.ETXTBSY)) from None
+        except OSError:
+            return  # the file system has no locks
+        time.sleep(LOCK_PAUSE)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Reserve the space for `size` octets; if there is too little, leave the file as it is."""
+    before = os.fstat(descriptor).st_size
+    if not size:
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in _NO_RESERVATION:
+            os.ftruncate(descriptor, before)
+            raise
+
+
+def _copy(source: int, descriptor: int, size: int) -> None:
+    offset = 0
+    while offset < size:
+        piece = os.pread(source, COPY_SIZE, offset)
+        if not piece:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        offset += os.pwrite(descriptor, piece, offset)

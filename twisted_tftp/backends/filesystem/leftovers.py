@@ -1,0 +1,53 @@
+"""Remove the temporary files of uploads that a crash has interrupted.
+
+A running upload has a lock on its temporary file. The system releases the locks of a process that
+has ended, so a file without a lock is not needed any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+
+from twisted_tftp.backends.naming import is_temporary
+
+#: The age above which a temporary file is removed if the file system has no locks, in seconds.
+MAX_AGE_WITHOUT_LOCKS = 24 * 3600.0
+
+
+def remove_temporary_files(root: str) -> int:
+    """Remove the temporary files below `root` that no process writes; return their number.
+
+    Errors are ignored: a file that cannot be checked or removed stays.
+    """
+    removed = 0
+    for _, _, names, directory in os.fwalk(root, follow_symlinks=False):
+        for name in names:
+            if is_temporary(name):
+                with contextlib.suppress(OSError):
+                    removed += _remove_if_unused(name, directory)
+    return removed
+
+
+def _remove_if_unused(name: str, directory: int) -> bool:
+    """Remove the temporary file `name` if no process writes it; return whether it was removed."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=directory)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False  # a process writes it
+        except OSError:
+            if time.time() - status.st_mtime < MAX_AGE_WITHOUT_LOCKS:
+                return False
+        os.unlink(name, dir_fd=directory)
+        return True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,99 @@
+"""Look up the names of requests in the directory that a backend serves.
+
+The walk of a path (L{twisted_tftp.backends.filesystem.path_walk}) takes each path literally. This
+module decides which paths a name stands for. All functions may block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from twisted_tftp.backends.filesystem import explain
+from twisted_tftp.backends.filesystem.path_walk import ResolvedName, resolve
+from twisted_tftp.backends.naming import with_slashes
+from twisted_tftp.errors import BackendUnavailable, FileNotFound, TFTPError, from_os_error
+
+
+class Tree:
+    """A directory with its subdirectories, and the rules of the names in it.
+
+    @ivar root: the path of the directory.
+    @ivar followed: the directories outside `root` into which symbolic links may lead reads.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        followed: Sequence[str] = (),
+        has_literal_names: bool = False,
+        makes_directories: bool = False,
+    ) -> None:
+        """Set up, without opening the directory.
+
+        @param makes_directories: whether directories may be missing in the path of an upload.
+        @param has_literal_names: whether a backslash in a name is never a slash.
+        """
+        self.root = root
+        self.followed = tuple(followed)
+        self._has_literal_names = has_literal_names
+        self._makes_directories = makes_directories
+
+    def alternative(self, path: str) -> str | None:
+        """Return the path to use if no file has the literal name `path`; None if there is none."""
+        return None if self._has_literal_names else with_slashes(path)
+
+    def resolve_read(self, path: str) -> ResolvedName:
+        """Walk to the name that `path` stands for; see `resolve` for the exceptions.
+
+        If something has the literal name, it is that, whatever it is. Otherwise each backslash is
+        a slash.
+        """
+        alternative = self.alternative(path)
+        if alternative is None:
+            return resolve(self.root, path, self.followed)
+        return self._existing(path, self.followed) or resolve(
+            self.root, alternative, self.followed
+        )
+
+    def resolve_write(self, path: str) -> ResolvedName:
+        """Walk to a name as L{resolve_read} does, but never out of the root."""
+        alternative = self.alternative(path)
+        if alternative is not None:
+            existing = self._existing(path, ())
+            if existing is not None:
+                return existing
+            path = alternative
+        try:
+            return resolve(self.root, path, allow_missing=self._makes_directories)
+        except FileNotFoundError as error:
+            if self._makes_directories:
+                raise
+            raise FileNotFound(detail=explain.missing_directory(error)) from error
+
+    def check(self) -> None:
+        """Check that the root and the followed directories are directories.
+
+        @raise BackendUnavailable: one is not.
+        """
+        directories = [("root", self.root), *(("follow-links", path) for path in self.followed)]
+        for role, path in directories:
+            if not os.path.isdir(path):
+                raise BackendUnavailable(f"{role} {path!r} is not a directory")
+
+    def _existing(self, path: str, followed: Sequence[str]) -> ResolvedName | None:
+        """Walk to the literal name `path`; return None if there is nothing of that name."""
+        try:
+            resolved = resolve(self.root, path, followed)
+            try:
+                resolved.stat()
+            except BaseException:
+                resolved.close()
+                raise
+            return resolved
+        except (TFTPError, OSError) as error:
+            failure = from_os_error(error) if isinstance(error, OSError) else error
+            if isinstance(failure, FileNotFound):
+                return None
+            raise

@@ -1,0 +1,119 @@
+"""Send one request of a client from one port, and assess the answers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted_tftp.client.doubt import Doubt, DoubtOwner
+from twisted_tftp.client.request_links import RequestLinks
+from twisted_tftp.client.requester import Requester
+from twisted_tftp.client.services import ClientServices
+from twisted_tftp.context import Direction, TransferContext
+from twisted_tftp.net.client_link import ClientLink
+from twisted_tftp.net.udp import Buffer
+from twisted_tftp.protocol import wire
+from twisted_tftp.protocol.options import XID, Grant, accept
+from twisted_tftp.transfer.asker import Asker
+from twisted_tftp.transfer.first_answer import FirstAnswer
+from twisted_tftp.transfer.timing import Timing
+
+
+class RequestAttempt:
+    """One request from one port: the machine that sends it, and the doubt about its answer.
+
+    @ivar context: the contents of the request.
+    @ivar asker: the machine, which has the answer in the end.
+    @ivar doubt: the doubt about the answer.
+    """
+
+    def __init__(
+        self,
+        context: TransferContext,
+        size: int | None,
+        links: RequestLinks,
+        services: ClientServices,
+        owner: DoubtOwner,
+        *,
+        on_end: Callable[[], None],
+        before_resend: Callable[[], None],
+    ) -> None:
+        """Set up, without sending the request.
+
+        @param context: the file name, the mode and the direction of the request.
+        @param size: the size of the file in octets; 0 for a download, None if unknown.
+        @param links: the links of the transfer; the request is sent through the current one.
+        @param owner: the transfer.
+        @param on_end: called when the request is answered or has failed.
+        @param before_resend: called before the request is sent again.
+        """
+        self._link = links.current
+        may_ask = links.plan.current.has_options
+        options = services.choose_options(context, size, self._link) if may_ask else {}
+        asked = {name: value for name, value in options.items() if name != XID}
+        self.context = context._replace(options=asked)
+        is_read = context.direction is Direction.READ
+        opcode = wire.Opcode.RRQ if is_read else wire.Opcode.WRQ
+        request = wire.encode_request(
+            wire.Request(opcode, context.filename, context.mode, options)
+        )
+        policy, shared = services.policy, services.session_services
+        self.doubt = Doubt(
+            FirstAnswer(is_read=is_read, has_options=bool(options), xid=options.get(XID)),
+            request,
+            services.known,
+            shared,
+            owner,
+            open_link=links.open_other_port if is_read else None,
+            make_timing=lambda: Timing.of(policy, None),
+        )
+        seconds = links.plan.current.seconds
+        self.asker = Asker(request, is_read, Timing.of(policy, None), seconds)
+        self._requester = Requester(
+            self.asker,
+            self._link,
+            shared,
+            on_end=on_end,
+            on_exception=owner.on_exception,
+            before_resend=before_resend,
+        )
+
+    @property
+    def repetitions(self) -> int:
+        """How many requests were sent again, the second request of the doubt included."""
+        return self.asker.retransmissions + self.doubt.repetitions
+
+    def start(self, receive: Callable[[Buffer, float], None]) -> None:
+        """Send the request; from now on, `receive` gets the datagrams of the link."""
+        self._link.discard_waiting()
+        self._link.attach(receive)
+        self._requester.start()
+
+    def receive(self, datagram: Buffer, now: float) -> None:
+        """Process a datagram that may be the answer."""
+        if self.doubt.is_foreign(datagram, self.asker.retransmissions):
+            self._link.answer_as_stranger(datagram, now)
+        else:
+            self._requester.receive(datagram, now)
+
+    def check_answer(self, answer: bytes) -> Grant:
+        """Return the parameters of the transfer that follow from the answer.
+
+        @raise TFTPError: it is an OACK that does not fit the request.
+        """
+        oack = wire.parse_oack(answer) if wire.opcode_of(answer) == wire.Opcode.OACK else {}
+        granted = {name: value for name, value in oack.items() if name != XID}
+        return accept(self.context.options, granted)
+
+    def replace_link(self, link: ClientLink) -> None:
+        """Send the request through another link from now on."""
+        self._link = link
+        self._requester.replace_link(link)
+
+    def refuse(self, more_tries: int) -> None:
+        """Note that the server can't be reached now: give up after so many more requests."""
+        self._requester.refuse(more_tries)
+
+    def stop(self) -> None:
+        """Stop sending the request, and stop doubting its answer."""
+        self._requester.stop()
+        self.doubt.stop()

@@ -1,0 +1,82 @@
+"""Notice that the server of a client's transfer is silent, and tell the user."""
+
+from __future__ import annotations
+
+from twisted_tftp.client.request_attempt import RequestAttempt
+from twisted_tftp.client.request_links import RequestLinks
+from twisted_tftp.client.services import ClientServices
+from twisted_tftp.session.base import Session
+from twisted_tftp.session.deadlines import Alarm
+
+#: The silence of a server before the user is told, in seconds.
+FIRST_NOTICE = 3.0
+
+#: The time until the user is told again, in seconds.
+NEXT_NOTICE = 5.0
+
+
+class SilenceNotice:
+    """Tells the user that the server of one transfer does not answer, some seconds apart.
+
+    The server counts as silent if no octet was transferred, although something was sent again. The
+    transfer is looked at every few seconds only, so that this costs nothing for a packet.
+    """
+
+    def __init__(self, session: Session, services: ClientServices, links: RequestLinks) -> None:
+        """Set up, without watching.
+
+        @param links: the links of the transfer; they are told of the silence too.
+        """
+        self._session = session
+        self._services = services
+        self._links = links
+        self._attempt: RequestAttempt | None = None
+        self._alarm: Alarm | None = None
+        self._is_silent = False
+        self._silent_since = 0.0
+        self._seen = (0, 0)
+
+    def watch(self, attempt: RequestAttempt) -> None:
+        """Watch this request from now on, and what follows its answer."""
+        self._attempt = attempt
+        if self._alarm is None:
+            self._silent_since = self._services.session_services.clock()
+            self._seen = (0, 0)
+            self._set_alarm(FIRST_NOTICE)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            self._services.session_services.alarms.cancel(alarm)
+
+    def _set_alarm(self, seconds: float) -> None:
+        services = self._services.session_services
+        self._alarm = services.alarms.set(services.clock() + seconds, self._look)
+
+    def _look(self) -> None:
+        now = self._services.session_services.clock()
+        before, self._seen = self._seen, self._progress()
+        is_silent = self._seen[0] == before[0] and self._seen[1] != before[1]
+        if is_silent is not self._is_silent:
+            self._is_silent = is_silent
+            self._links.note_silence(is_silent)
+        if is_silent:
+            self._tell(now - self._silent_since)
+        else:
+            self._silent_since = now
+        self._set_alarm(NEXT_NOTICE if is_silent else FIRST_NOTICE)
+
+    def _progress(self) -> tuple[int, int]:
+        """Return the octets that were transferred, and how many datagrams were sent again."""
+        machine, attempt = self._session.machine, self._attempt
+        octets, repeated = (machine.octets, machine.retransmissions) if machine else (0, 0)
+        return octets, repeated + (attempt.repetitions if attempt is not None else 0)
+
+    def _tell(self, seconds: float) -> None:
+        assert self._attempt is not None
+        context = self._attempt.context
+        self._services.on_notice(
+            f"{context.path}: no answer yet from {context.peer.host} port {context.peer.port}"
+            f" for {seconds:.0f} s, of at most {self._links.plan.patience:g} s"
+        )
