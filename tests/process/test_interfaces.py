@@ -126,6 +126,35 @@ def test_addresses_that_come_and_go_are_followed(
         assert "Traceback" not in daemon.log
 
 
+def test_address_may_be_given_besides_its_interface(hosts: Hosts, root: Path) -> None:
+    """An address of an interface can be given too; it stays bound when the interface loses it."""
+    with HostDaemon(hosts.server, root, "--host", "eth0", "--host", "192.0.2.1") as daemon:
+        daemon.wait_for_line("serving on 2001:db8:1::1 ")
+        hosts.get_file(daemon, "192.0.2.1")
+        assert daemon.log.count("serving on 192.0.2.1 ") == 1
+        hosts.server.ip("address delete 192.0.2.1/24 dev eth0")
+        hosts.server.ip("address delete 2001:db8:1::1/64 dev eth0")
+        daemon.wait_for_line("2001:db8:1::1 is gone")
+        hosts.server.add_address("192.0.2.1/24", "eth0")
+        hosts.get_file(daemon, "192.0.2.1")
+        assert "192.0.2.1 is gone" not in daemon.log
+
+
+def test_deleted_scope_does_not_stop_the_others(hosts: Hosts, root: Path) -> None:
+    """If the interface of a link-local address is deleted, other interfaces are still followed."""
+    hosts.server.ip("link add dev later type veth peer name other")
+    hosts.server.ip("link set later up")
+    hosts.server.add_address("fe80::5/64", "later")
+    options = ("--host", "fe80::5%later", "--host", "eth0")
+    with HostDaemon(hosts.server, root, *options) as daemon:
+        daemon.wait_for_line("serving on fe80::5%later ")
+        hosts.server.ip("link delete dev later")
+        hosts.server.add_address("192.0.2.7/24", "eth0")
+        daemon.wait_for_line("serving on 192.0.2.7 ")
+        hosts.get_file(daemon, "192.0.2.7")
+        assert "Traceback" not in daemon.log
+
+
 def test_new_ipv6_address_is_served_when_it_can_be_used(hosts: Hosts, root: Path) -> None:
     """An address is bound after the kernel has checked that no other host has it."""
     with HostDaemon(hosts.server, root, "--host", "eth0") as daemon:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -110,6 +111,8 @@ def index_of(interface: str) -> int:
 class AddressMonitor:
     """Calls a function after each change of an interface or its addresses, on the whole host."""
 
+    _log = Logger()
+
     def __init__(self, reactor: IReactorFDSet, on_change: Callable[[], None]) -> None:
         """Open the socket, and register with `reactor`.
 
@@ -146,7 +149,10 @@ class AddressMonitor:
         with contextlib.suppress(OSError):
             for _ in range(_MESSAGES_PER_CALL):
                 self._sock.recv(_BUFFER_SIZE)
-        self._on_change()
+        try:
+            self._on_change()
+        except Exception:  # otherwise the reactor would remove the monitor
+            self._log.failure("unexpected exception while the addresses were updated")
 
 
 def _open_socket() -> socket.socket:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
-from twisted_tftp.net.interface_addresses import index_of
+from twisted_tftp.net.scoped_hosts import host_of, socket_address_of
 from twisted_tftp.net.socket_options import SocketOptions
 from twisted_tftp.net.udp import (
     MAX_DATAGRAM,
@@ -80,6 +80,8 @@ class RequestPort(udp.Port):
     the socket address that the datagram was sent to, or None if the system does not report it. If
     transfers share the port, the protocol also has `port_unreachable(peer, local)`, which is
     called when ICMP reports that the port of `peer` is closed.
+
+    @ivar address: the bound host; a link-local IPv6 address has its scope (`%eth0`).
     """
 
     _log = Logger()
@@ -99,6 +101,7 @@ class RequestPort(udp.Port):
         @param answers_broadcast: whether requests to IPv4 broadcast addresses are served.
         """
         super().__init__(*args)
+        self.address = ""
         self._hub = hub
         self._options = options
         self._answers_broadcast = answers_broadcast
@@ -135,23 +138,16 @@ class RequestPort(udp.Port):
         try:
             if self._options is not None:
                 self._options.apply(sock)
-            sock.bind(_socket_address(self.interface, self.port))
+            sock.bind(socket_address_of(self.interface, self.port))
         except OSError as error:
             sock.close()
             raise CannotListenError(self.interface, self.port, error) from error
         self._realPortNumber = sock.getsockname()[1]
+        self.address = host_of(sock)
         self.connected = 1
         self.socket = sock
         self.fileno = sock.fileno  # type: ignore[method-assign]
         self._connectToProtocol()
-
-    @property
-    def address(self) -> str:
-        """The bound address; a link-local IPv6 address has its scope (`%eth0`)."""
-        host, _, *rest = self.socket.getsockname()
-        if len(rest) == 2 and rest[1]:
-            return f"{host}%{socket.if_indextoname(rest[1])}"
-        return str(host)
 
     def startReading(self) -> None:
         """Wait for datagrams in the hub, so that one loop serves requests and transfers."""
@@ -294,17 +290,6 @@ class RequestPort(udp.Port):
 
 def _is_ipv4_multicast(address: bytes) -> bool:
     return address[0] & 0xF0 == 0xE0
-
-
-def _socket_address(host: str, port: int) -> SocketAddress:
-    """Return the socket address of a host and a port; the host may have a scope (`%eth0`).
-
-    @raise OSError: there is no interface for the scope.
-    """
-    address, _, scope = host.partition("%")
-    if not scope:
-        return address, port
-    return address, port, 0, int(scope) if scope.isdecimal() else index_of(scope)
 
 
 def _enlarge(sock: socket.socket, option: int, forced: int) -> None:

@@ -133,7 +133,8 @@ class TFTPService(Service):
         """
         self.check_backend()
         self._raise_descriptor_limit()
-        for host in self._host or ALL_ADDRESSES:
+        # Addresses come first, so that an interface may have one that is also given by itself.
+        for host in sorted(self._host or ALL_ADDRESSES, key=_is_interface):
             try:
                 self._listen(host)
             except CannotListenError as error:
@@ -222,7 +223,7 @@ class TFTPService(Service):
 
         @raise CannotListenError: an address can't be bound, or there is no such interface.
         """
-        if isIPAddress(host) or isIPv6Address(host):
+        if not _is_interface(host):
             self._bind(host)
             return
         interface = FollowedInterface(host, self._bind_unless_bound, self._close_port)
@@ -310,6 +311,11 @@ def _cancel_timer(result: Any, timer: IDelayedCall) -> Any:
     if timer.active():
         timer.cancel()
     return result
+
+
+def _is_interface(host: str) -> bool:
+    """Return whether an address to listen on is the name of an interface."""
+    return not isIPAddress(host) and not isIPv6Address(host)
 
 
 def _family_is_missing(error: Any) -> bool:

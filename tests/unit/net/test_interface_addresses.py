@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import IPV6
+from tests.support.logs import captured_log
 from tests.support.marks import linux
 from twisted_tftp.net.interface_addresses import AddressMonitor, addresses_of, is_interface_name
 from twisted_tftp.net.socket_options import SocketOptions, copy_options
@@ -73,6 +74,19 @@ def test_monitor_is_a_reader_until_it_is_closed() -> None:
     monitor.close()
     assert not readers.all
     assert monitor.fileno() == -1
+
+
+def test_monitor_survives_an_exception() -> None:
+    """An exception of the function is logged; the reactor does not see it."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monitor = AddressMonitor(Readers(), fail)  # type: ignore[arg-type]
+    with captured_log() as lines:
+        monitor.doRead()
+    monitor.close()
+    assert lines == ["unexpected exception while the addresses were updated"]
 
 
 @pytest.mark.parametrize("name", ["eth0", "eth0.100", "vrf-boot", "br_lan", "x" * 15])
