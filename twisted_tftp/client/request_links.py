@@ -55,6 +55,12 @@ class RequestLinks:
         """Opens a link from another port; None if the user has chosen the port."""
         return self._open if self._services.can_change_port else None
 
+    @property
+    def unreachable_text(self) -> str:
+        """Why the system can't reach the server, for messages; empty if it reports nothing."""
+        error = self._unreachable_error
+        return "" if error is None else f" ({error.strerror})"
+
     def use(self, link: ClientLink) -> None:
         """Use `link` from now on; the caller closes the old one."""
         link.other_host = self.current.other_host

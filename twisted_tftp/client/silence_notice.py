@@ -78,5 +78,6 @@ class SilenceNotice:
         context = self._attempt.context
         self._services.on_notice(
             f"{context.path}: no answer yet from {context.peer.host} port {context.peer.port}"
-            f" for {seconds:.0f} s, of at most {self._links.plan.patience:g} s"
+            f"{self._links.unreachable_text} for {seconds:.0f} s, of at most"
+            f" {self._links.plan.patience:g} s"
         )

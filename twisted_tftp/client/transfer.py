@@ -126,7 +126,7 @@ class ClientTransfer:
             on_end=self._on_request_end,
             before_resend=self._bind_to_route,
         )
-        self.context = attempt.context
+        self.context, self._doubt = attempt.context, attempt.doubt
         self._silence.watch(attempt)
         attempt.start(self._receive)
 
@@ -200,7 +200,7 @@ class ClientTransfer:
             else:
                 self._ask_again(self._links.open_without_options(error), Outcome.ABORTED, error)
         elif asker.failure is not None:
-            self._request.doubt.note_no_answer()
+            self._doubt.note_no_answer()
             link = self._links.open_next_attempt(asker.failure)
             self._ask_again(link, Outcome.TIMED_OUT, asker.failure)
 
@@ -219,7 +219,7 @@ class ClientTransfer:
 
     def _accept_answer(self, answer: bytes) -> None:
         """Accept the server's answer, and continue from it."""
-        asker, doubt = self._request.asker, self._request.doubt
+        asker, doubt = self._request.asker, self._doubt
         now = self._services.session_services.clock()
         self._links.note_answer(answer)
         # All write requests get answers with the same octets, so they confirm nothing.
@@ -258,7 +258,7 @@ class ClientTransfer:
 
     def _receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram from the server's port for this transfer."""
-        doubt = self._request.doubt
+        doubt = self._doubt
         if doubt.first_answer.standing is Standing.NO_ANSWER:
             self._request.receive(datagram, now)
         elif self._may_contradict(datagram) and doubt.is_contradicted(
@@ -285,7 +285,7 @@ class ClientTransfer:
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
-        if self._request.doubt.is_contradicted(datagram, now, same_port=False):
+        if self._doubt.is_contradicted(datagram, now, same_port=False):
             self._give_up_answer(datagram)
 
     # -- the doubt about the answer: DoubtOwner ----------------------------------------------
@@ -296,7 +296,7 @@ class ClientTransfer:
 
     def relies_on(self, doubt: Doubt) -> bool:
         """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
-        return not self._session.is_closed and self._request.doubt is doubt
+        return not self._session.is_closed and self._doubt is doubt
 
     def on_settled(self) -> None:
         """Continue, because the answer can be trusted now."""
@@ -318,7 +318,7 @@ class ClientTransfer:
         @param answer: the answer that contradicts it; None if it is not known.
         """
         if answer is not None:
-            self._request.doubt.note_contradiction(answer)
+            self._doubt.note_contradiction(answer)
         if not self._session.is_finished and not self._job.is_committing:
             self._change_port(AnswersContradict())
 
@@ -331,7 +331,7 @@ class ClientTransfer:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = self._links.ports.open_next(self._request.doubt.first_answer.accepted)
+            link = self._links.ports.open_next(self._doubt.first_answer.accepted)
         except OSError:
             self._session.fail(Failure(), Outcome.FAILED)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from zope.interface import implementer
 from tests.support.daemon import free_port
 from tests.support.deferreds import value
 from tests.support.memory_server import close_client
-from tests.support.reactors import outcome, reactor
+from tests.support.reactors import outcome, reactor, spin
 from tests.support.scripted_server import ScriptedServer, fake
 from tests.support.virtual_server import VirtualServer
 from twisted_tftp.client.client import TFTPClient
@@ -122,6 +123,20 @@ def test_user_is_told_while_no_answer_comes() -> None:
     server.run(60)
     assert len(server.notices) == 5
     assert server.network.clock.getDelayedCalls() == []
+
+
+def test_user_is_told_what_the_system_reports(reactor: Any) -> None:
+    """If the server can't be reached, the line says why; the client waits for the network."""
+    notices: list[str] = []
+    client = TFTPClient(reactor, "255.255.255.255", 20001, on_notice=notices.append)
+    transfer = client.get("file", io.BytesIO())
+    spin(reactor, lambda: notices)
+    assert re.search(
+        r"from 255\.255\.255\.255 port 20001 \((.* denied|Network is unreachable)\) for",
+        notices[0],
+    )
+    transfer.addErrback(lambda _: None)
+    close_client(reactor, client)
 
 
 def test_user_is_told_of_silence_in_a_transfer() -> None:
