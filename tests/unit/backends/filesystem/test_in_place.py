@@ -361,6 +361,31 @@ def test_without_a_folder_for_the_upload_it_is_refused(tree: Tree) -> None:
     assert tree.file.read_bytes() == OLD
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
+def test_error_after_the_temporary_file_is_created_fails_the_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """It does not mean that the directory may not be written, so nothing is stored elsewhere.
+
+    The temporary file would stay open, and an empty file would take the place of the old one.
+    """
+    (tmp_path / "file").write_bytes(OLD)
+    backend = FilesystemBackend(str(tmp_path), "overwrite", in_thread=maybeDeferred)
+
+    real = os.fstat
+
+    def refuse_once(descriptor: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", real)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fstat", refuse_once)
+    error = error_of(lambda: upload(backend, "file", b"new"))
+    assert isinstance(error, AccessViolation)
+    assert (tmp_path / "file").read_bytes() == OLD
+    assert os.listdir(tmp_path) == ["file"]
+    assert open_paths(tmp_path) == []
+
+
 def test_announced_size_above_the_free_space_is_refused(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
