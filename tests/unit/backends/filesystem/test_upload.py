@@ -43,7 +43,7 @@ def test_leftover_temporary_files_are_removed(tmp_path: Path) -> None:
 
 
 def test_very_deep_tree_does_not_end_the_search(deep_root: Path) -> None:
-    """The other files are found, and the server starts."""
+    """The other files are found, and the start of the backend does not fail."""
     (deep_root / STRAY).write_bytes(b"x")
     assert remove_temporary_files(str(deep_root)) == 1
     assert value(serving(deep_root).start()) is None
