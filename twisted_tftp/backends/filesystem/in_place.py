@@ -30,8 +30,9 @@ COPY_SIZE = 1024 * 1024
 #: The errors that say that a directory may not be written.
 _DIRECTORY_IS_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
-#: The errors of posix_fallocate() on file systems that can't reserve space.
-_NO_RESERVATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+#: The errors of posix_fallocate() on file systems that can't reserve space. With EBADF, the GNU C
+#: library has tried to read the file instead, which is open for writing only.
+_NO_RESERVATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 
 
 def is_read_only_directory(error: OSError) -> bool:
@@ -128,11 +129,25 @@ def _reserve(descriptor: int, size: int) -> None:
     if not size:
         return
     try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno not in _NO_RESERVATION:
-            os.ftruncate(descriptor, before)
-            raise
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in _NO_RESERVATION:
+                raise
+            _append_zeros(descriptor, before, size)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
+
+
+def _append_zeros(descriptor: int, before: int, size: int) -> None:
+    """Enlarge the file from `before` to `size` octets by zeros, which then have their space."""
+    if before >= size:
+        return
+    zeros = bytes(min(COPY_SIZE, size - before))
+    while before < size:
+        before += os.pwrite(descriptor, zeros[: size - before], before)
+    os.fsync(descriptor)  # a network file system may report here that it is full
 
 
 def _copy(source: int, descriptor: int, size: int) -> None:
