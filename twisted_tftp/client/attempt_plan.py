@@ -81,6 +81,11 @@ class AttemptPlan:
         self._begin_round(FIRST_ROUND)
 
     @property
+    def address_count(self) -> int:
+        """The number of addresses of the server."""
+        return len(self._addresses)
+
+    @property
     def has_other_address(self) -> bool:
         """Whether another address waits to be asked in this round."""
         return bool(self._waiting)

@@ -86,10 +86,13 @@ class RequestLinks:
         """
         now, had_options = self._services.session_services.clock, self.plan.current.has_options
         failure = self.network_reason(failure) or failure
-        while self.plan.advance(now(), failure):
+        for _ in range(self.plan.address_count):  # an error would come again at once
+            if not self.plan.advance(now(), failure):
+                return None
             try:
                 link = self._open_again()
             except OSError as error:
+                self._unreachable_error = error
                 failure = ServerUnreachable(error.strerror or "")
                 continue
             if had_options and not self.plan.current.has_options:
