@@ -89,7 +89,6 @@ class ServerSession:
         "_read_ahead",
         "_services",
         "_session",
-        "_timing",
         "_unreachable_reports",
         "_window_size",
         "context",
@@ -128,7 +127,6 @@ class ServerSession:
         self._read_ahead = read_ahead
         self._services = services
         self._window_size = 0  # what this transfer has taken of the window budget
-        self._timing: Timing | None = None  # that of the machine
         self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
@@ -206,10 +204,10 @@ class ServerSession:
         """
         session = self._session
         machine = session.machine
-        if machine is None or self._timing is None or session.is_finished:
+        if machine is None or session.is_finished:
             return
         if machine.has_answered:
-            self._timing.note_port_unreachable()
+            machine.note_port_unreachable()
             return
         self._unreachable_reports += 1
         if self._unreachable_reports == 1:
@@ -294,7 +292,7 @@ class ServerSession:
             windowsize=grant.windowsize,
             size=size,
             oack=grant.oack,
-            timing=self._make_timing(grant.timeout),
+            timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
             read_ahead=self._read_ahead,
         )
@@ -311,13 +309,9 @@ class ServerSession:
             blksize=grant.blksize,
             windowsize=grant.windowsize,
             first_answer=grant.oack or wire.ack(0),
-            timing=self._make_timing(grant.timeout),
+            timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
         )
-
-    def _make_timing(self, timeout: float | None) -> Timing:
-        self._timing = timing = Timing.of(self._services.policy, timeout)
-        return timing
 
     def _negotiate(self, tsize: int | None, capacity: int | None = None) -> options.Grant:
         """Decide which options are granted, and take the window's memory from the budget.

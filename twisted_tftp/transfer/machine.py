@@ -81,3 +81,6 @@ class TransferMachine(Machine, Protocol):
 
     def repeat(self, now: float) -> Step:
         """Handle a repeated request: send the first answer again, unless it was answered."""
+
+    def note_port_unreachable(self) -> None:
+        """Note that the peer's port seems to be closed: wait less, until its next packet."""

@@ -139,7 +139,7 @@ def test_user_is_told_the_whole_time(settings: dict[str, Any], times: list[int])
 
 @pytest.mark.parametrize("cancels", [True, False])
 def test_notice_may_end_the_transfer_or_fail(cancels: bool) -> None:
-    """What the caller does with a line changes nothing for the other transfers and their timers."""
+    """What the caller does with a line changes nothing for other transfers and their timers."""
     server = VirtualServer(silent)
     transfers: list[Deferred[Any]] = []
     lines: list[str] = []
