@@ -169,6 +169,11 @@ class ServerSession:
         machine = self._session.machine
         return machine is None or machine.repeats_first_answer
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the peer is silent for so long that it may have started again."""
+        machine = self._session.machine
+        return machine is not None and not self._session.is_finished and machine.is_overdue(now)
+
     # -- events ----------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -233,13 +238,12 @@ class ServerSession:
         reason = TransferTimedOut(reasons.ENDED_FOR_ROOM)
         self._session.end(Outcome.TIMED_OUT, reason, send_error=False)
 
-    def replace(self) -> None:
-        """End this transfer, which the peer has not answered, because of the peer's new request.
+    def replace(self, reason: str = reasons.DIFFERENT_REQUEST) -> None:
+        """End this transfer because of the peer's new request.
 
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
-        reason = TransferTimedOut(reasons.DIFFERENT_REQUEST)
-        self._session.end(Outcome.REPLACED, reason, send_error=False)
+        self._session.end(Outcome.REPLACED, TransferTimedOut(reason), send_error=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------
 

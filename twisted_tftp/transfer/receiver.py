@@ -158,6 +158,10 @@ class Receiver:
             return WAIT
         return WAIT if self._watch.is_at_datagram_limit else self._send_again(now)
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether a peer that had never answered would be given up after this silence."""
+        return not self.is_complete and self._watch.is_overdue(now)
+
     def note_port_unreachable(self) -> None:
         """Note that the peer's port seems to be closed: wait less, until its next packet."""
         self._timing.note_port_unreachable()

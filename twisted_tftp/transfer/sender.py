@@ -158,6 +158,10 @@ class Sender:
             return self._send_again(now)
         return WAIT
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether a peer that had never answered would be given up after this silence."""
+        return self._watch.is_overdue(now)
+
     def note_port_unreachable(self) -> None:
         """Note that the peer's port seems to be closed: wait less, until its next packet."""
         self._timing.note_port_unreachable()
