@@ -123,16 +123,25 @@ def _lock(descriptor: int) -> None:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Reserve the space for `size` octets; if there is too little, leave the file as it is."""
+    """Reserve the space for `size` octets; if there is too little, leave the file as it is.
+
+    On file systems that can't reserve space (NFS 3, ext3), the C library does it by writing. For
+    the octets that the file has already, it must read them too, which the descriptor does not
+    allow (EBADF). Only the space after them is then reserved.
+    """
     before = os.fstat(descriptor).st_size
-    if not size:
-        return
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno not in _NO_RESERVATION:
-            os.ftruncate(descriptor, before)
-            raise
+    for start in (0, before):
+        if start >= size:
+            return
+        try:
+            os.posix_fallocate(descriptor, start, size - start)
+            return
+        except OSError as error:
+            if error.errno in _NO_RESERVATION:
+                return
+            if error.errno != errno.EBADF:
+                os.ftruncate(descriptor, before)
+                raise
 
 
 def _copy(source: int, descriptor: int, size: int) -> None:

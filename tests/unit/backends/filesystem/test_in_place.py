@@ -289,6 +289,25 @@ def test_file_system_that_reserves_no_space_is_written(
     assert tree.file.read_bytes() == OLD * 3
 
 
+@pytest.mark.parametrize("octets", [b"", b"new", OLD, OLD * 3], ids=len)
+def test_file_system_whose_reservation_is_emulated_is_written(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, octets: bytes
+) -> None:
+    """The C library reads what the file has, which fails; the space after it is reserved."""
+    reserved: list[int] = []
+
+    def emulated(descriptor: int, offset: int, size: int) -> None:
+        if offset < os.fstat(descriptor).st_size:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        reserved.append(size)
+        os.ftruncate(descriptor, offset + size)
+
+    monkeypatch.setattr(os, "posix_fallocate", emulated)
+    upload(serving(tree), "closed/file", octets)
+    assert tree.file.read_bytes() == octets
+    assert sum(reserved) == max(0, len(octets) - len(OLD))
+
+
 def test_without_a_folder_for_the_upload_it_is_refused(tree: Tree) -> None:
     """The reason is that of the directory: the client can do nothing about the others."""
     spool_in_root(tree)
