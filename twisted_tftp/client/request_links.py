@@ -106,6 +106,7 @@ class RequestLinks:
         @param error: the ERROR of the server.
         """
         now = self._services.session_services.clock()
+        error.was_asked_without_options = not self.plan.current.has_options
         if not self.plan.drop_options(now, error.code):
             return None
         try:
