@@ -18,6 +18,8 @@ from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import options, wire
 from twisted_tftp.server import reasons
 from twisted_tftp.server.negotiation import Negotiation
+from twisted_tftp.server.unproven_link import UnprovenLink
+from twisted_tftp.server.unproven_rate import Allowance
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionServices
@@ -85,6 +87,7 @@ class ServerSession:
     """
 
     __slots__ = (
+        "_allowance",
         "_link",
         "_read_ahead",
         "_services",
@@ -109,6 +112,7 @@ class ServerSession:
         link: Link,
         read_ahead: int,
         services: ServerServices,
+        allowance: Allowance | None = None,
     ) -> None:
         """Set up the transfer; `start` begins it.
 
@@ -118,11 +122,15 @@ class ServerSession:
         @param link: the link to the peer.
         @param read_ahead: octets that a download may read before they are needed.
         @param services: what all sessions of the request port share.
+        @param allowance: what may be sent until the peer has answered; None for no limit.
         """
+        if allowance is not None:
+            link = UnprovenLink(link, allowance, self)
         self.context = context
         self.key = key
         self.request = request
         self.first_answer_at = float("inf")
+        self._allowance = allowance
         self._link = link
         self._read_ahead = read_ahead
         self._services = services
@@ -190,6 +198,8 @@ class ServerSession:
 
         If the file is still being opened, the time limit for that starts again.
         """
+        if self._allowance is not None:
+            self._allowance.note_repeat(len(self.request))
         session = self._session
         session.extend_opening()
         if session.machine is not None and not session.is_finished:
@@ -263,6 +273,11 @@ class ServerSession:
         """Give the window's memory back, and tell the server that the outcome is known."""
         if self._window_size:
             self._return_window()
+        if self._allowance is not None:
+            machine = self._session.machine
+            # An ERROR proves the address too, although the machine does not count it as an answer.
+            if machine is not None and (machine.has_answered or machine.peer_error is not None):
+                self._allowance.note_answer()
         self._services.on_finished(self)
 
     def on_released(self) -> None:
