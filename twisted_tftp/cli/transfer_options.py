@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from contextlib import suppress
 from typing import Any
 
 from twisted_tftp.cli.argument_types import local_address, seconds, whole_number
@@ -130,7 +131,8 @@ def make_client(
 
     def print_notice(line: str) -> None:
         if not (options.quiet or options.json):
-            print(printable_unicode(line), file=sys.stderr)
+            with suppress(OSError):  # a closed standard error must not end the transfer
+                print(printable_unicode(line), file=sys.stderr)
 
     return TFTPClient(
         reactor,

@@ -106,10 +106,13 @@ class RequestLinks:
         """
         now, had_options = self._services.session_services.clock, self.plan.current.has_options
         failure = self.network_reason(failure) or failure
-        while self.plan.advance(now(), failure):
+        for _ in range(self.plan.address_count):  # an error would come again at once
+            if not self.plan.advance(now(), failure):
+                return None
             try:
                 link = self._open_again()
             except OSError as error:
+                self._unreachable_error = error
                 failure = ServerUnreachable(error.strerror or "")
                 continue
             if had_options and not self.plan.current.has_options:
@@ -123,6 +126,7 @@ class RequestLinks:
         @param error: the ERROR of the server.
         """
         now = self._services.session_services.clock()
+        error.was_asked_without_options = not self.plan.current.has_options
         if not self.plan.drop_options(now, error.code):
             return None
         try:

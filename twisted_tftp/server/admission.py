@@ -51,8 +51,8 @@ class Counters:
     @ivar first_in_flood: requests dropped in a flood, because their host had not asked before.
     @ivar over_unproven_rate: requests above `--unproven-rate`, from hosts that have not answered.
     @ivar no_room: requests dropped because `--max-transfers` was reached, or no socket was left.
-    @ivar transfers_replaced: transfers without an answer that ended because their peer's port has
-        sent another request.
+    @ivar transfers_replaced: transfers that ended because their peer's port has sent another
+        request, before an answer or after a long silence.
     @ivar transfers_ended_for_room: transfers without an answer that ended to make room for a
         request.
     """
@@ -297,14 +297,18 @@ class Admission:
         return NO_ROOM if transfers.running >= self._max_transfers else None
 
     def _replace(self, earlier: list[ServerSession], now: float) -> None:
-        """End the transfers of a peer's port that the peer has not answered.
+        """End the transfers of a peer's port that the peer has not answered, or not for long.
 
-        The peer could mistake what they send next for the answer to its new request.
+        The peer could mistake what they send next for the answer to its new request. A peer that
+        was silent for long has probably started again: it must not get the rest of the old file.
         """
         for session in earlier:
             if session.repeats_first_answer:
                 self._transfers.replaced_requests.add(session.key, session.request, now)
                 session.replace()
+                self._counters.transfers_replaced += 1
+            elif session.is_overdue(now):
+                session.replace(reasons.NEW_REQUEST)
                 self._counters.transfers_replaced += 1
 
 

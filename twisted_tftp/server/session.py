@@ -92,7 +92,6 @@ class ServerSession:
         "_read_ahead",
         "_services",
         "_session",
-        "_timing",
         "_unreachable_reports",
         "_window_size",
         "context",
@@ -136,7 +135,6 @@ class ServerSession:
         self._read_ahead = read_ahead
         self._services = services
         self._window_size = 0  # what this transfer has taken of the window budget
-        self._timing: Timing | None = None  # that of the machine
         self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
@@ -179,6 +177,11 @@ class ServerSession:
         machine = self._session.machine
         return machine is None or machine.repeats_first_answer
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the peer is silent for so long that it may have started again."""
+        machine = self._session.machine
+        return machine is not None and not self._session.is_finished and machine.is_overdue(now)
+
     # -- events ----------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -216,10 +219,10 @@ class ServerSession:
         """
         session = self._session
         machine = session.machine
-        if machine is None or self._timing is None or session.is_finished:
+        if machine is None or session.is_finished:
             return
         if machine.has_answered:
-            self._timing.note_port_unreachable()
+            machine.note_port_unreachable()
             return
         self._unreachable_reports += 1
         if self._unreachable_reports == 1:
@@ -245,13 +248,12 @@ class ServerSession:
         reason = TransferTimedOut(reasons.ENDED_FOR_ROOM)
         self._session.end(Outcome.TIMED_OUT, reason, send_error=False)
 
-    def replace(self) -> None:
-        """End this transfer, which the peer has not answered, because of the peer's new request.
+    def replace(self, reason: str = reasons.DIFFERENT_REQUEST) -> None:
+        """End this transfer because of the peer's new request.
 
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
-        reason = TransferTimedOut(reasons.DIFFERENT_REQUEST)
-        self._session.end(Outcome.REPLACED, reason, send_error=False)
+        self._session.end(Outcome.REPLACED, TransferTimedOut(reason), send_error=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------
 
@@ -309,7 +311,7 @@ class ServerSession:
             windowsize=grant.windowsize,
             size=size,
             oack=grant.oack,
-            timing=self._make_timing(grant.timeout),
+            timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
             read_ahead=self._read_ahead,
         )
@@ -326,13 +328,9 @@ class ServerSession:
             blksize=grant.blksize,
             windowsize=grant.windowsize,
             first_answer=grant.oack or wire.ack(0),
-            timing=self._make_timing(grant.timeout),
+            timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
         )
-
-    def _make_timing(self, timeout: float | None) -> Timing:
-        self._timing = timing = Timing.of(self._services.policy, timeout)
-        return timing
 
     def _negotiate(self, tsize: int | None, capacity: int | None = None) -> options.Grant:
         """Decide which options are granted, and take the window's memory from the budget.

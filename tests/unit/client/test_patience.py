@@ -12,10 +12,11 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tests.support.daemon import free_port
-from tests.support.deferreds import value
+from tests.support.deferreds import results_of, value
 from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, reactor, spin
 from tests.support.scripted_server import ScriptedServer, fake
+from tests.support.virtual import NetworkClient
 from tests.support.virtual_server import VirtualServer
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.errors import NoAnswer, PortUnreachable, TransferTimedOut
@@ -122,6 +123,48 @@ def test_user_is_told_while_no_answer_comes() -> None:
     ]
     server.run(60)
     assert len(server.notices) == 5
+    assert server.network.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "times"),
+    [({}, [3, 8, 13, 18, 23]), ({"blksize": 512, "timeout": 12}, [3, 8, 13, 18, 23])],
+)
+def test_user_is_told_the_whole_time(settings: dict[str, Any], times: list[int]) -> None:
+    """The time counts from the first request, also across requests and with long timeouts."""
+    server = VirtualServer(silent)
+    server.client(**settings).get("file", server.sink).addErrback(lambda _: None)
+    server.run(30)
+    told = [line for line in server.notices if "no answer yet" in line]
+    assert [int(line.partition(" for ")[2].split()[0]) for line in told] == times
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_notice_may_end_the_transfer_or_fail(cancels: bool) -> None:
+    """What the caller does with a line changes nothing for other transfers and their timers."""
+    server = VirtualServer(silent)
+    transfers: list[Deferred[Any]] = []
+    lines: list[str] = []
+
+    def on_notice(line: str) -> None:
+        lines.append(line)
+        if cancels:
+            transfers[0].cancel()
+        else:
+            raise OSError("standard error is closed")
+
+    client = NetworkClient(server.network, on_notice=on_notice, **PLAIN)
+    transfers += [client.get(name, io.BytesIO()) for name in ("first", "second")]
+    results = [results_of(transfer) for transfer in transfers]
+    server.run(4)
+    assert [bool(each) for each in results] == [cancels, False]
+    server.run(30)
+    assert all(results)
+    assert len(lines) == (6 if cancels else 10)
+    assert server.network.clock.getDelayedCalls() == []
+    transfer = results_of(client.get("third", io.BytesIO()))
+    server.run(30)
+    assert transfer
     assert server.network.clock.getDelayedCalls() == []
 
 
