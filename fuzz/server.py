@@ -31,7 +31,7 @@ NAMES = [b"small", b"even", b"text", b"new"]
 #: The policies of the server, to choose from.
 POLICIES = [
     Policy(retries=2, max_windowsize=4),
-    Policy(retries=2, max_windowsize=4, max_upload=1500, rollover=Rollover.ONE),
+    Policy(retries=2, max_windowsize=4, max_upload=1500, rollover=Rollover.ONE, unproven_rate=1),
     Policy(retries=1, max_windowsize=1, timeout=0.01, max_per_client=1, rollover=Rollover.NONE),
     Policy(
         retries=3,

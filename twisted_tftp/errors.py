@@ -44,6 +44,8 @@ class TFTPError(Exception):
     default_message: ClassVar[str] = "the transfer failed"
     #: Whether the peer reported the failure in an ERROR. The message may then contain anything.
     from_peer: bool = False
+    #: Whether a client got this ERROR after it had asked with options and then without them.
+    was_asked_without_options: bool = False
 
     def __init__(self, message: str = "", detail: str = "") -> None:
         self.message = message or self.default_message

@@ -140,11 +140,16 @@ class Policy:
     @ivar refuse: the options that are never granted: names out of `NEGOTIATED_OPTIONS`.
     @ivar port_range: lowest and highest local port of a transfer; None lets the system choose.
     @ivar single_port: whether all transfers use the request port.
+    @ivar interface: the only interface that all sockets use; None for all interfaces.
+    @ivar freebind: whether the server may listen on addresses that this host does not have yet.
+    @ivar broadcast: whether requests to IPv4 broadcast addresses are answered.
     @ivar max_upload: the largest size of a written file, in octets; None for no limit.
     @ivar max_transfers: simultaneous transfers; requests above this number are not answered.
     @ivar max_per_client: simultaneous transfers of one address; None for no limit.
     @ivar rate: new requests per second of one source (an IPv4 address, an IPv6 /64); None for no
         limit.
+    @ivar unproven_rate: octets per second for the addresses of one network (an IPv4 /24, an IPv6
+        /56) that have not answered; 0 for no limit.
     @ivar allow: networks that may send requests; empty for all.
     @ivar deny: networks that may not. If an address is in several networks, the one with the
         longest prefix decides.
@@ -162,10 +167,14 @@ class Policy:
     refuse: frozenset[str] = frozenset()
     port_range: tuple[int, int] | None = None
     single_port: bool = False
+    interface: str | None = None
+    freebind: bool = False
+    broadcast: bool = False
     max_upload: int | None = None
     max_transfers: int = 10000
     max_per_client: int | None = None
     rate: float | None = None
+    unproven_rate: int = 20 * 1024
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
     allow_write: tuple[Network, ...] = ()
@@ -188,6 +197,8 @@ class Policy:
             raise ValueError(
                 f"refuse must be one of {', '.join(NEGOTIATED_OPTIONS)}, not {min(unknown)!r}"
             )
+        if self.unproven_rate < 0:
+            raise ValueError("unproven-rate must not be negative")
         both = set(self.allow) & set(self.deny)
         if both:
             raise ValueError(f"{min(map(str, both))} is both allowed and denied")

@@ -246,8 +246,8 @@ def test_report_names_options_that_were_not_granted(
             assert running.stderr is not None
             said = running.stderr.read().decode()
     assert running.returncode == 0
-    assert re.fullmatch(r"file: 3 octets in \S+ s \(\S+ MB/s(, .*)?\)\n", said), said
-    assert said.endswith(f"MB/s, {remark})\n" if remark else "MB/s)\n")
+    remarks = f" ({remark})" if remark else ""  # so few octets have no rate
+    assert re.fullmatch(rf"file: 3 octets in \S+ s{re.escape(remarks)}, stored as file\n", said)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +292,85 @@ def test_closed_port_is_reported_with_host_and_port(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "usage", "words"),
+    [
+        (["get", HOST], "usage: txtftp get ", "give HOST and FILE, or a URL"),
+        (["put", HOST], "usage: txtftp put ", "give HOST and LOCAL, or LOCAL and a URL"),
+        (["get", "http://host/file"], "usage: txtftp get ", "only tftp:// URLs"),
+        (
+            ["get", "-j", "2", "tftp://a/x", "http://a/y"],
+            "usage: txtftp get ",
+            "only tftp:// URLs",
+        ),
+        (["put", "local", "https://host/file"], "usage: txtftp put ", "only tftp:// URLs"),
+        (["put", "http://host", "local"], "usage: txtftp put ", "only tftp:// URLs"),
+        (["get", f"{HOST}:x", "file"], "usage: txtftp get ", "the port in '127.0.0.1:x' must be"),
+    ],
+)
+def test_mistake_prints_the_usage_of_the_subcommand(
+    arguments: list[str], usage: str, words: str
+) -> None:
+    """A wrong command line shows the arguments of its subcommand, and the reason in one line."""
+    done = txtftp(*arguments)
+    assert done.returncode == 2
+    first, *_, last = done.stderr.decode().splitlines()
+    assert first.startswith(usage)
+    assert words in last
+
+
+def test_report_says_where_the_file_is(daemon: Daemon, tmp_path: Path) -> None:
+    """The report names the local file or the file on the server, and a rate from 1 kB on."""
+    done = get(daemon, HOST, "sub/other", str(tmp_path))
+    assert done.stderr.decode().endswith(f" s, stored as {tmp_path}/other\n")
+    done = get(daemon, HOST, "file", "-")
+    assert re.search(r" s \(\S+ MB/s.*\)\n$", done.stderr.decode())
+    (tmp_path / "local").write_bytes(FILE)
+    done = put(daemon, HOST, str(tmp_path / "local"), "sub/reported")
+    assert done.stderr.decode().endswith(f"), stored as sub/reported on {HOST}\n")
+
+
+def test_report_says_that_the_client_limits_the_window(daemon: Daemon, tmp_path: Path) -> None:
+    """A --windowsize for which the receive buffer is too small is reduced, and that is said."""
+    done = get(daemon, "--windowsize", "60000", HOST, "file", "/dev/null")
+    assert re.search(
+        r"windowsize [0-9]+ instead of 60000: the client's limit for blocks of 65464 octets",
+        done.stderr.decode(),
+    )
+
+
+def test_json_errors_have_a_code(daemon: Daemon, tmp_path: Path) -> None:
+    """A failure has the TFTP error code, which is 0 without an ERROR, and its kind."""
+    said = json.loads(get(daemon, "--json", HOST, "missing", folder=tmp_path).stdout)
+    assert (said["code"], said["kind"]) == (1, "FileNotFound")
+    said = json.loads(get(daemon, "--json", "-4", "::1", "file", folder=tmp_path).stdout)
+    assert (said["code"], said["kind"]) == (0, "DNSLookupError")
+    done = txtftp("get", "--json", "--timeout", "0.05", f"{HOST}:{free_port()}", "file", "-")
+    said = json.loads(done.stderr.splitlines()[0])
+    assert (said["code"], said["kind"]) == (0, "PortUnreachable")
+
+
+def test_missing_progress_bars_are_hinted_at_once() -> None:
+    """On a terminal without `rich`, one line says how to get progress bars."""
+    ours, theirs = pty.openpty()
+    script = (
+        "import sys; sys.modules['rich'] = None; from twisted_tftp.cli.main import main; main()"
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        urls = [f"tftp://{HOST}:{sock.getsockname()[1]}/{name}" for name in ("a", "b")]
+        words = ["get", "--patience", "1.5", "-j", "1", *urls]
+        with subprocess.Popen([sys.executable, "-c", script, *words], stderr=theirs) as running:
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):
+                while piece := os.read(ours, 65536):
+                    shown += piece
+            running.wait()
+    os.close(ours)
+    assert shown.count(b"for progress bars: pip install 'twisted-tftp[cli]'") == 1
+
+
+@pytest.mark.parametrize(
     ("options", "status", "last"),
     [
         ([], 0, "--no-options saves time"),
@@ -307,6 +386,7 @@ def test_command_goes_on_without_options_unless_they_were_given(
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HOST, 0))
+        sock.settimeout(20)
         line = [sys.executable, "-m", "twisted_tftp", "get", *options]
         with subprocess.Popen(
             [*line, f"{HOST}:{sock.getsockname()[1]}", "file"],

@@ -78,22 +78,23 @@ def test_help_begins_with_one_usage_line() -> None:
     [
         *("follow-links", "upload-mode", "make-dirs"),
         *("root", "write", "max-upload", "upload-quota", "host", "port", "port-range"),
-        *("single-port", "timeout"),
-        *(
-            "patience",
-            "retries",
-            "retransmit",
-            "drain",
-            "max-blksize",
-            "max-windowsize",
-            "rollover",
-        ),
+        *("single-port", "interface", "freebind", "broadcast", "mtu-fit", "timeout", "patience"),
+        *("retries", "retransmit", "drain", "max-blksize", "max-windowsize", "rollover"),
         *("max-transfers", "verbose", "version", "help"),
     ],
 )
 def test_help_explains_each_option(option: str, help_text: str) -> None:
     """--help has a line with a text for each option."""
     assert re.search(rf"^  --{option}( [A-Z:]+)?  +\S", help_text, re.MULTILINE)
+
+
+def test_help_and_readme_say_whom_a_single_port_ignores(help_text: str) -> None:
+    """Clients whose own port is 69 get no answer in single-port mode, as the texts say."""
+    _, _, rest = help_text.partition("--single-port")
+    entry, _, _ = rest.partition("\n  --")
+    assert "a client whose own port is 69 gets no answer" in " ".join(entry.split())
+    readme = " ".join((CHECKOUT / "README.md").read_text().split())
+    assert re.search("`--single-port`.* ignores clients whose own port is 69", readme)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,11 @@ INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--max-upload", "1Q"], "max-upload must be a size .* not '1Q'"),
     (["--max-upload", "-1"], "max-upload must be a size .* not '-1'"),
     (["--max-upload", ""], "max-upload must be a size .* not ''"),
-    (["--host", "localhost"], "localhost"),
+    (["--host", "localhost"], "there is no interface localhost"),
+    (["--host", "fe80::1"], "fe80::1 is link-local: add its interface"),
+    (["--host", "fe80::1%nosuch"], "there is no interface nosuch"),
+    (["--interface", "nosuch"], "there is no interface nosuch"),
+    (["--interface", "a/b"], "interface must be the name of a network interface, not 'a/b'"),
     (["--host", "256.1.1.1"], "256.1.1.1"),
     (["--host", "::g"], "::g"),
     (["--host", ""], "host"),

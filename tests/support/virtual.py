@@ -259,6 +259,9 @@ class ClientNetworkLink(NetworkLink):
         if rival and self.on_other_port is not None and not self.closed:
             self.on_other_port(datagram, self._clock())
 
+    def report_errors(self, is_wanted: bool) -> None:
+        """Do nothing: this network has no ICMP."""
+
     def learn_server_port(self) -> None:
         self._peer = self._from
         self.knows_server_port = True

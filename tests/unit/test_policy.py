@@ -32,6 +32,13 @@ def test_number_outside_its_bounds_is_refused(
             Policy(**{attribute: bad})
 
 
+def test_unproven_rate_may_be_zero_but_not_negative() -> None:
+    """0 means no limit."""
+    assert Policy(unproven_rate=0).unproven_rate == 0
+    with pytest.raises(ValueError, match="unproven-rate"):
+        Policy(unproven_rate=-1)
+
+
 def test_max_upload_may_be_zero_but_not_negative() -> None:
     """None means that there is no limit."""
     assert Policy(max_upload=0).max_upload == 0

@@ -52,11 +52,10 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
 ]
 
 #: The advice after an ERROR of a server that may not know options.
-_OPTION_ADVICE = {
-    OptionUse.NEVER: "",
-    OptionUse.DROPPABLE: " (with options, and without them as with --no-options)",
-    OptionUse.ALWAYS: ": if the server does not know options, use --no-options",
-}
+_OPTION_ADVICE = ": if the server does not know options, use --no-options"
+
+#: The remark if the server has answered an ERROR to the request without options too.
+_ASKED_TWICE = " (with options, and without them as with --no-options)"
 
 #: Failures that are about the local file, unless the server has reported them.
 _FILE_FAILURES = (FileNotFound, AccessViolation, DiskFull, FileAlreadyExists)
@@ -77,9 +76,11 @@ def describe_failure(error: BaseException, client: TFTPClient) -> str:
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return f"{text}: {advice}"
-    if _may_know_no_options(error):
-        return f"{text}{_OPTION_ADVICE[client.option_use]}"
-    return text
+    if not _may_know_no_options(error):
+        return text
+    if isinstance(error, TFTPError) and error.was_asked_without_options:
+        return f"{text}{_ASKED_TWICE}"
+    return f"{text}{_OPTION_ADVICE}" if client.option_use is OptionUse.ALWAYS else text
 
 
 def _may_know_no_options(error: BaseException) -> bool:

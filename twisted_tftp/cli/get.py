@@ -15,10 +15,16 @@ from twisted_tftp.cli.local_files import (
     open_target,
     target_path,
 )
+from twisted_tftp.cli.queued_transfer import QueuedTransfer
 from twisted_tftp.cli.results import ResultPrinter
 from twisted_tftp.cli.shared_options import HOST_HELP, server_of
-from twisted_tftp.cli.transfer_options import is_url, make_client, make_client_of_url
-from twisted_tftp.cli.transfer_runner import QueuedTransfer, TransferRunner, check_targets
+from twisted_tftp.cli.transfer_options import (
+    check_scheme,
+    is_url,
+    make_client,
+    make_client_of_url,
+)
+from twisted_tftp.cli.transfer_runner import TransferRunner, check_targets
 from twisted_tftp.client.client import TFTPClient
 
 #: The usage text of the command.
@@ -56,6 +62,7 @@ def run(options: argparse.Namespace, reactor: Any) -> int:
 
 def _make_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTransfer]:
     first, *rest = options.names
+    check_scheme(first)
     if is_url(first):
         return _make_url_transfers(options, reactor)
     if not rest:
@@ -89,4 +96,6 @@ def _make_transfer(
         target = open_standard_output(reactor)
     else:
         target = open_target(reactor, path)
-    return QueuedTransfer(client, filename, path, partial(client.get, filename, target))
+    stored = "" if local == STANDARD_STREAM else f"stored as {path}"
+    start = partial(client.get, filename, target)
+    return QueuedTransfer(client, filename, path, start, stored)

@@ -31,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options, reactor)
     except (ValueError, argparse.ArgumentTypeError) as error:
-        parser.error(str(error))
+        options.parser.error(str(error))  # with the usage of the subcommand
     except OSError as error:
         print(f"error: {error.filename or '-'}: {error.strerror}", file=sys.stderr)
         return 1
@@ -41,7 +41,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    """Return the parser; its result has an attribute `run`, the function of the subcommand."""
+    """Return the parser of the command.
+
+    Its result has the attributes `run`, the function of the subcommand, and `parser`, the parser
+    of the subcommand.
+    """
     parser = argparse.ArgumentParser(
         prog="txtftp",
         description="Fetch files from TFTP servers, store files on them, and test them.",
@@ -63,7 +67,7 @@ def _make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         transfer_options.add_options(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=command)
 
     command = add(
         "storm",
@@ -71,11 +75,11 @@ def _make_parser() -> argparse.ArgumentParser:
         description=storm.DESCRIPTION,
     )
     storm.add_options(command)
-    command.set_defaults(run=storm.run)
+    command.set_defaults(run=storm.run, parser=command)
 
     command = add("doctor", help="check a server, and give advice", description=doctor.DESCRIPTION)
     doctor.add_options(command)
-    command.set_defaults(run=doctor.run)
+    command.set_defaults(run=doctor.run, parser=command)
     return parser
 
 

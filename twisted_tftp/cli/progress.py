@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,16 +12,22 @@ from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.context import TransferStatistics
 from twisted_tftp.protocol.printable import printable_unicode
 
+#: The duration of transfers after which the hint at the extra `cli` is printed, in seconds.
+HINT_DELAY = 1.0
+
 #: The time between two updates, in seconds.
 UPDATE_INTERVAL = 0.1
 
 
 def show_progress(reactor: Any, clients: Sequence[TFTPClient]) -> Callable[[], None]:
-    """Show the running transfers of `clients`; return a function that hides them."""
+    """Show the running transfers of `clients`; return a function that hides them.
+
+    Without `rich`, a hint is printed once if they take a while.
+    """
     try:
         bars = _make_bars()
     except ImportError:
-        return lambda: None
+        return _hint_later(reactor)
     display = _ProgressDisplay(bars, clients)
     updates = LoopingCall(display.update)
     updates.clock = reactor
@@ -33,6 +40,21 @@ def show_progress(reactor: Any, clients: Sequence[TFTPClient]) -> Callable[[], N
         bars.stop()
 
     return hide
+
+
+def _hint_later(reactor: Any) -> Callable[[], None]:
+    """Print in a moment how to get progress bars; return a function that prevents it."""
+
+    def print_hint() -> None:
+        print("for progress bars: pip install 'twisted-tftp[cli]'", file=sys.stderr)
+
+    hint = reactor.callLater(HINT_DELAY, print_hint)
+
+    def prevent() -> None:
+        if hint.active():
+            hint.cancel()
+
+    return prevent
 
 
 def _make_bars() -> Any:

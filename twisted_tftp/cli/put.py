@@ -10,10 +10,16 @@ from typing import Any
 
 from twisted_tftp.cli.argument_types import server_name
 from twisted_tftp.cli.local_files import STANDARD_STREAM, open_source, open_standard_input
+from twisted_tftp.cli.queued_transfer import QueuedTransfer
 from twisted_tftp.cli.results import ResultPrinter
 from twisted_tftp.cli.shared_options import HOST_HELP, server_of
-from twisted_tftp.cli.transfer_options import is_url, make_client, make_client_of_url
-from twisted_tftp.cli.transfer_runner import QueuedTransfer, TransferRunner, check_targets
+from twisted_tftp.cli.transfer_options import (
+    check_scheme,
+    is_url,
+    make_client,
+    make_client_of_url,
+)
+from twisted_tftp.cli.transfer_runner import TransferRunner, check_targets
 from twisted_tftp.client.client import TFTPClient
 
 #: The usage text of the command.
@@ -46,6 +52,8 @@ def run(options: argparse.Namespace, reactor: Any) -> int:
 
 def _make_transfers(options: argparse.Namespace, reactor: Any) -> list[QueuedTransfer]:
     first, *rest = options.names
+    check_scheme(first)
+    check_scheme(rest[-1] if rest else "")
     if len(rest) == 1 and is_url(rest[0]):
         client, filename = make_client_of_url(options, reactor, rest[0])
         return [_make_transfer(reactor, client, first, filename)]
@@ -69,4 +77,6 @@ def _make_transfer(
     else:
         source = open_source(reactor, local)
     filename = filename or os.path.basename(local)
-    return QueuedTransfer(client, filename, local, partial(client.put, source, filename))
+    stored = f"stored as {filename} on {client.host}"
+    start = partial(client.put, source, filename)
+    return QueuedTransfer(client, filename, local, start, stored)

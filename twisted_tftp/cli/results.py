@@ -12,10 +12,15 @@ from typing import Any, TextIO
 from twisted.python.failure import Failure
 
 from twisted_tftp.cli.failure_texts import describe_failure, describe_os_error
-from twisted_tftp.client.client import TFTPClient
+from twisted_tftp.cli.queued_transfer import QueuedTransfer
 from twisted_tftp.client.request_options import OptionUse
 from twisted_tftp.client.result import TransferResult
+from twisted_tftp.errors import TFTPError
 from twisted_tftp.protocol.printable import printable_unicode
+
+#: The size of the smallest file for which a rate is shown, in octets: the rate of a smaller one
+#: says nothing about the network.
+SMALLEST_RATED_FILE = 1024
 
 
 class ResultPrinter:
@@ -29,11 +34,10 @@ class ResultPrinter:
         """
         self._is_json = options.json
         self._is_quiet = options.quiet
+        self._windowsize: int | None = options.windowsize
         self._json_output = json_output
 
-    def print_result(
-        self, result: TransferResult, client: TFTPClient, filename: str, local: str
-    ) -> None:
+    def print_result(self, result: TransferResult, transfer: QueuedTransfer) -> None:
         """Print the result of a successful transfer.
 
         @raise OSError: JSON can't be written.
@@ -41,8 +45,8 @@ class ResultPrinter:
         if self._is_json:
             self._print_json(
                 {
-                    "file": filename,
-                    "local": local,
+                    "file": transfer.filename,
+                    "local": transfer.local,
                     "octets": result.octets,
                     "seconds": round(result.seconds, 6),
                     "asked": dict(result.asked),
@@ -52,19 +56,25 @@ class ResultPrinter:
             )
         elif not self._is_quiet:
             with suppress(OSError):  # the transfer has succeeded, even if standard error is closed
-                print(_describe_result(result, client, filename), file=sys.stderr)
+                print(self._describe_result(result, transfer), file=sys.stderr)
 
-    def print_failure(
-        self, error: BaseException, client: TFTPClient, filename: str, local: str
-    ) -> None:
+    def print_failure(self, error: BaseException, transfer: QueuedTransfer) -> None:
         """Print why a transfer has failed.
 
         @raise OSError: the output can't be written.
         """
-        text = describe_failure(error, client)
+        text = describe_failure(error, transfer.client)
         if self._is_json:
-            self._print_json({"file": filename, "local": local, "error": text})
-        print(f"error: {printable_unicode(filename)}: {text}", file=sys.stderr)
+            self._print_json(
+                {
+                    "file": transfer.filename,
+                    "local": transfer.local,
+                    "error": text,
+                    "code": error.code if isinstance(error, TFTPError) else 0,
+                    "kind": type(error).__name__,
+                }
+            )
+        print(f"error: {printable_unicode(transfer.filename)}: {text}", file=sys.stderr)
 
     def print_unexpected_failure(self, failure: Failure) -> None:
         """Print an error that occurred when a result was printed."""
@@ -77,25 +87,34 @@ class ResultPrinter:
     def _print_json(self, result: dict[str, Any]) -> None:
         print(json.dumps(result), file=self._json_output, flush=True)
 
+    def _describe_result(self, result: TransferResult, transfer: QueuedTransfer) -> str:
+        """Return one line about a successful transfer."""
+        remarks = list(self._speed_remarks(result, transfer))
+        if result.octets >= SMALLEST_RATED_FILE:
+            remarks.insert(0, f"{result.rate / 1e6:.1f} MB/s")
+        text = f"{transfer.filename}: {result.octets} octets in {result.seconds:.3f} s"
+        if remarks:
+            text += f" ({', '.join(remarks)})"
+        return f"{text}, {transfer.stored}" if transfer.stored else text
 
-def _describe_result(result: TransferResult, client: TFTPClient, filename: str) -> str:
-    """Return one line about a successful transfer."""
-    remarks = ", ".join([f"{result.rate / 1e6:.1f} MB/s", *_speed_remarks(result, client)])
-    return f"{filename}: {result.octets} octets in {result.seconds:.3f} s ({remarks})"
-
-
-def _speed_remarks(result: TransferResult, client: TFTPClient) -> Iterator[str]:
-    """Return the reasons why a transfer may have been slow."""
-    requested, granted = result.asked, result.options
-    if not requested and client.option_use is OptionUse.DROPPABLE:
-        yield "the server answers only without options: --no-options saves time"
-    elif requested and not granted:
-        yield "no options granted"
-    else:
-        for name in ("blksize", "windowsize"):
-            value = granted.get(name)
-            if requested.get(name) != value:
-                used = f"{value} instead of {requested[name]}" if value else "not granted"
-                yield f"{name} {used}"
-    if result.retransmissions:
-        yield f"{result.retransmissions} retransmissions"
+    def _speed_remarks(self, result: TransferResult, transfer: QueuedTransfer) -> Iterator[str]:
+        """Return the reasons why a transfer may have been slow."""
+        requested, granted = result.asked, result.options
+        if not requested and transfer.client.option_use is OptionUse.DROPPABLE:
+            yield "the server answers only without options: --no-options saves time"
+        elif requested and not granted:
+            yield "no options granted"
+        else:
+            for name in ("blksize", "windowsize"):
+                value = granted.get(name)
+                if requested.get(name) != value:
+                    used = f"{value} instead of {requested[name]}" if value else "not granted"
+                    yield f"{name} {used}"
+        wanted, asked = self._windowsize, int(requested.get("windowsize", "1"))
+        if requested and wanted is not None and asked < wanted:
+            yield (
+                f"windowsize {asked} instead of {wanted}: the client's limit for blocks of"
+                f" {requested['blksize']} octets"
+            )
+        if result.retransmissions:
+            yield f"{result.retransmissions} retransmissions"

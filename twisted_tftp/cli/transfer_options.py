@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from contextlib import suppress
 from typing import Any
 
 from twisted_tftp.cli.argument_types import local_address, seconds, whole_number
@@ -20,6 +22,9 @@ from twisted_tftp.policy import (
 )
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.printable import printable_unicode
+
+#: The beginning of a URL of any scheme (RFC 3986 section 3.1).
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 #: The window sizes that can be requested, in blocks (RFC 7440 section 3).
 WINDOWSIZES = Range(1, 65535)
@@ -107,6 +112,15 @@ def is_url(name: str) -> bool:
     return name.lower().startswith("tftp://")
 
 
+def check_scheme(name: str) -> None:
+    """Check that a command-line argument is not a URL of another scheme than `tftp`.
+
+    @raise ValueError: it is.
+    """
+    if _URL.match(name) and not is_url(name):
+        raise ValueError(f"{name}: only tftp:// URLs can be used")
+
+
 def make_client(
     options: argparse.Namespace, reactor: Any, host: str, port: int, mode: str = Location.mode
 ) -> TFTPClient:
@@ -117,7 +131,8 @@ def make_client(
 
     def print_notice(line: str) -> None:
         if not (options.quiet or options.json):
-            print(printable_unicode(line), file=sys.stderr)
+            with suppress(OSError):  # a closed standard error must not end the transfer
+                print(printable_unicode(line), file=sys.stderr)
 
     return TFTPClient(
         reactor,
@@ -144,8 +159,9 @@ def make_client_of_url(
 ) -> tuple[TFTPClient, str]:
     """Return a client of the server that a URL names, and the file name of the URL.
 
-    @raise BadURL: it is not a TFTP URL.
+    @raise ValueError: it is not a TFTP URL.
     """
+    check_scheme(url)
     location = parse_url(url, options.port)
     client = make_client(options, reactor, location.host, location.port, location.mode)
     return client, location.filename

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -13,27 +12,12 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.cli.interrupt import INTERRUPTED, close_clients
 from twisted_tftp.cli.progress import show_progress
+from twisted_tftp.cli.queued_transfer import QueuedTransfer
 from twisted_tftp.cli.results import ResultPrinter
-from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
 
 #: The longest time for which the command stays to repeat the last ACK, in seconds.
 MAX_DALLY_TIME = 0.2
-
-
-@dataclass(frozen=True)
-class QueuedTransfer:
-    """One transfer of a command, which has not started yet.
-
-    @ivar filename: the name of the file on the server.
-    @ivar local: the local path, or `-` for standard input or output.
-    @ivar start: starts the transfer.
-    """
-
-    client: TFTPClient
-    filename: str
-    local: str
-    start: Callable[[], Deferred[TransferResult]]
 
 
 def check_targets(targets: Iterable[tuple[str, str]]) -> None:
@@ -106,16 +90,14 @@ class TransferRunner:
         running.addBoth(self._transfer_ended)
 
     def _succeeded(self, result: TransferResult, transfer: QueuedTransfer) -> None:
-        self._printer.print_result(result, transfer.client, transfer.filename, transfer.local)
+        self._printer.print_result(result, transfer)
 
     def _failed(self, failure: Failure, transfer: QueuedTransfer) -> None:
         if self._status == INTERRUPTED:
             return
         self._status = 1
         assert failure.value is not None
-        self._printer.print_failure(
-            failure.value, transfer.client, transfer.filename, transfer.local
-        )
+        self._printer.print_failure(failure.value, transfer)
 
     def _printing_failed(self, failure: Failure) -> None:
         self._status = 1

@@ -78,7 +78,14 @@ class AttemptPlan:
         self._has_options = True
         self._ends_at = 0.0
         self._failures: dict[SocketAddress, TFTPError] = {}
-        self._begin_round(FIRST_ROUND)
+        self._waiting: list[SocketAddress] = []  # the addresses that follow in this round
+        self._round_ends_at = 0.0
+        self._is_refused = False  # whether all addresses of this round have closed ports so far
+
+    @property
+    def address_count(self) -> int:
+        """The number of addresses of the server."""
+        return len(self._addresses)
 
     @property
     def has_other_address(self) -> bool:
@@ -88,6 +95,7 @@ class AttemptPlan:
     def start(self, now: float) -> None:
         """Begin with the first address."""
         self._ends_at = now + self.patience
+        self._begin_round(now, FIRST_ROUND)
         self._next_address(now)
 
     def advance(self, now: float, failure: TFTPError) -> bool:
@@ -105,7 +113,7 @@ class AttemptPlan:
                 return False  # no address has a server
             if self._can_drop_options:
                 self._has_options = not self._has_options
-            self._begin_round(LATER_ROUND)
+            self._begin_round(now, LATER_ROUND)
         self._next_address(now)
         return True
 
@@ -145,18 +153,18 @@ class AttemptPlan:
         else:
             self._failures[self.current.address] = failure
 
-    def _begin_round(self, seconds: float) -> None:
+    def _begin_round(self, now: float, seconds: float) -> None:
         """Ask each address once, in at most so many seconds; a single address is asked longer."""
-        count = len(self._addresses)
-        has_rounds = count > 1 or self._can_drop_options
+        has_rounds = len(self._addresses) > 1 or self._can_drop_options
         self._waiting = list(self._addresses)
-        self._share = min(seconds, self.patience) / count if has_rounds else self.patience
-        self._is_refused = True  # until an address fails in another way
+        self._round_ends_at = now + (min(seconds, self.patience) if has_rounds else self.patience)
+        self._is_refused = True
 
     def _next_address(self, now: float) -> None:
-        address = self._waiting.pop(0)
-        seconds = min(self._share, self._ends_at - now)
-        self.current = Attempt(address, seconds, self._has_options)
+        """Ask the next address; what the ones before it have not used is shared by the others."""
+        share = (self._round_ends_at - now) / len(self._waiting)
+        seconds = max(min(share, self._ends_at - now), MIN_ATTEMPT)
+        self.current = Attempt(self._waiting.pop(0), seconds, self._has_options)
 
 
 def _all_are(failures: Mapping[SocketAddress, TFTPError], kind: type[TFTPError]) -> bool:

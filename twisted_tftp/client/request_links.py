@@ -12,6 +12,9 @@ from twisted_tftp.errors import ServerUnreachable, TFTPError, TransferTimedOut
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.protocol import wire
 
+#: How many more datagrams are sent after ICMP has reported that the server's port is closed.
+TRIES_AFTER_REFUSAL = 2
+
 
 class RequestLinks:
     """The links of one transfer: to each address of the server in turn, from one or more ports.
@@ -26,19 +29,23 @@ class RequestLinks:
         link: ClientLink,
         plan: AttemptPlan,
         services: ClientServices,
-        on_unreachable: Callable[[OSError], None],
+        on_unreachable: Callable[[int], None],
+        on_server_gone: Callable[[], None],
         notice: Callable[[str], None],
     ) -> None:
         """Set up with an open link to the first address of `plan`.
 
-        @param on_unreachable: called with the error when the system reports that the current
-            address can't be reached.
+        @param on_unreachable: called when the system reports that the request did not reach the
+            server, with the number of requests after which to give up.
+        @param on_server_gone: called when the server's port was closed during the transfer.
         @param notice: called with a text for the user.
         """
         self.current = link
         self.plan = plan
         self._services = services
         self._on_unreachable = on_unreachable
+        self._on_server_gone = on_server_gone
+        self._refusals = 0
         self._notice = notice
         self._unreachable_error: OSError | None = None
         self.ports = RequestPorts(self.open_other_port)
@@ -47,6 +54,12 @@ class RequestLinks:
     def open_other_port(self) -> Callable[[], ClientLink] | None:
         """Opens a link from another port; None if the user has chosen the port."""
         return self._open if self._services.can_change_port else None
+
+    @property
+    def unreachable_text(self) -> str:
+        """Why the system can't reach the server, for messages; empty if it reports nothing."""
+        error = self._unreachable_error
+        return "" if error is None else f" ({error.strerror})"
 
     def use(self, link: ClientLink) -> None:
         """Use `link` from now on; the caller closes the old one."""
@@ -57,6 +70,13 @@ class RequestLinks:
     def listen_for_errors(self) -> None:
         """Notice from now on if the current address can't be reached."""
         self.current.on_unreachable = self._note_unreachable
+
+    def note_silence(self, is_silent: bool) -> None:
+        """Notice a closed port of the server while it is silent in a transfer."""
+        if self.current.knows_server_port and not self.current.closed:
+            self._refusals = 0
+            self.current.on_unreachable = self._note_unreachable if is_silent else None
+            self.current.report_errors(is_silent)
 
     def note_answer(self, answer: bytes) -> None:
         """Note that the server has answered: it is at the source of the current datagram."""
@@ -86,10 +106,13 @@ class RequestLinks:
         """
         now, had_options = self._services.session_services.clock, self.plan.current.has_options
         failure = self.network_reason(failure) or failure
-        while self.plan.advance(now(), failure):
+        for _ in range(self.plan.address_count):  # an error would come again at once
+            if not self.plan.advance(now(), failure):
+                return None
             try:
                 link = self._open_again()
             except OSError as error:
+                self._unreachable_error = error
                 failure = ServerUnreachable(error.strerror or "")
                 continue
             if had_options and not self.plan.current.has_options:
@@ -103,6 +126,7 @@ class RequestLinks:
         @param error: the ERROR of the server.
         """
         now = self._services.session_services.clock()
+        error.was_asked_without_options = not self.plan.current.has_options
         if not self.plan.drop_options(now, error.code):
             return None
         try:
@@ -142,4 +166,14 @@ class RequestLinks:
 
     def _note_unreachable(self, error: OSError) -> None:
         self._unreachable_error = error
-        self._on_unreachable(error)
+        is_refused = isinstance(error, ConnectionRefusedError)
+        if self.current.knows_server_port:
+            self._refusals += is_refused
+            if self._refusals > TRIES_AFTER_REFUSAL:
+                # Not in this call: the session may be sending.
+                services = self._services.session_services
+                services.alarms.set(services.clock(), self._on_server_gone)
+        elif self.plan.has_other_address:
+            self._on_unreachable(0)
+        elif is_refused:
+            self._on_unreachable(TRIES_AFTER_REFUSAL)

@@ -1,8 +1,9 @@
-"""Tell the user of a client while the server of a transfer is silent."""
+"""Notice that the server of a client's transfer is silent, and tell the user."""
 
 from __future__ import annotations
 
 from twisted_tftp.client.request_attempt import RequestAttempt
+from twisted_tftp.client.request_links import RequestLinks
 from twisted_tftp.client.services import ClientServices
 from twisted_tftp.session.base import Session
 from twisted_tftp.session.deadlines import Alarm
@@ -17,29 +18,30 @@ NEXT_NOTICE = 5.0
 class SilenceNotice:
     """Tells the user that the server of one transfer does not answer, some seconds apart.
 
-    The server counts as silent if no octet was transferred, although something was sent again. The
-    transfer is looked at every few seconds only, so that this costs nothing for a packet.
+    The server counts as silent until it answers the request. Later, it counts as silent if no
+    octet was transferred, although something was sent again since the last octet. The transfer is
+    looked at every few seconds only, so that this costs nothing for a packet.
     """
 
-    def __init__(self, session: Session, services: ClientServices, patience: float) -> None:
+    def __init__(self, session: Session, services: ClientServices, links: RequestLinks) -> None:
         """Set up, without watching.
 
-        @param patience: how long the client waits for the server, in seconds.
+        @param links: the links of the transfer; they are told of the silence too.
         """
         self._session = session
         self._services = services
-        self._patience = patience
+        self._links = links
         self._attempt: RequestAttempt | None = None
         self._alarm: Alarm | None = None
+        self._is_silent = False
         self._silent_since = 0.0
-        self._seen = (0, 0)
+        self._seen: tuple[int, int] | None = None  # at the last progress; None before the answer
 
     def watch(self, attempt: RequestAttempt) -> None:
         """Watch this request from now on, and what follows its answer."""
         self._attempt = attempt
         if self._alarm is None:
             self._silent_since = self._services.session_services.clock()
-            self._seen = (0, 0)
             self._set_alarm(FIRST_NOTICE)
 
     def stop(self) -> None:
@@ -54,24 +56,34 @@ class SilenceNotice:
 
     def _look(self) -> None:
         now = self._services.session_services.clock()
-        before, self._seen = self._seen, self._progress()
-        is_silent = self._seen[0] == before[0] and self._seen[1] != before[1]
+        is_silent = self._is_server_silent()
+        if not is_silent:
+            self._silent_since = now
+        if is_silent is not self._is_silent:
+            self._is_silent = is_silent
+            self._links.note_silence(is_silent)
+        # Before the user is told: that may end the transfer, and then cancels the alarm.
+        self._set_alarm(NEXT_NOTICE if is_silent else FIRST_NOTICE)
         if is_silent:
             self._tell(now - self._silent_since)
-        else:
-            self._silent_since = now
-        self._set_alarm(NEXT_NOTICE if is_silent else FIRST_NOTICE)
 
-    def _progress(self) -> tuple[int, int]:
-        """Return the octets that were transferred, and how many datagrams were sent again."""
+    def _is_server_silent(self) -> bool:
+        """Return whether the server is silent; note what was transferred if it is not."""
         machine, attempt = self._session.machine, self._attempt
-        octets, repeated = (machine.octets, machine.retransmissions) if machine else (0, 0)
-        return octets, repeated + (attempt.repetitions if attempt is not None else 0)
+        if machine is None or attempt is None:
+            self._seen = None
+            return True
+        before, now = self._seen, (machine.octets, machine.retransmissions + attempt.repetitions)
+        if before is not None and now[0] == before[0] and now[1] != before[1]:
+            return True
+        self._seen = now
+        return False
 
     def _tell(self, seconds: float) -> None:
         assert self._attempt is not None
         context = self._attempt.context
         self._services.on_notice(
             f"{context.path}: no answer yet from {context.peer.host} port {context.peer.port}"
-            f" for {seconds:.0f} s, of at most {self._patience:g} s"
+            f"{self._links.unreachable_text} for {seconds:.0f} s, of at most"
+            f" {self._links.plan.patience:g} s"
         )

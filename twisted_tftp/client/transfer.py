@@ -15,7 +15,7 @@ from twisted_tftp.client.request_links import RequestLinks
 from twisted_tftp.client.services import ClientServices
 from twisted_tftp.client.silence_notice import SilenceNotice
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
-from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError
+from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError, TransferTimedOut
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer, ReceiveTrain, endpoint
 from twisted_tftp.policy import DEFAULT_BLKSIZE
@@ -23,9 +23,6 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.first_answer import Standing
 from twisted_tftp.transfer.receiver import Receiver, ReceiverState
 from twisted_tftp.transfer.timing import Timing
-
-#: How many more requests are sent after ICMP has reported that the server's port is closed.
-TRIES_AFTER_REFUSAL = 2
 
 
 class ClientTransfer:
@@ -62,8 +59,10 @@ class ClientTransfer:
         self._on_finished = on_finished
         self._on_released = on_released
         self._session = job.make_session(context, link, services.session_services, self)
-        self._silence = SilenceNotice(self._session, services, plan.patience)
-        self._links = RequestLinks(link, plan, services, self._on_unreachable, self._notice)
+        self._links = RequestLinks(
+            link, plan, services, self._on_unreachable, self._on_server_gone, self._notice
+        )
+        self._silence = SilenceNotice(self._session, services, self._links)
         self._attempt: RequestAttempt | None = None
         self._timing = Timing.of(services.policy, None)
 
@@ -127,7 +126,7 @@ class ClientTransfer:
             on_end=self._on_request_end,
             before_resend=self._bind_to_route,
         )
-        self.context = attempt.context
+        self.context, self._doubt = attempt.context, attempt.doubt
         self._silence.watch(attempt)
         attempt.start(self._receive)
 
@@ -163,14 +162,14 @@ class ClientTransfer:
     def _link(self) -> ClientLink:
         return self._links.current
 
-    def _on_unreachable(self, error: OSError) -> None:
-        """Ask the next address at once, if there is one; give up a closed port soon."""
-        if self._attempt is None:
-            return
-        if self._links.plan.has_other_address:
-            self._attempt.refuse(more_tries=0)
-        elif isinstance(error, ConnectionRefusedError):
-            self._attempt.refuse(TRIES_AFTER_REFUSAL)
+    def _on_unreachable(self, more_tries: int) -> None:
+        if self._attempt is not None:
+            self._attempt.refuse(more_tries)
+
+    def _on_server_gone(self) -> None:
+        """End the transfer: the server's port is closed."""
+        if not (self._session.is_finished or self._job.is_committing):
+            self._session.end(Outcome.TIMED_OUT, TransferTimedOut(), send_error=False)
 
     def _notice(self, text: str) -> None:
         self._services.on_notice(f"{self.context.path}: {text}")
@@ -201,7 +200,7 @@ class ClientTransfer:
             else:
                 self._ask_again(self._links.open_without_options(error), Outcome.ABORTED, error)
         elif asker.failure is not None:
-            self._request.doubt.note_no_answer()
+            self._doubt.note_no_answer()
             link = self._links.open_next_attempt(asker.failure)
             self._ask_again(link, Outcome.TIMED_OUT, asker.failure)
 
@@ -220,7 +219,7 @@ class ClientTransfer:
 
     def _accept_answer(self, answer: bytes) -> None:
         """Accept the server's answer, and continue from it."""
-        asker, doubt = self._request.asker, self._request.doubt
+        asker, doubt = self._request.asker, self._doubt
         now = self._services.session_services.clock()
         self._links.note_answer(answer)
         # All write requests get answers with the same octets, so they confirm nothing.
@@ -259,7 +258,7 @@ class ClientTransfer:
 
     def _receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram from the server's port for this transfer."""
-        doubt = self._request.doubt
+        doubt = self._doubt
         if doubt.first_answer.standing is Standing.NO_ANSWER:
             self._request.receive(datagram, now)
         elif self._may_contradict(datagram) and doubt.is_contradicted(
@@ -286,7 +285,7 @@ class ClientTransfer:
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that the server's host has sent from another port."""
-        if self._request.doubt.is_contradicted(datagram, now, same_port=False):
+        if self._doubt.is_contradicted(datagram, now, same_port=False):
             self._give_up_answer(datagram)
 
     # -- the doubt about the answer: DoubtOwner ----------------------------------------------
@@ -297,7 +296,7 @@ class ClientTransfer:
 
     def relies_on(self, doubt: Doubt) -> bool:
         """Return whether the transfer has not ended, and still uses the answer of `doubt`."""
-        return not self._session.is_closed and self._request.doubt is doubt
+        return not self._session.is_closed and self._doubt is doubt
 
     def on_settled(self) -> None:
         """Continue, because the answer can be trusted now."""
@@ -319,7 +318,7 @@ class ClientTransfer:
         @param answer: the answer that contradicts it; None if it is not known.
         """
         if answer is not None:
-            self._request.doubt.note_contradiction(answer)
+            self._doubt.note_contradiction(answer)
         if not self._session.is_finished and not self._job.is_committing:
             self._change_port(AnswersContradict())
 
@@ -332,7 +331,7 @@ class ClientTransfer:
             self._session.end(Outcome.FAILED, reason)
             return
         try:
-            link = self._links.ports.open_next(self._request.doubt.first_answer.accepted)
+            link = self._links.ports.open_next(self._doubt.first_answer.accepted)
         except OSError:
             self._session.fail(Failure(), Outcome.FAILED)
             return

@@ -16,16 +16,18 @@ from twisted_tftp.backends.filesystem.path_walk import MAX_MADE_DEPTH, MAX_MISSI
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
-    Address,
     Choice,
     Directory,
     FileMode,
+    InterfaceName,
+    ListenAddress,
     NetworkPrefix,
     OptionName,
     PortRange,
     Rate,
     Seconds,
     Size,
+    SizePerSecond,
     WholeNumber,
 )
 from twisted_tftp.policy import (
@@ -126,11 +128,36 @@ OPTIONS = (
     Option(
         "host",
         Group.ADDRESSES,
-        Address(),
+        ListenAddress(),
         default=(),
         default_text="all IPv4 and IPv6 addresses",
         repeatable=True,
-        help="listen on this address",
+        help="listen on this address, or on all addresses of an interface",
+        details="An interface may get and lose addresses while the server runs. A link-local "
+        "address needs a scope: `fe80::1%eth0`.",
+    ),
+    Option(
+        "interface",
+        Group.ADDRESSES,
+        InterfaceName(),
+        default=_POLICY.interface,
+        default_text="all",
+        help="receive and send through this interface only, for VRFs",
+    ),
+    Option(
+        "freebind",
+        Group.ADDRESSES,
+        None,
+        default=_POLICY.freebind,
+        help="listen on addresses that this host does not have yet",
+    ),
+    Option(
+        "broadcast",
+        Group.ADDRESSES,
+        None,
+        default=_POLICY.broadcast,
+        help="answer requests that are sent to an IPv4 broadcast address",
+        details="Without it they are ignored (RFC 1123 section 4.2.3.5).",
     ),
     Option(
         "port",
@@ -153,7 +180,10 @@ OPTIONS = (
         Group.ADDRESSES,
         None,
         default=_POLICY.single_port,
-        help="send everything from the request port, for NAT and containers",
+        help="send everything from the request port, for NAT and containers; a client whose own "
+        "port is 69 gets no answer",
+        details="A client that sends from the number of the request port gets none either. "
+        "Otherwise a forged request could make two such servers send files to each other.",
     ),
     Option(
         "timeout",
@@ -234,6 +264,18 @@ OPTIONS = (
         default_text="no limit",
         help="largest number of new requests per second from one IPv4 address or IPv6 /64",
         details="Requests above the limit are not answered, so that clients ask again.",
+    ),
+    Option(
+        "unproven-rate",
+        Group.ACCESS,
+        SizePerSecond(),
+        default=_POLICY.unproven_rate,
+        help="most octets per second for the addresses of an IPv4 /24 or IPv6 /56 that have not "
+        "answered; 0 for no limit",
+        details="Their addresses may be forged. A request above the limit is not answered, unless "
+        "the answer is no longer than the request. Repeated requests go first. An address that "
+        "has answered is not limited for ten minutes. The octets of 16 seconds may be sent at "
+        "once.",
     ),
     Option(
         "max-per-client",

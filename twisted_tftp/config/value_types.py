@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Generic, Protocol, TypeVar
 
+from twisted_tftp.net.interface_addresses import is_interface_name
 from twisted_tftp.policy import NEGOTIATED_OPTIONS, Network, Range
 
 #: A size: digits, and a unit such as `k`, `M` or `GiB`.
@@ -175,6 +176,23 @@ class FileMode:
 
 
 @dataclass(frozen=True)
+class SizePerSecond:
+    """A number of octets per second, with an optional unit (a power of 1024)."""
+
+    placeholder: ClassVar[str] = "SIZE/s"
+    syntax: ClassVar[str] = "a size per second, such as `20k/s` or `1M`"
+
+    def parse(self, text: str) -> int:
+        try:
+            return Size().parse(text.removesuffix("/s"))
+        except ValueError:
+            raise ValueError(f"must be a size per second such as 20k/s, not {text!r}") from None
+
+    def format(self, value: int) -> str:
+        return f"{Size().format(value)}/s" if value else "0"
+
+
+@dataclass(frozen=True)
 class Rate:
     """A number of events per second.
 
@@ -265,17 +283,42 @@ class PortRange:
 
 
 @dataclass(frozen=True)
-class Address:
-    """An IPv4 or IPv6 address, as text."""
+class InterfaceName:
+    """The name of a network interface. It is not checked here whether there is one."""
+
+    placeholder: ClassVar[str] = "NAME"
+    syntax: ClassVar[str] = "the name of a network interface, such as `eth0`"
+
+    def parse(self, text: str) -> str:
+        if not is_interface_name(text):
+            raise ValueError(f"must be the name of a network interface, not {text!r}")
+        return text
+
+    def format(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class ListenAddress:
+    """An IPv4 or IPv6 address, with a scope if it is link-local, or the name of an interface."""
 
     placeholder: ClassVar[str] = "ADDR"
-    syntax: ClassVar[str] = "an IPv4 or IPv6 address"
+    syntax: ClassVar[str] = (
+        "an IPv4 or IPv6 address, such as `192.0.2.1` or `fe80::1%eth0`, or an interface, such as "
+        "`eth0`"
+    )
 
     def parse(self, text: str) -> str:
         try:
-            ipaddress.ip_address(text)
+            address = ipaddress.ip_address(text)
         except ValueError:
-            raise ValueError(f"must be an IPv4 or IPv6 address, not {text!r}") from None
+            if not is_interface_name(text) or not text.strip("0123456789."):
+                raise ValueError(
+                    f"must be an IPv4 or IPv6 address, or an interface, not {text!r}"
+                ) from None
+            return text
+        if address.is_link_local and address.version == 6 and "%" not in text:
+            raise ValueError(f"{text} is link-local: add its interface, such as {text}%eth0")
         return text
 
     def format(self, value: str) -> str:

@@ -27,14 +27,15 @@ class ClientLink(UploadLink):
         received.
     @ivar other_host: the last other host that sent a datagram before that port was known, or
         None.
-    @ivar on_unreachable: called with the error if the request port is closed, or there is no
-        route to the server. None after the first answer.
+    @ivar on_unreachable: called with the error if the server's port is closed, or there is no
+        route to the server. None after the first answer, when errors are not reported.
     @ivar on_other_port: once that port is known, called with (datagram, now) for each datagram
         from another port of the server's host; None to ignore such datagrams.
     @ivar local: the local socket address.
     """
 
     __slots__ = (
+        "_reports_errors",
         "_source",
         "knows_server_port",
         "local",
@@ -64,8 +65,8 @@ class ClientLink(UploadLink):
         self.on_unreachable: Callable[[OSError], None] | None = None
         self.on_other_port: Callable[[Buffer, float], None] | None = None
         self.local: SocketAddress = self._sock.getsockname()
-        if icmp_errors.AVAILABLE:
-            icmp_errors.ask_for_errors(self._sock)
+        self._reports_errors = False
+        self.report_errors(True)
 
     @property
     def is_unbound(self) -> bool:
@@ -85,8 +86,16 @@ class ClientLink(UploadLink):
         self._peer = self._to = self._source
         self.knows_server_port = True
         self.on_unreachable = None
+        self.report_errors(False)
+
+    def report_errors(self, is_wanted: bool) -> None:
+        """Report ICMP errors from now on, or report none, because that costs a call for each read.
+
+        Some systems can't report them.
+        """
         if icmp_errors.AVAILABLE:
-            icmp_errors.ask_for_errors(self._sock, False)  # this empties the queue too
+            self._reports_errors = is_wanted
+            icmp_errors.ask_for_errors(self._sock, is_wanted)  # False empties the queue too
 
     def _accept_source(self, address: SocketAddress) -> bool:
         """Note the source of a datagram; return whether the datagram belongs to this transfer.
@@ -136,8 +145,8 @@ class ClientLink(UploadLink):
             self.on_unreachable(error)
 
     def _read_errors(self) -> None:
-        """Report the ICMP errors that come before the first answer."""
-        if self.knows_server_port or not icmp_errors.AVAILABLE:
+        """Report the ICMP errors that are wanted."""
+        if not self._reports_errors:
             return
         for error in icmp_errors.read_errors(self._sock):
             if self.on_unreachable is not None and error.peer == self._peer:

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.descriptors import descriptor_limit
 from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.socket_options import copy_options
 from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import (
     READS_BEFORE_TIMEOUT,
@@ -319,6 +320,7 @@ class DownloadLink(UDPLink):
             if second.fileno() > descriptor_limit() * MAX_SOCKET_SHARE:
                 raise OSError
             allow_fragmentation(second)
+            copy_options(first, second)
             # Two sockets may bind one port only if both have this option. It is set
             # only during the bind, so that other processes cannot bind the port.
             for sock in (first, second):

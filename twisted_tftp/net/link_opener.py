@@ -12,11 +12,13 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
+from twisted_tftp.net import udp
 from twisted_tftp.net.download_links import TransferPort
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.path_mtu import RouteMtus
-from twisted_tftp.net.strangers import StrangerResponder
-from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress, open_socket
+from twisted_tftp.net.socket_options import SocketOptions
+from twisted_tftp.net.strangers import MayAnswer, StrangerResponder
+from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress
 from twisted_tftp.net.upload_link import UploadLink
 
 #: The most idle ports that are kept.
@@ -100,18 +102,23 @@ class LinkOpener:
         port_range: tuple[int, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         *,
-        open_socket: OpenSocket = open_socket,
+        options: SocketOptions | None = None,
+        open_socket: OpenSocket | None = None,
         random_number: Callable[[], float] = random,
+        may_answer: MayAnswer | None = None,
     ) -> None:
         """Set up, without opening a socket.
 
         @param port_range: lowest and highest port of transfers; None for any port.
         @param clock: seconds of a monotonic clock.
-        @param open_socket: opens the socket of a link.
+        @param options: options that are set before a socket is bound, or None.
+        @param open_socket: opens the socket of a link; None for `twisted_tftp.net.udp.open_socket`
+            with these options.
         @param random_number: returns a random number from 0 to below 1, to select an idle port.
+        @param may_answer: see L{StrangerResponder}.
         """
-        self.responder = StrangerResponder()
-        self.routes = RouteMtus(clock)
+        self.responder = StrangerResponder(may_answer)
+        self.routes = RouteMtus(clock, options)
         self._hub: Hub | None = None
         self._idle: list[TransferPort] = []  # the first one has been idle for the longest time
         self._idle_timer: IDelayedCall | None = None
@@ -119,7 +126,7 @@ class LinkOpener:
         self._port_range = port_range
         self._pairs = RecentPairs(clock, port_range is not None)
         self._clock = clock
-        self._socket_opener = open_socket
+        self._socket_opener = open_socket or partial(udp.open_socket, options=options)
         self._random_number = random_number
         self._buffer = memoryview(bytearray(MAX_DATAGRAM))
 

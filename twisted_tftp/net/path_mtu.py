@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Hashable
 
+from twisted_tftp.net.socket_options import SocketOptions
 from twisted_tftp.net.udp import SOCKET_TYPE, SocketAddress
 from twisted_tftp.protocol import wire
 
@@ -29,6 +30,9 @@ UDP_HEADER = 8
 
 #: The largest block that fits an Ethernet frame over IPv4, in octets.
 ETHERNET_BLKSIZE = ETHERNET_MTU - IPV4_HEADER - UDP_HEADER - wire.HEADER_SIZE
+
+#: The length of the longest headers of a DATA packet, in octets.
+MAX_HEADERS = IPV6_HEADER + UDP_HEADER + wire.HEADER_SIZE
 
 #: How long the MTU of a route is cached, in seconds.
 MTU_MAX_AGE = 5.0
@@ -52,13 +56,15 @@ def fitting_blksize(peer: SocketAddress, mtu: int) -> int:
     return mtu - header - UDP_HEADER - wire.HEADER_SIZE
 
 
-def mtu_of_route(peer: SocketAddress) -> int | None:
+def mtu_of_route(peer: SocketAddress, options: SocketOptions | None = None) -> int | None:
     """Return the MTU of the route to `peer` in octets; None if it is unknown.
 
     It is unknown without a route, and on systems other than Linux.
+
+    @param options: the options of the sockets that will use the route, or None.
     """
     try:
-        with _open_socket(peer) as sock:
+        with _open_socket(peer, None, options) as sock:
             return _ask(sock, peer)
     except OSError:
         return None
@@ -71,8 +77,17 @@ class RouteMtus:
     file. So one socket for each local address is kept, and connected to one peer after the other.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        options: SocketOptions | None = None,
+    ) -> None:
+        """Set up, without opening a socket.
+
+        @param options: the options of the server's sockets, which select its routes, or None.
+        """
         self._clock = clock
+        self._options = options
         self._cache: dict[Hashable, tuple[int | None, float]] = {}
         self._sockets: dict[Hashable, socket.socket] = {}
 
@@ -81,12 +96,12 @@ class RouteMtus:
 
         @param local: the local address that a request reached; None if unknown.
         """
-        key = (peer[0], peer[3:], local)
+        key = (peer[0], local)
         now = self._clock()
         cached = self._cache.get(key)
         if cached is not None and now < cached[1]:
             return cached[0]
-        mtu = mtu_of_route(peer) if local is None else self._ask_from(local, peer)
+        mtu = mtu_of_route(peer, self._options) if local is None else self._ask_from(local, peer)
         if len(self._cache) >= MAX_ROUTES:
             self._cache.clear()
         self._cache[key] = mtu, now + MTU_MAX_AGE
@@ -108,7 +123,7 @@ class RouteMtus:
             if mtu is not None:
                 return mtu
         try:
-            sock = _open_socket(peer, local)
+            sock = _open_socket(peer, local, self._options)
         except OSError:
             return None
         return self._ask_and_keep(key, sock, peer)
@@ -126,8 +141,10 @@ class RouteMtus:
         return mtu
 
 
-def _open_socket(peer: SocketAddress, local: SocketAddress | None = None) -> socket.socket:
-    """Return a socket that is bound to the host of `local`, and to any port.
+def _open_socket(
+    peer: SocketAddress, local: SocketAddress | None, options: SocketOptions | None
+) -> socket.socket:
+    """Return a socket for questions about `peer`; it is bound to the host of `local`, if given.
 
     @raise OSError: it can't be opened, or this is not Linux.
     """
@@ -136,6 +153,8 @@ def _open_socket(peer: SocketAddress, local: SocketAddress | None = None) -> soc
     sock = socket.socket(socket.AF_INET6 if len(peer) == 4 else socket.AF_INET, SOCKET_TYPE)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # nothing reads what arrives
+        if options is not None:
+            options.apply(sock)
         if local is not None:
             sock.bind((local[0], 0, *local[2:]))
     except OSError:

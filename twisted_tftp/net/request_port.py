@@ -11,7 +11,6 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import udp
@@ -20,13 +19,11 @@ from twisted.logger import Logger
 
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.scoped_hosts import host_of, socket_address_of
+from twisted_tftp.net.socket_options import SocketOptions
 from twisted_tftp.net.udp import (
     MAX_DATAGRAM,
-    READS_BEFORE_TIMEOUT,
     Buffer,
-    OnPortUnreachable,
-    Receive,
-    ReceiveTrain,
     SocketAddress,
     allow_fragmentation,
 )
@@ -83,18 +80,31 @@ class RequestPort(udp.Port):
     the socket address that the datagram was sent to, or None if the system does not report it. If
     transfers share the port, the protocol also has `port_unreachable(peer, local)`, which is
     called when ICMP reports that the port of `peer` is closed.
+
+    @ivar address: the bound host; a link-local IPv6 address has its scope (`%eth0`).
     """
 
     _log = Logger()
 
-    def __init__(self, *args: Any, hub: Hub | None = None) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        hub: Hub | None = None,
+        options: SocketOptions | None = None,
+        answers_broadcast: bool = False,
+    ) -> None:
         """Set up.
 
         @param args: the arguments of Twisted's `Port`.
         @param hub: waits for datagrams; None for the reactor.
+        @param options: options that are set before the socket is bound, or None.
+        @param answers_broadcast: whether requests to IPv4 broadcast addresses are served.
         """
         super().__init__(*args)
+        self.address = ""
         self._hub = hub
+        self._options = options
+        self._answers_broadcast = answers_broadcast
         self._max_octets = MAX_REQUEST
         self._reads_errors = False
         self._waiting: deque[tuple[bytes, Ancillary, SocketAddress]] = deque()
@@ -126,11 +136,14 @@ class RequestPort(udp.Port):
         except OSError as error:
             raise CannotListenError(self.interface, self.port, error) from error
         try:
-            sock.bind((self.interface, self.port))
+            if self._options is not None:
+                self._options.apply(sock)
+            sock.bind(socket_address_of(self.interface, self.port))
         except OSError as error:
             sock.close()
             raise CannotListenError(self.interface, self.port, error) from error
         self._realPortNumber = sock.getsockname()[1]
+        self.address = host_of(sock)
         self.connected = 1
         self.socket = sock
         self.fileno = sock.fileno  # type: ignore[method-assign]
@@ -173,8 +186,8 @@ class RequestPort(udp.Port):
         except OSError:  # an ICMP error about an earlier datagram
             self._read_errors()
             return bool(self.connected)
-        local, unicast = self._arrival(ancillary)
-        if unicast:
+        local, may_answer = self._arrival(ancillary)
+        if may_answer:
             try:
                 self.protocol.received(datagram, peer, local)
             except Exception:
@@ -252,9 +265,10 @@ class RequestPort(udp.Port):
         return True  # no route, or a firewall: the datagram counts as lost
 
     def _arrival(self, ancillary: Ancillary) -> tuple[SocketAddress | None, bool]:
-        """Return the local address of a datagram, and whether it was sent by unicast.
+        """Return the local address of a datagram, and whether the datagram may be answered.
 
-        Requests to broadcast addresses are ignored (RFC 1123 section 4.2.3.5).
+        By default, requests to broadcast addresses are ignored (RFC 1123 section 4.2.3.5).
+        Requests to multicast addresses always are.
         """
         port = self._realPortNumber
         for level, kind, data in ancillary:
@@ -262,13 +276,20 @@ class RequestPort(udp.Port):
                 _, local, destination = _IN_PKTINFO.unpack(data)
                 if local == _UNSPECIFIED:  # the control message of an ICMP error
                     local = destination
-                return (socket.inet_ntoa(local), port), local == destination
+                is_answered = local == destination or (
+                    self._answers_broadcast and not _is_ipv4_multicast(destination)
+                )
+                return (socket.inet_ntoa(local), port), is_answered
             if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
                 destination, interface = _IN6_PKTINFO.unpack(data)
                 host = socket.inet_ntop(socket.AF_INET6, destination)
                 scope = interface if destination[:2] == b"\xfe\x80" else 0
                 return (host, port, 0, scope), destination[0] != 0xFF
         return None, True
+
+
+def _is_ipv4_multicast(address: bytes) -> bool:
+    return address[0] & 0xF0 == 0xE0
 
 
 def _enlarge(sock: socket.socket, option: int, forced: int) -> None:
@@ -281,57 +302,32 @@ def _enlarge(sock: socket.socket, option: int, forced: int) -> None:
 
 
 def listen(
-    reactor: Any, port: int, protocol: Any, interface: str, hub: Hub | None = None
+    reactor: Any,
+    port: int,
+    protocol: Any,
+    interface: str,
+    hub: Hub | None = None,
+    *,
+    options: SocketOptions | None = None,
+    answers_broadcast: bool = False,
 ) -> RequestPort:
     """Bind a request port, and start to read.
 
     @param interface: an IPv4 or IPv6 address; `0.0.0.0` or `::` for all addresses of a family.
     @param hub: waits for requests; None for the reactor.
+    @param options: options that are set before the socket is bound, or None.
+    @param answers_broadcast: whether requests to IPv4 broadcast addresses are served.
     @raise CannotListenError: the port is in use or needs privileges, or this host does not have
         the address.
     """
-    request_port = RequestPort(port, protocol, interface, MAX_DATAGRAM, reactor, hub=hub)
+    request_port = RequestPort(
+        *(port, protocol, interface, MAX_DATAGRAM, reactor),
+        hub=hub,
+        options=options,
+        answers_broadcast=answers_broadcast,
+    )
     try:
         request_port.startListening()
     except OSError as error:  # the system does not support the address family
         raise CannotListenError(interface, port, error) from error
     return request_port
-
-
-class SharedLink:
-    """A link that sends through the request port; the protocol of the port receives for it."""
-
-    def __init__(
-        self,
-        port: RequestPort,
-        peer: SocketAddress,
-        local: SocketAddress | None,
-    ) -> None:
-        self._port = port
-        self._peer = peer
-        self._local = local
-
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
-        """Do nothing: the protocol of the request port finds the transfer of each datagram."""
-
-    def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
-        """Do nothing: the protocol of the request port is told about closed ports."""
-
-    def enlarge_buffer(self, size: int) -> int:
-        """Return the size of the port's receive buffer, which all transfers share."""
-        return self._port.receive_capacity()
-
-    def send(self, datagrams: Sequence[Buffer]) -> None:
-        """Send each header and its octets as one datagram from the request port."""
-        for index in range(0, len(datagrams), 2):
-            datagram = b"".join(datagrams[index : index + 2])
-            self._port.send(datagram, self._peer, self._local)
-
-    def receive_waiting(self) -> None:
-        """Read the datagrams in the request port, those of other transfers too."""
-        for _ in range(READS_BEFORE_TIMEOUT):
-            if not self._port.read_one():
-                return
-
-    def close(self) -> None:
-        """Do nothing: other transfers use the request port."""

@@ -9,6 +9,7 @@ answer.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted_tftp.errors import UnknownTransferID
@@ -26,6 +27,9 @@ _ANSWER = wire.error(UnknownTransferID())
 #: The opcodes that are answered.
 _ANSWERED_OPCODES = frozenset(opcode for opcode in wire.Opcode if opcode != wire.Opcode.ERROR)
 
+#: Returns whether a host may be sent an ERROR: (host, size of the ERROR in octets).
+MayAnswer = Callable[[str, int], bool]
+
 
 class StrangerResponder:
     """Answers the packets of strangers, for all transfers of a server or a client.
@@ -33,7 +37,12 @@ class StrangerResponder:
     @ivar packet_count: how many packets have come from strangers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, may_answer: MayAnswer | None = None) -> None:
+        """Set up.
+
+        @param may_answer: a further limit of the answers; None for no other one.
+        """
+        self._may_answer = may_answer
         self.packet_count = 0
         self._last_answers: dict[Any, float] = {}  # address to the time of the last one
 
@@ -52,6 +61,8 @@ class StrangerResponder:
             self._last_answers = answers
             if len(answers) >= MAX_REMEMBERED:
                 return
+        if self._may_answer is not None and not self._may_answer(address[0], len(_ANSWER)):
+            return
         answers[address] = now
         try:
             sock.sendto(_ANSWER, address)

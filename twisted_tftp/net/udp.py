@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.context import Endpoint
 from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.socket_options import SocketOptions
 
 #: The octets of a datagram.
 Buffer = bytes | memoryview
@@ -129,6 +130,7 @@ def open_socket(
     local: SocketAddress | None,
     port_range: tuple[int, int] | None = None,
     avoid: Collection[int] = (),
+    options: SocketOptions | None = None,
 ) -> socket.socket:
     """Return a non-blocking socket for a transfer with `peer`, bound to the host of `local`.
 
@@ -136,6 +138,7 @@ def open_socket(
         tried is random, because the port of a transfer should be hard to guess (RFC 1350
         section 4).
     @param avoid: ports of the range that are used only if all others are in use.
+    @param options: options that are set before the socket is bound, or None.
     @raise OSError: all ports are in use, there is no descriptor left, or `local` is not an address
         of this host.
     """
@@ -146,6 +149,8 @@ def open_socket(
     try:
         sock.setblocking(False)  # for systems without SOCK_NONBLOCK
         allow_fragmentation(sock)
+        if options is not None:
+            options.apply(sock)
         if port_range is None:
             sock.bind((host, 0, *scope))
             return sock

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from twisted_tftp.policy import Network, Policy
-from twisted_tftp.server.flood_defence import RecentHosts
+from twisted_tftp.server.recent_requests import RecentRequests
 
 #: The most addresses whose look-up result is cached. The result for an address never changes.
 MAX_CACHED_ADDRESSES = 4096
@@ -80,7 +80,7 @@ def source_prefix(host: str) -> str:
 
 
 class RateLimit:
-    """A token bucket for each source: `rate` requests per second, and bursts of `rate` requests.
+    """A token bucket for each source.
 
     A bucket that was not used for `period` seconds is full, so it can be removed. All buckets that
     are kept were used in the last two periods. If there are too many buckets, some are removed
@@ -89,15 +89,18 @@ class RateLimit:
     @ivar period: the time in which an empty bucket becomes full, in seconds.
     """
 
-    def __init__(self, rate: float, max_buckets: int = MAX_BUCKETS) -> None:
+    def __init__(
+        self, rate: float, max_buckets: int = MAX_BUCKETS, burst: float | None = None
+    ) -> None:
         """Set up, without buckets.
 
-        @param rate: requests per second, more than 0. Below 1, bursts are of one request.
+        @param rate: tokens per second, more than 0: one for each request, or one for each octet.
         @param max_buckets: the most buckets that are kept.
+        @param burst: the tokens of a full bucket; None for those of one second, at least one.
         """
         self._max_buckets = max_buckets
         self._rate = rate
-        self._capacity = max(1.0, rate)
+        self._capacity = max(1.0, rate) if burst is None else burst
         self.period = self._capacity / rate
         self._recent: dict[str, tuple[float, float]] = {}  # source to (tokens, time of last use)
         self._older: dict[str, tuple[float, float]] = {}
@@ -107,16 +110,25 @@ class RateLimit:
         """Return the number of buckets."""
         return len(self._recent) + len(self._older)
 
-    def take_token(self, source: str, now: float) -> bool:
-        """Take a token from the bucket of `source`; return whether there was one."""
+    def has_tokens(self, source: str, now: float, count: float) -> bool:
+        """Return whether the bucket of `source` has `count` tokens."""
+        tokens, at = self._recent.get(source) or self._older.get(source) or (self._capacity, now)
+        return min(self._capacity, tokens + (now - at) * self._rate) >= count
+
+    def take_token(self, source: str, now: float, count: float = 1, kept: float = 0) -> bool:
+        """Take tokens from the bucket of `source`, if it has enough; return whether it had.
+
+        @param count: how many.
+        @param kept: how many more must be left in the bucket.
+        """
         if now >= self._period_ends or len(self._recent) >= self._max_buckets // 2:
             self._older, self._recent = self._recent, {}
             self._period_ends = now + self.period
         found = self._recent.get(source) or self._older.pop(source, None)
         tokens, at = found or (self._capacity, now)
         tokens = min(self._capacity, tokens + (now - at) * self._rate)
-        allowed = tokens >= 1
-        self._recent[source] = (tokens - 1 if allowed else tokens, now)
+        allowed = tokens >= count + kept
+        self._recent[source] = (tokens - count if allowed else tokens, now)
         return allowed
 
 
@@ -139,7 +151,7 @@ class Access:
         networks = Networks(policy.allow, policy.deny)
         self.allows, self.has_rule_for = networks.allows, networks.has_rule_for
         self.may_write = Networks(policy.allow_write).allows
-        self.recent_hosts = RecentHosts()
+        self.recent_hosts = RecentRequests()
         self._rate = RateLimit(policy.rate) if policy.rate is not None else None
 
     def take_token(self, host: str, now: float) -> bool:

@@ -9,6 +9,9 @@ from twisted.logger import Logger
 from twisted_tftp.server.log_limit import LogLimit
 from twisted_tftp.server.reasons import NOT_A_REQUEST
 
+# A logger of a class would have the name of the class in its namespace.
+_log = Logger()
+
 
 class DropLog:
     """The log of packets to the request port that are not served, counted by reason.
@@ -55,8 +58,6 @@ class _Packets:
 
     __slots__ = ("_contents", "_host", "_hosts_differ", "_limit", "_reason", "_unit", "_verb")
 
-    _log = Logger(namespace="twisted_tftp.server.drop_log")
-
     def __init__(self, reactor: Any, reason: str, is_answered: bool) -> None:
         self._unit = "packet" if reason == NOT_A_REQUEST else "request"
         self._verb = "refused" if is_answered else "ignored"
@@ -81,7 +82,7 @@ class _Packets:
 
     def _log_count(self, count: int) -> None:
         others = " and others" if self._hosts_differ else ""
-        self._log.warn(
+        _log.warn(
             "{count} {unit} from {host}{others} {verb}: {reason}{contents}",
             count=count,
             unit=self._unit if count == 1 else f"{self._unit}s",

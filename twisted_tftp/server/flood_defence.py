@@ -36,12 +36,6 @@ SILENT_SHARE_IN_FLOOD = 10
 #: By then the server has sent four datagrams, unless the peer has negotiated a long timeout.
 TIMEOUTS_UNTIL_GIVEN_UP = 16.0
 
-#: The size of the table of the hosts that have asked, in octets.
-HOST_SLOTS = 1 << 23
-
-#: How long a request of a host is remembered, in seconds. Firmware asks again after 1 to 10 s.
-RECENT_SECONDS = 15
-
 
 class UnansweredTransfers:
     """The running transfers whose peers have not answered, in two groups.
@@ -78,25 +72,6 @@ class UnansweredTransfers:
             new.pop(session, None)
             silent[session] = None
             silent.move_to_end(session)
-
-
-class RecentHosts:
-    """A table of fixed size that remembers which hosts have asked recently.
-
-    A hash of the host chooses one of `HOST_SLOTS` octets, which has the second of its last
-    request. An attacker can't predict the hash, so few hosts of a flood share an octet.
-    """
-
-    def __init__(self) -> None:
-        self._seconds = bytearray()  # seconds modulo 255, from 1 on; 0 for no request
-
-    def add(self, host: str, now: float) -> bool:
-        """Note a request of `host`; return whether there was one in the last `RECENT_SECONDS`."""
-        if not self._seconds:
-            self._seconds = bytearray(HOST_SLOTS)
-        slot, second = hash(host) % HOST_SLOTS, int(now) % 255 + 1
-        before, self._seconds[slot] = self._seconds[slot], second
-        return before > 0 and (second - before) % 255 <= RECENT_SECONDS
 
 
 class FloodDefence:

@@ -116,6 +116,7 @@ class TFTPServer(DatagramProtocol):
             access=self.shared.access,
             port_mode=self._port_mode,
             counters=self.counters,
+            unproven_rate=self.shared.unproven_rate,
         )
 
     def _make_services(self, backend: Any, policy: Policy, observer: Any) -> ServerServices:
@@ -249,7 +250,11 @@ class TFTPServer(DatagramProtocol):
         try:
             self._count(MALFORMED)
             # On a single port it may be a damaged packet of a transfer. An ERROR would end that.
-            is_answered = self._port_mode.find_session((arrival.peer, arrival.local)) is None
+            is_free = self._port_mode.find_session((arrival.peer, arrival.local)) is None
+            error = wire.error(failure)
+            is_answered = is_free and (
+                arrival.allowance is None or arrival.allowance.take(len(error))
+            )
             self.shared.drop_log.add(
                 f"{reasons.MALFORMED}: {failure.message}",
                 arrival.peer[0],
@@ -257,7 +262,7 @@ class TFTPServer(DatagramProtocol):
                 contents=reasons.contents_of(arrival.datagram),
             )
             if is_answered:
-                link.send((wire.error(failure),))
+                link.send((error,))
         finally:
             link.close()
 
@@ -282,6 +287,7 @@ class TFTPServer(DatagramProtocol):
             link=link,
             read_ahead=min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // (transfers.running + 1)),
             services=self._services,
+            allowance=arrival.allowance,
         )
         replaced = self._port_mode.find_session(key)
         if replaced is not None:

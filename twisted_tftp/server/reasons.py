@@ -25,6 +25,7 @@ NOT_IN_ALLOW = "not in --allow"
 FIRST_IN_FLOOD = "many peers do not answer, and this host has asked only once"
 OVER_RATE = "over --rate"
 OVER_MAX_PER_CLIENT = "over --max-per-client"
+OVER_UNPROVEN_RATE = "over --unproven-rate"
 OVER_MAX_TRANSFERS = "over --max-transfers"
 MALFORMED = "malformed"
 

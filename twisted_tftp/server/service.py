@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
@@ -19,9 +20,11 @@ from twisted.python.failure import Failure
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.descriptors import raise_descriptor_limit
+from twisted_tftp.net.interface_addresses import AddressMonitor
 from twisted_tftp.net.request_port import RequestPort, listen
 from twisted_tftp.policy import TFTP_PORT, Policy
 from twisted_tftp.server import reasons
+from twisted_tftp.server.followed_interface import FollowedInterface
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.start_error import StartError
@@ -79,7 +82,8 @@ class TFTPService(Service):
 
         @param backend: an L{IFileBackend} that may also provide L{IBackendLifecycle}.
         @param port: the request port; 0 lets the system choose one, see L{ports}.
-        @param host: addresses to listen on; empty for all IPv4 and IPv6 addresses.
+        @param host: addresses and interfaces to listen on; empty for all IPv4 and IPv6 addresses.
+            An IPv6 address may have a scope, such as `%eth0`.
         @param drain: how long running transfers may take to finish when the service stops, in
             seconds.
         @param grace: how long the backend may then take to release its files, in seconds.
@@ -99,6 +103,8 @@ class TFTPService(Service):
         self._reactor = reactor
         self._shared = SharedParts.for_policy(self._policy, reactor)
         self._ports: list[RequestPort] = []
+        self._interfaces: list[FollowedInterface] = []
+        self._monitor: AddressMonitor | None = None
         self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
         self._grace = grace
         self._cancel_reason = reasons.drain_ended(drain)  # of the transfers that a stop ends
@@ -127,12 +133,14 @@ class TFTPService(Service):
         """
         self.check_backend()
         self._raise_descriptor_limit()
-        for host in self._host or ALL_ADDRESSES:
+        # Addresses come first, so that an interface may have one that is also given by itself.
+        for host in sorted(self._host or ALL_ADDRESSES, key=_is_interface):
             try:
-                self._bind(host)
+                self._listen(host)
             except CannotListenError as error:
                 if not self._host and host == "::" and _family_is_missing(error.socketError):
                     continue
+                self._stop_following()
                 self._close_ports()
                 self._shared.opener.close()
                 raise StartError(f"tftp: {_explain(host, self._port, error)}") from None
@@ -143,12 +151,11 @@ class TFTPService(Service):
 
         `twist` does not call L{privilegedStartService}.
         """
-        if not self._ports:
+        if not self._ports and not self._interfaces:
             self.privilegedStartService()
         super().startService()
         for port in self._ports:
-            address = port.getHost()
-            self._log.info("serving on {host} port {port}", host=address.host, port=address.port)
+            self._log_port(port)
         started = maybeDeferred(self._lifecycle.start)
         started.addErrback(self._log_failure, "the backend failed to start")
 
@@ -159,6 +166,7 @@ class TFTPService(Service):
             are ended before that.
         """
         super().stopService()
+        self._stop_following()
         for server in self.servers:
             server.is_accepting = False
         self.servers.clear()
@@ -210,7 +218,50 @@ class TFTPService(Service):
         if isinstance(self._observer, TransferLog):
             self._observer.flush()
 
-    def _bind(self, host: str) -> None:
+    def _listen(self, host: str) -> None:
+        """Bind an address, or all addresses of an interface, and follow these from now on.
+
+        @raise CannotListenError: an address can't be bound, or there is no such interface.
+        """
+        if not _is_interface(host):
+            self._bind(host)
+            return
+        interface = FollowedInterface(host, self._bind_unless_bound, self._close_port)
+        try:
+            if self._monitor is None:
+                self._monitor = AddressMonitor(self._reactor, self._follow_interfaces)
+            interface.bind_all(may_be_missing=self._policy.freebind)
+        except OSError as error:
+            raise CannotListenError(host, self._port, error) from None
+        self._interfaces.append(interface)
+
+    def _follow_interfaces(self) -> None:
+        """Bind new addresses of the interfaces, and release those that are gone."""
+        for interface in self._interfaces:
+            interface.update()
+
+    def _stop_following(self) -> None:
+        """Stop following the addresses of interfaces."""
+        self._interfaces.clear()
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+
+    def _bind_unless_bound(self, host: str) -> RequestPort | None:
+        """Bind an address of an interface; return None if it is bound already."""
+        if any(port.address == host for port in self._ports):
+            return None
+        port = self._bind(host)
+        if self.running:
+            self._log_port(port)
+        return port
+
+    def _log_port(self, port: RequestPort) -> None:
+        self._log.info(
+            "serving on {host} port {port}", host=port.address, port=port.getHost().port
+        )
+
+    def _bind(self, host: str) -> RequestPort:
         server = TFTPServer(
             self.backend,
             self._policy,
@@ -219,8 +270,14 @@ class TFTPService(Service):
             shared=self._shared,
         )
         hub = self._shared.opener.hub
-        self._ports.append(listen(self._reactor, self._port, server, host, hub))
+        port = listen(
+            *(self._reactor, self._port, server, host, hub),
+            options=self._shared.socket_options,
+            answers_broadcast=self._policy.broadcast,
+        )
+        self._ports.append(port)
         self.servers.append(server)
+        return port
 
     def _raise_descriptor_limit(self) -> None:
         """Raise the limit of descriptors for `max_transfers`; log a limit that is too low."""
@@ -238,6 +295,12 @@ class TFTPService(Service):
                 wanted=wanted,
             )
 
+    def _close_port(self, port: RequestPort) -> None:
+        """Close one port, because its address is gone; its running transfers go on."""
+        self._ports.remove(port)
+        self.servers.remove(port.protocol)
+        port.stopListening()
+
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
@@ -248,6 +311,11 @@ def _cancel_timer(result: Any, timer: IDelayedCall) -> Any:
     if timer.active():
         timer.cancel()
     return result
+
+
+def _is_interface(host: str) -> bool:
+    """Return whether an address to listen on is the name of an interface."""
+    return not isIPAddress(host) and not isIPv6Address(host)
 
 
 def _family_is_missing(error: Any) -> bool:

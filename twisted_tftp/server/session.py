@@ -18,6 +18,8 @@ from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import options, wire
 from twisted_tftp.server import reasons
 from twisted_tftp.server.negotiation import Negotiation
+from twisted_tftp.server.unproven_link import UnprovenLink
+from twisted_tftp.server.unproven_rate import Allowance
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionServices
@@ -85,11 +87,11 @@ class ServerSession:
     """
 
     __slots__ = (
+        "_allowance",
         "_link",
         "_read_ahead",
         "_services",
         "_session",
-        "_timing",
         "_unreachable_reports",
         "_window_size",
         "context",
@@ -110,6 +112,7 @@ class ServerSession:
         link: Link,
         read_ahead: int,
         services: ServerServices,
+        allowance: Allowance | None = None,
     ) -> None:
         """Set up the transfer; `start` begins it.
 
@@ -119,16 +122,19 @@ class ServerSession:
         @param link: the link to the peer.
         @param read_ahead: octets that a download may read before they are needed.
         @param services: what all sessions of the request port share.
+        @param allowance: what may be sent until the peer has answered; None for no limit.
         """
+        if allowance is not None:
+            link = UnprovenLink(link, allowance, self)
         self.context = context
         self.key = key
         self.request = request
         self.first_answer_at = float("inf")
+        self._allowance = allowance
         self._link = link
         self._read_ahead = read_ahead
         self._services = services
         self._window_size = 0  # what this transfer has taken of the window budget
-        self._timing: Timing | None = None  # that of the machine
         self._unreachable_reports = 0  # ICMP errors about the peer's port
         self._session: SendingSession | ReceivingSession
         if context.direction is _READ:
@@ -171,6 +177,11 @@ class ServerSession:
         machine = self._session.machine
         return machine is None or machine.repeats_first_answer
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the peer is silent for so long that it may have started again."""
+        machine = self._session.machine
+        return machine is not None and not self._session.is_finished and machine.is_overdue(now)
+
     # -- events ----------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -187,6 +198,8 @@ class ServerSession:
 
         If the file is still being opened, the time limit for that starts again.
         """
+        if self._allowance is not None:
+            self._allowance.note_repeat(len(self.request))
         session = self._session
         session.extend_opening()
         if session.machine is not None and not session.is_finished:
@@ -206,10 +219,10 @@ class ServerSession:
         """
         session = self._session
         machine = session.machine
-        if machine is None or self._timing is None or session.is_finished:
+        if machine is None or session.is_finished:
             return
         if machine.has_answered:
-            self._timing.note_port_unreachable()
+            machine.note_port_unreachable()
             return
         self._unreachable_reports += 1
         if self._unreachable_reports == 1:
@@ -235,13 +248,12 @@ class ServerSession:
         reason = TransferTimedOut(reasons.ENDED_FOR_ROOM)
         self._session.end(Outcome.TIMED_OUT, reason, send_error=False)
 
-    def replace(self) -> None:
-        """End this transfer, which the peer has not answered, because of the peer's new request.
+    def replace(self, reason: str = reasons.DIFFERENT_REQUEST) -> None:
+        """End this transfer because of the peer's new request.
 
         The peer gets no ERROR: it could mistake the ERROR for the answer to its new request.
         """
-        reason = TransferTimedOut(reasons.DIFFERENT_REQUEST)
-        self._session.end(Outcome.REPLACED, reason, send_error=False)
+        self._session.end(Outcome.REPLACED, TransferTimedOut(reason), send_error=False)
 
     # -- called by the sending or receiving session (SessionOwner) -------------------------
 
@@ -261,6 +273,11 @@ class ServerSession:
         """Give the window's memory back, and tell the server that the outcome is known."""
         if self._window_size:
             self._return_window()
+        if self._allowance is not None:
+            machine = self._session.machine
+            # An ERROR proves the address too, although the machine does not count it as an answer.
+            if machine is not None and (machine.has_answered or machine.peer_error is not None):
+                self._allowance.note_answer()
         self._services.on_finished(self)
 
     def on_released(self) -> None:
@@ -294,7 +311,7 @@ class ServerSession:
             windowsize=grant.windowsize,
             size=size,
             oack=grant.oack,
-            timing=self._make_timing(grant.timeout),
+            timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
             read_ahead=self._read_ahead,
         )
@@ -311,13 +328,9 @@ class ServerSession:
             blksize=grant.blksize,
             windowsize=grant.windowsize,
             first_answer=grant.oack or wire.ack(0),
-            timing=self._make_timing(grant.timeout),
+            timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
         )
-
-    def _make_timing(self, timeout: float | None) -> Timing:
-        self._timing = timing = Timing.of(self._services.policy, timeout)
-        return timing
 
     def _negotiate(self, tsize: int | None, capacity: int | None = None) -> options.Grant:
         """Decide which options are granted, and take the window's memory from the budget.

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted_tftp.net.link_opener import LinkOpener
+from twisted_tftp.net.socket_options import SocketOptions
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.access import Access
 from twisted_tftp.server.drop_log import DropLog
 from twisted_tftp.server.negotiation import FindMtu, unknown_mtu
 from twisted_tftp.server.transfers import Transfers
+from twisted_tftp.server.unproven_rate import UnprovenRate
 from twisted_tftp.session.deadlines import Alarms
 
 
@@ -27,6 +29,8 @@ class SharedParts:
     @ivar alarms: the timers of the transfers.
     @ivar access: which hosts may send requests, and how often.
     @ivar drop_log: the log of packets that are not served.
+    @ivar socket_options: the options of all sockets.
+    @ivar unproven_rate: limits what is sent to addresses that have not answered.
     """
 
     opener: Any
@@ -35,6 +39,8 @@ class SharedParts:
     alarms: Alarms
     access: Access
     drop_log: DropLog
+    socket_options: SocketOptions
+    unproven_rate: UnprovenRate
 
     @classmethod
     def for_policy(
@@ -51,9 +57,17 @@ class SharedParts:
         @param opener: opens the sockets of transfers; None for a `LinkOpener`. The MTU of a route
             is unknown with another opener.
         """
+        unproven_rate = UnprovenRate(policy.unproven_rate, clock)
         find_mtu: FindMtu = unknown_mtu
+        socket_options = SocketOptions(policy.interface, policy.freebind)
         if opener is None:
-            opener = LinkOpener(reactor, policy.port_range, clock)
+            opener = LinkOpener(
+                reactor,
+                policy.port_range,
+                clock,
+                options=socket_options,
+                may_answer=unproven_rate.take,
+            )
             find_mtu = opener.routes.mtu
         return cls(
             opener=opener,
@@ -62,4 +76,6 @@ class SharedParts:
             alarms=Alarms(reactor, clock),
             access=Access(policy),
             drop_log=DropLog(reactor),
+            socket_options=socket_options,
+            unproven_rate=unproven_rate,
         )

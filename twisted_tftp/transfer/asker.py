@@ -82,9 +82,9 @@ class Asker:
         self.retransmissions = 0
         self.round_trip: float | None = None
         self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
+        self._patience = timing.patience if patience is None else patience
         # The user has chosen the server's address, so that it is not forged.
         self._watch = PeerWatch(timing, has_answered=True)
-        self._patience = timing.patience if patience is None else patience
         self._has_unlikely_error = False
         self._refusals = 0
         self._is_refused = False

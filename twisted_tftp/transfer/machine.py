@@ -81,3 +81,9 @@ class TransferMachine(Machine, Protocol):
 
     def repeat(self, now: float) -> Step:
         """Handle a repeated request: send the first answer again, unless it was answered."""
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether a peer that had never answered would be given up after this silence."""
+
+    def note_port_unreachable(self) -> None:
+        """Note that the peer's port seems to be closed: wait less, until its next packet."""

@@ -42,6 +42,10 @@ class PeerWatch:
         """Return whether the peer must be given up `now`, when a deadline has passed."""
         return now >= self.give_up_at or self.is_at_datagram_limit
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether a peer that had never answered would be given up after this silence."""
+        return now - self.heard_at >= self._timing.first_answer_limit
+
     def note_heard(self, now: float) -> None:
         """Note an answer of the peer."""
         self.has_answered = True

@@ -158,6 +158,16 @@ class Receiver:
             return WAIT
         return WAIT if self._watch.is_at_datagram_limit else self._send_again(now)
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether a peer that had never answered would be given up after this silence."""
+        return not self.is_complete and self._watch.is_overdue(now)
+
+    def note_port_unreachable(self) -> None:
+        """Note that the peer's port seems to be closed: wait less, until its next packet."""
+        self._timing.note_port_unreachable()
+        self._next_header = None  # the hot path does not end the shorter wait
+        self._measure_at = 0.0  # nor is it prepared by the next ACK
+
     def receive(self, datagram: Buffer, now: float) -> Step:
         """Process a datagram from the peer's address and port; its octets are copied."""
         if datagram[: wire.HEADER_SIZE] == self._next_header and len(datagram) == self._full_size:

@@ -158,6 +158,16 @@ class Sender:
             return self._send_again(now)
         return WAIT
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether a peer that had never answered would be given up after this silence."""
+        return self._watch.is_overdue(now)
+
+    def note_port_unreachable(self) -> None:
+        """Note that the peer's port seems to be closed: wait less, until its next packet."""
+        self._timing.note_port_unreachable()
+        self._flight.note_retransmission()  # so that the next ACK ends the shorter wait
+        self._expected_ack = None
+
     def receive(self, datagram: Buffer, now: float) -> Step:
         """Process a datagram from the peer's address and port."""
         if datagram == self._expected_ack:

@@ -45,6 +45,19 @@ def test_short_patience_is_shared_by_all_addresses() -> None:
     ]
 
 
+@pytest.mark.parametrize("failure", [PortUnreachable(), ServerUnreachable()])
+def test_address_that_fails_at_once_leaves_its_time_to_the_others(failure: TFTPError) -> None:
+    """A slow server at one address is waited for though the port of another one is closed."""
+    plan = AttemptPlan([A, B, C], 25.0)
+    plan.start(0.0)
+    assert plan.advance(1.0, failure)
+    assert plan.current.seconds == 4.5
+    assert plan.advance(1.0, failure)
+    assert plan.current.seconds == 9.0
+    assert plan.advance(10.0, NoAnswer())
+    assert plan.current.seconds == pytest.approx(5 / 3)
+
+
 def test_plan_ends_if_all_addresses_refuse() -> None:
     """If the ports of all addresses are closed, no other round begins."""
     plan = AttemptPlan([A, B], 25.0)

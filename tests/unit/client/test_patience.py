@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from typing import Any
 
@@ -11,16 +12,18 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tests.support.daemon import free_port
-from tests.support.deferreds import value
+from tests.support.deferreds import results_of, value
 from tests.support.memory_server import close_client
-from tests.support.reactors import outcome, reactor
+from tests.support.reactors import outcome, reactor, spin
+from tests.support.scripted_server import ScriptedServer, fake
+from tests.support.virtual import NetworkClient
 from tests.support.virtual_server import VirtualServer
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.errors import NoAnswer, PortUnreachable, TransferTimedOut
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.protocol import wire
 
-__all__ = ["reactor"]
+__all__ = ["fake", "reactor"]
 
 #: Settings of a client that follow from no route.
 PLAIN: dict[str, Any] = {"blksize": 512, "windowsize": 1}
@@ -123,6 +126,62 @@ def test_user_is_told_while_no_answer_comes() -> None:
     assert server.network.clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "times"),
+    [({}, [3, 8, 13, 18, 23]), ({"blksize": 512, "timeout": 12}, [3, 8, 13, 18, 23])],
+)
+def test_user_is_told_the_whole_time(settings: dict[str, Any], times: list[int]) -> None:
+    """The time counts from the first request, also across requests and with long timeouts."""
+    server = VirtualServer(silent)
+    server.client(**settings).get("file", server.sink).addErrback(lambda _: None)
+    server.run(30)
+    told = [line for line in server.notices if "no answer yet" in line]
+    assert [int(line.partition(" for ")[2].split()[0]) for line in told] == times
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_notice_may_end_the_transfer_or_fail(cancels: bool) -> None:
+    """What the caller does with a line changes nothing for other transfers and their timers."""
+    server = VirtualServer(silent)
+    transfers: list[Deferred[Any]] = []
+    lines: list[str] = []
+
+    def on_notice(line: str) -> None:
+        lines.append(line)
+        if cancels:
+            transfers[0].cancel()
+        else:
+            raise OSError("standard error is closed")
+
+    client = NetworkClient(server.network, on_notice=on_notice, **PLAIN)
+    transfers += [client.get(name, io.BytesIO()) for name in ("first", "second")]
+    results = [results_of(transfer) for transfer in transfers]
+    server.run(4)
+    assert [bool(each) for each in results] == [cancels, False]
+    server.run(30)
+    assert all(results)
+    assert len(lines) == (6 if cancels else 10)
+    assert server.network.clock.getDelayedCalls() == []
+    transfer = results_of(client.get("third", io.BytesIO()))
+    server.run(30)
+    assert transfer
+    assert server.network.clock.getDelayedCalls() == []
+
+
+def test_user_is_told_what_the_system_reports(reactor: Any) -> None:
+    """If the server can't be reached, the line says why; the client waits for the network."""
+    notices: list[str] = []
+    client = TFTPClient(reactor, "255.255.255.255", 20001, on_notice=notices.append)
+    transfer = client.get("file", io.BytesIO())
+    spin(reactor, lambda: notices)
+    assert re.search(
+        r"from 255\.255\.255\.255 port 20001 \((.* denied|Network is unreachable)\) for",
+        notices[0],
+    )
+    transfer.addErrback(lambda _: None)
+    close_client(reactor, client)
+
+
 def test_user_is_told_of_silence_in_a_transfer() -> None:
     """A server that stops in the middle of a transfer causes the same lines."""
     server = VirtualServer(begun)
@@ -138,6 +197,29 @@ def test_user_is_told_nothing_if_the_local_input_is_silent() -> None:
     server.client(options=False).put(SilentReader(), "file").addErrback(lambda _: None)
     server.run(20)
     assert server.notices == []
+
+
+@pytest.mark.parametrize("act", ["get", "put"])
+def test_port_that_closes_in_a_transfer_ends_it_before_the_patience(
+    reactor: Any, fake: ScriptedServer, act: str
+) -> None:
+    """If the server's program ends, ICMP ends the transfer soon after its first silent seconds."""
+    client = TFTPClient(reactor, "127.0.0.1", fake.port, options=False, timeout=0.2)
+    if act == "get":
+        transfer = client.get("file", io.BytesIO())
+        fake.asked()
+        fake.say(wire.DATA_HEADERS[1] + bytes(512))
+    else:
+        transfer = client.put(io.BytesIO(bytes(2000)), "file")
+        fake.asked()
+        fake.say(wire.ack(0))
+    fake.got()
+    fake.transfer.close()
+    started = time.monotonic()
+    with pytest.raises(PortUnreachable, match="refused"):
+        outcome(reactor, transfer)
+    assert time.monotonic() - started < 15
+    close_client(reactor, client)
 
 
 def test_closed_port_ends_the_request_after_two_more_tries(reactor: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,9 @@ from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, reactor
 from tests.support.scripted_server import ScriptedServer, fake
 from tests.support.virtual_server import VirtualServer
+from twisted_tftp.cli.failure_texts import describe_failure
 from twisted_tftp.client.client import TFTPClient
-from twisted_tftp.errors import FileNotFound, NoAnswer, OptionRefused, TFTPError
+from twisted_tftp.errors import FileNotFound, NoAnswer, OptionRefused, ServerUnreachable, TFTPError
 from twisted_tftp.protocol import wire
 
 __all__ = ["fake", "reactor"]
@@ -159,6 +161,51 @@ def test_error_to_a_request_without_options_is_final() -> None:
     assert isinstance(failure.value, TFTPError)
     assert failure.value.message == "the disk is broken"
     assert has_options(server) == [True, False]
+
+
+def test_socket_that_cannot_be_opened_ends_the_request() -> None:
+    """If no socket can be opened for the next request, the transfer fails, and says why."""
+    server = VirtualServer(lambda request: None)
+    client = server.client()
+    open_link = client.open_link
+    opened: list[Any] = []
+
+    def open_once(address: Any) -> Any:
+        opened.append(address)
+        if len(opened) > 1:
+            assert len(opened) < 10
+            raise OSError(errno.EMFILE, "Too many open files")
+        return open_link(address)
+
+    client.open_link = open_once  # type: ignore[method-assign]
+    results = results_of(client.get("file", server.sink))
+    server.run(10.1)
+    assert results[0].check(ServerUnreachable)
+    assert "Too many open files" in results[0].getErrorMessage()
+    assert len(opened) == 2
+    assert server.network.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("grants_options", [False, True])
+def test_text_of_a_failure_says_if_the_server_was_asked_without_options(
+    grants_options: bool,
+) -> None:
+    """A server that has granted options before is not asked without them, and none is claimed."""
+    answers = [wire.oack([("blksize", "512")])] if grants_options else []
+    waiting = iter([*answers, error(0, b"broken"), error(0, b"broken")])
+    server = VirtualServer(lambda request: next(waiting, None))
+    client = server.client()
+    if grants_options:
+        client.get("other", server.sink).addErrback(lambda _: None)
+        server.run(0.1)
+    results = results_of(client.get("file", io.BytesIO()))
+    server.run(0.1)
+    (failure,) = results
+    assert isinstance(failure, Failure)
+    asked_twice = (
+        "" if grants_options else " (with options, and without them as with --no-options)"
+    )
+    assert describe_failure(failure.value, client) == f"broken{asked_twice}"
 
 
 def test_later_transfers_ask_for_no_options_for_a_minute() -> None:

@@ -12,7 +12,14 @@ from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, options_by_group
 from twisted_tftp.config.reference import page
 from twisted_tftp.config.settings import POLICY_KEYS, Settings, parse_settings
-from twisted_tftp.config.value_types import Choice, Rate, Size, ValueType, WholeNumber
+from twisted_tftp.config.value_types import (
+    Choice,
+    Rate,
+    Size,
+    SizePerSecond,
+    ValueType,
+    WholeNumber,
+)
 from twisted_tftp.policy import Policy, Range, Rollover
 
 #: The reference page in the repository.
@@ -64,12 +71,17 @@ def test_default_in_the_help_is_a_valid_value(option: Option) -> None:
         (Size(), "20M"),
         (Size(), "4G"),
         (Size(), "1T"),
+        (SizePerSecond(), "20k/s"),
+        (SizePerSecond(), "0"),
         (Rate(Range(0.001, 100)), "0.5/s"),
         (Choice(Rollover), "none"),
         (WholeNumber(Range(0, 65535)), "69"),
         (option_named("timeout").type, "0.25"),
         (option_named("port-range").type, "40000:40999"),
         (option_named("host").type, "2001:db8::1"),
+        (option_named("host").type, "fe80::1%eth0"),
+        (option_named("host").type, "eth0.100"),
+        (option_named("interface").type, "vrf-boot"),
         (option_named("allow").type, "192.0.2.0/24"),
         (option_named("refuse").type, "windowsize"),
         (option_named("root").type, "/srv/tftp"),
@@ -91,8 +103,29 @@ def test_repeatable_option_collects_its_values() -> None:
     host = option_named("host")
     assert host.value_of(["::1", "192.0.2.1"]) == ("::1", "192.0.2.1")
     assert host.value_of([]) == ()
-    with pytest.raises(ValueError, match=r"^host must be an IPv4 or IPv6 address, not 'x'$"):
-        host.value_of(["::1", "x"])
+    with pytest.raises(
+        ValueError, match=r"^host must be an IPv4 or IPv6 address, or an interface, not 'x:'$"
+    ):
+        host.value_of(["::1", "x:"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*("", "256.1.1.1", "1.2.3", "::g", "a b", "eth0%1", "192.0.2.1%eth0", "eth0/24", "x" * 16)],
+)
+def test_host_is_an_address_or_an_interface(text: str) -> None:
+    """What can be neither an address nor the name of an interface is rejected."""
+    with pytest.raises(
+        ValueError, match=r"^host must be an IPv4 or IPv6 address, or an interface"
+    ):
+        option_named("host").value_of([text])
+
+
+def test_link_local_address_needs_a_scope() -> None:
+    """A link-local address can't be bound without its interface; the error shows how to add it."""
+    with pytest.raises(ValueError, match=r"^host fe80::1 is link-local: add .*fe80::1%eth0$"):
+        option_named("host").value_of(["fe80::1"])
+    assert option_named("host").value_of(["fe80::1%2"]) == ("fe80::1%2",)
 
 
 def test_each_option_is_listed_once() -> None:

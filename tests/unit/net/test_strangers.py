@@ -78,3 +78,18 @@ def test_answer_that_can_not_be_sent_is_ignored(sock: Sent) -> None:
     sock.fails = True
     tell(StrangerResponder(), sock, "a", wire.ack(1), 0.0)
     assert sock.sent == []
+
+
+def test_further_limit_of_the_answers_is_asked_last(sock: Sent) -> None:
+    """It gets the host and the size of the ERROR; a stranger without an answer may ask again."""
+    asked: list[tuple[str, int]] = []
+
+    def may_answer(host: str, size: int) -> bool:
+        asked.append((host, size))
+        return len(asked) > 1
+
+    responder = StrangerResponder(may_answer)
+    for now in (0.0, 0.1, 0.2):
+        tell(responder, sock, ("192.0.2.9", 9), wire.ack(1), now)
+    ((datagram, _),) = sock.sent
+    assert asked == [("192.0.2.9", len(datagram))] * 2

@@ -35,7 +35,8 @@ from twisted_tftp.net.link_opener import (
     LinkOpener,
     RecentPairs,
 )
-from twisted_tftp.net.request_port import RequestPort, SharedLink, listen
+from twisted_tftp.net.request_port import RequestPort, listen
+from twisted_tftp.net.shared_link import SharedLink
 from twisted_tftp.net.udp import HAS_OFFLOAD, endpoint, open_socket
 from twisted_tftp.protocol import wire
 

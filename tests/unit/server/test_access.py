@@ -153,6 +153,7 @@ def test_packets_that_are_not_served_are_logged_once_a_minute() -> None:
         assert clock.getDelayedCalls() == []
     finally:
         globalLogPublisher.removeObserver(events.append)
+    assert {event["log_namespace"] for event in events} == {"twisted_tftp.server.drop_log"}
     lines = [event["log_format"].format(**event) for event in events]
     assert lines == [
         "1 request from 192.0.2.0 ignored: flood",

@@ -37,6 +37,10 @@ def rrq(filename: bytes = b"f") -> bytes:
     return wire.encode_request(wire.Request(Opcode.RRQ, filename, "octet", {}))
 
 
+def rrq_with_options() -> bytes:
+    return wire.encode_request(wire.Request(Opcode.RRQ, b"f", "octet", {"tsize": "0"}))
+
+
 def check(
     net: MemoryNetwork, datagram: bytes = rrq(), peer: Any = PEER, local: Any = LOCAL
 ) -> Verdict | None:
@@ -200,6 +204,19 @@ def test_request_above_max_per_client_is_dropped() -> None:
     assert check(net, peer=other_port) is None
 
 
+def test_read_above_the_unproven_rate_is_dropped() -> None:
+    """Requests whose answers are short are admitted, and so are hosts that have answered."""
+    net = network(unproven_rate=1)
+    for number in range(2):
+        ask(net, peer=("192.0.2.1", 5000 + number))
+    other = ("192.0.2.2", 4000)
+    assert check(net, peer=other) is admission.OVER_UNPROVEN_RATE
+    assert check(net, rrq_with_options(), peer=other) is None
+    net.links[0].deliver(wire.ack(1))
+    assert check(net) is None
+    assert check(net, peer=("192.0.2.3", 4000)) is admission.OVER_UNPROVEN_RATE
+
+
 def test_request_above_max_transfers_is_dropped() -> None:
     """A transfer that is unanswered for long enough is ended to make room."""
     net = network(max_transfers=1)
@@ -251,7 +268,7 @@ def test_counter_of_each_verdict_exists() -> None:
     counters = {field.name for field in fields(Counters)}
     verdicts = [each for each in vars(admission).values() if isinstance(each, Verdict)]
     verdicts.append(admission.no_socket(OSError(24, "Too many open files")))
-    assert len(verdicts) == 13
+    assert len(verdicts) == 14
     for verdict in verdicts:
         assert verdict.counter is None or verdict.counter in counters
         assert verdict.reason or verdict in (

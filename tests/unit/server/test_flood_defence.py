@@ -1,8 +1,7 @@
-"""Tests of the flood defence: which peers have not answered, and which hosts asked lately."""
+"""Tests of the flood defence: which peers have not answered."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +9,9 @@ import pytest
 
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.flood_defence import (
-    RECENT_SECONDS,
     TIME_TO_ANSWER,
     TIMEOUTS_UNTIL_GIVEN_UP,
     FloodDefence,
-    RecentHosts,
     UnansweredTransfers,
 )
 
@@ -139,24 +136,3 @@ def test_flood_is_a_share_of_silent_transfers(max_transfers: int, most: int) -> 
     unanswered.regroup(Stub(), 1.0)  # type: ignore[arg-type]
     assert flood.is_flood
     assert len(unanswered.silent) == most + 1
-
-
-@pytest.mark.parametrize("start", [0.0, 250.0, 1e6])
-def test_host_that_asked_is_remembered_for_a_while(start: float) -> None:
-    """Each request of the host starts that time again."""
-    hosts = RecentHosts()
-    waits = [0.0, 0.0, 1.0, RECENT_SECONDS, RECENT_SECONDS + 1, 300.0, 1.0]
-    now, again = start, []
-    for wait in waits:
-        now += wait
-        again.append(hosts.add("192.0.2.1", now))
-    assert again == [False, True, True, True, False, False, True]
-
-
-def test_flood_of_new_hosts_is_seldom_mistaken_for_known_hosts() -> None:
-    """Of 100,000 hosts that ask once, nearly none count as known; the memory does not grow."""
-    hosts, chance = RecentHosts(), random.Random(1)
-    hosts.add("192.0.2.1", 0.0)
-    known = sum(hosts.add(str(chance.random()), number * 5e-5) for number in range(100_000))
-    assert known < 3000
-    assert hosts.add("192.0.2.1", 5.0)

@@ -226,6 +226,59 @@ def test_new_request_does_not_end_an_answered_transfer() -> None:
     assert net.server.counters.transfers_replaced == 0
 
 
+@pytest.mark.parametrize("new", ["f", "small"])
+@pytest.mark.parametrize(("silence", "is_replaced"), [(9.5, False), (20.0, True)])
+def test_new_request_ends_a_transfer_that_is_silent_for_long(
+    silence: float, is_replaced: bool, new: str
+) -> None:
+    """A machine that starts again from the same port gets no block of its old transfer."""
+    net = network()
+    old = net.request(Opcode.RRQ, "f", port=4000)
+    old.deliver(wire.ack(1))
+    advance(net, silence)
+    old.take()
+    link = net.request(Opcode.RRQ, new, port=4000)
+    assert link.take()
+    assert old.closed == is_replaced
+    assert net.server.counters.transfers_replaced == int(is_replaced)
+    link.deliver(wire.ack(1))
+    advance(net, 60)
+    if is_replaced:
+        assert old.take() == []
+        assert net.recorder.outcomes[0] is Outcome.REPLACED
+
+
+def test_new_request_does_not_end_an_upload_that_is_being_committed() -> None:
+    """The file is complete, however long its commit takes and the client is silent."""
+    backend = MemoryBackend({"small": b"x"}, "create")
+    committing: list[Deferred[None]] = []
+    open_writer = backend.open_writer
+
+    def open_slow_writer(path: str, context: TransferContext) -> Any:
+        writer = open_writer(path, context)
+        commit = writer.commit
+        waiting: Deferred[None] = Deferred()
+        waiting.addCallback(lambda _: commit())
+        writer.commit = lambda: (committing.append(waiting), waiting)[1]  # type: ignore[method-assign]
+        return writer
+
+    backend.open_writer = open_slow_writer  # type: ignore[method-assign]
+    net = network(backend)
+    old = net.request(Opcode.WRQ, "new", port=4000)
+    old.deliver(wire.DATA_HEADERS[1] + b"whole")
+    advance(net, 20)
+    net.request(Opcode.RRQ, "small", port=4000)
+    committing[0].callback(None)
+    assert backend.files["new"] == b"whole"
+    assert Outcome.REPLACED not in net.recorder.outcomes
+
+
+def advance(net: MemoryNetwork, seconds: float) -> None:
+    """Let time pass in small steps, as the reactor does."""
+    for _ in range(int(seconds * 10)):
+        net.clock.advance(0.1)
+
+
 def test_new_request_ends_a_transfer_that_may_repeat_block_1() -> None:
     """Block 1 could be mistaken for the answer to the new request."""
     net = network()

@@ -124,7 +124,12 @@ def _lock(descriptor: int) -> None:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Reserve the space for `size` octets; if there is too little, leave the file as it is."""
+    """Reserve the space for `size` octets; if there is too little, leave the file as it is.
+
+    On file systems that can't reserve space (NFS 3, ext3), the C library would do it by reading
+    and writing, and the descriptor does not allow reads (EBADF). There, zeros are written after
+    the octets that the file has already.
+    """
     before = os.fstat(descriptor).st_size
     if not size:
         return

@@ -351,6 +351,20 @@ def test_real_file_system_that_reserves_no_space_is_written(tmp_path: Path) -> N
     subprocess.run(["unshare", "--mount", *command], check=True, timeout=60)
 
 
+@pytest.mark.parametrize("octets", [b"", b"new", OLD, OLD * 3], ids=len)
+def test_file_system_whose_reservation_is_emulated_is_written(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, octets: bytes
+) -> None:
+    """The C library then reads what the file has, which the descriptor does not allow."""
+
+    def emulated(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "posix_fallocate", emulated)
+    upload(serving(tree), "closed/file", octets)
+    assert tree.file.read_bytes() == octets
+
+
 def test_without_a_folder_for_the_upload_it_is_refused(tree: Tree) -> None:
     """The reason is that of the directory: the client can do nothing about the others."""
     spool_in_root(tree)

@@ -1,0 +1,126 @@
+"""Test the list of an interface's addresses, and the socket options for interfaces."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import IPV6
+from tests.support.logs import captured_log
+from tests.support.marks import linux
+from twisted_tftp.net.interface_addresses import AddressMonitor, addresses_of, is_interface_name
+from twisted_tftp.net.socket_options import SocketOptions, copy_options
+
+pytestmark = linux
+
+
+class Readers:
+    """A reactor that only keeps the registered readers."""
+
+    def __init__(self) -> None:
+        self.all: set[Any] = set()
+
+    def addReader(self, reader: Any) -> None:
+        self.all.add(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        self.all.discard(reader)
+
+
+def test_addresses_of_loopback() -> None:
+    """The addresses of both families are listed."""
+    addresses = addresses_of("lo")
+    assert "127.0.0.1" in addresses
+    assert ("::1" in addresses) == IPV6
+
+
+def test_missing_interface() -> None:
+    """An interface that does not exist is reported as ENODEV, with its name."""
+    with pytest.raises(OSError, match="there is no interface nosuch") as caught:
+        addresses_of("nosuch")
+    assert caught.value.errno == errno.ENODEV
+
+
+def test_lack_of_descriptors_is_no_missing_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors the error is another one, so that no address is taken for gone."""
+
+    def fail() -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(socket, "if_nameindex", fail)
+    with pytest.raises(OSError, match="too many") as caught:
+        addresses_of("lo")
+    assert caught.value.errno == errno.EMFILE
+
+
+def test_system_without_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no netlink, the error says so."""
+    monkeypatch.setattr("twisted_tftp.net.interface_addresses._AF_NETLINK", None)
+    with pytest.raises(OSError, match="only known on Linux"):
+        addresses_of("lo")
+
+
+def test_monitor_is_a_reader_until_it_is_closed() -> None:
+    """The monitor calls its function once for each read, and leaves the reactor at the end."""
+    readers, calls = Readers(), []
+    monitor = AddressMonitor(readers, lambda: calls.append(1))  # type: ignore[arg-type]
+    assert readers.all == {monitor}
+    assert monitor.fileno() >= 0
+    monitor.doRead()
+    assert calls == [1]
+    monitor.close()
+    assert not readers.all
+    assert monitor.fileno() == -1
+
+
+def test_monitor_survives_an_exception() -> None:
+    """An exception of the function is logged; the reactor does not see it."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monitor = AddressMonitor(Readers(), fail)  # type: ignore[arg-type]
+    with captured_log() as lines:
+        monitor.doRead()
+    monitor.close()
+    assert lines == ["unexpected exception while the addresses were updated"]
+
+
+@pytest.mark.parametrize("name", ["eth0", "eth0.100", "vrf-boot", "br_lan", "x" * 15])
+def test_interface_names(name: str) -> None:
+    """Names of interfaces are recognised."""
+    assert is_interface_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 16, "a b", "a/b", "fe80::1", "eth0%1", "a\n"])
+def test_other_names(name: str) -> None:
+    """Other texts are not."""
+    assert not is_interface_name(name)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, *([socket.AF_INET6] if IPV6 else [])])
+def test_options_are_set_and_copied(family: socket.AddressFamily) -> None:
+    """A socket with the options can be bound to a foreign address; its copy has them too."""
+    foreign = "2001:db8::99" if family == socket.AF_INET6 else "192.0.2.99"
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as first,
+        socket.socket(family, socket.SOCK_DGRAM) as second,
+    ):
+        SocketOptions("lo", freebind=True).apply(first)
+        copy_options(first, second)
+        for sock in (first, second):
+            sock.bind((foreign, 0))
+            name = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+            assert name.rstrip(b"\0") == b"lo"
+
+
+def test_options_of_a_missing_interface() -> None:
+    """The error names the interface."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        pytest.raises(OSError, match="there is no interface nosuch"),
+    ):
+        SocketOptions("nosuch").apply(sock)
