@@ -386,6 +386,7 @@ def test_command_goes_on_without_options_unless_they_were_given(
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HOST, 0))
+        sock.settimeout(20)
         line = [sys.executable, "-m", "twisted_tftp", "get", *options]
         with subprocess.Popen(
             [*line, f"{HOST}:{sock.getsockname()[1]}", "file"],

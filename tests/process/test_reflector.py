@@ -40,4 +40,4 @@ def test_forged_reads_are_hardly_amplified(mode: list[str], tmp_path: Path) -> N
         print(done.stdout)
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout)["ratio"] < 3
-        daemon.wait_for_line("the limit --unproven-rate is exceeded")
+        daemon.wait_for_line("over --unproven-rate")

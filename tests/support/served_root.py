@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +36,18 @@ def open_root() -> Iterator[Path]:
         (directory / "file").write_bytes(CONTENT)
         (directory / "file").chmod(0o644)
         yield directory
+
+
+@pytest.fixture
+def deep_root(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory with more levels of directories below it than Python calls functions."""
+    made = [tmp_path / "deep"]
+    for _ in range(sys.getrecursionlimit() + 100):
+        made.append(made[-1] / "d")
+    for path in made:
+        path.mkdir()
+    yield made[0]
+    subprocess.run(["rm", "-r", made[0]], check=True)  # pytest's own clean-up is recursive
 
 
 def temporary_files(root: Path) -> list[str]:

@@ -31,6 +31,9 @@ UDP_HEADER = 8
 #: The largest block that fits an Ethernet frame over IPv4, in octets.
 ETHERNET_BLKSIZE = ETHERNET_MTU - IPV4_HEADER - UDP_HEADER - wire.HEADER_SIZE
 
+#: The length of the longest headers of a DATA packet, in octets.
+MAX_HEADERS = IPV6_HEADER + UDP_HEADER + wire.HEADER_SIZE
+
 #: How long the MTU of a route is cached, in seconds.
 MTU_MAX_AGE = 5.0
 
@@ -93,7 +96,7 @@ class RouteMtus:
 
         @param local: the local address that a request reached; None if unknown.
         """
-        key = (peer[0], peer[3:], local)
+        key = (peer[0], local)
         now = self._clock()
         cached = self._cache.get(key)
         if cached is not None and now < cached[1]:

@@ -100,7 +100,7 @@ def negotiate(
     *,
     tsize: int | None = None,
     window_limit: int | None = None,
-    blksize_limit: int = MAX_BLKSIZE,
+    blksize_limit: int | None = None,
 ) -> Grant:
     """Return what a server grants of the `options` of a request.
 
@@ -109,18 +109,22 @@ def negotiate(
         size on a write; None to leave `tsize` out.
     @param window_limit: the largest size of a window in octets, with the headers of its DATA
         packets; a larger window gets fewer blocks. None for no limit.
-    @param blksize_limit: the largest block in octets, if it is below that of the policy.
+    @param blksize_limit: the largest block in octets, if it is below that of the policy; None for
+        that of the policy.
     """
     if XID in options:
         return _with_xid(options, policy, tsize, window_limit, blksize_limit)
     # Booting machines send the same options again and again, so the result is cached. Requests
     # with many options are not cached: real clients do not send them.
     decide = _negotiate_cached if len(options) <= MAX_CACHED_OPTIONS else _negotiate
+    max_blksize = policy.max_blksize
+    if blksize_limit is not None:
+        max_blksize = min(max_blksize, blksize_limit)
     # Single values of the policy are the cache's key: hashing the whole policy would take longer
     # than everything else.
     return decide(
         tuple(options.items()),
-        min(policy.max_blksize, blksize_limit),
+        max_blksize,
         policy.max_windowsize,
         policy.rollover,
         policy.refuse,
@@ -134,7 +138,7 @@ def _with_xid(
     policy: Policy,
     tsize: int | None,
     window_limit: int | None,
-    blksize_limit: int,
+    blksize_limit: int | None,
 ) -> Grant:
     """Negotiate the other options, then add the xid to the OACK.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted_tftp.net.path_mtu import ETHERNET_BLKSIZE, fitting_blksize
+from twisted_tftp.net.path_mtu import ETHERNET_BLKSIZE, MAX_HEADERS, fitting_blksize
 from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.policy import DEFAULT_BLKSIZE, MAX_BLKSIZE, MtuFit, Policy
 from twisted_tftp.protocol import options
@@ -53,14 +53,17 @@ class Negotiation:
         """
         policy = self._policy
         grant = options.negotiate(requested, policy, tsize=tsize, window_limit=window_limit)
-        if DEFAULT_BLKSIZE < grant.blksize <= self._largest_fitted:
+        blksize = grant.blksize
+        if DEFAULT_BLKSIZE < blksize <= self._largest_fitted:
             mtu = self._find_mtu(peer, local)
-            if mtu is not None and fitting_blksize(peer, mtu) < grant.blksize:
-                return options.negotiate(
-                    requested,
-                    policy,
-                    tsize=tsize,
-                    window_limit=window_limit,
-                    blksize_limit=max(DEFAULT_BLKSIZE, fitting_blksize(peer, mtu)),
-                )
+            if mtu is not None and mtu < blksize + MAX_HEADERS:
+                limit = max(DEFAULT_BLKSIZE, fitting_blksize(peer, mtu))
+                if limit < blksize:
+                    return options.negotiate(
+                        requested,
+                        policy,
+                        tsize=tsize,
+                        window_limit=window_limit,
+                        blksize_limit=limit,
+                    )
         return grant

@@ -30,8 +30,9 @@ COPY_SIZE = 1024 * 1024
 #: The errors that say that a directory may not be written.
 _DIRECTORY_IS_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
-#: The errors of posix_fallocate() on file systems that can't reserve space.
-_NO_RESERVATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+#: The errors of posix_fallocate() on file systems that can't reserve space. With EBADF, the GNU C
+#: library has tried to read the file instead, which is open for writing only.
+_NO_RESERVATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 
 
 def is_read_only_directory(error: OSError) -> bool:
@@ -125,23 +126,33 @@ def _lock(descriptor: int) -> None:
 def _reserve(descriptor: int, size: int) -> None:
     """Reserve the space for `size` octets; if there is too little, leave the file as it is.
 
-    On file systems that can't reserve space (NFS 3, ext3), the C library does it by writing. For
-    the octets that the file has already, it must read them too, which the descriptor does not
-    allow (EBADF). Only the space after them is then reserved.
+    On file systems that can't reserve space (NFS 3, ext3), the C library would do it by reading
+    and writing, and the descriptor does not allow reads (EBADF). There, zeros are written after
+    the octets that the file has already.
     """
     before = os.fstat(descriptor).st_size
-    for start in (0, before):
-        if start >= size:
-            return
+    if not size:
+        return
+    try:
         try:
-            os.posix_fallocate(descriptor, start, size - start)
-            return
+            os.posix_fallocate(descriptor, 0, size)
         except OSError as error:
-            if error.errno in _NO_RESERVATION:
-                return
-            if error.errno != errno.EBADF:
-                os.ftruncate(descriptor, before)
+            if error.errno not in _NO_RESERVATION:
                 raise
+            _append_zeros(descriptor, before, size)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
+
+
+def _append_zeros(descriptor: int, before: int, size: int) -> None:
+    """Enlarge the file from `before` to `size` octets by zeros, which then have their space."""
+    if before >= size:
+        return
+    zeros = bytes(min(COPY_SIZE, size - before))
+    while before < size:
+        before += os.pwrite(descriptor, zeros[: size - before], before)
+    os.fsync(descriptor)  # a network file system may report here that it is full
 
 
 def _copy(source: int, descriptor: int, size: int) -> None:

@@ -17,14 +17,21 @@ from twisted_tftp.backends.naming import is_temporary
 #: The age above which a temporary file is removed if the file system has no locks, in seconds.
 MAX_AGE_WITHOUT_LOCKS = 24 * 3600.0
 
+#: How many levels below the root are searched. Each level needs a descriptor and a nested call.
+MAX_DEPTH = 200
+
 
 def remove_temporary_files(root: str) -> int:
     """Remove the temporary files below `root` that no process writes; return their number.
 
-    Errors are ignored: a file that cannot be checked or removed stays.
+    Errors are ignored: a file that cannot be checked or removed stays. So does one that is more
+    than `MAX_DEPTH` levels below the root.
     """
     removed = 0
-    for _, _, names, directory in os.fwalk(root, follow_symlinks=False):
+    slashes = root.count("/")
+    for path, directories, names, directory in os.fwalk(root, follow_symlinks=False):
+        if path.count("/") - slashes >= MAX_DEPTH:
+            directories.clear()  # they are not entered
         for name in names:
             if is_temporary(name):
                 with contextlib.suppress(OSError):

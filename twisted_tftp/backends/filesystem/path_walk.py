@@ -29,6 +29,14 @@ MAX_LINKS = 40
 #: The most directories that an upload may make.
 MAX_MISSING = 8
 
+#: The most directories between the root and a file for which directories are made. Without this
+#: limit, clients could make a tree, a few levels at a time, that is too deep to be measured, and
+#: each walk through it would need thousands of descriptors.
+MAX_MADE_DEPTH = 32
+
+#: The longest path of a file for which directories are made, in octets.
+MAX_MADE_PATH = 1024
+
 #: The longest name in a directory, in octets.
 MAX_NAME = 255
 
@@ -111,7 +119,7 @@ def resolve(
     @param allow_missing: whether up to `MAX_MISSING` directories of the path need not exist.
     @raise FileNotFound: no file can have that path, or a part of it does not exist.
     @raise AccessViolation: the path leads out of the root, or names a directory; or a directory of
-        the path may not be entered.
+        the path may not be entered; or no directories may be made for the path.
     @raise OSError: the walk fails for another reason.
     """
     walk = _Walk(root, followed, allow_missing)
@@ -133,6 +141,7 @@ class _Walk:
 
     def to(self, ahead: list[bytes]) -> ResolvedName:
         """Walk the components `ahead`; return the last one with its directory."""
+        octets = sum(map(len, ahead)) + len(ahead)
         # In both lists, the next component is at the end.
         ahead.reverse()
         of_links: list[bytes] = []  # from the targets of links: they come before `ahead`
@@ -159,7 +168,7 @@ class _Walk:
                     # A directory that only a link names is not made.
                     if is_of_link or of_links or not self._allow_missing:
                         raise
-                    return self._resolve_missing([name, *reversed(ahead)])
+                    return self._resolve_missing([name, *reversed(ahead)], octets)
             else:
                 return ResolvedName(self._trail.pop(), name)
         raise AccessViolation("not a regular file")
@@ -181,10 +190,11 @@ class _Walk:
                 raise FileNotFound() from error
             raise
 
-    def _resolve_missing(self, names: list[bytes]) -> ResolvedName:
+    def _resolve_missing(self, names: list[bytes], octets: int) -> ResolvedName:
         """Return the name of a file in directories that are missing below the current one.
 
-        @raise AccessViolation: too many directories are missing.
+        @param octets: the length of the whole path.
+        @raise AccessViolation: too many directories are missing, or the path is too long.
         """
         if b".." in names:
             raise FileNotFound()
@@ -193,6 +203,9 @@ class _Walk:
         *missing, last = names
         if len(missing) > MAX_MISSING:
             raise AccessViolation("too many directories are missing")
+        depth = len(self._trail) - 1 + len(missing)
+        if depth > MAX_MADE_DEPTH or octets > MAX_MADE_PATH:
+            raise AccessViolation("no directories are made for so long a path")
         return ResolvedName(self._trail.pop(), last, tuple(missing))
 
     def _link_target(self, name: bytes) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
@@ -27,23 +28,32 @@ def octets_below(root: str) -> int:
     """
     octets = 0
     linked: set[tuple[int, int]] = set()
-    for directory, _, names in os.walk(root):
-        for name in names:
-            if is_temporary(name):
-                continue
-            try:
-                status = os.lstat(os.path.join(directory, name))
-            except OSError:
-                continue  # it was removed meanwhile
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            if status.st_nlink > 1:
-                identity = (status.st_dev, status.st_ino)
-                if identity in linked:
-                    continue
-                linked.add(identity)
-            octets += status.st_size
+    pending = [root]  # not recursive: a tree may be deeper than Python's limit of calls
+    while pending:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # it was removed meanwhile
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(entry.path)
+                    elif not is_temporary(entry.name):
+                        octets += _new_octets(status, linked)
     return octets
+
+
+def _new_octets(status: os.stat_result, linked: set[tuple[int, int]]) -> int:
+    """Return the size of a regular file; 0 if it is something else, or was counted already.
+
+    @param linked: device and inode of the files with several names; that of the file is added.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        return 0
+    if status.st_nlink > 1:
+        identity = (status.st_dev, status.st_ino)
+        if identity in linked:
+            return 0
+        linked.add(identity)
+    return status.st_size
 
 
 class Quota:

@@ -105,7 +105,7 @@ class Upload:
         try:
             self._create_beside(0o666 if mode is None else mode)
         except OSError as error:
-            if not is_read_only_directory(error):
+            if self._temporary is not None or not is_read_only_directory(error):
                 raise
             self._create_elsewhere(existing, error)
         else:
@@ -150,6 +150,7 @@ class Upload:
             # Another server may have removed the file before it was locked.
             if os.fstat(self._descriptor).st_nlink:
                 return
+            self._temporary = None
             self._close()
 
     def _check_target(self) -> os.stat_result | None:

@@ -16,7 +16,12 @@ from tests.support.backends import error_of, open_paths, request_context, upload
 from tests.support.deferreds import value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.destination import directory_mode
-from twisted_tftp.backends.filesystem.path_walk import MAX_MISSING
+from twisted_tftp.backends.filesystem.path_walk import (
+    MAX_MADE_DEPTH,
+    MAX_MADE_PATH,
+    MAX_MISSING,
+)
+from twisted_tftp.backends.filesystem.quota import octets_below
 from twisted_tftp.errors import (
     AccessViolation,
     DiskFull,
@@ -125,6 +130,36 @@ def test_path_that_may_not_be_made_is_refused(
     refused = error_of(lambda: serving(root, write).open_writer(path, request_context()))
     assert isinstance(refused, error)
     assert names(root) == before
+
+
+def store_deeper_and_deeper(root: Path, directory: str) -> int:
+    """Make as many levels of directories as possible; return how many there are."""
+    backend = serving(root)
+    levels = 1
+    while levels <= MAX_MADE_DEPTH + 1:
+        path = f"{directory}/" * levels + "file"
+        try:
+            upload(backend, path, b"1")
+        except AccessViolation:
+            break
+        levels += 1
+    return levels - 1
+
+
+def test_clients_can_not_make_a_tree_of_any_depth(root: Path) -> None:
+    """Each upload makes few levels; all of them together make not more than a limit."""
+    assert store_deeper_and_deeper(root, "a") == MAX_MADE_DEPTH
+    upload(serving(root), "a/" * MAX_MADE_DEPTH + "second", b"1")
+    (root / "deep").symlink_to("a/" * MAX_MADE_DEPTH)
+    refused = error_of(lambda: serving(root).open_writer("deep/a/file", request_context()))
+    assert isinstance(refused, AccessViolation)
+
+
+def test_clients_can_not_make_a_tree_with_paths_too_long_to_measure(root: Path) -> None:
+    """A quota could not count files whose path has 4096 octets: the system refuses it."""
+    name = "\N{LATIN SMALL LETTER E WITH ACUTE}" * 125
+    assert store_deeper_and_deeper(root, name) == MAX_MADE_PATH // 251
+    assert octets_below(str(root)) == len(b"file") + MAX_MADE_PATH // 251
 
 
 def test_without_the_option_no_directory_is_made(root: Path) -> None:

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -276,36 +278,91 @@ def test_without_space_the_file_is_unchanged(tree: Tree, monkeypatch: pytest.Mon
     assert tree.file.read_bytes() == OLD
 
 
+def reserve_nothing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Let each reservation of space fail, as on a file system that has none."""
+
+    def fail(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+
+
+#: The errors of posix_fallocate() if the file system has no reservations. The GNU C library then
+#: tries to read the file, which is open for writing only.
+each_missing_reservation = pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EBADF])
+
+
+@each_missing_reservation
+@pytest.mark.parametrize("octets", [b"", b"new", OLD * 3], ids=len)
 def test_file_system_that_reserves_no_space_is_written(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, code: int, octets: bytes
 ) -> None:
-    """The copy is made without a reservation."""
+    """The space is taken by writing zeros behind the old end."""
+    reserve_nothing(monkeypatch, code)
+    upload(serving(tree), "closed/file", octets)
+    assert tree.file.read_bytes() == octets
 
-    def unsupported(descriptor: int, offset: int, size: int) -> None:
-        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
-    monkeypatch.setattr(os, "posix_fallocate", unsupported)
-    upload(serving(tree), "closed/file", OLD * 3)
-    assert tree.file.read_bytes() == OLD * 3
+@each_missing_reservation
+def test_full_disk_that_reserves_no_space_leaves_the_file(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """No old octet is overwritten before all new ones have their space."""
+    reserve_nothing(monkeypatch, code)
+    write = os.pwrite
+
+    def write_less(descriptor: int, octets: bytes, offset: int) -> int:
+        if offset + len(octets) > 2 * len(OLD):
+            octets = octets[: 2 * len(OLD) - offset]
+        if not octets:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, octets, offset)
+
+    monkeypatch.setattr(os, "pwrite", write_less)
+    error = error_of(lambda: upload(serving(tree), "closed/file", b"x" * len(OLD) * 3))
+    assert isinstance(error, DiskFull)
+    assert tree.file.read_bytes() == OLD
+
+
+#: Overwrite a file of the directory in the first argument in place.
+OVERWRITE = """
+import os, sys
+from twisted_tftp.backends.filesystem.in_place import open_nameless, overwrite
+from twisted_tftp.backends.filesystem.path_walk import resolve
+root = sys.argv[1]
+file = os.path.join(root, "file")
+for old, new in ((100, 10000), (10000, 100), (0, 10000)):
+    with open(file, "wb") as stream:
+        stream.write(b"o" * old)
+    source = open_nameless(root)
+    os.write(source, b"n" * new)
+    with resolve(root, "file") as target:
+        overwrite(source, target)
+    with open(file, "rb") as stream:
+        assert stream.read() == b"n" * new
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="needs a mount")
+def test_real_file_system_that_reserves_no_space_is_written(tmp_path: Path) -> None:
+    """A ramfs is one, like many network file systems."""
+    mounted = 'mount -t ramfs none "$0" && exec "$@"'
+    command = ["sh", "-c", mounted, tmp_path, sys.executable, "-c", OVERWRITE, tmp_path]
+    subprocess.run(["unshare", "--mount", *command], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("octets", [b"", b"new", OLD, OLD * 3], ids=len)
 def test_file_system_whose_reservation_is_emulated_is_written(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, octets: bytes
 ) -> None:
-    """The C library reads what the file has, which fails; the space after it is reserved."""
-    reserved: list[int] = []
+    """The C library then reads what the file has, which the descriptor does not allow."""
 
     def emulated(descriptor: int, offset: int, size: int) -> None:
-        if offset < os.fstat(descriptor).st_size:
-            raise OSError(errno.EBADF, "Bad file descriptor")
-        reserved.append(size)
-        os.ftruncate(descriptor, offset + size)
+        raise OSError(errno.EBADF, "Bad file descriptor")
 
     monkeypatch.setattr(os, "posix_fallocate", emulated)
     upload(serving(tree), "closed/file", octets)
     assert tree.file.read_bytes() == octets
-    assert sum(reserved) == max(0, len(octets) - len(OLD))
 
 
 def test_without_a_folder_for_the_upload_it_is_refused(tree: Tree) -> None:
@@ -316,6 +373,31 @@ def test_without_a_folder_for_the_upload_it_is_refused(tree: Tree) -> None:
     assert isinstance(error, AccessViolation)
     assert "no temporary file can be created elsewhere" in error.detail
     assert tree.file.read_bytes() == OLD
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
+def test_error_after_the_temporary_file_is_created_fails_the_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """It does not mean that the directory may not be written, so nothing is stored elsewhere.
+
+    The temporary file would stay open, and an empty file would take the place of the old one.
+    """
+    (tmp_path / "file").write_bytes(OLD)
+    backend = FilesystemBackend(str(tmp_path), "overwrite", in_thread=maybeDeferred)
+
+    real = os.fstat
+
+    def refuse_once(descriptor: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", real)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fstat", refuse_once)
+    error = error_of(lambda: upload(backend, "file", b"new"))
+    assert isinstance(error, AccessViolation)
+    assert (tmp_path / "file").read_bytes() == OLD
+    assert os.listdir(tmp_path) == ["file"]
+    assert open_paths(tmp_path) == []
 
 
 def test_announced_size_above_the_free_space_is_refused(

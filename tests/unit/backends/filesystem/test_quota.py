@@ -12,6 +12,7 @@ from twisted.internet.defer import maybeDeferred
 
 from tests.support.backends import error_of, request_context, upload
 from tests.support.deferreds import value
+from tests.support.served_root import deep_root as deep_root
 from tests.support.served_root import temporary_files
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.quota import Quota
@@ -43,6 +44,15 @@ def test_existing_files_count(tmp_path: Path) -> None:
     (tmp_path / ".tftp-upload-0123456789abcdef").unlink()
     assert temporary_files(tmp_path) == []
     assert not (tmp_path / "b").exists()
+
+
+def test_very_deep_tree_can_be_measured(deep_root: Path) -> None:
+    """An upload is not refused because the measurement fails."""
+    backend = serving(deep_root, 1000)
+    upload(backend, "file", bytes(600))
+    with pytest.raises(DiskFull, match="quota"):
+        upload(backend, "other", bytes(600))
+    (deep_root / "file").unlink()
 
 
 def test_replaced_file_does_not_count(tmp_path: Path) -> None:

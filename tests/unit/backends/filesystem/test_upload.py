@@ -13,6 +13,7 @@ from twisted.internet.defer import maybeDeferred
 
 from tests.support.backends import error_of, request_context, upload
 from tests.support.deferreds import value
+from tests.support.served_root import deep_root as deep_root
 from tests.support.served_root import temporary_files
 from twisted_tftp.backends import FilesystemBackend
 from twisted_tftp.backends.filesystem.leftovers import (
@@ -39,6 +40,13 @@ def test_leftover_temporary_files_are_removed(tmp_path: Path) -> None:
     assert remove_temporary_files(str(tmp_path)) == 2
     assert not any(path.exists() for path in strays)
     assert all(path.exists() for path in others)
+
+
+def test_very_deep_tree_does_not_end_the_search(deep_root: Path) -> None:
+    """The other files are found, and the start of the backend does not fail."""
+    (deep_root / STRAY).write_bytes(b"x")
+    assert remove_temporary_files(str(deep_root)) == 1
+    assert value(serving(deep_root).start()) is None
 
 
 def test_directory_fifo_and_link_are_not_removed(tmp_path: Path) -> None:
