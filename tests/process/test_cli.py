@@ -407,6 +407,16 @@ def test_command_goes_on_without_options_unless_they_were_given(
         assert said[0] == "file: ERROR 8: no options here; asking without options"
 
 
+def test_result_has_no_control_characters(daemon: Daemon, tmp_path: Path) -> None:
+    """A URL may come from somebody else: its name cannot control the terminal."""
+    (daemon.root / "a\x1b[31m").write_bytes(b"x")
+    url = f"tftp://{HOST}:{daemon.port}/a%1b%5b31m"
+    done = txtftp("get", url, folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"a\\x1b[31m: 1 octets in ")
+    assert done.stderr.endswith(b"stored as a\\x1b[31m\n")
+
+
 def test_silent_server_is_reported_while_the_command_waits(tmp_path: Path) -> None:
     """Standard error says that no answer has come yet, and in the end which option to use.
 

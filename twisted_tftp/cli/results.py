@@ -92,10 +92,11 @@ class ResultPrinter:
         remarks = list(self._speed_remarks(result, transfer))
         if result.octets >= SMALLEST_RATED_FILE:
             remarks.insert(0, f"{result.rate / 1e6:.1f} MB/s")
-        text = f"{transfer.filename}: {result.octets} octets in {result.seconds:.3f} s"
+        name = printable_unicode(transfer.filename)
+        text = f"{name}: {result.octets} octets in {result.seconds:.3f} s"
         if remarks:
             text += f" ({', '.join(remarks)})"
-        return f"{text}, {transfer.stored}" if transfer.stored else text
+        return f"{text}, {printable_unicode(transfer.stored)}" if transfer.stored else text
 
     def _speed_remarks(self, result: TransferResult, transfer: QueuedTransfer) -> Iterator[str]:
         """Return the reasons why a transfer may have been slow."""
