@@ -9,7 +9,7 @@ amplifies nothing (as in RFC 9000 section 8.1).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.server.access import RateLimit, parse_address
@@ -22,8 +22,9 @@ PROVEN_SECONDS = 600.0
 #: in seconds.
 RENEWED_AFTER = 60.0
 
-#: The most addresses that are remembered because they have answered.
-MAX_PROVEN = 65536
+#: The most addresses that are remembered because they have answered; also the most ports that are
+#: remembered because they got an answer from the reserve.
+MAX_ENTRIES = 65536
 
 #: The prefix length of the IPv4 networks whose addresses share a bucket.
 IPV4_PREFIX = 24
@@ -48,39 +49,44 @@ REPEATS_PER_SECOND = 0.2
 NOT_PREFERRED_SECONDS = 60
 
 
-class ProvenHosts:
-    """The hosts that have answered in the last `PROVEN_SECONDS`, each with the time of its answer.
+class RecentTimes:
+    """When each host, or each host and port, was noted last, for a limited time.
 
-    The hosts are in two tables. The older one is dropped after `PROVEN_SECONDS`, or if the newer
-    one is full.
+    The entries are in two tables. The older one is dropped after `seconds`, or if the newer one is
+    full.
     """
 
-    def __init__(self) -> None:
-        self._recent: dict[str, float] = {}
-        self._older: dict[str, float] = {}
+    def __init__(self, seconds: float) -> None:
+        """Set up, without entries.
+
+        @param seconds: how long an entry is kept.
+        """
+        self._kept_for = seconds
+        self._recent: dict[Hashable, float] = {}
+        self._older: dict[Hashable, float] = {}
         self._period_ends = 0.0
 
     def __len__(self) -> int:
-        """Return the number of hosts in the tables."""
+        """Return the number of entries in the tables."""
         return len(self._recent) + len(self._older)
 
-    def add(self, host: str, now: float) -> None:
-        """Note that `host` has answered."""
-        if now >= self._period_ends or len(self._recent) >= MAX_PROVEN // 2:
+    def add(self, source: Hashable, now: float) -> None:
+        """Note `source` now."""
+        if now >= self._period_ends or len(self._recent) >= MAX_ENTRIES // 2:
             self._older, self._recent = self._recent, {}
-            self._period_ends = now + PROVEN_SECONDS
-        self._older.pop(host, None)
-        self._recent[host] = now
+            self._period_ends = now + self._kept_for
+        self._older.pop(source, None)
+        self._recent[source] = now
 
-    def has_fresh(self, host: str, now: float) -> bool:
-        """Return whether `host` has answered so recently that a new answer need not be noted."""
-        at = self._recent.get(host)
+    def has_fresh(self, source: Hashable, now: float) -> bool:
+        """Return whether `source` was noted so recently that it need not be noted again."""
+        at = self._recent.get(source)
         return at is not None and now - at < RENEWED_AFTER
 
-    def has(self, host: str, now: float) -> bool:
-        """Return whether `host` has answered in the last `PROVEN_SECONDS`."""
-        at = self._recent.get(host, self._older.get(host))
-        return at is not None and now - at < PROVEN_SECONDS
+    def has(self, source: Hashable, now: float) -> bool:
+        """Return whether `source` was noted in the time for which an entry is kept."""
+        at = self._recent.get(source, self._older.get(source))
+        return at is not None and now - at < self._kept_for
 
 
 class Allowance:
@@ -160,9 +166,10 @@ class UnprovenRate:
         self._buckets = RateLimit(rate or 1, burst=burst)
         self._reserve = burst / 2
         self._asked = RecentRequests()
-        self._preferred = RecentRequests(NOT_PREFERRED_SECONDS)
+        # Not a table of hashes: a port that shares a hash would get nothing for a minute.
+        self._preferred = RecentTimes(NOT_PREFERRED_SECONDS)
         self._repeats = RateLimit(REPEATS_PER_SECOND)
-        self._proven = ProvenHosts()
+        self._proven = RecentTimes(PROVEN_SECONDS)
         self.is_proven = self._proven.has_fresh  # each request calls it
 
     def allow(

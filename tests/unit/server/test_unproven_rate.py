@@ -14,10 +14,10 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.unproven_rate import (
     BURST_SECONDS,
-    MAX_PROVEN,
+    MAX_ENTRIES,
     PROVEN_SECONDS,
     Allowance,
-    ProvenHosts,
+    RecentTimes,
     UnprovenRate,
     network_of,
 )
@@ -179,18 +179,18 @@ def test_hosts_of_a_network_share_a_bucket() -> None:
 
 def test_proven_hosts_are_bounded() -> None:
     """The oldest hosts are forgotten; a host that answers again is kept."""
-    hosts, chance = ProvenHosts(), random.Random(1)
-    for number in range(2 * MAX_PROVEN):
+    hosts, chance = RecentTimes(PROVEN_SECONDS), random.Random(1)
+    for number in range(2 * MAX_ENTRIES):
         hosts.add(str(chance.random()), number * 1e-4)
         hosts.add("kept", number * 1e-4)
-    assert len(hosts) <= MAX_PROVEN + 1
+    assert len(hosts) <= MAX_ENTRIES + 1
     assert hosts.has("kept", 14.0)
     assert not hosts.has("other", 14.0)
 
 
 def test_first_time_counts_too() -> None:
     """A monotonic clock may begin at 0."""
-    hosts = ProvenHosts()
+    hosts = RecentTimes(PROVEN_SECONDS)
     hosts.add("192.0.2.1", 0.0)
     assert hosts.has("192.0.2.1", 1.0)
     assert hosts.has_fresh("192.0.2.1", 1.0)
