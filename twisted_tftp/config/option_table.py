@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE, DEFAULT_UPLOAD_MODE
 from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
-from twisted_tftp.backends.filesystem.path_walk import MAX_MISSING
+from twisted_tftp.backends.filesystem.path_walk import MAX_MADE_DEPTH, MAX_MISSING
 from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
@@ -103,7 +103,8 @@ OPTIONS = (
         None,
         default=False,
         help="let uploads make directories that are missing in their path",
-        details=f"They are made when the upload is complete, at most {MAX_MISSING} for one file. "
+        details=f"They are made when the upload is complete, at most {MAX_MISSING} for one file, "
+        f"and not more than {MAX_MADE_DEPTH} levels below the root. "
         "Who may read the files according to `--upload-mode` may enter the directories.",
     ),
     Option(

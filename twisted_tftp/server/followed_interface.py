@@ -31,6 +31,7 @@ class FollowedInterface:
         """
         self.name = name
         self.ports: dict[str, RequestPort] = {}
+        self._failed: set[str] = set()  # addresses whose failure was logged
         self._bind = bind
         self._unbind = unbind
 
@@ -69,16 +70,24 @@ class FollowedInterface:
             port = self.ports.pop(address)
             self._log.info("{address} is gone: no longer serving on it", address=address)
             self._unbind(port)
+        self._failed.intersection_update(addresses)
         for address in addresses:
             try:
                 self._bind_one(address)
+                self._failed.discard(address)
             except CannotListenError as error:
-                self._log.warn(
-                    "can't listen on {address}, a new address of {name}: {reason}",
-                    address=address,
-                    name=self.name,
-                    reason=_reason(error.socketError),
-                )
+                self._log_failure(address, error)
+
+    def _log_failure(self, address: str, error: CannotListenError) -> None:
+        """Log once why an address can't be bound: each change on the host is another attempt."""
+        if address not in self._failed:
+            self._failed.add(address)
+            self._log.warn(
+                "can't listen on {address}, a new address of {name}: {reason}",
+                address=address,
+                name=self.name,
+                reason=_reason(error.socketError),
+            )
 
     def _bind_one(self, address: str) -> None:
         if address not in self.ports:

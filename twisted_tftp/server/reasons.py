@@ -13,6 +13,10 @@ from twisted_tftp.protocol.printable import printable
 #: The most octets of a malformed request's file name or mode in the log.
 MAX_FIELD = 100
 
+#: The most characters of a name, a reason or a list of options in the log line of a transfer. A
+#: request can be as long as a datagram, and its escapes four times as long.
+MAX_TEXT = 1000
+
 #: The first words of the log line of a transfer, before its reason, if they are not the outcome.
 _FIRST_WORDS = {Outcome.ABORTED: "client stopped"}
 
@@ -83,6 +87,11 @@ def _quoted(field: bytes) -> str:
     return f'"{printable(field[:MAX_FIELD].decode("utf-8", "surrogateescape"))}"{more}'
 
 
+def shown(text: str) -> str:
+    """Return `text` as it is shown in the line of a transfer: escaped, and cut if it is long."""
+    return printable(text) if len(text) <= MAX_TEXT else f"{printable(text[:MAX_TEXT])}..."
+
+
 def asked(context: TransferContext) -> str:
     """Return the options that a request has asked for, escaped; empty if it has none.
 
@@ -95,13 +104,13 @@ def asked(context: TransferContext) -> str:
         name if is_read and name == "tsize" else f"{name}={value}"
         for name, value in context.options.items()
     ]
-    return f" (asked: {printable(', '.join(names))})"
+    return f" (asked: {shown(', '.join(names))})"
 
 
 def reason_of(statistics: TransferStatistics) -> str:
     """Return why a transfer has failed, escaped; empty if nothing is known."""
     reason = statistics.detail or statistics.error
-    return printable(reason) if reason else ""
+    return shown(reason) if reason else ""
 
 
 def first_words(outcome: Outcome) -> str:

@@ -16,7 +16,6 @@ from zope.interface import implementer
 
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
-from twisted_tftp.protocol.printable import printable
 from twisted_tftp.protocol.wire import OCTET
 from twisted_tftp.server import reasons
 from twisted_tftp.server.log_limit import LogLimit
@@ -66,10 +65,10 @@ class TransferLog:
         self._log.debug(
             "{direction} {file} from {peer} mode {mode} options {options}",
             direction=context.direction.value,
-            file=f'"{printable(context.path)}"',
+            file=f'"{reasons.shown(context.path)}"',
             peer=context.peer,
             mode=context.mode,
-            options=printable(_pairs(context.options.items())),
+            options=reasons.shown(_pairs(context.options.items())),
         )
 
     def progressed(self, statistics: TransferStatistics) -> None:
@@ -80,7 +79,7 @@ class TransferLog:
         self._log.debug(
             "{direction} {file} from {peer}: {octets} octets so far",
             direction=context.direction.value,
-            file=f'"{printable(context.path)}"',
+            file=f'"{reasons.shown(context.path)}"',
             peer=context.peer,
             octets=statistics.octets,
         )
@@ -141,7 +140,7 @@ def _line(statistics: TransferStatistics, is_success: bool) -> str:
     assert outcome is not None
     seconds, octets = statistics.seconds, statistics.octets
     reason = reasons.reason_of(statistics)
-    start = f'{context.direction.value} "{printable(context.path)}" from {context.peer}: '
+    start = f'{context.direction.value} "{reasons.shown(context.path)}" from {context.peer}: '
     if is_success:
         start += f"{outcome.value}, "
         reason = reason and f": {reason}"

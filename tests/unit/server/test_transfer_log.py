@@ -134,6 +134,33 @@ def test_file_name_can_not_forge_a_log_line(name: bytes) -> None:
     assert '"' not in text
 
 
+@pytest.mark.parametrize("field", ["name", "options", "error"])
+def test_line_does_not_become_as_long_as_a_datagram(field: str) -> None:
+    """An escape has four characters for each octet: the log would fill faster than the network."""
+    log = Log(verbose=True)
+    endless = 60000 * "\x01"
+    transfer = TransferStatistics(
+        TransferContext(
+            Endpoint("192.0.2.7", 2070),
+            None,
+            Direction.WRITE,
+            endless.encode() if field == "name" else b"file",
+            "octet",
+            {"blksize": endless if field == "options" else "512"},
+        ),
+        started=10.0,
+        ended=10.0,
+        outcome=Outcome.REFUSED,
+        error=endless if field == "error" else "no such file",
+    )
+    log.log.started(transfer)
+    log.log.progressed(transfer)
+    log.log.finished(transfer)
+    assert len(log.lines) == 3
+    assert max(len(line or "") for line in log.lines) < 5000
+    assert "..." in (log.lines[-1] or "")
+
+
 def test_escapes_show_the_octets_of_the_name() -> None:
     """An escaped octet is shown in hexadecimal."""
     assert printable("a\nb\x1b[31m\\\udcff") == "a\\x0ab\\x1b[31m\\x5c\\xff"

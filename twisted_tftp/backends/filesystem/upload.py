@@ -212,6 +212,14 @@ class Upload:
 
         @return: the size of the file that had the name before, or 0.
         """
+        if self._target.missing:
+            with contextlib.suppress(FileNotFoundError):
+                return self._place_once(temporary)
+            # Another upload has made a directory, failed, and removed it. Try once more.
+        return self._place_once(temporary)
+
+    def _place_once(self, temporary: str) -> int:
+        """Do what L{_place} does, in directories that another upload may remove meanwhile."""
         destination = Destination(self._target, self._rules.mode)
         try:
             with self._keep_lock() as lock:

@@ -371,3 +371,47 @@ def test_quota_holds_for_new_directories(root: Path) -> None:
     upload(backend, "new/file", bytes(90))
     assert isinstance(error_of(lambda: upload(backend, "new/other", bytes(20))), DiskFull)
     assert names(root / "new") == ["file"]
+
+
+@each_write
+@pytest.mark.parametrize("call", ["mkdir", "link or rename"])
+def test_directory_that_another_upload_removes_is_made_again(
+    root: Path, write: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two uploads use one new directory; the one that has made it fails, and removes it."""
+    writer = value(serving(root, write).open_writer("new/deeper/file", request_context()))
+    value(writer.write(b"octets"))
+    (root / "new").mkdir()
+    removed: list[str] = []
+    name = ("link" if write == "create" else "rename") if call != "mkdir" else call
+    real = getattr(os, name)
+
+    def remove_first(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if not removed and path != b"new":
+            for directory in ("new/deeper", "new"):
+                if (root / directory).exists():
+                    (root / directory).rmdir()
+                    removed.append(directory)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, name, remove_first)
+    value(writer.commit())
+    assert removed
+    assert (root / "new" / "deeper" / "file").read_bytes() == b"octets"
+
+
+def test_directory_that_is_removed_again_and_again_fails_the_upload(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit ends, and nothing is left."""
+    writer = value(serving(root).open_writer("new/file", request_context()))
+    real = os.link
+
+    def remove(path: Any, *args: Any, **kwargs: Any) -> Any:
+        (root / "new").rmdir()
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "link", remove)
+    assert isinstance(error_of(writer.commit), FileNotFound)
+    value(writer.abort())
+    assert names(root) == ["file", "sub"]
