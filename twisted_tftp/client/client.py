@@ -155,7 +155,7 @@ class TFTPClient:
             open_link=lambda address: self.open_link(address),
             can_change_port=not self._ports.is_fixed,
             on_address=self._server.note_answer,
-            on_notice=on_notice or self._log_line,
+            on_notice=partial(self._tell, on_notice or self._log_line),
         )
 
     @property
@@ -311,6 +311,15 @@ class TFTPClient:
             if not others:
                 raise
             return self._open_first_link(tuple(others))
+
+    def _tell(self, on_notice: Callable[[str], None], line: str) -> None:
+        """Tell the user; an exception of `on_notice` must not change the transfer."""
+        try:
+            on_notice(line)
+        except Exception:
+            self._log.failure(
+                "unexpected exception while the user was told: {line}", line=printable(line)
+            )
 
     def _log_line(self, line: str) -> None:
         self._log.warn("{line}", line=printable(line))

@@ -172,7 +172,14 @@ class ClientTransfer:
             self._session.end(Outcome.TIMED_OUT, TransferTimedOut(), send_error=False)
 
     def _notice(self, text: str) -> None:
+        """Tell the user; the user may end the transfer in this call."""
         self._services.on_notice(f"{self.context.path}: {text}")
+
+    def _is_ended_with(self, link: ClientLink) -> bool:
+        """Close a link that is not in use yet if the transfer has ended; return whether it has."""
+        if self._session.is_finished:
+            link.close()
+        return self._session.is_finished
 
     def _bind_to_route(self) -> None:
         """Use a new socket if there was no route to the server, and there is one now."""
@@ -208,6 +215,8 @@ class ClientTransfer:
         """Begin the next attempt through `link`; without one, end the transfer."""
         if link is None:
             self._session.end(outcome, error)
+            return
+        if self._is_ended_with(link):
             return
         self._stop_asking()
         self.context = self.context._replace(peer=endpoint(self._links.plan.current.address))
@@ -339,6 +348,8 @@ class ClientTransfer:
             f"{reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
         )
+        if self._is_ended_with(link):
+            return
         if self._link.knows_server_port:
             self._session.send(wire.error(reason))
         self._use_link(link)

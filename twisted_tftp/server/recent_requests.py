@@ -17,8 +17,9 @@ RECENT_SECONDS = 15
 class RecentRequests:
     """A table of the hosts, or of the hosts and ports, that have asked recently.
 
-    A hash of the source chooses one of `SLOTS` octets, which has the second of its last request.
-    An attacker can't predict the hash, so few sources of a flood share an octet.
+    A hash of the source chooses two of `SLOTS` octets, which have the second of its last request.
+    An attacker can't predict the hash, so hardly any source of a flood shares both octets with
+    others.
     """
 
     def __init__(self, seconds: int = RECENT_SECONDS) -> None:
@@ -33,13 +34,19 @@ class RecentRequests:
         """Note a request; return whether `source` has sent one not long ago."""
         if not self._seconds:
             self._seconds = bytearray(SLOTS)
-        slot, second = hash(source) % SLOTS, int(now) % 255 + 1
-        before, self._seconds[slot] = self._seconds[slot], second
-        return before > 0 and (second - before) % 255 <= self._remembered_for
+        seconds, number, second = self._seconds, hash(source), int(now) % 255 + 1
+        first, other = number % SLOTS, number // SLOTS % SLOTS
+        before, other_before = seconds[first], seconds[other]
+        seconds[first] = seconds[other] = second
+        return self._is_recent(before, second) and self._is_recent(other_before, second)
 
     def has(self, source: Hashable, now: float) -> bool:
         """Return whether `source` has sent a request not long ago."""
         if not self._seconds:
             return False
-        before = self._seconds[hash(source) % SLOTS]
-        return before > 0 and (int(now) % 255 + 1 - before) % 255 <= self._remembered_for
+        number, second = hash(source), int(now) % 255 + 1
+        slots = (number % SLOTS, number // SLOTS % SLOTS)
+        return all(self._is_recent(self._seconds[slot], second) for slot in slots)
+
+    def _is_recent(self, before: int, second: int) -> bool:
+        return before > 0 and (second - before) % 255 <= self._remembered_for

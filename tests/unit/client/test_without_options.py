@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from tests.support.daemon import free_port
@@ -15,6 +16,7 @@ from tests.support.deferreds import results_of, value
 from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, reactor
 from tests.support.scripted_server import ScriptedServer, fake
+from tests.support.virtual import NetworkClient
 from tests.support.virtual_server import VirtualServer
 from twisted_tftp.cli.failure_texts import describe_failure
 from twisted_tftp.client.client import TFTPClient
@@ -183,6 +185,37 @@ def test_socket_that_cannot_be_opened_ends_the_request() -> None:
     assert results[0].check(ServerUnreachable)
     assert "Too many open files" in results[0].getErrorMessage()
     assert len(opened) == 2
+    assert server.network.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+@pytest.mark.parametrize("answer", [error(8), None])
+@pytest.mark.parametrize("act", ["get", "put"])
+def test_user_may_end_the_transfer_when_options_are_dropped(
+    act: str, answer: bytes | None, cancels: bool
+) -> None:
+    """No request follows then, and no socket is left; an exception of the user changes nothing."""
+    server = VirtualServer(old_server(answer))
+    transfers: list[Any] = []
+
+    def on_notice(line: str) -> None:
+        if "asking without options" in line:
+            if cancels:
+                transfers[0].cancel()
+            else:
+                raise OSError("standard error is closed")
+
+    client = NetworkClient(server.network, on_notice=on_notice)
+    source = io.BytesIO(b"octets")
+    transfers.append(
+        client.get("file", server.sink) if act == "get" else client.put(source, "file")
+    )
+    results = results_of(transfers[0])
+    server.run(90)
+    assert has_options(server)[-1] is cancels
+    if cancels:
+        assert results[0].check(CancelledError)
+    assert len(server.network.sockets) == 2
     assert server.network.clock.getDelayedCalls() == []
 
 
