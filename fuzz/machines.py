@@ -8,8 +8,9 @@ from fuzz.inputs import Input
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.machine import Step
-from twisted_tftp.transfer.receiver import Receiver, ReceiverState
-from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
+from twisted_tftp.transfer.receiver import Receiver
+from twisted_tftp.transfer.sender import Buffer, Sender
+from twisted_tftp.transfer.states import ReceiverState, SenderState
 from twisted_tftp.transfer.timing import MAX_DALLY, Timing
 
 #: The last acknowledged block at the start of a late run: soon after it, block numbers roll over.

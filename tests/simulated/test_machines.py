@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.simulation import Path, Simulation
 from twisted_tftp.policy import Rollover
-from twisted_tftp.transfer.sender import SenderState
+from twisted_tftp.transfer.states import SenderState
 
 
 def octets(size: int, seed: int = 1) -> bytes:

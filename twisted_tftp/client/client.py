@@ -25,7 +25,7 @@ from twisted_tftp.client.request_options import OptionUse, RequestOptions, choos
 from twisted_tftp.client.resolve import Addresses, numeric_address
 from twisted_tftp.client.result import TransferResult
 from twisted_tftp.client.server_addresses import ServerAddresses
-from twisted_tftp.client.services import make_services
+from twisted_tftp.client.services import ClientServices, make_services
 from twisted_tftp.client.size_probe import SizeProbe
 from twisted_tftp.client.transfer import ClientTransfer
 from twisted_tftp.client.upload import Upload
@@ -127,8 +127,7 @@ class TFTPClient:
     ) -> None:
         """Set up a client, without sending anything."""
         self.host, self.port = host, port
-        self._reactor = reactor
-        self._mode = mode
+        self._reactor, self._mode = reactor, mode
         self._make_filters = partial(make_filters, trace, loss)
         in_thread = in_thread or partial(_run_in_thread, reactor)
         self._local_file = partial(LocalFile, in_thread=in_thread, write_behind=write_behind)
@@ -140,22 +139,20 @@ class TFTPClient:
         is_chosen = any(each is not None for each in (blksize, windowsize, timeout))
         self.option_use = _option_use(options, is_chosen)
         wanted = RequestOptions(blksize, windowsize or DEFAULT_WINDOWSIZE, timeout)
-        self._services = make_services(
-            reactor,
-            clock,
-            Policy(
-                timeout=Policy.timeout if timeout is None else timeout,
-                patience=patience,
-                retries=retries,
-                retransmit=retransmit,
-            ),
-            observer,
-            wanted.choose if options else choose_none,
-            known,
+        choose = wanted.choose if options else choose_none
+        policy = _make_policy(timeout, patience, retries, retransmit)
+        make = partial(make_services, reactor, clock, policy, observer, choose, known)
+        self._services = self._complete_services(make, on_notice or self._log_line)
+
+    def _complete_services(
+        self, make: Callable[..., ClientServices], on_notice: Callable[[str], None]
+    ) -> ClientServices:
+        """Return the services of all transfers: what `make` returns, with calls of this client."""
+        return make(
             open_link=lambda address: self.open_link(address),
             can_change_port=not self._ports.is_fixed,
             on_address=self._server.note_answer,
-            on_notice=partial(self._tell, on_notice or self._log_line),
+            on_notice=partial(self._tell, on_notice),
         )
 
     @property
@@ -343,6 +340,17 @@ def _common_family(
     if socket.AF_UNSPEC not in (wanted, bound) and wanted != bound:
         raise ValueError("bind must be an address of the family that is given")
     return bound if wanted == socket.AF_UNSPEC else wanted
+
+
+def _make_policy(
+    timeout: float | None, patience: float, retries: int | None, retransmit: Retransmit
+) -> Policy:
+    return Policy(
+        timeout=Policy.timeout if timeout is None else timeout,
+        patience=patience,
+        retries=retries,
+        retransmit=retransmit,
+    )
 
 
 def _make_ports(bind: str | None, port: int) -> ClientPorts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from twisted_tftp.client.doubt import Doubt, DoubtOwner
 from twisted_tftp.client.request_links import RequestLinks
@@ -24,6 +25,12 @@ class RequestAttempt:
     @ivar context: the contents of the request.
     @ivar asker: the machine, which has the answer in the end.
     @ivar doubt: the doubt about the answer.
+    @param context: the file name, the mode and the direction of the request.
+    @param size: the size of the file in octets; 0 for a download, None if unknown.
+    @param links: the links of the transfer; the request is sent through the current one.
+    @param owner: the transfer.
+    @param on_end: called when the request is answered or has failed.
+    @param before_resend: called before the request is sent again.
     """
 
     def __init__(
@@ -37,15 +44,7 @@ class RequestAttempt:
         on_end: Callable[[], None],
         before_resend: Callable[[], None],
     ) -> None:
-        """Set up, without sending the request.
-
-        @param context: the file name, the mode and the direction of the request.
-        @param size: the size of the file in octets; 0 for a download, None if unknown.
-        @param links: the links of the transfer; the request is sent through the current one.
-        @param owner: the transfer.
-        @param on_end: called when the request is answered or has failed.
-        @param before_resend: called before the request is sent again.
-        """
+        """Set up, without sending the request."""
         self._link = links.current
         may_ask = links.plan.current.has_options
         options = services.choose_options(context, size, self._link) if may_ask else {}
@@ -56,22 +55,21 @@ class RequestAttempt:
         request = wire.encode_request(
             wire.Request(opcode, context.filename, context.mode, options)
         )
-        policy, shared = services.policy, services.session_services
+        make_timing = partial(Timing.of, services.policy, None)
         self.doubt = Doubt(
             FirstAnswer(is_read=is_read, has_options=bool(options), xid=options.get(XID)),
             request,
             services.known,
-            shared,
+            services.session_services,
             owner,
             open_link=links.open_other_port if is_read else None,
-            make_timing=lambda: Timing.of(policy, None),
+            make_timing=make_timing,
         )
-        seconds = links.plan.current.seconds
-        self.asker = Asker(request, is_read, Timing.of(policy, None), seconds)
+        self.asker = Asker(request, is_read, make_timing(), links.plan.current.seconds)
         self._requester = Requester(
             self.asker,
             self._link,
-            shared,
+            services.session_services,
             on_end=on_end,
             on_exception=owner.on_exception,
             before_resend=before_resend,

@@ -21,8 +21,9 @@ from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.services import SessionServices
-from twisted_tftp.transfer.asker import Asker, AskerState
+from twisted_tftp.transfer.asker import Asker
 from twisted_tftp.transfer.first_answer import FirstAnswer
+from twisted_tftp.transfer.states import AskerState
 from twisted_tftp.transfer.timing import Timing
 
 

@@ -21,7 +21,8 @@ from twisted_tftp.net.udp import Buffer, ReceiveTrain, endpoint
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.first_answer import Standing
-from twisted_tftp.transfer.receiver import Receiver, ReceiverState
+from twisted_tftp.transfer.receiver import Receiver
+from twisted_tftp.transfer.states import ReceiverState
 from twisted_tftp.transfer.timing import Timing
 
 

@@ -16,7 +16,8 @@ from twisted_tftp.session.netascii_files import NetasciiWriter
 from twisted_tftp.session.services import SessionOwner, SessionServices
 from twisted_tftp.session.state import CANCELLED_IN_COMMIT, COMMITTING
 from twisted_tftp.transfer.machine import END, SEND, STORE, Step
-from twisted_tftp.transfer.receiver import Receiver, ReceiverState
+from twisted_tftp.transfer.receiver import Receiver
+from twisted_tftp.transfer.states import ReceiverState
 
 #: A function that raises a L{TFTPError} if the file has too many or too few octets. Its arguments
 #: are the octets received so far, and whether the file is complete.

@@ -15,7 +15,8 @@ from twisted_tftp.session.base import Session
 from twisted_tftp.session.netascii_files import NetasciiReader
 from twisted_tftp.session.services import SessionOwner, SessionServices
 from twisted_tftp.transfer.machine import END, READ, SEND, Step
-from twisted_tftp.transfer.sender import Sender, SenderState
+from twisted_tftp.transfer.sender import Sender
+from twisted_tftp.transfer.states import SenderState
 
 #: The ERROR codes with which a client that only wants the size of a file answers the OACK.
 SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))

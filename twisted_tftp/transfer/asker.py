@@ -11,12 +11,12 @@ After that, a `Sender` or a `Receiver` transfers the file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 from twisted_tftp.errors import ErrorCode, NoAnswer, TFTPError
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.machine import END, SEND, WAIT, Buffer, Step
 from twisted_tftp.transfer.peer_watch import PeerWatch
+from twisted_tftp.transfer.states import AskerState
 from twisted_tftp.transfer.timing import Timing
 
 _NEVER = float("inf")
@@ -24,17 +24,6 @@ _NEVER = float("inf")
 #: Errors that are unlikely as an answer to our own request: they may be for a client that used our
 #: port before. After the first one the request is sent again at once; the second one ends it.
 UNLIKELY_ERRORS = frozenset((ErrorCode.ILLEGAL_OPERATION, ErrorCode.UNKNOWN_TRANSFER_ID))
-
-
-class AskerState(Enum):
-    """The state of an asker; each comment says what it waits for."""
-
-    #: The server's first answer.
-    ASKING = "asking"
-    #: Nothing: the server has answered, see `answer`.
-    ANSWERED = "answered"
-    #: Nothing: the request has failed, see `failure` or `peer_error`.
-    FAILED = "failed"
 
 
 class Asker:

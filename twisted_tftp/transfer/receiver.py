@@ -13,7 +13,6 @@ after the octets that it acknowledges are stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 from twisted_tftp.errors import IllegalOperation, TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
@@ -22,25 +21,11 @@ from twisted_tftp.transfer.blocks import numbering_of, too_many_blocks
 from twisted_tftp.transfer.gap_report import GapReport
 from twisted_tftp.transfer.machine import END, SEND, STORE, WAIT, Buffer, Step
 from twisted_tftp.transfer.peer_watch import PeerWatch
+from twisted_tftp.transfer.states import ReceiverState
 from twisted_tftp.transfer.timing import DALLY, MEASURE_INTERVAL, Timing
 from twisted_tftp.transfer.trains import blocks_of
 
 _NEVER = float("inf")
-
-
-class ReceiverState(Enum):
-    """The state of a receiver; each comment says what it waits for."""
-
-    #: The next block.
-    RECEIVING = "receiving"
-    #: The session's call of `stored`, after it has stored what `take` returned.
-    STORING = "storing"
-    #: A repeated last block, which comes if its ACK was lost.
-    DALLYING = "dallying"
-    #: Nothing: the file is complete.
-    DONE = "done"
-    #: Nothing: the transfer has failed, see `failure` or `peer_error`.
-    FAILED = "failed"
 
 
 class Receiver:

@@ -12,7 +12,6 @@ block. So offsets never decrease, and a forward-only source needs to keep one wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 from twisted_tftp.errors import TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
@@ -22,23 +21,10 @@ from twisted_tftp.transfer.flight import Flight
 from twisted_tftp.transfer.machine import END, READ, SEND, WAIT, Buffer, Step
 from twisted_tftp.transfer.peer_watch import PeerWatch
 from twisted_tftp.transfer.read_ahead import ReadAhead
+from twisted_tftp.transfer.states import SenderState
 from twisted_tftp.transfer.timing import MEASURE_INTERVAL, Timing
 
 _NEVER = float("inf")
-
-
-class SenderState(Enum):
-    """The state of a sender; each comment says what it waits for."""
-
-    #: The ACK 0 that accepts the OACK.
-    OFFERING = "offering"
-    #: An ACK of the window that was sent, or octets of the next window from the source.
-    SENDING = "sending"
-    #: Nothing: the last block was acknowledged.
-    DONE = "done"
-    #: Nothing: the transfer has failed, see `failure` or `peer_error`.
-    FAILED = "failed"
-
 
 _OFFERING = SenderState.OFFERING
 

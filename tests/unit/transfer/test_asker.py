@@ -6,8 +6,9 @@ import pytest
 
 from twisted_tftp.errors import TransferTimedOut
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.asker import Asker, AskerState
+from twisted_tftp.transfer.asker import Asker
 from twisted_tftp.transfer.machine import Step
+from twisted_tftp.transfer.states import AskerState
 from twisted_tftp.transfer.timing import Timing
 
 #: An RRQ without options.

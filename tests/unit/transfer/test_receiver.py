@@ -8,7 +8,8 @@ from twisted_tftp.errors import ErrorCode, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.machine import Step
-from twisted_tftp.transfer.receiver import Receiver, ReceiverState
+from twisted_tftp.transfer.receiver import Receiver
+from twisted_tftp.transfer.states import ReceiverState
 from twisted_tftp.transfer.timing import Timing
 
 #: The OACK of a window of four blocks.

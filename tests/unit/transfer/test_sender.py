@@ -10,7 +10,8 @@ from twisted_tftp.errors import TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
 from twisted_tftp.transfer.machine import Step
-from twisted_tftp.transfer.sender import Buffer, Sender, SenderState
+from twisted_tftp.transfer.sender import Buffer, Sender
+from twisted_tftp.transfer.states import SenderState
 from twisted_tftp.transfer.timing import Timing
 
 #: A deadline that never comes, in seconds.

@@ -58,6 +58,24 @@ class FilesystemBackend:
 
     @ivar root: the path of the directory.
     @ivar content_cache: the cache of the contents of small files.
+    @param root: the directory; it is looked up at each request, so it may be replaced.
+    @param write: `never`, `create` (files are not replaced) or `overwrite`.
+    @param cache: the size of the cache of file contents, in octets; 0 for no cache.
+    @param quota: the most octets that all files below `root` may have; None for no limit.
+    @param follow_links: the directories outside `root` into which symbolic links may lead
+        reads; nothing is written there.
+    @param literal_names: whether a backslash in a name is never a slash.
+    @param upload_mode: the mode of new files; None for the mode that the umask gives. A file
+        that is replaced keeps its mode.
+    @param make_dirs: whether an upload makes missing directories, eight of them at most.
+    @param reactor: the reactor of the threads; None for the global one, which is looked up
+        when a thread is first needed.
+    @param in_thread: calls a function in a thread; None for two pools of threads.
+    @param write_behind: whether uploads are written in threads. If not, `write` blocks; that
+        is 1.5 times as fast, and fits a process that has nothing else to do.
+    @param lookup: finds files in the kernel's caches; None for a new one.
+    @param content_cache: the cache of file contents; None for a new one of `cache` octets.
+    @param clock: returns the time in seconds of a monotonic clock, for the quota.
     """
 
     _log = Logger()
@@ -80,27 +98,7 @@ class FilesystemBackend:
         content_cache: ContentCache | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Set up, without opening a file.
-
-        @param root: a directory; it is looked up at each request, so it may be replaced.
-        @param write: `never`, `create` (files are not replaced) or `overwrite`.
-        @param cache: the size of the cache of file contents, in octets; 0 for no cache.
-        @param quota: the most octets that all files below `root` may have; None for no limit.
-        @param follow_links: the directories outside `root` into which symbolic links may lead
-            reads; nothing is written there.
-        @param literal_names: whether a backslash in a name is never a slash.
-        @param upload_mode: the mode of new files; None for the mode that the umask gives. A file
-            that is replaced keeps its mode.
-        @param make_dirs: whether an upload makes missing directories, eight of them at most.
-        @param reactor: the reactor of the threads; None for the global one, which is looked up
-            when a thread is first needed.
-        @param in_thread: calls a function in a thread; None for two pools of threads.
-        @param write_behind: whether uploads are written in threads. If not, `write` blocks; that
-            is 1.5 times as fast, and fits a process that has nothing else to do.
-        @param lookup: finds files in the kernel's caches; None for a new one.
-        @param content_cache: the cache of file contents; None for a new one of `cache` octets.
-        @param clock: returns the time in seconds of a monotonic clock, for the quota.
-        """
+        """Set up, without opening a file."""
         self.root = root
         self._tree = Tree(
             root,
