@@ -98,7 +98,7 @@ class Sender:
         self._timing = timing
         self._watch = PeerWatch(timing, has_answered)
         self._numbering = numbering_of(rollover)
-        self._read_ahead = ReadAhead(read_ahead, self._window_size)
+        self._read_ahead = ReadAhead(read_ahead, self._window_size, size)
         self._flight = Flight()
         self._acked = 0  # the last block acknowledged
         self._last_block: int | None = None  # the last block of the file, once it was sent

@@ -6,7 +6,7 @@ import pytest
 
 from twisted_tftp.transfer.flight import Flight
 from twisted_tftp.transfer.peer_watch import MAX_UNANSWERED_DATAGRAMS, PeerWatch
-from twisted_tftp.transfer.read_ahead import ReadAhead
+from twisted_tftp.transfer.read_ahead import SMALL_FILE, ReadAhead
 from twisted_tftp.transfer.timing import Timing
 
 
@@ -66,6 +66,14 @@ def test_reads_grow_from_one_window_to_whole_windows_in_the_buffer(
     for expected in reads:
         assert ahead.size == expected
         ahead.fill(bytes(expected), 0)
+
+
+@pytest.mark.parametrize(
+    ("file_size", "first"), [(3000, 900), (SMALL_FILE, 900), (SMALL_FILE + 1, 100), (None, 100)]
+)
+def test_small_file_is_read_at_once(file_size: int | None, first: int) -> None:
+    """A second read would cost more than the memory is worth; the size must be known."""
+    assert ReadAhead(999, 100, file_size).size == first
 
 
 def test_buffer_returns_octets_only_if_it_has_them_all() -> None:

@@ -386,7 +386,7 @@ def test_duplicate_ack_long_after_a_retransmission_reports_a_gap() -> None:
 
 def test_only_the_first_window_is_read_before_the_peer_has_acknowledged_it() -> None:
     """Thousands of clients may wait or be forged; each would hold a full buffer."""
-    source = Source(bytes(8 * 400), oack=True, read_ahead=8 * 100)
+    source = Source(bytes(8 * 600), oack=True, read_ahead=8 * 100)
     source.start()
     source.ack(0, 0.1)
     assert source.machine.length == 8
