@@ -155,11 +155,13 @@ def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
     @param text: the help text.
     @param width: the number of columns.
     """
+    indent = " " * OPTION_COLUMN_WIDTH
+    first = f"  {head}"
+    if len(first) >= OPTION_COLUMN_WIDTH:
+        yield first  # on a line of its own, as in other programs
+        first = ""
     for line in textwrap.wrap(
-        text,
-        width,
-        initial_indent=f"  {head}".ljust(OPTION_COLUMN_WIDTH),
-        subsequent_indent=" " * OPTION_COLUMN_WIDTH,
+        text, width, initial_indent=first.ljust(len(indent)), subsequent_indent=indent
     ):
         yield line.replace(NO_BREAK_SPACE, " ")
 

@@ -13,9 +13,10 @@ from twisted.scripts.twistd import ServerOptions
 
 from twisted_tftp import __version__
 from twisted_tftp.backends.naming import WriteMode
+from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.policy import Policy
 from twisted_tftp.server import TFTPService
-from twisted_tftp.tap import Options, makeService
+from twisted_tftp.tap import OPTION_COLUMN_WIDTH, Options, makeService
 
 
 def parse(*arguments: str) -> Options:
@@ -103,6 +104,15 @@ def test_help_is_grouped() -> None:
     known = {name.rstrip("=") for name in Options().longOpt}
     listed = {line.split()[0][2:] for line in usage.splitlines() if line.startswith("  --")}
     assert listed == known
+
+
+def test_help_separates_each_option_from_its_text() -> None:
+    """An option that fills the first column is on a line of its own."""
+    lines = Options().getUsage(80).splitlines()
+    for option in OPTIONS:
+        (line,) = (line for line in lines if f"{line} ".startswith(f"  {option.usage} "))
+        rest = line[len(option.usage) + 2 :]
+        assert not rest or rest.startswith(" " * (OPTION_COLUMN_WIDTH - 2 - len(option.usage)))
 
 
 def test_help_says_what_the_units_of_sizes_are() -> None:
