@@ -127,7 +127,7 @@ class Seconds:
         return seconds
 
     def format(self, value: float) -> str:
-        return f"{value:g}"
+        return f"{value:.15g}"
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Rate:
         return rate
 
     def format(self, value: float) -> str:
-        return f"{value:g}/s"
+        return f"{value:.15g}/s"
 
 
 @dataclass(frozen=True)

@@ -64,14 +64,17 @@ def may_not_write(host: str) -> str:
 
 def drain_ended(seconds: float) -> str:
     """Return the reason for a transfer that was too slow for the drain of the server."""
-    return f"the drain time of {seconds:g} s ran out"
+    return f"the drain time of {seconds:.15g} s ran out"
 
 
 def with_limit(reason: str, limit: float | None) -> str:
-    """Return a reason with the value of the option that it names; None if it has none."""
+    """Return a reason with the value of the option that it names.
+
+    @param limit: that value; None if the reason is to be returned as it is.
+    """
     if limit is None:
         return reason
-    return f"{reason} {limit:g}" if isinstance(limit, float) else f"{reason} {limit}"
+    return f"{reason} {limit:.15g}" if isinstance(limit, float) else f"{reason} {limit}"
 
 
 def contents_of(datagram: bytes) -> str:
