@@ -47,6 +47,7 @@ class RequestLinks:
         self._on_server_gone = on_server_gone
         self._refusals = 0
         self._notice = notice
+        self._has_told_of_turns = False
         self._unreachable_error: OSError | None = None
         self.ports = RequestPorts(self.open_other_port)
 
@@ -115,8 +116,12 @@ class RequestLinks:
                 self._unreachable_error = error
                 failure = ServerUnreachable(error.strerror or "")
                 continue
-            if had_options and not self.plan.current.has_options:
-                self._notice("no answer to requests with options; asking without options")
+            if had_options and not self.plan.current.has_options and not self._has_told_of_turns:
+                self._has_told_of_turns = True  # before the notice, which may end the transfer
+                self._notice(
+                    "no answer to requests with options; asking without options and with them in"
+                    " turn"
+                )
             return link
         return None
 

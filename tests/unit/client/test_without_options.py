@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +104,9 @@ def test_server_that_ignores_options_is_asked_without_them(act: str) -> None:
     server.run(11)
     times = [at for at, request in server.requests if not request.options]
     assert times[0] == pytest.approx(10, abs=0.1)
-    assert "file: no answer to requests with options; asking without options" in server.notices
+    assert (
+        "file: no answer to requests with options; asking without options and with them in turn"
+    ) in server.notices
     if act == "get":
         value(transfer)
     else:
@@ -239,6 +242,16 @@ def test_text_of_a_failure_says_if_the_server_was_asked_without_options(
         "" if grants_options else " (with options, and without them as with --no-options)"
     )
     assert describe_failure(failure.value, client) == f"broken{asked_twice}"
+
+
+def test_user_is_told_once_that_requests_without_options_are_tried() -> None:
+    """Later rounds, with options and without them in turn, do not repeat the notice."""
+    server = VirtualServer(lambda request: None)
+    server.client().get("file", server.sink).addErrback(lambda _: None)
+    server.run(30)
+    rounds = [has for has, _ in itertools.groupby(has_options(server))]
+    assert rounds == [True, False, True, False]
+    assert sum("without options" in line for line in server.notices) == 1
 
 
 def test_later_transfers_ask_for_no_options_for_a_minute() -> None:
