@@ -107,9 +107,9 @@ class RequestAttempt:
         self._link = link
         self._requester.replace_link(link)
 
-    def refuse(self, more_tries: int) -> None:
-        """Note that the server can't be reached now: give up after so many more requests."""
-        self._requester.refuse(more_tries)
+    def note_unreachable(self, more_tries: int) -> None:
+        """Note that the server can't be reached now; give up after `more_tries` more requests."""
+        self._requester.note_unreachable(more_tries)
 
     def stop(self) -> None:
         """Stop sending the request, and stop doubting its answer."""

@@ -165,7 +165,7 @@ class ClientTransfer:
 
     def _on_unreachable(self, more_tries: int) -> None:
         if self._attempt is not None:
-            self._attempt.refuse(more_tries)
+            self._attempt.note_unreachable(more_tries)
 
     def _on_server_gone(self) -> None:
         """End the transfer: the server's port is closed."""
@@ -176,8 +176,8 @@ class ClientTransfer:
         """Tell the user; the user may end the transfer in this call."""
         self._services.on_notice(f"{self.context.path}: {text}")
 
-    def _is_ended_with(self, link: ClientLink) -> bool:
-        """Close a link that is not in use yet if the transfer has ended; return whether it has."""
+    def _close_if_ended(self, link: ClientLink) -> bool:
+        """Close a new link if the transfer has ended already; return whether it has."""
         if self._session.is_finished:
             link.close()
         return self._session.is_finished
@@ -217,7 +217,7 @@ class ClientTransfer:
         if link is None:
             self._session.end(outcome, error)
             return
-        if self._is_ended_with(link):
+        if self._close_if_ended(link):
             return
         self._stop_asking()
         self.context = self.context._replace(peer=endpoint(self._links.plan.current.address))
@@ -349,7 +349,7 @@ class ClientTransfer:
             f"{reason.message}; sending the request again from port "
             f"{link.local[1]} instead of {self._link.local[1]}"
         )
-        if self._is_ended_with(link):
+        if self._close_if_ended(link):
             return
         if self._link.knows_server_port:
             self._session.send(wire.error(reason))

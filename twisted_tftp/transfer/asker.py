@@ -103,7 +103,7 @@ class Asker:
             return self._end(AskerState.ANSWERED)
         return WAIT
 
-    def refuse(self, now: float, more_tries: int) -> None:
+    def note_unreachable(self, now: float, more_tries: int) -> None:
         """Note that the server can't be reached `now`, as an ICMP error has reported.
 
         @param more_tries: after so many more requests that can't be delivered either, the request
