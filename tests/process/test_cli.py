@@ -434,7 +434,7 @@ def test_silent_server_is_reported_while_the_command_waits(tmp_path: Path) -> No
         ]
         said = [command.communicate(timeout=60)[1].decode().splitlines() for command in commands]
     assert [command.returncode for command in commands] == [1, 1, 1]
-    notice = f"file: no answer yet from {HOST} port {port} for 3 s, of at most 4 s"
+    notice = f"file: no answer yet from {HOST} port {port} for 3 s, giving up after 4 s"
     assert [each[:-1] for each in said] == [[notice], [], []]
     for each in said:
         assert each[-1].startswith("error: file: the server does not answer")

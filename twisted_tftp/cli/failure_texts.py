@@ -55,7 +55,7 @@ _ADVICE: list[tuple[type[BaseException], str]] = [
 _OPTION_ADVICE = ": if the server does not know options, use --no-options"
 
 #: The remark if the server has answered an ERROR to the request without options too.
-_ASKED_TWICE = " (with options, and without them as with --no-options)"
+_ASKED_TWICE = " (the answer to a request without options; --no-options does not help)"
 
 #: Failures that are about the local file, unless the server has reported them.
 _FILE_FAILURES = (FileNotFound, AccessViolation, DiskFull, FileAlreadyExists)
@@ -91,7 +91,7 @@ def _may_know_no_options(error: BaseException) -> bool:
 
 
 def _server_name(client: TFTPClient, text: str) -> str:
-    """Return the host as the user has named it, with its address if `text` does not tell that."""
+    """Return the host as the user has named it, with its address if `text` does not have it."""
     host = printable_unicode(client.host)
     address = client.address
     if address is None or address[0] == host or address[0] in text:

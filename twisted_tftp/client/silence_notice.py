@@ -16,7 +16,7 @@ NEXT_NOTICE = 5.0
 
 
 class SilenceNotice:
-    """Tells the user that the server of one transfer does not answer, some seconds apart.
+    """Tells the user, every few seconds, that the server of one transfer does not answer.
 
     The server counts as silent until it answers the request. Later, it counts as silent if no
     octet was transferred, although something was sent again since the last octet. The transfer is
@@ -38,14 +38,14 @@ class SilenceNotice:
         self._seen: tuple[int, int] | None = None  # at the last progress; None before the answer
 
     def watch(self, attempt: RequestAttempt) -> None:
-        """Watch this request from now on, and what follows its answer."""
+        """Watch this request, and the transfer that follows it, from now on."""
         self._attempt = attempt
         if self._alarm is None:
             self._silent_since = self._services.session_services.clock()
             self._set_alarm(FIRST_NOTICE)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         alarm, self._alarm = self._alarm, None
         if alarm is not None:
             self._services.session_services.alarms.cancel(alarm)
@@ -84,6 +84,6 @@ class SilenceNotice:
         context = self._attempt.context
         self._services.on_notice(
             f"{context.path}: no answer yet from {context.peer.host} port {context.peer.port}"
-            f"{self._links.unreachable_text} for {seconds:.0f} s, of at most"
-            f" {self._links.plan.patience:g} s"
+            f"{self._links.unreachable_text} for {seconds:.0f} s, giving up after"
+            f" {self._links.plan.patience:.15g} s"
         )

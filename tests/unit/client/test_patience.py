@@ -118,7 +118,7 @@ def test_user_is_told_while_no_answer_comes() -> None:
     server.client(**PLAIN).get("file", server.sink).addErrback(lambda _: None)
     server.run(15)
     assert server.notices == [
-        f"file: no answer yet from 192.0.2.69 port 69 for {seconds} s, of at most 25 s"
+        f"file: no answer yet from 192.0.2.69 port 69 for {seconds} s, giving up after 25 s"
         for seconds in (3, 8, 13)
     ]
     server.run(60)

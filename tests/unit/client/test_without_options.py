@@ -239,7 +239,9 @@ def test_text_of_a_failure_says_if_the_server_was_asked_without_options(
     (failure,) = results
     assert isinstance(failure, Failure)
     asked_twice = (
-        "" if grants_options else " (with options, and without them as with --no-options)"
+        ""
+        if grants_options
+        else " (the answer to a request without options; --no-options does not help)"
     )
     assert describe_failure(failure.value, client) == f"broken{asked_twice}"
 
