@@ -28,7 +28,7 @@ class Option:
     @ivar name: the name on the command line, without the dashes in front.
     @ivar group: the group in which it is listed.
     @ivar type: the type of its value; None for a flag, which has no value. (Values of different
-        options have different types, hence the `Any`.)
+        options have different types, so it is `Any`.)
     @ivar default: its value if the option is not given.
     @ivar help: one phrase that says what it does, without a capital letter at the beginning and a
         full stop at the end.

@@ -300,10 +300,10 @@ OPTIONS = (
         Group.LIMITS,
         Choice(MtuFit),
         default=_POLICY.mtu_fit,
-        help="which blocks are lowered to what the route to the client carries in one packet: "
-        "auto (those that would fit an Ethernet frame), always or never",
-        details="No block is lowered below 512 octets. With `auto`, a client that asks for more "
-        "than 1468 octets gets IP fragments.",
+        help="when to lower the block size to what the route to the client carries in one "
+        "packet: auto (if it would fit an Ethernet frame), always or never",
+        details="No block size is lowered below 512 octets. With `auto`, a client that asks for "
+        "more than 1468 octets gets IP fragments.",
     ),
     Option(
         "max-windowsize",

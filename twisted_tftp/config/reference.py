@@ -27,8 +27,9 @@ _HEAD = """\
 _END = """\
 The units of sizes are powers of 1024.
 
-If a value is invalid or the root is missing, the program writes one line to standard error and
-ends with exit status 1. With `-n` it does the same if a port cannot be bound.
+If a value is invalid, the root is missing or a port cannot be bound, the program writes one line
+to standard error and ends with exit status 1. If a daemon (without `-n`) cannot bind a port,
+twistd writes two more lines.
 """
 
 
