@@ -43,7 +43,7 @@ def show_progress(reactor: Any, clients: Sequence[TFTPClient]) -> Callable[[], N
 
 
 def _hint_later(reactor: Any) -> Callable[[], None]:
-    """Print in a moment how to get progress bars; return a function that prevents it."""
+    """Print after `HINT_DELAY` how to get progress bars; return a function that prevents it."""
 
     def print_hint() -> None:
         print("for progress bars: pip install 'twisted-tftp[cli]'", file=sys.stderr)

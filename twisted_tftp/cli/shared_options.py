@@ -43,7 +43,7 @@ def add_family(command: argparse.ArgumentParser) -> None:
 
 
 def server_of(options: argparse.Namespace, name: tuple[str, int | None]) -> tuple[str, int]:
-    """Return the host and the port of a server: the port of `name` counts more than `--port`."""
+    """Return the host and the port of a server; a port in `name` overrides `--port`."""
     host, port = name
     return host, options.port if port is None else port
 

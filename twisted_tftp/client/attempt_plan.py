@@ -64,7 +64,7 @@ class AttemptPlan:
         *,
         can_drop_options: bool = False,
     ) -> None:
-        """Set up a plan, of which nothing has begun.
+        """Set up a plan; L{start} begins it.
 
         @param addresses: the addresses of the server, of which there is at least one, in the order
             in which they are asked.
@@ -110,7 +110,7 @@ class AttemptPlan:
             return False
         if not self._waiting:
             if self._is_refused:
-                return False  # no address has a server
+                return False  # ICMP has reported that no address has a server
             if self._can_drop_options:
                 self._has_options = not self._has_options
             self._begin_round(now, LATER_ROUND)
@@ -161,7 +161,7 @@ class AttemptPlan:
         self._is_refused = True
 
     def _next_address(self, now: float) -> None:
-        """Ask the next address; what the ones before it have not used is shared by the others."""
+        """Ask the next address, for an equal share of the time that is left in this round."""
         share = (self._round_ends_at - now) / len(self._waiting)
         seconds = max(min(share, self._ends_at - now), MIN_ATTEMPT)
         self.current = Attempt(self._waiting.pop(0), seconds, self._has_options)

@@ -57,7 +57,7 @@ class DoubtOwner(Protocol):
 
 
 class Doubt:
-    """The doubt about the accepted answer to one request; it ends the doubt if there is any.
+    """Decides whether the accepted answer to one request can be trusted, and when the doubt ends.
 
     For a read, the answer to a second request from another port is compared with the accepted
     answer. A second write request could create a second file, or damage the first one. So for a

@@ -67,7 +67,7 @@ def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def source_prefix(host: str) -> str:
-    """Return the source that a request of `host` counts for: an IPv4 address, or an IPv6 /64.
+    """Return the source for which requests of `host` are counted: an IPv4 address or IPv6 /64.
 
     A host with one IPv6 address can usually take any other address of its /64.
     """
@@ -80,7 +80,7 @@ def source_prefix(host: str) -> str:
 
 
 class RateLimit:
-    """A token bucket for each source.
+    """A limit on the rate of each source: a table with a token bucket for each one.
 
     A bucket that was not used for `period` seconds is full, so it can be removed. All buckets that
     are kept were used in the last two periods. If there are too many buckets, some are removed
@@ -96,7 +96,8 @@ class RateLimit:
 
         @param rate: tokens per second, more than 0: one for each request, or one for each octet.
         @param max_buckets: the most buckets that are kept.
-        @param burst: the tokens of a full bucket; None for those of one second, at least one.
+        @param burst: how many tokens a full bucket has; None for those of one second, but at least
+            one.
         """
         self._max_buckets = max_buckets
         self._rate = rate
@@ -133,9 +134,9 @@ class RateLimit:
 
 
 class Access:
-    """The access rules of a policy, and what is remembered of each host for them.
+    """The rules of a policy about which hosts may send requests, and how often.
 
-    All request ports of a server share it.
+    All request ports of a server share them.
 
     @ivar limits_hosts: whether there is a rule about which hosts may send requests.
     @ivar limits_rate: whether the requests per second of a source are limited.

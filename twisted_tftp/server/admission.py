@@ -199,7 +199,7 @@ class Admission:
         return None
 
     def _check_source_port(self, arrival: Arrival) -> Verdict | None:
-        """Drop a request from the port of another server: its address is forged."""
+        """Drop a request from the port of a server: its address is probably forged."""
         local = arrival.local
         if local is not None and arrival.peer[1] in (TFTP_PORT, local[1]):
             return FROM_A_SERVER
@@ -297,10 +297,11 @@ class Admission:
         return NO_ROOM if transfers.running >= self._max_transfers else None
 
     def _replace(self, earlier: list[ServerSession], now: float) -> None:
-        """End the transfers of a peer's port that the peer has not answered, or not for long.
+        """End the transfers of a port whose peer has not answered, or is silent for too long.
 
         The peer could mistake what they send next for the answer to its new request. A peer that
-        was silent for long has probably started again: it must not get the rest of the old file.
+        was silent for so long has probably started again: it must not get the rest of the old
+        file.
         """
         for session in earlier:
             if session.repeats_first_answer:

@@ -54,7 +54,7 @@ class DropLog:
 
 
 class _Packets:
-    """The packets that are not served for one reason."""
+    """The packets with one reason: it counts them, and logs some lines about them."""
 
     __slots__ = ("_contents", "_host", "_hosts_differ", "_limit", "_reason", "_unit", "_verb")
 

@@ -100,7 +100,7 @@ class FloodDefence:
         return len(self._unanswered.silent) > self._max_silent
 
     def review(self, now: float) -> None:
-        """Examine some transfers, and end those whose peers have not answered for very long.
+        """Examine some transfers, and end those whose peers have not answered for too long.
 
         Call this for each request. It examines a few transfers, and more of them in a flood.
         Transfers whose peers have answered meanwhile then no longer count as silent.

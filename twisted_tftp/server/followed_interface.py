@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted_tftp.net.interface_addresses import addresses_of
 from twisted_tftp.net.request_port import RequestPort
 
-#: Binds an address; returns the new port, or None if a port of this server is bound to it.
+#: Binds an address; returns the new port, or None if a port of this server is bound to it already.
 Bind = Callable[[str], RequestPort | None]
 
 
@@ -79,7 +79,7 @@ class FollowedInterface:
                 self._log_failure(address, error)
 
     def _log_failure(self, address: str, error: CannotListenError) -> None:
-        """Log once why an address can't be bound: each change on the host is another attempt."""
+        """Log why an address can't be bound, once, although it is tried at each later change."""
         if address not in self._failed:
             self._failed.add(address)
             self._log.warn(

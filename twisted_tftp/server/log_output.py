@@ -21,7 +21,8 @@ from zope.interface import implementer
 
 from twisted_tftp.server.log_lines import LogLines
 
-#: The priority in syslog for each level of the log. Failures have the one that Twisted gives them.
+#: The priority in syslog for each level of the log. Unexpected exceptions have the level
+#: `critical`; for these, it is the priority that Twisted's own observer uses.
 _PRIORITIES = {
     LogLevel.debug: syslog.LOG_DEBUG,
     LogLevel.info: syslog.LOG_INFO,
@@ -52,7 +53,7 @@ class ReopenableFile:
         self._file.write(text)
 
     def flush(self) -> None:
-        """Do what `LogFile` does; it has no buffer."""
+        """Flush the file, as log observers expect; `LogFile` has no buffer."""
         self._file.flush()
 
     def rotate(self) -> None:
@@ -70,14 +71,14 @@ class ReopenableFile:
         before, self._file = self._file, opened
         before.close()
 
-    def warn_if_folder_is_fixed(self) -> None:
-        """Log a warning if this user may not create the file again, as SIGHUP needs it."""
+    def warn_if_folder_is_not_writable(self) -> None:
+        """Log a warning if this user may not create a log file there, as SIGHUP may have to."""
         folder = os.path.dirname(self._path)
         effective_ids = os.access in os.supports_effective_ids
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective_ids):
             self._log.warn(
-                "the log folder {folder} is not writable by uid {uid}: after its log was moved, "
-                "SIGHUP can't create a new one",
+                "the log folder {folder} is not writable by uid {uid}: after the log file was "
+                "moved, SIGHUP can't create a new one",
                 folder=folder,
                 uid=os.geteuid(),
             )
@@ -111,9 +112,9 @@ class FileObserver:
 
 @implementer(ILogObserver)
 class SyslogObserver:
-    """A log observer that writes to syslog; the priority is that of the event's level.
+    """A log observer that writes to syslog, with the priority that fits the level of each event.
 
-    (The observer of Twisted writes warnings with the priority of information.)
+    (Twisted's own observer gives warnings the priority LOG_INFO.)
     """
 
     def __init__(self, prefix: str, send: Callable[[int, str], None] = syslog.syslog) -> None:

@@ -12,7 +12,8 @@ from twisted_tftp.protocol import options
 #: Returns the MTU of the route to a peer from a local address: see `RouteMtus.mtu`.
 FindMtu = Callable[[SocketAddress, SocketAddress | None], int | None]
 
-#: The largest block that is made to fit the route, in octets; larger ones are sent in fragments.
+#: The largest blksize that is lowered to fit the route, in octets, for each value of `--mtu-fit`.
+#: Larger blocks are sent in IP fragments.
 _LARGEST_FITTED = {
     MtuFit.AUTO: ETHERNET_BLKSIZE,
     MtuFit.ALWAYS: MAX_BLKSIZE,
@@ -28,8 +29,8 @@ class Negotiation:
     """The rules by which a server grants options.
 
     Firmware asks for blocks that fit Ethernet, and often can't put IP fragments together. So a
-    block that fits Ethernet is granted only as large as the route to the client carries it without
-    fragments (`--mtu-fit`). A client that asks for more than that wants fragments.
+    blksize that fits Ethernet is lowered to the largest one that the route to the client carries
+    without fragments (`--mtu-fit`). A client that asks for a larger one wants fragments.
     """
 
     def __init__(self, policy: Policy, find_mtu: FindMtu) -> None:

@@ -19,9 +19,9 @@ def limit_arenas() -> None:
     """Make all threads share `ARENAS` malloc arenas; call this before there are threads.
 
     It changes the whole process, so call it only in a program whose main task is the server. By
-    default, glibc makes up to eight arenas for
-    each core, and each arena keeps as much memory as it ever used: with windows of 4 MB, read by
-    16 threads, the arenas kept 44 of 116 MB after an hour.
+    default, glibc makes up to eight arenas for each core, and each arena keeps as much memory as
+    it ever used: with windows of 4 MB, read by 16 threads, the arenas kept 44 of 116 MB after an
+    hour.
     """
     set_option = getattr(_library, "mallopt", None)
     if set_option is not None:

@@ -17,7 +17,7 @@ MAX_FIELD = 100
 #: request can be as long as a datagram, and its escapes four times as long.
 MAX_TEXT = 1000
 
-#: The first words of the log line of a transfer, before its reason, if they are not the outcome.
+#: The words in the log for outcomes whose own name would not be clear there.
 _FIRST_WORDS = {Outcome.ABORTED: "client stopped"}
 
 # Reasons for packets that start no transfer.
@@ -85,7 +85,7 @@ def contents_of(datagram: bytes) -> str:
 
 
 def _quoted(field: bytes) -> str:
-    """Return a field of a malformed request, escaped, in quotes, and not longer than necessary."""
+    """Return a field of a malformed request, escaped, in quotes, and cut if it is long."""
     more = "..." if len(field) > MAX_FIELD else ""
     return f'"{printable(field[:MAX_FIELD].decode("utf-8", "surrogateescape"))}"{more}'
 
@@ -117,5 +117,5 @@ def reason_of(statistics: TransferStatistics) -> str:
 
 
 def first_words(outcome: Outcome) -> str:
-    """Return the words for `outcome` in the log line of a transfer."""
+    """Return the words for an outcome with which the log line of a failed transfer begins."""
     return _FIRST_WORDS.get(outcome) or outcome.value

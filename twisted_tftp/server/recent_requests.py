@@ -17,7 +17,7 @@ RECENT_SECONDS = 15
 class RecentRequests:
     """A table of the hosts, or of the hosts and ports, that have asked recently.
 
-    A hash of the source chooses two of `SLOTS` octets, which have the second of its last request.
+    A hash of the source chooses two of `SLOTS` octets, which store the second of its last request.
     An attacker can't predict the hash, so hardly any source of a flood shares both octets with
     others.
     """

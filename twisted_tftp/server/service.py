@@ -40,7 +40,7 @@ DEFAULT_DRAIN = 5.0
 #: How long the backend may take to release its files after the last transfer, in seconds.
 DEFAULT_GRACE = 10.0
 
-#: The same after L{TFTPService.stop_now}, in seconds.
+#: How long the backend may take to release its files after L{TFTPService.stop_now}, in seconds.
 SHORT_GRACE = 1.0
 
 #: The descriptors of one transfer: a socket, a file, and the directory of an upload. (It gets a

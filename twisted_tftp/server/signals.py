@@ -79,7 +79,7 @@ class Signals:
         handlers for SIGTERM and SIGINT call those of the reactor for the first signal.
         """
         if self._log_file is not None:
-            self._log_file.warn_if_folder_is_fixed()
+            self._log_file.warn_if_folder_is_not_writable()
         if not _has_terminal():
             signal.signal(signal.SIGHUP, self._handle_sighup)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,7 +112,7 @@ class Signals:
             self._log.info("SIGHUP: the file caches were cleared")
 
     def _handle_stop(self, first: Handler, number: int, frame: FrameType | None) -> None:
-        """Call `first`, the reactor's handler, for the first signal; then stop without waiting."""
+        """Call `first`, the reactor's handler, at the first signal; at the next, stop at once."""
         if not self._is_stopping:
             self._is_stopping = True
             first(number, frame)

@@ -24,11 +24,11 @@ class ErrorOutput:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether this process is the daemon, which has the duplicate but not descriptor 2."""
+        """Whether this process is the daemon: only the duplicate leads to the command's output."""
         return self._kept is not None and self._kept_by != os.getpid()
 
     def keep(self) -> None:
-        """Keep a duplicate; call this before the process becomes a daemon by two forks.
+        """Duplicate descriptor 2; call this before the process becomes a daemon by two forks.
 
         Programs that the daemon executes do not inherit it.
         """

@@ -159,7 +159,7 @@ def _line(statistics: TransferStatistics, is_success: bool) -> str:
 
 
 def _size_remark(statistics: TransferStatistics) -> str:
-    """Return a remark if an upload is complete and has not the size that the client announced.
+    """Return a remark if a complete upload does not have the size that the client announced.
 
     An announced size of 0 means that the client does not know it. In netascii the announced size
     may be that of the client's own file, which has other line ends.

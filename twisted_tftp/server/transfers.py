@@ -143,7 +143,6 @@ class Transfers:
         """End every session, and send `message` to the peers of those that run.
 
         @param detail: the reason for the log; empty if the message says everything.
-
         @return: a Deferred that fires when every session has released everything.
         """
         for session in list(self._sessions):

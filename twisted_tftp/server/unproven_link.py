@@ -1,4 +1,4 @@
-"""A link that takes what it sends from an allowance, until the peer has answered."""
+"""A link that limits what it sends to its peer until the peer has answered."""
 
 from __future__ import annotations
 

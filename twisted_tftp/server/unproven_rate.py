@@ -44,13 +44,13 @@ MIN_BURST = 4 * 516
 #: for repeated requests.
 REPEATS_PER_SECOND = 0.2
 
-#: For how long a port that was sent such an answer, and has not answered it, gets no other one, in
-#: seconds. The transfer repeats the answer meanwhile.
+#: A port whose repeated request was answered from that half gets no other answer from it for this
+#: time, in seconds, unless its host answers. The transfer repeats the answer meanwhile.
 NOT_PREFERRED_SECONDS = 60
 
 
 class RecentTimes:
-    """When each host, or each host and port, was noted last, for a limited time.
+    """A table of the times at which hosts, or hosts and ports, were last noted.
 
     The entries are in two tables. The older one is dropped after `seconds`, or if the newer one is
     full.
@@ -84,7 +84,7 @@ class RecentTimes:
         return at is not None and now - at < RENEWED_AFTER
 
     def has(self, source: Hashable, now: float) -> bool:
-        """Return whether `source` was noted in the time for which an entry is kept."""
+        """Return whether `source` was noted so recently that its entry still counts."""
         at = self._recent.get(source, self._older.get(source))
         return at is not None and now - at < self._kept_for
 
@@ -141,7 +141,7 @@ class Allowance:
 
 
 class UnprovenRate:
-    """The token buckets of all networks, and the hosts that have answered.
+    """The limit on what is sent to hosts that have not answered: a token bucket for each network.
 
     If tokens are short, repeated requests go first: half of each bucket is kept for them. A host
     that got no answer, and asks again from the same port, is probably not forged. So the honest

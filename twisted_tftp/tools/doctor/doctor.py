@@ -32,8 +32,8 @@ from twisted_tftp.tools.doctor.rollover_check import check_rollover
 #: A check: it runs transfers with a server, and returns what it has found.
 Check = Callable[[Target], Finding]
 
-#: The checks that need an existing file, by their names, after it is known that the server sends
-#: it; in order.
+#: The checks that need an existing file, by their names, in order. They run after a check that the
+#: server sends the file.
 FILE_CHECKS: dict[str, Check] = {
     "options": check_options,
     "blksize": check_blksize,
