@@ -176,7 +176,8 @@ def test_commands_have_options_that_exist(capsys: pytest.CaptureFixture[str]) ->
     """Commands in the documents use options that `twistd tftp` and `txtftp` accept."""
     commands = 0
     for document in DOCUMENTS:
-        lines = [line for block in blocks(name_of(document), "sh") for line in block.splitlines()]
+        joined = [block.replace("\\\n", " ") for block in blocks(name_of(document), "sh")]
+        lines = [line for block in joined for line in block.splitlines()]
         for line in lines:
             words = shlex.split(line.split("|")[0].rpartition("&&")[2], comments=True)
             names = [Path(word).name for word in words]
