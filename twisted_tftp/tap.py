@@ -144,7 +144,7 @@ def _help_text(option: Option) -> str:
         text += "; repeatable"
     if not option.shown_default:
         return text
-    default = f"[default {option.shown_default}]".replace(" ", NO_BREAK_SPACE)
+    default = f"[default: {option.shown_default}]".replace(" ", NO_BREAK_SPACE)
     return f"{text} {default}"
 
 

@@ -80,7 +80,8 @@ class AttemptPlan:
         self._failures: dict[SocketAddress, TFTPError] = {}
         self._waiting: list[SocketAddress] = []  # the addresses that follow in this round
         self._round_ends_at = 0.0
-        self._is_refused = False  # whether all addresses of this round have closed ports so far
+        # Whether ICMP has reported a closed port for all addresses of this round so far.
+        self._has_only_closed_ports = False
 
     @property
     def address_count(self) -> int:
@@ -105,11 +106,11 @@ class AttemptPlan:
         """
         self._note_failure(failure)
         if not isinstance(failure, PortUnreachable):
-            self._is_refused = False
+            self._has_only_closed_ports = False
         if self._ends_at - now < MIN_ATTEMPT:
             return False
         if not self._waiting:
-            if self._is_refused:
+            if self._has_only_closed_ports:
                 return False  # ICMP has reported that no address has a server
             if self._can_drop_options:
                 self._has_options = not self._has_options
@@ -158,7 +159,7 @@ class AttemptPlan:
         has_rounds = len(self._addresses) > 1 or self._can_drop_options
         self._waiting = list(self._addresses)
         self._round_ends_at = now + (min(seconds, self.patience) if has_rounds else self.patience)
-        self._is_refused = True
+        self._has_only_closed_ports = True
 
     def _next_address(self, now: float) -> None:
         """Ask the next address, for an equal share of the time that is left in this round."""

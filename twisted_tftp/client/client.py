@@ -147,7 +147,7 @@ class TFTPClient:
     def _complete_services(
         self, make: Callable[..., ClientServices], on_notice: Callable[[str], None]
     ) -> ClientServices:
-        """Return the services of all transfers: what `make` returns, with calls of this client."""
+        """Return the services of all transfers: call `make` with the functions of this client."""
         return make(
             open_link=lambda address: self.open_link(address),
             can_change_port=not self._ports.is_fixed,

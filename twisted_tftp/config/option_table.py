@@ -105,7 +105,7 @@ OPTIONS = (
         help="let uploads make directories that are missing in their path",
         details=f"They are made when the upload is complete, at most {MAX_MISSING} for one file, "
         f"and not more than {MAX_MADE_DEPTH} levels below the root. "
-        "Who may read the files according to `--upload-mode` may enter the directories.",
+        "Users who may read the files according to `--upload-mode` may enter the directories.",
     ),
     Option(
         "max-upload",

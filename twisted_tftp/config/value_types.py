@@ -24,7 +24,7 @@ _FILE_MODE = re.compile(r"0?[0-7]{3}\Z")
 _PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
 
 #: A number of events per second.
-_RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?)(?:/s)?\Z")
+_RATE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,6})?)(?:/s)?\Z")
 
 #: The units of sizes, each with its power of 2, the largest first.
 _SIZE_UNITS = {"T": 40, "G": 30, "M": 20, "k": 10}
@@ -209,7 +209,9 @@ class Rate:
     def parse(self, text: str) -> float:
         match = _RATE.match(text)
         if not match:
-            raise ValueError(f"must be requests a second such as 20 or 0.5/s, not {text!r}")
+            raise ValueError(
+                f"must be a number of requests per second such as 20 or 0.5/s, not {text!r}"
+            )
         rate = float(match[1])
         self.allowed.check(rate)
         return rate

@@ -1,8 +1,8 @@
 """Receive the packets of the request port, and start a session for each admitted request.
 
-Only RRQ and WRQ are answered, and unless all transfers use the request port, from a port of the
-transfer's own. Other packets are counted and dropped: two servers that answer an ERROR with an
-ERROR would never stop (CVE-2024-2169).
+Only RRQ and WRQ are answered. Each transfer has a port of its own, unless all use the request
+port. Other packets are counted and dropped: two servers that answer an ERROR with an ERROR would
+never stop (CVE-2024-2169).
 """
 
 from __future__ import annotations

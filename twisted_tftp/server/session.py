@@ -36,7 +36,7 @@ _READ = Direction.READ
 
 
 def _check_upload(limit: int, octets: int, is_complete: bool) -> None:
-    """Compare the size of an upload with `max-upload`.
+    """Reject an upload that has more than `limit` octets (`max_upload`).
 
     @param octets: the octets of the file, or those that were received so far.
     @param is_complete: whether `octets` is the size of the whole file.

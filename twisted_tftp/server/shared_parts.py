@@ -50,7 +50,7 @@ class SharedParts:
         clock: Callable[[], float] = time.monotonic,
         opener: Any = None,
     ) -> SharedParts:
-        """Return new parts.
+        """Return the parts of a new server with this policy.
 
         @param reactor: for timers and sockets.
         @param clock: returns the time in seconds of a monotonic clock.

@@ -95,6 +95,12 @@ def test_formatted_value_can_be_parsed(written: ValueType[Any], text: str) -> No
     assert written.format(written.parse(text)) == text
 
 
+def test_error_about_a_rate_that_is_too_large_names_the_range() -> None:
+    """A number with many digits is a valid number, so the error is not about its form."""
+    with pytest.raises(ValueError, match=r"^must be from 0\.001 to 1000000, not"):
+        Rate(Range(0.001, 1_000_000)).parse("10000000")
+
+
 def test_number_outside_its_range_is_rejected() -> None:
     """The message contains the option, its range and the number that was given."""
     with pytest.raises(ValueError, match=r"^port must be from 0 to 65535, not 65536$"):
