@@ -89,7 +89,7 @@ class RequestAttempt:
     def receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that may be the answer."""
         if self.doubt.is_foreign(datagram, self.asker.retransmissions):
-            self._link.answer_as_stranger(datagram, now)
+            self._link.answer_stranger(datagram, now)
         else:
             self._requester.receive(datagram, now)
 
@@ -107,9 +107,9 @@ class RequestAttempt:
         self._link = link
         self._requester.replace_link(link)
 
-    def refuse(self, more_tries: int) -> None:
+    def note_unreachable(self, more_tries: int) -> None:
         """Note that the server can't be reached now: give up after so many more requests."""
-        self._requester.refuse(more_tries)
+        self._requester.note_unreachable(more_tries)
 
     def stop(self) -> None:
         """Stop sending the request, and stop doubting its answer."""

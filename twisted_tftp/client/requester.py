@@ -61,9 +61,9 @@ class Requester:
         """Send the request through another link from now on."""
         self._link = link
 
-    def refuse(self, more_tries: int) -> None:
+    def note_unreachable(self, more_tries: int) -> None:
         """Note that the server can't be reached now: give up after so many more requests."""
-        self.asker.refuse(self._services.clock(), more_tries)
+        self.asker.note_unreachable(self._services.clock(), more_tries)
         self._alarm.arm(self.asker.deadline)
 
     def stop(self) -> None:

@@ -165,7 +165,7 @@ class ClientTransfer:
 
     def _on_unreachable(self, more_tries: int) -> None:
         if self._attempt is not None:
-            self._attempt.refuse(more_tries)
+            self._attempt.note_unreachable(more_tries)
 
     def _on_server_gone(self) -> None:
         """End the transfer: the server's port is closed."""

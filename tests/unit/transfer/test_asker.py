@@ -109,11 +109,11 @@ def test_refused_request_fails_after_the_given_number_of_tries() -> None:
     now = 0.0
     machine.start(now)
     for _ in range(2):
-        machine.refuse(now, more_tries=2)
+        machine.note_unreachable(now, more_tries=2)
         assert machine.deadline > now
         now = machine.deadline
         assert machine.expire(now) is Step.SEND
-    machine.refuse(now, more_tries=2)
+    machine.note_unreachable(now, more_tries=2)
     assert machine.deadline == now
     assert machine.expire(now) is Step.END
     assert isinstance(machine.failure, TransferTimedOut)

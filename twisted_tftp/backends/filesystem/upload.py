@@ -134,7 +134,7 @@ class Upload:
         raise AccessViolation(detail=reason) from error
 
     def _create_in_directory(self, mode: int) -> None:
-        """Create a temporary file and lock it, so that no other process removes it."""
+        """Create a temporary file in the directory of the target, and lock it against removal."""
         while True:
             temporary = temporary_name()
             self._descriptor = os.open(
@@ -249,7 +249,9 @@ class Upload:
         try:
             lock = os.dup(self._descriptor)
         except OSError:
-            lock = -1  # no descriptor is left; another server seldom starts at this moment
+            lock = (
+                -1
+            )  # no descriptor is left; it is unlikely that another server starts at this moment
         try:
             yield lock
         finally:
