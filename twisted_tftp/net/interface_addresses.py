@@ -100,7 +100,7 @@ def index_of(interface: str) -> int:
 
     @raise OSError: there is no such interface (ENODEV), or the system does not report it.
     """
-    # `if_nametoindex` raises the same error for a missing interface and a lack of descriptors.
+    # `if_nametoindex` can raise one error for a missing interface and a lack of descriptors.
     for index, name in socket.if_nameindex():
         if name == interface:
             return index

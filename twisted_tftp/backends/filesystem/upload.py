@@ -249,9 +249,7 @@ class Upload:
         try:
             lock = os.dup(self._descriptor)
         except OSError:
-            lock = (
-                -1
-            )  # no descriptor is left; it is unlikely that another server starts at this moment
+            lock = -1  # no descriptor is left; it is unlikely that a server starts right now
         try:
             yield lock
         finally:
