@@ -77,7 +77,8 @@ class Outcome(Enum):
     REPLACED = "replaced"
     #: The transfer failed on our side.
     FAILED = "failed"
-    #: The server was stopped; or (single-port mode) the client sent a new request after an answer.
+    #: The server was stopped; or, in single-port mode, the client sent another request although it
+    #: had answered.
     CANCELLED = "cancelled"
 
 

@@ -44,7 +44,7 @@ class TFTPError(Exception):
     default_message: ClassVar[str] = "the transfer failed"
     #: Whether the peer reported the failure in an ERROR. The message may then contain anything.
     from_peer: bool = False
-    #: Whether a client got this ERROR after it had asked with options and then without them.
+    #: Whether this ERROR answers a client's request without options, after one with options.
     was_asked_without_options: bool = False
 
     def __init__(self, message: str = "", detail: str = "") -> None:

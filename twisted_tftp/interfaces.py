@@ -61,7 +61,7 @@ class IBackendLifecycle(Interface):
         """
 
     def start():  # type: ignore[no-untyped-def]
-        """Start, and remove the temporary files of a crash, for instance. Called after the bind.
+        """Start; for instance, remove the temporary files of a crash. Called after the bind.
 
         @return: None, or a Deferred. Requests are served before it fires. A failure is logged, and
             the service continues.

@@ -67,8 +67,8 @@ TIMEOUT_RANGE = Range(0.01, 255)
 #: The allowed numbers of consecutive timeouts after which a transfer is given up.
 RETRIES_RANGE = Range(1, 1000)
 
-#: The timeouts after which a peer that has never answered is given up, and the wait for a backend
-#: that opens a file ends, if `retries` is not given.
+#: How many timeouts a peer that has never answered may be silent, if `retries` is not given. A
+#: backend gets the same time to open a file.
 DEFAULT_RETRIES = 10
 
 #: How long a peer that has answered may be silent by default, in seconds: longer than firmware
@@ -101,11 +101,11 @@ class Retransmit(Enum):
 
 
 class MtuFit(Enum):
-    """Which blocks are granted only as large as the route to the client carries unfragmented."""
+    """Which block sizes are lowered to fit the MTU of the route to the client."""
 
-    #: Those that would fit an Ethernet frame; a client that asks for more wants fragments.
+    #: Those that fit an Ethernet frame. A client that asks for larger blocks accepts fragments.
     AUTO = "auto"
-    #: All blocks.
+    #: All.
     ALWAYS = "always"
     #: None: the MTU of the route is ignored.
     NEVER = "never"
@@ -133,8 +133,8 @@ class Policy:
         nothing for `retries` times the longest timeout.
     @ivar retransmit: whether the retransmission timeouts are adaptive or fixed.
     @ivar max_blksize: the largest block size that is granted, in octets.
-    @ivar mtu_fit: which blocks are granted only as large as the route to the client carries in one
-        packet, but not below 512 octets.
+    @ivar mtu_fit: which block sizes are lowered to fit the MTU of the route to the client, but
+        not below 512 octets.
     @ivar max_windowsize: the largest window that is granted, in blocks.
     @ivar rollover: the block number that follows 65535 if the client does not negotiate it.
     @ivar refuse: the options that are never granted: names out of `NEGOTIATED_OPTIONS`.

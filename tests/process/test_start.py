@@ -104,7 +104,7 @@ def test_options_that_contradict_each_other_are_warnings(root: Path) -> None:
 def test_permissions_that_the_user_lacks_are_warnings(open_root: Path, tmp_path: Path) -> None:
     """They are checked for the user that is left after --uid."""
     uid = pwd.getpwnam("nobody").pw_uid
-    for mode, words in ((0o700, "can't be read"), (0o755, "is not writable")):
+    for mode, words in ((0o700, "may not be entered"), (0o755, "is not writable")):
         open_root.chmod(mode)
         with Daemon(open_root, "--write", "create", hosts=[LOCALHOST], twistd=IDS) as daemon:
             line = daemon.wait_for_line("#warn.*root ")

@@ -245,7 +245,7 @@ class ClientNetworkLink(NetworkLink):
     def server(self) -> Address:
         return self._peer
 
-    def answer_as_stranger(self, datagram: bytes, now: float) -> None:
+    def answer_stranger(self, datagram: bytes, now: float) -> None:
         if self._from != self._peer:
             responder: Any = self._network.responder
             responder.answer(self, self._from, datagram, now)

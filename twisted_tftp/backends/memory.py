@@ -72,7 +72,10 @@ class MemoryBackend:
                 raise DiskFull()
 
     def _name(self, path: str) -> str:
-        """Return the name that `path` stands for: a backslash is a slash, unless a file has it."""
+        """Return the name of the file that `path` stands for.
+
+        If no file has the literal name, each backslash is a slash.
+        """
         name = self._literal_name(path)
         alternative = with_slashes(path)
         if alternative is None or name in self.files:

@@ -89,7 +89,7 @@ class RequestAttempt:
     def receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that may be the answer."""
         if self.doubt.is_foreign(datagram, self.asker.retransmissions):
-            self._link.answer_as_stranger(datagram, now)
+            self._link.answer_stranger(datagram, now)
         else:
             self._requester.receive(datagram, now)
 

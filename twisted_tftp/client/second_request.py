@@ -102,7 +102,7 @@ class SecondRequest:
             if self.answer is not None and wire.opcode_of(datagram) != wire.Opcode.ERROR:
                 self._end_transfer()
         elif self._first.is_foreign(datagram, knows_xid=False):
-            self._link.answer_as_stranger(datagram, now)
+            self._link.answer_stranger(datagram, now)
         else:
             self._requester.receive(datagram, now)
 

@@ -89,7 +89,7 @@ class ClientLink(UploadLink):
         self.report_errors(False)
 
     def report_errors(self, is_wanted: bool) -> None:
-        """Report ICMP errors from now on, or report none, because that costs a call for each read.
+        """Start or stop reporting ICMP errors; reporting costs one more call for each read.
 
         Some systems can't report them.
         """
@@ -121,8 +121,8 @@ class ClientLink(UploadLink):
         if self.on_other_port and self.knows_server_port and self._is_of_server(address):
             self.on_other_port(datagram, now)
 
-    def answer_as_stranger(self, datagram: Buffer, now: float) -> None:
-        """Answer `datagram`, which is being received, as a packet of a stranger: with ERROR 5.
+    def answer_stranger(self, datagram: Buffer, now: float) -> None:
+        """Answer `datagram`, which is being received, with ERROR 5: a stranger has sent it.
 
         The server's request port gets no ERROR: a server in single-port mode would end the
         transfer that it is about to start for us.
@@ -131,7 +131,7 @@ class ClientLink(UploadLink):
             self._responder.answer(self._sock, self._source, datagram, now)
 
     def discard_waiting(self) -> None:
-        """Discard the datagrams in the socket: before the request is sent, none is its answer."""
+        """Discard the datagrams in the socket: they can't answer a request that is not sent."""
         for _ in range(READS_BEFORE_TIMEOUT):
             try:
                 self._sock.recv(1)
@@ -145,7 +145,7 @@ class ClientLink(UploadLink):
             self.on_unreachable(error)
 
     def _read_errors(self) -> None:
-        """Report the ICMP errors that are wanted."""
+        """Report ICMP errors for datagrams to the server, if they are wanted."""
         if not self._reports_errors:
             return
         for error in icmp_errors.read_errors(self._sock):

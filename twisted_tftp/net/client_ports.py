@@ -19,7 +19,7 @@ from twisted_tftp.net.udp import SOCKET_TYPE, SocketAddress, open_socket
 #: How long a port is not used again after its last use, in seconds.
 PORT_REUSE_DELAY = 10.0
 
-#: The most recently used ports that are skipped for one socket. The port after them is used.
+#: How many ports that were used recently are skipped for one socket. The next port is used.
 PORT_TRIES = 8
 
 #: How long the local address of a route is cached, in seconds.

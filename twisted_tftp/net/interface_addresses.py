@@ -80,7 +80,7 @@ def is_interface_name(text: str) -> bool:
 def addresses_of(interface: str) -> list[str]:
     """Return the addresses of an interface; a link-local IPv6 address has its scope (`%eth0`).
 
-    @raise OSError: there is no such interface (ENODEV), or the system does not tell its addresses.
+    @raise OSError: there is no such interface (ENODEV), or the system can't list its addresses.
     """
     index = index_of(interface)
     with _open_socket() as sock:
@@ -98,9 +98,9 @@ def addresses_of(interface: str) -> list[str]:
 def index_of(interface: str) -> int:
     """Return the index of an interface.
 
-    @raise OSError: there is no such interface (ENODEV), or the system does not tell.
+    @raise OSError: there is no such interface (ENODEV), or the system does not report it.
     """
-    # `if_nametoindex` would not tell a missing interface from a lack of descriptors.
+    # `if_nametoindex` can raise one error for a missing interface and a lack of descriptors.
     for index, name in socket.if_nameindex():
         if name == interface:
             return index
@@ -162,7 +162,7 @@ def _open_socket() -> socket.socket:
 
 
 def _read_list(sock: socket.socket) -> Iterator[bytes]:
-    """Return the bodies of the messages about addresses.
+    """Return the bodies of the kernel's messages about addresses, up to the end of its list.
 
     @raise OSError: the kernel reports an error.
     """

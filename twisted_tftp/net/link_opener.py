@@ -21,13 +21,13 @@ from twisted_tftp.net.strangers import MayAnswer, StrangerResponder
 from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress
 from twisted_tftp.net.upload_link import UploadLink
 
-#: The most idle ports that are kept.
+#: How many idle ports are kept at most.
 MAX_IDLE_PORTS = 64
 
 #: How long an idle port is kept, in seconds; it is closed within twice this time.
 IDLE_TIME = 1.0
 
-#: The most idle ports that are tried, in random order, for a new download.
+#: How many idle ports are tried at most, in random order, for a new download.
 MAX_IDLE_PORTS_TRIED = 4
 
 #: How long a port of a range does not serve the same peer again, in seconds.

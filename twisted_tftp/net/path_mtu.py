@@ -73,7 +73,7 @@ def mtu_of_route(peer: SocketAddress, options: SocketOptions | None = None) -> i
 class RouteMtus:
     """The MTUs of the routes to the peers of a server; each one is cached for some seconds.
 
-    To open and close a socket for each question would cost a tenth of the transfer of a small
+    To open and close a socket for each call would cost a tenth of the transfer of a small
     file. So one socket for each local address is kept, and connected to one peer after the other.
     """
 
@@ -108,13 +108,13 @@ class RouteMtus:
         return mtu
 
     def close(self) -> None:
-        """Close the sockets; the next question opens new ones."""
+        """Close the sockets; the next call of L{mtu} may open new ones."""
         sockets, self._sockets = self._sockets, {}
         for sock in sockets.values():
             sock.close()
 
     def _ask_from(self, local: SocketAddress, peer: SocketAddress) -> int | None:
-        """Ask with the socket that is bound to `local`, or with a new one if that fails."""
+        """Ask for the MTU with the socket at `local`; if that fails, with a new socket."""
         # A connection to a link-local address binds an IPv6 socket to its interface.
         key = (local[0], local[3:], peer[3:])
         sock = self._sockets.pop(key, None)
@@ -129,7 +129,7 @@ class RouteMtus:
         return self._ask_and_keep(key, sock, peer)
 
     def _ask_and_keep(self, key: Hashable, sock: socket.socket, peer: SocketAddress) -> int | None:
-        """Ask with `sock`, and keep it for the next question; close it if it fails."""
+        """Ask for the MTU with `sock`, and keep `sock` open for the next call, unless it fails."""
         try:
             mtu = _ask(sock, peer)
         except OSError:
@@ -144,12 +144,12 @@ class RouteMtus:
 def _open_socket(
     peer: SocketAddress, local: SocketAddress | None, options: SocketOptions | None
 ) -> socket.socket:
-    """Return a socket for questions about `peer`; it is bound to the host of `local`, if given.
+    """Return a socket to ask for the MTU to `peer`; it is bound to the host of `local`, if given.
 
     @raise OSError: it can't be opened, or this is not Linux.
     """
     if sys.platform != "linux":
-        raise OSError(errno.ENOTSUP, "only Linux tells the MTU of a route")
+        raise OSError(errno.ENOTSUP, "only Linux reports the MTU of a route")
     sock = socket.socket(socket.AF_INET6 if len(peer) == 4 else socket.AF_INET, SOCKET_TYPE)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # nothing reads what arrives

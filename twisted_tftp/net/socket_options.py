@@ -43,7 +43,7 @@ class SocketOptions:
 
 
 def copy_options(source: socket.socket, target: socket.socket) -> None:
-    """Set the same options of `target`, a socket of the same family, as `source` has.
+    """Copy these options from `source` to `target`, a socket of the same family.
 
     @raise OSError: the interface of `source` has disappeared.
     """

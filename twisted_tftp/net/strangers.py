@@ -40,7 +40,7 @@ class StrangerResponder:
     def __init__(self, may_answer: MayAnswer | None = None) -> None:
         """Set up.
 
-        @param may_answer: a further limit of the answers; None for no other one.
+        @param may_answer: a further limit on the answers; None for no further limit.
         """
         self._may_answer = may_answer
         self.packet_count = 0

@@ -197,7 +197,7 @@ class SocketDescriptor:
 
 
 class UDPLink(SocketDescriptor):
-    """The base class of links with a socket of their own: how they send.
+    """The base class of links with a socket of their own; it sends their datagrams.
 
     @ivar closed: whether the link is closed.
     """

@@ -57,8 +57,9 @@ NETASCII = "netascii"
 #: The names of transfer modes, with their meaning: some clients send `binary` for `octet`.
 _MODES = {"octet": OCTET, "binary": OCTET, "netascii": NETASCII}
 
-#: The options that say what the blocks of a transfer are. Without their value an OACK has no
-#: meaning: a client that expects larger blocks would take the first one for the end of the file.
+#: The options that determine the size, the numbers and the windows of blocks. An OACK that lacks
+#: their value is useless: a client that expects larger blocks would take the first one for the end
+#: of the file.
 _BLOCK_OPTIONS = frozenset(("blksize", "blksize2", "windowsize", "rollover"))
 
 
@@ -87,7 +88,7 @@ def opcode_of(datagram: bytes | memoryview) -> int:
 def parse_request(datagram: bytes) -> Request:
     """Parse an RRQ or a WRQ (RFC 1350 section 5, RFC 2347 section 2).
 
-    Options whose meaning is not plain are ignored: an option without a terminated value at the
+    Ambiguous options are ignored: an option without a terminated value at the
     end, octets after the last NUL, and an empty option name with everything after it (some
     firmware pads its requests with NULs).
 
@@ -150,8 +151,8 @@ def parse_oack(datagram: bytes | memoryview) -> dict[str, str]:
     What follows the last option is ignored, as in a request: NULs, octets that no NUL ends, and
     an option without a terminated value.
 
-    @raise IllegalOperation: the meaning is not plain: it ends within an option that says what the
-        blocks are, it begins with an empty name, or an option has two values.
+    @raise IllegalOperation: the OACK is ambiguous: it ends within an option that determines the
+        blocks, it begins with an empty name, or an option has two values.
     """
     *fields, unterminated = bytes(datagram[2:]).split(b"\x00")
     names, values = fields[::2], fields[1::2]

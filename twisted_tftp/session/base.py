@@ -257,7 +257,7 @@ class Session:
             self._close()
 
     def fail(self, failure: Failure, outcome: Outcome | None = None) -> None:
-        """End the transfer because of an exception on our side; before `begin` it is REFUSED."""
+        """End the transfer after a local exception; before `begin`, the outcome is REFUSED."""
         if self.is_closed:
             return  # the file is not needed any more
         has_begun = self._machine is not None

@@ -46,8 +46,8 @@ def use_monotonic_time(reactor: Any) -> None:
     """Make the global `reactor` use the monotonic clock for its delayed calls.
 
     By default it uses the time of day: when that is set back, delayed calls are late by as much.
-    Call this only in a program that owns the process, before there are delayed calls. Some parts
-    of Twisted, such as the log of its web server, use `reactor.seconds` as the time of day.
+    Call this only in a main program, not in a library, and before there are delayed calls. Some
+    parts of Twisted, such as the log of its web server, use `reactor.seconds` as the time of day.
     """
     if reactor.seconds is seconds and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic

@@ -25,7 +25,7 @@ CheckSize = Callable[[int, bool], None]
 
 
 class ReceivingSession(Session):
-    """A session with an L{IFileWriter} and a `Receiver`."""
+    """A session that receives a file with a `Receiver`, and stores it with an L{IFileWriter}."""
 
     __slots__ = ("_acks_before_write", "_check_size", "_has_more", "_writing")
 

@@ -23,7 +23,7 @@ SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))
 
 
 class SendingSession(Session):
-    """A session with an L{IFileReader} and a `Sender`."""
+    """A session that reads a file with an L{IFileReader}, and sends it with a `Sender`."""
 
     __slots__ = ("_reading",)
 

@@ -38,9 +38,9 @@ class Asker:
     __slots__ = (
         "_first_header",
         "_has_unlikely_error",
-        "_is_refused",
+        "_is_unreachable",
         "_patience",
-        "_refusals",
+        "_unreachable_errors",
         "_watch",
         "answer",
         "datagrams",
@@ -72,11 +72,11 @@ class Asker:
         self.round_trip: float | None = None
         self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
         self._patience = timing.patience if patience is None else patience
-        # The user has chosen the server's address, so that it is not forged.
+        # The user has chosen the server's address, so it is not forged.
         self._watch = PeerWatch(timing, has_answered=True)
         self._has_unlikely_error = False
-        self._refusals = 0
-        self._is_refused = False
+        self._unreachable_errors = 0
+        self._is_unreachable = False
 
     def start(self, now: float) -> Step:
         """Send the request."""
@@ -106,19 +106,19 @@ class Asker:
     def note_unreachable(self, now: float, more_tries: int) -> None:
         """Note that the server can't be reached `now`, as an ICMP error has reported.
 
-        @param more_tries: after so many more requests that can't be delivered either, the request
-            fails at its next deadline.
+        @param more_tries: how many such errors are allowed. The next one moves the deadline to
+            `now`, and the request fails then.
         """
-        self._refusals += 1
-        if self._refusals > more_tries and self.state is AskerState.ASKING:
-            self._is_refused = True
+        self._unreachable_errors += 1
+        if self._unreachable_errors > more_tries and self.state is AskerState.ASKING:
+            self._is_unreachable = True
             self.deadline = now
 
     def expire(self, now: float) -> Step:
         """Handle the deadline: send the request again, or give up."""
         if now < self.deadline:
             return WAIT
-        if self._is_refused or now >= self._watch.heard_at + self._patience:
+        if self._is_unreachable or now >= self._watch.heard_at + self._patience:
             self.failure = NoAnswer()
             return self._end(AskerState.FAILED)
         self._watch.back_off(now)

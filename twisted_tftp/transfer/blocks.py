@@ -48,7 +48,7 @@ class Numbering:
         return (number - block) % self._cycle if block or not self._lowest else number
 
     def repeated_block(self, number: int, newest: int, windowsize: int) -> int | None:
-        """Return the absolute number of a repeated block; None if the last window lacks it.
+        """Return the absolute number of a repeated block; None if it is not in the last window.
 
         @param number: its number on the wire.
         @param newest: the absolute number of the newest block.

@@ -87,12 +87,12 @@ class KnownServer:
     without_options_until: float = 0.0
 
     def note_without_options(self, now: float) -> None:
-        """Note that it has answered a request without options, and none with options."""
+        """Note that the server has answered a request without options, and none with options."""
         self.without_options_until = now + TIME_WITHOUT_OPTIONS
 
 
 class FirstAnswer:
-    """The assessment of the answers to one request; it decides and sends nothing.
+    """The assessment of the answers to one request: whether they belong to it.
 
     @ivar standing: a `Standing`.
     @ivar accepted: the answer that the transfer continues from; empty before there is one.

@@ -40,7 +40,7 @@ class Flight:
         self.may_measure = False
         self._ambiguous_acks = 0
 
-    def send(self, start: int, end: int) -> int:
+    def note_sent(self, start: int, end: int) -> int:
         """Note that the blocks `start` to `end` are sent; return how many were sent before."""
         sent_before = self.highest_sent - start + 1
         self.start = start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted_tftp.transfer.machine import Buffer
 
-#: How many times as much as the last time is read, until the buffer has its full size.
+#: The factor by which each read is larger than the last one, up to the full buffer size.
 GROWTH = 4
 
 #: The size of the largest file that is read at once, in octets. Two reads would make a transfer of

@@ -150,8 +150,9 @@ class Receiver:
     def note_port_unreachable(self) -> None:
         """Note that the peer's port seems to be closed: wait less, until its next packet."""
         self._timing.note_port_unreachable()
-        self._next_header = None  # the hot path does not end the shorter wait
-        self._measure_at = 0.0  # nor is it prepared by the next ACK
+        # The hot path would not end the shorter wait: leave it, also after the next ACK.
+        self._next_header = None
+        self._measure_at = 0.0
 
     def receive(self, datagram: Buffer, now: float) -> Step:
         """Process a datagram from the peer's address and port; its octets are copied."""

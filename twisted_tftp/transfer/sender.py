@@ -6,7 +6,7 @@ Its states::
         \\__________________\\____________________________> FAILED
 
 The window is the blocks after the last acknowledged block. It is always sent whole, from its first
-block. So offsets never decrease, and a forward-only source needs to keep one window.
+block. So offsets never decrease, and a forward-only source needs to keep only one window.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ class Sender:
                 return self._end(SenderState.FAILED, too_many_blocks())
             data = data[: count * self._blksize]
         end = acked + count
-        self.retransmissions += self._flight.send(acked + 1, end)
+        self.retransmissions += self._flight.note_sent(acked + 1, end)
         self.deadline = self._watch.note_sent(now)
         in_middle = self._watch.has_answered and self._last_block is None
         is_usual = in_middle and self._flight.may_measure and self._numbering.wraps_to_0

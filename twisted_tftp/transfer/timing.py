@@ -26,7 +26,7 @@ LONG_SILENCE_RTO = 5.0
 MIN_RFC_TIMEOUT = 1.0
 
 #: The fewest timeouts that make up the idle limit, if the client has negotiated the timeout: the
-#: client repeats a lost datagram after one, and a second loss must not end the transfer.
+#: client repeats a lost datagram after one timeout, and a second loss must not end the transfer.
 MIN_NEGOTIATED_TIMEOUTS = 2
 
 #: The shortest time between two measurements of the round-trip time, in seconds.
@@ -186,13 +186,13 @@ class Timing:
             self.rto = min(2 * self.rto, longest)
 
     def note_answer(self) -> None:
-        """Note an answer of the peer: it gets all the patience, and short timeouts again."""
+        """Note an answer of the peer: from now on, `patience` and `max_rto` are the limits."""
         self.idle_limit = self.patience
         if self.rto > self.max_rto:
             self.rto = self.max_rto
 
     def note_port_unreachable(self) -> None:
-        """Note that the peer's port seems to be closed: until it answers, the patience is over."""
+        """Use `first_answer_limit` until the next answer: the peer's port seems to be closed."""
         self.idle_limit = self.first_answer_limit
 
     def dally_time(self, shortest: float) -> float:

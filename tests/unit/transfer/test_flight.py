@@ -17,26 +17,26 @@ def timing() -> Timing:
 def test_only_the_first_copy_of_a_window_is_measured() -> None:
     """It is not known which copy of a repeated window an ACK answers (Karn's rule)."""
     flight = Flight()
-    assert flight.send(1, 4) == 0
+    assert flight.note_sent(1, 4) == 0
     assert (flight.may_measure, flight.copies) == (True, 1)
-    assert flight.send(1, 4) == 4
+    assert flight.note_sent(1, 4) == 4
     assert (flight.may_measure, flight.copies) == (False, 2)
 
 
 def test_blocks_that_were_sent_before_are_counted() -> None:
     """`send` returns how many blocks of a window were sent before, also if windows overlap."""
     flight = Flight()
-    flight.send(1, 4)
-    assert flight.send(3, 6) == 2
+    flight.note_sent(1, 4)
+    assert flight.note_sent(3, 6) == 2
     assert (flight.start, flight.end, flight.highest_sent) == (3, 6, 6)
-    assert flight.send(3, 4) == 2
+    assert flight.note_sent(3, 4) == 2
     assert flight.highest_sent == 6
 
 
 def test_only_the_first_ack_of_a_window_is_measured() -> None:
     """After one round-trip time was measured, the window gives no other."""
     flight, times = Flight(), timing()
-    flight.send(1, 1)
+    flight.note_sent(1, 1)
     flight.measure(times, 0.5, answers_window=True)
     assert (times.min_round_trip, flight.may_measure) == (0.5, False)
 
@@ -44,7 +44,7 @@ def test_only_the_first_ack_of_a_window_is_measured() -> None:
 def test_two_acks_after_a_retransmission_are_not_measured() -> None:
     """They may belong to any copy of the window; the third ACK is measured."""
     flight, times = Flight(), timing()
-    flight.send(1, 1)
+    flight.note_sent(1, 1)
     flight.measure(times, 0.5, answers_window=True)
     flight.note_retransmission()
     for _ in range(2):

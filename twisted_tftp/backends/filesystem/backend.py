@@ -165,12 +165,13 @@ class FilesystemBackend:
         if descriptor is None:
             return None
         file = OpenFile(descriptor)
-        if self.content_cache.make_room(found.status):
+        cache = self.content_cache
+        if cache.may_cache(found.status) and cache.make_room(found.status.st_size):
             data = read_cached(descriptor, found.status.st_size, flags)
             # The data is the content of the file only if the file was not changed meanwhile.
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
-                return self.content_cache.add(found.status, data)
+                return cache.add(found.status, data)
         if identity(file.status) == state:
             self._open_files[state] = file
         return self._make_reader(file, flags)
@@ -198,7 +199,7 @@ class FilesystemBackend:
         )
 
     def check(self) -> None:
-        """Check that the root and the directories of `follow_links` are directories.
+        """Check that `root` and the paths of `follow_links` are directories.
 
         @raise BackendUnavailable: one is not.
         """

@@ -116,19 +116,20 @@ class ContentCache:
         self._by_inode.move_to_end(inode)
         return ContentReader(content)
 
-    def make_room(self, status: os.stat_result) -> bool:
-        """Remove contents if a file may be cached and needs room.
-
-        @param status: the status of the file.
-        @return: whether to cache it: the file is small, has not changed for a while, and fits.
-        """
-        cost = status.st_size + OVERHEAD
-        if status.st_size > MAX_FILE_SIZE or cost > self.capacity:
+    def may_cache(self, status: os.stat_result) -> bool:
+        """Return whether a file may be cached: it is small, and has not changed for a while."""
+        if status.st_size > MAX_FILE_SIZE or status.st_size + OVERHEAD > self.capacity:
             return False
         if (status.st_dev, status.st_ino) in self._by_inode:
             return False  # readers still use the content of an earlier state of this file
-        if self._clock() - max(status.st_mtime, status.st_ctime) < MIN_UNCHANGED:
-            return False
+        return self._clock() - max(status.st_mtime, status.st_ctime) >= MIN_UNCHANGED
+
+    def make_room(self, size: int) -> bool:
+        """Remove contents that no reader uses, until a file of `size` octets fits.
+
+        @return: whether it fits. Only `MAX_EVICTION_CHECKS` contents are examined.
+        """
+        cost = size + OVERHEAD
         for _ in range(MAX_EVICTION_CHECKS):
             if self.octets + cost <= self.capacity:
                 return True
@@ -140,7 +141,7 @@ class ContentCache:
         return self.octets + cost <= self.capacity
 
     def add(self, status: os.stat_result, data: bytes) -> ContentReader:
-        """Add the content of a file for which `make_room` returned true; return a reader of it.
+        """Add the content of a file that may be cached and fits; return a reader of it.
 
         @param status: the status of the file, the same before and after the read.
         """

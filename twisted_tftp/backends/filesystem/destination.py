@@ -14,24 +14,27 @@ from twisted_tftp.backends.filesystem.path_walk import DIRECTORY_FLAGS, Resolved
 
 
 def directory_mode(file_mode: int) -> int:
-    """Return the mode of a directory for files of a mode: who may read them may enter it."""
+    """Return the mode of the directories that are made for files with the mode `file_mode`.
+
+    All who may read such a file may also list and enter the directory.
+    """
     return file_mode | (file_mode & 0o444) >> 2 | 0o700
 
 
 class Destination:
-    """The directory of an upload during its commit.
+    """The directory in which an upload gets its name, open during the commit.
 
     @ivar descriptor: the descriptor of the directory.
     """
 
     def __init__(self, target: ResolvedName, file_mode: int | None) -> None:
-        """Make the missing directories of `target`.
+        """Make the missing directories of `target`, and open all of them.
 
         All directories are opened to be synced before the file gets its name: if no descriptor is
         left, the upload fails, because it could not be made durable.
 
-        @param file_mode: the mode of uploads, from which that of directories follows; None for
-            the mode that the umask gives.
+        @param file_mode: the mode of uploaded files, from which L{directory_mode} computes that of
+            directories; None for the mode that the umask gives.
         """
         self.descriptor = target.directory
         self._mode = None if file_mode is None else directory_mode(file_mode)
@@ -47,27 +50,27 @@ class Destination:
             raise
 
     def sync(self) -> None:
-        """Make the new names durable; errors are ignored."""
+        """Sync the directories, so that the new names are durable; errors are ignored."""
         for descriptor in reversed(self._to_sync):
             with contextlib.suppress(OSError):
                 os.fsync(descriptor)
 
     def remove(self) -> None:
-        """Remove the directories that were made, unless they contain something; then close."""
+        """Remove the directories that were made, if they are empty, and close all of them."""
         for parent, name in reversed(self._made):
             with contextlib.suppress(OSError):
                 os.rmdir(name, dir_fd=parent)
         self.close()
 
     def close(self) -> None:
-        """Close all directories but that of the target."""
+        """Close the directories that this object has opened; `target` closes its own one."""
         for descriptor in (*self._to_sync, *self._opened):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._to_sync, self._opened, self._made = [], [], []
 
     def _enter(self, name: bytes) -> None:
-        """Make the directory `name`, or take the one that another upload has just made."""
+        """Make and open the directory `name`; another upload may have made it meanwhile."""
         parent = self.descriptor
         try:
             os.mkdir(name, 0o777 if self._mode is None else self._mode, dir_fd=parent)
@@ -83,7 +86,7 @@ class Destination:
             self._set_mode(readable, self._mode)
 
     def _open_to_sync(self) -> int:
-        """Open the current directory to sync it; return -1 if this process may not read it."""
+        """Return a descriptor of the current directory for `sync`; -1 if it may not be read."""
         try:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
             descriptor = os.open(".", flags, dir_fd=self.descriptor)
@@ -96,7 +99,7 @@ class Destination:
     def _set_mode(descriptor: int, mode: int) -> None:
         """Set the mode of a new directory, whatever the umask is."""
         with contextlib.suppress(OSError):  # some file systems have no modes (vfat)
-            # Another directory may have taken its name; an empty one tells nobody anything.
+            # Another directory may have this name now. If it is empty, its mode exposes nothing.
             if not os.listdir(descriptor):
                 inherited = os.fstat(descriptor).st_mode & stat.S_ISGID
                 os.fchmod(descriptor, mode | inherited)

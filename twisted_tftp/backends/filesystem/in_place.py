@@ -1,7 +1,7 @@
 """Copy an upload into an existing file that can't be replaced.
 
-This is done for a file in a directory that may not be written, and for a file that is a mount of
-its own. The whole upload is stored elsewhere before it is copied. If the process or the machine
+This is done for a file in a directory that may not be written, and for a file that is a mount
+point. The whole upload is stored elsewhere before it is copied. If the process or the machine
 crashes during the copy, the file has a part of the new content and a part of the old one. A client
 that reads the file meanwhile may get parts of both. All functions may block.
 """
@@ -66,7 +66,7 @@ def open_nameless(directory: str) -> int:
         try:
             return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError:
-            pass  # it may not be written, or its file system has no such files
+            pass  # the directory may not be written, or its file system lacks O_TMPFILE
     descriptor, path = tempfile.mkstemp()
     try:
         os.unlink(path)
@@ -84,11 +84,11 @@ def overwrite(source: int, target: ResolvedName) -> None:
         then. If another error occurs during the copy, the target has a part of the new content.
     """
     # A device must not be opened: even that can rewind a tape or start a watchdog.
-    _require(target.stat())
+    _check_target(target.stat())
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
     descriptor = os.open(target.name, flags, dir_fd=target.directory)
     try:
-        _require(os.fstat(descriptor))  # the file may have been replaced before the open
+        _check_target(os.fstat(descriptor))  # the file may have been replaced before the open
         _lock(descriptor)
         size = os.fstat(source).st_size
         _reserve(descriptor, size)
@@ -99,7 +99,11 @@ def overwrite(source: int, target: ResolvedName) -> None:
         os.close(descriptor)
 
 
-def _require(status: os.stat_result) -> None:
+def _check_target(status: os.stat_result) -> None:
+    """Check that a file with that status may be written in place.
+
+    @raise AccessViolation: it may not.
+    """
     reason = why_not_in_place(status)
     if reason:
         raise AccessViolation(detail=f"can't be replaced; {reason}")
@@ -146,7 +150,7 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 def _append_zeros(descriptor: int, before: int, size: int) -> None:
-    """Enlarge the file from `before` to `size` octets by zeros, which then have their space."""
+    """Append zeros to a file of `before` octets up to `size` octets, to allocate the space."""
     if before >= size:
         return
     zeros = bytes(min(COPY_SIZE, size - before))

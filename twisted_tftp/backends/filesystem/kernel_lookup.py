@@ -71,7 +71,7 @@ class FoundFile:
         self.status = status
 
     def open(self) -> int | None:
-        """Return a descriptor for reading; None if it can't be opened here: a thread must try."""
+        """Return a descriptor for reading; None if the file must be opened in a thread."""
         try:
             # This opens the file that was found, even if another file has its name now.
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -85,7 +85,7 @@ class FoundFile:
 
 
 def file_system_type(device: int) -> str:
-    """Return the type of the file system that has a device number; empty if it is unknown."""
+    """Return the type of the file system with a device number; empty if it is unknown."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
         for mount in mounts:
@@ -105,7 +105,7 @@ class KernelLookup:
     """
 
     def __init__(self, root: str, type_of: Callable[[int], str] = file_system_type) -> None:
-        """Set up; nothing is found before L{detect_file_system} was called.
+        """Set up; files are found only after L{detect_file_system} was called.
 
         @param root: the path of a directory.
         @param type_of: returns the type of the file system that has a device number.
@@ -140,7 +140,7 @@ class KernelLookup:
                 self._device = device
 
     def forget_file_system(self) -> None:
-        """Forget the file system of the root; nothing is found before the next detection."""
+        """Forget the file system of the root; files are found only after the next detection."""
         self._device = None
 
     def find(self, path: str) -> FoundFile | None:

@@ -156,7 +156,7 @@ class _Walk:
                     above = _parts(os.fsencode(os.path.realpath(self._root)))[:-1]
                     of_links = self._leave(above, of_links[::-1])[::-1]
                 else:
-                    raise AccessViolation(detail=self._reason_to_leave())
+                    raise AccessViolation(detail=self._explain_leaving())
                 continue
             target = self._link_target(name)
             if target is not None:
@@ -177,8 +177,8 @@ class _Walk:
         for descriptor in self._trail:
             os.close(descriptor)
 
-    def _reason_to_leave(self) -> str:
-        """Return what has led above the root: the name of the request, or a link on its way."""
+    def _explain_leaving(self) -> str:
+        """Return the log text for what has led above the root: the request's name, or a link."""
         return explain.LINK_LEAVES_ROOT if self._links else explain.NAME_LEAVES_ROOT
 
     def _enter(self, name: bytes) -> int:
@@ -205,7 +205,7 @@ class _Walk:
             raise AccessViolation("too many directories are missing")
         depth = len(self._trail) - 1 + len(missing)
         if depth > MAX_MADE_DEPTH or octets > MAX_MADE_PATH:
-            raise AccessViolation("no directories are made for so long a path")
+            raise AccessViolation("the path is too long to make its directories")
         return ResolvedName(self._trail.pop(), last, tuple(missing))
 
     def _link_target(self, name: bytes) -> bytes | None:

@@ -17,7 +17,7 @@ MAX_AGE = 60.0
 
 #: The shortest time between two measurements, as a multiple of the time that the last one took.
 #: If an upload does not fit, the tree is measured earlier than after `MAX_AGE`, because files may
-#: have been removed or replaced; but at most about a tenth of the time must go into measuring.
+#: have been removed or replaced; but measuring must take at most about a tenth of the time.
 PAUSE_PER_MEASUREMENT = 10.0
 
 
@@ -28,7 +28,7 @@ def octets_below(root: str) -> int:
     """
     octets = 0
     linked: set[tuple[int, int]] = set()
-    pending = [root]  # not recursive: a tree may be deeper than Python's limit of calls
+    pending = [root]  # not recursive: a tree may be deeper than Python's recursion limit
     while pending:
         with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
             for entry in entries:
@@ -97,7 +97,7 @@ class Quota:
         """
         if self._clock() - self._measured_at >= MAX_AGE:
             self._measure()
-        self._require(max(1, octets), 0)
+        self._reserve(0, needed=max(1, octets))
 
     def discard_measurement(self) -> None:
         """Forget the size of the tree, so that it is measured at the next upload."""
@@ -110,15 +110,15 @@ class Quota:
         """
         if not octets:
             return
-        self._require(octets, octets)
+        self._reserve(octets, needed=octets)
 
     def release(self, octets: int) -> None:
-        """Count a temporary file of `octets` no more: it was removed."""
+        """Stop counting the `octets` of a temporary file, because it was removed."""
         with self._lock:
             self._reserved -= octets
 
     def commit(self, octets: int, replaced: int) -> None:
-        """Count a temporary file as a file: it got its name.
+        """Count a temporary file as one of the other files, because it has got its name.
 
         @param octets: the size of the file.
         @param replaced: the size of the file that had the name before, or 0. It is not subtracted
@@ -131,27 +131,33 @@ class Quota:
             self._committed += octets
             self._replaced += replaced
 
-    def _require(self, octets: int, reserve: int) -> None:
-        """Check that `octets` fit, and reserve `reserve` octets; measure the tree if necessary."""
-        if self._reserve_if_fits(octets, reserve):
+    def _reserve(self, octets: int, *, needed: int) -> None:
+        """Reserve `octets` if `needed` octets fit; if they do not, measure the tree and try again.
+
+        The tree is not measured if that is pointless, or was done too recently.
+
+        @raise DiskFull: `needed` octets do not fit. Nothing is reserved then.
+        """
+        if self._reserve_if_fits(octets, needed):
             return
         with self._lock:
-            may_fit = self._used + self._reserved - self._replaced + octets <= self._limit
+            may_fit = self._used + self._reserved - self._replaced + needed <= self._limit
         if (
             may_fit
             or self._clock() - self._measured_at >= PAUSE_PER_MEASUREMENT * self._measuring_time
         ):
             self._measure()
-            if self._reserve_if_fits(octets, reserve):
+            if self._reserve_if_fits(octets, needed):
                 return
         detail = f"would exceed --upload-quota {self._limit:,}"
         raise DiskFull("the quota of uploads is used up", detail)
 
-    def _reserve_if_fits(self, octets: int, reserve: int) -> bool:
+    def _reserve_if_fits(self, octets: int, needed: int) -> bool:
+        """Reserve `octets` if `needed` octets fit now; return whether they fit."""
         with self._lock:
-            if self._used + self._reserved + octets > self._limit:
+            if self._used + self._reserved + needed > self._limit:
                 return False
-            self._reserved += reserve
+            self._reserved += octets
             return True
 
     def _measure(self) -> None:

@@ -36,7 +36,7 @@ def nowait_flags() -> int | None:
 
 
 class ChunkBudget:
-    """The memory that the readers that use a thread for each read share.
+    """The limit of the memory of all readers that use a thread for each read.
 
     @ivar readers: the number of these readers.
     """
@@ -103,7 +103,7 @@ class FilesystemReader:
     def __init__(
         self, file: OpenFile, in_thread: InThread, chunks: ChunkBudget, flags: int | None
     ) -> None:
-        """Set up a reader of `file`, which L{close} discards.
+        """Set up a reader of `file`; L{close} calls the `discard` of the file.
 
         @param in_thread: calls a function in a thread.
         @param chunks: tells how many octets to read at a time if all reads need a thread.

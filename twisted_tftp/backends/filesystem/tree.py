@@ -16,7 +16,7 @@ from twisted_tftp.errors import BackendUnavailable, FileNotFound, TFTPError, fro
 
 
 class Tree:
-    """A directory with its subdirectories, and the rules of the names in it.
+    """A served directory with its subdirectories, and the rules that find the file of a name.
 
     @ivar root: the path of the directory.
     @ivar followed: the directories outside `root` into which symbolic links may lead reads.
@@ -45,10 +45,10 @@ class Tree:
         return None if self._has_literal_names else with_slashes(path)
 
     def resolve_read(self, path: str) -> ResolvedName:
-        """Walk to the name that `path` stands for; see `resolve` for the exceptions.
+        """Walk to the file that `path` names in a read request; `resolve` lists the exceptions.
 
-        If something has the literal name, it is that, whatever it is. Otherwise each backslash is
-        a slash.
+        A file of any type with the literal name comes first. If there is none, each backslash is a
+        slash.
         """
         alternative = self.alternative(path)
         if alternative is None:
@@ -58,7 +58,7 @@ class Tree:
         )
 
     def resolve_write(self, path: str) -> ResolvedName:
-        """Walk to a name as L{resolve_read} does, but never out of the root."""
+        """Walk to the file that `path` names in a write request, but never out of the root."""
         alternative = self.alternative(path)
         if alternative is not None:
             existing = self._existing(path, ())
@@ -73,7 +73,7 @@ class Tree:
             raise FileNotFound(detail=explain.missing_directory(error)) from error
 
     def check(self) -> None:
-        """Check that the root and the followed directories are directories.
+        """Check that the paths of `root` and `followed` are directories.
 
         @raise BackendUnavailable: one is not.
         """
@@ -83,7 +83,7 @@ class Tree:
                 raise BackendUnavailable(f"{role} {path!r} is not a directory")
 
     def _existing(self, path: str, followed: Sequence[str]) -> ResolvedName | None:
-        """Walk to the literal name `path`; return None if there is nothing of that name."""
+        """Walk to the literal name `path`; return None if nothing has that name."""
         try:
             resolved = resolve(self.root, path, followed)
             try:

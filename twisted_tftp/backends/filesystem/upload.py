@@ -31,8 +31,8 @@ from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
 #: The errors of link() on file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
-#: The errors of rename() if the file that has the name can't be replaced: it is a mount of its
-#: own, or it belongs to another user in a directory with the sticky bit.
+#: The errors of rename() if the file that has the name can't be replaced: it is a mount
+#: point, or it belongs to another user in a directory with the sticky bit.
 _NOT_REPLACEABLE = (errno.EBUSY, errno.EPERM, errno.EACCES)
 
 #: The most buffers of one system call.
@@ -41,16 +41,16 @@ IOV_MAX = 1024
 
 @dataclass(frozen=True)
 class UploadRules:
-    """What all uploads of a backend may do.
+    """The rules for all uploads of a backend.
 
     @ivar root: the directory that is served.
-    @ivar replace: whether existing files may be replaced.
+    @ivar may_replace: whether existing files may be replaced.
     @ivar mode: the mode of new files; None for the mode that the umask gives.
     @ivar quota: the limit of all files below the root; None for no limit.
     """
 
     root: str
-    replace: bool
+    may_replace: bool
     mode: int | None = None
     quota: Quota | None = None
 
@@ -103,7 +103,7 @@ class Upload:
         """
         mode = self._rules.mode if existing is None else existing.st_mode & 0o777
         try:
-            self._create_beside(0o666 if mode is None else mode)
+            self._create_in_directory(0o666 if mode is None else mode)
         except OSError as error:
             if self._temporary is not None or not is_read_only_directory(error):
                 raise
@@ -133,8 +133,8 @@ class Upload:
             raise error
         raise AccessViolation(detail=reason) from error
 
-    def _create_beside(self, mode: int) -> None:
-        """Create a temporary file and lock it, so that no other process removes it."""
+    def _create_in_directory(self, mode: int) -> None:
+        """Create a temporary file in the directory of the target, and lock it against removal."""
         while True:
             temporary = temporary_name()
             self._descriptor = os.open(
@@ -162,7 +162,7 @@ class Upload:
             return None
         if not stat.S_ISREG(status.st_mode):
             raise AccessViolation("not a regular file")
-        if not self._rules.replace:
+        if not self._rules.may_replace:
             raise FileAlreadyExists(detail="the file exists already, --write is create")
         # A rename needs write permission for the directory only; require it for the file too.
         if not os.access(target.name, os.W_OK, dir_fd=target.directory, effective_ids=True):
@@ -208,7 +208,7 @@ class Upload:
             self._target.close()
 
     def _place(self, temporary: str) -> int:
-        """Put the temporary file in the place of its target, and sync the directories.
+        """Make the directories, give the temporary file its name, and sync the directories.
 
         @return: the size of the file that had the name before, or 0.
         """
@@ -219,7 +219,7 @@ class Upload:
         return self._place_once(temporary)
 
     def _place_once(self, temporary: str) -> int:
-        """Do what L{_place} does, in directories that another upload may remove meanwhile."""
+        """Do what L{_place} does, once; another upload may remove a directory meanwhile."""
         destination = Destination(self._target, self._rules.mode)
         try:
             with self._keep_lock() as lock:
@@ -242,14 +242,14 @@ class Upload:
 
     @contextlib.contextmanager
     def _keep_lock(self) -> Iterator[int]:
-        """Keep the lock after the file is closed: until it has its name, it could be removed.
+        """Keep the lock after the file is closed, so that no other server removes the file.
 
-        The value of the `with` statement is another descriptor of the file, or -1.
+        The value of the `with` statement is another descriptor of the file; -1 if there is none.
         """
         try:
             lock = os.dup(self._descriptor)
         except OSError:
-            lock = -1  # no descriptor is left; another server seldom starts at this moment
+            lock = -1  # no descriptor is left; it is unlikely that a server starts right now
         try:
             yield lock
         finally:
@@ -265,7 +265,7 @@ class Upload:
 
     def _give_name(self, temporary: str, directory: int) -> None:
         """Give the temporary file the name of the target, in `directory`."""
-        if self._rules.replace:
+        if self._rules.may_replace:
             self._rename(temporary, directory)
             return
         source, name = self._target.directory, self._target.name

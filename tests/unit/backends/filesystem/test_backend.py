@@ -1278,7 +1278,7 @@ def test_data_is_written_in_order_whenever_threads_run(
     """After a commit the file has all octets in order; after an abort there is no file."""
     threads = ManualThreads()
     with tempfile.TemporaryDirectory() as name:
-        file = Upload(resolve(name, "new"), UploadRules(name, replace=True))
+        file = Upload(resolve(name, "new"), UploadRules(name, may_replace=True))
         writer = FilesystemWriter(file, threads, write_size=16, held_size=40)
         sent = b""
         waiting: list[Any] = [None]
