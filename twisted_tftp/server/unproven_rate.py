@@ -26,9 +26,6 @@ RENEWED_AFTER = 60.0
 #: remembered because they got an answer from the reserve.
 MAX_ENTRIES = 65536
 
-#: The prefix length of the IPv4 networks whose addresses share a bucket.
-IPV4_PREFIX = 24
-
 #: The prefix length of the IPv6 networks whose addresses share a bucket: that of a small site.
 IPV6_PREFIX = 56
 
