@@ -11,7 +11,7 @@ import pytest
 from tests.support.daemon import IPV6
 from tests.support.logs import captured_log
 from tests.support.marks import linux
-from twisted_tftp.net.interface_addresses import AddressMonitor, addresses_of, is_interface_name
+from twisted_tftp.net.interface_addresses import AddressMonitor, addresses_of
 from twisted_tftp.net.socket_options import SocketOptions, copy_options
 
 pytestmark = linux
@@ -87,18 +87,6 @@ def test_monitor_survives_an_exception() -> None:
         monitor.doRead()
     monitor.close()
     assert lines == ["unexpected exception while the addresses were updated"]
-
-
-@pytest.mark.parametrize("name", ["eth0", "eth0.100", "vrf-boot", "br_lan", "x" * 15])
-def test_interface_names(name: str) -> None:
-    """Names of interfaces are recognised."""
-    assert is_interface_name(name)
-
-
-@pytest.mark.parametrize("name", ["", "x" * 16, "a b", "a/b", "fe80::1", "eth0%1", "a\n"])
-def test_other_names(name: str) -> None:
-    """Other texts are not."""
-    assert not is_interface_name(name)
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, *([socket.AF_INET6] if IPV6 else [])])
