@@ -97,7 +97,7 @@ class Quota:
         """
         if self._clock() - self._measured_at >= MAX_AGE:
             self._measure()
-        self._require(max(1, octets), 0)
+        self._check_and_reserve(max(1, octets), 0)
 
     def discard_measurement(self) -> None:
         """Forget the size of the tree, so that it is measured at the next upload."""
@@ -110,7 +110,7 @@ class Quota:
         """
         if not octets:
             return
-        self._require(octets, octets)
+        self._check_and_reserve(octets, octets)
 
     def release(self, octets: int) -> None:
         """Count a temporary file of `octets` no more: it was removed."""
@@ -131,7 +131,7 @@ class Quota:
             self._committed += octets
             self._replaced += replaced
 
-    def _require(self, octets: int, reserve: int) -> None:
+    def _check_and_reserve(self, octets: int, reserve: int) -> None:
         """Check that `octets` fit, and reserve `reserve` octets; measure the tree if necessary."""
         if self._reserve_if_fits(octets, reserve):
             return
