@@ -72,7 +72,6 @@ class RecentTimes:
         if now >= self._period_ends or len(self._recent) >= MAX_ENTRIES // 2:
             self._older, self._recent = self._recent, {}
             self._period_ends = now + self._kept_for
-        self._older.pop(source, None)
         self._recent[source] = now
 
     def has_fresh(self, source: Hashable, now: float) -> bool:
