@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import maybeDeferred
 
-from tests.support.backends import has_openat2, request_context
+from tests.support.backends import WAYS, has_openat2, request_context, slow_lookup
 from tests.support.daemon import TIMEOUT
 from tests.support.deferreds import value
 from twisted_tftp.backends import FilesystemBackend
@@ -123,6 +123,10 @@ class Race:
         """Whether the exchanges were stopped."""
         return self._swapper.returncode is not None
 
+    def file_names(self) -> list[str]:
+        """Return the names of all files below the root."""
+        return [name for _, _, names in os.walk(self.root) for name in names]
+
     def outside_is_touched(self) -> bool:
         """Return whether a file outside was created, changed or removed, even for a moment."""
         times = {path.stat().st_mtime_ns for path in (self.outside, self.outside / "file")}
@@ -154,6 +158,13 @@ def outcomes(attempt: Callable[[str], Any]) -> Counter[Any]:
         except (OSError, TFTPError):
             seen[None] += 1
     return seen
+
+
+def store(backend: FilesystemBackend, path: str) -> None:
+    """Write a file. Nothing is aborted, so a commit that fails leaves its temporary file."""
+    writer = value(backend.open_writer(path, request_context(6)))
+    value(writer.write(b"upload"))
+    value(writer.commit())
 
 
 def caught(attempt: Callable[[str], Any], evil: Callable[[Any], bool]) -> bool:
@@ -192,7 +203,7 @@ def test_naive_read_loses_the_race(race: Race) -> None:
 
 
 @pytest.mark.parametrize("cache", [0, 1 << 20], ids=["opened", "kept"])
-@pytest.mark.parametrize("way", ["at once", "in a thread"])
+@pytest.mark.parametrize("way", WAYS)
 def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race: Race) -> None:
     """A read is refused or returns the octets of the file in the root, for both ways to open."""
     in_threads = 0
@@ -204,7 +215,7 @@ def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race
 
     lookup = KernelLookup(str(race.root))
     if way == "in a thread":
-        lookup = KernelLookup(str(race.root), type_of=lambda device: "unknown")
+        lookup = slow_lookup(race.root)
     backend = FilesystemBackend(str(race.root), cache=cache, in_thread=in_thread, lookup=lookup)
 
     def read(name: str) -> bytes:
@@ -222,7 +233,7 @@ def test_no_read_returns_octets_from_outside_the_root(way: str, cache: int, race
         assert in_threads < seen.total(), "none was found at once"
 
 
-@pytest.mark.parametrize("way", ["at once", "in a thread"])
+@pytest.mark.parametrize("way", WAYS)
 def test_no_read_leaves_a_followed_directory(way: str, race: Race, tmp_path: Path) -> None:
     """The names are exchanged in a directory outside the root into which links may lead."""
     served = tmp_path / "served"
@@ -271,16 +282,14 @@ def test_no_directory_is_made_outside_the_root(
 
     def write(name: str) -> bool:
         path = f"{os.path.dirname(name) or '.'}/new-{next(numbers)}/deeper/upload"
-        writer = value(backend.open_writer(path, request_context(6)))
-        value(writer.write(b"upload"))
-        value(writer.commit())
+        store(backend, path)
         return True
 
     seen = outcomes(write)
     race.end()
     assert set(seen) == {True, None}
     assert not race.outside_is_touched()
-    names = [name for _, _, names in os.walk(race.root) for name in names]
+    names = race.file_names()
     assert names.count("upload") == seen[True]
     assert not [name for name in names if is_temporary(name)]
 
@@ -313,7 +322,7 @@ def test_no_upload_in_place_is_written_outside_the_root(
     assert set(seen) == {True, None}
     assert not race.outside_is_touched()
     assert (race.root / "good").read_bytes() == GOOD
-    names = [name for _, _, names in os.walk(race.root) for name in names]
+    names = race.file_names()
     assert not [name for name in names if is_temporary(name)]
 
 
@@ -336,16 +345,14 @@ def test_no_upload_is_written_outside_the_root(
     def write(name: str) -> bool:
         if mode == "create":
             name = f"{os.path.dirname(name)}/upload-{next(numbers)}"
-        writer = value(backend.open_writer(name, request_context(6)))
-        value(writer.write(b"upload"))
-        value(writer.commit())
+        store(backend, name)
         return True
 
     seen = outcomes(write)
     race.end()
     assert set(seen) == {True, None}
     assert not race.outside_is_touched()
-    names = [name for _, _, names in os.walk(race.root) for name in names]
+    names = race.file_names()
     if mode == "create":
         assert sum(name.startswith("upload-") for name in names) == seen[True]
     assert not [name for name in names if is_temporary(name)]

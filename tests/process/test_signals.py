@@ -6,41 +6,24 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import TIMEOUT, Daemon, TacDaemon, TwistDaemon, assert_ended_well
+from tests.support.daemon import (
+    TIMEOUT,
+    Daemon,
+    LoggingDaemon,
+    TacDaemon,
+    TwistDaemon,
+    assert_ended_well,
+    wait_for_text,
+)
 from tests.support.packets import ack, data, error, rrq, wrq
 from tests.support.peer import LOCALHOST, Peer, peer
 from tests.support.served_root import CONTENT, root, temporary_files
 
 __all__ = ["peer", "root"]  # fixtures
-
-
-class LoggingDaemon(Daemon):
-    """A daemon that writes its log to a file.
-
-    @ivar log_path: the path of that file.
-    """
-
-    def __init__(self, root: Path, log_path: Path, *options: str) -> None:
-        super().__init__(root, *options, hosts=[LOCALHOST], twistd=["--logfile", str(log_path)])
-        self.log_path = log_path
-
-    def wait_until_serving(self) -> None:
-        wait_for_text(self.log_path, "serving on")
-
-
-def wait_for_text(path: Path, text: str) -> str:
-    """Wait until a file contains `text`, and return its content."""
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        if path.exists() and text in (found := path.read_text()):
-            return found
-        time.sleep(0.01)  # there is no portable event for a change of a file
-    raise AssertionError(f"{path} does not contain {text!r}")
 
 
 def test_sighup_reopens_the_log(root: Path, tmp_path: Path, peer: Peer) -> None:

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import run
-from tests.support.daemon import TIMEOUT, TWIST, TWISTD, Daemon, free_port
+from tests.support.daemon import (
+    TIMEOUT,
+    TWIST,
+    TWISTD,
+    Daemon,
+    LoggingDaemon,
+    free_port,
+    wait_for_text,
+)
 from tests.support.marks import as_root, linux
 from tests.support.peer import LOCALHOST, Peer
 from tests.support.served_root import CONTENT, open_root, root
@@ -110,25 +118,8 @@ def test_permissions_that_the_user_lacks_are_warnings(open_root: Path, tmp_path:
             line = daemon.wait_for_line("#warn.*root ")
         assert f"root {str(open_root)!r} {words} by uid {uid} (mode {mode:o})" in line.string
     with Daemon(open_root, hosts=[LOCALHOST], twistd=IDS) as daemon:
-        assert not [line for line in warnings(daemon) if "root" in line]
-
-
-class FileLoggingDaemon(Daemon):
-    """A daemon that logs to the file `log_path`."""
-
-    log_path: Path
-
-    def wait_until_serving(self) -> None:
-        self.wait_for("serving on")
-
-    def wait_for(self, text: str) -> str:
-        """Wait until the log contains `text`, and return the log."""
-        deadline = time.monotonic() + TIMEOUT
-        while time.monotonic() < deadline:
-            if self.log_path.exists() and text in (log := self.log_path.read_text()):
-                return log
-            time.sleep(0.01)  # there is no portable event for a change of a file
-        raise AssertionError(f"the log does not contain {text!r}")
+        pass
+    assert not [line for line in warnings(daemon) if "root" in line]
 
 
 @linux
@@ -138,11 +129,9 @@ def test_log_folder_that_the_user_cannot_write_is_a_warning(open_root: Path) -> 
     folder = open_root / "logs"
     folder.mkdir(0o755)
     log = folder / "log"
-    daemon = FileLoggingDaemon(open_root, hosts=[LOCALHOST], twistd=[*IDS, f"--logfile={log}"])
-    daemon.log_path = log
-    with daemon:
-        daemon.wait_for(f"the log folder {folder} is not writable by uid ")
-        daemon.log_path = log.rename(folder / "old")
+    with LoggingDaemon(open_root, log, twistd=IDS) as daemon:
+        wait_for_text(log, f"the log folder {folder} is not writable by uid ")
+        moved = log.rename(folder / "old")
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_for("can't be reopened, still writing to the old file: ")
+        wait_for_text(moved, "can't be reopened, still writing to the old file: ")
     assert not log.exists()

@@ -6,24 +6,15 @@ import grp
 import os
 import pwd
 import signal
-import time
 from pathlib import Path
 
 from tests.support.commands import run
-from tests.support.daemon import TIMEOUT, TWISTD, free_port
+from tests.support.daemon import TWISTD, free_port, wait_for_text
 from tests.support.marks import as_root, linux
 from tests.support.peer import LOCALHOST, Peer, peer
 from tests.support.served_root import CONTENT, open_root
 
 __all__ = ["open_root", "peer"]  # fixtures
-
-
-def wait_for_text(path: Path, text: str) -> None:
-    """Wait until a file contains `text`."""
-    deadline = time.monotonic() + TIMEOUT
-    while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < deadline, f"{path} does not contain {text!r}"
-        time.sleep(0.01)  # there is no portable event for a change of a file
 
 
 @linux

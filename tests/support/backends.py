@@ -17,6 +17,9 @@ from twisted_tftp.backends.filesystem.reader import FilesystemReader
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError, from_os_error
 
+#: How a file is opened: with `openat2` in the reactor, or by a walk in a thread.
+WAYS = ["at once", "in a thread"]
+
 
 def request_context(size: int | None = None) -> TransferContext:
     """Return the context of a request, which announces `size` octets."""
@@ -100,6 +103,24 @@ def lookup_of(root: Path) -> KernelLookup:
     lookup = KernelLookup(str(root))
     lookup.detect_file_system()
     return lookup
+
+
+def slow_lookup(root: Path | str) -> KernelLookup:
+    """Return a lookup that finds nothing, so that each name is looked up in a thread.
+
+    `test_kernel_lookup` tests the names that are found at once.
+    """
+    return KernelLookup(str(root), type_of=lambda device: "a slow one")
+
+
+def lookup_for(root: Path, way: str) -> KernelLookup:
+    """Return a lookup with which files are opened in one of the `WAYS`, if openat2 exists."""
+    return lookup_of(root) if way == WAYS[0] and has_openat2() else slow_lookup(root)
+
+
+def octets_of(backend: Any, path: str) -> bytes:
+    """Return the content of the file that a client gets."""
+    return content(value(backend.open_reader(path, request_context())))
 
 
 def has_openat2() -> bool:

@@ -273,6 +273,37 @@ class Daemon:
         return "\n".join([*self.lines[-100:], *("stderr: " + line for line in self.errors)])
 
 
+class LoggingDaemon(Daemon):
+    """A daemon at 127.0.0.1 that writes its log to a file.
+
+    @ivar log_path: the path of that file.
+    """
+
+    def __init__(
+        self, root: Path, log_path: Path, *options: str, twistd: Sequence[str] = ()
+    ) -> None:
+        super().__init__(
+            root,
+            *options,
+            hosts=["127.0.0.1"],
+            twistd=[*twistd, "--logfile", str(log_path)],
+        )
+        self.log_path = log_path
+
+    def wait_until_serving(self) -> None:
+        wait_for_text(self.log_path, "serving on")
+
+
+def wait_for_text(path: Path, text: str) -> str:
+    """Wait until a file contains `text`, and return its content."""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        if path.exists() and text in (found := path.read_text()):
+            return found
+        time.sleep(0.01)  # there is no portable event for a change of a file
+    raise AssertionError(f"{path} does not contain {text!r}")
+
+
 class TacDaemon(Daemon):
     """A daemon that runs the example application, `tftp.tac`."""
 

@@ -104,7 +104,7 @@ class AttemptPlan:
 
         @param failure: why the current attempt has failed.
         """
-        self._note_failure(failure)
+        self._failures = self._failures_with(failure)
         if not isinstance(failure, PortUnreachable):
             self._has_only_closed_ports = False
         if self._ends_at - now < MIN_ATTEMPT:
@@ -136,8 +136,7 @@ class AttemptPlan:
 
         @param last: why the last attempt has failed.
         """
-        self._note_failure(last)
-        failures = self._failures
+        failures = self._failures_with(last)
         if len(failures) == 1:
             return failures[self.current.address]
         kinds = (kind for kind in _COMMON_FAILURES if _all_are(failures, kind))
@@ -147,12 +146,15 @@ class AttemptPlan:
         )
         return next(kinds, NoAnswer)(f"no address of the server answers: {reasons}")
 
-    def _note_failure(self, failure: TFTPError) -> None:
-        """Note why the current attempt has failed; keep an earlier reason that tells more."""
+    def _failures_with(self, failure: TFTPError) -> dict[SocketAddress, TFTPError]:
+        """Return why each address has failed; an earlier reason that tells more is kept.
+
+        @param failure: why the current attempt has failed.
+        """
+        address = self.current.address
         if type(failure) is NoAnswer:
-            self._failures.setdefault(self.current.address, failure)
-        else:
-            self._failures[self.current.address] = failure
+            failure = self._failures.get(address, failure)
+        return {**self._failures, address: failure}
 
     def _begin_round(self, now: float, seconds: float) -> None:
         """Ask each address once, in at most so many seconds; a single address is asked longer."""

@@ -10,13 +10,7 @@ from twisted_tftp.errors import (
     ServerUnreachable,
     TFTPError,
     TransferTimedOut,
-    from_wire,
 )
-
-
-def error_of_server(code: int, message: str) -> TFTPError:
-    """Return the exception for an ERROR of the server, also for one without a message."""
-    return from_wire(code, message or f"error {code}")
 
 
 def network_reason(

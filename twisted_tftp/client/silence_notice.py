@@ -56,7 +56,10 @@ class SilenceNotice:
 
     def _look(self) -> None:
         now = self._services.session_services.clock()
-        is_silent = self._is_server_silent()
+        counts = self._counts()
+        is_silent = self._is_silent_at(counts)
+        if counts is None or not is_silent:
+            self._seen = counts
         if not is_silent:
             self._silent_since = now
         if is_silent is not self._is_silent:
@@ -67,17 +70,19 @@ class SilenceNotice:
         if is_silent:
             self._tell(now - self._silent_since)
 
-    def _is_server_silent(self) -> bool:
-        """Return whether the server is silent; note what was transferred if it is not."""
+    def _counts(self) -> tuple[int, int] | None:
+        """Return how many octets and how many repetitions there were; None before the answer."""
         machine, attempt = self._session.machine, self._attempt
         if machine is None or attempt is None:
-            self._seen = None
+            return None
+        return machine.octets, machine.retransmissions + attempt.repetitions
+
+    def _is_silent_at(self, counts: tuple[int, int] | None) -> bool:
+        """Return whether these counts, compared with those seen before, mean a silent server."""
+        if counts is None:
             return True
-        before, now = self._seen, (machine.octets, machine.retransmissions + attempt.repetitions)
-        if before is not None and now[0] == before[0] and now[1] != before[1]:
-            return True
-        self._seen = now
-        return False
+        seen = self._seen
+        return seen is not None and counts[0] == seen[0] and counts[1] != seen[1]
 
     def _tell(self, seconds: float) -> None:
         assert self._attempt is not None

@@ -8,7 +8,6 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.client.attempt_plan import AttemptPlan
 from twisted_tftp.client.doubt import Doubt
-from twisted_tftp.client.failure_reasons import error_of_server
 from twisted_tftp.client.job import Job, Restart
 from twisted_tftp.client.request_attempt import RequestAttempt
 from twisted_tftp.client.request_links import RequestLinks
@@ -20,6 +19,7 @@ from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.udp import Buffer, ReceiveTrain, endpoint
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
+from twisted_tftp.session.failures import error_of_peer
 from twisted_tftp.transfer.first_answer import Standing
 from twisted_tftp.transfer.receiver import Receiver
 from twisted_tftp.transfer.states import ReceiverState
@@ -202,7 +202,7 @@ class ClientTransfer:
         if asker.answer is not None:
             self._accept_answer(asker.answer)
         elif asker.peer_error is not None:
-            error = error_of_server(*asker.peer_error)
+            error = error_of_peer(*asker.peer_error)
             if self._links.ports.may_be_foreign_error(asker.peer_error[0]):
                 self._change_port(error)
             else:
@@ -290,7 +290,7 @@ class ClientTransfer:
 
     def _receive_error_in_doubt(self, datagram: Buffer) -> None:
         if self._job.is_error_final and not self._job.is_committing:
-            error = error_of_server(*wire.parse_error(datagram))
+            error = error_of_peer(*wire.parse_error(datagram))
             self._session.end(Outcome.ABORTED, error, send_error=False)
 
     def _receive_from_other_port(self, datagram: Buffer, now: float) -> None:

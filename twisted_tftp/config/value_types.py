@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Generic, Protocol, TypeVar
 
-from twisted_tftp.net.interface_addresses import is_interface_name
 from twisted_tftp.policy import NEGOTIATED_OPTIONS, Network, Range
 
 #: A size: digits, and a unit such as `k`, `M` or `GiB`.
@@ -25,6 +24,9 @@ _PORT_RANGE = re.compile(r"([0-9]{1,5}):([0-9]{1,5})\Z")
 
 #: A number of events per second.
 _RATE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,6})?)(?:/s)?\Z")
+
+#: The name of a network interface.
+_INTERFACE_NAME = re.compile(r"[^\s/:%]{1,15}\Z")
 
 #: The units of sizes, each with its power of 2, the largest first.
 _SIZE_UNITS = {"T": 40, "G": 30, "M": 20, "k": 10}
@@ -292,7 +294,7 @@ class InterfaceName:
     syntax: ClassVar[str] = "the name of a network interface, such as `eth0`"
 
     def parse(self, text: str) -> str:
-        if not is_interface_name(text):
+        if not _INTERFACE_NAME.match(text):
             raise ValueError(f"must be the name of a network interface, not {text!r}")
         return text
 
@@ -314,7 +316,7 @@ class ListenAddress:
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
-            if not is_interface_name(text) or not text.strip("0123456789."):
+            if not _INTERFACE_NAME.match(text) or not text.strip("0123456789."):
                 raise ValueError(
                     f"must be an IPv4 or IPv6 address, or an interface, not {text!r}"
                 ) from None

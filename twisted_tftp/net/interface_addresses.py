@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -16,9 +15,6 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
-
-#: A name that an interface can have.
-_NAME = re.compile(r"[^\s/:%]{1,15}\Z")
 
 #: The socket family of netlink; None if this system lacks it.
 _AF_NETLINK: int | None = getattr(socket, "AF_NETLINK", None)
@@ -70,11 +66,6 @@ _BUFFER_SIZE = 65536
 
 #: The most messages about changes that are read in one call of the reactor.
 _MESSAGES_PER_CALL = 100
-
-
-def is_interface_name(text: str) -> bool:
-    """Return whether a text can be the name of an interface, and is no IPv6 address."""
-    return bool(_NAME.match(text))
 
 
 def addresses_of(interface: str) -> list[str]:

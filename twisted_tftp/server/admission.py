@@ -105,6 +105,7 @@ def no_socket(error: OSError) -> Verdict:
     return Verdict("no_room", reasons.no_socket(error))
 
 
+@dataclass(slots=True, eq=False)
 class Arrival:
     """A datagram that has arrived at the request port and has the opcode of a request.
 
@@ -116,22 +117,12 @@ class Arrival:
     @ivar allowance: what may be sent until the peer has answered; None for no limit.
     """
 
-    __slots__ = ("allowance", "datagram", "direction", "local", "now", "peer")
-
-    def __init__(
-        self,
-        datagram: bytes,
-        peer: SocketAddress,
-        local: SocketAddress | None,
-        direction: Direction,
-        now: float,
-    ) -> None:
-        self.allowance: Allowance | None = None
-        self.datagram = datagram
-        self.peer = peer
-        self.local = local
-        self.direction = direction
-        self.now = now
+    datagram: bytes
+    peer: SocketAddress
+    local: SocketAddress | None
+    direction: Direction
+    now: float
+    allowance: Allowance | None = None
 
 
 class Admission:

@@ -22,12 +22,8 @@ class RecentRequests:
     others.
     """
 
-    def __init__(self, seconds: int = RECENT_SECONDS) -> None:
-        """Set up an empty table.
-
-        @param seconds: how long a request is remembered, at most 250.
-        """
-        self._remembered_for = seconds
+    def __init__(self) -> None:
+        """Set up an empty table."""
         self._seconds = bytearray()  # seconds modulo 255, from 1 on; 0 for no request
 
     def add(self, source: Hashable, now: float) -> bool:
@@ -38,15 +34,8 @@ class RecentRequests:
         first, other = number % SLOTS, number // SLOTS % SLOTS
         before, other_before = seconds[first], seconds[other]
         seconds[first] = seconds[other] = second
-        return self._is_recent(before, second) and self._is_recent(other_before, second)
+        return _is_recent(before, second) and _is_recent(other_before, second)
 
-    def has(self, source: Hashable, now: float) -> bool:
-        """Return whether `source` has sent a request not long ago."""
-        if not self._seconds:
-            return False
-        number, second = hash(source), int(now) % 255 + 1
-        slots = (number % SLOTS, number // SLOTS % SLOTS)
-        return all(self._is_recent(self._seconds[slot], second) for slot in slots)
 
-    def _is_recent(self, before: int, second: int) -> bool:
-        return before > 0 and (second - before) % 255 <= self._remembered_for
+def _is_recent(before: int, second: int) -> bool:
+    return before > 0 and (second - before) % 255 <= RECENT_SECONDS

@@ -26,9 +26,6 @@ RENEWED_AFTER = 60.0
 #: remembered because they got an answer from the reserve.
 MAX_ENTRIES = 65536
 
-#: The prefix length of the IPv4 networks whose addresses share a bucket.
-IPV4_PREFIX = 24
-
 #: The prefix length of the IPv6 networks whose addresses share a bucket: that of a small site.
 IPV6_PREFIX = 56
 
@@ -75,7 +72,6 @@ class RecentTimes:
         if now >= self._period_ends or len(self._recent) >= MAX_ENTRIES // 2:
             self._older, self._recent = self._recent, {}
             self._period_ends = now + self._kept_for
-        self._older.pop(source, None)
         self._recent[source] = now
 
     def has_fresh(self, source: Hashable, now: float) -> bool:

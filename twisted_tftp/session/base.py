@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
-from twisted_tftp.errors import TFTPError, TransferTimedOut, from_wire
+from twisted_tftp.errors import TFTPError, TransferTimedOut
 from twisted_tftp.net.udp import Buffer, Link, ReceiveTrain
 from twisted_tftp.protocol import wire
 from twisted_tftp.session import failures
@@ -291,9 +291,8 @@ class Session:
         """End the transfer because the machine has failed."""
         machine = self._machine
         if machine.peer_error is not None:
-            code, message = machine.peer_error
-            error = from_wire(code, message or f"error {code}")
-            self.end(self._outcome_of_peer_error(code), error, send_error=False)
+            outcome = self._outcome_of_peer_error(machine.peer_error[0])
+            self.end(outcome, failures.error_of_peer(*machine.peer_error), send_error=False)
         elif isinstance(machine.failure, TransferTimedOut):
             # An address that has never answered may be forged: send no more to it.
             self.end(Outcome.TIMED_OUT, failures.explain_silence(machine), machine.has_answered)

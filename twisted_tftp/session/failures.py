@@ -7,7 +7,7 @@ import errno
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_tftp.errors import TFTPError, TransferTimedOut, from_os_error
+from twisted_tftp.errors import TFTPError, TransferTimedOut, from_os_error, from_wire
 from twisted_tftp.transfer.machine import TransferMachine
 
 #: The detail of a transfer whose file a backend did not open in time.
@@ -45,6 +45,11 @@ def failure_of_transfer(failure: Failure) -> TFTPError:
     if reported is not error:
         reported.__cause__ = error
     return reported
+
+
+def error_of_peer(code: int, message: str) -> TFTPError:
+    """Return the exception for an ERROR of the peer, also for one without a message."""
+    return from_wire(code, message or f"error {code}")
 
 
 def explain_silence(machine: TransferMachine) -> TFTPError:

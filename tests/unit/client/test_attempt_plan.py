@@ -33,6 +33,7 @@ def test_all_addresses_are_asked_in_turn_and_again_within_the_patience() -> None
         ("2001:db8::1", 5.0, 5.0),
         ("192.0.2.1", 10.0, 2.5),
     ]
+    assert run(AttemptPlan([A, C], 11.0), NoAnswer())[-1] == ("192.0.2.1", 10.0, 1.0)
 
 
 def test_short_patience_is_shared_by_all_addresses() -> None:

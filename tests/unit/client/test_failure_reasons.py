@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from twisted_tftp.client.failure_reasons import error_of_server, network_reason, with_local_cause
+from twisted_tftp.client.failure_reasons import network_reason, with_local_cause
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import (
     AnswersFromOtherHost,
@@ -18,6 +18,7 @@ from twisted_tftp.errors import (
     TFTPError,
     TransferTimedOut,
 )
+from twisted_tftp.session.failures import error_of_peer
 
 REFUSED = OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
@@ -26,13 +27,13 @@ NO_ROUTE = OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
 
 def test_error_of_the_server_has_its_code_and_message() -> None:
     """The exception is that of the code, and is marked as sent by the server."""
-    error = error_of_server(1, "no such file")
+    error = error_of_peer(1, "no such file")
     assert (type(error), error.message, error.from_peer) == (FileNotFound, "no such file", True)
 
 
 def test_error_without_a_message_shows_its_code() -> None:
     """If an ERROR has no message, the text of the exception contains its code."""
-    assert error_of_server(99, "").message == "error 99"
+    assert error_of_peer(99, "").message == "error 99"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_other_failures_have_no_cause_in_the_network(
 @pytest.mark.parametrize("outcome", [Outcome.TIMED_OUT, Outcome.ABORTED])
 def test_slow_local_file_is_named_as_the_cause(outcome: Outcome) -> None:
     """The exception keeps its type and its origin."""
-    reason = error_of_server(1, "gone")
+    reason = error_of_peer(1, "gone")
     explained = with_local_cause(reason, outcome, True, "local output accepted no data")
     assert explained.message == "gone, while the local output accepted no data"
     assert (type(explained), explained.from_peer) == (FileNotFound, True)

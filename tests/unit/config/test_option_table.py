@@ -14,6 +14,7 @@ from twisted_tftp.config.reference import page
 from twisted_tftp.config.settings import POLICY_KEYS, Settings, parse_settings
 from twisted_tftp.config.value_types import (
     Choice,
+    InterfaceName,
     Rate,
     Size,
     SizePerSecond,
@@ -128,6 +129,19 @@ def test_host_is_an_address_or_an_interface(text: str) -> None:
         ValueError, match=r"^host must be an IPv4 or IPv6 address, or an interface"
     ):
         option_named("host").value_of([text])
+
+
+@pytest.mark.parametrize("name", ["eth0", "eth0.100", "vrf-boot", "br_lan", "x" * 15])
+def test_interface_names(name: str) -> None:
+    """Names of interfaces are recognised."""
+    assert InterfaceName().parse(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "x" * 16, "a b", "a/b", "fe80::1", "eth0%1", "a\n"])
+def test_other_names(name: str) -> None:
+    """Other texts are not."""
+    with pytest.raises(ValueError, match=r"^must be the name of a network interface, not "):
+        InterfaceName().parse(name)
 
 
 def test_link_local_address_needs_a_scope() -> None:

@@ -79,12 +79,21 @@ def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     routes.close()
 
 
-def test_sockets_are_few_and_get_closed() -> None:
+def test_sockets_are_few_and_get_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """All questions from one local address use one socket; `close` closes it."""
     before = len(os.listdir("/proc/self/fd"))
+    opened = []
+
+    def open_socket(*arguments: Any) -> socket.socket:
+        opened.append(arguments)
+        return real(*arguments)
+
+    real = path_mtu._open_socket
+    monkeypatch.setattr(path_mtu, "_open_socket", open_socket)
     routes = RouteMtus()
     for number in range(100):
         routes.mtu((f"127.0.1.{number}", 2000), LOCAL)
+    assert len(opened) == 1
     assert len(os.listdir("/proc/self/fd")) == before + 1
     for number in range(100):
         routes.mtu(("127.0.0.1", 2000), (f"127.0.2.{number}", 69))

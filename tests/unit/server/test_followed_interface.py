@@ -87,7 +87,7 @@ def test_other_errors_at_the_start_are_reported(interface: Interface) -> None:
 
 
 def test_address_that_cannot_be_bound_is_tried_again(interface: Interface) -> None:
-    """The log says once why; each change on the host is another attempt."""
+    """The log says once why, and again if it was gone; each change on the host is an attempt."""
     interface.addresses = ["a", "b"]
     interface.errors["a"] = PermissionError(errno.EACCES, "Permission denied")
     with captured_log() as lines:
@@ -98,6 +98,12 @@ def test_address_that_cannot_be_bound_is_tried_again(interface: Interface) -> No
         "can't listen on a, a new address of eth0: Permission denied; the server has no privilege "
         "to bind this port any more"
     ]
+    interface.addresses = ["b"]
+    interface.followed.update()
+    interface.addresses = ["a", "b"]
+    with captured_log() as lines_of_its_return:
+        interface.followed.update()
+    assert lines_of_its_return == lines
     interface.errors.clear()
     interface.followed.update()
     assert interface.bound == ["b", "a"]

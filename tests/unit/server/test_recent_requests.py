@@ -30,11 +30,10 @@ def test_flood_of_new_hosts_is_seldom_mistaken_for_known_hosts() -> None:
     assert hosts.add("192.0.2.1", 5.0)
 
 
-def test_question_changes_nothing() -> None:
-    """`has` notes no request; the table can remember longer or shorter."""
-    sources = RecentRequests(seconds=60)
-    assert not sources.has(("192.0.2.1", 4000), 0.0)
+def test_ports_of_a_host_are_told_apart() -> None:
+    """A table of hosts and ports does not count the request of another port."""
+    sources = RecentRequests()
     assert not sources.add(("192.0.2.1", 4000), 0.0)
-    assert sources.has(("192.0.2.1", 4000), 60.0)
-    assert not sources.has(("192.0.2.1", 4001), 60.0)
-    assert not sources.has(("192.0.2.1", 4000), 61.0)
+    assert sources.add(("192.0.2.1", 4000), 10.0)
+    assert not sources.add(("192.0.2.1", 4001), 10.0)
+    assert not sources.add(("192.0.2.1", 4000), 11.0 + RECENT_SECONDS)

@@ -18,6 +18,7 @@ class Peer:
     """The part of a transfer that the link uses."""
 
     peer_has_answered = False
+    link: UnprovenLink | None = None
 
 
 def unproven_link() -> tuple[UnprovenLink, MemoryLink, Peer, UnprovenRate]:
@@ -65,12 +66,13 @@ def test_everything_but_sending_is_passed_on() -> None:
 
 def test_closed_link_is_freed_without_the_garbage_collector() -> None:
     """In a flood, cycles of references would keep much memory for a while."""
-    link, _, peer, _ = unproven_link()
-    freed = weakref.ref(peer)
+    link, inner, peer, _ = unproven_link()
+    peer.link = link  # a transfer has its link
+    freed = weakref.ref(peer), weakref.ref(inner)
     link.close()
     gc.disable()
     try:
-        del link, peer
-        assert freed() is None
+        del link, inner, peer
+        assert [reference() for reference in freed] == [None, None]
     finally:
         gc.enable()

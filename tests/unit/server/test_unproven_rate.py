@@ -94,6 +94,17 @@ def test_port_that_did_not_answer_does_not_use_the_reserve_again() -> None:
     assert asks(2) == [False, True]
 
 
+def test_repeated_request_that_the_reserve_cannot_answer_loses_nothing() -> None:
+    """When there are tokens again, its next repeat is answered."""
+    server = Server()
+    server.ask_until_dropped()
+    for number in range(4):
+        assert server.rate.take("192.0.2.1", DATA, uses_reserve=True), number
+    assert [server.ask("192.0.2.2") for _ in range(3)] == [False, False, False]
+    server.now += DATA / RATE
+    assert server.ask("192.0.2.2")
+
+
 def test_answer_that_is_no_longer_than_its_request_is_always_sent() -> None:
     """It is sent once for each request; after that it takes tokens."""
     server = Server()
@@ -133,6 +144,7 @@ def test_host_that_has_answered_is_not_limited_for_ten_minutes() -> None:
     allowance = server.rate.allow(("192.0.2.1", 1), REQUEST, DATA, server.now)
     assert allowance is not None
     allowance.note_answer()
+    assert server.rate.take("192.0.2.1", 60_000)
     server.now += PROVEN_SECONDS - 1
     assert server.ask()
     server.now += 1

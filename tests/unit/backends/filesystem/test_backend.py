@@ -27,12 +27,12 @@ from tests.support.backends import (
     error_of,
     open_paths,
     request_context,
+    slow_lookup,
     upload,
 )
 from tests.support.deferreds import results_of, value
 from tests.support.served_root import temporary_files
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
-from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.path_walk import resolve
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
@@ -90,14 +90,6 @@ def _nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
     assert temporary_files(tmp_path) == []
     for secret in [tmp_path / "secret", tmp_path / "root2" / "x"]:
         assert not secret.parent.exists() or not secret.exists() or secret.read_bytes() == SECRET
-
-
-def slow_lookup(root: Path | str) -> KernelLookup:
-    """Return a lookup that finds nothing, so that each name is looked up in a thread.
-
-    `test_kernel_lookup` tests the names that are found at once.
-    """
-    return KernelLookup(str(root), type_of=lambda device: "a slow one")
 
 
 def serving(root: Path, write: str = "overwrite", in_thread: Any = None) -> FilesystemBackend:

@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from twisted.internet.defer import maybeDeferred
 
 from tests.support.backends import (
-    content,
+    WAYS,
     error_of,
-    has_openat2,
-    lookup_of,
+    lookup_for,
+    octets_of,
     open_paths,
     request_context,
     upload,
 )
-from tests.support.deferreds import value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
-from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.path_walk import MAX_LINKS
 from twisted_tftp.errors import (
     AccessViolation,
@@ -35,9 +33,6 @@ from twisted_tftp.errors import (
 
 #: The content of files that must never be read.
 SECRET = b"SECRET"
-
-#: How a file is opened: with `openat2` in the reactor, or by a walk in a thread.
-WAYS = ["at once", "in a thread"]
 
 each_way = pytest.mark.parametrize("way", WAYS)
 
@@ -61,21 +56,13 @@ def serving(
 ) -> FilesystemBackend:
     """Return a backend whose links may lead into the directories `followed`."""
     root = top / "root"
-    lookup = KernelLookup(str(root), type_of=lambda device: "unknown")
-    if way == "at once" and has_openat2():
-        lookup = lookup_of(root)
     return FilesystemBackend(
         str(root),
         write,
         follow_links=[str(top / directory) for directory in followed],
         in_thread=maybeDeferred,
-        lookup=lookup,
+        lookup=lookup_for(root, way),
     )
-
-
-def octets_of(backend: FilesystemBackend, path: str) -> bytes:
-    """Return the content of the file that a client gets."""
-    return content(value(backend.open_reader(path, request_context())))
 
 
 def read_error(backend: FilesystemBackend, path: str) -> TFTPError:

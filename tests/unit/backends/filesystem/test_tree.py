@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from twisted.internet.defer import fail, maybeDeferred
 
 from tests.support.backends import (
-    content,
+    WAYS,
     error_of,
     has_openat2,
+    lookup_for,
     lookup_of,
+    octets_of,
     open_paths,
     request_context,
     upload,
 )
-from tests.support.deferreds import value
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
-from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.errors import (
     AccessViolation,
     ErrorCode,
@@ -36,9 +36,6 @@ from twisted_tftp.errors import (
 
 #: The content of files outside the root.
 SECRET = b"SECRET"
-
-#: How a file is opened: with `openat2` in the reactor, or by a walk in a thread.
-WAYS = ["at once", "in a thread"]
 
 
 @pytest.fixture
@@ -54,15 +51,9 @@ def root(tmp_path: Path) -> Path:
 
 def serving(root: Path, way: str = "in a thread", write: str = "overwrite") -> FilesystemBackend:
     """Return a backend that opens files in one of two ways."""
-    lookup = KernelLookup(str(root), type_of=lambda device: "unknown")
-    if way == "at once" and has_openat2():
-        lookup = lookup_of(root)
-    return FilesystemBackend(str(root), write, in_thread=maybeDeferred, lookup=lookup)
-
-
-def octets_of(backend: FilesystemBackend, path: str) -> bytes:
-    """Return the content of the file that a client gets."""
-    return content(value(backend.open_reader(path, request_context())))
+    return FilesystemBackend(
+        str(root), write, in_thread=maybeDeferred, lookup=lookup_for(root, way)
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
