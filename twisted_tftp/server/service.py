@@ -105,6 +105,7 @@ class TFTPService(Service):
         self._ports: list[RequestPort] = []
         self._interfaces: list[FollowedInterface] = []
         self._monitor: AddressMonitor | None = None
+        self._closing: list[Deferred[Any]] = []  # the ports that are being closed
         self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
         self._grace = grace
         self._cancel_reason = reasons.drain_ended(drain)  # of the transfers that a stop ends
@@ -170,7 +171,7 @@ class TFTPService(Service):
         for server in self.servers:
             server.is_accepting = False
         self.servers.clear()
-        closed: list[Any] = []
+        closed: list[Any] = [*self._closing]
         if not self._policy.single_port:
             closed.append(self._close_ports())
         running = self._stop_waits_for = self.transfers.when_none_runs()
@@ -237,8 +238,15 @@ class TFTPService(Service):
 
     def _follow_interfaces(self) -> None:
         """Bind new addresses of the interfaces, and release those that are gone."""
-        for interface in self._interfaces:
-            interface.update()
+        found = [(interface, interface.release_gone()) for interface in self._interfaces]
+        # An address may have moved from one interface to another: its old port must be closed.
+        DeferredList(self._closing).addCallback(lambda _: self._bind_new(found))
+
+    def _bind_new(self, found: list[tuple[FollowedInterface, list[str]]]) -> None:
+        """Bind the new addresses of each interface, unless the service is being stopped."""
+        for interface, addresses in found:
+            if interface in self._interfaces:
+                interface.bind_new(addresses)
 
     def _stop_following(self) -> None:
         """Stop following the addresses of interfaces."""
@@ -299,7 +307,9 @@ class TFTPService(Service):
         """Close one port, because its address is gone; its running transfers go on."""
         self._ports.remove(port)
         self.servers.remove(port.protocol)
-        port.stopListening()
+        closing = maybeDeferred(port.stopListening)
+        self._closing.append(closing)
+        closing.addCallback(lambda _: self._closing.remove(closing))
 
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []
