@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -106,6 +107,8 @@ class TFTPService(Service):
         self._interfaces: list[FollowedInterface] = []
         self._monitor: AddressMonitor | None = None
         self._closing: list[Deferred[Any]] = []  # the ports that are being closed
+        # The closed ports of addresses that are gone, while transfers still use them.
+        self._gone: WeakValueDictionary[str, RequestPort] = WeakValueDictionary()
         self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
         self._grace = grace
         self._cancel_reason = reasons.drain_ended(drain)  # of the transfers that a stop ends
@@ -285,6 +288,9 @@ class TFTPService(Service):
         )
         self._ports.append(port)
         self.servers.append(server)
+        gone = self._gone.pop(port.address, None)
+        if gone is not None:
+            gone.successor = port
         return port
 
     def _raise_descriptor_limit(self) -> None:
@@ -307,6 +313,7 @@ class TFTPService(Service):
         """Close one port, because its address is gone; its running transfers go on."""
         self._ports.remove(port)
         self.servers.remove(port.protocol)
+        self._gone[port.address] = port
         closing = maybeDeferred(port.stopListening)
         self._closing.append(closing)
         closing.addCallback(lambda _: self._closing.remove(closing))

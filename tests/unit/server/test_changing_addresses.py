@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.support.daemon import free_port
 from tests.support.logs import captured_log
 from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.policy import Policy
+from twisted_tftp.protocol import wire
 from twisted_tftp.server import followed_interface
 from twisted_tftp.server.service import TFTPService
 
@@ -119,3 +121,48 @@ def test_no_address_is_bound_after_the_stop(reactor: Any, host: Host) -> None:
     host.change(eth0=[], eth1=[ADDRESS])
     host.stop()
     assert service.ports == service.servers == []
+
+
+def test_address_is_lost_while_an_upload_is_opened(reactor: Any, host: Host) -> None:
+    """With a single port, the window of the upload has no socket then; the transfer goes on."""
+    opening: Deferred[Any] = Deferred()
+
+    class Backend(MemoryBackend):
+        def open_writer(self, path: str, context: Any) -> Any:
+            writer = super().open_writer(path, context)
+            return opening.addCallback(lambda _: writer)
+
+    backend = Backend({}, "create")
+    service = host.start(["eth0"], backend, single_port=True)
+    client = Client(reactor, service)
+    client.send(b"\0\2new\0octet\0windowsize\x0016\0")
+    spin(reactor, lambda: len(service.transfers))
+    with captured_log() as lines:
+        host.change(eth0=[])
+        spin(reactor, lambda: not service._closing)
+        opening.callback(None)
+    assert not [line for line in lines if "unexpected" in line]
+    host.change(eth0=[ADDRESS])
+    client.send(b"\0\2new\0octet\0windowsize\x0016\0")  # the first answer was lost
+    assert client.receive() == wire.oack([("windowsize", "1")])
+    client.send(wire.DATA_HEADERS[1] + b"octets")
+    assert client.receive() == wire.ack(1)
+    assert backend.files == {"new": b"octets"}
+    client.close()
+
+
+def test_transfer_goes_on_when_its_address_comes_back(reactor: Any, host: Host) -> None:
+    """With a single port too, a transfer that has lost its address for a moment goes on."""
+    service = host.start(["eth0"], single_port=True)
+    client = Client(reactor, service)
+    client.send(b"\0\1f\0octet\0")
+    assert client.receive() == wire.DATA_HEADERS[1] + bytes(512)
+    for block in (1, 2):
+        host.change(eth0=[])
+        spin(reactor, lambda: not service._closing)
+        host.change(eth0=[ADDRESS])
+        client.send(wire.ack(block))
+        assert client.receive()[:4] == wire.DATA_HEADERS[block + 1]
+    client.send(wire.ack(3))
+    spin(reactor, lambda: not len(service.transfers))
+    client.close()
