@@ -142,11 +142,11 @@ class RequestPort(udp.Port):
             if self._options is not None:
                 self._options.apply(sock)
             sock.bind(socket_address_of(self.interface, self.port))
+            self.address = host_of(sock)  # its interface may have disappeared
         except OSError as error:
             sock.close()
             raise CannotListenError(self.interface, self.port, error) from error
         self._realPortNumber = sock.getsockname()[1]
-        self.address = host_of(sock)
         self.connected = 1
         self.socket = sock
         self.fileno = sock.fileno  # type: ignore[method-assign]
