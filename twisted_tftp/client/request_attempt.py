@@ -57,7 +57,12 @@ class RequestAttempt:
         )
         make_timing = partial(Timing.of, services.policy, None)
         self.doubt = Doubt(
-            FirstAnswer(is_read=is_read, has_options=bool(options), xid=options.get(XID)),
+            FirstAnswer(
+                is_read=is_read,
+                has_options=bool(options),
+                xid=options.get(XID),
+                may_get_oack=may_ask,
+            ),
             request,
             services.known,
             services.session_services,
