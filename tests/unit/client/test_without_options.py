@@ -325,3 +325,22 @@ def test_late_oack_to_an_earlier_request_is_ignored(act: str, is_oack_first: boo
         assert wire.DATA_HEADERS[1] + b"octets" in server.datagrams
     assert set(server.network.sockets) == {SERVER, TRANSFER_PORT, *PORTS_OF_SERVER}
     assert server.network.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_second_error_to_a_repeated_request_is_ignored(copies: int) -> None:
+    """A slow server answers each copy of the request with options; a further ERROR is final."""
+    server = VirtualServer(lambda request: None)
+    transfer = asked_from_a_chosen_port(server).get("file", server.sink)
+    server.run(1.2)
+    for port in range(50001, 50002 + copies):
+        assert len(server.requests) >= 2
+        say_from(server, port, error(8))
+    if copies > 1:
+        assert results_of(transfer)[0].check(OptionRefused)
+        return
+    assert has_options(server) == [True, True, False]
+    say_from(server, 50003, WHOLE)
+    server.run(5)
+    value(transfer)
+    assert server.sink.getvalue() == b"whole"
