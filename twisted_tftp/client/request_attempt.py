@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from twisted_tftp.client.doubt import Doubt, DoubtOwner
@@ -46,18 +46,22 @@ class RequestAttempt:
     ) -> None:
         """Set up, without sending the request."""
         self._link = links.current
+        self._earlier_error: tuple[int, str] | None = None
+        self._earlier_errors = 0  # how many copies of it may still come
         may_ask = links.plan.current.has_options
         options = services.choose_options(context, size, self._link) if may_ask else {}
         asked = {name: value for name, value in options.items() if name != XID}
         self.context = context._replace(options=asked)
         is_read = context.direction is Direction.READ
-        opcode = wire.Opcode.RRQ if is_read else wire.Opcode.WRQ
-        request = wire.encode_request(
-            wire.Request(opcode, context.filename, context.mode, options)
-        )
+        request = _encode(context, options)
         make_timing = partial(Timing.of, services.policy, None)
         self.doubt = Doubt(
-            FirstAnswer(is_read=is_read, has_options=bool(options), xid=options.get(XID)),
+            FirstAnswer(
+                is_read=is_read,
+                has_options=bool(options),
+                xid=options.get(XID),
+                may_get_oack=may_ask,
+            ),
             request,
             services.known,
             services.session_services,
@@ -80,6 +84,14 @@ class RequestAttempt:
         """How many requests were sent again, the second request of the doubt included."""
         return self.asker.retransmissions + self.doubt.repetitions
 
+    def ignore_errors_of(self, earlier: RequestAttempt) -> None:
+        """Ignore the ERROR of the attempt before, as often as its request was sent again.
+
+        Both requests are sent from the same port, and each copy may be answered.
+        """
+        self._earlier_error = earlier.asker.peer_error
+        self._earlier_errors = earlier.asker.retransmissions
+
     def start(self, receive: Callable[[Buffer, float], None]) -> None:
         """Send the request; from now on, `receive` gets the datagrams of the link."""
         self._link.discard_waiting()
@@ -88,10 +100,16 @@ class RequestAttempt:
 
     def receive(self, datagram: Buffer, now: float) -> None:
         """Process a datagram that may be the answer."""
-        if self.doubt.is_foreign(datagram, self.asker.retransmissions):
+        if self._earlier_errors and self._is_earlier_error(datagram):
+            self._earlier_errors -= 1
+        elif self.doubt.is_foreign(datagram, self.asker.retransmissions):
             self._link.answer_stranger(datagram, now)
         else:
             self._requester.receive(datagram, now)
+
+    def _is_earlier_error(self, datagram: Buffer) -> bool:
+        is_error = wire.opcode_of(datagram) == wire.Opcode.ERROR
+        return is_error and wire.parse_error(datagram) == self._earlier_error
 
     def check_answer(self, answer: bytes) -> Grant:
         """Return the parameters of the transfer that follow from the answer.
@@ -115,3 +133,9 @@ class RequestAttempt:
         """Stop sending the request, and stop doubting its answer."""
         self._requester.stop()
         self.doubt.stop()
+
+
+def _encode(context: TransferContext, options: Mapping[str, str]) -> bytes:
+    """Return the datagram of a request with these options."""
+    opcode = wire.Opcode.RRQ if context.direction is Direction.READ else wire.Opcode.WRQ
+    return wire.encode_request(wire.Request(opcode, context.filename, context.mode, dict(options)))

@@ -118,6 +118,7 @@ class ClientTransfer:
         if self._attempt is None:
             self._links.plan.start(self._services.session_services.clock())
         self._links.listen_for_errors()
+        earlier = self._attempt
         attempt = self._attempt = RequestAttempt(
             self.context,
             self._job.announced_size(),
@@ -127,6 +128,8 @@ class ClientTransfer:
             on_end=self._on_request_end,
             before_resend=self._bind_to_route,
         )
+        if earlier is not None and not self._services.can_change_port:
+            attempt.ignore_errors_of(earlier)
         self.context, self._doubt = attempt.context, attempt.doubt
         self._silence.watch(attempt)
         attempt.start(self._receive)

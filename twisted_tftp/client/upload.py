@@ -120,7 +120,8 @@ class Upload:
     def explain(self, reason: TFTPError) -> TFTPError:
         """Return `reason`, with a note if the server had to wait too long for the local input."""
         outcome = self._session.statistics.outcome
-        is_waiting = self._session.is_reading
+        held = self._held
+        is_waiting = self._session.is_reading and (held is None or held.is_reading)
         return with_local_cause(
             reason, outcome, is_waiting, "local input supplied too little data"
         )

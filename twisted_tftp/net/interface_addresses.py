@@ -82,7 +82,7 @@ def addresses_of(interface: str) -> list[str]:
         return [
             address + f"%{interface}" * (address.startswith("fe80:"))
             for message in _read_list(sock)
-            for address in _parse_address(message, index)
+            for address in addresses_in(message, index)
         ]
 
 
@@ -171,7 +171,7 @@ def _read_list(sock: socket.socket) -> Iterator[bytes]:
             data = data[_aligned(size) :]
 
 
-def _parse_address(message: bytes, index: int) -> Iterator[str]:
+def addresses_in(message: bytes, index: int) -> Iterator[str]:
     """Return the address in a message, if it can be bound and belongs to interface `index`."""
     family, _, flags, _, owner = _ADDRESS.unpack_from(message)
     if owner != index or flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):

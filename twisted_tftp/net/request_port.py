@@ -82,6 +82,8 @@ class RequestPort(udp.Port):
     called when ICMP reports that the port of `peer` is closed.
 
     @ivar address: the bound host; a link-local IPv6 address has its scope (`%eth0`).
+    @ivar successor: the port that is bound to the same address after this one was closed; None if
+        there is none. It sends for the transfers that use this port.
     """
 
     _log = Logger()
@@ -102,6 +104,7 @@ class RequestPort(udp.Port):
         """
         super().__init__(*args)
         self.address = ""
+        self.successor: RequestPort | None = None
         self._hub = hub
         self._options = options
         self._answers_broadcast = answers_broadcast
@@ -139,11 +142,11 @@ class RequestPort(udp.Port):
             if self._options is not None:
                 self._options.apply(sock)
             sock.bind(socket_address_of(self.interface, self.port))
+            self.address = host_of(sock)  # its interface may have disappeared
         except OSError as error:
             sock.close()
             raise CannotListenError(self.interface, self.port, error) from error
         self._realPortNumber = sock.getsockname()[1]
-        self.address = host_of(sock)
         self.connected = 1
         self.socket = sock
         self.fileno = sock.fileno  # type: ignore[method-assign]
@@ -200,7 +203,9 @@ class RequestPort(udp.Port):
         @param local: the local address of the request; None to let the system choose one.
         """
         if not self.connected:
-            return  # the service has stopped
+            if self.successor is not None:
+                self.successor.send(datagram, peer, local)
+            return  # the service has stopped, or the address is gone
         ancillary: Ancillary = []
         if local is not None and _IS_LINUX:
             if self.addressFamily == socket.AF_INET6:
@@ -248,7 +253,9 @@ class RequestPort(udp.Port):
                 return
 
     def receive_capacity(self) -> int:
-        """Return how many octets of datagrams fit into the receive buffer."""
+        """Return how many octets of datagrams fit into the receive buffer; 0 without a socket."""
+        if not self.connected:
+            return 0
         capacity: int = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         return capacity
 

@@ -53,8 +53,8 @@ class FollowedInterface:
         if not self.ports:
             self._log.info("waiting for an address of {name}", name=self.name)
 
-    def update(self) -> None:
-        """Bind the new addresses of the interface, and close the ports of those that are gone."""
+    def release_gone(self) -> list[str]:
+        """Close the ports of the addresses that are gone; return those that must be bound now."""
         try:
             addresses = addresses_of(self.name)
         except OSError as error:
@@ -64,13 +64,17 @@ class FollowedInterface:
                     name=self.name,
                     reason=error.strerror,
                 )
-                return
+                return []
             addresses = []  # the interface has disappeared
         for address in set(self.ports).difference(addresses):
             port = self.ports.pop(address)
             self._log.info("{address} is gone: no longer serving on it", address=address)
             self._unbind(port)
         self._failed.intersection_update(addresses)
+        return addresses
+
+    def bind_new(self, addresses: list[str]) -> None:
+        """Bind the new ones of `addresses`, which L{release_gone} has returned."""
         for address in addresses:
             try:
                 self._bind_one(address)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -105,6 +106,9 @@ class TFTPService(Service):
         self._ports: list[RequestPort] = []
         self._interfaces: list[FollowedInterface] = []
         self._monitor: AddressMonitor | None = None
+        self._closing: list[Deferred[Any]] = []  # the ports that are being closed
+        # The closed ports of addresses that are gone, while transfers still use them.
+        self._gone: WeakValueDictionary[str, RequestPort] = WeakValueDictionary()
         self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
         self._grace = grace
         self._cancel_reason = reasons.drain_ended(drain)  # of the transfers that a stop ends
@@ -170,7 +174,7 @@ class TFTPService(Service):
         for server in self.servers:
             server.is_accepting = False
         self.servers.clear()
-        closed: list[Any] = []
+        closed: list[Any] = [*self._closing]
         if not self._policy.single_port:
             closed.append(self._close_ports())
         running = self._stop_waits_for = self.transfers.when_none_runs()
@@ -237,8 +241,15 @@ class TFTPService(Service):
 
     def _follow_interfaces(self) -> None:
         """Bind new addresses of the interfaces, and release those that are gone."""
-        for interface in self._interfaces:
-            interface.update()
+        found = [(interface, interface.release_gone()) for interface in self._interfaces]
+        # An address may have moved from one interface to another: its old port must be closed.
+        DeferredList(self._closing).addCallback(lambda _: self._bind_new(found))
+
+    def _bind_new(self, found: list[tuple[FollowedInterface, list[str]]]) -> None:
+        """Bind the new addresses of each interface, unless the service is being stopped."""
+        for interface, addresses in found:
+            if interface in self._interfaces:
+                interface.bind_new(addresses)
 
     def _stop_following(self) -> None:
         """Stop following the addresses of interfaces."""
@@ -277,6 +288,9 @@ class TFTPService(Service):
         )
         self._ports.append(port)
         self.servers.append(server)
+        gone = self._gone.pop(port.address, None)
+        if gone is not None:
+            gone.successor = port
         return port
 
     def _raise_descriptor_limit(self) -> None:
@@ -299,7 +313,10 @@ class TFTPService(Service):
         """Close one port, because its address is gone; its running transfers go on."""
         self._ports.remove(port)
         self.servers.remove(port.protocol)
-        port.stopListening()
+        self._gone[port.address] = port
+        closing = maybeDeferred(port.stopListening)
+        self._closing.append(closing)
+        closing.addCallback(lambda _: self._closing.remove(closing))
 
     def _close_ports(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []

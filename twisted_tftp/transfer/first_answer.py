@@ -99,18 +99,23 @@ class FirstAnswer:
     @ivar settled_at: when the doubt ends by itself, if no second request can be sent.
     """
 
-    def __init__(self, *, is_read: bool, has_options: bool, xid: str | None) -> None:
+    def __init__(
+        self, *, is_read: bool, has_options: bool, xid: str | None, may_get_oack: bool = True
+    ) -> None:
         """Set up the assessment of a request.
 
         @param is_read: whether it is an RRQ.
         @param has_options: whether it asks for options.
         @param xid: the value of its xid; None if it asks for none.
+        @param may_get_oack: False if it asks for no options after an earlier request has asked for
+            some: an OACK is then the answer to the earlier one.
         """
         self.standing = Standing.NO_ANSWER
         self.settled_at = 0.0
         self._first_header = wire.DATA_HEADERS[1] if is_read else wire.ACKS[0]
         self._is_read = is_read
         self._has_options = has_options
+        self._may_get_oack = may_get_oack
         self._xid = xid
         self.accepted = b""
 
@@ -126,6 +131,8 @@ class FirstAnswer:
         """
         opcode = wire.opcode_of(datagram)
         if opcode == wire.Opcode.OACK:
+            if not self._may_get_oack:
+                return True
             xid = _xid_of(datagram)
             return xid != self._xid if xid is not None else knows_xid and self._xid is not None
         return knows_xid and self._xid is not None and self._is_without_options(datagram)

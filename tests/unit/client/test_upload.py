@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tests.support.deferreds import results_of
 from tests.support.memory_server import MemoryServer, close_client, put, served
 from tests.support.reactors import outcome, reactor
 from tests.support.scripted_server import ScriptedServer, fake
+from tests.support.virtual import CLIENT
+from tests.support.virtual_server import VirtualServer
 from twisted_tftp.backends.memory import MemoryReader
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.streams import make_reader
@@ -106,3 +110,16 @@ def test_timeout_names_the_source_that_supplied_no_data(fake: ScriptedServer) ->
         outcome(fake.reactor, transfer)
     assert raised.value.from_peer
     close_client(fake.reactor, client)
+
+
+def test_data_that_the_client_holds_back_is_not_missing() -> None:
+    """If an ERROR comes while the answer is in doubt, the local input is not named as a cause."""
+    server = VirtualServer(lambda request: wire.ack(0))
+    results = results_of(server.client().put(io.BytesIO(b"octets"), "new"))
+    server.run(0.1)
+    assert server.datagrams == []
+    server.say(wire.error(AccessViolation("enough")), (CLIENT, 30000))
+    server.run(5)
+    assert results[0].check(AccessViolation)
+    assert results[0].getErrorMessage() == "enough"
+    assert server.network.clock.getDelayedCalls() == []

@@ -17,8 +17,8 @@ from tests.support.deferreds import results_of, value
 from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, reactor
 from tests.support.scripted_server import ScriptedServer, fake
-from tests.support.virtual import NetworkClient
-from tests.support.virtual_server import VirtualServer
+from tests.support.virtual import CLIENT, SERVER, NetworkClient
+from tests.support.virtual_server import TRANSFER_PORT, VirtualServer
 from twisted_tftp.cli.failure_texts import describe_failure
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.errors import FileNotFound, NoAnswer, OptionRefused, ServerUnreachable, TFTPError
@@ -295,3 +295,67 @@ def test_chosen_port_is_kept_without_options(reactor: Any, fake: ScriptedServer)
     outcome(reactor, transfer)
     assert sink.getvalue() == b"whole"
     close_client(reactor, client)
+
+
+#: An OACK to the request with options of an earlier attempt.
+OACK = wire.oack([("blksize", "1428")])
+
+#: Two ports of the server's transfers.
+PORTS_OF_SERVER = [(SERVER[0], 50001), (SERVER[0], 50002)]
+
+
+def asked_from_a_chosen_port(server: VirtualServer) -> NetworkClient:
+    """Return a client that sends all its requests from the first port of the network."""
+    return server.client(bind=CLIENT, bind_port=server.network.client_port)
+
+
+def say_from(server: VirtualServer, port: int, datagram: bytes) -> None:
+    """Send a datagram from a port of the server to the chosen port of the client."""
+    source = (SERVER[0], port)
+    server.network.sockets.setdefault(source, lambda sent, _: server.datagrams.append(sent))
+    server.network.send(source, (CLIENT, server.network.client_port), datagram)
+    server.run(0.1)
+
+
+@pytest.mark.parametrize("is_oack_first", [True, False])
+@pytest.mark.parametrize("act", ["get", "put"])
+def test_late_oack_to_an_earlier_request_is_ignored(act: str, is_oack_first: bool) -> None:
+    """It reaches a port that the user has chosen, before or after the answer without options."""
+    server = VirtualServer(lambda request: None)
+    client = asked_from_a_chosen_port(server)
+    if act == "get":
+        transfer, answer = client.get("file", server.sink), wire.DATA_HEADERS[1] + bytes(512)
+    else:
+        transfer, answer = client.put(io.BytesIO(b"octets"), "file"), wire.ack(0)
+    server.run(10.5)
+    answers = [(50001, OACK), (50002, answer)]
+    for port, datagram in answers if is_oack_first else reversed(answers):
+        say_from(server, port, datagram)
+    say_from(server, 50002, wire.DATA_HEADERS[2] + b"end" if act == "get" else wire.ack(1))
+    server.run(5)
+    value(transfer)
+    if act == "get":
+        assert server.sink.getvalue() == bytes(512) + b"end"
+    else:
+        assert wire.DATA_HEADERS[1] + b"octets" in server.datagrams
+    assert set(server.network.sockets) == {SERVER, TRANSFER_PORT, *PORTS_OF_SERVER}
+    assert server.network.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_second_error_to_a_repeated_request_is_ignored(copies: int) -> None:
+    """A slow server answers each copy of the request with options; a further ERROR is final."""
+    server = VirtualServer(lambda request: None)
+    transfer = asked_from_a_chosen_port(server).get("file", server.sink)
+    server.run(1.2)
+    for port in range(50001, 50002 + copies):
+        assert len(server.requests) >= 2
+        say_from(server, port, error(8))
+    if copies > 1:
+        assert results_of(transfer)[0].check(OptionRefused)
+        return
+    assert has_options(server) == [True, True, False]
+    say_from(server, 50003, WHOLE)
+    server.run(5)
+    value(transfer)
+    assert server.sink.getvalue() == b"whole"

@@ -8,11 +8,15 @@ import struct
 from typing import Any
 
 import pytest
+from twisted.internet import udp
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
 
 from tests.support.daemon import IPV6
 from tests.support.logs import captured_log
 from tests.support.marks import linux
-from twisted_tftp.net.interface_addresses import AddressMonitor, _parse_address, addresses_of
+from twisted_tftp.net.interface_addresses import AddressMonitor, addresses_in, addresses_of
+from twisted_tftp.net.request_port import listen
 from twisted_tftp.net.socket_options import SocketOptions, copy_options
 
 pytestmark = linux
@@ -49,11 +53,11 @@ def message_of(index: int, flags: int, *attributes: tuple[int, str]) -> bytes:
 def test_address_of_another_interface_is_left_out() -> None:
     """So is one that can't be bound; on a point-to-point link, the local address counts."""
     peer, local = (1, "192.0.2.2"), (2, "192.0.2.1")
-    assert list(_parse_address(message_of(7, 0, peer, local), 7)) == ["192.0.2.1"]
-    assert list(_parse_address(message_of(7, 0, peer), 7)) == ["192.0.2.2"]
-    assert list(_parse_address(message_of(8, 0, local), 7)) == []
-    assert list(_parse_address(message_of(7, 0x40, local), 7)) == []
-    assert list(_parse_address(message_of(7, 0x08, local), 7)) == []
+    assert list(addresses_in(message_of(7, 0, peer, local), 7)) == ["192.0.2.1"]
+    assert list(addresses_in(message_of(7, 0, peer), 7)) == ["192.0.2.2"]
+    assert list(addresses_in(message_of(8, 0, local), 7)) == []
+    assert list(addresses_in(message_of(7, 0x40, local), 7)) == []
+    assert list(addresses_in(message_of(7, 0x08, local), 7)) == []
 
 
 def test_missing_interface() -> None:
@@ -131,3 +135,21 @@ def test_options_of_a_missing_interface() -> None:
         pytest.raises(OSError, match="there is no interface nosuch"),
     ):
         SocketOptions("nosuch").apply(sock)
+
+
+@pytest.mark.skipif(not IPV6, reason="needs IPv6")
+def test_interface_that_disappears_while_a_port_is_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port can't be bound then, and its socket is closed."""
+    opened: list[socket.socket] = []
+
+    class Socket(socket.socket):
+        def bind(self, address: Any) -> None:
+            opened.append(self)
+
+        def getsockname(self) -> Any:
+            return ("fe80::1", 69, 0, 2**30)  # an interface that no host has
+
+    monkeypatch.setattr(udp.Port, "createInternetSocket", lambda _: Socket(socket.AF_INET6, 2))
+    with pytest.raises(CannotListenError):
+        listen(Readers(), 69, DatagramProtocol(), "::1")
+    assert [sock.fileno() for sock in opened] == [-1]

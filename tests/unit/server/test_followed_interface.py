@@ -28,6 +28,10 @@ class Interface:
         monkeypatch.setattr(followed_interface, "addresses_of", self._find)
         self.followed = FollowedInterface("eth0", self._bind, self.bound.remove)
 
+    def update(self) -> None:
+        """Do what follows a change on the host."""
+        self.followed.bind_new(self.followed.release_gone())
+
     def _find(self, name: str) -> list[str]:
         assert name == "eth0"
         if isinstance(self.addresses, OSError):
@@ -55,10 +59,10 @@ def test_addresses_are_followed(interface: Interface) -> None:
     interface.followed.bind_all(may_be_missing=False)
     assert interface.bound == ["a", "b"]
     interface.addresses = ["b", "c"]
-    interface.followed.update()
+    interface.update()
     assert interface.bound == ["b", "c"]
     interface.addresses = OSError(errno.ENODEV, "there is no interface eth0")
-    interface.followed.update()
+    interface.update()
     assert interface.bound == []
 
 
@@ -68,7 +72,7 @@ def test_ports_stay_if_the_addresses_are_unknown(interface: Interface) -> None:
     interface.followed.bind_all(may_be_missing=False)
     interface.addresses = OSError(errno.EMFILE, "Too many open files")
     with captured_log() as lines:
-        interface.followed.update()
+        interface.update()
     assert interface.bound == ["a"]
     assert lines == ["can't find the addresses of eth0: Too many open files"]
 
@@ -91,8 +95,8 @@ def test_address_that_cannot_be_bound_is_tried_again(interface: Interface) -> No
     interface.addresses = ["a", "b"]
     interface.errors["a"] = PermissionError(errno.EACCES, "Permission denied")
     with captured_log() as lines:
-        interface.followed.update()
-        interface.followed.update()
+        interface.update()
+        interface.update()
     assert interface.bound == ["b"]
     assert lines == [
         "can't listen on a, a new address of eth0: Permission denied; the server has no privilege "
@@ -105,7 +109,7 @@ def test_address_that_cannot_be_bound_is_tried_again(interface: Interface) -> No
         interface.followed.update()
     assert lines_of_its_return == lines
     interface.errors.clear()
-    interface.followed.update()
+    interface.update()
     assert interface.bound == ["b", "a"]
 
 
@@ -113,7 +117,7 @@ def test_port_of_another_host_option_is_not_closed(interface: Interface) -> None
     """An address that is bound already, by another --host, stays bound when it is gone."""
     interface.bound.append("a")
     interface.addresses = ["a"]
-    interface.followed.update()
+    interface.update()
     interface.addresses = []
-    interface.followed.update()
+    interface.update()
     assert interface.bound == ["a"]
