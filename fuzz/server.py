@@ -120,7 +120,7 @@ class WatchedLink(MemoryLink):
 class Network(MemoryNetwork):
     """A network whose links are `WatchedLink`s."""
 
-    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
+    def open(self, peer: Any, local: Any, is_read: bool) -> MemoryLink:
         """Open the link of a transfer."""
         link = WatchedLink(self.clock.seconds)
         self.links.append(link)

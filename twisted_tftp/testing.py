@@ -159,7 +159,7 @@ class MemoryNetwork:
         )
         self._port = 20000
 
-    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
+    def open(self, peer: Any, local: Any, is_read: bool) -> MemoryLink:
         """Open the link of a transfer; the server calls this."""
         link = MemoryLink(self.clock.seconds)
         self.links.append(link)

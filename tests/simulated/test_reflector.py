@@ -115,7 +115,7 @@ class AttackedNetwork(MemoryNetwork):
         if self.server.policy.single_port:
             self.server.makeConnection(SharedPort(self.note_sent))
 
-    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
+    def open(self, peer: Any, local: Any, is_read: bool) -> MemoryLink:
         """Open a link that passes on what it sends."""
         network = self
 

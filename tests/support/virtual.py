@@ -144,7 +144,7 @@ class Network(MemoryNetwork):
         for late, where, out in self._paths[source[0]].carry(datagram, deliver):
             self.clock.callLater(self._delay + late, where, out)
 
-    def open(self, peer: Any, local: Any, reading: bool) -> NetworkLink:
+    def open(self, peer: Any, local: Any, is_read: bool) -> NetworkLink:
         """Open the server's link of a transfer, with a port of its own."""
         self._server_port += 1
         return NetworkLink(self, (local[0], self._server_port), peer)

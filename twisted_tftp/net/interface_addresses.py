@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from twisted_tftp.net.udp import SocketDescriptor
 
 #: The socket family of netlink; None if this system lacks it.
 _AF_NETLINK: int | None = getattr(socket, "AF_NETLINK", None)
@@ -99,7 +100,7 @@ def index_of(interface: str) -> int:
 
 
 @implementer(IReadDescriptor)
-class AddressMonitor:
+class AddressMonitor(SocketDescriptor):
     """Calls a function after each change of an interface or its addresses, on the whole host."""
 
     _log = Logger()
@@ -124,15 +125,6 @@ class AddressMonitor:
         """Stop the calls."""
         self._reactor.removeReader(self)
         self._sock.close()
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def logPrefix(self) -> str:
-        return "tftp"
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Do nothing: the reactor has stopped."""
 
     def doRead(self) -> None:
         """Read the messages, and call the function once."""

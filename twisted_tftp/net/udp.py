@@ -193,7 +193,7 @@ class SocketDescriptor:
         return "tftp"
 
     def connectionLost(self, reason: Failure) -> None:
-        """Do nothing: the reactor has stopped, and the sessions close their links."""
+        """Do nothing: the reactor has stopped, and the owner of the socket closes it."""
 
 
 class UDPLink(SocketDescriptor):

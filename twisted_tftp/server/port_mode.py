@@ -26,11 +26,11 @@ class PortMode(Protocol):
         @raise TypeError: this mode does not work with a port of that class.
         """
 
-    def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
+    def open_link(self, peer: SocketAddress, local: SocketAddress | None, is_read: bool) -> Link:
         """Return the link of a transfer with `peer`.
 
         @param local: the local address that the request reached; None if unknown.
-        @param reading: whether the peer reads a file.
+        @param is_read: whether the peer reads a file.
         @raise OSError: no socket can be opened.
         """
 
@@ -68,16 +68,16 @@ class PortPerTransfer:
     def start(self, transport: Any) -> None:
         """Do nothing: any port can receive requests."""
 
-    def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
+    def open_link(self, peer: SocketAddress, local: SocketAddress | None, is_read: bool) -> Link:
         """Open a socket; if none is left, end complete writes to release their sockets."""
         link: Link
         try:
-            link = self._opener.open(peer, local, reading)
+            link = self._opener.open(peer, local, is_read)
         except OSError:
             # Complete writes keep their sockets only to answer a repeated last block.
             if not self._transfers.end_dallying():
                 raise
-            link = self._opener.open(peer, local, reading)
+            link = self._opener.open(peer, local, is_read)
         return link
 
     def find_session(self, key: SessionKey) -> None:
@@ -112,7 +112,7 @@ class SinglePort:
         self._port = transport
         transport.prepare_for_transfers()
 
-    def open_link(self, peer: SocketAddress, local: SocketAddress | None, reading: bool) -> Link:
+    def open_link(self, peer: SocketAddress, local: SocketAddress | None, is_read: bool) -> Link:
         """Return a link through the request port."""
         assert self._port is not None, "the protocol has not started"
         return SharedLink(self._port, peer, local)

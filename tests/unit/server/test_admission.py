@@ -297,7 +297,7 @@ def test_malformed_request_without_a_socket_is_counted_once() -> None:
     """Without a socket it gets no ERROR, and is counted under `no_room`."""
 
     class NoSocket(MemoryNetwork):
-        def open(self, peer: Any, local: Any, reading: bool) -> Any:
+        def open(self, peer: Any, local: Any, is_read: bool) -> Any:
             raise OSError(24, "Too many open files")
 
     net = NoSocket(MemoryBackend(FILES))

@@ -45,10 +45,10 @@ class LimitedNetwork(MemoryNetwork):
         super().__init__(backend)
         self.max_sockets = max_sockets
 
-    def open(self, peer: Any, local: Any, reading: bool) -> MemoryLink:
+    def open(self, peer: Any, local: Any, is_read: bool) -> MemoryLink:
         if sum(not link.closed for link in self.links) >= self.max_sockets:
             raise OSError(errno.EMFILE, "Too many open files")
-        return super().open(peer, local, reading)
+        return super().open(peer, local, is_read)
 
 
 class SlowBackend(MemoryBackend):
