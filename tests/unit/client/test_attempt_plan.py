@@ -101,6 +101,20 @@ def test_failure_names_all_addresses_and_their_reasons(
     )
 
 
+def test_reason_that_tells_more_is_kept() -> None:
+    """Silence in a later round does not hide that the port of an address was closed."""
+    plan = AttemptPlan([A, C], 25.0)
+    plan.start(0.0)
+    plan.advance(1.0, PortUnreachable("refused"))
+    plan.advance(10.0, NoAnswer())
+    assert plan.current.address == A
+    expected = "192.0.2.1 (refused), 2001:db8::1 (the server does not answer)"
+    for _ in range(2):  # the question changes nothing
+        assert plan.failure(NoAnswer()).message.endswith(f": {expected}")
+    assert "192.0.2.1 (no route)" in plan.failure(ServerUnreachable("no route")).message
+    assert plan.failure(NoAnswer()).message.endswith(f": {expected}")
+
+
 def test_failure_of_a_single_address_is_unchanged() -> None:
     """With one address the exception is that of its only attempt."""
     plan = AttemptPlan([A], 25.0)

@@ -27,6 +27,7 @@ def found(**options: Any) -> list[str]:
         {"allow": ["192.0.2.0/24"], "deny": ["192.0.2.0/28", "192.0.2.16/28"]},
         {"deny": ["192.0.2.0/24", "2001:db8::/32"]},
         {"allow": ["10.0.0.0/8", "10.1.2.0/24"], "deny": ["10.1.0.0/16"]},
+        {"allow": ["10.0.0.0/24", "10.0.0.0/26"], "deny": ["10.0.0.0/25", "10.0.0.128/25"]},
     ],
 )
 def test_options_that_fit_cause_no_warning(options: Any) -> None:
@@ -69,6 +70,15 @@ def test_options_that_fit_cause_no_warning(options: Any) -> None:
         (
             {"write": "create", "deny": ["10.0.0.0/8"], "allow_write": ["10.1.0.0/16"]},
             "--allow-write 10.1.0.0/16 has no effect: --allow and --deny exclude it",
+        ),
+        (
+            {
+                "write": "create",
+                "allow": ["10.0.0.0/8"],
+                "deny": ["10.1.0.0/16"],
+                "allow_write": ["10.1.2.0/24"],
+            },
+            "--allow-write 10.1.2.0/24 has no effect: --allow and --deny exclude it",
         ),
     ],
 )

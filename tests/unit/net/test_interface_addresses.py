@@ -99,6 +99,23 @@ def test_monitor_is_a_reader_until_it_is_closed() -> None:
     assert monitor.fileno() == -1
 
 
+def test_monitor_reads_all_messages_before_it_calls() -> None:
+    """Otherwise each of the many messages about one change would be a call."""
+    calls: list[int] = []
+    monitor = AddressMonitor(Readers(), lambda: calls.append(1))  # type: ignore[arg-type]
+    monitor._sock.close()
+    monitor._sock, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monitor._sock.setblocking(False)
+    with kernel:
+        for _ in range(3):
+            kernel.send(b"message")
+        monitor.doRead()
+        with pytest.raises(BlockingIOError):
+            monitor._sock.recv(1)
+    assert calls == [1]
+    monitor.close()
+
+
 def test_monitor_survives_an_exception() -> None:
     """An exception of the function is logged; the reactor does not see it."""
 
