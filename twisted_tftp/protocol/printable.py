@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 #: The most characters that L{printable_unicode} returns of a text; the rest is cut off.
 MAX_CHARACTERS = 300
-
-#: Text in which nothing needs an escape, such as most file names.
-_NO_ESCAPES = re.compile(r"[ -!#-\[\]-~]*\Z")
 
 
 def printable(text: str) -> str:
@@ -17,7 +12,7 @@ def printable(text: str) -> str:
     File names and error texts come from the network. A line break in them would add a forged line
     to the log, and an escape sequence would control the terminal on which the log is read.
     """
-    if _NO_ESCAPES.match(text):
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     octets = text.encode("utf-8", "surrogateescape")
     return "".join(

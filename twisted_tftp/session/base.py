@@ -332,7 +332,7 @@ class Session:
         except BaseException:  # see Session
             failures.log_release_failure(Failure())
             released = None
-        if isinstance(released, Deferred):
+        if released is not None and isinstance(released, Deferred):
             released.addErrback(failures.log_release_failure)
             released.addCallback(lambda _: self._notify_owner())
         else:

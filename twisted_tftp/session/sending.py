@@ -21,6 +21,9 @@ from twisted_tftp.transfer.states import SenderState
 #: The ERROR codes with which a client that only wants the size of a file answers the OACK.
 SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))
 
+# In Python 3.11 a global is ten times as fast to look up as a member of an Enum.
+_DONE = SenderState.DONE
+
 
 class SendingSession(Session):
     """A session that reads a file with an L{IFileReader}, and sends it with a `Sender`."""
@@ -49,7 +52,7 @@ class SendingSession(Session):
         elif step is SEND:
             self._link.send(machine.datagrams)
         elif step is END:
-            if machine.state is SenderState.DONE:
+            if machine.state is _DONE:
                 self.complete()
             else:
                 self._end_with_machine_failure()

@@ -26,7 +26,13 @@ from twisted_tftp.transfer.timing import MEASURE_INTERVAL, Timing
 
 _NEVER = float("inf")
 
+#: Stands for the size of a file that is not known: more octets than any file has.
+_UNKNOWN_SIZE = 1 << 63
+
+# In Python 3.11 a global is ten times as fast to look up as a member of an Enum.
 _OFFERING = SenderState.OFFERING
+_SENDING = SenderState.SENDING
+_DONE = SenderState.DONE
 
 
 class Sender:
@@ -84,7 +90,7 @@ class Sender:
             buffer. The octets given to `supply` must not change until the next `Step.READ`.
         @param has_answered: whether the peer has answered before.
         """
-        self.state = SenderState.SENDING if oack is None else SenderState.OFFERING
+        self.state = _SENDING if oack is None else _OFFERING
         self.deadline = _NEVER
         self.offset = self.length = 0
         self.datagrams: Sequence[Buffer] = () if oack is None else (oack,)
@@ -115,7 +121,7 @@ class Sender:
     @property
     def octets(self) -> int:
         """Octets of the file that were acknowledged."""
-        if self.state is SenderState.DONE and self._size is not None:
+        if self.state is _DONE and self._size is not None:
             return self._size
         return self._acked * self._blksize
 
@@ -130,7 +136,7 @@ class Sender:
         limit = self._numbering.limit
         if limit is not None and self._size is not None and self._size >= limit * self._blksize:
             return self._end(SenderState.FAILED, too_many_blocks())
-        if self.state is SenderState.SENDING:
+        if self.state is _SENDING:
             return self._next_window(now)
         self._flight.may_measure = True
         self.deadline = self._watch.note_sent(now)
@@ -178,10 +184,7 @@ class Sender:
                 flight.end = flight.highest_sent = end = block + self._windowsize
                 self._expected_ack = wire.ACKS[end & 0xFFFF]
                 if end == block + 1:
-                    self.datagrams = (
-                        wire.DATA_HEADERS[end & 0xFFFF],
-                        buffer.octets[start:stop],
-                    )
+                    self.datagrams = (wire.DATA_HEADERS[end & 0xFFFF], buffer.octets[start:stop])
                 else:
                     self.datagrams = self._numbering.packets(
                         buffer.octets[start:stop], block + 1, end, self._blksize
@@ -232,7 +235,7 @@ class Sender:
 
     def _begin_sending(self, now: float) -> Step:
         """Send the first window after the ACK 0 of the OACK."""
-        self.state = SenderState.SENDING
+        self.state = _SENDING
         self._watch.note_heard(now)
         if self._flight.may_measure:
             self._timing.add_round_trip(now - self._watch.sent_at)
@@ -250,7 +253,7 @@ class Sender:
             watch.note_heard(now)
         flight.measure(self._timing, now - watch.sent_at, not self._is_reading)
         if block == self._last_block:
-            return self._end(SenderState.DONE)
+            return self._end(_DONE)
         if not self._is_reading and block < flight.end:
             # A gap in the window (RFC 7440 section 4), or the ACK of an earlier copy.
             if flight.copies > 1 and self._is_too_soon(now):
@@ -290,13 +293,13 @@ class Sender:
         """Send the window after the last acknowledged block, or ask for its octets first."""
         self._expected_ack = None
         self.offset = offset = self._acked * self._blksize
-        left = _NEVER if self._size is None else self._size - offset
+        left = _UNKNOWN_SIZE if self._size is None else self._size - offset
         buffer = self._read_ahead
         if buffer.size and self._flight.highest_sent:
-            window = buffer.get(offset, int(min(self._window_size, left)))
+            window = buffer.get(offset, min(self._window_size, left))
             if window is not None:
                 return self._send_window(window, now)
-        self.length = int(min(max(self._window_size, buffer.size), left))
+        self.length = min(max(self._window_size, buffer.size), left)
         self._is_reading = True
         self.deadline = self._watch.give_up_at
         return READ
@@ -332,7 +335,7 @@ class Sender:
 
     def _send_again(self, now: float) -> Step:
         self._flight.note_retransmission()
-        if self.state is not SenderState.OFFERING:
+        if self.state is not _OFFERING:
             return self._next_window(now)
         self.retransmissions += 1
         self.deadline = self._watch.note_sent(now)

@@ -103,10 +103,10 @@ def test_address_that_cannot_be_bound_is_tried_again(interface: Interface) -> No
         "to bind this port any more"
     ]
     interface.addresses = ["b"]
-    interface.followed.update()
+    interface.update()
     interface.addresses = ["a", "b"]
     with captured_log() as lines_of_its_return:
-        interface.followed.update()
+        interface.update()
     assert lines_of_its_return == lines
     interface.errors.clear()
     interface.update()
