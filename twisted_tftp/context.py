@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+
+from twisted_tftp.policy import UploadSettings
 
 
 class Endpoint(NamedTuple):
@@ -31,6 +33,10 @@ class Direction(Enum):
     WRITE = "write"
 
 
+def unknown_mac(host: str) -> None:
+    """Return None: the MAC address of no host is known."""
+
+
 class TransferContext(NamedTuple):
     """The contents of a request, for backends, sessions and observers.
 
@@ -42,6 +48,9 @@ class TransferContext(NamedTuple):
     @ivar options: the requested options: the name of each in lower case, and its value as sent.
     @ivar announced_size: the size of the file in octets that a write announces with the option
         `tsize`; None if it announces none.
+    @ivar uploads: the rules for this upload; None for those of the backend itself. A backend that
+        provides L{IWriteModes<twisted_tftp.interfaces.IWriteModes>} obeys them.
+    @ivar find_mac: returns the MAC address of a host; see L{mac}.
     """
 
     peer: Endpoint
@@ -51,6 +60,17 @@ class TransferContext(NamedTuple):
     mode: str
     options: Mapping[str, str]
     announced_size: int | None = None
+    uploads: UploadSettings | None = None
+    find_mac: Callable[[str], str | None] = unknown_mac
+
+    @property
+    def mac(self) -> str | None:
+        """The MAC address of the client, such as `52:54:00:12:34:56`; None if it is unknown.
+
+        It comes from the kernel's neighbour table, so it is known only if no router is between
+        the client and the server. Each use looks it up.
+        """
+        return self.find_mac(self.peer.host)
 
     @property
     def path(self) -> str:

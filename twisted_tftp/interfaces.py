@@ -100,6 +100,73 @@ def lifecycle_of(backend: Any) -> Any:
     return backend if IBackendLifecycle.providedBy(backend) else NoLifecycle()
 
 
+class IWriteModes(Interface):
+    """A backend that obeys the rules for uploads in the context of each request.
+
+    This interface is optional. Without it, the server refuses an upload if `write` is `never`, or
+    if it is `create` and L{IFileBackend.open_reader} finds the file; `version` is refused when the
+    service starts.
+    """
+
+    write_modes = Attribute(
+        "The values of L{WriteMode<twisted_tftp.policy.WriteMode>} that it obeys (a collection). "
+        "If `context.uploads` is not None, it replaces the backend's own settings."
+    )
+
+
+class IExplainable(Interface):
+    """A backend that wraps others, and can say what it does with a name (`--explain`).
+
+    This interface is optional. What a backend without it does is found by opening the file.
+    """
+
+    def explain(path, context):  # type: ignore[no-untyped-def]
+        """Return how a read request for `path` would be answered.
+
+        It calls L{twisted_tftp.backends.explaining.explain} for the backends that it wraps.
+
+        @return: a list of lines for the operator, the first step first; or a Deferred of one.
+        """
+
+
+class IBackendPlugin(Interface):
+    """A kind of backend that a user can name: `NAME:ARGUMENT,key=value,...`.
+
+    Plugins are found as those of Twisted itself: in the modules of `twisted/plugins/` of any
+    distribution, each of which assigns objects that provide this interface to names.
+    """
+
+    name = Attribute("The word before the colon (str): lower-case letters, digits and `-`.")
+
+    help = Attribute(
+        "What the backend does, for `--help-backends` (str): one line. Further lines explain the "
+        "argument and each keyword."
+    )
+
+    def from_arguments(argument, keywords):  # type: ignore[no-untyped-def]
+        """Make a backend.
+
+        @param argument: the text behind the colon, without the keywords; it may be empty (str).
+        @param keywords: the keywords and their values (a dict of str to str). Those that the
+            plugin does not know are mistakes of the user.
+
+        @return: an L{IFileBackend}.
+
+        @raise ValueError: the argument or a keyword is not valid. The text is one line for the
+            user.
+        """
+
+
+class IPathArguments(Interface):
+    """A plugin some of whose arguments are paths of files.
+
+    This interface is optional. A relative path in a configuration file starts at the folder of
+    that file; the plugin gets an absolute one.
+    """
+
+    paths = Attribute("The names of the keywords that are paths; an empty name is the argument.")
+
+
 class IFileReader(Interface):
     """A file that is open for reading. It stays the same file if its name is replaced."""
 

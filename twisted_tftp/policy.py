@@ -124,6 +124,33 @@ class Rollover(Enum):
     NONE = "none"
 
 
+class WriteMode(Enum):
+    """Which files a client may write."""
+
+    #: None.
+    NEVER = "never"
+    #: New files; existing files are not replaced.
+    CREATE = "create"
+    #: New files and existing ones.
+    OVERWRITE = "overwrite"
+    #: Each upload is kept as a file of its own, with its time in its name.
+    VERSION = "version"
+
+
+@dataclass(frozen=True)
+class UploadSettings:
+    """What a client may write, and what becomes of an upload.
+
+    @ivar write: which files may be written.
+    @ivar keep: with `WriteMode.VERSION`, how many versions of a file are kept; None for all.
+    @ivar make_dirs: whether an upload makes the directories that are missing in its path.
+    """
+
+    write: WriteMode = WriteMode.NEVER
+    keep: int | None = None
+    make_dirs: bool = False
+
+
 @dataclass(frozen=True)
 class Policy:
     """The limits, timeouts and access rules of a server. The names are those of the command line.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from twisted_tftp.policy import NEGOTIATED_OPTIONS, Policy
+from twisted_tftp.policy import NEGOTIATED_OPTIONS, Policy, WriteMode
 
 #: Setting, attribute, smallest value, largest value, and the values just outside.
 BOUNDS: list[tuple[str, str, Any, Any, Any, Any]] = [
@@ -82,3 +82,10 @@ def test_policy_is_immutable() -> None:
     """All sessions of a server share it."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Policy().retries = 1  # type: ignore[misc]
+
+
+def test_write_modes_are_the_values_of_the_command_line() -> None:
+    """Any other word is a ValueError."""
+    assert [mode.value for mode in WriteMode] == ["never", "create", "overwrite", "version"]
+    with pytest.raises(ValueError, match="always"):
+        WriteMode("always")

@@ -12,9 +12,8 @@ from twisted.plugin import getPlugins
 from twisted.scripts.twistd import ServerOptions
 
 from twisted_tftp import __version__
-from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option_table import OPTIONS
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import Policy, WriteMode
 from twisted_tftp.server import TFTPService
 from twisted_tftp.tap import OPTION_COLUMN_WIDTH, Options, makeService
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from zope.interface import implementer
 
-from twisted_tftp.backends.naming import WriteMode, components, with_slashes
+from twisted_tftp.backends.naming import components, with_slashes
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists, FileNotFound
 from twisted_tftp.interfaces import IFileBackend, IFileReader, IFileWriter
+from twisted_tftp.policy import WriteMode
 
 
 @implementer(IFileBackend)

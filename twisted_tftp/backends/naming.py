@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from enum import Enum
 
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
@@ -13,17 +12,6 @@ _TEMPORARY = re.compile(re.escape(_UPLOAD_PREFIX) + r"[0-9a-f]{16}\Z")
 
 #: The longest path that Linux accepts, in octets.
 MAX_PATH = 4096
-
-
-class WriteMode(Enum):
-    """Which files a client may write."""
-
-    #: None.
-    NEVER = "never"
-    #: New files; existing files are not replaced.
-    CREATE = "create"
-    #: New files and existing ones.
-    OVERWRITE = "overwrite"
 
 
 def components(path: str) -> list[str]:

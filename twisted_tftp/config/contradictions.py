@@ -5,10 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 
-from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.config.settings import POLICY_KEYS, Settings
-from twisted_tftp.policy import Network, Policy
+from twisted_tftp.policy import Network, Policy, WriteMode
 
 #: The options that are about uploads only.
 UPLOAD_OPTIONS = frozenset(

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE, DEFAULT_UPLOAD_MODE
 from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
 from twisted_tftp.backends.filesystem.path_walk import MAX_MADE_DEPTH, MAX_MISSING
-from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
     Choice,
@@ -44,6 +43,7 @@ from twisted_tftp.policy import (
     Range,
     Retransmit,
     Rollover,
+    WriteMode,
 )
 from twisted_tftp.server.service import DEFAULT_DRAIN
 
@@ -77,7 +77,8 @@ OPTIONS = (
         Group.FILES,
         Choice(WriteMode),
         default=WriteMode.NEVER,
-        help="whether clients may write: never, create (new files only) or overwrite",
+        help="whether clients may write: never, create (new files only), overwrite, or version "
+        "(each upload is kept under a name with its time)",
     ),
     Option(
         "cache",

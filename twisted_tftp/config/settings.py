@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.option_table import OPTIONS
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import Policy, WriteMode
 
 #: The keys of the options that are attributes of the policy; the others are attributes of the
 #: settings.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.backends.naming import MAX_PATH, WriteMode, components
+from twisted_tftp.backends.naming import MAX_PATH, components
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
 
@@ -62,10 +62,3 @@ def test_components_are_names_or_dot_dot(path: str) -> None:
     assert all(part not in ("", ".") and "/" not in part and "\x00" not in part for part in parts)
     assert parts[-1] != ".."
     assert components("/" + "/./".join(parts)) == parts
-
-
-def test_write_modes_are_the_values_of_the_command_line() -> None:
-    """Any other word is a ValueError."""
-    assert [mode.value for mode in WriteMode] == ["never", "create", "overwrite"]
-    with pytest.raises(ValueError, match="always"):
-        WriteMode("always")

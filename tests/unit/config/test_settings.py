@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.config.settings import parse_settings
-from twisted_tftp.policy import Policy, Retransmit, Rollover
+from twisted_tftp.policy import Policy, Retransmit, Rollover, WriteMode
 
 #: An IPv4 network.
 V4 = ipaddress.ip_network("192.0.2.0/24")

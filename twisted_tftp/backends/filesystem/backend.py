@@ -40,10 +40,10 @@ from twisted_tftp.backends.filesystem.threads import (
 from twisted_tftp.backends.filesystem.tree import Tree
 from twisted_tftp.backends.filesystem.upload import Upload, UploadRules
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
-from twisted_tftp.backends.naming import WriteMode
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, FileNotFound
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader
+from twisted_tftp.policy import WriteMode
 
 #: The default size of the cache of file contents, in octets.
 DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
