@@ -24,6 +24,7 @@ RANKS = {
     "interfaces": 0,
     "policy": 0,
     "context": 0,
+    "backend_maker": 0,
     # bytes to packets and back
     "protocol": 1,
     # the state machines
