@@ -28,17 +28,14 @@ class Tree:
         *,
         followed: Sequence[str] = (),
         has_literal_names: bool = False,
-        makes_directories: bool = False,
     ) -> None:
         """Set up, without opening the directory.
 
-        @param makes_directories: whether directories may be missing in the path of an upload.
         @param has_literal_names: whether a backslash in a name is never a slash.
         """
         self.root = root
         self.followed = tuple(followed)
         self._has_literal_names = has_literal_names
-        self._makes_directories = makes_directories
 
     def alternative(self, path: str) -> str | None:
         """Return the path to use if no file has the literal name `path`; None if there is none."""
@@ -57,8 +54,11 @@ class Tree:
             self.root, alternative, self.followed
         )
 
-    def resolve_write(self, path: str) -> ResolvedName:
-        """Walk to the file that `path` names in a write request, but never out of the root."""
+    def resolve_write(self, path: str, *, makes_directories: bool = False) -> ResolvedName:
+        """Walk to the file that `path` names in a write request, but never out of the root.
+
+        @param makes_directories: whether directories of the path may be missing.
+        """
         alternative = self.alternative(path)
         if alternative is not None:
             existing = self._existing(path, ())
@@ -66,9 +66,9 @@ class Tree:
                 return existing
             path = alternative
         try:
-            return resolve(self.root, path, allow_missing=self._makes_directories)
+            return resolve(self.root, path, allow_missing=makes_directories)
         except FileNotFoundError as error:
-            if self._makes_directories:
+            if makes_directories:
                 raise
             raise FileNotFound(detail=explain.missing_directory(error)) from error
 
