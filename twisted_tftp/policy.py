@@ -230,7 +230,7 @@ class Policy:
             raise ValueError("unproven-rate must not be negative")
         both = set(self.allow) & set(self.deny)
         if both:
-            raise ValueError(f"{min(map(str, both))} is both allowed and denied")
+            raise ValueError(f"allow and deny: {min(map(str, both))} is both allowed and denied")
         if self.max_upload is not None and self.max_upload < 0:
             raise ValueError("max-upload must not be negative")
         if self.port_range is not None:

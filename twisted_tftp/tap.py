@@ -13,10 +13,12 @@ from twisted.application.app import ServerOptions
 from twisted.python import usage
 
 from twisted_tftp import __version__
+from twisted_tftp.config.mistakes import ConfigurationError
+from twisted_tftp.config.name_options import COMMAND_OPTIONS
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
 from twisted_tftp.config.service import make_service
-from twisted_tftp.config.settings import parse_settings
+from twisted_tftp.config.settings import load_settings
 from twisted_tftp.config.value_types import Size
 from twisted_tftp.server.process_memory import limit_arenas
 from twisted_tftp.server.service import TFTPService
@@ -37,16 +39,20 @@ OPTION_COLUMN_WIDTH = 24
 NO_BREAK_SPACE = chr(0xA0)
 
 
+#: The options of the command line.
+ALL_OPTIONS = (*COMMAND_OPTIONS, *OPTIONS)
+
+
 class Options(usage.Options):
     """The options of `twistd tftp`, made from the table of options."""
 
     synopsis = "[options]"
     optFlags: ClassVar = [
-        [option.name, None, option.help] for option in OPTIONS if option.type is None
+        [option.name, None, option.help] for option in ALL_OPTIONS if option.type is None
     ]
     optParameters: ClassVar = [
         [option.name, None, None, option.help]
-        for option in OPTIONS
+        for option in ALL_OPTIONS
         if option.type is not None and not option.repeatable
     ]
 
@@ -62,12 +68,16 @@ class Options(usage.Options):
         sys.exit(0)
 
     def parseArgs(self, *args: str) -> None:
-        """Reject arguments that are not options.
+        """Take the file name behind `--explain ADDRESS`; reject all other arguments.
 
-        @raise usage.UsageError: there is one.
+        @raise usage.UsageError: there is one, or the file name is missing.
         """
-        if args:
+        if self["explain"] is not None:
+            if len(args) != 1:
+                raise usage.UsageError("--explain ADDRESS NAME must be the end of the command")
+        elif args:
             raise usage.UsageError(f"unexpected argument {args[0]!r}")
+        self.arguments = args
 
     def parseOptions(self, options: Any = None) -> None:
         """Parse the command line; if there is an error, print one line and exit with status 1."""
@@ -94,7 +104,11 @@ class Options(usage.Options):
         @raise usage.UsageError: a value is invalid.
         """
         try:
-            self.settings = parse_settings(self)
+            if self["config"]:
+                self["config"] = os.path.abspath(self["config"])  # a daemon changes its directory
+            self.settings = load_settings(self, self["config"])
+        except ConfigurationError as error:
+            sys.exit(str(error))
         except ValueError as error:
             raise usage.UsageError(str(error)) from None
         twistd = self.parent

@@ -12,6 +12,7 @@ from twisted.plugin import getPlugins
 from twisted.scripts.twistd import ServerOptions
 
 from twisted_tftp import __version__
+from twisted_tftp.config.name_options import COMMAND_OPTIONS
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.policy import Policy, WriteMode
 from twisted_tftp.server import TFTPService
@@ -92,7 +93,9 @@ def test_help_is_grouped() -> None:
     """Each option is listed under a title, in lines of at most 80 characters."""
     usage = Options().getUsage(80)
     assert [line for line in usage.splitlines() if line.endswith(":")] == [
+        "Configuration:",
         "Files:",
+        "Names:",
         "Addresses:",
         "Time:",
         "Access:",
@@ -108,7 +111,7 @@ def test_help_is_grouped() -> None:
 def test_help_separates_each_option_from_its_text() -> None:
     """An option that fills the first column is on a line of its own."""
     lines = Options().getUsage(80).splitlines()
-    for option in OPTIONS:
+    for option in (*COMMAND_OPTIONS, *OPTIONS):
         (line,) = (line for line in lines if f"{line} ".startswith(f"  {option.usage} "))
         rest = line[len(option.usage) + 2 :]
         assert not rest or rest.startswith(" " * (OPTION_COLUMN_WIDTH - 2 - len(option.usage)))

@@ -13,6 +13,12 @@ from collections.abc import Iterator
 from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE, DEFAULT_UPLOAD_MODE
 from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
 from twisted_tftp.backends.filesystem.path_walk import MAX_MADE_DEPTH, MAX_MISSING
+from twisted_tftp.config.name_options import (
+    COMMAND_OPTIONS,
+    NAME_OPTIONS,
+    RATE_OPTIONS,
+    VERSION_OPTIONS,
+)
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
     Choice,
@@ -50,7 +56,8 @@ from twisted_tftp.server.service import DEFAULT_DRAIN
 #: The policy with all default values.
 _POLICY = Policy()
 
-#: All options, in the order in which the help and the documents list them.
+#: The options of a server, in the order in which the help and the documents list them. Each one
+#: is a key of `[tftp]` in a configuration file too.
 OPTIONS = (
     Option(
         "root",
@@ -126,6 +133,8 @@ OPTIONS = (
         details="All files below the root and all running uploads are counted. The client gets "
         "ERROR 3 (disk full).",
     ),
+    *VERSION_OPTIONS,
+    *NAME_OPTIONS,
     Option(
         "host",
         Group.ADDRESSES,
@@ -340,6 +349,7 @@ OPTIONS = (
         help="largest number of transfers at once; further requests are not answered",
         details="Clients ask again later.",
     ),
+    *RATE_OPTIONS,
     Option(
         "verbose",
         Group.OTHER,
@@ -357,6 +367,6 @@ PRINTING_OPTIONS = (
 
 
 def options_by_group() -> Iterator[tuple[Group, list[Option]]]:
-    """Return each group with its options, in order."""
+    """Return each group with its options, in order; also those of the command line only."""
     for group in Group:
-        yield group, [option for option in OPTIONS if option.group is group]
+        yield group, [each for each in (*COMMAND_OPTIONS, *OPTIONS) if each.group is group]

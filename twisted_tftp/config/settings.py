@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twisted_tftp.config.farm import Client, Mount, Rename, UniqueRootBy
+from twisted_tftp.config.file_reading import FileContents, read_configuration
+from twisted_tftp.config.mistakes import Mistakes
+from twisted_tftp.config.option import Option
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.policy import Policy, WriteMode
 
@@ -22,7 +27,10 @@ class Settings:
     Each attribute has the value of the option with its name (L{twisted_tftp.config.option_table}):
     the value that the user gave, or the default.
 
-    @ivar root: the directory whose files are served.
+    @ivar root: the directory whose files are served; None if mounts or backends replace it.
+    @ivar mounts: the mounts of the configuration file.
+    @ivar clients: the rules for clients of the configuration file.
+    @ivar renames: the rules of the configuration file that rewrite names.
     @ivar follow_links: the directories into which symbolic links may lead out of the root.
     @ivar write: whether clients may write.
     @ivar cache: the most memory for the contents of small files, in octets.
@@ -30,34 +38,121 @@ class Settings:
         no limit.
     @ivar upload_mode: the permissions of uploaded files.
     @ivar make_dirs: whether uploads make missing directories.
+    @ivar keep: how many versions of a file are kept; None for all.
+    @ivar map_file: the path of a file with rules that rewrite names; None for no file.
+    @ivar strip_trailing: whether octets at the end of a name that PXE ROMs leave are removed.
+    @ivar ignore_case: whether a read finds a file whatever the case of its name.
+    @ivar unique_root: what names the directory of each client; None if there are none.
+    @ivar no_common_root: whether a client gets no other files than those of its directory.
     @ivar host: the addresses to listen on; empty for all.
     @ivar port: the UDP port for requests.
     @ivar drain: how long running transfers may continue when the server stops, in seconds.
     @ivar verbose: whether requests and progress are logged too.
+    @ivar max_rate: the most octets per second of all transfers together; None for no limit.
     @ivar policy: the values of all other options.
     """
 
-    root: str
+    root: str | None
     follow_links: tuple[str, ...]
     write: WriteMode
     cache: int
     upload_quota: int | None
     upload_mode: int
     make_dirs: bool
+    keep: int | None
+    map_file: str | None
+    strip_trailing: bool
+    ignore_case: bool
+    unique_root: UniqueRootBy | None
+    no_common_root: bool
     host: tuple[str, ...]
     port: int
     drain: float
     verbose: bool
+    max_rate: int | None
     policy: Policy
+    mounts: tuple[Mount, ...] = ()
+    clients: tuple[Client, ...] = ()
+    renames: tuple[Rename, ...] = ()
 
 
-def parse_settings(given: Mapping[str, Any]) -> Settings:
+def load_settings(given: Mapping[str, Any], path: str | None) -> Settings:
+    """Read the configuration, and check and convert all options.
+
+    @param given: the options of the command line, as for L{parse_settings}.
+    @param path: a configuration file, or a folder of some; None if there is none.
+    @raise ValueError: a value of the command line is not valid.
+    @raise ConfigurationError: the files have mistakes.
+    """
+    return parse_settings(given, read_configuration(path) if path else None)
+
+
+def parse_settings(given: Mapping[str, Any], contents: FileContents | None = None) -> Settings:
     """Check and convert the options that the user gave.
 
     @param given: the name of each option, without the dashes in front, and its text, or None if it
         was not given. A flag has a boolean, and a repeatable option a list of texts.
-    @raise ValueError: a value is not valid; the message begins with the option's name.
+    @param contents: the configuration files; an option in `given` replaces theirs.
+    @raise ValueError: a value of the command line is not valid; the message begins with the
+        option's name.
+    @raise ConfigurationError: options of the files contradict each other.
     """
-    values = {option.key: option.value_of(given.get(option.name)) for option in OPTIONS}
-    policy = Policy(**{key: values.pop(key) for key in POLICY_KEYS})
-    return Settings(policy=policy, **values)
+    contents = contents or FileContents()
+    merged = {
+        option.name: given.get(option.name)
+        if _is_given(option, given)
+        else contents.given.get(option.name)
+        for option in OPTIONS
+    }
+    values = {option.key: option.value_of(merged[option.name]) for option in OPTIONS}
+    try:
+        policy = Policy(**{key: values.pop(key) for key in POLICY_KEYS})
+    except ValueError as error:
+        _blame_file(str(error), given, contents)
+        raise
+    _check_mounts(merged, contents)
+    if contents.mounts and merged["root"] is None:
+        values["root"] = None
+    return Settings(
+        policy=policy,
+        mounts=tuple(contents.mounts),
+        clients=tuple(contents.clients),
+        renames=tuple(contents.renames),
+        **values,
+    )
+
+
+def _is_given(option: Option, given: Mapping[str, Any]) -> bool:
+    """Return whether the command line has an option; a flag or a list is empty without it."""
+    value = given.get(option.name)
+    return bool(value) if option.type is None or option.repeatable else value is not None
+
+
+def _check_mounts(merged: Mapping[str, Any], contents: FileContents) -> None:
+    """Check that `--root` is not given beside a mount that has all names too.
+
+    @raise ConfigurationError: it is.
+    """
+    if merged["root"] is None:
+        return
+    place = contents.places.get("root")
+    source = "--root" if place is None else f"root in {place}"
+    mistakes = Mistakes()
+    for mount in contents.mounts:
+        if mount.prefix == "/" and mount.place is not None:
+            mistakes.add(mount.place, f"[[mount]] prefix: '/' is given twice, also by {source}")
+    mistakes.raise_any()
+
+
+def _blame_file(text: str, given: Mapping[str, Any], contents: FileContents) -> None:
+    """Report a contradiction at the line of an option that it names and that a file has.
+
+    @raise ConfigurationError: a file has such an option.
+    """
+    words = set(re.findall(r"[a-z-]+", text))
+    for option in OPTIONS:
+        place = contents.places.get(option.name)
+        if place is not None and not _is_given(option, given) and option.name in words:
+            mistakes = Mistakes()
+            mistakes.add(place, f"[tftp] {option.key}: {text}")
+            mistakes.raise_any()

@@ -1,0 +1,230 @@
+"""Read a configuration from files: the options of `[tftp]`, the mounts, client and rename rules.
+
+All mistakes of all files are found in one run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from twisted_tftp.config.farm import Client, Mount, PlacedBackend, Rename
+from twisted_tftp.config.farm_types import BackendText, FilePath
+from twisted_tftp.config.mistakes import Mistakes, Place
+from twisted_tftp.config.name_options import COMMAND_OPTIONS
+from twisted_tftp.config.option import Option, Table
+from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS
+from twisted_tftp.config.table_keys import TABLE_KEYS
+from twisted_tftp.config.toml_file import TomlFile, read_files
+from twisted_tftp.config.toml_values import given_by
+from twisted_tftp.config.value_types import Directory
+
+#: The table of the options.
+OPTIONS_TABLE = "tftp"
+
+#: The options that no file may have.
+_COMMAND_LINE_ONLY = {option.key for option in COMMAND_OPTIONS} | {
+    name.replace("-", "_") for name, _ in PRINTING_OPTIONS
+}
+
+
+@dataclass
+class FileContents:
+    """What the files of a configuration say.
+
+    @ivar given: the name of each option of `[tftp]`, and what the command line would give for it.
+    @ivar places: where each of these options is.
+    @ivar mounts: the mounts, in their order.
+    @ivar clients: the rules for clients, in their order.
+    @ivar renames: the rules that rewrite names, in their order.
+    """
+
+    given: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    mounts: list[Mount] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
+    renames: list[Rename] = field(default_factory=list)
+
+
+def read_configuration(path: str) -> FileContents:
+    """Read a file, or the files of a folder.
+
+    @raise ConfigurationError: there are mistakes.
+    """
+    mistakes = Mistakes()
+    contents = FileContents()
+    for file in read_files(path, mistakes):
+        _FileReader(file, contents, mistakes).read()
+    _find_duplicates(
+        ((mount.place, Table.MOUNT, f"prefix: {mount.prefix!r}") for mount in contents.mounts),
+        mistakes,
+    )
+    _find_duplicates(
+        (
+            (rule.place, Table.CLIENT, f"{'mac' if rule.mac else 'network'}: {rule.subject}")
+            for rule in contents.clients
+        ),
+        mistakes,
+    )
+    mistakes.raise_any()
+    return contents
+
+
+def _find_duplicates(found: Iterable[tuple[Place | None, Table, str]], mistakes: Mistakes) -> None:
+    """Report each key whose value an earlier table has too."""
+    first: dict[str, Place] = {}
+    for place, table, text in found:
+        if place is None:
+            continue
+        if text in first:
+            mistakes.add(place, f"[[{table.value}]] {text} is given twice, also in {first[text]}")
+        first.setdefault(text, place)
+
+
+class _FileReader:
+    """Converts one file, and adds it to the contents of those before it."""
+
+    def __init__(self, file: TomlFile, contents: FileContents, mistakes: Mistakes) -> None:
+        self._file = file
+        self._contents = contents
+        self._mistakes = mistakes
+
+    def read(self) -> None:
+        """Convert all tables."""
+        for name, value in self._file.data.items():
+            if name == OPTIONS_TABLE:
+                self._read_options(value)
+            elif name in (table.value for table in Table):
+                self._read_tables(Table(name), value)
+            else:
+                self._reject_table(name, value)
+
+    def _reject_table(self, name: str, value: object) -> None:
+        known = [OPTIONS_TABLE, *(table.value for table in Table)]
+        place = self._file.place(name)
+        if isinstance(value, dict) or (value and isinstance(value, list)):
+            text = f"[{name}]: there is no such table; {_suggestion(name, known)}"
+        else:
+            text = f"{name}: a key must be in a table, such as [{OPTIONS_TABLE}]"
+        self._mistakes.add(place, text)
+
+    def _read_options(self, table: object) -> None:
+        """Convert `[tftp]`."""
+        where = f"[{OPTIONS_TABLE}]"
+        if not isinstance(table, dict):
+            self._mistakes.add(self._file.place(OPTIONS_TABLE), f"{where} must be one table")
+            return
+        for option, given, place in self._values(where, OPTIONS, table, (OPTIONS_TABLE,)):
+            if option.name in self._contents.places:
+                other = self._contents.places[option.name]
+                self._mistakes.add(place, f"{where} {option.key}: given twice, also in {other}")
+                continue
+            self._contents.places[option.name] = place
+            self._contents.given[option.name] = given
+
+    def _read_tables(self, table: Table, elements: object) -> None:
+        """Convert all `[[mount]]`, `[[client]]` or `[[rename]]`."""
+        where = f"[[{table.value}]]"
+        if not isinstance(elements, list) or not all(isinstance(each, dict) for each in elements):
+            self._mistakes.add(
+                self._file.place(table.value), f"[{table.value}] must be written {where}"
+            )
+            return
+        for number, element in enumerate(elements):
+            path = (table.value, number)
+            values = {
+                option.key: option.parse(given)
+                for option, given, _ in self._values(where, TABLE_KEYS[table], element, path)
+            }
+            missing = _missing_keys(table, element)
+            for text in missing:
+                self._mistakes.add(self._file.place(*path), f"{where} {text}")
+            # A required key that is there but wrong was reported already.
+            if not missing and not _missing_keys(table, values):
+                self._add(table, values, path)
+
+    def _add(self, table: Table, values: dict[str, Any], path: tuple[str, int]) -> None:
+        """Add a mount or a rule to the contents; its required keys are there and valid."""
+        (subject,) = (key for key in ("prefix", "network", "mac", "rule") if key in values)
+        place = self._file.place(*path, subject)
+        if table is Table.MOUNT:
+            values["backend"] = self._placed_backends(values["backend"], (*path, "backend"))
+            self._contents.mounts.append(Mount(place=place, **values))
+        elif table is Table.RENAME:
+            self._contents.renames.append(Rename(place=place, **values))
+        else:
+            self._contents.clients.append(Client(place=place, **values))
+
+    def _placed_backends(
+        self, specs: Iterable[Any], path: tuple[str | int, ...]
+    ) -> tuple[PlacedBackend, ...]:
+        return tuple(
+            PlacedBackend(spec, self._file.place(*path, number))
+            for number, spec in enumerate(specs)
+        )
+
+    def _values(
+        self,
+        where: str,
+        options: Iterable[Option],
+        table: Mapping[str, object],
+        path: tuple[str | int, ...],
+    ) -> Iterator[tuple[Option, Any, Place]]:
+        """Return the keys of a table with their checked values; report the wrong ones."""
+        by_key = {option.key: option for option in options}
+        for key, value in table.items():
+            place = self._file.place(*path, key)
+            option = by_key.get(key)
+            if option is None:
+                self._mistakes.add(place, f"{where} {key}: {_unknown_key(key, list(by_key))}")
+                continue
+            try:
+                given = self._with_absolute_paths(option, given_by(option, value))
+                if option.is_required and not given:
+                    raise ValueError("must not be empty")
+                option.parse(given)
+            except ValueError as error:
+                self._mistakes.add(place, f"{where} {key}: {error}")
+            else:
+                yield option, given, place
+
+    def _with_absolute_paths(self, option: Option, given: Any) -> Any:
+        """Make the relative paths of a value start at the folder of the file."""
+        if isinstance(option.type, BackendText):
+            folder = self._file.folder
+            specs = (BackendText().parse(text) for text in given)
+            return [str(spec.with_absolute_paths(folder)) for spec in specs]
+        if not isinstance(option.type, Directory | FilePath) or not given:
+            return given
+        if option.repeatable:
+            return [os.path.join(self._file.folder, each) if each else each for each in given]
+        return os.path.join(self._file.folder, given)
+
+
+def _missing_keys(table: Table, keys: Mapping[str, object]) -> list[str]:
+    """Return a text for each key that a table needs in addition to `keys`."""
+    if table is not Table.CLIENT:
+        required = (option.key for option in TABLE_KEYS[table] if option.is_required)
+        return [f"{key}: this key is missing" for key in required if key not in keys]
+    subjects = [key for key in ("network", "mac") if key in keys]
+    if len(subjects) == 1:
+        return []
+    return ["mac: give `network` or `mac`, not both" if subjects else "network: give it, or `mac`"]
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    """Return what is wrong with a key that a table does not have."""
+    if key in _COMMAND_LINE_ONLY:
+        return f"only the command line has this option, as --{key.replace('_', '-')}"
+    if key.replace("-", "_") in known:
+        return f"write {key.replace('-', '_')}"
+    return f"there is no such key; {_suggestion(key, known)}"
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    """Return the known name that is nearest to a wrong one, or all known names."""
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"

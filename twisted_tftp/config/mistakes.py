@@ -1,0 +1,64 @@
+"""Collect the mistakes of a configuration, each with its file and line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted_tftp.protocol.printable import printable_unicode
+
+#: The most mistakes that are reported in one run.
+MAX_MISTAKES = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a configuration file.
+
+    @ivar path: the path of the file.
+    @ivar line: the number of the line, from 1; None for the whole file.
+    """
+
+    path: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        path = printable_unicode(self.path)
+        return path if self.line is None else f"{path}:{self.line}"
+
+
+class ConfigurationError(Exception):
+    """A configuration has mistakes, and is not used.
+
+    @ivar lines: one line for each mistake.
+    """
+
+    def __init__(self, lines: tuple[str, ...]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Mistakes:
+    """The mistakes that were found so far in all files of a configuration."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Place, str]] = []
+
+    def add(self, place: Place, text: str) -> None:
+        """Add a mistake; a text of several lines becomes one line."""
+        self._found.append((place, printable_unicode(" ".join(text.split()))))
+
+    def raise_any(self) -> None:
+        """Report all mistakes, in the order of their places.
+
+        @raise ConfigurationError: there is a mistake.
+        """
+        if not self._found:
+            return
+        # A stable sort by line: the files stay in the order in which they were read.
+        files = {place.path: number for number, (place, _) in reversed([*enumerate(self._found)])}
+        found = sorted(self._found, key=lambda each: (files[each[0].path], each[0].line or 0))
+        lines = [f"{place}: {text}" for place, text in found[:MAX_MISTAKES]]
+        left = len(found) - len(lines)
+        if left:
+            lines.append(f"... and {left} more mistakes")
+        raise ConfigurationError(tuple(lines))
