@@ -66,6 +66,7 @@ OPTIONS = (
         default=".",
         default_text="the working directory",
         help="serve the files in DIR and its subdirectories",
+        example='"/srv/tftp"',
     ),
     Option(
         "follow-links",
@@ -122,6 +123,7 @@ OPTIONS = (
         default=_POLICY.max_upload,
         default_text="no limit",
         help="largest file that a client may write, such as 64k, 20M or 4G",
+        example='"4G"',
     ),
     Option(
         "upload-quota",
@@ -132,6 +134,7 @@ OPTIONS = (
         help="refuse an upload if all files together would be larger than SIZE",
         details="All files below the root and all running uploads are counted. The client gets "
         "ERROR 3 (disk full).",
+        example='"100G"',
     ),
     *VERSION_OPTIONS,
     *NAME_OPTIONS,
@@ -153,6 +156,7 @@ OPTIONS = (
         default=_POLICY.interface,
         default_text="all",
         help="receive and send through this interface only, for VRFs",
+        example='"eth0"',
     ),
     Option(
         "freebind",
@@ -184,6 +188,7 @@ OPTIONS = (
         default=_POLICY.port_range,
         default_text="the system's choice",
         help="range of the UDP ports that transfers use, for firewalls",
+        example='"40000:40999"',
     ),
     Option(
         "single-port",
@@ -221,6 +226,7 @@ OPTIONS = (
         default_text="--patience decides",
         help="instead of --patience: give up a client that is silent for N times the longest "
         "retransmission timeout, which then does not grow",
+        example="4",
     ),
     Option(
         "retransmit",
@@ -274,6 +280,7 @@ OPTIONS = (
         default_text="no limit",
         help="largest number of new requests per second from one IPv4 address or IPv6 /64",
         details="Requests above the limit are not answered, so that clients ask again.",
+        example="20",
     ),
     Option(
         "unproven-rate",
@@ -296,6 +303,7 @@ OPTIONS = (
         help="largest number of transfers that one address may have at once",
         details="Requests above the limit are not answered, so that clients ask again. Many "
         "machines may share one address.",
+        example="10",
     ),
     Option(
         "max-blksize",

@@ -67,7 +67,7 @@ MOUNT_KEYS = (
     _like(
         "write", Table.MOUNT, "whether clients may write there", _FROM_CLIENT, example='"create"'
     ),
-    _like("keep", Table.MOUNT, "with `version`: keep the N newest versions", _FROM_CLIENT),
+    _like("keep", Table.MOUNT, "with `version`: keep the N newest versions", _FROM_OPTIONS),
     _like(
         "make-dirs",
         Table.MOUNT,
@@ -85,8 +85,8 @@ MOUNT_KEYS = (
     _like(
         "allow-write",
         Table.MOUNT,
-        "accept uploads only from these networks",
-        "those of `[tftp]`",
+        "accept uploads only from these networks; `allow_write` of `[tftp]` must allow them too",
+        "all",
         example='["10.9.0.0/16"]',
     ),
 )

@@ -80,4 +80,6 @@ def _described(value: object) -> str:
         return f"the number {value}"
     if isinstance(value, str):
         return f"the text {value!r}"
-    return {list: "an array", dict: "a table"}.get(type(value), "a date or time")
+    if isinstance(value, list):
+        return "an array"
+    return "a table" if isinstance(value, Mapping) else "a date or time"
