@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from twisted_tftp.backends.plugin import BackendSpec
-
 #: A MAC address: six octets in hexadecimal, with `:` or `-` between them.
 _MAC = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2})(?:\1[0-9a-f]{2}){4}\Z", re.IGNORECASE)
 
@@ -81,17 +79,3 @@ class Text:
 
     def format(self, value: str) -> str:
         return value
-
-
-@dataclass(frozen=True)
-class BackendText:
-    """A backend with its arguments."""
-
-    placeholder: ClassVar[str] = "BACKEND"
-    syntax: ClassVar[str] = "a backend, `NAME:ARGUMENT,key=value,...`"
-
-    def parse(self, text: str) -> BackendSpec:
-        return BackendSpec.parse(text)
-
-    def format(self, value: BackendSpec) -> str:
-        return str(value)

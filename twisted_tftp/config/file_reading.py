@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from twisted_tftp.config.backends import BackendText
 from twisted_tftp.config.farm import Client, Mount, PlacedBackend, Rename
-from twisted_tftp.config.farm_types import BackendText, FilePath
+from twisted_tftp.config.farm_types import FilePath
 from twisted_tftp.config.mistakes import Mistakes, Place
 from twisted_tftp.config.name_options import COMMAND_OPTIONS
 from twisted_tftp.config.option import Option, Table

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.config.farm import Client, Mount, Rename, UniqueRootBy
 from twisted_tftp.config.file_reading import FileContents, read_configuration
-from twisted_tftp.config.mistakes import Mistakes
+from twisted_tftp.config.mistakes import Mistakes, Place
 from twisted_tftp.config.option import Option
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.policy import Policy, WriteMode
@@ -27,7 +28,8 @@ class Settings:
     Each attribute has the value of the option with its name (L{twisted_tftp.config.option_table}):
     the value that the user gave, or the default.
 
-    @ivar root: the directory whose files are served; None if mounts or backends replace it.
+    @ivar root: the directory whose files are served; None if mounts replace it.
+    @ivar backend: the backends that are served instead of `root`; empty for `root`.
     @ivar mounts: the mounts of the configuration file.
     @ivar clients: the rules for clients of the configuration file.
     @ivar renames: the rules of the configuration file that rewrite names.
@@ -48,11 +50,13 @@ class Settings:
     @ivar port: the UDP port for requests.
     @ivar drain: how long running transfers may continue when the server stops, in seconds.
     @ivar verbose: whether requests and progress are logged too.
+    @ivar places: where the files have an option: its name and the place.
     @ivar max_rate: the most octets per second of all transfers together; None for no limit.
     @ivar policy: the values of all other options.
     """
 
     root: str | None
+    backend: tuple[BackendSpec, ...]
     follow_links: tuple[str, ...]
     write: WriteMode
     cache: int
@@ -74,6 +78,7 @@ class Settings:
     mounts: tuple[Mount, ...] = ()
     clients: tuple[Client, ...] = ()
     renames: tuple[Rename, ...] = ()
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
 
 def load_settings(given: Mapping[str, Any], path: str | None) -> Settings:
@@ -98,14 +103,11 @@ def parse_settings(given: Mapping[str, Any], contents: FileContents | None = Non
     @raise ConfigurationError: options of the files contradict each other.
     """
     contents = contents or FileContents()
-    merged = {
-        option.name: given.get(option.name)
-        if _is_given(option, given)
-        else contents.given.get(option.name)
-        for option in OPTIONS
-    }
+    merged = _merged(given, contents)
     values = {option.key: option.value_of(merged[option.name]) for option in OPTIONS}
     try:
+        if values["backend"] and merged["root"] is not None:
+            raise ValueError("root and backend exclude each other")
         policy = Policy(**{key: values.pop(key) for key in POLICY_KEYS})
     except ValueError as error:
         _blame_file(str(error), given, contents)
@@ -118,8 +120,23 @@ def parse_settings(given: Mapping[str, Any], contents: FileContents | None = Non
         mounts=tuple(contents.mounts),
         clients=tuple(contents.clients),
         renames=tuple(contents.renames),
+        places=contents.places,
         **values,
     )
+
+
+def _merged(given: Mapping[str, Any], contents: FileContents) -> dict[str, Any]:
+    """Return the options of the command line, and those of the files that it does not replace."""
+    from_files = dict(contents.given)
+    for name, other in (("root", "backend"), ("backend", "root")):
+        if given.get(name):
+            from_files.pop(other, None)
+    return {
+        option.name: given.get(option.name)
+        if _is_given(option, given)
+        else from_files.get(option.name)
+        for option in OPTIONS
+    }
 
 
 def _is_given(option: Option, given: Mapping[str, Any]) -> bool:
@@ -129,18 +146,18 @@ def _is_given(option: Option, given: Mapping[str, Any]) -> bool:
 
 
 def _check_mounts(merged: Mapping[str, Any], contents: FileContents) -> None:
-    """Check that `--root` is not given beside a mount that has all names too.
+    """Check that no mount has the names of `--root` or `--backend`.
 
-    @raise ConfigurationError: it is.
+    @raise ConfigurationError: one has.
     """
-    if merged["root"] is None:
-        return
-    place = contents.places.get("root")
-    source = "--root" if place is None else f"root in {place}"
     mistakes = Mistakes()
-    for mount in contents.mounts:
-        if mount.prefix == "/" and mount.place is not None:
-            mistakes.add(mount.place, f"[[mount]] prefix: '/' is given twice, also by {source}")
+    for name in ("root", "backend"):
+        place = contents.places.get(name)
+        source = f"--{name}" if place is None else f"{name} in {place}"
+        for mount in contents.mounts:
+            if merged[name] and mount.prefix == "/" and mount.place is not None:
+                text = f"[[mount]] prefix: '/' is given twice, also by {source}"
+                mistakes.add(mount.place, text)
     mistakes.raise_any()
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from twisted_tftp.config.farm_types import BackendText, MacAddress, MountPath, Text
+from twisted_tftp.config.backends import BackendText
+from twisted_tftp.config.farm_types import MacAddress, MountPath, Text
 from twisted_tftp.config.option import Option, Table
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.config.value_types import NetworkPrefix

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted_tftp.backends.plugin import BackendSpec
-from twisted_tftp.config.farm_types import BackendText
+from twisted_tftp.config.backends import BackendText
 from twisted_tftp.config.option import Option
 from twisted_tftp.config.value_types import (
     Choice,

@@ -42,7 +42,7 @@ def test_each_setting_is_an_option() -> None:
     """Each attribute of `Policy` and `Settings` has exactly one option."""
     fields = {field.name for field in dataclasses.fields(Settings)}
     tables = {f"{table.value}s" for table in Table}
-    attributes = POLICY_KEYS | fields - {"policy"} - tables
+    attributes = POLICY_KEYS | fields - {"policy", "places"} - tables
     assert sorted(option.key for option in OPTIONS) == sorted(attributes)
 
 
@@ -171,9 +171,9 @@ def test_reference_page_is_up_to_date() -> None:
 def test_reference_page_has_a_row_for_each_option() -> None:
     """Each row has the same number of cells."""
     rows = {line.split(" | ")[0]: line for line in page().splitlines() if line.startswith("| `--")}
-    assert set(rows) == {f"| `{option.usage}`" for option in OPTIONS} | {
-        f"| `{option.usage}`" for option in COMMAND_OPTIONS
-    } | {"| `--version`"}
+    printing = {"| `--version`", "| `--help-backends`"}
+    options = {f"| `{option.usage}`" for option in (*COMMAND_OPTIONS, *OPTIONS)}
+    assert set(rows) == options | printing
     assert {row.count("|") for row in rows.values()} == {5}
 
 
