@@ -52,9 +52,9 @@ _RTN_UNICAST = 1
 #: The attributes of a neighbour: its IP address, and its link-layer address.
 _NDA_DST, _NDA_LLADDR = 1, 2
 
-#: The states of an entry whose link-layer address is known: NUD_REACHABLE, NUD_STALE, NUD_DELAY,
-#: NUD_PROBE and NUD_PERMANENT.
-_KNOWN_STATES = 0x02 | 0x04 | 0x08 | 0x10 | 0x80
+#: The state of an entry of an interface without ARP: its link-layer address may be our own.
+#: (Entries that are incomplete or have failed have no link-layer address.)
+_NUD_NOARP = 0x40
 
 #: The size of a MAC address in octets. Other link layers, such as tunnels, have other addresses.
 _MAC_SIZE = 6
@@ -156,7 +156,7 @@ def _mac_at(sock: socket.socket, family: int, packed: bytes, index: int) -> str 
     """Return the MAC address of a neighbour at an interface; None if it is unknown."""
     header = _NEIGHBOUR.pack(family, index, 0, 0, 0)
     body = _ask(sock, _RTM_GETNEIGH, _RTM_NEWNEIGH, header + attribute(_NDA_DST, packed))
-    if body is None or not _NEIGHBOUR.unpack_from(body)[2] & _KNOWN_STATES:
+    if body is None or _NEIGHBOUR.unpack_from(body)[2] == _NUD_NOARP:
         return None
     mac = attributes_of(body[_NEIGHBOUR.size :]).get(_NDA_LLADDR, b"")
     return mac.hex(":") if len(mac) == _MAC_SIZE else None
