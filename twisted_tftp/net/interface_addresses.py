@@ -1,7 +1,4 @@
-"""List the addresses of a network interface, and watch for changes, by netlink (Linux).
-
-Netlink is the interface between the kernel's network configuration and programs: rtnetlink(7).
-"""
+"""List the addresses of a network interface, and watch for changes, by netlink (Linux)."""
 
 from __future__ import annotations
 
@@ -15,40 +12,29 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_tftp.net.netlink import (
+    LIST_REQUEST,
+    MESSAGE,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    aligned,
+    attributes_of,
+    message,
+    open_socket,
+)
 from twisted_tftp.net.udp import SocketDescriptor
-
-#: The socket family of netlink; None if this system lacks it.
-_AF_NETLINK: int | None = getattr(socket, "AF_NETLINK", None)
-
-#: The netlink protocol for interfaces, addresses and routes.
-_NETLINK_ROUTE = 0
 
 #: The groups of messages about interfaces, IPv4 addresses and IPv6 addresses.
 _GROUPS = 0x1 | 0x10 | 0x100
 
-#: `struct nlmsghdr`: length, type, flags, sequence number, port.
-_MESSAGE = struct.Struct("=IHHII")
-
 #: `struct ifaddrmsg`: family, prefix length, flags, scope, index of the interface.
 _ADDRESS = struct.Struct("=BBBBI")
-
-#: `struct rtattr`: length, type.
-_ATTRIBUTE = struct.Struct("=HH")
-
-#: The type of a message that reports an error.
-_NLMSG_ERROR = 2
-
-#: The type of the message that ends a list.
-_NLMSG_DONE = 3
 
 #: The type of a message about an address of an interface.
 _RTM_NEWADDR = 20
 
 #: The type of a request for all addresses.
 _RTM_GETADDR = 22
-
-#: The flags of a request for a list: NLM_F_REQUEST and NLM_F_DUMP.
-_LIST_REQUEST = 0x301
 
 #: The attribute with the address; on a point-to-point IPv4 link, that of the peer.
 _IFA_ADDRESS = 1
@@ -75,15 +61,14 @@ def addresses_of(interface: str) -> list[str]:
     @raise OSError: there is no such interface (ENODEV), or the system can't list its addresses.
     """
     index = index_of(interface)
-    with _open_socket() as sock:
+    with open_socket() as sock:
         sock.settimeout(1.0)  # the kernel answers at once
         body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        size = _MESSAGE.size + len(body)
-        sock.send(_MESSAGE.pack(size, _RTM_GETADDR, _LIST_REQUEST, 1, 0) + body)
+        sock.send(message(_RTM_GETADDR, LIST_REQUEST, 1, body))
         return [
             address + f"%{interface}" * (address.startswith("fe80:"))
-            for message in _read_list(sock)
-            for address in addresses_in(message, index)
+            for found in _read_list(sock)
+            for address in addresses_in(found, index)
         ]
 
 
@@ -112,7 +97,7 @@ class AddressMonitor(SocketDescriptor):
         """
         self._reactor = reactor
         self._on_change = on_change
-        self._sock = _open_socket()
+        self._sock = open_socket()
         self._sock.setblocking(False)
         try:
             self._sock.bind((0, _GROUPS))
@@ -138,12 +123,6 @@ class AddressMonitor(SocketDescriptor):
             self._log.failure("unexpected exception while the addresses were updated")
 
 
-def _open_socket() -> socket.socket:
-    if _AF_NETLINK is None:
-        raise OSError(errno.ENOTSUP, "the addresses of an interface are only known on Linux")
-    return socket.socket(_AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
-
-
 def _read_list(sock: socket.socket) -> Iterator[bytes]:
     """Return the bodies of the kernel's messages about addresses, up to the end of its list.
 
@@ -152,35 +131,25 @@ def _read_list(sock: socket.socket) -> Iterator[bytes]:
     while True:
         data = sock.recv(_BUFFER_SIZE)
         while data:
-            size, kind, _, _, _ = _MESSAGE.unpack_from(data)
-            body = data[_MESSAGE.size : size]
-            if kind == _NLMSG_DONE:
+            size, kind, _, _, _ = MESSAGE.unpack_from(data)
+            body = data[MESSAGE.size : size]
+            if kind == NLMSG_DONE:
                 return
-            if kind == _NLMSG_ERROR:
+            if kind == NLMSG_ERROR:
                 raise OSError(-struct.unpack_from("=i", body)[0], "netlink reports an error")
             if kind == _RTM_NEWADDR:
                 yield body
-            data = data[_aligned(size) :]
+            data = data[aligned(size) :]
 
 
-def addresses_in(message: bytes, index: int) -> Iterator[str]:
+def addresses_in(body: bytes, index: int) -> Iterator[str]:
     """Return the address in a message, if it can be bound and belongs to interface `index`."""
-    family, _, flags, _, owner = _ADDRESS.unpack_from(message)
+    family, _, flags, _, owner = _ADDRESS.unpack_from(body)
     if owner != index or flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):
         return
     if family not in (socket.AF_INET, socket.AF_INET6):
         return
-    attributes: dict[int, bytes] = {}
-    rest = message[_ADDRESS.size :]
-    while rest:
-        size, kind = _ATTRIBUTE.unpack_from(rest)
-        attributes[kind] = rest[_ATTRIBUTE.size : size]
-        rest = rest[_aligned(size) :]
+    attributes = attributes_of(body[_ADDRESS.size :])
     packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
     if packed:
         yield socket.inet_ntop(family, packed)
-
-
-def _aligned(size: int) -> int:
-    """Return `size` rounded up to a multiple of four."""
-    return (size + 3) & ~3

@@ -6,7 +6,11 @@ import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
 
+from twisted_tftp.net.host_cache import Entry, HostCache
+from twisted_tftp.net.udp import SocketAddress, endpoint
 from twisted_tftp.policy import Network, Policy
+from twisted_tftp.server.addresses import parse_address
+from twisted_tftp.server.client_rules import ClientRules
 from twisted_tftp.server.recent_requests import RecentRequests
 
 #: The most addresses whose look-up result is cached. The result for an address never changes.
@@ -53,17 +57,6 @@ class Networks:
 def _always(host: str) -> bool:
     """Return true: each address is allowed."""
     return True
-
-
-def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IP address of `host` without its scope; an IPv4-mapped address becomes IPv4.
-
-    @raise ValueError: `host` is not an IP address.
-    """
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
 
 
 def source_prefix(host: str) -> str:
@@ -134,7 +127,7 @@ class RateLimit:
 
 
 class Access:
-    """The rules of a policy about which hosts may send requests, and how often.
+    """The rules of a server about which hosts may send requests, and how often.
 
     All request ports of a server share them.
 
@@ -146,15 +139,45 @@ class Access:
     @ivar recent_hosts: the hosts that have sent requests in the current flood.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(
+        self, policy: Policy, client_rules: ClientRules, earlier: Access | None = None
+    ) -> None:
+        """Set up.
+
+        @param client_rules: the rules of which some may have a rate for some clients.
+        @param earlier: the access of the server before a reload; None at its start. What was
+            counted for a rate that is still a limit stays counted.
+        """
         self.limits_hosts = bool(policy.allow or policy.deny)
-        self.limits_rate = policy.rate is not None
         networks = Networks(policy.allow, policy.deny)
         self.allows, self.has_rule_for = networks.allows, networks.has_rule_for
         self.may_write = Networks(policy.allow_write).allows
-        self.recent_hosts = RecentRequests()
-        self._rate = RateLimit(policy.rate) if policy.rate is not None else None
+        self.recent_hosts: RecentRequests = (
+            RecentRequests() if earlier is None else earlier.recent_hosts
+        )
+        self._client_rules = client_rules
+        self._common_rate = policy.rate
+        known: dict[float, RateLimit] = {} if earlier is None else earlier._limits
+        rates = client_rules.rates
+        if policy.rate is not None:
+            rates |= {policy.rate}
+        self._limits: dict[float, RateLimit] = {
+            rate: known.get(rate) or RateLimit(rate) for rate in rates
+        }
+        self._common_limit = None if policy.rate is None else self._limits[policy.rate]
+        self._client_limits = HostCache(self._look_up_limit) if client_rules.rates else None
+        self.limits_rate = bool(rates)
 
-    def take_token(self, host: str, now: float) -> bool:
-        """Count a request from `host`; return whether the rate limit allows it."""
-        return self._rate is None or self._rate.take_token(source_prefix(host), now)
+    def take_token(self, peer: SocketAddress, now: float) -> bool:
+        """Count a request from `peer`; return whether the rate limit allows it."""
+        if self._client_limits is None:
+            limit = self._common_limit
+        else:
+            limit = self._client_limits.get(endpoint(peer).host, now)
+        return limit is None or limit.take_token(source_prefix(peer[0]), now)
+
+    def _look_up_limit(self, host: str, now: float) -> Entry[RateLimit | None]:
+        """Return the limit for the requests of a host."""
+        settings, valid_until = self._client_rules.look_up(host, now)
+        rate = self._common_rate if settings.rate is None else settings.rate
+        return Entry(None if rate is None else self._limits[rate], valid_until)

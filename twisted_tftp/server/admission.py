@@ -253,7 +253,7 @@ class Admission:
 
     def _take_from_rate(self, arrival: Arrival) -> Verdict | None:
         """Count the request of a source, and drop it if the source exceeds its rate."""
-        return None if self._access.take_token(arrival.peer[0], arrival.now) else OVER_RATE
+        return None if self._access.take_token(arrival.peer, arrival.now) else OVER_RATE
 
     def _check_client_limit(self, arrival: Arrival) -> Verdict | None:
         """Drop a request from a host that has reached `max_per_client`."""

@@ -19,7 +19,7 @@ from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.request_port import MAX_REQUEST
 from twisted_tftp.net.udp import Link, SocketAddress, endpoint
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import Policy, UploadSettings
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import announced_size
 from twisted_tftp.server import reasons
@@ -33,12 +33,13 @@ from twisted_tftp.server.admission import (
     no_socket,
     parse_request,
 )
-from twisted_tftp.server.negotiation import Negotiation
+from twisted_tftp.server.client_rules import WithRoot
+from twisted_tftp.server.client_services import ClientServices, make_services
+from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.port_mode import choose_port_mode
-from twisted_tftp.server.session import ServerServices, ServerSession
+from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.transfer_log import TransferLog
-from twisted_tftp.session.services import SessionServices
 
 #: The largest read-ahead of one read, in octets.
 MAX_READ_AHEAD = 64 * 1024
@@ -81,6 +82,8 @@ class TFTPServer(DatagramProtocol):
         policy: Policy | None = None,
         *,
         observer: Any = None,
+        uploads: UploadSettings | None = None,
+        with_root: WithRoot | None = None,
         reactor: Any = None,
         clock: Callable[[], float] = time.monotonic,
         shared: SharedParts | None = None,
@@ -90,9 +93,12 @@ class TFTPServer(DatagramProtocol):
         @param backend: an L{IFileBackend}.
         @param policy: limits, timeouts and access rules; None for a L{Policy} with its defaults.
         @param observer: an L{ITransferObserver}; None for a L{TransferLog}.
+        @param uploads: the rules for uploads; None for those of the backend.
+        @param with_root: see L{Configuration}.
         @param reactor: for timers and sockets; None for the global one, which is looked up now.
         @param clock: returns the time in seconds of a monotonic clock.
-        @param shared: the parts that the server's other ports use too; None for new ones.
+        @param shared: the parts that the server's other ports use too, and the client rules; None
+            for new ones.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -104,14 +110,30 @@ class TFTPServer(DatagramProtocol):
         self.opener = self.shared.opener
         self.counters = Counters()
         self._port_mode = choose_port_mode(policy, self.opener, self.transfers)
-        self.admission = self._make_admission(policy)
         if observer is None:
             observer = TransferLog(reactor=reactor)
-        self._services = self._make_services(backend, policy, observer)
+        self._use(Configuration(backend, policy, observer, uploads, with_root=with_root))
 
-    def _make_admission(self, policy: Policy) -> Admission:
-        return Admission(
-            policy,
+    def reconfigure(self, configuration: Configuration, shared: SharedParts) -> None:
+        """Use another configuration for new requests; the running transfers keep theirs.
+
+        The counters continue.
+
+        @param configuration: its observer is not None, and its sockets are as they were.
+        @param shared: the parts that the server's other ports use too, with the new client rules.
+        """
+        is_accepting = self.is_accepting
+        self.shared = shared
+        self._use(configuration)
+        self.is_accepting = is_accepting
+
+    def _use(self, configuration: Configuration) -> None:
+        """Make the parts that depend on the configuration."""
+        self._with_root = configuration.with_root
+        self._services = make_services(configuration, self.shared, self.clock)
+        self._choose_client_services()
+        self.admission = Admission(
+            configuration.policy,
             transfers=self.transfers,
             access=self.shared.access,
             port_mode=self._port_mode,
@@ -119,23 +141,14 @@ class TFTPServer(DatagramProtocol):
             unproven_rate=self.shared.unproven_rate,
         )
 
-    def _make_services(self, backend: Any, policy: Policy, observer: Any) -> ServerServices:
-        return ServerServices(
-            backend=backend,
-            policy=policy,
-            negotiation=Negotiation(policy, self.shared.find_mtu),
-            session_services=SessionServices(
-                observer=observer,
-                clock=self.clock,
-                alarms=self.shared.alarms,
-                opening_time=policy.opening_time,
-                on_no_descriptors=self.opener.close_idle,
-            ),
-            may_write=self.shared.access.may_write,
-            window_budget=self.transfers.window_budget,
-            on_finished=self.transfers.note_finished,
-            on_released=self.transfers.remove,
-        )
+    def _choose_client_services(self) -> None:
+        """Choose the services of each client; if there are no client rules, all have the same."""
+        shared, rules = self.shared, self.shared.client_rules
+        self._client_services: ClientServices | None = None
+        if rules.rules:
+            self._client_services = ClientServices(
+                self._services, rules, find_mtu=shared.find_mtu, with_root=self._with_root
+            )
 
     @property
     def is_accepting(self) -> bool:
@@ -154,6 +167,7 @@ class TFTPServer(DatagramProtocol):
     @backend.setter
     def backend(self, backend: Any) -> None:
         self._services.backend = backend
+        self._choose_client_services()
 
     @property
     def policy(self) -> Policy:
@@ -162,12 +176,16 @@ class TFTPServer(DatagramProtocol):
 
     @property
     def observer(self) -> Any:
-        """The L{ITransferObserver} of all transfers; it can be replaced."""
+        """The L{ITransferObserver} of all transfers; it can be replaced.
+
+        The running transfers of a client with a client rule keep the one that they have.
+        """
         return self._services.session_services.observer
 
     @observer.setter
     def observer(self, observer: Any) -> None:
         self._services.session_services.observer = observer
+        self._choose_client_services()
 
     def datagramReceived(self, datagram: bytes, addr: SocketAddress) -> None:
         """Process a datagram of a plain Twisted port, which does not report the local address."""
@@ -270,14 +288,20 @@ class TFTPServer(DatagramProtocol):
         """Start the session of a request that was admitted."""
         peer, local, direction = arrival.peer, arrival.local, arrival.direction
         key = (peer, local)
+        client = endpoint(peer)
+        services = self._services
+        if self._client_services is not None:
+            services = self._client_services.of_host(client.host, arrival.now)
         context = TransferContext(
-            peer=endpoint(peer),
+            peer=client,
             local=_own_endpoint(local) if local else None,
             direction=direction,
             filename=request.filename,
             mode=request.mode,
             options=request.options,
             announced_size=None if direction is _READ else announced_size(request.options),
+            uploads=services.uploads,
+            find_mac=services.find_mac,
         )
         transfers = self.transfers
         session = self.build_session(
@@ -286,7 +310,7 @@ class TFTPServer(DatagramProtocol):
             request=arrival.datagram,
             link=link,
             read_ahead=min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // (transfers.running + 1)),
-            services=self._services,
+            services=services,
             allowance=arrival.allowance,
         )
         replaced = self._port_mode.find_session(key)
@@ -301,8 +325,16 @@ class TFTPServer(DatagramProtocol):
         self._count(verdict)
         reason = verdict.reason
         if reason is not None:
-            limit = None if verdict.limit is None else getattr(self.policy, verdict.limit)
+            limit = (
+                None if verdict.limit is None else getattr(self._policy_for(peer), verdict.limit)
+            )
             self.shared.drop_log.add(reasons.with_limit(reason, limit), peer[0])
+
+    def _policy_for(self, peer: SocketAddress) -> Policy:
+        """Return the policy for a client."""
+        if self._client_services is None:
+            return self.policy
+        return self._client_services.of_host(endpoint(peer).host, self.clock()).policy
 
     def _count(self, verdict: Verdict) -> None:
         """Count a packet that starts no transfer."""

@@ -38,6 +38,7 @@ MALFORMED = "malformed"
 PORT_CLOSED = "the client's port is closed"
 ENDED_FOR_ROOM = "no answer, and another transfer needed its place"
 DIFFERENT_REQUEST = "the client sent a different request"
+CLIENT_MAY_NOT_WRITE = "write is never in the rule for this client"
 NEW_REQUEST = "the client sent a new request from the same port"
 SECOND_SIGNAL = "a second signal stopped the server"
 

@@ -14,7 +14,7 @@ from typing import Any
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import AccessViolation, DiskFull, TransferTimedOut
 from twisted_tftp.net.udp import Buffer, Link, SocketAddress
-from twisted_tftp.policy import Policy
+from twisted_tftp.policy import Policy, UploadSettings
 from twisted_tftp.protocol import options, wire
 from twisted_tftp.server import reasons
 from twisted_tftp.server.negotiation import Negotiation
@@ -51,16 +51,19 @@ def _check_upload(limit: int, octets: int, is_complete: bool) -> None:
 
 @dataclass
 class ServerServices:
-    """What all sessions of a request port share.
+    """What all sessions of a request port share, or those of the clients with the same rules.
 
     @ivar backend: an L{IFileBackend}.
     @ivar policy: the limits and timeouts.
     @ivar negotiation: decides which options are granted.
     @ivar session_services: the services that the sending and receiving sessions need.
     @ivar may_write: returns whether a host may write files.
+    @ivar find_mac: returns the MAC address of a host, or None.
     @ivar window_budget: the memory that is left for the windows of all transfers.
     @ivar on_finished: called when the outcome of a transfer is known.
     @ivar on_released: called when a transfer has released its link and its file.
+    @ivar uploads: the rules for uploads; None for those of the backend.
+    @ivar is_read_only: whether a client rule forbids uploads, whatever a mount allows.
     """
 
     backend: Any  # backends need not declare the interface
@@ -68,9 +71,12 @@ class ServerServices:
     negotiation: Negotiation
     session_services: SessionServices
     may_write: Callable[[str], bool]
+    find_mac: Callable[[str], str | None]
     window_budget: WindowBudget
     on_finished: Callable[[ServerSession], None]
     on_released: Callable[[ServerSession], None]
+    uploads: UploadSettings | None = None
+    is_read_only: bool = False
 
 
 class ServerSession:
@@ -289,13 +295,15 @@ class ServerSession:
     def _open_file(self) -> Any:
         """Open the file of the request; return a reader, a writer, or a Deferred of one.
 
-        @raise AccessViolation: the peer may not write.
+        @raise AccessViolation: the peer may not write; a client rule says so, or `allow_write`.
         @raise DiskFull: the announced size is above `max-upload`.
         """
         context, services = self.context, self._services
         if context.direction is _READ:
             return services.backend.open_reader(context.path, context)
         host = context.peer.host
+        if services.is_read_only:
+            raise AccessViolation("your address may not write here", reasons.CLIENT_MAY_NOT_WRITE)
         if not services.may_write(host):
             raise AccessViolation("your address may not write here", reasons.may_not_write(host))
         if services.policy.max_upload is not None:

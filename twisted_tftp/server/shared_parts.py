@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from twisted_tftp.context import unknown_mac
 from twisted_tftp.net.link_opener import LinkOpener
+from twisted_tftp.net.neighbours import Neighbours
 from twisted_tftp.net.socket_options import SocketOptions
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.access import Access
+from twisted_tftp.server.client_rules import ClientRule, ClientRules
 from twisted_tftp.server.drop_log import DropLog
 from twisted_tftp.server.negotiation import FindMtu, unknown_mtu
 from twisted_tftp.server.transfers import Transfers
@@ -25,6 +28,8 @@ class SharedParts:
     @ivar opener: opens the sockets of transfers: a `LinkOpener`, or an object with its methods
         `open` and `close_idle`.
     @ivar find_mtu: returns the MTU of the route to a peer: see `RouteMtus.mtu`.
+    @ivar find_mac: returns the MAC address of a host: see `Neighbours.mac_of`.
+    @ivar client_rules: the rules for some clients.
     @ivar transfers: the running transfers.
     @ivar alarms: the timers of the transfers.
     @ivar access: which hosts may send requests, and how often.
@@ -35,6 +40,8 @@ class SharedParts:
 
     opener: Any
     find_mtu: FindMtu
+    find_mac: Callable[[str], str | None]
+    client_rules: ClientRules
     transfers: Transfers
     alarms: Alarms
     access: Access
@@ -49,6 +56,8 @@ class SharedParts:
         reactor: Any,
         clock: Callable[[], float] = time.monotonic,
         opener: Any = None,
+        client_rules: Iterable[ClientRule] = (),
+        find_mac: Callable[[str], str | None] | None = None,
     ) -> SharedParts:
         """Return the parts of a new server with this policy.
 
@@ -56,6 +65,10 @@ class SharedParts:
         @param clock: returns the time in seconds of a monotonic clock.
         @param opener: opens the sockets of transfers; None for a `LinkOpener`. The MTU of a route
             is unknown with another opener.
+        @param client_rules: the rules for some clients.
+        @param find_mac: returns the MAC address of a host, or None. None for the neighbour table
+            of the kernel; with another opener, no MAC address is known.
+        @raise ValueError: two rules are for the same network or MAC address.
         """
         unproven_rate = UnprovenRate(policy.unproven_rate, clock)
         find_mtu: FindMtu = unknown_mtu
@@ -69,12 +82,17 @@ class SharedParts:
                 may_answer=unproven_rate.take,
             )
             find_mtu = opener.routes.mtu
+            find_mac = find_mac or Neighbours(policy.interface, clock).mac_of
+        find_mac = find_mac or unknown_mac
+        rules = ClientRules(client_rules, find_mac)
         return cls(
             opener=opener,
             find_mtu=find_mtu,
+            find_mac=find_mac,
+            client_rules=rules,
             transfers=Transfers(),
             alarms=Alarms(reactor, clock),
-            access=Access(policy),
+            access=Access(policy, rules),
             drop_log=DropLog(reactor),
             socket_options=socket_options,
             unproven_rate=unproven_rate,

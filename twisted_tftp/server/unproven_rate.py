@@ -12,7 +12,8 @@ import ipaddress
 from collections.abc import Callable, Hashable
 
 from twisted_tftp.net.udp import SocketAddress
-from twisted_tftp.server.access import RateLimit, parse_address
+from twisted_tftp.server.access import RateLimit
+from twisted_tftp.server.addresses import parse_address
 from twisted_tftp.server.recent_requests import RecentRequests
 
 #: How long an address that has answered is not limited, in seconds.

@@ -81,7 +81,7 @@ def test_lack_of_descriptors_is_no_missing_interface(monkeypatch: pytest.MonkeyP
 
 def test_system_without_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no netlink, the error says so."""
-    monkeypatch.setattr("twisted_tftp.net.interface_addresses._AF_NETLINK", None)
+    monkeypatch.setattr("twisted_tftp.net.netlink.AF_NETLINK", None)
     with pytest.raises(OSError, match="only known on Linux"):
         addresses_of("lo")
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from twisted_tftp.server.access import Networks, RateLimit, parse_address, source_prefix
+from twisted_tftp.server.access import Networks, RateLimit, source_prefix
+from twisted_tftp.server.addresses import parse_address
 from twisted_tftp.server.drop_log import DropLog
 
 

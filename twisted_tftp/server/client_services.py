@@ -1,0 +1,104 @@
+"""Make the services of a request port, and choose those of each client by the client rules."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import lru_cache
+
+from twisted_tftp.net.host_cache import Entry, HostCache
+from twisted_tftp.policy import WriteMode
+from twisted_tftp.server.client_rules import ClientRules, ClientSettings, WithRoot
+from twisted_tftp.server.configuration import Configuration
+from twisted_tftp.server.negotiation import FindMtu, Negotiation
+from twisted_tftp.server.session import ServerServices
+from twisted_tftp.server.shared_parts import SharedParts
+from twisted_tftp.session.services import SessionServices
+
+#: The most services that are kept, one for each distinct set of settings.
+MAX_VARIANTS = 1024
+
+
+def make_services(
+    configuration: Configuration, shared: SharedParts, clock: Callable[[], float]
+) -> ServerServices:
+    """Return the services of the clients to which no client rule applies.
+
+    @param configuration: its observer is not None.
+    """
+    policy, transfers = configuration.policy, shared.transfers
+    return ServerServices(
+        backend=configuration.backend,
+        policy=policy,
+        negotiation=Negotiation(policy, shared.find_mtu),
+        session_services=SessionServices(
+            observer=configuration.observer,
+            clock=clock,
+            alarms=shared.alarms,
+            opening_time=policy.opening_time,
+            on_no_descriptors=shared.opener.close_idle,
+        ),
+        may_write=shared.access.may_write,
+        find_mac=shared.find_mac,
+        window_budget=transfers.window_budget,
+        on_finished=transfers.note_finished,
+        on_released=transfers.remove,
+        uploads=configuration.uploads,
+    )
+
+
+class ClientServices:
+    """The services of the clients of a request port.
+
+    @ivar of_host: returns the services of a host: (host, now). An IPv6 link-local host has its
+        scope.
+    """
+
+    of_host: Callable[[str, float], ServerServices]
+
+    def __init__(
+        self,
+        common: ServerServices,
+        rules: ClientRules,
+        *,
+        find_mtu: FindMtu,
+        with_root: WithRoot | None,
+    ) -> None:
+        """Set up.
+
+        @param common: the services of a client to which no rule applies.
+        @param find_mtu: see L{Negotiation}.
+        @param with_root: makes the backend for the key `root`; None if no rule has it.
+        """
+        self._common = common
+        self._rules = rules
+        self._find_mtu = find_mtu
+        self._with_root = with_root
+        self._variant = lru_cache(MAX_VARIANTS)(self._make_variant)
+        self.of_host = HostCache(self._look_up).get
+
+    def _look_up(self, host: str, now: float) -> Entry[ServerServices]:
+        settings, valid_until = self._rules.look_up(host, now)
+        return Entry(self._variant(settings), valid_until)
+
+    def _make_variant(self, settings: ClientSettings) -> ServerServices:
+        """Return the services of the clients that have these settings."""
+        common = self._common
+        if settings == ClientSettings():
+            return common
+        policy = settings.policy(common.policy)
+        backend = common.backend
+        if settings.root is not None:
+            assert self._with_root is not None, "a client rule has a root"
+            backend = self._with_root(settings.root)
+        return dataclasses.replace(
+            common,
+            backend=backend,
+            policy=policy,
+            negotiation=Negotiation(policy, self._find_mtu),
+            session_services=dataclasses.replace(
+                common.session_services, opening_time=policy.opening_time
+            ),
+            uploads=settings.uploads(common.uploads),
+            is_read_only=settings.write is WriteMode.NEVER,
+        )

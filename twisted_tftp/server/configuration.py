@@ -1,0 +1,74 @@
+"""What a service does with requests, in one immutable object that a reload replaces."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
+from twisted_tftp.server.client_rules import ClientRule, ClientRules, WithRoot
+
+#: How long running transfers may take to finish when the service stops, in seconds.
+DEFAULT_DRAIN = 5.0
+
+#: How long the backend may take to release its files after the last transfer, in seconds.
+DEFAULT_GRACE = 10.0
+
+#: The attributes of the policy that the sockets have: they can't change while the service runs.
+FIXED_POLICY = ("interface", "freebind", "broadcast", "single_port", "port_range")
+
+#: The attributes of the configuration that can't change while the service runs.
+FIXED = ("host", "port")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The backend, the rules and the limits of a service.
+
+    @ivar backend: an L{IFileBackend} that may also provide L{IBackendLifecycle}.
+    @ivar policy: limits, timeouts and access rules.
+    @ivar observer: an L{ITransferObserver}; None for a L{TransferLog}, or after a reload for the
+        one that the service has.
+    @ivar uploads: the rules for uploads; None for those of the backend.
+    @ivar client_rules: the rules for some clients.
+    @ivar with_root: makes the backend of the clients whose rule has a `root`. It uses the same
+        files as `backend`: only that one is started and stopped.
+    @ivar port: the request port; 0 lets the system choose one.
+    @ivar host: addresses and interfaces to listen on; empty for all IPv4 and IPv6 addresses. An
+        IPv6 address may have a scope, such as `%eth0`.
+    @ivar drain: how long running transfers may take to finish when the service stops, in seconds.
+    @ivar grace: how long the backend may then take to release its files, in seconds.
+    """
+
+    backend: Any
+    policy: Policy = field(default_factory=Policy)
+    observer: Any = None
+    uploads: UploadSettings | None = None
+    client_rules: tuple[ClientRule, ...] = ()
+    with_root: WithRoot | None = None
+    port: int = TFTP_PORT
+    host: tuple[str, ...] = ()
+    drain: float = DEFAULT_DRAIN
+    grace: float = DEFAULT_GRACE
+
+    def __post_init__(self) -> None:
+        """Check the client rules.
+
+        @raise ValueError: two are for the same clients, or one has a root without `with_root`.
+        """
+        for rule in ClientRules(self.client_rules).rules:
+            if rule.settings.root is not None and self.with_root is None:
+                raise ValueError(f"the client rule for {rule} has a root, but with_root is None")
+
+    def fixed_values(self) -> dict[str, Any]:
+        """Return the name and the value of each option that can't change."""
+        return {key: getattr(self, key) for key in FIXED} | {
+            key: getattr(self.policy, key) for key in FIXED_POLICY
+        }
+
+    def with_fixed_values_of(self, running: Configuration) -> Configuration:
+        """Return this configuration, but what can't change has the values of `running`."""
+        fixed = running.fixed_values()
+        policy = dataclasses.replace(self.policy, **{key: fixed[key] for key in FIXED_POLICY})
+        return dataclasses.replace(self, policy=policy, **{key: fixed[key] for key in FIXED})
