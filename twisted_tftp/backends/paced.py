@@ -1,0 +1,190 @@
+"""Limit the octets per second of transfers (`max_rate`), by delaying reads and writes.
+
+A session waits for a slow backend without sending anything again. So the limit needs nothing in
+the protocol: a read or a write that comes too early takes longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from zope.interface import implementer
+
+from twisted_tftp.backends.explaining import explain
+from twisted_tftp.context import TransferContext
+from twisted_tftp.interfaces import (
+    IBackendLifecycle,
+    IExplainable,
+    IFileBackend,
+    IFileReader,
+    IFileWriter,
+    lifecycle_of,
+)
+
+#: A shorter delay is not made, in seconds: a timer costs more. The octets are counted, so that the
+#: next ones wait longer.
+MIN_DELAY = 0.002
+
+#: How long the octets of one window may take, in seconds. Clients repeat a packet after a second.
+MAX_WINDOW_SECONDS = 0.5
+
+
+def window_limit(rate: int) -> int:
+    """Return the size of the largest window, in octets, that `rate` octets per second allow."""
+    return max(1, int(rate * MAX_WINDOW_SECONDS))
+
+
+class Pacer:
+    """A limit of octets per second, which all transfers that share it keep together.
+
+    Each call gets the next free place on the line. So transfers that wait are served in turn.
+    """
+
+    def __init__(self, rate: int, clock: Callable[[], float]) -> None:
+        """Set up an unused line.
+
+        @param rate: octets per second, 1 or more.
+        @param clock: returns the time in seconds of a monotonic clock.
+        """
+        self._rate = rate
+        self._clock = clock
+        self._free_at = 0.0
+
+    def reserve(self, octets: int) -> float:
+        """Take the next place on the line for `octets`; return how long to wait, in seconds."""
+        now = self._clock()
+        start = max(now, self._free_at)
+        self._free_at = start + octets / self._rate
+        return start - now
+
+
+@implementer(IFileBackend, IBackendLifecycle, IExplainable)
+class PacedBackend:
+    """A backend that reads and writes the files of another one at a limited rate."""
+
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        max_rate: int | None = None,
+        shared: Pacer | None = None,
+        reactor: Any = None,
+        clock: Callable[[], float],
+    ) -> None:
+        """Wrap an L{IFileBackend}.
+
+        @param max_rate: the limit of each transfer, in octets per second; None for no limit.
+        @param shared: the limit of all transfers together, which other backends may share; None
+            for no limit.
+        @param reactor: an `IReactorTime`; None for the global one, which is looked up now.
+        @param clock: returns the time in seconds of a monotonic clock.
+        """
+        if reactor is None:
+            from twisted.internet import reactor
+        self._backend = backend
+        self._max_rate = max_rate
+        self._shared = shared
+        self._reactor = reactor
+        self._clock = clock
+        lifecycle = lifecycle_of(backend)
+        self.check, self.start = lifecycle.check, lifecycle.start
+        self.forget, self.stop = lifecycle.forget, lifecycle.stop
+
+    def open_reader(self, path: str, context: TransferContext) -> Any:
+        """Open a file of the wrapped backend."""
+        return self._paced(self._backend.open_reader(path, context), PacedReader)
+
+    def open_writer(self, path: str, context: TransferContext) -> Any:
+        """Open a new file in the wrapped backend."""
+        return self._paced(self._backend.open_writer(path, context), PacedWriter)
+
+    def explain(self, path: str, context: TransferContext) -> Any:
+        """Return what the wrapped backend says: the rate changes nothing of the answer."""
+        return explain(self._backend, path, context)
+
+    def _paced(self, opened: Any, kind: Callable[[Any, Line], Any]) -> Any:
+        pacers = [] if self._shared is None else [self._shared]
+        if self._max_rate is not None:
+            pacers.append(Pacer(self._max_rate, self._clock))
+        line = Line(pacers, self._reactor)
+        if isinstance(opened, Deferred):
+            return opened.addCallback(kind, line)
+        return kind(opened, line)
+
+
+class Line:
+    """The limits of one transfer, and the delay that is under way."""
+
+    def __init__(self, pacers: list[Pacer], reactor: Any) -> None:
+        self._pacers = pacers
+        self._reactor = reactor
+        self._timer: IDelayedCall | None = None
+
+    def wait_for(self, octets: int) -> Deferred[None] | None:
+        """Return a Deferred that fires when `octets` may be transferred; None if that is now."""
+        delay = max(pacer.reserve(octets) for pacer in self._pacers)
+        if delay < MIN_DELAY:
+            return None
+        allowed: Deferred[None] = Deferred()
+        self._timer = self._reactor.callLater(delay, allowed.callback, None)
+        return allowed
+
+    def close(self) -> None:
+        """End the delay: its Deferred never fires."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+
+@implementer(IFileReader)
+class PacedReader:
+    """A reader whose reads wait for their place on the line."""
+
+    def __init__(self, reader: Any, line: Line) -> None:
+        """Wrap an L{IFileReader}."""
+        self.size = reader.size
+        self._reader = reader
+        self._line = line
+
+    def read(self, offset: int, length: int) -> Any:
+        """Read octets when they may be sent."""
+        allowed = self._line.wait_for(length)
+        if allowed is None:
+            return self._reader.read(offset, length)
+        return allowed.addCallback(lambda _: self._reader.read(offset, length))
+
+    def close(self) -> None:
+        """Close the wrapped reader; a read that waits is not made."""
+        self._line.close()
+        self._reader.close()
+
+
+@implementer(IFileWriter)
+class PacedWriter:
+    """A writer that lets the client wait for the ACK until the next octets may come."""
+
+    def __init__(self, writer: Any, line: Line) -> None:
+        """Wrap an L{IFileWriter}."""
+        self._writer = writer
+        self._line = line
+
+    def write(self, data: bytes) -> Any:
+        """Write octets at once, and return when the next ones may come."""
+        written = self._writer.write(data)
+        allowed = self._line.wait_for(len(data))
+        if allowed is None:
+            return written
+        if isinstance(written, Deferred):
+            return written.addCallback(lambda _: allowed)
+        return allowed
+
+    def commit(self) -> Any:
+        """Commit the wrapped writer."""
+        return self._writer.commit()
+
+    def abort(self) -> Any:
+        """Abort the wrapped writer, also during a delay."""
+        self._line.close()
+        return self._writer.abort()
