@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.config.mistakes import Place
 from twisted_tftp.policy import Network, WriteMode
-
-
-class UniqueRootBy(Enum):
-    """What names the directory in which each client's files are looked up first."""
-
-    #: The IP address of the client.
-    IP = "ip"
-    #: The MAC address of the client.
-    MAC = "mac"
 
 
 @dataclass(frozen=True)

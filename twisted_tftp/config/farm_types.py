@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-#: A MAC address: six octets in hexadecimal, with `:` or `-` between them.
-_MAC = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2})(?:\1[0-9a-f]{2}){4}\Z", re.IGNORECASE)
+from twisted_tftp.server.client_rules import parse_mac
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,11 @@ class MacAddress:
     syntax: ClassVar[str] = "a MAC address, such as `52:54:00:12:34:56`"
 
     def parse(self, text: str) -> str:
-        if not _MAC.match(text):
-            raise ValueError(f"must be a MAC address such as 52:54:00:12:34:56, not {text!r}")
-        return text.lower().replace("-", ":")
+        try:
+            return parse_mac(text)
+        except ValueError:
+            text = f"must be a MAC address such as 52:54:00:12:34:56, not {text!r}"
+            raise ValueError(text) from None
 
     def format(self, value: str) -> str:
         return value

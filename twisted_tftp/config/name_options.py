@@ -5,7 +5,7 @@ L{twisted_tftp.config.option_table} joins the parts.
 
 from __future__ import annotations
 
-from twisted_tftp.config.farm import UniqueRootBy
+from twisted_tftp.backends.unique_root import DirectoryName
 from twisted_tftp.config.farm_types import FilePath, Text
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import Choice, SizePerSecond, WholeNumber
@@ -78,7 +78,7 @@ NAME_OPTIONS = (
     Option(
         "unique-root",
         Group.NAMES,
-        Choice(UniqueRootBy, "BY"),
+        Choice(DirectoryName, "BY"),
         default=None,
         default_text="all clients share the root",
         help="look for each client's files first in the directory that its IP address (ip) or its "

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted_tftp.backends.plugin import BackendSpec
-from twisted_tftp.config.farm import Client, Mount, Rename, UniqueRootBy
+from twisted_tftp.backends.unique_root import DirectoryName
+from twisted_tftp.config.farm import Client, Mount, Rename
 from twisted_tftp.config.file_reading import FileContents, read_configuration
 from twisted_tftp.config.mistakes import Mistakes, Place
 from twisted_tftp.config.option import Option
@@ -67,7 +68,7 @@ class Settings:
     map_file: str | None
     strip_trailing: bool
     ignore_case: bool
-    unique_root: UniqueRootBy | None
+    unique_root: DirectoryName | None
     no_common_root: bool
     host: tuple[str, ...]
     port: int
@@ -79,6 +80,12 @@ class Settings:
     clients: tuple[Client, ...] = ()
     renames: tuple[Rename, ...] = ()
     places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+
+    @property
+    def accepts_uploads(self) -> bool:
+        """Whether some clients may write somewhere."""
+        modes = (self.write, *(rule.write for rule in (*self.mounts, *self.clients)))
+        return any(mode not in (None, WriteMode.NEVER) for mode in modes)
 
 
 def load_settings(given: Mapping[str, Any], path: str | None) -> Settings:

@@ -1,0 +1,211 @@
+"""Build what a service needs from settings: one backend out of many, and the client rules.
+
+The backends are wrapped in each other, from the one that sees the name of the request to the one
+that has the file: names, client root, unique root, mounts, overlay, upload rules, backend. What
+has nothing to do is not built: for `--root` alone there is only the backend for the file system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from twisted_tftp.backends.filesystem.backend import FilesystemBackend
+from twisted_tftp.backends.mounts import Mount as MountBackend
+from twisted_tftp.backends.mounts import Mounts
+from twisted_tftp.backends.names import NamePipeline, NameStep
+from twisted_tftp.backends.overlay import OverlayBackend
+from twisted_tftp.backends.paced import PacedBackend, Pacer
+from twisted_tftp.backends.plugin import make_backend
+from twisted_tftp.backends.subtree import Subtree
+from twisted_tftp.backends.unique_root import UniqueRoot
+from twisted_tftp.backends.write_guard import WriteGuard
+from twisted_tftp.config.farm import Client, Mount, PlacedBackend
+from twisted_tftp.config.mistakes import Mistakes, Place
+from twisted_tftp.config.name_steps import name_steps
+from twisted_tftp.config.settings import Settings
+from twisted_tftp.policy import Network, UploadSettings, WriteMode
+from twisted_tftp.server.access import Networks
+from twisted_tftp.server.client_rules import ClientRule, ClientSettings
+from twisted_tftp.server.configuration import Configuration
+from twisted_tftp.server.transfer_log import TransferLog
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A backend that wraps no other one, as far as the configuration knows.
+
+    @ivar text: how the user has named it.
+    @ivar backend: the L{IFileBackend}.
+    @ivar place: where the configuration names it; None for the command line.
+    """
+
+    text: str
+    backend: Any
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built.
+
+    @ivar configuration: what the service needs.
+    @ivar leaves: the backends that have the files.
+    """
+
+    configuration: Configuration
+    leaves: tuple[Leaf, ...]
+
+
+def build(settings: Settings, reactor: Any = None) -> Built:
+    """Build the backends and the rules of a service. Nothing is opened or started.
+
+    @param reactor: for threads and timers; None for the global one.
+    @raise ConfigurationError: a backend or a rule can't be made.
+    """
+    return _Builder(settings, reactor).build()
+
+
+class _Builder:
+    """Makes the parts, and collects the mistakes that are found meanwhile."""
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._mistakes = Mistakes()
+        self._leaves: list[Leaf] = []
+        self._pacer = None if settings.max_rate is None else Pacer(settings.max_rate, monotonic)
+
+    def build(self) -> Built:
+        """Make all parts; see L{build}."""
+        settings = self._settings
+        tree = self._tree()
+        steps = name_steps(settings, self._mistakes)
+        self._mistakes.raise_any()
+        if settings.unique_root is not None:
+            falls_back = not settings.no_common_root
+            tree = UniqueRoot(tree, settings.unique_root, falls_back=falls_back)
+
+        def with_root(prefix: str) -> Any:
+            return self._with_names(Subtree(tree, prefix), steps)
+
+        configuration = Configuration(
+            self._with_names(tree, steps),
+            settings.policy,
+            TransferLog(settings.verbose, self._reactor),
+            UploadSettings(settings.write, settings.keep, settings.make_dirs),
+            client_rules=tuple(map(_client_rule, settings.clients)),
+            with_root=with_root,
+            port=settings.port,
+            host=settings.host,
+            drain=settings.drain,
+        )
+        return Built(configuration, tuple(self._leaves))
+
+    def _tree(self) -> Any:
+        """Return the backend of all mounts; without mounts, that of `--root` or `--backend`."""
+        settings = self._settings
+        mounts = [self._mount(mount) for mount in settings.mounts]
+        top = self._top()
+        if not mounts:
+            return top
+        if top is not None:
+            mounts.append(MountBackend(prefix="/", backend=top))
+        return Mounts(mounts, ignore_case=settings.ignore_case)
+
+    def _top(self) -> Any:
+        """Return the backend of `--root` or `--backend`; None if only mounts are served."""
+        settings = self._settings
+        if settings.backend:
+            place = settings.places.get("backend", Place("--backend"))
+            named = [PlacedBackend(spec, place) for spec in settings.backend]
+            return self._overlay(named, settings.write, "[tftp] backend")
+        if settings.root is None:
+            return None
+        backend = FilesystemBackend(
+            settings.root,
+            settings.write.value,
+            cache=settings.cache,
+            quota=settings.upload_quota,
+            follow_links=settings.follow_links,
+            upload_mode=settings.upload_mode,
+            make_dirs=settings.make_dirs,
+            may_be_written=settings.accepts_uploads,
+            reactor=self._reactor,
+        )
+        self._leaves.append(Leaf(f"root {settings.root}", backend, settings.places.get("root")))
+        return backend
+
+    def _mount(self, mount: Mount) -> MountBackend:
+        """Return a mount with its backends."""
+        return MountBackend(
+            prefix=mount.prefix,
+            backend=self._overlay(mount.backend, mount.write, "[[mount]] backend"),
+            write=mount.write,
+            keep=mount.keep,
+            make_dirs=mount.make_dirs,
+            may_use=_membership(mount.allow),
+            may_write=_membership(mount.allow_write),
+        )
+
+    def _overlay(self, named: Sequence[PlacedBackend], write: WriteMode | None, key: str) -> Any:
+        """Return one backend out of those that a key names; None if one can't be made.
+
+        @param write: what the last one must be able to do with uploads; None if that is not known.
+        """
+        guards = []
+        for each in named:
+            guard = self._guard(each, key, is_alone=len(named) == 1)
+            if guard is not None:
+                guards.append(guard)
+        if len(guards) < len(named):
+            return None
+        last = guards[-1]
+        if write is not None and write not in last.write_modes:
+            self._add(named[-1], key, f"{named[-1].spec} can't obey write = {write.value!r}")
+        if len(guards) == 1:
+            return last
+        return OverlayBackend(guards, [str(each.spec) for each in named])
+
+    def _guard(self, named: PlacedBackend, key: str, *, is_alone: bool) -> WriteGuard | None:
+        """Return a backend with the rules for uploads around it; None if it can't be made."""
+        try:
+            backend = make_backend(named.spec)
+        except ValueError as error:
+            self._add(named, key, str(error))
+            return None
+        self._leaves.append(Leaf(str(named.spec), backend, named.place))
+        return WriteGuard(backend, str(named.spec) if is_alone else "")
+
+    def _add(self, named: PlacedBackend, key: str, text: str) -> None:
+        """Add a mistake in the name of a backend."""
+        place = named.place or Place("--backend")
+        self._mistakes.add(place, text if place.line is None else f"{key}: {text}")
+
+    def _with_names(self, tree: Any, steps: Sequence[NameStep]) -> Any:
+        """Return a backend for the names that clients send, at the rate of all transfers."""
+        backend = NamePipeline(tree, steps) if steps else tree
+        if self._pacer is None:
+            return backend
+        return PacedBackend(backend, shared=self._pacer, reactor=self._reactor, clock=monotonic)
+
+
+def _client_rule(client: Client) -> ClientRule:
+    """Return the rule of a `[[client]]` for the server."""
+    settings = ClientSettings(
+        refuse=client.refuse,
+        max_blksize=client.max_blksize,
+        max_windowsize=client.max_windowsize,
+        timeout=client.timeout,
+        root=client.root,
+        write=client.write,
+        rate=client.rate,
+    )
+    return ClientRule(settings, network=client.network, mac=client.mac)
+
+
+def _membership(networks: Sequence[Network]) -> Any:
+    """Return a function that tells whether a host is in one of the networks; None for all."""
+    return Networks(networks).allows if networks else None

@@ -1,0 +1,68 @@
+"""Make the steps that rewrite the names of requests, from the options and `[[rename]]`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted_tftp.backends.names import NameStep, Slashes, StripTrailing
+from twisted_tftp.config.mistakes import Mistakes, Place
+from twisted_tftp.config.settings import Settings
+
+if TYPE_CHECKING:
+    from twisted_tftp.backends.rename.rules import Rule
+
+
+def name_steps(settings: Settings, mistakes: Mistakes) -> list[NameStep]:
+    """Return the steps in their order; the list is empty if names stay as they are.
+
+    The map file is read here. What is wrong in it, or in a rename rule, is added to `mistakes`.
+    """
+    steps: list[NameStep] = []
+    if settings.strip_trailing:
+        steps.append(StripTrailing())
+    if settings.map_file is None and not settings.renames:
+        return steps
+    # Imported here, because it needs a package that is not always installed.
+    from twisted_tftp.backends.rename.map_rules import MapRules
+
+    steps.append(Slashes())  # otherwise each rule would have to match both
+    if settings.map_file is not None:
+        steps.append(MapRules(_map_file(settings, mistakes), "map file"))
+    if settings.renames:
+        steps.append(MapRules(_rename_rules(settings, mistakes), "rename"))
+    return steps
+
+
+def _map_file(settings: Settings, mistakes: Mistakes) -> list[Rule]:
+    """Return the rules of the map file."""
+    from twisted_tftp.backends.rename.rules import read_map_file
+
+    assert settings.map_file is not None
+    place = settings.places.get("map-file")
+    try:
+        return read_map_file(settings.map_file)
+    except OSError as error:
+        text = f"can't read the map file {settings.map_file}: {error.strerror}"
+    except ValueError as error:
+        text = str(error)
+    if place is None:
+        mistakes.add(Place("--map-file"), text)
+    else:
+        mistakes.add(place, f"[tftp] map_file: {text}")
+    return []
+
+
+def _rename_rules(settings: Settings, mistakes: Mistakes) -> list[Rule]:
+    """Return the rules of all `[[rename]]`."""
+    from twisted_tftp.backends.rename.rules import parse_rule
+
+    rules = []
+    for rename in settings.renames:
+        try:
+            rule = parse_rule(rename.rule.encode())
+            if rule is None:
+                raise ValueError("this is only a comment")
+            rules.append(rule)
+        except ValueError as error:
+            mistakes.add(rename.place, f"[[rename]] rule: {error}")
+    return rules
