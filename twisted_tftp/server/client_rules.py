@@ -183,8 +183,9 @@ class ClientRules:
 
     @staticmethod
     def _add(table: dict[_Key, ClientRule], key: _Key, rule: ClientRule) -> None:
-        if table.setdefault(key, rule) is not rule:
+        if key in table:
             raise ValueError(f"there are two client rules for {rule}")
+        table[key] = rule
 
     def look_up(self, host: str, now: float) -> Entry[ClientSettings]:
         """Return the settings for a host; they are valid for ever if no rule has a MAC address.
