@@ -23,6 +23,7 @@ from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.leftovers import remove_temporary_files
+from twisted_tftp.backends.filesystem.placement import SingleFile
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
     ChunkBudget,
@@ -208,8 +209,8 @@ class FilesystemBackend:
 
     def _open_upload(self, path: str, settings: UploadSettings, size: int) -> Upload:
         """Create the temporary file of an upload; this may block."""
-        is_replacing = settings.write is WriteMode.OVERWRITE
-        rules = UploadRules(self.root, is_replacing, self._upload_mode, self._quota)
+        placement = SingleFile(may_replace=settings.write is WriteMode.OVERWRITE)
+        rules = UploadRules(self.root, placement, self._upload_mode, self._quota)
         target = self._tree.resolve_write(path, makes_directories=settings.make_dirs)
         return Upload(target, rules, size)
 

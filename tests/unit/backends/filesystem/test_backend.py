@@ -34,6 +34,7 @@ from tests.support.deferreds import results_of, value
 from tests.support.served_root import temporary_files
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.path_walk import resolve
+from twisted_tftp.backends.filesystem.placement import SingleFile
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
     ChunkBudget,
@@ -1270,7 +1271,7 @@ def test_data_is_written_in_order_whenever_threads_run(
     """After a commit the file has all octets in order; after an abort there is no file."""
     threads = ManualThreads()
     with tempfile.TemporaryDirectory() as name:
-        file = Upload(resolve(name, "new"), UploadRules(name, may_replace=True))
+        file = Upload(resolve(name, "new"), UploadRules(name, SingleFile(may_replace=True)))
         writer = FilesystemWriter(file, threads, write_size=16, held_size=40)
         sent = b""
         waiting: list[Any] = [None]
