@@ -18,6 +18,7 @@ from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.name_options import COMMAND_OPTIONS
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
+from twisted_tftp.config.printing_commands import check_and_exit, explain_and_exit
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import load_settings
 from twisted_tftp.config.value_types import Size
@@ -105,7 +106,7 @@ class Options(usage.Options):
         return option[1:] in self.parent.shortOpt.replace(":", "")
 
     def postOptions(self) -> None:
-        """Check all values, and set the log file and the pid file, before twistd starts.
+        """Check all values, and prepare twistd, before it starts; or print what was asked for.
 
         @raise usage.UsageError: a value is invalid.
         """
@@ -117,6 +118,14 @@ class Options(usage.Options):
             sys.exit(str(error))
         except ValueError as error:
             raise usage.UsageError(str(error)) from None
+        if self["check"]:
+            check_and_exit(self.settings)
+        if self["explain"] is not None:
+            explain_and_exit(self.settings, self["explain"], self.arguments[0])
+        self._prepare_twistd()
+
+    def _prepare_twistd(self) -> None:
+        """Set the log file and the pid file of twistd."""
         twistd = self.parent
         if not isinstance(twistd, ServerOptions):
             return  # `twist` runs the plugin; it has no log file

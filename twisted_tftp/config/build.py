@@ -59,20 +59,22 @@ class Built:
     leaves: tuple[Leaf, ...]
 
 
-def build(settings: Settings, reactor: Any = None) -> Built:
+def build(settings: Settings, reactor: Any = None, *, has_names: bool = False) -> Built:
     """Build the backends and the rules of a service. Nothing is opened or started.
 
     @param reactor: for threads and timers; None for the global one.
+    @param has_names: whether `--explain` must be able to name the backend of `--root`.
     @raise ConfigurationError: a backend or a rule can't be made.
     """
-    return _Builder(settings, reactor).build()
+    return _Builder(settings, reactor, has_names).build()
 
 
 class _Builder:
     """Makes the parts, and collects the mistakes that are found meanwhile."""
 
-    def __init__(self, settings: Settings, reactor: Any) -> None:
+    def __init__(self, settings: Settings, reactor: Any, has_names: bool) -> None:
         self._settings = settings
+        self._has_names = has_names or bool(settings.mounts)
         self._reactor = reactor
         self._mistakes = Mistakes()
         self._leaves: list[Leaf] = []
@@ -119,7 +121,7 @@ class _Builder:
         """Return the backend of `--root` or `--backend`; None if only mounts are served."""
         settings = self._settings
         if settings.backend:
-            place = settings.places.get("backend", Place("--backend"))
+            place = settings.places.get("backend")
             named = [PlacedBackend(spec, place) for spec in settings.backend]
             return self._overlay(named, settings.write, "[tftp] backend")
         if settings.root is None:
@@ -135,8 +137,9 @@ class _Builder:
             may_be_written=settings.accepts_uploads,
             reactor=self._reactor,
         )
-        self._leaves.append(Leaf(f"root {settings.root}", backend, settings.places.get("root")))
-        return backend
+        name = f"filesystem:{settings.root}"
+        self._leaves.append(Leaf(name, backend, settings.places.get("root")))
+        return WriteGuard(backend, name) if self._has_names else backend
 
     def _mount(self, mount: Mount) -> MountBackend:
         """Return a mount with its backends."""
@@ -181,8 +184,7 @@ class _Builder:
 
     def _add(self, named: PlacedBackend, key: str, text: str) -> None:
         """Add a mistake in the name of a backend."""
-        place = named.place or Place("--backend")
-        self._mistakes.add(place, text if place.line is None else f"{key}: {text}")
+        self._mistakes.add(named.place, f"{key}: {text}" if named.place else text)
 
     def _with_names(self, tree: Any, steps: Sequence[NameStep]) -> Any:
         """Return a backend for the names that clients send, at the rate of all transfers."""

@@ -20,11 +20,8 @@ FILESYSTEM_OPTIONS = ("follow-links", "cache", "upload-mode", "upload-quota")
 
 def contradictions(settings: Settings) -> Iterator[str]:
     """Return a sentence about each option that has no effect, or not the expected one."""
-    for name in FILESYSTEM_OPTIONS if settings.backend else ():
-        option = next(each for each in OPTIONS if each.name == name)
-        if getattr(settings, option.key) != option.default:
-            yield f"--{name} has no effect: --backend replaces --root"
-    if settings.write is WriteMode.NEVER:
+    yield from _of_files(settings)
+    if not settings.accepts_uploads:
         for option in OPTIONS:
             owner = settings.policy if option.key in POLICY_KEYS else settings
             if option.name in UPLOAD_OPTIONS and getattr(owner, option.key) != option.default:
@@ -33,6 +30,21 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield from _of_sizes(settings.policy.max_upload, settings.upload_quota)
         yield from _of_writers(settings.policy)
     yield from _of_networks(settings.policy)
+
+
+def _of_files(settings: Settings) -> Iterator[str]:
+    """Look for options about a root that is not served, and others that need one another."""
+    replacement = "--backend replaces" if settings.backend else "mounts replace"
+    for name in FILESYSTEM_OPTIONS if settings.backend or settings.root is None else ():
+        option = next(each for each in OPTIONS if each.name == name)
+        if getattr(settings, option.key) != option.default:
+            yield f"--{name} has no effect: {replacement} --root"
+    if settings.no_common_root and settings.unique_root is None:
+        yield "--no-common-root has no effect without --unique-root"
+    modes = {settings.write, *(mount.write for mount in settings.mounts)}
+    modes.update(client.write for client in settings.clients)
+    if settings.keep is not None and WriteMode.VERSION not in modes:
+        yield "--keep has no effect: --write is not version"
 
 
 def _of_sizes(max_upload: int | None, quota: int | None) -> Iterator[str]:

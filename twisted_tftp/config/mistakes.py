@@ -41,24 +41,28 @@ class Mistakes:
     """The mistakes that were found so far in all files of a configuration."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[Place, str]] = []
+        self._found: list[tuple[Place | None, str]] = []
 
-    def add(self, place: Place, text: str) -> None:
-        """Add a mistake; a text of several lines becomes one line."""
+    def add(self, place: Place | None, text: str) -> None:
+        """Add a mistake; a text of several lines becomes one line.
+
+        @param place: where it is; None for the command line.
+        """
         self._found.append((place, printable_unicode(" ".join(text.split()))))
 
     def raise_any(self) -> None:
-        """Report all mistakes, in the order of their places.
+        """Report all mistakes: first those of the command line, then by file and line.
 
         @raise ConfigurationError: there is a mistake.
         """
         if not self._found:
             return
-        # A stable sort by line: the files stay in the order in which they were read.
-        files = {place.path: number for number, (place, _) in reversed([*enumerate(self._found)])}
-        found = sorted(self._found, key=lambda each: (files[each[0].path], each[0].line or 0))
-        lines = [f"{place}: {text}" for place, text in found[:MAX_MISTAKES]]
-        left = len(found) - len(lines)
-        if left:
-            lines.append(f"... and {left} more mistakes")
+        placed = [(place, text) for place, text in self._found if place is not None]
+        files = list(dict.fromkeys(place.path for place, _ in placed))  # in the order of reading
+        placed.sort(key=lambda each: (files.index(each[0].path), each[0].line or 0))
+        lines = [text for place, text in self._found if place is None]
+        lines += [f"{place}: {text}" for place, text in placed]
+        left = len(lines) - MAX_MISTAKES
+        if left > 0:
+            lines[MAX_MISTAKES:] = [f"... and {left} more mistakes"]
         raise ConfigurationError(tuple(lines))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted_tftp.backends.names import NameStep, Slashes, StripTrailing
-from twisted_tftp.config.mistakes import Mistakes, Place
+from twisted_tftp.config.mistakes import Mistakes
 from twisted_tftp.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,10 +45,7 @@ def _map_file(settings: Settings, mistakes: Mistakes) -> list[Rule]:
         text = f"can't read the map file {settings.map_file}: {error.strerror}"
     except ValueError as error:
         text = str(error)
-    if place is None:
-        mistakes.add(Place("--map-file"), text)
-    else:
-        mistakes.add(place, f"[tftp] map_file: {text}")
+    mistakes.add(place, f"[tftp] map_file: {text}" if place else text)
     return []
 
 

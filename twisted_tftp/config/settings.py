@@ -84,8 +84,9 @@ class Settings:
     @property
     def accepts_uploads(self) -> bool:
         """Whether some clients may write somewhere."""
-        modes = (self.write, *(rule.write for rule in (*self.mounts, *self.clients)))
-        return any(mode not in (None, WriteMode.NEVER) for mode in modes)
+        modes = {self.write, *(mount.write for mount in self.mounts)}
+        modes.update(client.write for client in self.clients)
+        return not modes <= {None, WriteMode.NEVER}
 
 
 def load_settings(given: Mapping[str, Any], path: str | None) -> Settings:

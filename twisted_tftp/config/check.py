@@ -1,0 +1,45 @@
+"""Check a configuration without serving: `twistd tftp --check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted_tftp.config.build import Built, Leaf, build
+from twisted_tftp.config.contradictions import contradictions
+from twisted_tftp.config.mistakes import ConfigurationError
+from twisted_tftp.config.settings import Settings
+from twisted_tftp.errors import BackendUnavailable
+from twisted_tftp.interfaces import lifecycle_of
+from twisted_tftp.protocol.printable import printable_unicode
+
+
+def problems_of(settings: Settings) -> list[str]:
+    """Make the backends and rules, and check each backend; return a line for each problem.
+
+    Nothing is bound or started.
+    """
+    try:
+        built = build(settings)
+    except ConfigurationError as error:
+        return list(error.lines)
+    return list(_problems_of_backends(built))
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """Return a line for each option that has no effect."""
+    return [f"warning: {text}" for text in contradictions(settings)]
+
+
+def _problems_of_backends(built: Built) -> Iterator[str]:
+    for leaf in built.leaves:
+        try:
+            lifecycle_of(leaf.backend).check()
+        except BackendUnavailable as error:
+            yield _problem(leaf, str(error))
+        except Exception as error:  # of a backend that somebody else has written
+            yield _problem(leaf, f"its check fails: {type(error).__name__}: {error}")
+
+
+def _problem(leaf: Leaf, text: str) -> str:
+    place = "" if leaf.place is None else f"{leaf.place}: "
+    return f"{place}{printable_unicode(f'{leaf.text}: {text}')}"
