@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from twisted_tftp.policy import Policy
-from twisted_tftp.server.service import DEFAULT_GRACE, DESCRIPTORS_PER_TRANSFER, OTHER_DESCRIPTORS
+from twisted_tftp.server.configuration import DEFAULT_GRACE
+from twisted_tftp.server.descriptor_limit import DESCRIPTORS_PER_TRANSFER, OTHER_DESCRIPTORS
 from twisted_tftp.tap import Options
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"

@@ -52,7 +52,7 @@ from twisted_tftp.policy import (
     Rollover,
     WriteMode,
 )
-from twisted_tftp.server.service import DEFAULT_DRAIN
+from twisted_tftp.server.configuration import DEFAULT_DRAIN
 
 #: The policy with all default values.
 _POLICY = Policy()

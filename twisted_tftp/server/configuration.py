@@ -67,6 +67,11 @@ class Configuration:
             key: getattr(self.policy, key) for key in FIXED_POLICY
         }
 
+    def fixed_differences(self, other: Configuration) -> list[str]:
+        """Return the names of the options that can't change and have other values in `other`."""
+        others = other.fixed_values()
+        return [key for key, value in self.fixed_values().items() if others[key] != value]
+
     def with_fixed_values_of(self, running: Configuration) -> Configuration:
         """Return this configuration, but what can't change has the values of `running`."""
         fixed = running.fixed_values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -96,4 +97,18 @@ class SharedParts:
             drop_log=DropLog(reactor),
             socket_options=socket_options,
             unproven_rate=unproven_rate,
+        )
+
+    def reconfigure(self, policy: Policy, client_rules: Iterable[ClientRule]) -> SharedParts:
+        """Return the parts for another policy; sockets, transfers and what is counted stay.
+
+        The limit for addresses that have not answered changes at once, for running transfers too.
+
+        @param policy: its attributes that concern the sockets are as they were.
+        @raise ValueError: two rules are for the same network or MAC address.
+        """
+        rules = ClientRules(client_rules, self.find_mac)
+        self.unproven_rate.change_rate(policy.unproven_rate)
+        return dataclasses.replace(
+            self, client_rules=rules, access=Access(policy, rules, self.access)
         )

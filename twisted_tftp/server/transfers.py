@@ -21,6 +21,18 @@ MAX_DALLYING = 1000
 MANY_SESSIONS = 1000
 
 
+class _Group:
+    """Sessions whose common end is awaited.
+
+    @ivar left: how many have not ended.
+    @ivar released: fires when none is left.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.released: Deferred[None] = Deferred()
+
+
 class Transfers:
     """The sessions of all request ports of one server.
 
@@ -49,6 +61,7 @@ class Transfers:
         self._running = 0
         self._running_by_host: dict[str, int] = {}  # the number of running sessions of each host
         self._dallying: dict[ServerSession, None] = {}
+        self._groups: dict[ServerSession, _Group] = {}  # the sessions of groups that were closed
         self._waiting_for_none_running: list[Deferred[None]] = []
         self._waiting_for_none_left: list[Deferred[None]] = []
 
@@ -119,6 +132,8 @@ class Transfers:
             self._peak = count
             self._trim_memory()
         self._dallying.pop(session, None)
+        if self._groups:
+            self._remove_from_group(session)
         peer = session.key[0]
         others = self._by_peer[peer]
         if len(others) == 1:
@@ -127,6 +142,26 @@ class Transfers:
             others.remove(session)
         if not self._sessions:
             _fire(self._waiting_for_none_left)
+
+    def close_group(self) -> Deferred[None]:
+        """Close the current group of sessions: those that were added since the last call.
+
+        @return: fires when every session of the group has released everything.
+        """
+        members = [session for session in self._sessions if session not in self._groups]
+        if not members:
+            return succeed(None)
+        group = _Group(len(members))
+        self._groups.update(dict.fromkeys(members, group))
+        return group.released
+
+    def _remove_from_group(self, session: ServerSession) -> None:
+        """Remove a session from its group, if that was closed."""
+        group = self._groups.pop(session, None)
+        if group is not None:
+            group.left -= 1
+            if not group.left:
+                group.released.callback(None)
 
     def end_dallying(self, count: int = 100) -> int:
         """End up to `count` sessions that dally, the oldest first; return how many were ended."""

@@ -156,18 +156,27 @@ class UnprovenRate:
         @param rate: octets per second for the addresses of one network; 0 for no limit.
         @param clock: returns the time in seconds of a monotonic clock.
         """
-        self.is_limited = rate > 0
         self.withheld = 0
         self._clock = clock
-        burst = max(BURST_SECONDS * rate, MIN_BURST)
-        self._buckets = RateLimit(rate or 1, burst=burst)
-        self._reserve = burst / 2
+        self._set_rate(rate)
         self._asked = RecentRequests()
         # Not a table of hashes: a port that shares a hash would get nothing for a minute.
         self._preferred = RecentTimes(NOT_PREFERRED_SECONDS)
         self._repeats = RateLimit(REPEATS_PER_SECOND)
         self._proven = RecentTimes(PROVEN_SECONDS)
         self.is_proven = self._proven.has_fresh  # each request calls it
+
+    def change_rate(self, rate: int) -> None:
+        """Use another rate; if it is another one, each bucket is full at first."""
+        if rate != self._rate:
+            self._set_rate(rate)
+
+    def _set_rate(self, rate: int) -> None:
+        burst = max(BURST_SECONDS * rate, MIN_BURST)
+        self.is_limited = rate > 0
+        self._rate = rate
+        self._buckets = RateLimit(rate or 1, burst=burst)
+        self._reserve = burst / 2
 
     def allow(
         self, peer: SocketAddress, request_size: int, answer_size: int, now: float

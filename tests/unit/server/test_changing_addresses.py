@@ -52,7 +52,7 @@ class Host:
         """Set the addresses of interfaces; the service learns of it."""
         self.addresses.update(addresses)
         for service in self._services:
-            service._follow_interfaces()
+            service._listeners.follow_interfaces()
 
     def stop(self) -> None:
         """Stop the services."""
@@ -139,7 +139,7 @@ def test_address_is_lost_while_an_upload_is_opened(reactor: Any, host: Host) -> 
     spin(reactor, lambda: len(service.transfers))
     with captured_log() as lines:
         host.change(eth0=[])
-        spin(reactor, lambda: not service._closing)
+        spin(reactor, lambda: not service._listeners._closing)
         opening.callback(None)
     assert not [line for line in lines if "unexpected" in line]
     host.change(eth0=[ADDRESS])
@@ -159,7 +159,7 @@ def test_transfer_goes_on_when_its_address_comes_back(reactor: Any, host: Host) 
     assert client.receive() == wire.DATA_HEADERS[1] + bytes(512)
     for block in (1, 2):
         host.change(eth0=[])
-        spin(reactor, lambda: not service._closing)
+        spin(reactor, lambda: not service._listeners._closing)
         host.change(eth0=[ADDRESS])
         client.send(wire.ack(block))
         assert client.receive()[:4] == wire.DATA_HEADERS[block + 1]

@@ -26,7 +26,8 @@ from twisted_tftp.interfaces import IBackendLifecycle
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
-from twisted_tftp.server.service import DEFAULT_GRACE, TFTPService
+from twisted_tftp.server.configuration import DEFAULT_GRACE
+from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.start_error import StartError
 from twisted_tftp.testing import Recorder
 
