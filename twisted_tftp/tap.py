@@ -19,6 +19,7 @@ from twisted_tftp.config.name_options import COMMAND_OPTIONS
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
 from twisted_tftp.config.printing_commands import check_and_exit, explain_and_exit
+from twisted_tftp.config.reload import Reloader
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import load_settings
 from twisted_tftp.config.value_types import Size
@@ -111,8 +112,9 @@ class Options(usage.Options):
         @raise usage.UsageError: a value is invalid.
         """
         try:
-            if self["config"]:
-                self["config"] = os.path.abspath(self["config"])  # a daemon changes its directory
+            for name in ("config", "map-file"):
+                if self[name]:  # they are read before a daemon changes its directory, and later
+                    self[name] = os.path.abspath(self[name])
             self.settings = load_settings(self, self["config"])
         except ConfigurationError as error:
             sys.exit(str(error))
@@ -255,5 +257,17 @@ def makeService(options: Options) -> TFTPService:
     if _becomes_daemon(options.parent):
         error_output.keep()
         reactor.callWhenRunning(error_output.release)
-    signals.install(reactor, service)
+    signals.install(reactor, service, _reload_function(options, service, reactor))
     return service
+
+
+def _reload_function(
+    options: Options, service: TFTPService, reactor: Any
+) -> Callable[[], Any] | None:
+    """Return the function that reads the configuration again; None if no file is used."""
+    if not (options["config"] or options.settings.map_file):
+        return None
+    note = ""
+    if _changes_directory(options.parent):
+        note = "paths may mean something else in the --chroot or --rundir of the daemon"
+    return Reloader(service, options, options["config"], reactor=reactor, note=note).reload

@@ -22,7 +22,7 @@ def problems_of(settings: Settings) -> list[str]:
         built = build(settings)
     except ConfigurationError as error:
         return list(error.lines)
-    return list(_problems_of_backends(built))
+    return problems_of_backends(built)
 
 
 def warnings_of(settings: Settings) -> list[str]:
@@ -30,14 +30,18 @@ def warnings_of(settings: Settings) -> list[str]:
     return [f"warning: {text}" for text in contradictions(settings)]
 
 
-def _problems_of_backends(built: Built) -> Iterator[str]:
-    for leaf in built.leaves:
-        try:
-            lifecycle_of(leaf.backend).check()
-        except BackendUnavailable as error:
-            yield _problem(leaf, str(error))
-        except Exception as error:  # of a backend that somebody else has written
-            yield _problem(leaf, f"its check fails: {type(error).__name__}: {error}")
+def problems_of_backends(built: Built) -> list[str]:
+    """Check each backend; return a line for each one that can't serve files."""
+    return [text for leaf in built.leaves for text in _problems_of_leaf(leaf)]
+
+
+def _problems_of_leaf(leaf: Leaf) -> Iterator[str]:
+    try:
+        lifecycle_of(leaf.backend).check()
+    except BackendUnavailable as error:
+        yield _problem(leaf, str(error))
+    except Exception as error:  # of a backend that somebody else has written
+        yield _problem(leaf, f"its check fails: {type(error).__name__}: {error}")
 
 
 def _problem(leaf: Leaf, text: str) -> str:

@@ -29,12 +29,4 @@ def make_service(settings: Settings, reactor: Any) -> TFTPService:
         configuration = build(settings, reactor).configuration
     except ConfigurationError as error:
         raise StartError("\n".join(f"tftp: {line}" for line in error.lines)) from None
-    return TFTPService(
-        configuration.backend,
-        port=configuration.port,
-        host=configuration.host,
-        drain=configuration.drain,
-        policy=configuration.policy,
-        observer=configuration.observer,
-        reactor=reactor,
-    )
+    return TFTPService.from_configuration(configuration, reactor)
