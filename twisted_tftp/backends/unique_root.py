@@ -13,7 +13,6 @@ from zope.interface import implementer
 
 from twisted_tftp.backends.confined_names import confined_path
 from twisted_tftp.backends.explaining import describe_error, explain, is_not_found
-from twisted_tftp.backends.naming import with_slashes
 from twisted_tftp.backends.overlay import open_first
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import FileNotFound
@@ -68,7 +67,9 @@ class UniqueRoot:
         if not self._falls_back:
             return self.backend.open_reader(self._own_path(path, context), context)
         paths = self._paths(path, context)
-        return open_first([(self.backend, each) for each in paths], context)
+        if not paths:
+            raise FileNotFound()
+        return open_first((self.backend,) * len(paths), paths, context)
 
     def open_writer(self, path: str, context: TransferContext) -> Any:
         """Open a new file in the client's directory; L{open_reader} lists the exceptions."""
@@ -127,9 +128,11 @@ def _address_directory(host: str) -> str:
 
 
 def _first_component(path: str) -> str:
-    """Return the first component of a path; each backslash counts as a slash."""
-    parts = (with_slashes(path) or path).split("/")
-    return next((part for part in parts if part not in ("", ".")), "")
+    """Return the first component of a path; each backslash counts as a slash.
+
+    Dots in front of it are left out, because `.` is not a component.
+    """
+    return path.lstrip("./\\").replace("\\", "/").partition("/")[0]
 
 
 @lru_cache(MAX_CACHED)
