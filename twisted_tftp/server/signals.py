@@ -22,7 +22,7 @@ Handler = Callable[[int, FrameType | None], Any]
 class Signals:
     """The signal handlers of the process.
 
-    SIGHUP reopens the log and clears the caches of the backend. SIGUSR1 rotates the log. A second
+    SIGHUP reopens the log and reloads the service. SIGUSR1 rotates the log. A second
     SIGTERM or SIGINT stops the service without waiting for transfers. (The handlers of twistd
     ignore a second SIGTERM or SIGINT. Without a handler, SIGHUP would end the process.)
 
@@ -39,6 +39,7 @@ class Signals:
         self._reactor: Any = None
         self._log_file: ReopenableFile | None = None
         self._service: TFTPService | None = None
+        self._reload_service: Callable[[], None] = self._clear_caches
         self._is_stopping = False
 
     def open_log(self) -> ILogObserver:
@@ -61,10 +62,18 @@ class Signals:
         """Return a log observer that writes to syslog."""
         return SyslogObserver(self.syslog_prefix)
 
-    def install(self, reactor: Any, service: TFTPService) -> None:
-        """Install the handlers when `reactor` runs; they call `service` in its thread."""
+    def install(
+        self, reactor: Any, service: TFTPService, reload: Callable[[], None] | None = None
+    ) -> None:
+        """Install the handlers when `reactor` runs; they call `service` in its thread.
+
+        @param reload: called at SIGHUP, after the log was reopened; it logs what it has done. None
+            to clear the caches of the service.
+        """
         self._reactor = reactor
         self._service = service
+        if reload is not None:
+            self._reload_service = reload
         if not _has_terminal():
             # Until the reactor runs, its calls wait.
             signal.signal(signal.SIGHUP, self._handle_sighup)
@@ -93,7 +102,7 @@ class Signals:
             self._reactor.callFromThread(self._log_file.rotate)
 
     def _handle_sighup(self, number: int, frame: FrameType | None) -> None:
-        """Reopen the log and clear the caches, in the reactor's thread."""
+        """Reopen the log and reload the service, in the reactor's thread."""
         self._reactor.callFromThread(self._reload)
 
     def _reload(self) -> None:
@@ -107,6 +116,9 @@ class Signals:
                 )
             else:
                 self._log.info("SIGHUP: the log was reopened")
+        self._reload_service()
+
+    def _clear_caches(self) -> None:
         if self._service is not None:
             self._service.reload()
             self._log.info("SIGHUP: the file caches were cleared")
