@@ -263,7 +263,7 @@ def makeService(options: Options) -> TFTPService:
 
 def _reload_function(
     options: Options, service: TFTPService, reactor: Any
-) -> Callable[[], Any] | None:
+) -> Callable[[], object] | None:
     """Return the function that reads the configuration again; None if no file is used."""
     if not (options["config"] or options.settings.map_file):
         return None

@@ -22,8 +22,7 @@ Handler = Callable[[int, FrameType | None], Any]
 class Signals:
     """The signal handlers of the process.
 
-    SIGHUP reopens the log, and reads the configuration again; without a configuration it clears the
-    caches of the backend. SIGUSR1 rotates the log. A second
+    SIGHUP reopens the log and reloads the service. SIGUSR1 rotates the log. A second
     SIGTERM or SIGINT stops the service without waiting for transfers. (The handlers of twistd
     ignore a second SIGTERM or SIGINT. Without a handler, SIGHUP would end the process.)
 
@@ -40,7 +39,7 @@ class Signals:
         self._reactor: Any = None
         self._log_file: ReopenableFile | None = None
         self._service: TFTPService | None = None
-        self._reread: Callable[[], Any] | None = None
+        self._reload_service: Callable[[], object] = self._clear_caches
         self._is_stopping = False
 
     def open_log(self) -> ILogObserver:
@@ -64,15 +63,17 @@ class Signals:
         return SyslogObserver(self.syslog_prefix)
 
     def install(
-        self, reactor: Any, service: TFTPService, reread: Callable[[], Any] | None = None
+        self, reactor: Any, service: TFTPService, reload: Callable[[], object] | None = None
     ) -> None:
         """Install the handlers when `reactor` runs; they call `service` in its thread.
 
-        @param reread: reads the configuration again; None if there is none.
+        @param reload: called at SIGHUP, after the log was reopened; it logs what it has done. None
+            to clear the caches of the service.
         """
         self._reactor = reactor
         self._service = service
-        self._reread = reread
+        if reload is not None:
+            self._reload_service = reload
         if not _has_terminal():
             # Until the reactor runs, its calls wait.
             signal.signal(signal.SIGHUP, self._handle_sighup)
@@ -101,7 +102,7 @@ class Signals:
             self._reactor.callFromThread(self._log_file.rotate)
 
     def _handle_sighup(self, number: int, frame: FrameType | None) -> None:
-        """Reopen the log and reload, in the reactor's thread."""
+        """Reopen the log and reload the service, in the reactor's thread."""
         self._reactor.callFromThread(self._reload)
 
     def _reload(self) -> None:
@@ -115,9 +116,10 @@ class Signals:
                 )
             else:
                 self._log.info("SIGHUP: the log was reopened")
-        if self._reread is not None:
-            self._reread()
-        elif self._service is not None:
+        self._reload_service()
+
+    def _clear_caches(self) -> None:
+        if self._service is not None:
             self._service.reload()
             self._log.info("SIGHUP: the file caches were cleared")
 
