@@ -23,6 +23,7 @@ from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.leftovers import remove_temporary_files
+from twisted_tftp.backends.filesystem.placement import Placement, SingleFile
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
     ChunkBudget,
@@ -40,6 +41,8 @@ from twisted_tftp.backends.filesystem.threads import (
 )
 from twisted_tftp.backends.filesystem.tree import Tree
 from twisted_tftp.backends.filesystem.upload import Upload, UploadRules
+from twisted_tftp.backends.filesystem.version_placement import KeptVersions
+from twisted_tftp.backends.filesystem.versions import is_version_link
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, FileNotFound
@@ -61,8 +64,10 @@ class FilesystemBackend:
     @ivar content_cache: the cache of the contents of small files.
     @ivar write_modes: the write modes that a request may bring (L{IWriteModes}).
     @param root: the directory; it is looked up at each request, so it may be replaced.
-    @param write: `never`, `create` (files are not replaced) or `overwrite`. The rules in the
-        context of a request replace `write` and `make_dirs`.
+    @param write: `never`, `create` (files are not replaced), `overwrite`, or `version`: each
+        upload is kept as a file of its own, and the name is a link to the newest one. The rules in
+        the context of a request replace `write`, `keep` and `make_dirs`.
+    @param keep: with `version`, how many versions of a file are kept; None for all.
     @param cache: the size of the cache of file contents, in octets; 0 for no cache.
     @param quota: the most octets that all files below `root` may have; None for no limit.
     @param follow_links: the directories outside `root` into which symbolic links may lead
@@ -84,7 +89,7 @@ class FilesystemBackend:
     @param clock: returns the time in seconds of a monotonic clock, for the quota.
     """
 
-    write_modes = (WriteMode.NEVER, WriteMode.CREATE, WriteMode.OVERWRITE)
+    write_modes = tuple(WriteMode)
 
     _log = Logger()
 
@@ -99,6 +104,7 @@ class FilesystemBackend:
         literal_names: bool = False,
         upload_mode: int | None = DEFAULT_UPLOAD_MODE,
         make_dirs: bool = False,
+        keep: int | None = None,
         may_be_written: bool = False,
         reactor: Any = None,
         in_thread: InThread | None = None,
@@ -111,7 +117,7 @@ class FilesystemBackend:
         self.root = root
         self._tree = Tree(root, followed=follow_links, has_literal_names=literal_names)
         self._write_behind = write_behind
-        self._uploads = UploadSettings(WriteMode(write), make_dirs=make_dirs)
+        self._uploads = UploadSettings(WriteMode(write), keep, make_dirs)
         self._may_be_written = may_be_written or self._uploads.write is not WriteMode.NEVER
         self._has_leftovers = True  # of an earlier run, maybe
         self._upload_mode = upload_mode
@@ -208,9 +214,14 @@ class FilesystemBackend:
 
     def _open_upload(self, path: str, settings: UploadSettings, size: int) -> Upload:
         """Create the temporary file of an upload; this may block."""
-        is_replacing = settings.write is WriteMode.OVERWRITE
-        rules = UploadRules(self.root, is_replacing, self._upload_mode, self._quota)
-        target = self._tree.resolve_write(path, makes_directories=settings.make_dirs)
+        placement: Placement = SingleFile(may_replace=settings.write is WriteMode.OVERWRITE)
+        is_end = None
+        if settings.write is WriteMode.VERSION:
+            placement, is_end = KeptVersions(settings.keep), is_version_link
+        rules = UploadRules(self.root, placement, self._upload_mode, self._quota)
+        target = self._tree.resolve_write(
+            path, makes_directories=settings.make_dirs, is_end=is_end
+        )
         return Upload(target, rules, size)
 
     def check(self) -> None:
