@@ -203,7 +203,6 @@ class BackendContract(ContractBase):
             self.advance()
         opening.cancel()
         self.settle()
-        assert results, "a Deferred that was cancelled never fires"
         if hasattr(results[0], release):
             self.wait(getattr(results[0], release)())
 

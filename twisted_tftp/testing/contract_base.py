@@ -134,7 +134,10 @@ class ContractBase:
 
     def octets(self, reader: Any, offset: int, length: int) -> bytes:
         """Return what a reader reads."""
-        found = self.wait(reader.read(offset, length))
+        try:
+            found = self.wait(reader.read(offset, length))
+        except (TFTPError, OSError) as error:
+            raise AssertionError(f"read({offset}, {length}) fails: {error!r}") from error
         try:
             return bytes(memoryview(found))
         except TypeError:

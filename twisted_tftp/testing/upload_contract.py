@@ -187,10 +187,10 @@ class UploadContract(BackendContract):
 
     def test_full_store_is_error_3(self) -> None:
         """The upload fails when it is opened, written or committed; nothing remains of it."""
+        self.clock = Clock()
         backend = self.make_full_backend(self.files)
         if backend is None:
             return
-        self.clock = Clock()
         self.wait(lifecycle_of(backend).start())
         failure = self.failure_of(self.store, backend, NEW, *PIECES)
         assert failure.code is ErrorCode.DISK_FULL, f"it is ERROR {failure.code.value}"

@@ -146,3 +146,10 @@ class TestOverlay(UploadContract):
         first = {"empty": files["empty"]}
         second = {name: content for name, content in files.items() if name not in first}
         return OverlayBackend([MemoryBackend(first), MemoryBackend(second)])
+
+
+class TestFilesystemThatKeepsVersions(InFolder):
+    """The filesystem backend that keeps each upload; its name leads to the newest one."""
+
+    own_mode = "never"
+    uploads = UploadSettings(WriteMode.VERSION, keep=2)
