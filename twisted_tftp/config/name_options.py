@@ -8,11 +8,7 @@ from __future__ import annotations
 from twisted_tftp.backends.unique_root import DirectoryName
 from twisted_tftp.config.farm_types import FilePath, Text
 from twisted_tftp.config.option import Group, Option
-from twisted_tftp.config.value_types import Choice, SizePerSecond, WholeNumber
-from twisted_tftp.policy import Range
-
-#: The allowed numbers of versions of a file.
-KEEP_RANGE = Range(1, 1_000_000)
+from twisted_tftp.config.value_types import Choice, SizePerSecond
 
 #: The options that only the command line has, because they say where the configuration is and
 #: what to do with it.
@@ -91,19 +87,6 @@ NAME_OPTIONS = (
         None,
         default=False,
         help="with --unique-root: do not look in the common root",
-    ),
-)
-
-#: The options about the versions of uploads.
-VERSION_OPTIONS = (
-    Option(
-        "keep",
-        Group.FILES,
-        WholeNumber(KEEP_RANGE),
-        default=None,
-        default_text="all",
-        help="with --write version: keep the N newest versions of each file",
-        example="10",
     ),
 )
 
