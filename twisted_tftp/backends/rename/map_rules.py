@@ -1,0 +1,136 @@
+"""Rewrite names by a list of rename rules, as tftp-hpa does.
+
+The rules are tried from the first to the last. Two things differ from version 5.2 of tftp-hpa, the
+last release; its later sources do the same as this module. The operator `s` starts again at the
+very first rule, as the manual page says (5.2 starts at the second one). The text of the operator
+`a` is the whole text of the ERROR (5.2 adds parts of the name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from twisted_tftp.backends.naming import MAX_PATH
+from twisted_tftp.backends.rename.rules import Rule
+from twisted_tftp.context import Direction, TransferContext
+from twisted_tftp.errors import AccessViolation
+
+#: How many times rules are tried for one name, before they are taken to rewrite it for ever.
+MAX_STEPS = 1024
+
+#: The most names whose results are kept.
+MAX_CACHED_NAMES = 4096
+
+#: The longest name whose result is kept, in characters.
+MAX_CACHED_NAME = 256
+
+#: An address for names whose rules do not use the address, by whether it is an IPv6 address.
+_FAMILIES = ("0.0.0.0", "::")
+
+#: Called with the text of each rule that matches, and the name after it.
+OnMatch = Callable[[str, str], None]
+
+
+class MapRules:
+    """A step of the pipeline of names that applies rename rules.
+
+    @ivar name: what `--explain` calls the step.
+    """
+
+    def __init__(self, rules: Sequence[Rule], name: str = "rename") -> None:
+        """Set up the step; `name` is what `--explain` calls it."""
+        self.name = name
+        self._rules = tuple(rules)
+        self._uses_address = any(rule.replacement.uses_address for rule in rules)
+        self._cached_result = lru_cache(maxsize=MAX_CACHED_NAMES)(self._result)
+
+    def apply(self, name: str, context: TransferContext) -> str:
+        """Return the name after all rules.
+
+        @raise AccessViolation: a rule refuses the request, or the rules never end.
+        """
+        host = context.peer.host
+        # The same rules are applied to all hosts of a family, unless a rule uses the address.
+        key = host if self._uses_address else _FAMILIES[":" in host]
+        result = self._cached_result if len(name) <= MAX_CACHED_NAME else self._result
+        renamed = result(name, context.direction is Direction.READ, key)
+        if isinstance(renamed, str):
+            return renamed
+        raise AccessViolation(*renamed)
+
+    def trace(self, name: str, context: TransferContext) -> list[tuple[str, str]]:
+        """Return the rules that match, each with the name after it.
+
+        @raise AccessViolation: as in L{apply}.
+        """
+        matches: list[tuple[str, str]] = []
+        is_read = context.direction is Direction.READ
+        self._rewrite(name, is_read, context.peer.host, lambda *match: matches.append(match))
+        return matches
+
+    def _result(self, name: str, is_read: bool, host: str) -> str | tuple[str, str]:
+        """Return the name after all rules; or the message and the detail of a refusal."""
+        try:
+            return self._rewrite(name, is_read, host, _ignore)
+        except AccessViolation as error:
+            return error.message, error.detail
+
+    def _rewrite(self, name: str, is_read: bool, host: str, on_match: OnMatch) -> str:
+        """Apply all rules.
+
+        @param is_read: whether the request is a read.
+        @param host: the address of the client, or any of its family.
+        @raise AccessViolation: a rule refuses the request, or the rules never end.
+        """
+        excluded = ("P" if is_read else "G") + ("4" if ":" in host else "6")
+        rules = [rule for rule in self._rules if rule.operators.isdisjoint(excluded)]
+        octets = name.encode("utf-8", "surrogateescape")
+        position = 0
+        for _ in range(MAX_STEPS):
+            if position >= len(rules):
+                return _text(octets)
+            rule = rules[position]
+            match = rule.expression.search(octets)
+            if (match is None) != ("~" in rule.operators):
+                position += 1
+                continue
+            octets = _apply(rule, octets, match, host)
+            on_match(rule.text, _text(octets))
+            if "e" in rule.operators:
+                return _text(octets)
+            if "s" in rule.operators:
+                position = 0
+            elif not {"r", "g"} <= rule.operators:
+                position += 1
+        raise AccessViolation(
+            "the name cannot be rewritten", f"after {MAX_STEPS} steps the rename rules still go on"
+        )
+
+
+def _apply(rule: Rule, octets: bytes, match: Any, host: str) -> bytes:
+    """Return a name after a rule that matches it.
+
+    @raise AccessViolation: the rule refuses the request, or the name becomes too long.
+    """
+    if "a" in rule.operators:
+        message = "" if rule.replacement.is_empty else _text(rule.replacement.expand(match, host))
+        raise AccessViolation(message, f"the rename rule {rule.text!a} refuses it")
+    if "r" not in rule.operators:
+        return octets
+    replacement = rule.replacement.expand(match, host)
+    octets = octets[: match.start()] + replacement + octets[match.end() :]
+    if len(octets) > MAX_PATH:
+        raise AccessViolation(
+            "the name cannot be rewritten", f"the rename rule {rule.text!a} makes it too long"
+        )
+    return octets
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "surrogateescape")
+
+
+def _ignore(rule: str, name: str) -> None:
+    """Do nothing."""
