@@ -79,14 +79,14 @@ class OverlayBackend:
         """Set up.
 
         @param backends: one L{IFileBackend} or more.
-        @param names: what each backend is called in the lines of L{explain}; empty for the names
-            of their classes.
+        @param names: what each backend is called in the lines of L{explain}; empty if the backends
+            say who they are.
         @raise ValueError: there is no backend, or not as many names as backends.
         """
         if not backends:
             raise ValueError("an overlay needs a backend")
         self.backends = tuple(backends)
-        self._names = tuple(names) or tuple(type(backend).__name__ for backend in backends)
+        self._names = tuple(names) or ("",) * len(self.backends)
         if len(self._names) != len(self.backends):
             raise ValueError("each backend of an overlay needs a name")
         self._lifecycle = CombinedLifecycle(self.backends)
@@ -106,11 +106,11 @@ class OverlayBackend:
 
     @inlineCallbacks
     def explain(self, path: str, context: TransferContext) -> Any:
-        """Return a line for each backend that is asked, and what it says."""
-        lines = []
+        """Return the name of each backend that is asked, and what it says."""
+        lines: list[str] = []
         for name, backend in zip(self._names, self.backends, strict=True):
             answer = yield explain(backend, path, context)
-            lines += [f"backend: {name}", *answer]
+            lines += [f"backend: {name}", *answer] if name else answer
             if not is_not_found(answer):
                 break
         return lines

@@ -74,6 +74,7 @@ def asked(mounts: Mounts, name: str) -> tuple[str, str]:
         ("a\\..\\configs\\x", ("/configs", "x")),
         ("configs/link\\..\\x", ("/configs", "x")),
         ("configs/é\udcff", ("/configs", "é\udcff")),
+        ("configs/" + "long" * 50, ("/configs", "long" * 50)),
     ],
 )
 def test_longest_prefix_of_whole_components_decides(name: str, expected: tuple[str, str]) -> None:

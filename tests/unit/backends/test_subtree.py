@@ -44,6 +44,7 @@ def asked(prefix: str, name: str) -> str:
         ("a\\x", "lab1/a\\x"),
         ("a\\..\\x", "lab1/x"),
         ("lab1/x", "lab1/lab1/x"),
+        ("a/../" + "long" * 50, "lab1/" + "long" * 50),
     ],
 )
 def test_prefix_is_put_in_front_of_each_name(prefix: str, name: str, expected: str) -> None:
