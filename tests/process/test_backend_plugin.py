@@ -55,17 +55,32 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (packages / "outside.pth").write_text(
         "".join(f"import site; site.addsitedir({path!r})\n" for path in own)
     )
-    source = tmp_path_factory.mktemp("source") / "tar-backend"  # the build writes into it
-    shutil.copytree(EXAMPLE, source)
+    sources = tmp_path_factory.mktemp("sources")
+    shutil.copytree(EXAMPLE, sources / "tar-backend")  # the build writes into the folder
+    write_guide(sources / "per-machine")
     # As a user does it: pip fetches what builds the distribution.
     install = subprocess.run(
-        [python, "-m", "pip", "install", "--no-deps", source],
+        [python, "-m", "pip", "install", "--no-deps", *sources.iterdir()],
         capture_output=True,
         text=True,
         timeout=INSTALL_TIMEOUT,
     )
     assert install.returncode == 0, install.stdout + install.stderr
     return python
+
+
+def write_guide(folder: Path) -> None:
+    """Write the distribution that the guide for backends explains."""
+    blocks = re.findall(
+        r"^```(?:python|toml)\n(.*?)^```",
+        (CHECKOUT / "docs" / "backends.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    backend, _, function, plugin, project = blocks[:5]
+    (folder / "twisted" / "plugins").mkdir(parents=True)
+    (folder / "per_machine.py").write_text(f"{backend}\n\n{function}")
+    (folder / "twisted" / "plugins" / "per_machine_plugin.py").write_text(plugin)
+    (folder / "pyproject.toml").write_text(project)
 
 
 def twistd(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,6 +114,15 @@ def test_plugin_is_served(python: Path, tmp_path: Path, peer: Peer) -> None:
     daemon.backend = f"tar:{archive},folder=boot"
     with daemon:
         assert peer.fetch(b"vmlinuz", (LOCALHOST, daemon.port)) == b"kernel" * 100
+
+
+def test_plugin_of_the_guide_is_served(python: Path, tmp_path: Path, peer: Peer) -> None:
+    """It is a complete distribution."""
+    daemon = PluginDaemon(tmp_path, hosts=[LOCALHOST], executable=python)
+    daemon.backend = "per-machine"
+    with daemon:
+        found = peer.fetch(b"grub.cfg", (LOCALHOST, daemon.port))
+    assert found == f"set machine={LOCALHOST}\n".encode()
 
 
 def test_archive_that_is_missing_ends_the_start(python: Path, tmp_path: Path) -> None:
