@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING
 
 from twisted_tftp.backends.names import NameStep, Slashes, StripTrailing
@@ -40,6 +42,8 @@ def _map_file(settings: Settings, mistakes: Mistakes) -> list[Rule]:
     assert settings.map_file is not None
     place = settings.places.get("map-file")
     try:
+        if not stat.S_ISREG(os.stat(settings.map_file).st_mode):
+            raise ValueError(f"the map file {settings.map_file} is not a regular file")
         return read_map_file(settings.map_file)
     except OSError as error:
         text = f"can't read the map file {settings.map_file}: {error.strerror}"
