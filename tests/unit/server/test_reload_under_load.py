@@ -64,12 +64,22 @@ class NumberedBackend(MemoryBackend):
         self._stops.append(self.number)
 
     def open_reader(self, path: str, context: Any) -> Any:
-        assert not self.is_stopped
-        return super().open_reader(path, context)
+        return FileInUse(self, super().open_reader(path, context))
 
     def open_writer(self, path: str, context: Any) -> Any:
-        assert not self.is_stopped
-        return super().open_writer(path, context)
+        return FileInUse(self, super().open_writer(path, context))
+
+
+class FileInUse:
+    """A reader or writer that fails if its backend was stopped."""
+
+    def __init__(self, backend: NumberedBackend, file: Any) -> None:
+        self._backend = backend
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        assert not self._backend.is_stopped
+        return getattr(self._file, name)
 
 
 class Reloads:
@@ -98,6 +108,7 @@ class Reloads:
         return Configuration(
             backend,
             Policy(
+                timeout=0.3,
                 single_port=self._single_port,
                 max_blksize=512 + self.count % 100,
                 rate=1e6 - self.count % 2,
@@ -163,7 +174,7 @@ def test_reloads_lose_no_transfer(reactor: Any, single_port: bool) -> None:
             close_client(reactor, client)
         assert reloads.results == [None] * CLIENTS
         assert reloads.count == RELOADS
-        spin(reactor, lambda: not service.transfers.running)
+        spin(reactor, lambda: len(reloads.stops) == RELOADS)  # complete uploads dally
         outcome(reactor, service.stopService())
     assert set(reloads.recorder.outcomes) == {Outcome.COMPLETED}
     assert len(reloads.recorder.outcomes) == reloads.finished
