@@ -162,7 +162,7 @@ class Access:
         if policy.rate is not None:
             rates |= {policy.rate}
         self._limits: dict[float, RateLimit] = {
-            rate: known.get(rate) or RateLimit(rate) for rate in rates
+            rate: known[rate] if rate in known else RateLimit(rate) for rate in rates
         }
         self._common_limit = None if policy.rate is None else self._limits[policy.rate]
         self._client_limits = HostCache(self._look_up_limit) if client_rules.rates else None

@@ -48,8 +48,12 @@ class Listeners:
         """
         self.ports: list[RequestPort] = []
         self.servers: list[TFTPServer] = []
-        self._configuration = configuration
-        self._shared = shared
+        # Not the configuration and the parts themselves: a reload replaces them.
+        self._port = configuration.port
+        self._hosts = configuration.host
+        self._policy = configuration.policy
+        self._opener = shared.opener
+        self._socket_options = shared.socket_options
         self._make_server = make_server
         self._reactor = reactor
         self._log = log
@@ -70,7 +74,7 @@ class Listeners:
 
         @raise StartError: one cannot be bound; the others are closed again.
         """
-        hosts = self._configuration.host
+        hosts = self._hosts
         # Addresses come first, so that an interface may have one that is also given by itself.
         for host in sorted(hosts or ALL_ADDRESSES, key=_is_interface):
             try:
@@ -80,8 +84,7 @@ class Listeners:
                     continue
                 self.stop_following()
                 self.close()
-                text = _explain(host, self._configuration.port, error)
-                raise StartError(f"tftp: {text}") from None
+                raise StartError(f"tftp: {_explain(host, self._port, error)}") from None
 
     def announce(self) -> None:
         """Log on which addresses the service serves, and from now on each new one."""
@@ -125,14 +128,13 @@ class Listeners:
         if not _is_interface(host):
             self._bind(host)
             return
-        configuration = self._configuration
         interface = FollowedInterface(host, self._bind_unless_bound, self._close_port)
         try:
             if self._monitor is None:
                 self._monitor = AddressMonitor(self._reactor, self.follow_interfaces)
-            interface.bind_all(may_be_missing=configuration.policy.freebind)
+            interface.bind_all(may_be_missing=self._policy.freebind)
         except OSError as error:
-            raise CannotListenError(host, configuration.port, error) from None
+            raise CannotListenError(host, self._port, error) from None
         self._interfaces.append(interface)
 
     def _bind_new(self, found: list[tuple[FollowedInterface, list[str]]]) -> None:
@@ -157,11 +159,10 @@ class Listeners:
 
     def _bind(self, host: str) -> RequestPort:
         server = self._make_server()
-        hub = self._shared.opener.hub
         port = listen(
-            *(self._reactor, self._configuration.port, server, host, hub),
-            options=self._shared.socket_options,
-            answers_broadcast=self._configuration.policy.broadcast,
+            *(self._reactor, self._port, server, host, self._opener.hub),
+            options=self._socket_options,
+            answers_broadcast=self._policy.broadcast,
         )
         self.ports.append(port)
         self.servers.append(server)
