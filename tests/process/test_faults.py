@@ -243,6 +243,47 @@ def test_kill_during_an_upload_leaves_the_old_file_or_the_new_one(
         assert temporary_files(root) == []
 
 
+#: How many blocks of an upload are answered before the daemon is killed, and how many milliseconds
+#: after the last block.
+KILLS = [(0, 0), (12, 0), (24, 0), *((25, pause) for pause in range(0, 12, 2)), (26, 0)]
+
+
+@pytest.mark.parametrize("before", ["a file", "a link"])
+@pytest.mark.parametrize(("blocks", "pause"), KILLS)
+def test_kill_during_an_upload_leaves_complete_versions(
+    blocks: int, pause: int, before: str, root: Path, peer: Peer
+) -> None:
+    """After SIGKILL the name leads to a complete version, and the old one is not lost."""
+    (root / "new").write_bytes(OLD)
+    if before == "a link":
+        (root / "new").rename(root / "new.2020-01-01T00-00-00Z")
+        (root / "new").symlink_to("new.2020-01-01T00-00-00Z")
+    with Daemon(root, "--write", "version", hosts=[LOCALHOST]) as daemon:
+        _, transfer = peer.ask(wrq(b"new", blksize="8192"), (LOCALHOST, daemon.port))
+        for number in range(1, min(blocks, 24) + 1):
+            peer.ask(data(number, NEW[(number - 1) * 8192 : number * 8192]), transfer)
+        last = data(25, NEW[24 * 8192 :])
+        if blocks == 26:
+            assert peer.ask(last, transfer)[0] == ack(25)
+        elif blocks == 25:
+            peer.send(last, transfer)
+            time.sleep(pause / 1000)  # the kill must come at different moments of the commit
+        daemon.process.kill()
+        daemon.wait()
+    found = (root / "new").read_bytes()
+    assert found == NEW or (found == OLD and blocks < 26)
+    versions = [path.read_bytes() for path in root.glob("new.*")]
+    assert set(versions) <= {OLD, NEW}
+    assert OLD in [*versions, found]
+    with Daemon(root, "--write", "version", hosts=[LOCALHOST]) as daemon:
+        with Peer() as other:
+            address = (LOCALHOST, daemon.port)
+            assert upload(other, b"new", CONTENT, address) == ack(1)
+            assert other.fetch(b"new", address) == CONTENT
+        wait_until(lambda: not list(root.glob(".tftp-*")))
+    assert [path.read_bytes() for path in root.glob("new.*")].count(OLD) == 1
+
+
 def test_second_daemon_does_not_remove_running_uploads(root: Path, peer: Peer) -> None:
     """A daemon that starts removes stale temporary files, but not those of a running upload."""
     stray = root / ".tftp-upload-0123456789abcdef"
