@@ -22,35 +22,41 @@ from twisted_tftp.interfaces import IBackendLifecycle, IExplainable, IFileBacken
 
 
 def open_first(
-    choices: Sequence[tuple[Any, str]], context: TransferContext, position: int = 0
+    backends: Sequence[Any], paths: Sequence[str], context: TransferContext, position: int = 0
 ) -> Any:
     """Open the first file that exists; return a reader, or a Deferred of one.
 
-    @param choices: backends, each with the path to open in it; at least one.
-    @param position: the number of choices that are left out at the beginning.
+    @param backends: the backends, one for each path; at least one.
+    @param paths: the path to open in each backend.
+    @param position: how many of them are left out at the beginning.
     @raise FileNotFound: none of the files exists. This is the exception of the last backend.
     @raise TFTPError: any other failure of a backend; the backends after it are not asked.
     """
-    for backend, path in choices[position:]:
-        position += 1
+    while True:
         try:
-            opened = backend.open_reader(path, context)
+            opened = backends[position].open_reader(paths[position], context)
         except (FileNotFound, OSError) as error:
-            if position == len(choices) or not _is_missing(error):
+            if position == len(paths) - 1 or not _is_missing(error):
                 raise
+            position += 1
         else:
-            if isinstance(opened, Deferred) and position < len(choices):
+            if isinstance(opened, Deferred) and position < len(paths) - 1:
                 # A Deferred that waits for another one passes a cancellation on to it.
-                opened.addErrback(_open_next, choices, context, position)
+                opened.addErrback(_open_next, backends, paths, context, position + 1)
             return opened
-    raise FileNotFound()
 
 
 def _open_next(
-    failure: Failure, choices: Sequence[tuple[Any, str]], context: TransferContext, position: int
+    failure: Failure,
+    backends: Sequence[Any],
+    paths: Sequence[str],
+    context: TransferContext,
+    position: int,
 ) -> Any:
-    """Open the first file of the choices that are left, if the one before does not exist."""
-    return open_first(choices, context, position) if _is_missing(failure.value) else failure
+    """Open the first file of those that are left, if the one before does not exist."""
+    if _is_missing(failure.value):
+        return open_first(backends, paths, context, position)
+    return failure
 
 
 def _is_missing(error: BaseException | None) -> bool:
@@ -73,14 +79,14 @@ class OverlayBackend:
         """Set up.
 
         @param backends: one L{IFileBackend} or more.
-        @param names: what each backend is called in the lines of L{explain}; empty for the names
-            of their classes.
+        @param names: what each backend is called in the lines of L{explain}; empty if the backends
+            say who they are.
         @raise ValueError: there is no backend, or not as many names as backends.
         """
         if not backends:
             raise ValueError("an overlay needs a backend")
         self.backends = tuple(backends)
-        self._names = tuple(names) or tuple(type(backend).__name__ for backend in backends)
+        self._names = tuple(names) or ("",) * len(self.backends)
         if len(self._names) != len(self.backends):
             raise ValueError("each backend of an overlay needs a name")
         self._lifecycle = CombinedLifecycle(self.backends)
@@ -92,7 +98,7 @@ class OverlayBackend:
 
         @raise FileNotFound: none has it.
         """
-        return open_first([(backend, path) for backend in self.backends], context)
+        return open_first(self.backends, (path,) * len(self.backends), context)
 
     def open_writer(self, path: str, context: TransferContext) -> Any:
         """Open a new file in the last backend."""
@@ -100,11 +106,11 @@ class OverlayBackend:
 
     @inlineCallbacks
     def explain(self, path: str, context: TransferContext) -> Any:
-        """Return a line for each backend that is asked, and what it says."""
-        lines = []
+        """Return the name of each backend that is asked, and what it says."""
+        lines: list[str] = []
         for name, backend in zip(self._names, self.backends, strict=True):
             answer = yield explain(backend, path, context)
-            lines += [f"backend: {name}", *answer]
+            lines += [f"backend: {name}", *answer] if name else answer
             if not is_not_found(answer):
                 break
         return lines

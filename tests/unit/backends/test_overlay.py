@@ -219,13 +219,18 @@ def test_explanation_names_each_backend_that_is_asked() -> None:
         "found: 2 octets",
     ]
     assert explained(overlay, "b")[-2:] == ["backend: z", "ERROR 1: no such file"]
-    assert explained(OverlayBackend([MemoryBackend()]), "b")[0] == "backend: MemoryBackend"
+
+
+def test_explanation_has_no_names_if_the_overlay_knows_none() -> None:
+    """The backends may say themselves who they are."""
+    overlay = OverlayBackend([MemoryBackend(), MemoryBackend({"a": b"22"})])
+    assert explained(overlay, "a") == ["ERROR 1: no such file", "found: 2 octets"]
 
 
 def test_explanation_ends_with_a_failure() -> None:
     """A failure that is not a miss ends the search."""
     overlay = OverlayBackend([Answering(AccessViolation("no")), MemoryBackend({"a": b""})])
-    assert explained(overlay, "a") == ["backend: Answering", "ERROR 2: no"]
+    assert explained(overlay, "a") == ["ERROR 2: no"]
 
 
 def test_overlay_without_a_backend_or_with_wrong_names_is_rejected() -> None:
