@@ -18,8 +18,11 @@ from zope.interface.verify import verifyObject
 
 from tests.support.memory_server import FILE, MemoryServer, close_client
 from tests.support.reactors import outcome, reactor, spin
+from twisted_tftp import tap
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.cli.main import main
+from twisted_tftp.config.build import build
+from twisted_tftp.config.settings import load_settings
 from twisted_tftp.context import Direction, Endpoint, Outcome, TransferContext
 from twisted_tftp.errors import BackendUnavailable, FileAlreadyExists, FileNotFound, TFTPError
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader, IFileWriter
@@ -64,6 +67,9 @@ TEST_MODULE = re.compile(r"(?:[a-z_]+/)*test_\w+\Z")
 
 #: A code span that begins with a class, or with an attribute of one.
 CLASS = re.compile(r"[A-Z]\w*[a-z]\w*(?:\.\w+)?(?=\Z|\()")
+
+#: The example of a configuration file.
+EXAMPLE = str(ROOT / "deploy" / "tftp.toml")
 
 #: The context of a read.
 CONTEXT = TransferContext(Endpoint("192.0.2.1", 2000), None, Direction.READ, b"f", "octet", {})
@@ -172,8 +178,12 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 
 
-def test_commands_have_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_have_options_that_exist(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Commands in the documents use options that `twistd tftp` and `txtftp` accept."""
+    monkeypatch.setattr(tap, "check_and_exit", lambda settings: None)
+    monkeypatch.setattr(tap, "explain_and_exit", lambda settings, host, name: None)
     commands = 0
     for document in DOCUMENTS:
         joined = [block.replace("\\\n", " ") for block in blocks(name_of(document), "sh")]
@@ -184,6 +194,9 @@ def test_commands_have_options_that_exist(capsys: pytest.CaptureFixture[str]) ->
             if "twistd" in names and "tftp" in names:
                 # The last one: `--uid tftp` may come before the name of the plugin.
                 own_options = words[len(words) - words[::-1].index("tftp") :]
+                own_options = [
+                    EXAMPLE if word == "/etc/tftp.toml" else word for word in own_options
+                ]
                 Options().parseOptions(own_options)
                 commands += 1
             elif "txtftp" in names:
@@ -214,6 +227,17 @@ def test_every_python_example_is_tested() -> None:
     """Only the documents in `WITH_EXAMPLES`, whose examples are run here, have Python examples."""
     found = {name_of(document) for document in DOCUMENTS if blocks(name_of(document), "python")}
     assert found == WITH_EXAMPLES
+
+
+def test_configurations_are_valid(tmp_path: Path) -> None:
+    """Each configuration in the documents can be read, and its backends and rules can be made."""
+    path = tmp_path / "tftp.toml"
+    found = [text for document in DOCUMENTS for text in blocks(name_of(document), "toml")]
+    found = [text for text in found if "[project]" not in text]  # not those of a distribution
+    for text in found:
+        path.write_text(text)
+        build(load_settings({}, str(path)))
+    assert found
 
 
 def test_application_of_the_readme_serves_its_file() -> None:
