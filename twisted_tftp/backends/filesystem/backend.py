@@ -20,9 +20,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem import explain
+from twisted_tftp.backends.filesystem.case_lookup import CaseLookup
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.leftovers import remove_temporary_files
+from twisted_tftp.backends.filesystem.path_walk import resolve
 from twisted_tftp.backends.filesystem.placement import Placement, SingleFile
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
@@ -39,13 +41,13 @@ from twisted_tftp.backends.filesystem.threads import (
     Threads,
     open_in_thread,
 )
-from twisted_tftp.backends.filesystem.tree import Tree
+from twisted_tftp.backends.filesystem.tree import Tree, is_missing
 from twisted_tftp.backends.filesystem.upload import Upload, UploadRules
 from twisted_tftp.backends.filesystem.version_placement import KeptVersions
 from twisted_tftp.backends.filesystem.versions import is_version_link
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.context import TransferContext
-from twisted_tftp.errors import AccessViolation, FileNotFound
+from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader, IWriteModes
 from twisted_tftp.policy import UploadSettings, WriteMode
 
@@ -75,6 +77,8 @@ class FilesystemBackend:
     @param literal_names: whether a backslash in a name is never a slash.
     @param upload_mode: the mode of new files; None for the mode that the umask gives. A file
         that is replaced keeps its mode.
+    @param ignore_case: whether a read finds a file whose name differs in the case of ASCII letters
+        only, if no file has the exact name.
     @param make_dirs: whether an upload makes missing directories, eight of them at most.
     @param may_be_written: whether the rules of requests may allow uploads although `write` is
         `never`. The unfinished uploads of an earlier run are then removed at the start; otherwise
@@ -104,6 +108,7 @@ class FilesystemBackend:
         literal_names: bool = False,
         upload_mode: int | None = DEFAULT_UPLOAD_MODE,
         make_dirs: bool = False,
+        ignore_case: bool = False,
         keep: int | None = None,
         may_be_written: bool = False,
         reactor: Any = None,
@@ -123,6 +128,7 @@ class FilesystemBackend:
         self._upload_mode = upload_mode
         self._quota = None if quota is None else Quota(root, quota, clock)
         self._lookup = lookup or KernelLookup(root)
+        self._case = CaseLookup(self._tree, self._lookup) if ignore_case else None
         self.content_cache = ContentCache(cache) if content_cache is None else content_cache
         self._chunks = ChunkBudget()
         self._nowait_flags = nowait_flags()
@@ -145,7 +151,7 @@ class FilesystemBackend:
         return open_in_thread(
             self._in_read_thread,
             lambda: self._open(path),
-            lambda file: self._make_reader(file, self._nowait_flags),
+            self._make_reader_of_opened,
         )
 
     def _find(self, path: str) -> FoundFile | None:
@@ -154,9 +160,24 @@ class FilesystemBackend:
             return self._lookup.find(path)
         except FileNotFound:
             alternative = self._tree.alternative(path)
-            if alternative is None:
+            if alternative is None and self._case is None:
                 raise
-            return self._lookup.find(alternative)
+        if alternative is not None:
+            try:
+                return self._lookup.find(alternative)
+            except FileNotFound:
+                if self._case is None:
+                    raise
+        return self._find_in_any_case(path)
+
+    def _find_in_any_case(self, path: str) -> FoundFile | None:
+        """Find a file that no exact name has, like L{_find}."""
+        assert self._case is not None
+        try:
+            real = self._case.find_cached(path)
+        finally:
+            self._case.log_reports()
+        return None if real is None else self._lookup.find(real)
 
     def _open_found(self, found: FoundFile) -> IFileReader | None:
         """Open a file that was found without a thread; cache its content if it is small.
@@ -194,8 +215,23 @@ class FilesystemBackend:
         """Walk to a regular file and open it; this may block."""
         with contextlib.suppress(OSError):
             self._lookup.detect_file_system()
-        with self._tree.resolve_read(path) as resolved:
+        try:
+            with self._tree.resolve_read(path) as resolved:
+                return OpenFile(resolved.open_regular())
+        except (TFTPError, OSError) as error:
+            if self._case is None or not is_missing(error):
+                raise
+            real = self._case.find(path)
+            if real is None:
+                raise
+        with resolve(self.root, real, self._tree.followed) as resolved:
             return OpenFile(resolved.open_regular())
+
+    def _make_reader_of_opened(self, file: OpenFile) -> FilesystemReader:
+        """Return the reader of a file that was opened in a thread."""
+        if self._case is not None:
+            self._case.log_reports()
+        return self._make_reader(file, self._nowait_flags)
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
         """Create a temporary file, which gets the name `path` at the commit."""
@@ -257,6 +293,8 @@ class FilesystemBackend:
         self._lookup.forget_file_system()
         self.content_cache.clear()
         self._open_files.clear()
+        if self._case is not None:
+            self._case.clear()
         if self._quota is not None:
             self._quota.discard_measurement()
 

@@ -173,6 +173,31 @@ class KernelLookup:
             raise AccessViolation("not a regular file")
         return found
 
+    def directory_status(self, path: str) -> os.stat_result | None:
+        """Return the status of a directory without blocking; None if it is not known at once.
+
+        @param path: the path relative to the root; empty for the root itself.
+        """
+        if self._device is None:
+            return None
+        root = self._openat2(_AT_FDCWD, self._root, self._root_how)
+        if root < 0:
+            return None
+        descriptor = -1
+        try:
+            status = os.fstat(root)
+            if status.st_dev != self._device:
+                return None
+            if not path:
+                return status
+            name = path.encode("utf-8", "surrogateescape")
+            descriptor = self._openat2(root, name, self._file_how)
+            return None if descriptor < 0 else os.fstat(descriptor)
+        finally:
+            os.close(root)
+            if descriptor >= 0:
+                os.close(descriptor)
+
     def _openat2(self, directory: int, name: bytes, how: Any) -> int:
         descriptor: int = self._syscall(  # type: ignore[misc]
             _SYS_OPENAT2, directory, name, how, _OPEN_HOW_SIZE

@@ -15,6 +15,12 @@ from twisted_tftp.backends.naming import with_slashes
 from twisted_tftp.errors import BackendUnavailable, FileNotFound, TFTPError, from_os_error
 
 
+def is_missing(error: TFTPError | OSError) -> bool:
+    """Return whether a failed walk or open means that there is no file with that name."""
+    failure = from_os_error(error) if isinstance(error, OSError) else error
+    return isinstance(failure, FileNotFound)
+
+
 class Tree:
     """A served directory with its subdirectories, and the rules that find the file of a name.
 
@@ -98,7 +104,6 @@ class Tree:
                 raise
             return resolved
         except (TFTPError, OSError) as error:
-            failure = from_os_error(error) if isinstance(error, OSError) else error
-            if isinstance(failure, FileNotFound):
+            if is_missing(error):
                 return None
             raise
