@@ -9,6 +9,7 @@ the files of a directory and its subdirectories
 ARGUMENT: the directory
 cache=SIZE: memory for the cache of small files; 0 for no cache
 follow-links=DIR: directories into which symbolic links may lead, separated by colons
+ignore-case=yes: a read finds a file whatever the case of its name (--ignore-case is the default)
 literal-names=yes: a backslash in a name is never a slash
 upload-mode=MODE: permissions of uploaded files
 make-dirs=yes: uploads make the directories that are missing in their path

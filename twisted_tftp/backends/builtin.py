@@ -46,12 +46,12 @@ def filesystem(argument: str, keywords: Keywords) -> FilesystemBackend:
         quota=take_size(keywords, "quota"),
         follow_links=_paths(take_text(keywords, "follow-links")),
         literal_names=take_bool(keywords, "literal-names"),
+        ignore_case=take_bool(keywords, "ignore-case"),
         upload_mode=_file_mode(keywords),
         make_dirs=take_bool(keywords, "make-dirs"),
     )
-    reject_unknown(
-        keywords, ("cache", "quota", "follow-links", "literal-names", "upload-mode", "make-dirs")
-    )
+    others = ("cache", "quota", "follow-links", "upload-mode", "make-dirs")
+    reject_unknown(keywords, (*others, "literal-names", "ignore-case"))
     return backend
 
 

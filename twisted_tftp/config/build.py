@@ -18,7 +18,7 @@ from twisted_tftp.backends.mounts import Mounts
 from twisted_tftp.backends.names import NamePipeline, NameStep
 from twisted_tftp.backends.overlay import OverlayBackend
 from twisted_tftp.backends.paced import PacedBackend, Pacer
-from twisted_tftp.backends.plugin import make_backend
+from twisted_tftp.backends.plugin import INNER, BackendSpec, make_backend
 from twisted_tftp.backends.subtree import Subtree
 from twisted_tftp.backends.unique_root import UniqueRoot
 from twisted_tftp.backends.write_guard import WriteGuard
@@ -135,6 +135,7 @@ class _Builder:
             upload_mode=settings.upload_mode,
             make_dirs=settings.make_dirs,
             may_be_written=settings.accepts_uploads,
+            ignore_case=settings.ignore_case,
             reactor=self._reactor,
         )
         name = f"filesystem:{settings.root}"
@@ -175,7 +176,8 @@ class _Builder:
     def _guard(self, named: PlacedBackend, key: str, *, is_alone: bool) -> WriteGuard | None:
         """Return a backend with the rules for uploads around it; None if it can't be made."""
         try:
-            backend = make_backend(named.spec)
+            spec = _ignoring_case(named.spec) if self._settings.ignore_case else named.spec
+            backend = make_backend(spec)
         except ValueError as error:
             self._add(named, key, str(error))
             return None
@@ -206,6 +208,19 @@ def _client_rule(client: Client) -> ClientRule:
         rate=client.rate,
     )
     return ClientRule(settings, network=client.network, mac=client.mac)
+
+
+def _ignoring_case(spec: BackendSpec) -> BackendSpec:
+    """Return a spec whose backend for the file system ignores the case of names, if it says not.
+
+    @raise ValueError: the wrapped backend in it is not valid.
+    """
+    keywords = dict(spec.keywords)
+    if spec.name == "filesystem":
+        keywords.setdefault("ignore-case", "yes")
+    if INNER in keywords:
+        keywords[INNER] = str(_ignoring_case(BackendSpec.parse(keywords[INNER])))
+    return BackendSpec(spec.name, spec.argument, keywords)
 
 
 def _membership(networks: Sequence[Network]) -> Any:

@@ -280,3 +280,24 @@ def test_upload_options_have_an_effect_if_a_mount_accepts_uploads(folder: Path) 
     assert warnings_of(load_settings({}, str(path))) == [
         "warning: --cache has no effect: mounts replace --root"
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'root = "top"',
+        'backend = "filesystem:top"',
+        'backend = ["readonly:of=filesystem:top"]',
+        '[[mount]]\nprefix = "/"\nbackend = "filesystem:top"',
+    ],
+)
+def test_ignore_case_holds_for_every_file_system(folder: Path, text: str) -> None:
+    """A backend whose keyword says otherwise keeps the case."""
+    backend = configured(folder, f"[tftp]\nignore_case = true\n{text}\n").backend
+    assert content(backend, "FILE") == b"top"
+    with pytest.raises((FileNotFound, FileNotFoundError)):
+        content(configured(folder, f"[tftp]\n{text}\n").backend, "FILE")
+    strict = text.replace("filesystem:top", "filesystem:top,ignore-case=no")
+    if strict != text:
+        with pytest.raises((FileNotFound, FileNotFoundError)):
+            content(configured(folder, f"[tftp]\nignore_case = true\n{strict}\n").backend, "FILE")
