@@ -252,8 +252,8 @@ class Renderer:
 
     def _variables(self, values: Mapping[str, Any]) -> dict[str, Any]:
         variables = {name: values[name] for name in VARIABLES & values.keys()}
-        host, port = values["client"]
-        variables["client"] = _Client(host, port, self._recorder)
+        client = _Client(values["client.host"], values["client.port"], self._recorder)
+        variables["client"] = client
         variables["now"] = datetime.fromtimestamp(values["now"], timezone.utc)
         return variables
 

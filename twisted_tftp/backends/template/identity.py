@@ -50,7 +50,7 @@ _ADDRESS_DIGITS = 8
 
 
 @dataclass(frozen=True)
-class Identity:
+class MachineIdentity:
     """The values of a name that say for which machine it is.
 
     @ivar mac: the MAC address, such as `52:54:00:12:34:56`; None if the name has none.
@@ -70,10 +70,10 @@ class Identity:
 
 
 #: The identity of a name that has no such value.
-NOBODY = Identity()
+NOBODY = MachineIdentity()
 
 
-def identity_of(name: str) -> Identity:
+def identity_of(name: str) -> MachineIdentity:
     """Return what a file name says about its machine.
 
     The last component that has a value counts: a MAC address is tried first, then a UUID, then an
@@ -91,7 +91,7 @@ def identity_of(name: str) -> Identity:
         if found is not None:
             key, value, first, last = found
             pattern = f"{name[: start + first]}{{{key}}}{name[start + last :]}"
-            return Identity(**{key: value}, pattern=pattern)
+            return MachineIdentity(**{key: value}, pattern=pattern)
         end = start - 1
     return NOBODY
 

@@ -130,6 +130,7 @@ class WorkerProcess(ProcessProtocol):
         self.jobs.append(job)
         if len(self.jobs) == 1:
             self._set_deadline(self._limits.seconds)
+        assert self.transport is not None  # the process has started
         self.transport.write(job.request)
 
     def retire(self, reason: str) -> None:

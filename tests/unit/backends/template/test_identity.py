@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from twisted_tftp.backends.template.identity import (
     NOBODY,
-    Identity,
+    MachineIdentity,
     identity_of,
     normal_address,
     normal_mac,
@@ -38,7 +38,7 @@ UUID = "b8945908-d6a6-41a9-611d-74a6ab80b83d"
 )
 def test_mac_is_found(name: str, pattern: str) -> None:
     """All spellings become one."""
-    assert identity_of(name) == Identity(mac=MAC, pattern=pattern)
+    assert identity_of(name) == MachineIdentity(mac=MAC, pattern=pattern)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_other_names_have_no_mac(name: str) -> None:
 def test_uuid_is_found() -> None:
     """PXELINUX, U-Boot and GRUB ask for it first."""
     name = f"pxelinux.cfg/{UUID.upper()}"
-    assert identity_of(name) == Identity(uuid=UUID, pattern="pxelinux.cfg/{uuid}")
+    assert identity_of(name) == MachineIdentity(uuid=UUID, pattern="pxelinux.cfg/{uuid}")
     name = f"grub/grub.cfg-{UUID}"
-    assert identity_of(name) == Identity(uuid=UUID, pattern="grub/grub.cfg-{uuid}")
+    assert identity_of(name) == MachineIdentity(uuid=UUID, pattern="grub/grub.cfg-{uuid}")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_uuid_is_found() -> None:
 )
 def test_address_is_found(name: str, pattern: str) -> None:
     """All eight digits are an address."""
-    assert identity_of(name) == Identity(address="192.168.1.1", pattern=pattern)
+    assert identity_of(name) == MachineIdentity(address="192.168.1.1", pattern=pattern)
 
 
 @pytest.mark.parametrize("digits", range(1, 8))
@@ -88,7 +88,7 @@ def test_address_is_found(name: str, pattern: str) -> None:
 def test_fewer_digits_are_a_network(prefix: str, digits: int) -> None:
     """PXELINUX removes one digit after the other."""
     network = str(IPv4Network((IPv4Address("192.168.1.1"), 4 * digits), strict=False))
-    assert identity_of(prefix + "C0A80101"[:digits]) == Identity(
+    assert identity_of(prefix + "C0A80101"[:digits]) == MachineIdentity(
         network=network, pattern=prefix + "{network}"
     )
 

@@ -25,7 +25,12 @@ pytest.importorskip("jinja2")
 __all__ = ["reactor"]
 
 #: The variables of a request, as JSON.
-VARIABLES = {"client": '["192.0.2.9", 2000]', "now": "0", "mac": '"52:54:00:12:34:56"'}
+VARIABLES = {
+    "client.host": '"192.0.2.9"',
+    "client.port": "2000",
+    "now": "0",
+    "mac": '"52:54:00:12:34:56"',
+}
 
 
 class Pool:
