@@ -205,7 +205,7 @@ class TemplateBackend:
             self._contents.add(found.template, values, answer.header, answer.content)
             return MemoryReader(answer.content)
 
-        def fail(failure: Any) -> None:
+        def fail(failure: Any) -> MemoryReader:
             failure.trap(RenderError)
             if failure.check(QueueFull):
                 raise TFTPError("the server is busy", failure.getErrorMessage())

@@ -39,7 +39,7 @@ def test_backend_is_made_from_a_text(text: str) -> None:
 )
 def test_mistake_is_one_line(text: str, problem: str) -> None:
     """The text names the backend and the keyword."""
-    with pytest.raises(ValueError, match="^backend template: ") as caught:
+    with pytest.raises(ValueError, match=r"^backend template: ") as caught:
         make_backend(text)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
