@@ -47,7 +47,7 @@ class ForkedTxtftp:
         self._folder = tempfile.TemporaryDirectory()
         self._files = [Path(self._folder.name, name) for name in ("output", "errors")]
         target = (network, self._words, self._files)
-        self._process = _context.Process(target=_run, args=target)
+        self._process = _context.Process(target=_run, args=target, daemon=True)
         self._process.start()
 
     def wait(self) -> subprocess.CompletedProcess[str]:
