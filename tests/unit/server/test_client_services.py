@@ -111,12 +111,12 @@ def test_context_has_the_rules_for_uploads() -> None:
     """The rule replaces `write`, and nothing else."""
     common = UploadSettings(WriteMode.CREATE, keep=3)
     backend = ContextBackend()
-    rules = [network_rule(NETWORK, write=WriteMode.VERSION)]
+    rules = [network_rule(NETWORK, write=WriteMode.OVERWRITE)]
     net = RuledNetwork(backend, rules, uploads=common)
     for host in (RULED, OTHER):
         assert net.answer(wrq(b"new"), host) == ack(0)
     assert [context.uploads for context in backend.contexts] == [
-        UploadSettings(WriteMode.VERSION, keep=3),
+        UploadSettings(WriteMode.OVERWRITE, keep=3),
         common,
     ]
 
