@@ -87,6 +87,9 @@ WINDOWSIZE_RANGE = Range(1, MAX_WINDOWSIZE)
 #: The allowed numbers of simultaneous transfers, in total or of one client.
 TRANSFERS_RANGE = Range(1, 1_000_000)
 
+#: The allowed limits of octets per second.
+MAX_RATE_RANGE = Range(1, 1 << 40)
+
 #: The allowed numbers of new requests per second.
 RATE_RANGE = Range(0.001, 1_000_000)
 
