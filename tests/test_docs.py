@@ -25,7 +25,7 @@ from twisted_tftp.errors import BackendUnavailable, FileAlreadyExists, FileNotFo
 from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader, IFileWriter
 from twisted_tftp.protocol import wire
 from twisted_tftp.tap import Options
-from twisted_tftp.testing import MemoryNetwork
+from twisted_tftp.testing import BackendContract, MemoryNetwork, UploadContract
 
 __all__ = ["reactor"]
 
@@ -280,6 +280,34 @@ def test_short_backend_is_short(examples: dict[str, Any]) -> None:
     verifyObject(IFileBackend, examples["PerMachine"]())
     block = blocks("docs/backends.md", "python")[0]
     assert len(block.split("@implementer")[1].splitlines()) <= 20
+
+
+def test_plugin_of_the_guide_has_thirty_lines() -> None:
+    """The backend, the function that makes it and the plugin, without imports and blank lines."""
+    backend, _, function, plugin = blocks("docs/backends.md", "python")[:4]
+    lines = "\n".join([backend, function, plugin]).splitlines()
+    assert len([line for line in lines if line and "import" not in line]) <= 30
+
+
+def checks_of(*contracts: str) -> list[tuple[str, str]]:
+    """Return each check of the contracts that the guide's test classes inherit from."""
+    kinds = {"TestPerMachine": BackendContract, "TestSQLiteBackend": UploadContract}
+    return [
+        (name, check)
+        for name in contracts
+        for check in dir(kinds[name])
+        if check.startswith("test_")
+    ]
+
+
+@pytest.mark.parametrize(("name", "check"), checks_of("TestPerMachine", "TestSQLiteBackend"))
+def test_backends_of_the_guide_keep_their_contracts(
+    examples: dict[str, Any], name: str, check: str, tmp_path: Path
+) -> None:
+    """The test classes of the guide pass, each of their checks."""
+    contract = examples[name]()
+    contract.database = str(tmp_path / "files.db")  # what the fixture of the guide does
+    getattr(contract, check)()
 
 
 def test_wrapper_converts_names_and_delegates_the_lifecycle(

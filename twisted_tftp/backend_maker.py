@@ -10,10 +10,10 @@ twistd imports these modules at each start, also for other services, so they mus
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from importlib import import_module
 from typing import Any
 
 from twisted.plugin import IPlugin
-from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
 from twisted_tftp.interfaces import IBackendPlugin, IPathArguments
@@ -52,10 +52,11 @@ class BackendMaker:
 
         @raise ValueError: an argument is not valid, or a package is missing.
         """
+        module, _, function = self.factory.rpartition(".")
         try:
-            function = namedAny(self.factory)
+            make = getattr(import_module(module), function)
         except ImportError as error:
             if not self.extra:
                 raise
             raise ValueError(f"it needs pip install '{self.extra}' ({error})") from None
-        return function(argument, dict(keywords))
+        return make(argument, dict(keywords))

@@ -144,11 +144,13 @@ class UploadSettings:
     @ivar write: which files may be written.
     @ivar keep: with `WriteMode.VERSION`, how many versions of a file are kept; None for all.
     @ivar make_dirs: whether an upload makes the directories that are missing in its path.
+    @ivar is_final: whether a mount may not change `write`: a rule for the client forbids uploads.
     """
 
     write: WriteMode = WriteMode.NEVER
     keep: int | None = None
     make_dirs: bool = False
+    is_final: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from twisted.application.app import ServerOptions
 from twisted.python import usage
 
 from twisted_tftp import __version__
+from twisted_tftp.config.backends import help_text
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
 from twisted_tftp.config.service import make_service
@@ -59,6 +60,11 @@ class Options(usage.Options):
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
         print(f"twisted-tftp {__version__}")
+        sys.exit(0)
+
+    def opt_help_backends(self) -> NoReturn:
+        """Print the installed backends with their arguments and exit."""
+        print(help_text(_width()))
         sys.exit(0)
 
     def parseArgs(self, *args: str) -> None:
@@ -122,7 +128,7 @@ class Options(usage.Options):
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help: the options in groups."""
-        width = width or int(os.environ.get("COLUMNS", "80"))
+        width = width or _width()
         lines = []
         for group, options in options_by_group():
             entries = [(option.usage, _help_text(option)) for option in options]
@@ -133,6 +139,11 @@ class Options(usage.Options):
                 lines += _wrapped(head, text, width)
             lines.append("")
         return "\n".join(lines)
+
+
+def _width() -> int:
+    """Return the number of columns of the terminal."""
+    return int(os.environ.get("COLUMNS", "80"))
 
 
 def _help_text(option: Option) -> str:

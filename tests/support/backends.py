@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tests.support.deferreds import value
+from tests.support.served_root import temporary_files
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.reader import FilesystemReader
 from twisted_tftp.context import Direction, Endpoint, TransferContext
@@ -75,6 +77,28 @@ def open_paths(directory: Path) -> list[str]:
         except FileNotFoundError:
             continue  # the descriptor of the list itself
     return [target for target in targets if target.startswith(str(directory))]
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """Make a root that everybody may write to, and run the test with the rights of `nobody`."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o777)
+        (directory / "secret").write_bytes(b"old")
+        (directory / "secret").chmod(0)
+        (directory / "readonly").write_bytes(b"old")
+        (directory / "readonly").chmod(0o444)
+        (directory / "locked").mkdir(mode=0o555)
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(65534)
+        try:
+            yield directory
+            assert temporary_files(directory) == []
+            assert open_paths(directory) == []
+        finally:
+            os.seteuid(was)
 
 
 def upload(backend: Any, path: str, *pieces: bytes, size: int | None = None) -> None:

@@ -145,3 +145,27 @@ def test_make_service_returns_a_tftp_service(tmp_path: Path) -> None:
     """twistd gets the service that the settings describe."""
     made: Any = makeService(parse("--root", str(tmp_path)))
     assert isinstance(made, TFTPService)
+
+
+def test_backends_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help-backends` prints those that are installed, with exit status 0."""
+    with pytest.raises(SystemExit) as caught:
+        parse("--help-backends")
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "\nfilesystem: the files of a directory" in shown
+    assert "\n    ARGUMENT: the directory\n" in shown
+
+
+def test_backends_reach_the_settings() -> None:
+    """The option may be given several times."""
+    settings = parse("--backend", "memory:capacity=1k", "--backend", "filesystem:/a").settings
+    assert [str(spec) for spec in settings.backend] == ["memory:capacity=1k", "filesystem:/a"]
+
+
+@pytest.mark.parametrize("text", ["/srv/tftp", "memory:x,y"])
+def test_text_that_names_no_backend_is_rejected(text: str) -> None:
+    """The message begins with the name of the option."""
+    with pytest.raises(SystemExit) as caught:
+        parse("--backend", text)
+    assert str(caught.value.code).startswith("tftp: backend ")

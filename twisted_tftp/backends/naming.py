@@ -8,7 +8,9 @@ import secrets
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
 _UPLOAD_PREFIX = ".tftp-upload-"
-_TEMPORARY = re.compile(re.escape(_UPLOAD_PREFIX) + r"[0-9a-f]{16}\Z")
+_LINK_PREFIX = ".tftp-link-"
+_TEMPORARY = re.compile(r"\.tftp-(?:upload|link)-[0-9a-f]{16}\Z")
+_TEMPORARY_LINK = re.compile(r"\.tftp-link-[0-9a-f]{16}\Z")
 
 #: The longest path that Linux accepts, in octets.
 MAX_PATH = 4096
@@ -41,6 +43,16 @@ def temporary_name() -> str:
     return _UPLOAD_PREFIX + secrets.token_hex(8)
 
 
+def temporary_link_name() -> str:
+    """Return an unguessable name for a symbolic link that gets its name by a rename."""
+    return _LINK_PREFIX + secrets.token_hex(8)
+
+
 def is_temporary(name: str) -> bool:
-    """Return whether `name` is that of a temporary file of an upload."""
+    """Return whether `name` is that of a temporary file or link of an upload."""
     return _TEMPORARY.match(name) is not None
+
+
+def is_temporary_link(name: str) -> bool:
+    """Return whether `name` is that of a temporary link of an upload."""
+    return _TEMPORARY_LINK.match(name) is not None

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from twisted_tftp.backends.explaining import explain
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation
-from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, lifecycle_of
+from twisted_tftp.interfaces import (
+    IBackendLifecycle,
+    IExplainable,
+    IFileBackend,
+    IWriteModes,
+    lifecycle_of,
+)
+from twisted_tftp.policy import WriteMode
 
 
-@implementer(IFileBackend, IBackendLifecycle)
+@implementer(IFileBackend, IBackendLifecycle, IExplainable, IWriteModes)
 class ReadOnlyBackend:
-    """A backend that serves the files of another backend, and refuses uploads."""
+    """A backend that serves the files of another backend, and refuses uploads.
+
+    @ivar write_modes: all, because each one is refused.
+    """
+
+    write_modes = tuple(WriteMode)
 
     def __init__(self, backend: Any) -> None:
         """Wrap an L{IFileBackend}."""
@@ -29,7 +43,11 @@ class ReadOnlyBackend:
 
         @raise AccessViolation: always.
         """
-        raise AccessViolation("this server does not accept files")
+        raise AccessViolation("this server does not accept files", "the backend is read-only")
+
+    def explain(self, path: str, context: TransferContext) -> Deferred[list[str]]:
+        """Return what the wrapped backend says about a name."""
+        return explain(self.backend, path, context)
 
     def check(self) -> None:
         """Check the wrapped backend.

@@ -14,9 +14,16 @@ UPLOAD_OPTIONS = frozenset(
     ("max-upload", "upload-quota", "allow-write", "upload-mode", "make-dirs")
 )
 
+#: The options that are about the directory of `--root` only.
+FILESYSTEM_OPTIONS = ("follow-links", "cache", "upload-mode", "upload-quota")
+
 
 def contradictions(settings: Settings) -> Iterator[str]:
     """Return a sentence about each option that has no effect, or not the expected one."""
+    for name in FILESYSTEM_OPTIONS if settings.backend else ():
+        option = next(each for each in OPTIONS if each.name == name)
+        if getattr(settings, option.key) != option.default:
+            yield f"--{name} has no effect: --backend replaces --root"
     if settings.write is WriteMode.NEVER:
         for option in OPTIONS:
             owner = settings.policy if option.key in POLICY_KEYS else settings

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from twisted_tftp.backends.filesystem.backend import DEFAULT_CACHE_SIZE, DEFAULT_UPLOAD_MODE
 from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
 from twisted_tftp.backends.filesystem.path_walk import MAX_MADE_DEPTH, MAX_MISSING
+from twisted_tftp.config.backends import BackendText
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import (
     Choice,
@@ -59,6 +60,18 @@ OPTIONS = (
         default=".",
         default_text="the working directory",
         help="serve the files in DIR and its subdirectories",
+    ),
+    Option(
+        "backend",
+        Group.FILES,
+        BackendText(),
+        default=(),
+        default_text="the directory of `--root`",
+        repeatable=True,
+        help="serve the files of this backend instead of --root, such as "
+        "readonly:of=filesystem:/srv (see --help-backends)",
+        details="Several backends are asked in order: the next one is asked if a file is not "
+        "found. The last one gets the uploads. See [backends](backends.md).",
     ),
     Option(
         "follow-links",
@@ -351,6 +364,7 @@ OPTIONS = (
 
 #: The options that only the command line has: (name, help text).
 PRINTING_OPTIONS = (
+    ("help-backends", "print the installed backends with their arguments and exit"),
     ("version", "print the version and exit"),
     ("help", "print this help and exit"),
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.policy import Policy, WriteMode
 
@@ -23,6 +24,7 @@ class Settings:
     the value that the user gave, or the default.
 
     @ivar root: the directory whose files are served.
+    @ivar backend: the backends that are served instead of `root`; empty for `root`.
     @ivar follow_links: the directories into which symbolic links may lead out of the root.
     @ivar write: whether clients may write.
     @ivar cache: the most memory for the contents of small files, in octets.
@@ -38,6 +40,7 @@ class Settings:
     """
 
     root: str
+    backend: tuple[BackendSpec, ...]
     follow_links: tuple[str, ...]
     write: WriteMode
     cache: int
@@ -59,5 +62,7 @@ def parse_settings(given: Mapping[str, Any]) -> Settings:
     @raise ValueError: a value is not valid; the message begins with the option's name.
     """
     values = {option.key: option.value_of(given.get(option.name)) for option in OPTIONS}
+    if values["backend"] and given.get("root") is not None:
+        raise ValueError("root and backend exclude each other")
     policy = Policy(**{key: values.pop(key) for key in POLICY_KEYS})
     return Settings(policy=policy, **values)

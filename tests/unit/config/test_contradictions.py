@@ -38,6 +38,10 @@ def test_options_that_fit_cause_no_warning(options: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
+        (
+            {"backend": ["memory"], "cache": "1M"},
+            "--cache has no effect: --backend replaces --root",
+        ),
         ({"max_upload": "1M"}, "--max-upload has no effect: --write is never"),
         ({"upload_quota": "1M"}, "--upload-quota has no effect: --write is never"),
         ({"allow_write": ["::/0"]}, "--allow-write has no effect: --write is never"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.policy import Policy, Retransmit, Rollover, WriteMode
 
@@ -59,6 +60,11 @@ def test_missing_settings_have_their_defaults() -> None:
     ("name", "text", "value"),
     [
         ("root", "/srv/tftp", "/srv/tftp"),
+        (
+            "backend",
+            ["memory", "x:y,k=v"],
+            (BackendSpec("memory"), BackendSpec("x", "y", {"k": "v"})),
+        ),
         ("follow-links", ["/srv/a", "b"], ("/srv/a", "b")),
         ("upload-mode", "0600", 0o600),
         ("upload-mode", "664", 0o664),
@@ -276,3 +282,12 @@ def test_any_text_is_a_value_or_an_error_that_names_the_setting(name: str, text:
     except ValueError as error:
         said = str(error)
     assert said.startswith(name)
+
+
+def test_root_and_backend_exclude_each_other() -> None:
+    """The default of the root is no contradiction."""
+    assert parse_settings({"backend": ["memory"], "root": None}).backend == (
+        BackendSpec("memory"),
+    )
+    with pytest.raises(ValueError, match="root and backend exclude each other"):
+        parse_settings({"backend": ["memory"], "root": "."})

@@ -16,12 +16,14 @@ from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.leftovers import remove_temporary_files
+from twisted_tftp.backends.filesystem.placement import Placement, SingleFile
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.filesystem.reader import (
     ChunkBudget,
@@ -39,11 +41,13 @@ from twisted_tftp.backends.filesystem.threads import (
 )
 from twisted_tftp.backends.filesystem.tree import Tree
 from twisted_tftp.backends.filesystem.upload import Upload, UploadRules
+from twisted_tftp.backends.filesystem.version_placement import KeptVersions
+from twisted_tftp.backends.filesystem.versions import is_version_link
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, FileNotFound
-from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader
-from twisted_tftp.policy import WriteMode
+from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader, IWriteModes
+from twisted_tftp.policy import UploadSettings, WriteMode
 
 #: The default size of the cache of file contents, in octets.
 DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
@@ -52,14 +56,18 @@ DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
 DEFAULT_UPLOAD_MODE = 0o644
 
 
-@implementer(IFileBackend, IBackendLifecycle)
+@implementer(IFileBackend, IBackendLifecycle, IWriteModes)
 class FilesystemBackend:
     """A backend for the regular files of the directory `root` and its subdirectories.
 
     @ivar root: the path of the directory.
     @ivar content_cache: the cache of the contents of small files.
+    @ivar write_modes: the write modes that a request may bring (L{IWriteModes}).
     @param root: the directory; it is looked up at each request, so it may be replaced.
-    @param write: `never`, `create` (files are not replaced) or `overwrite`.
+    @param write: `never`, `create` (files are not replaced), `overwrite`, or `version`: each
+        upload is kept as a file of its own, and the name is a link to the newest one. The rules in
+        the context of a request replace `write`, `keep` and `make_dirs`.
+    @param keep: with `version`, how many versions of a file are kept; None for all.
     @param cache: the size of the cache of file contents, in octets; 0 for no cache.
     @param quota: the most octets that all files below `root` may have; None for no limit.
     @param follow_links: the directories outside `root` into which symbolic links may lead
@@ -68,6 +76,9 @@ class FilesystemBackend:
     @param upload_mode: the mode of new files; None for the mode that the umask gives. A file
         that is replaced keeps its mode.
     @param make_dirs: whether an upload makes missing directories, eight of them at most.
+    @param may_be_written: whether the rules of requests may allow uploads although `write` is
+        `never`. The unfinished uploads of an earlier run are then removed at the start; otherwise
+        they are removed before the first upload that a request's rules allow.
     @param reactor: the reactor of the threads; None for the global one, which is looked up
         when a thread is first needed.
     @param in_thread: calls a function in a thread; None for two pools of threads.
@@ -77,6 +88,8 @@ class FilesystemBackend:
     @param content_cache: the cache of file contents; None for a new one of `cache` octets.
     @param clock: returns the time in seconds of a monotonic clock, for the quota.
     """
+
+    write_modes = tuple(WriteMode)
 
     _log = Logger()
 
@@ -91,6 +104,8 @@ class FilesystemBackend:
         literal_names: bool = False,
         upload_mode: int | None = DEFAULT_UPLOAD_MODE,
         make_dirs: bool = False,
+        keep: int | None = None,
+        may_be_written: bool = False,
         reactor: Any = None,
         in_thread: InThread | None = None,
         write_behind: bool = True,
@@ -100,17 +115,13 @@ class FilesystemBackend:
     ) -> None:
         """Set up, without opening a file."""
         self.root = root
-        self._tree = Tree(
-            root,
-            followed=follow_links,
-            has_literal_names=literal_names,
-            makes_directories=make_dirs,
-        )
+        self._tree = Tree(root, followed=follow_links, has_literal_names=literal_names)
         self._write_behind = write_behind
-        self._write = WriteMode(write)
+        self._uploads = UploadSettings(WriteMode(write), keep, make_dirs)
+        self._may_be_written = may_be_written or self._uploads.write is not WriteMode.NEVER
+        self._has_leftovers = True  # of an earlier run, maybe
+        self._upload_mode = upload_mode
         self._quota = None if quota is None else Quota(root, quota, clock)
-        is_replacing = self._write is WriteMode.OVERWRITE
-        self._upload_rules = UploadRules(root, is_replacing, upload_mode, self._quota)
         self._lookup = lookup or KernelLookup(root)
         self.content_cache = ContentCache(cache) if content_cache is None else content_cache
         self._chunks = ChunkBudget()
@@ -188,15 +199,30 @@ class FilesystemBackend:
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
         """Create a temporary file, which gets the name `path` at the commit."""
-        if self._write is WriteMode.NEVER:
+        settings = self._uploads if context.uploads is None else context.uploads
+        if settings.write is WriteMode.NEVER:
             raise AccessViolation("this server does not accept files", "--write is never")
+        if self._has_leftovers and context.uploads is not None:
+            self._remove_leftovers().addErrback(self._log_failed_removal)
         size = context.announced_size or 0
         in_thread = self._in_write_thread
         return open_in_thread(
             in_thread,
-            lambda: Upload(self._tree.resolve_write(path), self._upload_rules, size),
+            lambda: self._open_upload(path, settings, size),
             lambda upload: FilesystemWriter(upload, in_thread, self._write_behind),
         )
+
+    def _open_upload(self, path: str, settings: UploadSettings, size: int) -> Upload:
+        """Create the temporary file of an upload; this may block."""
+        placement: Placement = SingleFile(may_replace=settings.write is WriteMode.OVERWRITE)
+        is_end = None
+        if settings.write is WriteMode.VERSION:
+            placement, is_end = KeptVersions(settings.keep), is_version_link
+        rules = UploadRules(self.root, placement, self._upload_mode, self._quota)
+        target = self._tree.resolve_write(
+            path, makes_directories=settings.make_dirs, is_end=is_end
+        )
+        return Upload(target, rules, size)
 
     def check(self) -> None:
         """Check that `root` and the paths of `follow_links` are directories.
@@ -207,13 +233,21 @@ class FilesystemBackend:
 
     def start(self) -> Deferred[None]:
         """Warn if the root can't be used; remove the unfinished uploads of an earlier run."""
-        for text in explain.problems_of_root(self.root, self._write is not WriteMode.NEVER):
+        for text in explain.problems_of_root(self.root, self._may_be_written):
             self._log.warn("{text}", text=text)
-        return self.remove_unfinished_uploads().addCallback(self._log_removed)
+        return self._remove_leftovers() if self._may_be_written else succeed(None)
+
+    def _remove_leftovers(self) -> Deferred[None]:
+        self._has_leftovers = False
+        removing = self._in_write_thread(remove_temporary_files, self.root)
+        return removing.addCallback(self._log_removed)
 
     def _log_removed(self, count: int) -> None:
         if count:
             self._log.info("removed {count} unfinished uploads of an earlier run", count=count)
+
+    def _log_failed_removal(self, failure: Failure) -> None:
+        self._log.failure("unfinished uploads of an earlier run may remain", failure)
 
     def stop(self) -> None:
         """Do nothing: the threads end with the process."""
@@ -228,6 +262,6 @@ class FilesystemBackend:
 
     def remove_unfinished_uploads(self) -> Deferred[int]:
         """Remove the temporary files of earlier runs; the Deferred fires with their number."""
-        if self._write is WriteMode.NEVER:
+        if not self._may_be_written:
             return succeed(0)
         return self._in_write_thread(remove_temporary_files, self.root)

@@ -25,6 +25,8 @@ class Destination:
     """The directory in which an upload gets its name, open during the commit.
 
     @ivar descriptor: the descriptor of the directory.
+    @ivar readable: another descriptor of it, which can be synced, locked and listed; -1 if this
+        process may not read the directory.
     """
 
     def __init__(self, target: ResolvedName, file_mode: int | None) -> None:
@@ -42,7 +44,7 @@ class Destination:
         self._to_sync: list[int] = []  # descriptors for fsync, which O_PATH does not allow
         self._made: list[tuple[int, bytes]] = []  # the parent and the name of each
         try:
-            self._open_to_sync()
+            self.readable = self._open_to_sync()
             for name in target.missing:
                 self._enter(name)
         except BaseException:
@@ -81,9 +83,9 @@ class Destination:
             self._made.append((parent, name))
         self.descriptor = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
         self._opened.append(self.descriptor)
-        readable = self._open_to_sync()
-        if is_new and readable >= 0 and self._mode is not None:
-            self._set_mode(readable, self._mode)
+        self.readable = self._open_to_sync()
+        if is_new and self.readable >= 0 and self._mode is not None:
+            self._set_mode(self.readable, self._mode)
 
     def _open_to_sync(self) -> int:
         """Return a descriptor of the current directory for `sync`; -1 if it may not be read."""

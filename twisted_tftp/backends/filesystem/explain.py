@@ -26,6 +26,11 @@ def not_writable_directory(directory: int) -> str:
     return f"{_directory(directory)} is not writable by {_user_and_mode(directory)}"
 
 
+def not_listed(directory: int) -> str:
+    """Return the log text for an open directory whose names this process may not list."""
+    return f"{_directory(directory)} is not readable by {_user_and_mode(directory)}"
+
+
 def not_readable(status: os.stat_result) -> str:
     """Return the log text for a file that this process may not read."""
     return f"not readable by {_user_and_mode(status)}"

@@ -89,7 +89,7 @@ def overwrite(source: int, target: ResolvedName) -> None:
     descriptor = os.open(target.name, flags, dir_fd=target.directory)
     try:
         _check_target(os.fstat(descriptor))  # the file may have been replaced before the open
-        _lock(descriptor)
+        lock_exclusively(descriptor)
         size = os.fstat(source).st_size
         _reserve(descriptor, size)
         _copy(source, descriptor, size)
@@ -109,8 +109,8 @@ def _check_target(status: os.stat_result) -> None:
         raise AccessViolation(detail=f"can't be replaced; {reason}")
 
 
-def _lock(descriptor: int) -> None:
-    """Lock the file until it is closed, so that no other upload is copied into it meanwhile.
+def lock_exclusively(descriptor: int) -> None:
+    """Lock a file or directory until it is closed, so that no other upload changes it meanwhile.
 
     @raise OSError: it was locked for too long.
     """

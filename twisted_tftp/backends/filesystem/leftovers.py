@@ -12,7 +12,7 @@ import os
 import stat
 import time
 
-from twisted_tftp.backends.naming import is_temporary
+from twisted_tftp.backends.naming import is_temporary, is_temporary_link
 
 #: The age above which a temporary file is removed if the file system has no locks, in seconds.
 MAX_AGE_WITHOUT_LOCKS = 24 * 3600.0
@@ -24,6 +24,9 @@ MAX_DEPTH = 200
 def remove_temporary_files(root: str) -> int:
     """Remove the temporary files below `root` that no process writes; return their number.
 
+    Temporary links are removed too, and not counted. An upload makes its link again if it is
+    removed.
+
     Errors are ignored: a file that cannot be checked or removed stays. So does one that is more
     than `MAX_DEPTH` levels below the root.
     """
@@ -33,10 +36,19 @@ def remove_temporary_files(root: str) -> int:
         if path.count("/") - slashes >= MAX_DEPTH:
             directories.clear()  # they are not entered
         for name in names:
-            if is_temporary(name):
+            if is_temporary_link(name):
+                with contextlib.suppress(OSError):
+                    _remove_link(name, directory)
+            elif is_temporary(name):
                 with contextlib.suppress(OSError):
                     removed += _remove_if_unused(name, directory)
     return removed
+
+
+def _remove_link(name: str, directory: int) -> None:
+    """Remove `name` if it is a symbolic link."""
+    if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=directory)
 
 
 def _remove_if_unused(name: str, directory: int) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from twisted_tftp.backends.filesystem import explain
@@ -46,8 +46,15 @@ DIRECTORY_FLAGS = (
 )
 
 
+#: Returns whether the walk ends at a symbolic link, and does not follow it: (the name of the link,
+#: its target).
+IsEnd = Callable[[bytes, bytes], bool]
+
+
 class ResolvedName:
     """The result of a walk: an open directory, and a name in it that is not a symbolic link.
+
+    If the walk was told to end at certain links, the name may be that of such a link.
 
     A file with that name need not exist. Use the object as a context manager, or call `close`.
 
@@ -109,7 +116,12 @@ class ResolvedName:
 
 
 def resolve(
-    root: str, path: str, followed: Iterable[str] = (), *, allow_missing: bool = False
+    root: str,
+    path: str,
+    followed: Iterable[str] = (),
+    *,
+    allow_missing: bool = False,
+    is_end: IsEnd | None = None,
 ) -> ResolvedName:
     """Walk `path` below the directory `root`; symbolic links that stay inside it are followed.
 
@@ -117,12 +129,14 @@ def resolve(
         links in it are followed, because the operator has chosen them.
     @param followed: the paths of the directories outside `root` into which links may lead.
     @param allow_missing: whether up to `MAX_MISSING` directories of the path need not exist.
+    @param is_end: at which symbolic links the walk ends, if they are the last component; None if
+        at none.
     @raise FileNotFound: no file can have that path, or a part of it does not exist.
     @raise AccessViolation: the path leads out of the root, or names a directory; or a directory of
         the path may not be entered; or no directories may be made for the path.
     @raise OSError: the walk fails for another reason.
     """
-    walk = _Walk(root, followed, allow_missing)
+    walk = _Walk(root, followed, allow_missing, is_end)
     try:
         return walk.to([part.encode("utf-8", "surrogateescape") for part in components(path)])
     finally:
@@ -132,9 +146,12 @@ def resolve(
 class _Walk:
     """The walk of one path: the open directories from the root to the current one."""
 
-    def __init__(self, root: str, followed: Iterable[str], allow_missing: bool) -> None:
+    def __init__(
+        self, root: str, followed: Iterable[str], allow_missing: bool, is_end: IsEnd | None
+    ) -> None:
         self._root = root
         self._allow_missing = allow_missing
+        self._is_end = is_end
         self._followed = followed  # directories outside into which a link may still lead
         self._trail = [_open_top(root)]
         self._links = 0
@@ -158,10 +175,11 @@ class _Walk:
                 else:
                     raise AccessViolation(detail=self._explain_leaving())
                 continue
+            is_last = not (of_links or ahead)
             target = self._link_target(name)
-            if target is not None:
+            if target is not None and not (is_last and self._ends_at(name, target)):
                 of_links.extend(reversed(self._components_of(target)))
-            elif of_links or ahead:
+            elif not is_last:
                 try:
                     self._trail.append(self._enter(name))
                 except FileNotFoundError:
@@ -172,6 +190,9 @@ class _Walk:
             else:
                 return ResolvedName(self._trail.pop(), name)
         raise AccessViolation("not a regular file")
+
+    def _ends_at(self, name: bytes, target: bytes) -> bool:
+        return self._is_end is not None and self._is_end(name, target)
 
     def close(self) -> None:
         for descriptor in self._trail:

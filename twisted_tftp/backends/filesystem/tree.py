@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 
 from twisted_tftp.backends.filesystem import explain
-from twisted_tftp.backends.filesystem.path_walk import ResolvedName, resolve
+from twisted_tftp.backends.filesystem.path_walk import IsEnd, ResolvedName, resolve
 from twisted_tftp.backends.naming import with_slashes
 from twisted_tftp.errors import BackendUnavailable, FileNotFound, TFTPError, from_os_error
 
@@ -28,17 +28,14 @@ class Tree:
         *,
         followed: Sequence[str] = (),
         has_literal_names: bool = False,
-        makes_directories: bool = False,
     ) -> None:
         """Set up, without opening the directory.
 
-        @param makes_directories: whether directories may be missing in the path of an upload.
         @param has_literal_names: whether a backslash in a name is never a slash.
         """
         self.root = root
         self.followed = tuple(followed)
         self._has_literal_names = has_literal_names
-        self._makes_directories = makes_directories
 
     def alternative(self, path: str) -> str | None:
         """Return the path to use if no file has the literal name `path`; None if there is none."""
@@ -57,18 +54,24 @@ class Tree:
             self.root, alternative, self.followed
         )
 
-    def resolve_write(self, path: str) -> ResolvedName:
-        """Walk to the file that `path` names in a write request, but never out of the root."""
+    def resolve_write(
+        self, path: str, *, makes_directories: bool = False, is_end: IsEnd | None = None
+    ) -> ResolvedName:
+        """Walk to the file that `path` names in a write request, but never out of the root.
+
+        @param makes_directories: whether directories of the path may be missing.
+        @param is_end: at which symbolic links the walk ends, if they are the last component.
+        """
         alternative = self.alternative(path)
         if alternative is not None:
-            existing = self._existing(path, ())
+            existing = self._existing(path, (), is_end)
             if existing is not None:
                 return existing
             path = alternative
         try:
-            return resolve(self.root, path, allow_missing=self._makes_directories)
+            return resolve(self.root, path, allow_missing=makes_directories, is_end=is_end)
         except FileNotFoundError as error:
-            if self._makes_directories:
+            if makes_directories:
                 raise
             raise FileNotFound(detail=explain.missing_directory(error)) from error
 
@@ -82,10 +85,12 @@ class Tree:
             if not os.path.isdir(path):
                 raise BackendUnavailable(f"{role} {path!r} is not a directory")
 
-    def _existing(self, path: str, followed: Sequence[str]) -> ResolvedName | None:
+    def _existing(
+        self, path: str, followed: Sequence[str], is_end: IsEnd | None = None
+    ) -> ResolvedName | None:
         """Walk to the literal name `path`; return None if nothing has that name."""
         try:
-            resolved = resolve(self.root, path, followed)
+            resolved = resolve(self.root, path, followed, is_end=is_end)
             try:
                 resolved.stat()
             except BaseException:

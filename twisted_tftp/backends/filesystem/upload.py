@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,12 +23,10 @@ from twisted_tftp.backends.filesystem.in_place import (
     why_not_in_place,
 )
 from twisted_tftp.backends.filesystem.path_walk import ResolvedName
+from twisted_tftp.backends.filesystem.placement import Placement, remove_temporary, size_of
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.naming import is_temporary, temporary_name
-from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists
-
-#: The errors of link() on file systems without hard links.
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+from twisted_tftp.errors import AccessViolation, DiskFull
 
 #: The errors of rename() if the file that has the name can't be replaced: it is a mount
 #: point, or it belongs to another user in a directory with the sticky bit.
@@ -41,16 +38,16 @@ IOV_MAX = 1024
 
 @dataclass(frozen=True)
 class UploadRules:
-    """The rules for all uploads of a backend.
+    """The rules for an upload.
 
     @ivar root: the directory that is served.
-    @ivar may_replace: whether existing files may be replaced.
+    @ivar placement: how a complete upload gets its name.
     @ivar mode: the mode of new files; None for the mode that the umask gives.
     @ivar quota: the limit of all files below the root; None for no limit.
     """
 
     root: str
-    may_replace: bool
+    placement: Placement
     mode: int | None = None
     quota: Quota | None = None
 
@@ -81,11 +78,12 @@ class Upload:
         try:
             if any(is_temporary(os.fsdecode(name)) for name in (*target.missing, target.name)):
                 raise AccessViolation("that name is not for uploads")
-            existing = self._check_target()
+            existing = rules.placement.check(target)
             self._is_replacing = existing is not None
             if self._quota is not None:
                 self._quota.check(size)
             self._create(existing)
+            rules.placement.check_directory(target.directory)
             space = os.fstatvfs(self._descriptor)
             free = space.f_bavail * space.f_frsize
             if size > free:
@@ -153,22 +151,6 @@ class Upload:
             self._temporary = None
             self._close()
 
-    def _check_target(self) -> os.stat_result | None:
-        """Return the status of the file that will be replaced; None if there is no such file."""
-        target = self._target
-        try:
-            status = target.stat()
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            raise AccessViolation("not a regular file")
-        if not self._rules.may_replace:
-            raise FileAlreadyExists(detail="the file exists already, --write is create")
-        # A rename needs write permission for the directory only; require it for the file too.
-        if not os.access(target.name, os.W_OK, dir_fd=target.directory, effective_ids=True):
-            raise AccessViolation("the file is read-only", explain.not_writable(status))
-        return status
-
     def write(self, pieces: list[bytes]) -> None:
         """Append to the temporary file.
 
@@ -194,7 +176,7 @@ class Upload:
         """
         self.write(rest)
         if self._temporary is None:
-            replaced = self._size_of_target()
+            replaced = size_of(self._target)
             overwrite(self._descriptor, self._target)
             with contextlib.suppress(OSError):
                 self._close()
@@ -210,7 +192,7 @@ class Upload:
     def _place(self, temporary: str) -> int:
         """Make the directories, give the temporary file its name, and sync the directories.
 
-        @return: the size of the file that had the name before, or 0.
+        @return: the octets of the files that it has replaced.
         """
         if self._target.missing:
             with contextlib.suppress(FileNotFoundError):
@@ -225,18 +207,18 @@ class Upload:
             with self._keep_lock() as lock:
                 # Close it before the rename: some file systems report a failed write only here.
                 self._close()
-                replaced = self._size_of_target()
                 try:
-                    self._give_name(temporary, destination.descriptor)
+                    replaced = self._rules.placement.place(temporary, self._target, destination)
                 except OSError as error:
                     if error.errno not in _NOT_REPLACEABLE or not self._is_replacing or lock < 0:
                         raise
+                    replaced = size_of(self._target)
                     overwrite(lock, self._target)
-                    self._remove_temporary(temporary)
+                    remove_temporary(temporary, self._target.directory)
+                    destination.sync()
         except BaseException:
             destination.remove()
             raise
-        destination.sync()
         destination.close()
         return replaced
 
@@ -257,33 +239,6 @@ class Upload:
                 with contextlib.suppress(OSError):  # the file itself was closed without error
                     os.close(lock)
 
-    def _size_of_target(self) -> int:
-        try:
-            return self._target.stat().st_size
-        except OSError:
-            return 0
-
-    def _give_name(self, temporary: str, directory: int) -> None:
-        """Give the temporary file the name of the target, in `directory`."""
-        if self._rules.may_replace:
-            self._rename(temporary, directory)
-            return
-        source, name = self._target.directory, self._target.name
-        try:
-            os.link(
-                temporary, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False
-            )
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            self._give_name_without_links(temporary, directory)
-        else:
-            self._remove_temporary(temporary)
-
-    def _remove_temporary(self, temporary: str) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=self._target.directory)
-
     def discard(self) -> None:
         """Remove the temporary file."""
         self.is_discarded = True
@@ -298,27 +253,6 @@ class Upload:
                 self._close()
             finally:
                 self._target.close()
-
-    def _rename(self, temporary: str, directory: int) -> None:
-        source, name = self._target.directory, self._target.name
-        os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=directory)
-
-    def _give_name_without_links(self, temporary: str, directory: int) -> None:
-        """Give the temporary file its name if that is free, without hard links (as on vfat).
-
-        An empty file with the name is created, and then replaced by a rename. It is visible for a
-        moment; after a crash in that moment it remains.
-
-        @raise FileExistsError: the name is not free.
-        """
-        name = self._target.name
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(name, flags, 0o666, dir_fd=directory))
-        try:
-            self._rename(temporary, directory)
-        except BaseException:
-            os.unlink(name, dir_fd=directory)
-            raise
 
     def _close(self) -> None:
         # Even if close() fails, the descriptor must not be used any more.

@@ -30,10 +30,12 @@ from tests.support.backends import (
     slow_lookup,
     upload,
 )
+from tests.support.backends import unprivileged as unprivileged
 from tests.support.deferreds import results_of, value
 from tests.support.served_root import temporary_files
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.path_walk import resolve
+from twisted_tftp.backends.filesystem.placement import SingleFile
 from twisted_tftp.backends.filesystem.reader import (
     CHUNK_SIZE,
     ChunkBudget,
@@ -213,28 +215,6 @@ def test_unreadable_paths_are_refused_with_the_right_error_code(
     watched.join(10)
     assert [error.code for error in errors] == [code]
     assert str(root.parent) not in errors[0].message
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[Path]:
-    """Make a root that everybody may write to, and run the test with the rights of `nobody`."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        directory.chmod(0o777)
-        (directory / "secret").write_bytes(b"old")
-        (directory / "secret").chmod(0)
-        (directory / "readonly").write_bytes(b"old")
-        (directory / "readonly").chmod(0o444)
-        (directory / "locked").mkdir(mode=0o555)
-        was = os.geteuid()
-        if was == 0:
-            os.seteuid(65534)
-        try:
-            yield directory
-            assert temporary_files(directory) == []
-            assert open_paths(directory) == []
-        finally:
-            os.seteuid(was)
 
 
 def test_file_without_read_permission_is_an_access_violation(unprivileged: Path) -> None:
@@ -1270,7 +1250,7 @@ def test_data_is_written_in_order_whenever_threads_run(
     """After a commit the file has all octets in order; after an abort there is no file."""
     threads = ManualThreads()
     with tempfile.TemporaryDirectory() as name:
-        file = Upload(resolve(name, "new"), UploadRules(name, may_replace=True))
+        file = Upload(resolve(name, "new"), UploadRules(name, SingleFile(may_replace=True)))
         writer = FilesystemWriter(file, threads, write_size=16, held_size=40)
         sent = b""
         waiting: list[Any] = [None]

@@ -1,4 +1,4 @@
-"""Test a server and its backends in memory, without sockets and without real time.
+"""A server in memory with its clients, for tests without sockets and without real time.
 
 These classes are for tests of backends and servers, in this project and in yours::
 
