@@ -50,6 +50,13 @@ def serving(root: Path, write: str = "create", **options: Any) -> FilesystemBack
     return FilesystemBackend(str(root), write, make_dirs=True, in_thread=maybeDeferred, **options)
 
 
+def test_commit_tells_the_path_of_the_file(root: Path) -> None:
+    """It is absolute, also if directories were made for the file."""
+    for name in ("new", "a/b/new"):
+        writer = value(serving(root).open_writer(name, request_context()))
+        assert value(writer.commit()) == StoredFile(os.fsencode(root / name))
+
+
 def names(root: Path) -> list[str]:
     """Return the paths of everything in the root."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
