@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
 from twisted_tftp.server.client_rules import ClientRule, ClientRules, WithRoot
+from twisted_tftp.server.hooks import HookSettings
 
 #: How long running transfers may take to finish when the service stops, in seconds.
 DEFAULT_DRAIN = 5.0
@@ -38,7 +39,9 @@ class Configuration:
     @ivar host: addresses and interfaces to listen on; empty for all IPv4 and IPv6 addresses. An
         IPv6 address may have a scope, such as `%eth0`.
     @ivar drain: how long running transfers may take to finish when the service stops, in seconds.
-    @ivar grace: how long the backend may then take to release its files, in seconds.
+    @ivar grace: how long the backend may then take to release its files, and hooks to end, in
+        seconds.
+    @ivar hooks: the commands to run after transfers.
     """
 
     backend: Any
@@ -51,6 +54,7 @@ class Configuration:
     host: tuple[str, ...] = ()
     drain: float = DEFAULT_DRAIN
     grace: float = DEFAULT_GRACE
+    hooks: HookSettings = field(default_factory=HookSettings)
 
     def __post_init__(self) -> None:
         """Check the client rules.

@@ -22,6 +22,7 @@ from twisted_tftp.backends.filesystem.path_walk import (
     MAX_MISSING,
 )
 from twisted_tftp.backends.filesystem.quota import octets_below
+from twisted_tftp.context import StoredFile
 from twisted_tftp.errors import (
     AccessViolation,
     DiskFull,
