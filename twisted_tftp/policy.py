@@ -87,6 +87,9 @@ WINDOWSIZE_RANGE = Range(1, MAX_WINDOWSIZE)
 #: The allowed numbers of simultaneous transfers, in total or of one client.
 TRANSFERS_RANGE = Range(1, 1_000_000)
 
+#: The allowed limits of octets per second.
+MAX_RATE_RANGE = Range(1, 1 << 40)
+
 #: The allowed numbers of new requests per second.
 RATE_RANGE = Range(0.001, 1_000_000)
 
@@ -144,13 +147,11 @@ class UploadSettings:
     @ivar write: which files may be written.
     @ivar keep: with `WriteMode.VERSION`, how many versions of a file are kept; None for all.
     @ivar make_dirs: whether an upload makes the directories that are missing in its path.
-    @ivar is_final: whether a mount may not change `write`: a rule for the client forbids uploads.
     """
 
     write: WriteMode = WriteMode.NEVER
     keep: int | None = None
     make_dirs: bool = False
-    is_final: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import shutil
 import stat
@@ -44,26 +46,24 @@ def peer(host: str) -> Iterator[Peer]:
         yield made
 
 
-def test_names_with_backslashes_are_served(
-    root: Path, host: str, peer: Peer, ports: tuple[str, ...]
-) -> None:
+def test_names_with_backslashes_are_served(root: Path, ports: tuple[str, ...]) -> None:
     """They are paths with slashes, and do not leave the root."""
     (root / "Boot").mkdir()
     (root / "file").rename(root / "Boot" / "BCD")
     (root.parent / "secret").write_bytes(b"secret")
     with Daemon(root, "--write", "create", *ports) as daemon:
-        address = (host, daemon.port)
-        for name in (b"\\Boot\\BCD", b"/Boot\\BCD"):
-            assert peer.fetch(name, address) == CONTENT
-        for request in (rrq(b"..\\secret"), wrq(b"Boot\\..\\..\\new")):
-            assert peer.ask(request, address)[0] == DENIED
-            peer.forget_last()
+        for host in LOOPBACK:
+            with Peer(host) as peer:
+                address = (host, daemon.port)
+                for name in (b"\\Boot\\BCD", b"/Boot\\BCD"):
+                    assert peer.fetch(name, address) == CONTENT
+                for request in (rrq(b"..\\secret"), wrq(b"Boot\\..\\..\\new")):
+                    assert peer.ask(request, address)[0] == DENIED
+                    peer.forget_last()
     assert not (root.parent / "new").exists()
 
 
-def test_links_lead_into_the_directory_of_the_option(
-    root: Path, host: str, peer: Peer, ports: tuple[str, ...]
-) -> None:
+def test_links_lead_into_the_directory_of_the_option(root: Path, ports: tuple[str, ...]) -> None:
     """--follow-links lets a link leave the root for reads, and for nothing else."""
     images = root.parent / "images"
     images.mkdir()
@@ -73,11 +73,18 @@ def test_links_lead_into_the_directory_of_the_option(
     (root.parent / "secret").write_bytes(b"secret")
     options = ("--follow-links", str(images), "--write", "overwrite", *ports)
     with Daemon(root, *options) as daemon:
-        address = (host, daemon.port)
-        assert peer.fetch(b"out/disk", address) == CONTENT
-        for request in (rrq(b"out/away"), rrq(b"out/../secret"), wrq(b"out/disk"), wrq(b"out/n")):
-            assert peer.ask(request, address)[0] == DENIED
-            peer.forget_last()
+        for host in LOOPBACK:
+            with Peer(host) as peer:
+                address = (host, daemon.port)
+                assert peer.fetch(b"out/disk", address) == CONTENT
+                for request in (
+                    rrq(b"out/away"),
+                    rrq(b"out/../secret"),
+                    wrq(b"out/disk"),
+                    wrq(b"out/n"),
+                ):
+                    assert peer.ask(request, address)[0] == DENIED
+                    peer.forget_last()
     assert sorted(path.name for path in images.iterdir()) == ["away", "disk"]
     assert (images / "disk").read_bytes() == CONTENT
 
@@ -92,19 +99,20 @@ def store(peer: Peer, name: bytes, octets: bytes, address: Address, **options: s
 
 @pytest.mark.parametrize("umask", ["000", "077"])
 def test_uploads_have_the_mode_of_the_option(
-    root: Path, host: str, peer: Peer, umask: str, ports: tuple[str, ...]
+    root: Path, umask: str, ports: tuple[str, ...]
 ) -> None:
     """The default is 0644, whatever the umask; a file that is replaced keeps its mode."""
     (root / "file").chmod(0o620)
     for options, mode in (((), 0o644), (("--upload-mode", "0660"), 0o660)):
         written = ("--write", "overwrite", *options, *ports)
         with Daemon(root, *written, twistd=("--umask", umask)) as daemon:
-            for name in (b"new", b"file"):
-                assert store(peer, name, b"octets", (host, daemon.port)) == ack(1)
-                peer.forget_last()
-        assert stat.S_IMODE((root / "new").stat().st_mode) == mode
-        assert stat.S_IMODE((root / "file").stat().st_mode) == 0o620
-        (root / "new").unlink()
+            for host, name in itertools.product(LOOPBACK, (b"new", b"file")):
+                with Peer(host) as peer:
+                    assert store(peer, name, b"octets", (host, daemon.port)) == ack(1)
+                if name == b"new":
+                    assert stat.S_IMODE((root / "new").stat().st_mode) == mode
+                    (root / "new").unlink()
+                assert stat.S_IMODE((root / "file").stat().st_mode) == 0o620
 
 
 def test_upload_makes_missing_directories(
@@ -151,6 +159,7 @@ MOUNT_IN_READ_ONLY = (
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
+@functools.cache
 def can_mount() -> bool:
     """Return whether a mount is possible in a namespace of its own."""
     if shutil.which("unshare") is None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import select
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import run
 from tests.support.daemon import TWISTD
+from tests.support.forked_txtftp import ForkedTxtftp
 from tests.support.hosts import Host, HostDaemon, needs_hosts
 
 pytestmark = needs_hosts
@@ -21,6 +22,9 @@ pytestmark = needs_hosts
 FILE = bytes(range(256)) * 200
 
 PORTS = pytest.mark.parametrize("ports", [(), ("--single-port",)], ids=["own", "single"])
+
+#: Addresses that the server does not have yet.
+LATER = pytest.mark.parametrize("address", ["192.0.2.9", "2001:db8:1::9"])
 
 
 class Hosts:
@@ -43,19 +47,23 @@ class Hosts:
 
     def get_file(self, daemon: HostDaemon, address: str, *options: str) -> None:
         """Get the file from this address of the server."""
-        done = self._get("20", daemon, address, *options)
+        done = self._start("20", daemon, address, *options).wait()
         assert not done.returncode, done.stderr
-        assert (daemon.root / "got").read_bytes() == FILE
+        got = daemon.root / f"got {address}"
+        assert got.read_bytes() == FILE
+        got.unlink()
 
-    def is_unserved(self, daemon: HostDaemon, address: str) -> bool:
-        """Return whether the client can't get the file from this address of the server."""
-        return self._get("1", daemon, address).returncode == 1
+    def are_unserved(self, daemon: HostDaemon, *addresses: str) -> bool:
+        """Return whether the client can't get the file from any of these addresses."""
+        all_started = [self._start("1", daemon, address) for address in addresses]
+        return [started.wait().returncode for started in all_started] == [1] * len(addresses)
 
-    def _get(
+    def _start(
         self, retries: str, daemon: HostDaemon, address: str, *options: str
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> ForkedTxtftp:
         command = ("get", "--port", daemon.port, "--retries", retries, "--timeout", "0.3")
-        return self.client.txtftp(*command, *options, address, "file", daemon.root / "got")
+        got = daemon.root / f"got {address}"
+        return self.client.start_txtftp(*command, *options, address, "file", got)
 
     def close(self) -> None:
         self.server.close()
@@ -89,8 +97,7 @@ def test_link_local_address_is_served(hosts: Hosts, root: Path, ports: tuple[str
             *("put", "--port", daemon.port, "fe80::1%eth0", root / "file", "new")
         )
         assert not done.returncode, done.stderr
-        assert hosts.is_unserved(daemon, "2001:db8:1::1")
-        assert hosts.is_unserved(daemon, "192.0.2.1")
+        assert hosts.are_unserved(daemon, "2001:db8:1::1", "192.0.2.1")
     assert (root / "new").read_bytes() == FILE
 
 
@@ -102,8 +109,7 @@ def test_all_addresses_of_an_interface_are_served(
     with HostDaemon(hosts.server, root, "--host", "eth0", *ports) as daemon:
         for address in ("192.0.2.1", "2001:db8:1::1", "fe80::1%eth0"):
             hosts.get_file(daemon, address)
-        for address in ("198.51.100.1", "2001:db8:2::1"):
-            assert hosts.is_unserved(daemon, address)
+        assert hosts.are_unserved(daemon, "198.51.100.1", "2001:db8:2::1")
 
 
 @PORTS
@@ -195,8 +201,7 @@ def test_transfers_use_only_the_given_interface(
             *("put", "--port", daemon.port, "192.0.2.1", root / "file", "new")
         )
         assert not done.returncode, done.stderr
-        for address in ("198.51.100.1", "2001:db8:2::1"):
-            assert hosts.is_unserved(daemon, address)
+        assert hosts.are_unserved(daemon, "198.51.100.1", "2001:db8:2::1")
     assert (root / "new").read_bytes() == FILE
 
 
@@ -211,32 +216,45 @@ def test_answers_leave_through_the_given_interface(
     hosts.server.ip("route add 192.0.2.2/32 dev sink0")
     hosts.server.ip("-6 route add 2001:db8:1::2/128 dev sink0")
     with HostDaemon(hosts.server, root, *ports) as daemon:
-        for address in ("192.0.2.1", "2001:db8:1::1"):
-            assert hosts.is_unserved(daemon, address)
+        assert hosts.are_unserved(daemon, "192.0.2.1", "2001:db8:1::1")
     with HostDaemon(hosts.server, root, "--interface", "eth0", *ports) as daemon:
         for address in ("192.0.2.1", "2001:db8:1::1"):
             for window in ("1", "16"):
                 hosts.get_file(daemon, address, "--windowsize", window)
 
 
-@PORTS
-@pytest.mark.parametrize("address", ["192.0.2.9", "2001:db8:1::9"])
-def test_address_that_is_not_there_yet_can_be_bound(
-    hosts: Hosts, root: Path, ports: tuple[str, ...], address: str
-) -> None:
-    """With --freebind, the daemon starts before its address exists, and serves on it later."""
-    length = "64" if ":" in address else "24"
+@LATER
+def test_address_that_is_not_there_yet_is_an_error(hosts: Hosts, root: Path, address: str) -> None:
+    """Without --freebind, the daemon does not start before its address exists."""
     done = run(
         *(TWISTD, "-n", "--pidfile=", "tftp", "--root", root, "--port", 6969, "--host", address),
         prefix=hosts.server.prefix,
     )
     assert done.returncode == 1
     assert f"can't listen on {address} port 6969: " in done.stderr
+
+
+@PORTS
+@LATER
+def test_address_that_is_not_there_yet_can_be_bound(
+    hosts: Hosts, root: Path, ports: tuple[str, ...], address: str
+) -> None:
+    """With --freebind, the daemon starts before its address exists, and serves on it later."""
+    length = "64" if ":" in address else "24"
     with HostDaemon(hosts.server, root, "--host", address, "--freebind", *ports) as daemon:
-        assert hosts.is_unserved(daemon, address)
+        assert hosts.are_unserved(daemon, address)
         hosts.server.add_address(f"{address}/{length}", "eth0")
         for window in ("1", "16"):
             hosts.get_file(daemon, address, "--windowsize", window)
+
+
+def broadcasting_socket(host: Host) -> socket.socket:
+    """Return a socket of the client that may send to broadcast addresses."""
+    sock = host.open_socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    sock.bind(("192.0.2.2", 0))
+    sock.settimeout(10)
+    return sock
 
 
 @PORTS
@@ -254,26 +272,24 @@ def test_broadcast_is_answered_only_if_wanted(
         "--broadcast",
     )
     for options, is_answered in (((), False), (("--broadcast",), True), (some, True)):
-        with HostDaemon(hosts.server, root, *options, *ports) as daemon:
-            for address in ("192.0.2.255", "255.255.255.255"):
-                with hosts.client.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-                    client.bind(("192.0.2.2", 0))
-                    client.settimeout(10 if is_answered else 1)
-                    client.sendto(b"\0\1file\0octet\0", (address, daemon.port))
-                    with contextlib.suppress(TimeoutError):
-                        content = b""
-                        for number in range(1, len(FILE) // 512 + 2):
-                            block, source = client.recvfrom(600)
-                            assert source[0] == "192.0.2.1"
-                            assert (source[1] == daemon.port) == bool(ports)
-                            assert block[:4] == b"\0\3" + number.to_bytes(2, "big")
-                            content += block[4:]
-                            client.sendto(b"\0\4" + block[2:4], source)
-                        assert is_answered
-                        assert content == FILE
-                        continue
-                    assert not is_answered
+        with HostDaemon(hosts.server, root, *options, *ports) as daemon, ExitStack() as stack:
+            clients = [stack.enter_context(broadcasting_socket(hosts.client)) for _ in range(2)]
+            for client, address in zip(clients, ("192.0.2.255", "255.255.255.255"), strict=True):
+                client.sendto(b"\0\1file\0octet\0", (address, daemon.port))
+            if not is_answered:
+                readable, _, _ = select.select(clients, [], [], 1)
+                assert not readable
+                continue
+            for client in clients:
+                content = b""
+                for number in range(1, len(FILE) // 512 + 2):
+                    block, source = client.recvfrom(600)
+                    assert source[0] == "192.0.2.1"
+                    assert (source[1] == daemon.port) == bool(ports)
+                    assert block[:4] == b"\0\3" + number.to_bytes(2, "big")
+                    content += block[4:]
+                    client.sendto(b"\0\4" + block[2:4], source)
+                assert content == FILE
 
 
 def test_multicast_is_never_answered(hosts: Hosts, root: Path) -> None:

@@ -14,7 +14,7 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
 
 #: The patience of the daemon in these tests, in seconds.
-PATIENCE = 4.0
+PATIENCE = 2.0
 
 
 class Client:
@@ -63,7 +63,7 @@ class Client:
     ("options", "seconds"),
     [
         (["--patience", f"{PATIENCE:g}"], PATIENCE),
-        (["--patience", "60", "--timeout", "0.5", "--retries", "3"], 1.5),
+        (["--patience", "60", "--timeout", "0.5", "--retries", "2"], 1.0),
     ],
     ids=["patience", "retries"],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,12 @@ DONT_FRAGMENT = 0x40
 #: The bit of a fragment that is not the last one of its datagram.
 MORE_FRAGMENTS = 0x20
 
+#: The opcodes of requests.
+READ, WRITE = b"\0\1", b"\0\2"
+
+#: The largest blocks that fit an MTU of 1400, by IP version.
+FITTING = {4: b"1368", 6: b"1348"}
+
 PORTS = pytest.mark.parametrize("ports", [(), ("--single-port",)], ids=["own", "single"])
 WINDOWS = pytest.mark.parametrize("window", ["1", "16"])
 
@@ -41,6 +49,13 @@ WINDOWS = pytest.mark.parametrize("window", ["1", "16"])
 def path() -> Iterator[Tunnel]:
     """Return a tunnel with an MTU of 1400."""
     with tunnel() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def narrow_path() -> Iterator[Tunnel]:
+    """Return a tunnel with the lowest MTU of IPv6."""
+    with tunnel(1280) as made:
         yield made
 
 
@@ -89,13 +104,16 @@ def test_no_datagram_forbids_fragmentation(
     sniffer = Sniffer(path.near, "eth0")
     with HostDaemon(path.near, tmp_path, "--write", "overwrite", *ports) as daemon:
         common = ("--port", daemon.port, "--blksize", "1024", "--windowsize", window)
+        doctor = path.far.start_txtftp(
+            *("doctor", "--port", daemon.port, "--watch", "1", NEAR[4], "file")
+        )
         for arguments in (
             ("get", *common, NEAR[4], "file", tmp_path / "got"),
             ("get", *common, NEAR[4], "missing", tmp_path / "got"),
             ("put", *common, NEAR[4], tmp_path / "got", "file"),
-            ("doctor", "--port", daemon.port, "--watch", "1", NEAR[4], "file"),
         ):
             path.far.txtftp(*arguments)
+        doctor.wait()
     headers = sniffer.ipv4_headers()
     sniffer.close()
     assert not [header.hex() for header in headers if header[6] & DONT_FRAGMENT]
@@ -108,16 +126,20 @@ def test_no_datagram_forbids_fragmentation(
     assert len(senders) > 10
 
 
-def asked(client: Host, daemon: HostDaemon, server: str, *words: bytes) -> dict[bytes, bytes]:
+def asked(
+    client: Host, daemon: HostDaemon, server: str, *words: bytes, source: str = ""
+) -> dict[bytes, bytes]:
     """Return the options that the daemon grants to a request of `client`.
 
     @param words: the opcode, and the name and value of each option.
+    @param source: the address of the client; empty for the one that its route has.
     """
     opcode, *options = words
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     sock = client.open_socket(family, socket.SOCK_DGRAM)
     with sock:
         sock.settimeout(10)
+        sock.bind((source, 0))
         request = b"\0".join([opcode + b"file", b"octet", *options, b""])
         sock.sendto(request, (server, daemon.port))
         answer, transfer = sock.recvfrom(65536)
@@ -128,73 +150,75 @@ def asked(client: Host, daemon: HostDaemon, server: str, *words: bytes) -> dict[
 
 
 @PORTS
-@pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("opcode", [b"\0\1", b"\0\2"], ids=["read", "write"])
 def test_granted_blocks_fit_the_route(
-    path: Tunnel, ports: tuple[str, ...], version: int, opcode: bytes, tmp_path: Path
+    path: Tunnel, ports: tuple[str, ...], tmp_path: Path
 ) -> None:
     """A block that fits Ethernet is lowered to what fits the route; a larger one is not."""
     (tmp_path / "file").write_bytes(FILE)
-    fitting = b"1368" if version == 4 else b"1348"
     with HostDaemon(path.far, tmp_path, "--write", "overwrite", *ports) as daemon:
-        for option, value, expected in (
-            (b"blksize", b"1468", fitting),
-            (b"blksize", b"1432", fitting),
-            (b"blksize", b"1200", b"1200"),
-            (b"blksize", b"512", b"512"),
-            (b"blksize", b"4096", b"4096"),
-            (b"blksize2", b"1024", b"1024"),
-        ):
-            granted = asked(path.near, daemon, FAR[version], opcode, option, value)
-            assert granted == {option: expected}
+        for (version, fitting), opcode in itertools.product(FITTING.items(), (READ, WRITE)):
+            for option, value, expected in (
+                (b"blksize", b"1468", fitting),
+                (b"blksize", b"1432", fitting),
+                (b"blksize", b"1200", b"1200"),
+                (b"blksize", b"512", b"512"),
+                (b"blksize", b"4096", b"4096"),
+                (b"blksize2", b"1024", b"1024"),
+            ):
+                granted = asked(path.near, daemon, FAR[version], opcode, option, value)
+                assert granted == {option: expected}, (version, opcode, value)
 
 
 @PORTS
-@pytest.mark.parametrize("version", [4, 6])
-def test_mtu_fit_always_and_never(
-    path: Tunnel, ports: tuple[str, ...], version: int, tmp_path: Path
-) -> None:
+def test_mtu_fit_always_and_never(path: Tunnel, ports: tuple[str, ...], tmp_path: Path) -> None:
     """With `always` every block is lowered to what fits the route; with `never` none is."""
     (tmp_path / "file").write_bytes(FILE)
-    fitting = b"1368" if version == 4 else b"1348"
-    for choice, expected in (("always", fitting), ("never", b"1468")):
+    for choice in ("always", "never"):
         with HostDaemon(path.far, tmp_path, "--mtu-fit", choice, *ports) as daemon:
-            request = (FAR[version], b"\0\1", b"blksize")
-            granted = asked(path.near, daemon, *request, b"1468")
-            assert granted[b"blksize"] == expected
-            granted = asked(path.near, daemon, *request, b"8192")
-            assert granted[b"blksize"] == (fitting if choice == "always" else b"8192")
+            for (version, fitting), value in itertools.product(
+                FITTING.items(), (b"1468", b"8192")
+            ):
+                granted = asked(path.near, daemon, FAR[version], READ, b"blksize", value)
+                expected = fitting if choice == "always" else value
+                assert granted[b"blksize"] == expected, (choice, version)
 
 
 def test_changed_mtu_is_noticed(path: Tunnel, tmp_path: Path) -> None:
     """When the MTU of a route changes, later requests get other blocks; none is below 512."""
     (tmp_path / "file").write_bytes(FILE)
-    with HostDaemon(path.near, tmp_path) as daemon:
-        request = (NEAR[4], b"\0\1", b"blksize", b"1468")
-        assert asked(path.far, daemon, *request) == {b"blksize": b"1468"}
-        for mtu, expected in ((1000, b"968"), (400, b"512")):
-            path.near.ip(f"route replace {FAR[4]} via {NEAR_ROUTER[4]} mtu lock {mtu}")
-            try:
-                deadline = time.monotonic() + MTU_MAX_AGE + 5
-                while asked(path.far, daemon, *request) != {b"blksize": expected}:
-                    assert time.monotonic() < deadline
-            finally:
-                path.near.ip(f"route delete {FAR[4]}")
+    # Each client has a route of its own, so the test waits once until the old MTUs are forgotten.
+    clients = {"198.51.100.11": (1000, b"968"), "198.51.100.12": (400, b"512")}
+    with HostDaemon(path.near, tmp_path) as daemon, ExitStack() as stack:
+
+        def blksize(client: str) -> bytes:
+            request = (NEAR[4], READ, b"blksize", b"1468")
+            return asked(path.far, daemon, *request, source=client)[b"blksize"]
+
+        for client, (mtu, _) in clients.items():
+            path.far.add_address(f"{client}/24", "eth0")
+            stack.callback(path.far.ip, f"address delete {client}/24 dev eth0")
+            assert blksize(client) == b"1468"
+            path.near.ip(f"route add {client} via {NEAR_ROUTER[4]} mtu lock {mtu}")
+            stack.callback(path.near.ip, f"route delete {client}")
+        deadline = time.monotonic() + MTU_MAX_AGE + 5
+        for client, (_, expected) in clients.items():
+            while blksize(client) != expected:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
 
 @PORTS
-@pytest.mark.parametrize("version", [4, 6])
 def test_client_without_reassembly_gets_a_file(
-    path: Tunnel, ports: tuple[str, ...], version: int, tmp_path: Path
+    path: Tunnel, ports: tuple[str, ...], tmp_path: Path
 ) -> None:
     """A client that asks for 1468 octets over a link with a lower MTU gets no fragment."""
     (tmp_path / "file").write_bytes(FILE)
     sniffer = Sniffer(path.near, "eth0")
     with HostDaemon(path.far, tmp_path, *ports) as daemon:
-        for window in ("1", "16"):
+        for version, window in itertools.product((4, 6), ("1", "16")):
             done = path.near.txtftp(
                 *("get", "--port", daemon.port, "--blksize", "1468", "--windowsize", window),
-                *(FAR[version], "file", tmp_path / window),
+                *(FAR[version], "file", tmp_path / f"{version} {window}"),
             )
             assert not done.returncode, done.stderr
     fragments = [header for header in sniffer.ipv4_headers() if header[6] & MORE_FRAGMENTS]
@@ -203,32 +227,36 @@ def test_client_without_reassembly_gets_a_file(
 
 
 @PORTS
-@pytest.mark.parametrize("way", ["get", "put"])
 def test_blocks_of_the_client_fit_its_route(
-    path: Tunnel, ports: tuple[str, ...], way: str, tmp_path: Path
+    path: Tunnel, ports: tuple[str, ...], tmp_path: Path
 ) -> None:
     """By default txtftp asks for the largest blocks that its own link carries unfragmented."""
     (tmp_path / "file").write_bytes(FILE)
     with HostDaemon(path.near, tmp_path, "--write", "overwrite", *ports) as daemon:
-        names = ("file", tmp_path / "got") if way == "get" else (tmp_path / "file", "other")
-        for version, blksize in ((4, 1368), (6, 1348)):
-            done = path.far.txtftp(way, "--port", daemon.port, NEAR[version], *names)
-            assert not done.returncode, done.stderr
-            daemon.wait_for_line(f"completed.*blksize={blksize},")
+        for way, names in (
+            ("get", ("file", tmp_path / "got")),
+            ("put", (tmp_path / "file", "other")),
+        ):
+            for version, fitting in FITTING.items():
+                mark = daemon.mark()
+                done = path.far.txtftp(way, "--port", daemon.port, NEAR[version], *names)
+                assert not done.returncode, done.stderr
+                completed = f"completed.*blksize={fitting.decode()},"
+                daemon.wait_for_line(completed, start=mark)
 
 
 @PORTS
-@pytest.mark.parametrize("window", ["1", "16"])
+@WINDOWS
 def test_ipv6_blocks_of_1228_octets_fit_every_link(
-    ports: tuple[str, ...], window: str, tmp_path: Path
+    narrow_path: Tunnel, ports: tuple[str, ...], window: str, tmp_path: Path
 ) -> None:
     """With --max-blksize 1228, IPv6 transfers pass a tunnel of 1280 octets without ICMP."""
     (tmp_path / "file").write_bytes(FILE)
     options = ("--max-blksize", "1228", "--write", "create")
-    with tunnel(1280) as path, HostDaemon(path.near, tmp_path, *options, *ports) as daemon:
+    with HostDaemon(narrow_path.near, tmp_path, *options, *ports) as daemon:
         common = ("--port", daemon.port, "--blksize", "1448", "--windowsize", window, NEAR[6])
-        done = path.far.txtftp("get", *common, "file", tmp_path / "got")
+        done = narrow_path.far.txtftp("get", *common, "file", tmp_path / "got")
         assert not done.returncode, done.stderr
-        done = path.far.txtftp("put", *common, tmp_path / "got", "back")
+        done = narrow_path.far.txtftp("put", *common, tmp_path / "got", "back")
         assert not done.returncode, done.stderr
     assert (tmp_path / "back").read_bytes() == FILE

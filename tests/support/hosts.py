@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,7 @@ import pytest
 
 from tests.support.commands import run
 from tests.support.daemon import Daemon, StartFailed
-
-#: A script that opens a socket and sends its descriptor to its parent.
-OPEN_SOCKET = """
-import socket, sys
-channel = socket.socket(fileno=int(sys.argv[1]))
-with socket.socket(*map(int, sys.argv[2:])) as sock:
-    socket.send_fds(channel, [b"."], [sock.fileno()])
-"""
+from tests.support.forked_txtftp import ForkedTxtftp, enter_network
 
 #: The protocol numbers of IPv4 and of all packets, from linux/if_ether.h.
 ETH_P_IP, ETH_P_ALL = 0x0800, 3
@@ -67,7 +60,8 @@ class Host:
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"up\n"
-        self.prefix = ("nsenter", f"--net=/proc/{self._holder.pid}/ns/net")
+        self._network = f"/proc/{self._holder.pid}/ns/net"
+        self.prefix = ("nsenter", f"--net={self._network}")
         self.ip("link set lo up")
 
     def run(self, *command: str | Path | int) -> str:
@@ -85,7 +79,11 @@ class Host:
 
     def txtftp(self, *arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
         """Run `txtftp` on this host."""
-        return run(sys.executable, "-m", "twisted_tftp", *arguments, prefix=self.prefix)
+        return self.start_txtftp(*arguments).wait()
+
+    def start_txtftp(self, *arguments: str | Path | int) -> ForkedTxtftp:
+        """Start `txtftp` on this host."""
+        return ForkedTxtftp(self._network, *arguments)
 
     def connect(self, other: Host, name: str, other_name: str, mtu: int = 1500) -> None:
         """Connect this host's interface `name` to `other_name` of `other` by a cable."""
@@ -102,16 +100,14 @@ class Host:
 
     def open_socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """Return a socket on this host."""
-        ours, childs = socket.socketpair()
-        with ours, childs:
-            arguments = map(str, (childs.fileno(), int(family), int(kind), protocol))
-            subprocess.run(
-                [*self.prefix, sys.executable, "-c", OPEN_SOCKET, *arguments],
-                pass_fds=[childs.fileno()],
-                check=True,
-            )
-            _, [descriptor], _, _ = socket.recv_fds(ours, 1, 1)
-        return socket.socket(fileno=descriptor)
+
+        def open_there() -> socket.socket:
+            enter_network(self._network)
+            return socket.socket(family, kind, protocol)
+
+        # Only the thread enters the network, and it ends.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(open_there).result()
 
     def close(self) -> None:
         """End the host; its interfaces disappear."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
@@ -48,3 +49,40 @@ def reactor() -> Iterator[Any]:
     reactor._poller.close()
     assert not left
     assert not reactor.getDelayedCalls()
+
+
+class ClockedReactor(Clock):
+    """A reactor whose time passes only when the test lets it pass; its sockets are real.
+
+    A busy machine may stop the test for any time between two steps. With this reactor no timeout
+    ends meanwhile. Give its method `seconds` as the clock to what runs on it.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        """Set up, with the sockets of `reactor`."""
+        super().__init__()
+        self._sockets = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sockets, name)
+
+    def iterate(self, delay: float = 0.0) -> None:
+        """Serve the sockets, and make the delayed calls that are due; no time passes."""
+        self._sockets.iterate(delay)
+        self.advance(0)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass from each delayed call to the next one, and serve the sockets there."""
+        end = self.seconds() + seconds
+        while (calls := self.getDelayedCalls()) and calls[0].getTime() <= end:
+            self.advance(max(0.0, calls[0].getTime() - self.seconds()))
+            self.iterate()
+        self.advance(max(0.0, end - self.seconds()))
+
+
+@pytest.fixture
+def clocked(reactor: Any) -> Iterator[ClockedReactor]:
+    """Return a reactor whose time the test controls; the test must leave no delayed call."""
+    clocked = ClockedReactor(reactor)
+    yield clocked
+    assert not clocked.getDelayedCalls()

@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 
 from tests.support.memory_server import close_client
-from tests.support.reactors import outcome, spin
+from tests.support.reactors import ClockedReactor, outcome, spin
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.result import TransferResult
 from twisted_tftp.protocol import wire
 
 
 class ScriptedServer:
-    """A server of two sockets: one for requests, one for the transfer."""
+    """A server of two sockets: one for requests, one for the transfer.
 
-    def __init__(self, reactor: Any) -> None:
+    @ivar reactor: the reactor of its clients, whose time passes only when the test lets it pass.
+    """
+
+    def __init__(self, reactor: ClockedReactor) -> None:
         self.reactor = reactor
         self.request = self._socket()
         self.transfer = self._socket()
@@ -32,6 +35,11 @@ class ScriptedServer:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", 0))
         return sock
+
+    def client(self, **settings: Any) -> TFTPClient:
+        """Return a client of this server."""
+        clock = self.reactor.seconds
+        return TFTPClient(self.reactor, "127.0.0.1", self.port, clock=clock, **settings)
 
     def asked(self) -> wire.Request:
         """Wait for a request, and return it."""
@@ -66,9 +74,9 @@ class ScriptedServer:
 
 
 @pytest.fixture
-def fake(reactor: Any) -> Iterator[ScriptedServer]:
+def fake(clocked: ClockedReactor) -> Iterator[ScriptedServer]:
     """Return a server that the test scripts."""
-    fake = ScriptedServer(reactor)
+    fake = ScriptedServer(clocked)
     yield fake
     fake.close()
 
@@ -77,7 +85,7 @@ class ScriptedDownload:
     """A download from a scripted server, which has sent its request."""
 
     def __init__(self, fake: ScriptedServer, **settings: Any) -> None:
-        self.client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, **settings)
+        self.client = fake.client(**settings)
         self.reactor = fake.reactor
         self.sink = io.BytesIO()
         self.transfer = self.client.get("file", self.sink)

@@ -6,8 +6,6 @@ import errno
 import socket
 from typing import Any
 
-from twisted.internet.task import Clock
-
 from twisted_tftp.net.udp import open_socket
 
 
@@ -83,14 +81,3 @@ class SocketWithoutIPv6(socket.socket):
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         super().__init__(family, *args, **kwargs)
-
-
-class ClockedReactor(Clock):
-    """A reactor whose timers run by a clock that the test advances; its sockets are real."""
-
-    def __init__(self, reactor: Any) -> None:
-        super().__init__()
-        self._sockets = reactor
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sockets, name)

@@ -38,6 +38,7 @@ class Store(MemoryBackend):
 
     def __init__(self, clock: Clock, seconds: float, write: str) -> None:
         super().__init__({}, write)
+        self.may_replace = write == "overwrite"
         self._clock = clock
         self._seconds = seconds
 
@@ -77,7 +78,7 @@ class StoreWriter(MemoryWriter):
     """A writer of a file of a store."""
 
     def __init__(self, store: Store, name: str) -> None:
-        super().__init__(store, name)
+        super().__init__(store, name, store.may_replace)
         self._after = store.after
 
     def write(self, data: bytes) -> Any:

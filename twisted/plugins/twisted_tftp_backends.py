@@ -36,3 +36,23 @@ of=BACKEND: the other backend, with its argument and its keywords; this keyword 
 """,
     "twisted_tftp.backends.builtin.readonly",
 )
+
+template = BackendMaker(
+    "template",
+    """\
+a file for each machine, made from a template (NAME.j2 for NAME); needs the extra templates
+ARGUMENT: the folder of the templates
+hosts=FILE: the entries of the machines: a .toml, .yaml or .csv file, or an HTTP URL with {mac}
+ttl=SECONDS: how long an answer of the URL is used (60 if it is not given)
+stale=yes: use the last good answer while the URL fails
+hosts-limit=SECONDS: how long the URL may take (5 if it is not given)
+verify-mac=yes: a name is only for the machine that the neighbour table has for the client
+time-limit=SECONDS: how long one template may take (2 if it is not given)
+memory=SIZE: how much memory it may take (64M if it is not given)
+output=SIZE: how large its file may be (1M if it is not given)
+workers=N: processes that render (2 if it is not given)
+cache=SIZE: memory for rendered files (16M if it is not given); 0 for no cache
+""",
+    "twisted_tftp.backends.template.plugin.template",
+    paths=("", "hosts"),
+)

@@ -48,7 +48,7 @@ def confined(path: str, is_border: Callable[[Sequence[str]], bool] = is_start) -
         if part != "..":
             kept.append(part)
         elif not kept or is_border(kept):
-            raise AccessViolation(detail=f"`..` leads out of /{'/'.join(kept)}")
+            raise AccessViolation(detail=f".. leads out of /{'/'.join(kept)}")
         else:
             kept.pop()
     return kept

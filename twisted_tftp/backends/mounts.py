@@ -72,7 +72,7 @@ class Mount:
         @return: these rules, with what the mount sets; None if there are none at all.
         """
         changes: dict[str, Any] = {}
-        if self.write is not None and not (uploads is not None and uploads.is_final):
+        if self.write is not None:
             changes["write"] = self.write
         if self.keep is not None:
             changes["keep"] = self.keep

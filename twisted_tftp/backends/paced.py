@@ -28,14 +28,6 @@ from twisted_tftp.interfaces import (
 #: next ones wait longer.
 MIN_DELAY = 0.002
 
-#: How long the octets of one window may take, in seconds. Clients repeat a packet after a second.
-MAX_WINDOW_SECONDS = 0.5
-
-
-def window_limit(rate: int) -> int:
-    """Return the size of the largest window, in octets, that `rate` octets per second allow."""
-    return max(1, int(rate * MAX_WINDOW_SECONDS))
-
 
 class Pacer:
     """A limit of octets per second, which all transfers that share it keep together.

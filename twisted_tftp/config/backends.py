@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from twisted_tftp.backends.overlay import OverlayBackend
 from twisted_tftp.backends.plugin import BackendSpec, installed_plugins, make_backend
 from twisted_tftp.backends.plugin_search import search
 from twisted_tftp.backends.write_guard import WriteGuard
@@ -40,13 +41,8 @@ def make_backends(specs: Sequence[BackendSpec]) -> Any:
     @param specs: one spec or more.
     @raise ValueError: there is no such plugin, or an argument is not valid.
     """
-    if len(specs) == 1:
-        return WriteGuard(make_backend(specs[0]), str(specs[0]))
-    # Imported here, because only a user of several backends needs it.
-    from twisted_tftp.backends.overlay import OverlayBackend
-
-    guards = [WriteGuard(make_backend(spec)) for spec in specs]
-    return OverlayBackend(guards, [str(spec) for spec in specs])
+    guards = [WriteGuard(make_backend(spec), str(spec)) for spec in specs]
+    return guards[0] if len(guards) == 1 else OverlayBackend(guards)
 
 
 def help_text(width: int) -> str:

@@ -86,20 +86,19 @@ class _Builder:
         tree = self._tree()
         steps = name_steps(settings, self._mistakes)
         self._mistakes.raise_any()
-        if settings.unique_root is not None:
-            falls_back = not settings.no_common_root
-            tree = UniqueRoot(tree, settings.unique_root, falls_back=falls_back)
 
-        def with_root(prefix: str) -> Any:
-            return self._with_names(Subtree(tree, prefix), steps)
+        def backend_for(root: str | None, max_rate: int | None) -> Any:
+            backend = tree if root is None else Subtree(tree, root)
+            return self._paced(self._with_names(backend, steps), max_rate)
 
         configuration = Configuration(
-            self._with_names(tree, steps),
+            backend_for(None, None),
             settings.policy,
             TransferLog(settings.verbose, self._reactor),
             UploadSettings(settings.write, settings.keep, settings.make_dirs),
             client_rules=tuple(map(_client_rule, settings.clients)),
-            with_root=with_root,
+            backend_for=backend_for,
+            max_rate=settings.max_rate,
             port=settings.port,
             host=settings.host,
             drain=settings.drain,
@@ -190,11 +189,27 @@ class _Builder:
         self._mistakes.add(named.place, f"{key}: {text}" if named.place else text)
 
     def _with_names(self, tree: Any, steps: Sequence[NameStep]) -> Any:
-        """Return a backend for the names that clients send, at the rate of all transfers."""
-        backend = NamePipeline(tree, steps) if steps else tree
-        if self._pacer is None:
+        """Return a backend for the names that clients send.
+
+        @param tree: the mounts, or a client root in them.
+        """
+        settings = self._settings
+        if settings.unique_root is not None:
+            falls_back = not settings.no_common_root
+            tree = UniqueRoot(tree, settings.unique_root, falls_back=falls_back)
+        return NamePipeline(tree, steps) if steps else tree
+
+    def _paced(self, backend: Any, max_rate: int | None) -> Any:
+        """Return a backend that limits the rate of all transfers, and maybe that of each one."""
+        if self._pacer is None and max_rate is None:
             return backend
-        return PacedBackend(backend, shared=self._pacer, reactor=self._reactor, clock=monotonic)
+        return PacedBackend(
+            backend,
+            max_rate=max_rate,
+            shared=self._pacer,
+            reactor=self._reactor,
+            clock=monotonic,
+        )
 
 
 def _client_rule(client: Client) -> ClientRule:
@@ -207,6 +222,7 @@ def _client_rule(client: Client) -> ClientRule:
         root=client.root,
         write=client.write,
         rate=client.rate,
+        max_rate=client.max_rate,
     )
     return ClientRule(settings, network=client.network, mac=client.mac)
 

@@ -71,8 +71,8 @@ def explain_request(settings: Settings, built: Built, host: str, name: str) -> A
     lines += _rule_lines(settings, rules, host)
     client = rules.look_up(host, monotonic()).value
     backend = configuration.backend
-    if client.root is not None and configuration.with_root is not None:
-        backend = configuration.with_root(client.root)
+    if client.needs_backend and configuration.backend_for is not None:
+        backend = configuration.backend_for(client.root, client.max_rate)
     context = TransferContext(
         peer=Endpoint(host, CLIENT_PORT),
         local=None,

@@ -9,6 +9,7 @@ from twisted_tftp.backends.unique_root import DirectoryName
 from twisted_tftp.config.farm_types import FilePath, Text
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.value_types import Choice, SizePerSecond
+from twisted_tftp.policy import MAX_RATE_RANGE
 
 #: The options that only the command line has, because they say where the configuration is and
 #: what to do with it.
@@ -95,7 +96,7 @@ RATE_OPTIONS = (
     Option(
         "max-rate",
         Group.LIMITS,
-        SizePerSecond(),
+        SizePerSecond(MAX_RATE_RANGE),
         default=None,
         default_text="no limit",
         help="most octets per second of all transfers together, so that they do not fill a slow "

@@ -179,16 +179,23 @@ class FileMode:
 
 @dataclass(frozen=True)
 class SizePerSecond:
-    """A number of octets per second, with an optional unit (a power of 1024)."""
+    """A number of octets per second, with an optional unit (a power of 1024).
 
+    @ivar allowed: the range of valid numbers; None for all.
+    """
+
+    allowed: Range[int] | None = None
     placeholder: ClassVar[str] = "SIZE/s"
     syntax: ClassVar[str] = "a size per second, such as `20k/s` or `1M`"
 
     def parse(self, text: str) -> int:
         try:
-            return Size().parse(text.removesuffix("/s"))
+            rate = Size().parse(text.removesuffix("/s"))
         except ValueError:
             raise ValueError(f"must be a size per second such as 20k/s, not {text!r}") from None
+        if self.allowed is not None:
+            self.allowed.check(rate)
+        return rate
 
     def format(self, value: int) -> str:
         return f"{Size().format(value)}/s" if value else "0"

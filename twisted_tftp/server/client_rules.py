@@ -16,6 +16,7 @@ from twisted_tftp.context import unknown_mac
 from twisted_tftp.net.host_cache import Entry
 from twisted_tftp.policy import (
     BLKSIZE_RANGE,
+    MAX_RATE_RANGE,
     NEGOTIATED_OPTIONS,
     RATE_RANGE,
     TIMEOUT_RANGE,
@@ -30,8 +31,9 @@ from twisted_tftp.server.addresses import parse_address
 
 _Key = TypeVar("_Key", int, str)
 
-#: Returns the backend of the clients whose names start in a directory: a prefix inside the mounts.
-WithRoot = Callable[[str], Any]
+#: Returns the backend of the clients whose rules have these keys: (`root`, `max_rate`). A key that
+#: no rule has is None.
+BackendFor = Callable[[str | None, int | None], Any]
 
 #: How long the rules of a client are cached if there are rules for MAC addresses, in seconds.
 MAC_RULES_SECONDS = 1.0
@@ -42,6 +44,7 @@ _RANGES: dict[str, Range[int] | Range[float]] = {
     "max_windowsize": WINDOWSIZE_RANGE,
     "timeout": TIMEOUT_RANGE,
     "rate": RATE_RANGE,
+    "max_rate": MAX_RATE_RANGE,
 }
 
 #: A MAC address with the usual separators, or without: `52:54:00:12:34:56`, `5254.0012.3456`.
@@ -61,6 +64,7 @@ class ClientSettings:
     @ivar root: the directory, a prefix inside the mounts, in which names start.
     @ivar write: which files may be written; with `never`, no mount can allow it.
     @ivar rate: new requests per second of one source: see L{Policy}.
+    @ivar max_rate: octets per second of each transfer.
     """
 
     refuse: frozenset[str] | None = None
@@ -70,6 +74,7 @@ class ClientSettings:
     root: str | None = None
     write: WriteMode | None = None
     rate: float | None = None
+    max_rate: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -88,6 +93,11 @@ class ClientSettings:
         if unknown:
             names = ", ".join(NEGOTIATED_OPTIONS)
             raise ValueError(f"refuse must be one of {names}, not {min(unknown)!r}")
+
+    @property
+    def needs_backend(self) -> bool:
+        """Whether these clients have a backend of their own."""
+        return self.root is not None or self.max_rate is not None
 
     def policy(self, common: Policy) -> Policy:
         """Return the policy for these clients.

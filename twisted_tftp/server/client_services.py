@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from twisted_tftp.net.host_cache import Entry, HostCache
 from twisted_tftp.policy import WriteMode
-from twisted_tftp.server.client_rules import ClientRules, ClientSettings, WithRoot
+from twisted_tftp.server.client_rules import BackendFor, ClientRules, ClientSettings
 from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.negotiation import FindMtu, Negotiation
 from twisted_tftp.server.session import ServerServices
@@ -44,6 +44,7 @@ def make_services(
         on_finished=transfers.note_finished,
         on_released=transfers.remove,
         uploads=configuration.uploads,
+        max_rate=configuration.max_rate,
     )
 
 
@@ -62,18 +63,18 @@ class ClientServices:
         rules: ClientRules,
         *,
         find_mtu: FindMtu,
-        with_root: WithRoot | None,
+        backend_for: BackendFor | None,
     ) -> None:
         """Set up.
 
         @param common: the services of a client to which no rule applies.
         @param find_mtu: see L{Negotiation}.
-        @param with_root: makes the backend for the key `root`; None if no rule has it.
+        @param backend_for: see L{Configuration}.
         """
         self._common = common
         self._rules = rules
         self._find_mtu = find_mtu
-        self._with_root = with_root
+        self._backend_for = backend_for
         self._variant = lru_cache(MAX_VARIANTS)(self._make_variant)
         self.of_host = HostCache(self._look_up).get
 
@@ -88,9 +89,9 @@ class ClientServices:
             return common
         policy = settings.policy(common.policy)
         backend = common.backend
-        if settings.root is not None:
-            assert self._with_root is not None, "a client rule has a root"
-            backend = self._with_root(settings.root)
+        if settings.needs_backend:
+            assert self._backend_for is not None, "Configuration has checked it"
+            backend = self._backend_for(settings.root, settings.max_rate)
         return dataclasses.replace(
             common,
             backend=backend,
@@ -100,5 +101,6 @@ class ClientServices:
                 common.session_services, opening_time=policy.opening_time
             ),
             uploads=settings.uploads(common.uploads),
+            max_rate=min(filter(None, (settings.max_rate, common.max_rate)), default=None),
             is_read_only=settings.write is WriteMode.NEVER,
         )

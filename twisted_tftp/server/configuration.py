@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
-from twisted_tftp.server.client_rules import ClientRule, ClientRules, WithRoot
+from twisted_tftp.server.client_rules import BackendFor, ClientRule, ClientRules
 from twisted_tftp.server.hooks import HookSettings
 
 #: How long running transfers may take to finish when the service stops, in seconds.
@@ -33,14 +33,16 @@ class Configuration:
         one that the service has.
     @ivar uploads: the rules for uploads; None for those of the backend.
     @ivar client_rules: the rules for some clients.
-    @ivar with_root: makes the backend of the clients whose rule has a `root`. It uses the same
-        files as `backend`: only that one is started and stopped.
+    @ivar backend_for: makes the backend of the clients whose rules have a `root` or a `max_rate`.
+        It uses the same files as `backend`: only that one is started and stopped.
     @ivar port: the request port; 0 lets the system choose one.
     @ivar host: addresses and interfaces to listen on; empty for all IPv4 and IPv6 addresses. An
         IPv6 address may have a scope, such as `%eth0`.
     @ivar drain: how long running transfers may take to finish when the service stops, in seconds.
     @ivar grace: how long the backend may then take to release its files, and hooks to end, in
         seconds.
+    @ivar max_rate: octets per second of all transfers together, which `backend` does not exceed;
+        None for no limit.
     @ivar hooks: the commands to run after transfers.
     """
 
@@ -49,21 +51,22 @@ class Configuration:
     observer: Any = None
     uploads: UploadSettings | None = None
     client_rules: tuple[ClientRule, ...] = ()
-    with_root: WithRoot | None = None
+    backend_for: BackendFor | None = None
     port: int = TFTP_PORT
     host: tuple[str, ...] = ()
     drain: float = DEFAULT_DRAIN
     grace: float = DEFAULT_GRACE
+    max_rate: int | None = None
     hooks: HookSettings = field(default_factory=HookSettings)
 
     def __post_init__(self) -> None:
         """Check the client rules.
 
-        @raise ValueError: two are for the same clients, or one has a root without `with_root`.
+        @raise ValueError: two are for the same clients, or one needs a missing `backend_for`.
         """
         for rule in ClientRules(self.client_rules).rules:
-            if rule.settings.root is not None and self.with_root is None:
-                raise ValueError(f"the client rule for {rule} has a root, but with_root is None")
+            if rule.settings.needs_backend and self.backend_for is None:
+                raise ValueError(f"the client rule for {rule} needs backend_for, which is None")
 
     def fixed_values(self) -> dict[str, Any]:
         """Return the name and the value of each option that can't change."""

@@ -33,7 +33,7 @@ from twisted_tftp.server.admission import (
     no_socket,
     parse_request,
 )
-from twisted_tftp.server.client_rules import WithRoot
+from twisted_tftp.server.client_rules import BackendFor
 from twisted_tftp.server.client_services import ClientServices, make_services
 from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.port_mode import choose_port_mode
@@ -83,7 +83,8 @@ class TFTPServer(DatagramProtocol):
         *,
         observer: Any = None,
         uploads: UploadSettings | None = None,
-        with_root: WithRoot | None = None,
+        backend_for: BackendFor | None = None,
+        max_rate: int | None = None,
         reactor: Any = None,
         clock: Callable[[], float] = time.monotonic,
         shared: SharedParts | None = None,
@@ -94,7 +95,7 @@ class TFTPServer(DatagramProtocol):
         @param policy: limits, timeouts and access rules; None for a L{Policy} with its defaults.
         @param observer: an L{ITransferObserver}; None for a L{TransferLog}.
         @param uploads: the rules for uploads; None for those of the backend.
-        @param with_root: see L{Configuration}.
+        @param backend_for: see L{Configuration}, as for `max_rate`.
         @param reactor: for timers and sockets; None for the global one, which is looked up now.
         @param clock: returns the time in seconds of a monotonic clock.
         @param shared: the parts that the server's other ports use too, and the client rules; None
@@ -112,7 +113,11 @@ class TFTPServer(DatagramProtocol):
         self._port_mode = choose_port_mode(policy, self.opener, self.transfers)
         if observer is None:
             observer = TransferLog(reactor=reactor)
-        self._use(Configuration(backend, policy, observer, uploads, with_root=with_root))
+        self._use(
+            Configuration(
+                *(backend, policy, observer, uploads), backend_for=backend_for, max_rate=max_rate
+            )
+        )
 
     def reconfigure(self, configuration: Configuration, shared: SharedParts) -> None:
         """Use another configuration for new requests; the running transfers keep theirs.
@@ -129,7 +134,7 @@ class TFTPServer(DatagramProtocol):
 
     def _use(self, configuration: Configuration) -> None:
         """Make the parts that depend on the configuration."""
-        self._with_root = configuration.with_root
+        self._backend_for = configuration.backend_for
         self._services = make_services(configuration, self.shared, self.clock)
         self._choose_client_services()
         self.admission = Admission(
@@ -147,7 +152,7 @@ class TFTPServer(DatagramProtocol):
         self._client_services: ClientServices | None = None
         if rules.rules:
             self._client_services = ClientServices(
-                self._services, rules, find_mtu=shared.find_mtu, with_root=self._with_root
+                self._services, rules, find_mtu=shared.find_mtu, backend_for=self._backend_for
             )
 
     @property

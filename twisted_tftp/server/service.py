@@ -20,7 +20,7 @@ from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
 from twisted_tftp.server import reasons
-from twisted_tftp.server.client_rules import ClientRule, WithRoot
+from twisted_tftp.server.client_rules import BackendFor, ClientRule
 from twisted_tftp.server.configuration import DEFAULT_DRAIN, DEFAULT_GRACE, Configuration
 from twisted_tftp.server.descriptor_limit import raise_limit_for
 from twisted_tftp.server.generations import Generation, Generations
@@ -57,7 +57,8 @@ class TFTPService(Service):
         observer: Any = None,
         uploads: UploadSettings | None = None,
         client_rules: Iterable[ClientRule] = (),
-        with_root: WithRoot | None = None,
+        backend_for: BackendFor | None = None,
+        max_rate: int | None = None,
         hooks: HookSettings | None = None,
         reactor: Any = None,
     ) -> None:
@@ -69,8 +70,8 @@ class TFTPService(Service):
         @param policy: limits, timeouts and access rules; None for a L{Policy} with its defaults.
         @param observer: an L{ITransferObserver}; None for a L{TransferLog}.
         @param reactor: the reactor; None for the global one.
-        @raise ValueError: two client rules are for the same clients, or one has a root without
-            `with_root`.
+        @raise ValueError: two client rules are for the same clients, or one needs
+            `backend_for`, which is None.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -80,11 +81,12 @@ class TFTPService(Service):
             TransferLog(reactor=reactor) if observer is None else observer,
             uploads,
             tuple(client_rules),
-            with_root,
+            backend_for,
             port,
             tuple(host),
             drain,
             grace,
+            max_rate,
             hooks or HookSettings(),
         )
         self._reactor = reactor
@@ -263,7 +265,8 @@ class TFTPService(Service):
             configuration.policy,
             observer=self._observer(),
             uploads=configuration.uploads,
-            with_root=configuration.with_root,
+            backend_for=configuration.backend_for,
+            max_rate=configuration.max_rate,
             reactor=self._reactor,
             shared=self._shared,
         )

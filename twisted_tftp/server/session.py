@@ -23,7 +23,7 @@ from twisted_tftp.server.unproven_rate import Allowance
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionServices
-from twisted_tftp.session.window_budget import WindowBudget
+from twisted_tftp.session.window_budget import WindowBudget, largest_window
 from twisted_tftp.transfer.receiver import Receiver
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.timing import Timing
@@ -63,6 +63,8 @@ class ServerServices:
     @ivar on_finished: called when the outcome of a transfer is known.
     @ivar on_released: called when a transfer has released its link and its file.
     @ivar uploads: the rules for uploads; None for those of the backend.
+    @ivar max_rate: the most octets per second of one transfer, which `backend` does not exceed;
+        None for no limit.
     @ivar is_read_only: whether a client rule forbids uploads, whatever a mount allows.
     """
 
@@ -76,6 +78,7 @@ class ServerServices:
     on_finished: Callable[[ServerSession], None]
     on_released: Callable[[ServerSession], None]
     uploads: UploadSettings | None = None
+    max_rate: int | None = None
     is_read_only: bool = False
 
 
@@ -321,7 +324,8 @@ class ServerSession:
             oack=grant.oack,
             timing=Timing.of(self._services.policy, grant.timeout),
             rollover=grant.rollover,
-            read_ahead=self._read_ahead,
+            # With a limited rate, each window waits for its own octets.
+            read_ahead=0 if self._services.max_rate else self._read_ahead,
         )
 
     def _make_receiver(self) -> Receiver:
@@ -356,6 +360,8 @@ class ServerSession:
         requested = self.context.options
         if "windowsize" in requested:
             limit = budget.window_limit
+            if services.max_rate is not None:
+                limit = min(limit, largest_window(services.max_rate))
             capacity = limit if capacity is None else min(capacity, limit)
         grant = services.negotiation.negotiate(
             requested, *self.key, tsize=tsize, window_limit=capacity

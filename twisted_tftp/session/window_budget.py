@@ -9,6 +9,15 @@ ALL_WINDOWS = 256 * 1024 * 1024
 #: The size of a window that is always allowed, in octets.
 MIN_WINDOW = 64 * 1024
 
+#: How long the octets of a window may take if the rate is limited, in seconds. Clients send their
+#: ACK again after a second without a packet.
+MAX_WINDOW_SECONDS = 0.5
+
+
+def largest_window(max_rate: int) -> int:
+    """Return the size of the largest window, in octets, for a limit of octets per second."""
+    return max(1, int(max_rate * MAX_WINDOW_SECONDS))
+
 
 class WindowBudget:
     """The memory that is left for windows. With many transfers, each new window is smaller.

@@ -11,7 +11,11 @@ from twisted.internet.defer import maybeDeferred
 
 from tests.support.backends import ManualThreads, slow_lookup
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
+from twisted_tftp.backends.mounts import Mount, Mounts
+from twisted_tftp.backends.names import NamePipeline, Slashes, StripTrailing
 from twisted_tftp.backends.overlay import OverlayBackend
+from twisted_tftp.backends.subtree import Subtree
+from twisted_tftp.backends.unique_root import DirectoryName, UniqueRoot
 from twisted_tftp.backends.write_guard import WriteGuard
 from twisted_tftp.policy import UploadSettings, WriteMode
 from twisted_tftp.testing import BackendContract, UploadContract
@@ -153,3 +157,41 @@ class TestFilesystemThatKeepsVersions(InFolder):
 
     own_mode = "never"
     uploads = UploadSettings(WriteMode.VERSION, keep=2)
+
+
+class TestMounts(UploadContract):
+    """A mount for all names."""
+
+    uploads = OVERWRITE
+
+    def make_backend(self, files: Mapping[str, bytes]) -> Any:
+        everything = Mount(prefix="/", backend=MemoryBackend(files))
+        return Mounts([everything, Mount(prefix="/other", backend=MemoryBackend())])
+
+
+class TestSubtree(UploadContract):
+    """A part of a backend's names."""
+
+    uploads = OVERWRITE
+
+    def make_backend(self, files: Mapping[str, bytes]) -> Any:
+        inner = {f"lab/{name}": content for name, content in files.items()}
+        return Subtree(MemoryBackend(inner), "/lab")
+
+
+class TestUniqueRoot(UploadContract):
+    """A directory for the client, and the common root."""
+
+    uploads = OVERWRITE
+
+    def make_backend(self, files: Mapping[str, bytes]) -> Any:
+        return UniqueRoot(MemoryBackend(files), DirectoryName.IP, falls_back=True)
+
+
+class TestNamePipeline(UploadContract):
+    """Names that are rewritten before the backend sees them."""
+
+    uploads = OVERWRITE
+
+    def make_backend(self, files: Mapping[str, bytes]) -> Any:
+        return NamePipeline(MemoryBackend(files), [StripTrailing(), Slashes()])

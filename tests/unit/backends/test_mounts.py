@@ -85,14 +85,14 @@ def test_longest_prefix_of_whole_components_decides(name: str, expected: tuple[s
 @pytest.mark.parametrize(
     ("name", "error", "detail"),
     [
-        ("configs/../x", AccessViolation, "`..` leads out of /configs"),
-        ("configs/a/../../x", AccessViolation, "`..` leads out of /configs"),
-        ("a/../configs/../x", AccessViolation, "`..` leads out of /configs"),
-        ("configs\\..\\x", AccessViolation, "`..` leads out of /configs"),
-        ("configs/lab/../x", AccessViolation, "`..` leads out of /configs/lab"),
-        ("../x", AccessViolation, "`..` leads out of /"),
-        ("a/../../x", AccessViolation, "`..` leads out of /"),
-        ("..\\x", AccessViolation, "`..` leads out of /"),
+        ("configs/../x", AccessViolation, ".. leads out of /configs"),
+        ("configs/a/../../x", AccessViolation, ".. leads out of /configs"),
+        ("a/../configs/../x", AccessViolation, ".. leads out of /configs"),
+        ("configs\\..\\x", AccessViolation, ".. leads out of /configs"),
+        ("configs/lab/../x", AccessViolation, ".. leads out of /configs/lab"),
+        ("../x", AccessViolation, ".. leads out of /"),
+        ("a/../../x", AccessViolation, ".. leads out of /"),
+        ("..\\x", AccessViolation, ".. leads out of /"),
         ("configs", AccessViolation, ""),
         ("a/../configs", AccessViolation, ""),
         ("\\configs", AccessViolation, ""),
@@ -304,13 +304,11 @@ def test_keys_that_a_mount_sets_replace_those_of_the_request() -> None:
     assert rules({"write": WriteMode.NEVER}, request).write is WriteMode.NEVER  # type: ignore[union-attr]
 
 
-def test_rule_of_a_client_that_forbids_uploads_holds_in_each_mount() -> None:
-    """A final rule of the request stays; one of the whole server can be replaced."""
-    of_server = UploadSettings(WriteMode.NEVER)
-    of_client = UploadSettings(WriteMode.NEVER, is_final=True)
+def test_mount_can_allow_what_the_server_does_not() -> None:
+    """The rule of the whole server holds in the mounts that have none."""
     mount = {"write": WriteMode.OVERWRITE, "keep": 2}
+    of_server = UploadSettings(WriteMode.NEVER)
     assert rules(mount, of_server) == UploadSettings(WriteMode.OVERWRITE, keep=2)
-    assert rules(mount, of_client) == UploadSettings(WriteMode.NEVER, keep=2, is_final=True)
 
 
 def test_request_without_rules_gets_those_of_the_mount() -> None:

@@ -12,8 +12,12 @@ from twisted.internet.task import Clock
 
 from tests.support.contexts import read_context, write_context
 from twisted_tftp.backends.memory import MemoryBackend
-from twisted_tftp.backends.paced import PacedBackend, Pacer, window_limit
+from twisted_tftp.backends.paced import PacedBackend, Pacer
 from twisted_tftp.errors import FileNotFound
+from twisted_tftp.policy import Policy
+from twisted_tftp.protocol import wire
+from twisted_tftp.server.protocol import TFTPServer
+from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.testing import MemoryNetwork, Recorder
 
 #: Octets per second.
@@ -133,12 +137,41 @@ def test_write_lets_the_client_wait() -> None:
     assert not memory.files
 
 
+def test_blocks_are_sent_at_the_rate() -> None:
+    """If the server knows the rate, each window waits for its own octets."""
+    clock = Clock()
+    backend = paced(clock, MemoryBackend({"f": bytes(1 << 20)}), max_rate=2048)
+    net = MemoryNetwork(backend)
+    net.clock = clock
+    net.server = TFTPServer(
+        backend,
+        observer=net.recorder,
+        max_rate=2048,
+        reactor=clock,
+        clock=clock.seconds,
+        shared=SharedParts.for_policy(Policy(), clock, clock.seconds, opener=net),
+    )
+    link = net.request(wire.Opcode.RRQ, "f", {"blksize": "1024", "windowsize": "64"})
+    assert b"windowsize\x001\0" in link.take()[0]
+    link.deliver(wire.ack(0))
+    blocks = 0
+    for step in range(1000):
+        for datagram in link.take():
+            blocks += 1
+            link.deliver(b"\0\4" + datagram[2:4])
+        assert blocks * 1024 <= 1024 + 2048 * 0.01 * step + 1
+        clock.advance(0.01)
+    assert blocks >= 19
+    link.deliver(b"\0\5\0\0end\0")
+    assert retransmissions(net.recorder) == [0]
+
+
 @pytest.mark.parametrize("limits", [{"max_rate": 2048}, {"shared_rate": 2048}])
 def test_file_takes_its_time_without_retransmissions(limits: dict[str, Any]) -> None:
     """The server waits without sending again, although blocks take longer than its timeout."""
     net = network({"f": bytes(8 * 65536)}, **limits)
     start = net.clock.seconds()
-    link = net.request(1, "f", {"blksize": "8192", "windowsize": "1"})  # type: ignore[arg-type]
+    link = net.request(wire.Opcode.RRQ, "f", {"blksize": "8192", "windowsize": "1"})
     assert link.take()[0][:2] == b"\0\6"
     blocks = 0
     link.deliver(b"\0\4\0\0")
@@ -170,9 +203,3 @@ def test_errors_of_the_backend_are_passed_on() -> None:
     net = network({}, max_rate=1)
     with pytest.raises(FileNotFound):
         net.fetch("missing")
-
-
-def test_window_is_no_longer_than_half_a_second() -> None:
-    """A client would repeat its ACK while a longer window is sent."""
-    assert window_limit(RATE) == RATE // 2
-    assert window_limit(1) == 1

@@ -30,6 +30,13 @@ from benchmarks.targets import target_results
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 
+#: The seconds after which the load generator stops. Unless something is broken, it ends earlier.
+LONGEST = 60
+
+#: The seconds after which a wait for a program fails.
+TIMEOUT = 90
+
+
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     return build(tmp_path_factory.mktemp("programs"))
@@ -55,8 +62,9 @@ def yardstick(
 
 def _load(tools: Tools, running: Running, *arguments: str) -> dict[str, Any]:
     *options, name = arguments
-    command = [str(tools.load), "-l", "5", *options, HOST, str(running.port), *name.split()]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=8)
+    command = [str(tools.load), "-l", str(LONGEST), *options]
+    command += [HOST, str(running.port), *name.split()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
@@ -121,14 +129,14 @@ def test_client_reports_an_error_of_the_server(tools: Tools, yardstick: Running)
 def test_client_holds_transfers_open(tools: Tools, store: Store, yardstick: Running) -> None:
     """All transfers are open at the same time, and then all complete."""
     load = Load("held", "", (("one", 300_000),), clients=8, transfers=50, blksize=512, hold=True)
-    sample = run_load(load, yardstick, store, tools, 5)
+    sample = run_load(load, yardstick, store, tools, LONGEST)
     assert sample.value is not None
     assert sample.lost == 0
 
 
 def test_relay_without_loss(tools: Tools, store: Store, yardstick: Running) -> None:
     """Over a relay that only delays, a file arrives without extra datagrams."""
-    sample = run_over(FaultyNetwork(16, 0.0, 0.2), yardstick, store, tools, 5)
+    sample = run_over(FaultyNetwork(16, 0.0, 0.2), yardstick, store, tools, LONGEST)
     assert sample.value is not None
     assert sample.sent_over_needed == 1
 
@@ -146,9 +154,9 @@ def test_relay_drops_the_given_share(tools: Tools, store: Store, yardstick: Runn
     # Each of these is one datagram up, the request, and one down, the answer.
     command = [str(tools.load), "-c", "400", "-n", "400", "-b", "1428", "-f", str(store.root)]
     done = subprocess.run(
-        [*command, "-l", "1", HOST, port, "empty"], stdout=subprocess.PIPE, timeout=8
+        [*command, "-l", "1", HOST, port, "empty"], stdout=subprocess.PIPE, timeout=TIMEOUT
     )
-    output, _ = relay.communicate(timeout=8)
+    output, _ = relay.communicate(timeout=TIMEOUT)
     passed = json.loads(output)
     result = json.loads(done.stdout)
     share = (passed["dropped_up"] + passed["dropped_down"]) / (passed["up"] + passed["down"])
@@ -166,9 +174,9 @@ def test_relay_repeats_and_reorders(tools: Tools, store: Store, yardstick: Runni
     )
     assert relay.stdout is not None
     port = relay.stdout.readline().strip()
-    command = [str(tools.load), "-b", "0", "-f", str(store.root), "-l", "4", HOST, port, "empty"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=8)
-    output, _ = relay.communicate(timeout=8)
+    command = [str(tools.load), "-b", "0", "-f", str(store.root), "-l", str(LONGEST)]
+    done = subprocess.run([*command, HOST, port, "empty"], stdout=subprocess.PIPE, timeout=TIMEOUT)
+    output, _ = relay.communicate(timeout=TIMEOUT)
     assert json.loads(done.stdout)["wrong"] == 0
     assert json.loads(output)["up"] >= 1
 

@@ -17,11 +17,11 @@ from twisted.internet.task import Clock
 from benchmarks.dead_clients import DEAD, Case, DeadClients, requests
 from benchmarks.dead_sockets import DeadSocket, TakenPorts
 from benchmarks.slow import DELAY, SLOW, SlowBackend, slow_threads
-from tests.support.reactors import outcome, reactor
+from tests.support.reactors import ClockedReactor, clocked, outcome, reactor, spin
 from twisted_tftp.protocol import wire
 from twisted_tftp.testing import MemoryNetwork
 
-__all__ = ["reactor"]
+__all__ = ["clocked", "reactor"]
 
 #: The content of a file.
 FILE = b"f" * 3000
@@ -48,7 +48,7 @@ class OneAnswer(DatagramProtocol):
 class Scene:
     """Dead clients and a server with one answer."""
 
-    def __init__(self, reactor: Any, folder: Path) -> None:
+    def __init__(self, reactor: ClockedReactor, folder: Path) -> None:
         self.reactor, self.root = reactor, folder / "served"
         self.root.mkdir()
         (self.root / "read-3000").write_bytes(FILE)
@@ -64,7 +64,14 @@ class Scene:
     def one(self, **changes: Any) -> None:
         """Let one die, and another one on its port."""
         case = Case("a read", 1, "missing", False, False, False)._replace(**changes)
-        outcome(self.reactor, ensureDeferred(self.dead.one(case)))
+        running = ensureDeferred(self.dead.one(case))
+
+        def has_ended() -> bool:
+            self.reactor.pass_time(0.01)
+            return bool(running.called)
+
+        spin(self.reactor, has_ended)
+        outcome(self.reactor, running)
 
     def close(self) -> None:
         """Stop the server."""
@@ -73,9 +80,9 @@ class Scene:
 
 
 @pytest.fixture
-def scene(reactor: Any, tmp_path: Path) -> Iterator[Scene]:
+def scene(clocked: ClockedReactor, tmp_path: Path) -> Iterator[Scene]:
     """Return a scene in which repeats come soon."""
-    scene = Scene(reactor, tmp_path)
+    scene = Scene(clocked, tmp_path)
     yield scene
     scene.close()
 

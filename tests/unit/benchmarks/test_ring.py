@@ -14,26 +14,26 @@ from twisted.internet.defer import maybeDeferred
 
 from benchmarks.honest import Comparison, WrongOctets
 from benchmarks.ring import DESCRIBED, KEPT, RingClient, WrongAnswers, is_wrong
-from tests.support.reactors import outcome, reactor, spin
+from tests.support.reactors import ClockedReactor, clocked, outcome, reactor, spin
 from twisted_tftp.backends import MemoryBackend
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.protocol.wire import DATA_HEADERS
 from twisted_tftp.server import TFTPService
 
-__all__ = ["reactor"]
+__all__ = ["clocked", "reactor"]
 
 #: The content of a file.
 FILE = bytes(range(256)) * 40
 
 
 @pytest.fixture
-def port(reactor: Any) -> Iterator[int]:
+def port(clocked: ClockedReactor) -> Iterator[int]:
     """Return the port of a server that has a file."""
     backend = MemoryBackend({"file": FILE}, "overwrite")
-    service = TFTPService(backend, port=0, host=["127.0.0.1"], drain=0, reactor=reactor)
+    service = TFTPService(backend, port=0, host=["127.0.0.1"], drain=0, reactor=clocked)
     service.startService()
     yield service.ports[0].getHost().port
-    outcome(reactor, maybeDeferred(service.stopService))
+    outcome(clocked, maybeDeferred(service.stopService))
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def peers() -> Iterator[list[socket.socket]]:
         yield opened
 
 
-def ring_client(reactor: Any, port: int, **settings: Any) -> RingClient:
-    """Return a client of a server on loopback."""
-    return RingClient(reactor, "127.0.0.1", port, in_thread=maybeDeferred, **settings)
+def ring_client(clocked: ClockedReactor, port: int, **settings: Any) -> RingClient:
+    """Return a client of a server on loopback; it repeats nothing."""
+    return RingClient(clocked, "127.0.0.1", port, in_thread=maybeDeferred, **settings)
 
 
-def hear(reactor: Any, sock: socket.socket) -> tuple[bytes, Any]:
+def hear(clocked: ClockedReactor, sock: socket.socket) -> tuple[bytes, Any]:
     """Return the next datagram that reaches a socket, and where it came from."""
     heard: list[tuple[bytes, Any]] = []
 
@@ -65,7 +65,7 @@ def hear(reactor: Any, sock: socket.socket) -> tuple[bytes, Any]:
             return False
         return True
 
-    spin(reactor, read)
+    spin(clocked, read)
     return heard[0]
 
 
@@ -74,12 +74,12 @@ def address(sock: socket.socket) -> str:
     return "{}:{}".format(*sock.getsockname())
 
 
-def test_short_transfer_is_described_completely(reactor: Any, port: int) -> None:
+def test_short_transfer_is_described_completely(clocked: ClockedReactor, port: int) -> None:
     """The description has a title, both addresses, and each datagram with its time."""
-    client = ring_client(reactor, port, blksize=8192)
+    client = ring_client(clocked, port, blksize=8192)
     client.begin("read", 7, "file")
-    outcome(reactor, client.get("file", Comparison(FILE)))
-    outcome(reactor, client.close())
+    outcome(clocked, client.get("file", Comparison(FILE)))
+    outcome(clocked, client.close())
     title, link, *lines = client.describe_last().splitlines()
     assert title == "read 7, file"
     addresses = re.fullmatch(r"  link 127\.0\.0\.1:(\d+) with 127\.0\.0\.1:(\d+)", link)
@@ -95,66 +95,72 @@ def test_short_transfer_is_described_completely(reactor: Any, port: int) -> None
     assert [float(each[0]) for each in said] == sorted(float(each[0]) for each in said)
 
 
-def test_only_the_last_datagrams_of_a_long_transfer_are_kept(reactor: Any, port: int) -> None:
+def test_only_the_last_datagrams_of_a_long_transfer_are_kept(
+    clocked: ClockedReactor, port: int
+) -> None:
     """This holds too where a window is sent or received in one system call."""
-    client = ring_client(reactor, port, blksize=512, windowsize=16)
+    client = ring_client(clocked, port, blksize=512, windowsize=16)
     client.begin("write", 1, "new")
-    outcome(reactor, client.put(io.BytesIO(FILE), "new"))
+    outcome(clocked, client.put(io.BytesIO(FILE), "new"))
     lines = client.describe_last().splitlines()[2:]
     assert len(lines) == KEPT
     assert lines[-1].endswith("ACK 21")
     assert "DATA 21, 0 octets: " in lines[-2]
     client.begin("read", 2, "file")
-    outcome(reactor, client.get("file", Comparison(FILE)))
-    outcome(reactor, client.close())
+    outcome(clocked, client.get("file", Comparison(FILE)))
+    outcome(clocked, client.close())
     lines = client.describe_last().splitlines()[2:]
     assert len(lines) == KEPT
     assert lines[-1].endswith("ACK 21")
 
 
-def test_datagrams_of_strangers_are_kept(reactor: Any, peers: list[socket.socket]) -> None:
+def test_datagrams_of_strangers_are_kept(
+    clocked: ClockedReactor, peers: list[socket.socket]
+) -> None:
     """They come from the server's host before the answer, and from other ports after it."""
     server, transfer, stranger = peers
-    client = ring_client(reactor, server.getsockname()[1], options=False)
+    client = ring_client(clocked, server.getsockname()[1], options=False)
     client.begin("read", 3, "file")
     got: list[Any] = []
     client.get("file", Comparison(b"x" * 512)).addBoth(got.append)
-    _, asking = hear(reactor, server)
+    _, asking = hear(clocked, server)
     stranger.sendto(b"\0\4\0\7", asking)
     transfer.sendto(DATA_HEADERS[1] + b"x" * 512, asking)
-    hear(reactor, transfer)
+    hear(clocked, transfer)
     stranger.sendto(b"\0\4\0\x08", asking)
-    spin(reactor, lambda: "stranger" in client.describe_last())
+    spin(clocked, lambda: "stranger" in client.describe_last())
     transfer.sendto(DATA_HEADERS[2], asking)
-    spin(reactor, lambda: got)
-    outcome(reactor, client.close())
+    spin(clocked, lambda: got)
+    outcome(clocked, client.close())
     said = client.describe_last()
     assert f"with {address(transfer)}" in said
     assert f"from {address(stranger)}: ACK 7" in said
     assert f"from the stranger {address(stranger)}: ACK 8" in said
 
 
-def test_all_links_of_a_transfer_are_described(reactor: Any, port: int) -> None:
+def test_all_links_of_a_transfer_are_described(clocked: ClockedReactor, port: int) -> None:
     """A transfer may repeat its request from another port."""
-    client = ring_client(reactor, port)
+    client = ring_client(clocked, port)
     client.begin("read", 4, "file")
     for _ in range(2):
-        outcome(reactor, client.get("file", Comparison(FILE)))
-    outcome(reactor, client.close())
+        outcome(clocked, client.get("file", Comparison(FILE)))
+    outcome(clocked, client.close())
     lines = client.describe_last().splitlines()
     links = [line.split()[1] for line in lines if line.startswith("  link ")]
     assert len(set(links)) == 2
     assert {f"port {link.split(':')[1]} " in client.describe_last() for link in links} == {True}
 
 
-def test_wrong_answers_are_all_counted_and_some_described(reactor: Any, port: int) -> None:
+def test_wrong_answers_are_all_counted_and_some_described(
+    clocked: ClockedReactor, port: int
+) -> None:
     """Long descriptions are limited, so that they do not fill a log."""
-    client, wrong = ring_client(reactor, port), WrongAnswers()
+    client, wrong = ring_client(clocked, port), WrongAnswers()
     assert wrong.problems() == []
     client.begin("read", 5, "file")
     with pytest.raises(TFTPError) as failed:
-        outcome(reactor, client.get("file", Comparison(b"else")))
-    outcome(reactor, client.close())
+        outcome(clocked, client.get("file", Comparison(b"else")))
+    outcome(clocked, client.close())
     assert is_wrong(failed.value)
     for _ in range(DESCRIBED + 2):
         wrong.add("read", failed.value, client)

@@ -8,7 +8,6 @@ import itertools
 import select
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.support.daemon import IPV6, free_port
-from tests.support.reactors import outcome, reactor, spin
+from tests.support.reactors import ClockedReactor, clocked, outcome, reactor, spin
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.client.held_writer import MAX_HELD
 from twisted_tftp.context import Outcome
@@ -41,9 +40,9 @@ from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.udp import HAS_OFFLOAD, UDP_SEGMENT, open_socket
 from twisted_tftp.protocol import wire
 from twisted_tftp.testing import Recorder
-from twisted_tftp.transfer.first_answer import KnownServer, XidSupport
+from twisted_tftp.transfer.first_answer import MAX_DOUBT, KnownServer, XidSupport
 
-__all__ = ["reactor"]
+__all__ = ["clocked", "reactor"]
 
 #: The answer to another request, with a whole file.
 STALE = wire.DATA_HEADERS[1] + b"Z"
@@ -58,9 +57,12 @@ def error(code: int) -> bytes:
 
 
 class Host:
-    """A server's host that the test scripts: a request port, and any number of transfer ports."""
+    """A server's host that the test scripts: a request port, and any number of transfer ports.
 
-    def __init__(self, reactor: Any, address: str = "127.0.0.1") -> None:
+    @ivar reactor: the reactor of its clients, whose time passes only when the test lets it pass.
+    """
+
+    def __init__(self, reactor: ClockedReactor, address: str = "127.0.0.1") -> None:
         self.reactor = reactor
         self.address = address
         self.sockets: list[socket.socket] = []
@@ -80,7 +82,8 @@ class Host:
     def client(self, **settings: Any) -> TFTPClient:
         """Return a client of this host."""
         settings = {"on_notice": self.told.append, "in_thread": maybeDeferred, **settings}
-        client = TFTPClient(self.reactor, self.address, self.port, **settings)
+        clock = self.reactor.seconds
+        client = TFTPClient(self.reactor, self.address, self.port, clock=clock, **settings)
         self.clients.append(client)
         return client
 
@@ -141,9 +144,9 @@ def oack(xid: str = "", blksize: str = "1000") -> bytes:
 
 
 @pytest.fixture
-def host(reactor: Any) -> Iterator[Host]:
+def host(clocked: ClockedReactor) -> Iterator[Host]:
     """Return a host."""
-    host = Host(reactor)
+    host = Host(clocked)
     yield host
     host.close()
 
@@ -260,16 +263,16 @@ def test_different_answer_to_the_second_request_shows_a_stale_block(host: Host, 
 
 
 @pytest.mark.skipif(not IPV6, reason="this machine has no ::1")
-def test_stale_block_is_detected_over_ipv6(reactor: Any) -> None:
+def test_stale_block_is_detected_over_ipv6(clocked: ClockedReactor) -> None:
     """The second request also detects a stale block over IPv6."""
-    host = Host(reactor, "::1")
+    host = Host(clocked, "::1")
     sink = io.BytesIO()
     fetching = host.client().get("want", sink)
     peer, xid = host.asked()
     host.open().sendto(STALE, peer)
     host.open().sendto(oack(xid), host.asked_again(peer, xid))
     host.serve(*host.asked(), b"true")
-    outcome(reactor, fetching)
+    outcome(clocked, fetching)
     assert sink.getvalue() == b"true"
     host.close()
 
@@ -380,8 +383,10 @@ def test_unconfirmed_answer_fails_the_download(host: Host, tmp_path: Path) -> No
     fetching = host.client(timeout=0.05, retries=3).get("want", tmp_path / "local")
     peer, xid = host.asked()
     host.open().sendto(STALE, peer)
-    second = {host.asked_again(peer, xid) for _ in range(2)}
-    assert len(second) == 1
+    second = host.asked_again(peer, xid)
+    host.reactor.pass_time(0.05)
+    assert host.asked_again(peer, xid) == second
+    host.reactor.pass_time(0.1)
     with pytest.raises(AnswerNotConfirmed):
         outcome(host.reactor, fetching)
     assert list(tmp_path.iterdir()) == []
@@ -481,8 +486,8 @@ def test_answer_in_the_socket_counts_if_the_reactor_was_late(host: Host, act: st
         spin(host.reactor, lambda: [each.octets for each in client.running] == [1])
     # This OACK has no xid: an OACK with the xid would also count after the doubt.
     host.open().sendto(oack(), peer)
-    time.sleep(0.06)  # the reactor is blocked for longer than the doubt lasts
-    host.reactor.runUntilCurrent()  # timers are handled before sockets
+    # The reactor is blocked for longer than the doubt lasts. Timers are handled before sockets.
+    host.reactor.advance(0.06)
     with pytest.raises(AnswersContradict):
         outcome(host.reactor, acting)
 
@@ -536,6 +541,8 @@ def test_answer_to_a_fixed_port_is_settled_by_time(host: Host, true: str) -> Non
     if true == "no xid":
         assert host.receive(sock)[0] == wire.ack(0)
         sock.sendto(true_answer("data", ""), peer)
+    spin(host.reactor, lambda: [each.octets for each in client.running] == [4])
+    host.reactor.pass_time(MAX_DOUBT)
     assert host.receive(sock)[0] == wire.ack(1)
     assert outcome(host.reactor, fetching).octets == 4
     assert host.told == []
@@ -686,7 +693,10 @@ def test_client_remembers_other_hosts_when_its_port_changes(host: Host) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.2", 0))
         other.sendto(STALE, peer)
+        spin(host.reactor, lambda: select.select([other], [], [], 0)[0])
+        host.reactor.pass_time(0.35)
         ports = {host.asked()[0][1] for _ in range(3)}
+        host.reactor.pass_time(0.2)
         with pytest.raises(AnswersFromOtherHost):
             outcome(host.reactor, fetching)
     assert len(ports - {peer[1]}) == 1
@@ -695,6 +705,7 @@ def test_client_remembers_other_hosts_when_its_port_changes(host: Host) -> None:
 def test_requests_from_a_wildcard_bind_keep_their_port(host: Host) -> None:
     """If the user binds to 0.0.0.0, repeated requests come from the same port."""
     fetching = host.client(bind="0.0.0.0", timeout=0.05, retries=4).get("want", io.BytesIO())
+    host.reactor.pass_time(0.2)
     assert len({host.asked()[0] for _ in range(3)}) == 1
     with pytest.raises(NoAnswer):
         outcome(host.reactor, fetching)
@@ -760,6 +771,7 @@ def test_server_that_has_granted_an_xid_must_grant_it_again(host: Host) -> None:
         sock.sendto(datagram, peer)
         assert wire.parse_error(host.receive(sock)[0])[0] == 5
     for _ in range(2):
+        host.reactor.pass_time(0.05)
         assert host.asked()[0] == peer
     old.sendto(oack(), peer)
     assert host.receive(old)[0] == wire.ack(0)
@@ -836,8 +848,11 @@ def test_download_times_out_if_its_path_cannot_be_opened_again(host: Host, tmp_p
         assert host.receive(old)[0] == wire.ack(number)
     for _ in range(3):  # by then the transfer has no timer of its own
         second = host.asked_again(peer, xid)
+        host.reactor.pass_time(0.1)
     is_stuck.append(True)
     host.open().sendto(oack(xid), second)
+    spin(host.reactor, lambda: host.told)
+    host.reactor.pass_time(1.1)
     with pytest.raises(TransferTimedOut):
         outcome(host.reactor, fetching)
     host.clients.clear()  # a client that waits for a disk can't be closed
@@ -1011,8 +1026,10 @@ def test_observer_sees_how_often_the_request_was_sent_again(host: Host) -> None:
     """The observer gets the number of retransmissions of the request, answered or not."""
     recorder = Recorder()
     client = host.client(observer=recorder, timeout=0.02, retries=3)
+    fetching = client.get("want", io.BytesIO())
+    host.reactor.pass_time(0.1)
     with pytest.raises(NoAnswer):
-        outcome(host.reactor, client.get("want", io.BytesIO()))
+        outcome(host.reactor, fetching)
     requests = 0
     while select.select([host.request], [], [], 0)[0]:
         host.request.recv(70000)
@@ -1102,48 +1119,63 @@ def test_server_that_stops_answering_need_not_grant_an_xid_any_more(host: Host) 
     """If a server stops answering, another program may use its port, so an xid is not required."""
     known = KnownServer(xid=XidSupport.SUPPORTED)
     client = host.client(known=known, timeout=0.02, retries=2)
+    fetching = client.get("want", io.BytesIO())
+    host.reactor.pass_time(0.1)
     with pytest.raises(NoAnswer):
-        outcome(host.reactor, client.get("want", io.BytesIO()))
+        outcome(host.reactor, fetching)
     assert known.xid is XidSupport.UNKNOWN
 
 
-def test_server_that_has_answered_is_not_called_unreachable(reactor: Any) -> None:
+def test_server_that_has_answered_is_not_called_unreachable(clocked: ClockedReactor) -> None:
     """An ICMP error before the answer does not explain a timeout after it."""
     port = free_port()
     sent: list[str] = []
     client = TFTPClient(
-        reactor,
+        clocked,
         "127.0.0.1",
         port,
+        clock=clocked.seconds,
         options=False,
         timeout=0.2,
         retries=20,
         trace=lambda words, received: None if received else sent.append(words),
     )
     fetching = client.get("want", io.BytesIO())
-    spin(reactor, lambda: len(sent) > 1)  # the answer to the first request was an ICMP error
+    clocked.pass_time(0.2)
+    assert len(sent) == 2  # the answer to the first request was an ICMP error
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", port))
-        spin(reactor, lambda: select.select([server], [], [], 0)[0])
+        clocked.pass_time(0.2)
+        spin(clocked, lambda: select.select([server], [], [], 0)[0])
         _, peer = server.recvfrom(70000)
         server.sendto(STALE_BEGINNING, peer)
+        spin(clocked, lambda: select.select([server], [], [], 0)[0])
+        assert server.recv(70000) == wire.ack(1)
+        clocked.pass_time(4.0)
         with pytest.raises(TransferTimedOut) as raised:
-            outcome(reactor, fetching)
+            outcome(clocked, fetching)
     assert not isinstance(raised.value, ServerUnreachable)
     closed: list[Any] = []
     client.close().addBoth(closed.append)
-    spin(reactor, lambda: closed)
+    spin(clocked, lambda: closed)
 
 
 @pytest.mark.parametrize("content", [b"", b"end", bytes(512), bytes(700), bytes(3000)])
 def test_upload_to_a_server_without_options_completes(host: Host, content: bytes) -> None:
-    """An upload to a server without options completes after a short delay of its last block."""
-    storing = host.client().put(io.BytesIO(content), "new")
+    """An upload to a server without options waits once, for the end of the doubt."""
+    acknowledged: list[str] = []
+    storing = host.client(trace=noting_acks(acknowledged)).put(io.BytesIO(content), "new")
     peer, _ = host.asked()
     sock = host.open()
     sock.sendto(wire.ack(0), peer)
     got = b""
-    for number in range(1, len(content) // 512 + 2):
+    last = len(content) // 512 + 1
+    held = min(last, 2)  # a stream is not read further than its first window
+    for number in range(1, last + 1):
+        if number == held:
+            spin(host.reactor, lambda: len(acknowledged) == held)
+            assert not select.select([sock], [], [], 0)[0]
+            host.reactor.pass_time(MAX_DOUBT)
         datagram, _ = host.receive(sock)
         assert datagram[:4] == wire.DATA_HEADERS[number]
         got += datagram[4:]
@@ -1154,11 +1186,20 @@ def test_upload_to_a_server_without_options_completes(host: Host, content: bytes
 
 def test_file_exists_after_a_repeated_write_request_is_no_contradiction(host: Host) -> None:
     """If a write request was sent twice, the ERROR 6 of its second copy is ignored."""
-    storing = host.client(timeout=0.05, retries=100).put(io.BytesIO(b"x"), "new")
+    received: list[str] = []
+    client = host.client(
+        timeout=0.05,
+        retries=100,
+        trace=lambda text, is_received: received.append(text) if is_received else None,
+    )
+    storing = client.put(io.BytesIO(b"x"), "new")
     peer, _ = host.asked()
+    host.reactor.pass_time(0.05)
     host.asked()
     sock = host.open()
     sock.sendto(oack(), peer)
+    spin(host.reactor, lambda: received)
+    host.reactor.pass_time(MAX_DOUBT)
     assert host.receive(sock)[0] == wire.DATA_HEADERS[1] + b"x"
     host.open().sendto(error(FileAlreadyExists.code), peer)
     sock.sendto(wire.ack(1), peer)

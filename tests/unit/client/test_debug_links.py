@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.memory_server import FILE, MemoryServer, close_client, get, served
-from tests.support.reactors import outcome, reactor
+from tests.support.reactors import clocked, outcome, reactor, spin
 from tests.support.scripted_server import ScriptedServer, fake
 from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.debug_links import FilteredLink, LossFilter, TraceFilter
@@ -17,7 +17,7 @@ from twisted_tftp.errors import TransferTimedOut
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.protocol import wire
 
-__all__ = ["fake", "reactor", "served"]
+__all__ = ["clocked", "fake", "reactor", "served"]
 
 
 def test_failing_trace_function_is_not_called_again(served: MemoryServer) -> None:
@@ -58,18 +58,17 @@ def test_trace_describes_each_packet_in_order(served: MemoryServer) -> None:
 def test_trace_has_packets_that_the_loss_filter_drops(fake: ScriptedServer) -> None:
     """A packet that is sent is in the trace, even if the loss filter drops it afterwards."""
     lines: list[tuple[str, bool]] = []
-    client = TFTPClient(
-        fake.reactor,
-        "127.0.0.1",
-        fake.port,
+    client = fake.client(
         options=False,
         timeout=0.05,
         retries=2,
         loss=1.0,
         trace=lambda text, received: lines.append((text, received)),
     )
+    transfer = client.get("file", io.BytesIO())
+    fake.reactor.pass_time(0.1)
     with pytest.raises(TransferTimedOut):
-        outcome(fake.reactor, client.get("file", io.BytesIO()))
+        outcome(fake.reactor, transfer)
     assert len(lines) > 1
     assert set(lines) == {('RRQ "file" octet', False)}
     assert select.select([fake.request], [], [], 0)[0] == []
@@ -92,13 +91,17 @@ class LosingClient(TFTPClient):
 
 def test_trace_and_loss_filters_can_be_combined(fake: ScriptedServer) -> None:
     """With both filters, a received packet that the loss filter drops is not in the trace."""
-    client = LosingClient(fake.reactor, "127.0.0.1", fake.port, options=False)
+    client = LosingClient(
+        *(fake.reactor, "127.0.0.1", fake.port), clock=fake.reactor.seconds, options=False
+    )
     # WRQ, ACK 0 (lost), ACK 0, DATA 1 (lost), DATA 1 again, ACK 1
     lines = client.prepare([False, True, False, True, False, False])
     transfer = client.put(io.BytesIO(b"abc"), "new")
     fake.asked()
     fake.say(wire.ack(0))
     fake.say(wire.ack(0))
+    spin(fake.reactor, lambda: len(lines) == 3)
+    fake.reactor.pass_time(0.03)
     assert fake.got() == wire.DATA_HEADERS[1] + b"abc"
     fake.say(wire.ack(1))
     assert outcome(fake.reactor, transfer).retransmissions == 1

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
 from tests.support.memory_server import FILE, MemoryServer, close_client, served
-from tests.support.reactors import outcome, reactor, spin
+from tests.support.reactors import clocked, outcome, reactor, spin
 from tests.support.scripted_server import ScriptedDownload, ScriptedServer, fake
 from tests.support.sinks import SlowSink
 from twisted_tftp.backends.memory import MemoryBackend, MemoryWriter
@@ -24,7 +24,7 @@ from twisted_tftp.client.result import TransferResult
 from twisted_tftp.errors import DiskFull, TFTPError
 from twisted_tftp.protocol import wire
 
-__all__ = ["fake", "reactor", "served"]
+__all__ = ["clocked", "fake", "reactor", "served"]
 
 
 def test_download_to_a_path_replaces_the_file_when_it_is_complete(
@@ -105,7 +105,7 @@ def begin_download(
     fake: ScriptedServer, sink: SlowSink
 ) -> tuple[TFTPClient, Deferred[TransferResult]]:
     """Begin a download, up to the ACK of its first block; the sink has not finished that write."""
-    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
+    client = fake.client(options=False)
     transfer = client.get("file", sink)
     fake.asked()
     fake.say(wire.DATA_HEADERS[1] + bytes(512))

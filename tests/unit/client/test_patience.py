@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import time
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from zope.interface import implementer
 from tests.support.daemon import free_port
 from tests.support.deferreds import results_of, value
 from tests.support.memory_server import close_client
-from tests.support.reactors import outcome, reactor, spin
+from tests.support.reactors import ClockedReactor, clocked, outcome, reactor
 from tests.support.scripted_server import ScriptedServer, fake
 from tests.support.virtual import NetworkClient
 from tests.support.virtual_server import VirtualServer
@@ -23,7 +22,7 @@ from twisted_tftp.errors import NoAnswer, PortUnreachable, TransferTimedOut
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.protocol import wire
 
-__all__ = ["fake", "reactor"]
+__all__ = ["clocked", "fake", "reactor"]
 
 #: Settings of a client that follow from no route.
 PLAIN: dict[str, Any] = {"blksize": 512, "windowsize": 1}
@@ -168,18 +167,20 @@ def test_notice_may_end_the_transfer_or_fail(cancels: bool) -> None:
     assert server.network.clock.getDelayedCalls() == []
 
 
-def test_user_is_told_what_the_system_reports(reactor: Any) -> None:
+def test_user_is_told_what_the_system_reports(clocked: ClockedReactor) -> None:
     """If the server can't be reached, the line says why; the client waits for the network."""
     notices: list[str] = []
-    client = TFTPClient(reactor, "255.255.255.255", 20001, on_notice=notices.append)
+    client = TFTPClient(
+        clocked, "255.255.255.255", 20001, clock=clocked.seconds, on_notice=notices.append
+    )
     transfer = client.get("file", io.BytesIO())
-    spin(reactor, lambda: notices)
+    clocked.pass_time(7)
     assert re.search(
         r"from 255\.255\.255\.255 port 20001 \((.* denied|Network is unreachable)\) for",
         notices[0],
     )
     transfer.addErrback(lambda _: None)
-    close_client(reactor, client)
+    close_client(clocked, client)
 
 
 def test_user_is_told_of_silence_in_a_transfer() -> None:
@@ -201,10 +202,10 @@ def test_user_is_told_nothing_if_the_local_input_is_silent() -> None:
 
 @pytest.mark.parametrize("act", ["get", "put"])
 def test_port_that_closes_in_a_transfer_ends_it_before_the_patience(
-    reactor: Any, fake: ScriptedServer, act: str
+    fake: ScriptedServer, act: str
 ) -> None:
     """If the server's program ends, ICMP ends the transfer soon after its first silent seconds."""
-    client = TFTPClient(reactor, "127.0.0.1", fake.port, options=False, timeout=0.2)
+    client = fake.client(options=False, timeout=0.2)
     if act == "get":
         transfer = client.get("file", io.BytesIO())
         fake.asked()
@@ -215,24 +216,24 @@ def test_port_that_closes_in_a_transfer_ends_it_before_the_patience(
         fake.say(wire.ack(0))
     fake.got()
     fake.transfer.close()
-    started = time.monotonic()
+    fake.reactor.pass_time(15)
     with pytest.raises(PortUnreachable, match="refused"):
-        outcome(reactor, transfer)
-    assert time.monotonic() - started < 15
-    close_client(reactor, client)
+        outcome(fake.reactor, transfer)
+    close_client(fake.reactor, client)
 
 
-def test_closed_port_ends_the_request_after_two_more_tries(reactor: Any) -> None:
+def test_closed_port_ends_the_request_after_two_more_tries(clocked: ClockedReactor) -> None:
     """ICMP "port unreachable" ends a request after three datagrams, not after the patience."""
     sent: list[str] = []
 
     def trace(text: str, is_received: bool) -> None:
         sent.append(text)
 
-    client = TFTPClient(reactor, "127.0.0.1", free_port(), timeout=0.2, trace=trace)
-    started = time.monotonic()
+    settings = {"timeout": 0.2, "trace": trace, "clock": clocked.seconds}
+    client = TFTPClient(clocked, "127.0.0.1", free_port(), **settings)
+    transfer = client.get("file", io.BytesIO())
+    clocked.pass_time(10)
     with pytest.raises(PortUnreachable, match="refused"):
-        outcome(reactor, client.get("file", io.BytesIO()))
-    assert time.monotonic() - started < 10
+        outcome(clocked, transfer)
     assert len(sent) == 3
-    close_client(reactor, client)
+    close_client(clocked, client)

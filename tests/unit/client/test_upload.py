@@ -13,12 +13,11 @@ from zope.interface import implementer
 
 from tests.support.deferreds import results_of
 from tests.support.memory_server import MemoryServer, close_client, put, served
-from tests.support.reactors import outcome, reactor
+from tests.support.reactors import clocked, outcome, reactor, spin
 from tests.support.scripted_server import ScriptedServer, fake
 from tests.support.virtual import CLIENT
 from tests.support.virtual_server import VirtualServer
 from twisted_tftp.backends.memory import MemoryReader
-from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.client.streams import make_reader
 from twisted_tftp.errors import (
     AccessViolation,
@@ -29,7 +28,7 @@ from twisted_tftp.errors import (
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.protocol import wire
 
-__all__ = ["fake", "reactor", "served"]
+__all__ = ["clocked", "fake", "reactor", "served"]
 
 
 def test_upload_announces_the_size_of_a_path_and_of_a_reader(
@@ -64,7 +63,7 @@ def test_upload_of_a_missing_file_sends_no_request(served: MemoryServer, tmp_pat
 def test_upload_from_a_pipe_sends_each_block_when_it_is_full(fake: ScriptedServer) -> None:
     """An upload from a pipe sends a block as soon as it is full; it does not read ahead."""
     ours, theirs = os.pipe()
-    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, options=False)
+    client = fake.client(options=False)
     transfer = client.put(make_reader(fake.reactor, ours), "new")
     fake.asked()
     fake.say(wire.ack(0))
@@ -81,11 +80,16 @@ def test_upload_from_a_pipe_sends_each_block_when_it_is_full(fake: ScriptedServe
 
 @implementer(IFileReader)
 class SilentSource:
-    """A source that never supplies data."""
+    """A source that never supplies data.
+
+    @ivar was_read: whether the transfer has asked for data.
+    """
 
     size = None
+    was_read = False
 
     def read(self, offset: int, length: int) -> Any:
+        self.was_read = True
         return Deferred()
 
     def close(self) -> None:
@@ -94,10 +98,12 @@ class SilentSource:
 
 def test_timeout_names_the_source_that_supplied_no_data(fake: ScriptedServer) -> None:
     """If client or server times out while the source supplies no data, the exception says so."""
-    client = TFTPClient(fake.reactor, "127.0.0.1", fake.port, retries=1, timeout=0.2)
-    transfer = client.put(SilentSource(), "new")
+    client, source = fake.client(retries=1, timeout=0.2), SilentSource()
+    transfer = client.put(source, "new")
     fake.asked()
     fake.say(wire.ack(0))
+    spin(fake.reactor, lambda: source.was_read)
+    fake.reactor.pass_time(0.2)
     with pytest.raises(TransferTimedOut, match="timed out, while the local input"):
         outcome(fake.reactor, transfer)
     transfer = client.put(SilentSource(), "new")

@@ -15,16 +15,15 @@ from twisted.python.failure import Failure
 from tests.support.daemon import free_port
 from tests.support.deferreds import results_of, value
 from tests.support.memory_server import close_client
-from tests.support.reactors import outcome, reactor
+from tests.support.reactors import clocked, outcome, reactor
 from tests.support.scripted_server import ScriptedServer, fake
 from tests.support.virtual import CLIENT, SERVER, NetworkClient
 from tests.support.virtual_server import TRANSFER_PORT, VirtualServer
 from twisted_tftp.cli.failure_texts import describe_failure
-from twisted_tftp.client.client import TFTPClient
 from twisted_tftp.errors import FileNotFound, NoAnswer, OptionRefused, ServerUnreachable, TFTPError
 from twisted_tftp.protocol import wire
 
-__all__ = ["fake", "reactor"]
+__all__ = ["clocked", "fake", "reactor"]
 
 #: A file of one block.
 WHOLE = wire.DATA_HEADERS[1] + b"whole"
@@ -282,19 +281,19 @@ def test_server_that_has_granted_options_keeps_them() -> None:
     assert has_options(server) == [True, True]
 
 
-def test_chosen_port_is_kept_without_options(reactor: Any, fake: ScriptedServer) -> None:
+def test_chosen_port_is_kept_without_options(fake: ScriptedServer) -> None:
     """With a local port that the user has chosen, the second request comes from that port too."""
     port, sink = free_port(), io.BytesIO()
-    client = TFTPClient(reactor, "127.0.0.1", fake.port, bind="127.0.0.1", bind_port=port)
+    client = fake.client(bind="127.0.0.1", bind_port=port)
     transfer = client.get("file", sink)
     assert fake.asked().options
     fake.say(error(8))
     assert not fake.asked().options
     assert fake.peer[1] == port
     fake.say(WHOLE)
-    outcome(reactor, transfer)
+    outcome(fake.reactor, transfer)
     assert sink.getvalue() == b"whole"
-    close_client(reactor, client)
+    close_client(fake.reactor, client)
 
 
 #: An OACK to the request with options of an earlier attempt.

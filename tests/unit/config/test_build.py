@@ -165,8 +165,41 @@ def test_names_are_rewritten_in_order(folder: Path) -> None:
     )
     configuration = configured(folder, text)
     assert content(configuration.backend, "lab\\file\x01\udcff") == b"lab"
-    assert configuration.with_root is not None
-    assert content(configuration.with_root("/lab"), "\\first\udcff") == b"lab"
+    assert configuration.backend_for is not None
+    assert content(configuration.backend_for("/lab", None), "\\first\udcff") == b"lab"
+
+
+def test_client_root_is_outside_the_directory_of_the_client(folder: Path) -> None:
+    """With a client root, the client's own directory is below that root, as in dnsmasq."""
+    (folder / "top" / "192.0.2.1").mkdir()
+    (folder / "top" / "192.0.2.1" / "own").write_text("own")
+    text = (
+        '[tftp]\nroot = "."\nunique_root = "ip"\n'
+        '[[client]]\nnetwork = "192.0.2.0/24"\nroot = "/top"\n'
+    )
+    backend_for = configured(folder, text).backend_for
+    assert backend_for is not None
+    assert content(backend_for("/top", None), "own") == b"own"
+
+
+def test_rates_of_all_and_of_one_client_are_limited_together(folder: Path) -> None:
+    """`[tftp]` limits all transfers together, `[[client]]` each transfer of its clients."""
+    text = '[tftp]\nroot = "top"\nmax_rate = "64k"\n[[client]]\nmac = "52:54:00:12:34:56"\n'
+    configuration = configured(folder, text + 'max_rate = "16k"\n')
+    assert configuration.max_rate == 64 << 10
+    (rule,) = configuration.client_rules
+    assert rule.settings.max_rate == 16 << 10
+    assert configuration.backend_for is not None
+    backend: Any = configuration.backend_for(None, 16 << 10)
+    assert backend._max_rate == 16 << 10
+    assert backend._shared is configuration.backend._shared
+
+
+@pytest.mark.parametrize("table", ["[tftp]", '[[client]]\nnetwork = "10.0.0.0/8"'])
+def test_rate_of_zero_is_refused(folder: Path, table: str) -> None:
+    """Nothing could be transferred."""
+    with pytest.raises(ConfigurationError, match="max_rate: must be from 1 to"):
+        configured(folder, f"{table}\nmax_rate = 0\n")
 
 
 def test_client_rules_reach_the_server(folder: Path) -> None:

@@ -66,6 +66,9 @@ def test_mtu_is_cached_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert routes.mtu(("192.0.2.1", 2000), LOCAL) == 1300
     assert routes.mtu(("192.0.2.2", 2000), LOCAL) == 1300
     assert len(questions.peers) == 3
+    questions.mtu = 1200
+    clock.advance(MTU_MAX_AGE)
+    assert routes.mtu(("192.0.2.1", 2000), LOCAL) == 1200
     routes.close()
 
 

@@ -16,9 +16,8 @@ import pytest
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 
-from tests.support.reactors import reactor, spin
+from tests.support.reactors import ClockedReactor, reactor, spin
 from tests.support.sockets import (
-    ClockedReactor,
     FailingSocket,
     OpenedSockets,
     SocketWithoutIPv6,

@@ -11,14 +11,14 @@ from twisted.internet.defer import Deferred
 
 from tests.support.daemon import free_port
 from tests.support.logs import captured_log
-from tests.support.reactors import outcome, reactor, spin
+from tests.support.reactors import ClockedReactor, clocked, outcome, reactor, spin
 from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server import followed_interface
 from twisted_tftp.server.service import TFTPService
 
-__all__ = ["reactor"]
+__all__ = ["clocked", "reactor"]
 
 ADDRESS = "127.0.0.1"
 
@@ -29,7 +29,7 @@ class Host:
     @ivar addresses: the addresses of each interface.
     """
 
-    def __init__(self, reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, reactor: ClockedReactor, monkeypatch: pytest.MonkeyPatch) -> None:
         self.addresses: dict[str, list[str]] = {"eth0": [ADDRESS], "eth1": []}
         self._reactor = reactor
         self._services: list[TFTPService] = []
@@ -61,9 +61,9 @@ class Host:
 
 
 @pytest.fixture
-def host(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """Return a host whose first interface has an address."""
-    host = Host(reactor, monkeypatch)
+def host(clocked: ClockedReactor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """Return a host whose first interface has an address; no time passes on it."""
+    host = Host(clocked, monkeypatch)
     yield host
     host.stop()
 
@@ -71,7 +71,7 @@ def host(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 class Client:
     """A client's socket."""
 
-    def __init__(self, reactor: Any, service: TFTPService) -> None:
+    def __init__(self, reactor: ClockedReactor, service: TFTPService) -> None:
         self._reactor = reactor
         self._server = (ADDRESS, service.ports[0].getHost().port)
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -102,20 +102,20 @@ class Client:
 
 @pytest.mark.parametrize("hosts", [["eth0", "eth1"], ["eth1", "eth0"]])
 def test_address_that_moves_to_another_interface_stays_bound(
-    reactor: Any, host: Host, hosts: list[str]
+    clocked: ClockedReactor, host: Host, hosts: list[str]
 ) -> None:
     """The order of the interfaces does not matter, if both changes are found at once."""
     service = host.start(hosts)
     with captured_log() as lines:
         host.change(eth0=[], eth1=[ADDRESS])
-        spin(reactor, lambda: service.ports)
+        spin(clocked, lambda: service.ports)
     assert [port.address for port in service.ports] == [ADDRESS]
     assert not [line for line in lines if "can't listen" in line]
     host.change(eth1=[])
     assert service.ports == []
 
 
-def test_no_address_is_bound_after_the_stop(reactor: Any, host: Host) -> None:
+def test_no_address_is_bound_after_the_stop(clocked: ClockedReactor, host: Host) -> None:
     """The service is stopped while a port of an address that has moved is being closed."""
     service = host.start(["eth0", "eth1"])
     host.change(eth0=[], eth1=[ADDRESS])
@@ -123,7 +123,7 @@ def test_no_address_is_bound_after_the_stop(reactor: Any, host: Host) -> None:
     assert service.ports == service.servers == []
 
 
-def test_address_is_lost_while_an_upload_is_opened(reactor: Any, host: Host) -> None:
+def test_address_is_lost_while_an_upload_is_opened(clocked: ClockedReactor, host: Host) -> None:
     """With a single port, the window of the upload has no socket then; the transfer goes on."""
     opening: Deferred[Any] = Deferred()
 
@@ -134,12 +134,12 @@ def test_address_is_lost_while_an_upload_is_opened(reactor: Any, host: Host) -> 
 
     backend = Backend({}, "create")
     service = host.start(["eth0"], backend, single_port=True)
-    client = Client(reactor, service)
+    client = Client(clocked, service)
     client.send(b"\0\2new\0octet\0windowsize\x0016\0")
-    spin(reactor, lambda: len(service.transfers))
+    spin(clocked, lambda: len(service.transfers))
     with captured_log() as lines:
         host.change(eth0=[])
-        spin(reactor, lambda: not service._listeners._closing)
+        spin(clocked, lambda: not service._listeners._closing)
         opening.callback(None)
     assert not [line for line in lines if "unexpected" in line]
     host.change(eth0=[ADDRESS])
@@ -151,18 +151,18 @@ def test_address_is_lost_while_an_upload_is_opened(reactor: Any, host: Host) -> 
     client.close()
 
 
-def test_transfer_goes_on_when_its_address_comes_back(reactor: Any, host: Host) -> None:
+def test_transfer_goes_on_when_its_address_comes_back(clocked: ClockedReactor, host: Host) -> None:
     """With a single port too, a transfer that has lost its address for a moment goes on."""
     service = host.start(["eth0"], single_port=True)
-    client = Client(reactor, service)
+    client = Client(clocked, service)
     client.send(b"\0\1f\0octet\0")
     assert client.receive() == wire.DATA_HEADERS[1] + bytes(512)
     for block in (1, 2):
         host.change(eth0=[])
-        spin(reactor, lambda: not service._listeners._closing)
+        spin(clocked, lambda: not service._listeners._closing)
         host.change(eth0=[ADDRESS])
         client.send(wire.ack(block))
         assert client.receive()[:4] == wire.DATA_HEADERS[block + 1]
     client.send(wire.ack(3))
-    spin(reactor, lambda: not len(service.transfers))
+    spin(clocked, lambda: not len(service.transfers))
     client.close()

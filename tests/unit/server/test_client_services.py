@@ -96,27 +96,66 @@ def test_root_selects_another_backend() -> None:
     """The names of the client start in its root; the backend is made once."""
     made: list[str] = []
 
-    def with_root(prefix: str) -> MemoryBackend:
+    def backend_for(prefix: str | None, max_rate: int | None) -> MemoryBackend:
+        assert prefix is not None
         made.append(prefix)
         return MemoryBackend({"f": prefix.encode()})
 
     rules = [network_rule(NETWORK, root="/lab"), network_rule("10.9.0.0/16", root="/lab")]
-    net = RuledNetwork(MemoryBackend({"f": b"common"}), rules, with_root=with_root)
+    net = RuledNetwork(MemoryBackend({"f": b"common"}), rules, backend_for=backend_for)
     for host, content in ((RULED, b"/lab"), (OTHER, b"common"), ("10.9.0.1", b"/lab")):
         assert net.answer(rrq(b"f"), host) == b"\0\3\0\1" + content
     assert made == ["/lab"]
+
+
+def test_rate_limits_the_windows_of_a_client() -> None:
+    """A window takes at most half a second, and is read by itself; others are not limited."""
+    lengths: list[int] = []
+
+    class Reader:
+        size = 1 << 20
+
+        def read(self, offset: int, length: int) -> bytes:
+            lengths.append(length)
+            return bytes(length)
+
+        def close(self) -> None:
+            pass
+
+    class Backend:
+        def open_reader(self, path: str, context: TransferContext) -> Reader:
+            return Reader()
+
+    asked: list[tuple[str | None, int | None]] = []
+
+    def backend_for(root: str | None, max_rate: int | None) -> Backend:
+        asked.append((root, max_rate))
+        return Backend()
+
+    rules = [network_rule(NETWORK, max_rate=20_000)]
+    net = RuledNetwork(Backend(), rules, backend_for=backend_for)
+    for host, windowsize, length in ((RULED, b"9", 9216), (OTHER, b"64", 65536)):
+        link = net.ask(rrq(b"f", blksize="1024", windowsize="64"), host)
+        assert link is not None
+        assert b"windowsize\0" + windowsize in link.take()[0]
+        for block in (0, int(windowsize), 2 * int(windowsize)):
+            link.deliver(ack(block))
+            link.take()
+        assert lengths == [length] * 3
+        lengths.clear()
+    assert asked == [(None, 20_000)]
 
 
 def test_context_has_the_rules_for_uploads() -> None:
     """The rule replaces `write`, and nothing else."""
     common = UploadSettings(WriteMode.CREATE, keep=3)
     backend = ContextBackend()
-    rules = [network_rule(NETWORK, write=WriteMode.VERSION)]
+    rules = [network_rule(NETWORK, write=WriteMode.OVERWRITE)]
     net = RuledNetwork(backend, rules, uploads=common)
     for host in (RULED, OTHER):
         assert net.answer(wrq(b"new"), host) == ack(0)
     assert [context.uploads for context in backend.contexts] == [
-        UploadSettings(WriteMode.VERSION, keep=3),
+        UploadSettings(WriteMode.OVERWRITE, keep=3),
         common,
     ]
 

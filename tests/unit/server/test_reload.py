@@ -284,7 +284,7 @@ def test_rules_for_uploads_and_clients_change(running: Running) -> None:
     assert client.ask(wrq(b"one")) == ack(0)
     running.change(uploads=UploadSettings(WriteMode.CREATE, keep=2))
     assert running.client().ask(wrq(b"two")) == ack(0)
-    running.change(client_rules=(network_rule("127.0.0.0/8", write=WriteMode.VERSION),))
+    running.change(client_rules=(network_rule("127.0.0.0/8", write=WriteMode.OVERWRITE),))
     assert running.client().ask(wrq(b"three")) == ack(0)
     running.change(client_rules=(network_rule("127.0.0.0/8", write=WriteMode.NEVER),))
     assert running.client().ask(wrq(b"four"))[:4] == b"\0\5\0\2"
@@ -293,7 +293,7 @@ def test_rules_for_uploads_and_clients_change(running: Running) -> None:
     assert [context.uploads for context in running.old.contexts] == [
         None,
         UploadSettings(WriteMode.CREATE, keep=2),
-        UploadSettings(WriteMode.VERSION, keep=2),
+        UploadSettings(WriteMode.OVERWRITE, keep=2),
         UploadSettings(WriteMode.CREATE, keep=2),
     ]
 

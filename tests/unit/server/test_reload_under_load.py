@@ -108,7 +108,6 @@ class Reloads:
         return Configuration(
             backend,
             Policy(
-                timeout=0.3,
                 single_port=self._single_port,
                 max_blksize=512 + self.count % 100,
                 rate=1e6 - self.count % 2,
@@ -174,7 +173,9 @@ def test_reloads_lose_no_transfer(reactor: Any, single_port: bool) -> None:
             close_client(reactor, client)
         assert reloads.results == [None] * CLIENTS
         assert reloads.count == RELOADS
-        spin(reactor, lambda: len(reloads.stops) == RELOADS)  # complete uploads dally
+        spin(reactor, lambda: not service.transfers.running)
+        service.transfers.end_dallying(len(service.transfers))
+        assert len(reloads.stops) == RELOADS
         outcome(reactor, service.stopService())
     assert set(reloads.recorder.outcomes) == {Outcome.COMPLETED}
     assert len(reloads.recorder.outcomes) == reloads.finished

@@ -304,6 +304,21 @@ def test_name_of_a_version_is_parsed(file: bytes, number: int) -> None:
     assert not is_version_link(b"x" + file, name)
 
 
+@pytest.mark.parametrize("number", ["-0", "-1", "-02", "-"])
+def test_number_that_is_written_in_another_way_is_no_version(number: str) -> None:
+    """It would be the name of a version that exists already."""
+    assert parse(f"f.{STAMP}{number}".encode()) is None
+
+
+def test_link_in_the_middle_of_a_path_is_followed(store: Store) -> None:
+    """Only the last component is a link to a version, whatever the others look like."""
+    (store.root / f"d.{STAMP}").mkdir()
+    (store.root / "d").symlink_to(f"d.{STAMP}")
+    store.upload(b"x", "d/f")
+    assert (store.root / f"d.{STAMP}" / "f").read_bytes() == b"x"
+    assert os.readlink(store.root / "d") == f"d.{STAMP}"
+
+
 def test_directories_are_made(store: Store) -> None:
     """Version and link get their names in a new directory."""
     store.upload(b"x", "a/b/f")
