@@ -59,10 +59,10 @@ def fetch(daemon: Daemon) -> None:
         assert client.fetch(b"file", (LOCALHOST, daemon.port)) == b"octets"
 
 
-def store(daemon: Daemon, name: bytes) -> int:
+def store(daemon: Daemon, name: bytes, mode: bytes = b"octet") -> int:
     """Upload a file of six octets; return the port of the client."""
     with Peer() as client:
-        answer, transfer = client.ask(wrq(name), (LOCALHOST, daemon.port))
+        answer, transfer = client.ask(wrq(name, mode), (LOCALHOST, daemon.port))
         assert answer == ack(0)
         assert client.ask(data(1, b"octets"), transfer)[0] == ack(1)
         return client.port
@@ -292,6 +292,43 @@ def test_sighup_changes_hooks(root: Path, tmp_path: Path) -> None:
         daemon.stop()
         assert_ended_well(daemon)
     assert (tmp_path / "first.out").read_text() == (tmp_path / "second.out").read_text() == "x\n"
+
+
+#: A configuration in which an upload passes a client rule, a rate, a mount and versions.
+FARM = """\
+[tftp]
+host = ["127.0.0.1"]
+port = PORT
+max_rate = "10M/s"
+on_upload = ["./hook"]
+
+[[mount]]
+prefix = "/configs"
+backend = "filesystem:root"
+write = "version"
+
+[[client]]
+network = "127.0.0.0/8"
+max_rate = "5M/s"
+"""
+
+
+@linux
+@pytest.mark.parametrize("mode", [b"octet", b"netascii"])
+def test_path_of_a_version_passes_all_wrappers(root: Path, tmp_path: Path, mode: bytes) -> None:
+    """The hook gets the path of the version, not that of the link, and the name as asked for."""
+    Script(
+        tmp_path, "hook", 'printf "%s\\n" "$TFTP_FILE" "$TFTP_PATH" >$dir/p; mv $dir/p $dir/out'
+    )
+    with ConfiguredDaemon(tmp_path, FARM) as daemon:
+        store(daemon, b"/configs/sw1", mode)
+        name, path = wait_for_text(tmp_path / "out", "\n").splitlines()
+        daemon.stop()
+        assert_ended_well(daemon)
+    assert name == "/configs/sw1"
+    assert Path(path) == (root / "sw1").resolve()
+    assert Path(path).name.startswith("sw1.2")
+    assert Path(path).read_bytes() == b"octets"
 
 
 def test_program_is_checked_at_the_start(root: Path, tmp_path: Path) -> None:
