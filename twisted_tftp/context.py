@@ -78,6 +78,15 @@ class TransferContext(NamedTuple):
         return self.filename.decode("utf-8", "surrogateescape")
 
 
+class StoredFile(NamedTuple):
+    """What a writer's `commit` may return: where the file is on the disk.
+
+    @ivar path: the absolute path of the file.
+    """
+
+    path: bytes
+
+
 class Outcome(Enum):
     """How a transfer ended."""
 
@@ -118,6 +127,8 @@ class TransferStatistics:
         it before it is written to a log or a page.
     @ivar detail: the reason of a failure for the operator, if `error` does not say everything;
         otherwise empty. Escape it too.
+    @ivar stored_path: the path of a complete upload on the disk; None if the backend did not tell
+        it. The name in it may come from the peer.
     """
 
     context: TransferContext
@@ -129,6 +140,7 @@ class TransferStatistics:
     outcome: Outcome | None = None
     error: str = ""
     detail: str = ""
+    stored_path: bytes | None = None
 
     @property
     def seconds(self) -> float:

@@ -206,7 +206,8 @@ class IFileWriter(Interface):
     def commit():  # type: ignore[no-untyped-def]
         """Make the whole file durable and visible under its name, or fail and change nothing.
 
-        @return: None, or a Deferred that fires when this is done.
+        @return: None, or a Deferred that fires when this is done. Instead of None, it may be a
+            L{twisted_tftp.context.StoredFile}, which tells hooks where the file is.
 
         @raise DiskFull: there is no space (code 3).
         @raise FileAlreadyExists: a file with this name was created since the writer was opened

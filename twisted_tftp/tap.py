@@ -254,6 +254,7 @@ def makeService(options: Options) -> TFTPService:
     if not _changes_directory(options.parent):
         # Before twistd becomes a daemon: after that, an error cannot reach the user's terminal.
         service.check_backend()
+        service.check_hooks()
     if _becomes_daemon(options.parent):
         error_output.keep()
         reactor.callWhenRunning(error_output.release)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import TIMEOUT, TWISTD, Daemon, assert_ended_well
+from tests.support.configured_daemon import ConfiguredDaemon, run_twistd
+from tests.support.daemon import TIMEOUT, TWISTD, assert_ended_well
 from tests.support.marks import linux
 from tests.support.packets import rrq
 from tests.support.peer import LOCALHOST, Peer
@@ -28,47 +29,8 @@ CLIENTS = 50
 #: The most descriptors that the daemon has then: some for each transfer, none for a reload.
 MAX_DESCRIPTORS = 50 + 4 * CLIENTS
 
-#: The log line after a reload.
-RELOADED = "SIGHUP: the configuration was read again"
-
 #: The log line after a reload with mistakes.
 KEPT = "SIGHUP: the old configuration stays in use"
-
-
-class ConfiguredDaemon(Daemon):
-    """A daemon whose options are in a file, in which `PORT` stands for its port.
-
-    @ivar path: the path of the file.
-    """
-
-    def __init__(self, folder: Path, text: str, *options: str) -> None:
-        super().__init__(folder, *options, hosts=[LOCALHOST])
-        self.path = folder / "tftp.toml"
-        self.text = text
-
-    def write(self, text: str) -> None:
-        """Write the file."""
-        self.path.write_text(text.replace("PORT", str(self.port)))
-
-    def command(self) -> list[str]:
-        self.write(self.text)
-        return [
-            *(self.executable, "-n", "--pidfile=", "tftp"),
-            *("--config", str(self.path), *self.options),
-        ]
-
-    def reload(self, text: str, expected: str = RELOADED) -> int:
-        """Change the file, send SIGHUP, and wait for a line; return the number of lines before."""
-        self.write(text)
-        mark = self.mark()
-        self.process.send_signal(signal.SIGHUP)
-        self.wait_for_line(expected, start=mark)
-        return mark
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where it serves."""
-        return LOCALHOST, self.port
 
 
 #: A configuration with two mounts.
@@ -108,11 +70,6 @@ def error_code(name: bytes, address: tuple[str, int]) -> int:
         answer, _ = client.receive()
     assert answer.startswith(b"\0\5"), answer[:100]
     return int.from_bytes(answer[2:4], "big")
-
-
-def run_twistd(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(TWISTD), "-n", "tftp", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
 
 def test_mounts_of_the_file_are_served(folder: Path) -> None:

@@ -100,6 +100,7 @@ def test_help_is_grouped() -> None:
         "Time:",
         "Access:",
         "Limits:",
+        "Hooks:",
         "Other:",
     ]
     assert all(len(line) <= 80 for line in usage.splitlines())

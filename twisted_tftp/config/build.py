@@ -102,6 +102,7 @@ class _Builder:
             port=settings.port,
             host=settings.host,
             drain=settings.drain,
+            hooks=settings.hooks,
         )
         return Built(configuration, tuple(self._leaves))
 

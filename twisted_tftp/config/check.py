@@ -14,7 +14,7 @@ from twisted_tftp.protocol.printable import printable_unicode
 
 
 def problems_of(settings: Settings) -> list[str]:
-    """Make the backends and rules, and check each backend; return a line for each problem.
+    """Make the backends and rules, check each backend and hook; return a line for each problem.
 
     Nothing is bound or started.
     """
@@ -22,7 +22,7 @@ def problems_of(settings: Settings) -> list[str]:
         built = build(settings)
     except ConfigurationError as error:
         return list(error.lines)
-    return problems_of_backends(built)
+    return [*problems_of_backends(built), *problems_of_hooks(settings)]
 
 
 def warnings_of(settings: Settings) -> list[str]:
@@ -33,6 +33,16 @@ def warnings_of(settings: Settings) -> list[str]:
 def problems_of_backends(built: Built) -> list[str]:
     """Check each backend; return a line for each one that can't serve files."""
     return [text for leaf in built.leaves for text in _problems_of_leaf(leaf)]
+
+
+def problems_of_hooks(settings: Settings) -> list[str]:
+    """Check each hook; return a line for each one that can't be run."""
+    lines = []
+    for hook, text in settings.hooks.problems():
+        place = settings.places.get(hook.value)
+        key = hook.value if place is None else f"{place}: [tftp] {hook.value.replace('-', '_')}"
+        lines.append(f"{key}: {printable_unicode(text)}")
+    return lines
 
 
 def _problems_of_leaf(leaf: Leaf) -> Iterator[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 
+from twisted_tftp.config.hook_options import HOOK_OPTIONS
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.config.settings import POLICY_KEYS, Settings
 from twisted_tftp.policy import Network, Policy, WriteMode
 
 #: The options that are about uploads only.
 UPLOAD_OPTIONS = frozenset(
-    ("max-upload", "upload-quota", "allow-write", "upload-mode", "make-dirs")
+    ("max-upload", "upload-quota", "allow-write", "upload-mode", "make-dirs", "on-upload")
 )
 
 #: The options that are about the directory of `--root` only.
@@ -30,6 +31,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield from _of_sizes(settings.policy.max_upload, settings.upload_quota)
         yield from _of_writers(settings.policy)
     yield from _of_networks(settings.policy)
+    yield from _of_hooks(settings)
 
 
 def _of_files(settings: Settings) -> Iterator[str]:
@@ -45,6 +47,13 @@ def _of_files(settings: Settings) -> Iterator[str]:
     modes.update(client.write for client in settings.clients)
     if settings.keep is not None and WriteMode.VERSION not in modes:
         yield "--keep has no effect: --write is not version"
+
+
+def _of_hooks(settings: Settings) -> Iterator[str]:
+    """Look for limits of hooks where there is no hook."""
+    for option in HOOK_OPTIONS if not settings.hooks.commands else ():
+        if getattr(settings, option.key) != option.default:
+            yield f"--{option.name} has no effect without --on-upload or --on-transfer"
 
 
 def _of_sizes(max_upload: int | None, quota: int | None) -> Iterator[str]:

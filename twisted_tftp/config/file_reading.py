@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from twisted_tftp.config.backends import BackendText
+from twisted_tftp.config.command_type import Command, with_absolute_program
 from twisted_tftp.config.farm import Client, Mount, PlacedBackend, Rename
 from twisted_tftp.config.farm_types import FilePath
 from twisted_tftp.config.mistakes import Mistakes, Place
@@ -198,6 +199,8 @@ class _FileReader:
             folder = self._file.folder
             specs = (BackendText().parse(text) for text in given)
             return [str(spec.with_absolute_paths(folder)) for spec in specs]
+        if isinstance(option.type, Command):
+            return with_absolute_program(given, self._file.folder)
         if not isinstance(option.type, Directory | FilePath) or not given:
             return given
         if option.repeatable:

@@ -20,6 +20,7 @@ class Group(Enum):
     TIME = "Time"
     ACCESS = "Access"
     LIMITS = "Limits"
+    HOOKS = "Hooks"
     OTHER = "Other"
 
 

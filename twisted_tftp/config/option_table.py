@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twisted_tftp.config.file_options import FILE_OPTIONS
+from twisted_tftp.config.hook_options import HOOK_OPTIONS
 from twisted_tftp.config.name_options import (
     COMMAND_OPTIONS,
     NAME_OPTIONS,
@@ -274,6 +275,7 @@ OPTIONS = (
         details="Clients ask again later.",
     ),
     *RATE_OPTIONS,
+    *HOOK_OPTIONS,
     Option(
         "verbose",
         Group.OTHER,

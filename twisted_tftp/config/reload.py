@@ -10,7 +10,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twisted_tftp.config.build import Built, build
-from twisted_tftp.config.check import problems_of_backends
+from twisted_tftp.config.check import problems_of_backends, problems_of_hooks
 from twisted_tftp.config.contradictions import contradictions
 from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.settings import Settings, load_settings
@@ -88,11 +88,11 @@ class Reloader:
                 self._log.failure("SIGHUP: the old configuration stays in use")
 
     def _use(self, settings: Settings, built: Built) -> None:
-        """Give the service a configuration, if its backends can serve files.
+        """Give the service a configuration, if its backends can serve files and its hooks run.
 
         @raise ConfigurationError: they can't.
         """
-        problems = problems_of_backends(built)
+        problems = [*problems_of_backends(built), *problems_of_hooks(settings)]
         if problems:
             raise ConfigurationError(tuple(problems))
         for text in contradictions(settings):

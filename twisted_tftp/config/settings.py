@@ -16,6 +16,7 @@ from twisted_tftp.config.mistakes import Mistakes, Place
 from twisted_tftp.config.option import Option
 from twisted_tftp.config.option_table import OPTIONS
 from twisted_tftp.policy import Policy, WriteMode
+from twisted_tftp.server.hooks import HookSettings
 
 #: The keys of the options that are attributes of the policy; the others are attributes of the
 #: settings.
@@ -53,6 +54,11 @@ class Settings:
     @ivar verbose: whether requests and progress are logged too.
     @ivar places: where the files have an option: its name and the place.
     @ivar max_rate: the most octets per second of all transfers together; None for no limit.
+    @ivar on_upload: the command to run after each complete upload; empty for none.
+    @ivar on_transfer: the command to run after the end of each transfer; empty for none.
+    @ivar hook_processes: how many commands may run at once.
+    @ivar hook_time: how long a command may run, in seconds.
+    @ivar hook_queue: how many commands of each kind may wait.
     @ivar policy: the values of all other options.
     """
 
@@ -75,11 +81,27 @@ class Settings:
     drain: float
     verbose: bool
     max_rate: int | None
+    on_upload: tuple[str, ...]
+    on_transfer: tuple[str, ...]
+    hook_processes: int
+    hook_time: float
+    hook_queue: int
     policy: Policy
     mounts: tuple[Mount, ...] = ()
     clients: tuple[Client, ...] = ()
     renames: tuple[Rename, ...] = ()
     places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+
+    @property
+    def hooks(self) -> HookSettings:
+        """The commands to run after transfers, and their limits."""
+        return HookSettings(
+            self.on_upload,
+            self.on_transfer,
+            self.hook_processes,
+            self.hook_time,
+            self.hook_queue,
+        )
 
     @property
     def accepts_uploads(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.config.backends import BackendText
+from twisted_tftp.config.command_type import Command, text_of_words
 from twisted_tftp.config.option import Option
 from twisted_tftp.config.value_types import (
     Choice,
@@ -40,6 +41,8 @@ def given_by(option: Option, value: object) -> Any:
         if not isinstance(value, bool):
             raise ValueError(f"must be true or false, not {_described(value)}")
         return value
+    if isinstance(option.type, Command):
+        return _command(value)
     if not option.repeatable:
         return _text(option, value)
     if isinstance(option.type, BackendText) and isinstance(value, str | Mapping):
@@ -47,6 +50,16 @@ def given_by(option: Option, value: object) -> Any:
     if not isinstance(value, list):
         raise ValueError(f"must be an array, such as {_array_example(value)}")
     return [_text(option, each) for each in value]
+
+
+def _command(value: object) -> str:
+    """Return an array of a program and its arguments as text."""
+    if not isinstance(value, list):
+        raise ValueError(f"must be an array, such as {_array_example(value)}")
+    for each in value:
+        if not isinstance(each, str):
+            raise ValueError(f"must be an array of texts, without {_described(each)}")
+    return text_of_words(value)
 
 
 def _text(option: Option, value: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
 from twisted_tftp.server.client_rules import BackendFor, ClientRule, ClientRules
+from twisted_tftp.server.hooks import HookSettings
 
 #: How long running transfers may take to finish when the service stops, in seconds.
 DEFAULT_DRAIN = 5.0
@@ -38,9 +39,11 @@ class Configuration:
     @ivar host: addresses and interfaces to listen on; empty for all IPv4 and IPv6 addresses. An
         IPv6 address may have a scope, such as `%eth0`.
     @ivar drain: how long running transfers may take to finish when the service stops, in seconds.
-    @ivar grace: how long the backend may then take to release its files, in seconds.
+    @ivar grace: how long the backend may then take to release its files, and hooks to end, in
+        seconds.
     @ivar max_rate: octets per second of all transfers together, which `backend` does not exceed;
         None for no limit.
+    @ivar hooks: the commands to run after transfers.
     """
 
     backend: Any
@@ -54,6 +57,7 @@ class Configuration:
     drain: float = DEFAULT_DRAIN
     grace: float = DEFAULT_GRACE
     max_rate: int | None = None
+    hooks: HookSettings = field(default_factory=HookSettings)
 
     def __post_init__(self) -> None:
         """Check the client rules.

@@ -24,6 +24,7 @@ from twisted_tftp.server.client_rules import BackendFor, ClientRule
 from twisted_tftp.server.configuration import DEFAULT_DRAIN, DEFAULT_GRACE, Configuration
 from twisted_tftp.server.descriptor_limit import raise_limit_for
 from twisted_tftp.server.generations import Generation, Generations
+from twisted_tftp.server.hooks import HookObserver, HookRunner, HookSettings
 from twisted_tftp.server.listeners import Listeners
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.shared_parts import SharedParts
@@ -58,6 +59,7 @@ class TFTPService(Service):
         client_rules: Iterable[ClientRule] = (),
         backend_for: BackendFor | None = None,
         max_rate: int | None = None,
+        hooks: HookSettings | None = None,
         reactor: Any = None,
     ) -> None:
         """Set up; the ports are bound when the service starts.
@@ -85,6 +87,7 @@ class TFTPService(Service):
             drain,
             grace,
             max_rate,
+            hooks or HookSettings(),
         )
         self._reactor = reactor
         self._shared = SharedParts.for_policy(
@@ -94,6 +97,7 @@ class TFTPService(Service):
             self.configuration, self._shared, self._make_server, reactor, self._log
         )
         self._generations = Generations(reactor, grace)
+        self._hook_runner = HookRunner(reactor, self.configuration.hooks)
         self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
         self._is_hurried = False  # whether a second signal has asked to stop
         self.transfers = self._shared.transfers
@@ -133,12 +137,22 @@ class TFTPService(Service):
         except BackendUnavailable as error:
             raise StartError(f"tftp: {error}") from None
 
+    def check_hooks(self) -> None:
+        """Check that the hooks can be run; the start of the service does this too.
+
+        @raise StartError: one can't be run.
+        """
+        for hook, problem in self.configuration.hooks.problems():
+            raise StartError(f"tftp: {hook.value}: {problem}")
+
     def privilegedStartService(self) -> None:
         """Bind the ports. twistd calls this before it gives up the privileges of root.
 
-        @raise StartError: the backend cannot serve files, or a port cannot be bound.
+        @raise StartError: the backend cannot serve files, a hook cannot be run, or a port cannot
+            be bound.
         """
         self.check_backend()
+        self.check_hooks()
         raise_limit_for(self.configuration.policy.max_transfers, self._log)
         try:
             self._listeners.bind_all()
@@ -183,8 +197,10 @@ class TFTPService(Service):
             lifecycle_of(new.backend).check()
         self.configuration = new
         self._shared = self._shared.reconfigure(new.policy, new.client_rules)
+        self._hook_runner.settings = new.hooks
+        observed = dataclasses.replace(new, observer=self._observer())
         for server in self._listeners.servers:
-            server.reconfigure(new, self._shared)
+            server.reconfigure(observed, self._shared)
         self._generations.grace = new.grace
         self._generations.replace(self._generation, self.transfers.close_group())
         if new.policy.max_transfers > running.policy.max_transfers:
@@ -192,7 +208,7 @@ class TFTPService(Service):
         return running.fixed_differences(configuration)
 
     def stopService(self) -> Deferred[None]:
-        """Drop new requests, let the running transfers finish, and then stop the backend.
+        """Drop new requests, let the running transfers finish, then stop hooks and the backend.
 
         @return: fires when the service has stopped. Transfers that still run after `drain` seconds
             are ended before that.
@@ -209,7 +225,7 @@ class TFTPService(Service):
             running.addBoth(_cancel_timer, deadline)
         running.addBoth(lambda _: self._cancel_all())
         running.addBoth(lambda _: DeferredList([*closed, listeners.close()]))
-        running.addBoth(lambda _: self._wait_for(self._generations.end_all()))
+        running.addBoth(lambda _: self._wait_for(self._stop_parts()))
         running.addErrback(self._log_failure, "the service failed to stop")
         running.addBoth(lambda _: self._shared.opener.close())
         running.addBoth(lambda _: self._flush_log())
@@ -230,13 +246,24 @@ class TFTPService(Service):
         """What new transfers use."""
         return Generation(self.configuration.backend, self.configuration.observer)
 
+    def _observer(self) -> Any:
+        """Return the observer of new transfers, which runs the hooks if there are any."""
+        configuration = self.configuration
+        if not configuration.hooks.commands:
+            return configuration.observer
+        return HookObserver(configuration.observer, configuration.hooks, self._hook_runner)
+
+    def _stop_parts(self) -> Deferred[Any]:
+        """Stop the backends and the hooks; if the Deferred is cancelled, it waits no longer."""
+        return DeferredList([self._hook_runner.stop(), self._generations.end_all()])
+
     def _make_server(self) -> TFTPServer:
         """Return the protocol of a new port."""
         configuration = self.configuration
         return TFTPServer(
             configuration.backend,
             configuration.policy,
-            observer=configuration.observer,
+            observer=self._observer(),
             uploads=configuration.uploads,
             backend_for=configuration.backend_for,
             max_rate=configuration.max_rate,

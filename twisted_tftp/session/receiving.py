@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from twisted_tftp.context import Outcome, TransferContext
+from twisted_tftp.context import Outcome, StoredFile, TransferContext
 from twisted_tftp.net.udp import Link
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.base import Session
@@ -144,8 +144,10 @@ class ReceivingSession(Session):
         committing.addCallbacks(self._on_committed, self.fail)
         committing.addErrback(self.fail)
 
-    def _on_committed(self, _: object) -> None:
+    def _on_committed(self, result: object) -> None:
         was_cancelled = self.state is CANCELLED_IN_COMMIT
+        if isinstance(result, StoredFile):
+            self.statistics.stored_path = result.path
         self.file = None
         try:
             self._acknowledge()

@@ -58,6 +58,11 @@ def test_options_that_fit_cause_no_warning(options: Any) -> None:
             {"allow": ["192.0.2.0/24"], "deny": ["198.51.100.0/24"]},
             "--deny 198.51.100.0/24 has no effect: only the networks of --allow are answered",
         ),
+        ({"on_upload": "x"}, "--on-upload has no effect: --write is never"),
+        (
+            {"hook_time": "5"},
+            "--hook-time has no effect without --on-upload or --on-transfer",
+        ),
         (
             {"allow": ["10.1.0.0/16"], "deny": ["10.0.0.0/8"]},
             "--deny 10.0.0.0/8 has no effect: --allow 10.1.0.0/16 has the longer prefix, and "

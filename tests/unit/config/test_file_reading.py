@@ -13,6 +13,7 @@ from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.settings import Settings, parse_settings
 from twisted_tftp.config.value_types import NetworkPrefix
 from twisted_tftp.policy import Rollover, WriteMode
+from twisted_tftp.server.hooks import HookSettings
 
 #: The example of the documents, with every table.
 FARM = """\
@@ -134,6 +135,19 @@ def test_relative_paths_start_at_the_folder_of_the_file(path: Path) -> None:
     assert settings_of(path, text, root="boot").root == "boot"
 
 
+def test_commands_are_arrays(path: Path) -> None:
+    """Each element is one argument; only a program with a slash has a path."""
+    text = """\
+        [tftp]
+        on_upload = ["./hook", "a b", "", "$(x)", "'"]
+        on_transfer = ["hook"]
+        """
+    settings = settings_of(path, text)
+    assert settings.on_upload == (f"{path.parent}/./hook", "a b", "", "$(x)", "'")
+    assert settings.on_transfer == ("hook",)
+    assert settings.hooks == HookSettings(settings.on_upload, settings.on_transfer)
+
+
 def test_root_without_mounts_is_the_working_directory(path: Path) -> None:
     """A file with options only does not change what is served."""
     assert settings_of(path, "[tftp]\nport = 70\n").root == "."
@@ -181,6 +195,20 @@ def test_root_without_mounts_is_the_working_directory(path: Path) -> None:
             '2: [tftp] allow: must be an array, such as ["10.0.0.0/8"]',
         ),
         ("[tftp]\nallow = [8]", "2: [tftp] allow: must be a text, not the number 8"),
+        (
+            "[tftp]\non_upload = '/bin/x'",
+            '2: [tftp] on_upload: must be an array, such as ["/bin/x"]',
+        ),
+        (
+            "[tftp]\non_upload = ['/bin/x', 8]",
+            "2: [tftp] on_upload: must be an array of texts, without the number 8",
+        ),
+        ("[tftp]\non_upload = []", "2: [tftp] on_upload: must have a program"),
+        ("[tftp]\non_upload = ['', 'x']", "2: [tftp] on_upload: must have a program"),
+        (
+            '[tftp]\non_upload = ["a", "\\u0000"]',
+            "2: [tftp] on_upload: must not contain NUL",
+        ),
         (
             "[tftp]\nport_range = '1:2'\nsingle_port = true",
             "2: [tftp] port_range: port-range and single-port exclude each other",

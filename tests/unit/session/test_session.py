@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
 from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWriter
-from twisted_tftp.context import Outcome, TransferContext
+from twisted_tftp.context import Outcome, StoredFile, TransferContext
 from twisted_tftp.errors import AccessViolation, DiskFull
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 from twisted_tftp.protocol import wire
@@ -126,6 +126,31 @@ def test_a_file_is_written_in_lock_step() -> None:
     assert net.server.transfers.running == 0
     net.clock.advance(20)
     assert_nothing_is_left(net)
+
+
+class KnownPlace(MemoryBackend):
+    """A backend whose writers tell where their files are."""
+
+    def open_writer(self, path: str, context: TransferContext) -> Any:
+        writer = super().open_writer(path, context)
+        commit = writer.commit
+
+        def commit_and_tell() -> StoredFile:
+            commit()
+            return StoredFile(b"/store/" + context.filename)
+
+        writer.commit = commit_and_tell
+        return writer
+
+
+@pytest.mark.parametrize("mode", [wire.OCTET, wire.NETASCII])
+def test_observers_get_the_path_of_a_stored_file(mode: str) -> None:
+    """A backend that does not tell it leaves None."""
+    for backend, path in ((KnownPlace, b"/store/new"), (MemoryBackend, None)):
+        net = network(backend(write="create"))
+        net.store("new", b"x", mode=mode)
+        event, statistics = net.recorder.events[-1]
+        assert (event, statistics.stored_path) == ("finished", path)
 
 
 def test_netascii_is_converted_in_both_directions() -> None:

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.destination import Destination
@@ -18,6 +18,17 @@ from twisted_tftp.errors import AccessViolation, FileAlreadyExists
 
 #: The errors of link() on file systems without hard links.
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class Placed(NamedTuple):
+    """What the placement of an upload has done.
+
+    @ivar name: the name of the new file in its directory.
+    @ivar freed: the octets of the files that it has replaced.
+    """
+
+    name: bytes
+    freed: int
 
 
 class Placement(Protocol):
@@ -38,12 +49,11 @@ class Placement(Protocol):
         @raise AccessViolation: they can't.
         """
 
-    def place(self, temporary: str, target: ResolvedName, destination: Destination) -> int:
+    def place(self, temporary: str, target: ResolvedName, destination: Destination) -> Placed:
         """Give a durable temporary file its name, and make the name durable.
 
         @param temporary: the name of the file in the directory of `target`.
         @param destination: the directory in which it gets its name.
-        @return: the octets of the files that it has replaced.
         """
 
 
@@ -97,7 +107,7 @@ class SingleFile:
     def check_directory(self, directory: int) -> None:
         """Do nothing: a directory in which files can be created is enough."""
 
-    def place(self, temporary: str, target: ResolvedName, destination: Destination) -> int:
+    def place(self, temporary: str, target: ResolvedName, destination: Destination) -> Placed:
         """Give the temporary file the name of the target, and sync the directories."""
         replaced = size_of(target)
         if self._may_replace:
@@ -105,7 +115,7 @@ class SingleFile:
         else:
             _take_free_name(temporary, target, destination.descriptor)
         destination.sync()
-        return replaced
+        return Placed(target.name, replaced)
 
 
 def _take_free_name(temporary: str, target: ResolvedName, directory: int) -> None:

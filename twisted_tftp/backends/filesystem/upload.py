@@ -23,9 +23,10 @@ from twisted_tftp.backends.filesystem.in_place import (
     why_not_in_place,
 )
 from twisted_tftp.backends.filesystem.path_walk import ResolvedName
-from twisted_tftp.backends.filesystem.placement import Placement, remove_temporary, size_of
+from twisted_tftp.backends.filesystem.placement import Placed, Placement, remove_temporary, size_of
 from twisted_tftp.backends.filesystem.quota import Quota
 from twisted_tftp.backends.naming import is_temporary, temporary_name
+from twisted_tftp.context import StoredFile
 from twisted_tftp.errors import AccessViolation, DiskFull
 
 #: The errors of rename() if the file that has the name can't be replaced: it is a mount
@@ -168,39 +169,40 @@ class Upload:
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
 
-    def commit(self, rest: list[bytes]) -> None:
+    def commit(self, rest: list[bytes]) -> StoredFile | None:
         """Append `rest`, make the file durable, and give it its name.
 
         Once the file has its name, errors are ignored: the client must not be told that the upload
         has failed.
+
+        @return: where the file is; None if that is unknown.
         """
         self.write(rest)
         if self._temporary is None:
-            replaced = size_of(self._target)
+            placed = Placed(self._target.name, size_of(self._target))
             overwrite(self._descriptor, self._target)
             with contextlib.suppress(OSError):
                 self._close()
         else:
             os.fsync(self._descriptor)
-            replaced = self._place(self._temporary)
+            placed = self._place(self._temporary)
         if self._quota is not None:
-            self._quota.commit(self._size, replaced)
+            self._quota.commit(self._size, placed.freed)
             self._size = 0
+        path = _path_of(self._target, placed.name)
         with contextlib.suppress(OSError):
             self._target.close()
+        return None if path is None else StoredFile(path)
 
-    def _place(self, temporary: str) -> int:
-        """Make the directories, give the temporary file its name, and sync the directories.
-
-        @return: the octets of the files that it has replaced.
-        """
+    def _place(self, temporary: str) -> Placed:
+        """Make the directories, give the temporary file its name, and sync the directories."""
         if self._target.missing:
             with contextlib.suppress(FileNotFoundError):
                 return self._place_once(temporary)
             # Another upload has made a directory, failed, and removed it. Try once more.
         return self._place_once(temporary)
 
-    def _place_once(self, temporary: str) -> int:
+    def _place_once(self, temporary: str) -> Placed:
         """Do what L{_place} does, once; another upload may remove a directory meanwhile."""
         destination = Destination(self._target, self._rules.mode)
         try:
@@ -208,11 +210,11 @@ class Upload:
                 # Close it before the rename: some file systems report a failed write only here.
                 self._close()
                 try:
-                    replaced = self._rules.placement.place(temporary, self._target, destination)
+                    placed = self._rules.placement.place(temporary, self._target, destination)
                 except OSError as error:
                     if error.errno not in _NOT_REPLACEABLE or not self._is_replacing or lock < 0:
                         raise
-                    replaced = size_of(self._target)
+                    placed = Placed(self._target.name, size_of(self._target))
                     overwrite(lock, self._target)
                     remove_temporary(temporary, self._target.directory)
                     destination.sync()
@@ -220,7 +222,7 @@ class Upload:
             destination.remove()
             raise
         destination.close()
-        return replaced
+        return placed
 
     @contextlib.contextmanager
     def _keep_lock(self) -> Iterator[int]:
@@ -259,3 +261,12 @@ class Upload:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _path_of(target: ResolvedName, name: bytes) -> bytes | None:
+    """Return the absolute path of a file in the directory of `target`; None if it is unknown."""
+    try:
+        directory = os.readlink(b"/proc/self/fd/%d" % target.directory)
+    except OSError:  # there is no /proc
+        return None
+    return os.path.join(directory, *target.missing, name)

@@ -20,7 +20,12 @@ from twisted_tftp.backends.filesystem import explain
 from twisted_tftp.backends.filesystem.destination import Destination
 from twisted_tftp.backends.filesystem.in_place import lock_exclusively
 from twisted_tftp.backends.filesystem.path_walk import ResolvedName
-from twisted_tftp.backends.filesystem.placement import NO_LINKS, check_existing, remove_temporary
+from twisted_tftp.backends.filesystem.placement import (
+    NO_LINKS,
+    Placed,
+    check_existing,
+    remove_temporary,
+)
 from twisted_tftp.backends.filesystem.versions import (
     MAX_NAME_WITH_VERSIONS,
     Version,
@@ -79,7 +84,7 @@ class KeptVersions:
         if not os.access(".", os.R_OK, dir_fd=directory, effective_ids=True):
             raise AccessViolation(detail=explain.not_listed(directory))
 
-    def place(self, temporary: str, target: ResolvedName, destination: Destination) -> int:
+    def place(self, temporary: str, target: ResolvedName, destination: Destination) -> Placed:
         """Give the temporary file the name of a version, and lead the link to it.
 
         A regular file that has the name of the link becomes a version too.
@@ -88,14 +93,14 @@ class KeptVersions:
         commit = _Commit(target, destination, self._clock())
         adopted = commit.adopt_existing()
         try:
-            commit.add(temporary)
+            name = commit.add(temporary)
         except BaseException:
             if adopted is not None:
                 commit.remove(adopted)
             raise
         remove_temporary(temporary, target.directory)
         destination.sync()
-        return 0 if self._keep is None else commit.remove_old(self._keep)
+        return Placed(name, 0 if self._keep is None else commit.remove_old(self._keep))
 
 
 class _Commit:
@@ -139,10 +144,12 @@ class _Commit:
             detail = f"the existing file can't become a version: {error.strerror}"
             raise FileAlreadyExists(detail=detail) from error
 
-    def add(self, temporary: str) -> None:
+    def add(self, temporary: str) -> bytes:
         """Give the temporary file the name of a version, then lead the link to it.
 
         If that fails, the version does not exist, and the link is as it was.
+
+        @return: the name of the version.
         """
         source = self._target.directory
         try:
@@ -161,6 +168,7 @@ class _Commit:
             self.remove(version)
             raise
         self._newest = version
+        return version.name_of(self._name)
 
     def remove(self, version: Version) -> None:
         """Remove a version to which the link does not lead."""

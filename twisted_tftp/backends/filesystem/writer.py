@@ -10,6 +10,7 @@ from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem.threads import InThread
 from twisted_tftp.backends.filesystem.upload import Upload
+from twisted_tftp.context import StoredFile
 from twisted_tftp.interfaces import IFileWriter
 
 #: The number of octets in memory above which a thread writes them.
@@ -79,7 +80,7 @@ class FilesystemWriter:
         self._room = Deferred()
         return self._room
 
-    def commit(self) -> Deferred[None]:
+    def commit(self) -> Deferred[StoredFile | None]:
         """Write the octets in memory, and give the file its name."""
         return self._when_idle().addCallback(self._commit)
 
@@ -89,7 +90,7 @@ class FilesystemWriter:
         self._held_octets = 0
         return self._when_idle().addCallback(lambda _: self._in_thread(self._upload.discard))
 
-    def _commit(self, _: object) -> Deferred[None]:
+    def _commit(self, _: object) -> Deferred[StoredFile | None]:
         if self._failure is not None:
             self._failure.raiseException()
         return self._in_thread(self._upload.commit, self._take())

@@ -50,6 +50,7 @@ from twisted_tftp.backends.filesystem.writer import (
     WRITE_SIZE,
     FilesystemWriter,
 )
+from twisted_tftp.context import StoredFile
 from twisted_tftp.errors import (
     AccessViolation,
     DiskFull,
@@ -1235,7 +1236,7 @@ def test_commit_waits_for_the_thread_that_writes(root: Path) -> None:
         assert not (root / "new").exists()
         assert results == []
         threads.run()
-    assert results == [None]
+    assert results == [StoredFile(os.fsencode(root / "new"))]
     assert (root / "new").read_bytes() == b"a" * WRITE_SIZE + b"b" * WRITE_SIZE + b"c"
 
 

@@ -22,6 +22,7 @@ from twisted_tftp.backends.filesystem.path_walk import (
     MAX_MISSING,
 )
 from twisted_tftp.backends.filesystem.quota import octets_below
+from twisted_tftp.context import StoredFile
 from twisted_tftp.errors import (
     AccessViolation,
     DiskFull,
@@ -48,6 +49,13 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 def serving(root: Path, write: str = "create", **options: Any) -> FilesystemBackend:
     return FilesystemBackend(str(root), write, make_dirs=True, in_thread=maybeDeferred, **options)
+
+
+def test_commit_tells_the_path_of_the_file(root: Path) -> None:
+    """It is absolute, also if directories were made for the file."""
+    for name in ("new", "a/b/new"):
+        writer = value(serving(root).open_writer(name, request_context()))
+        assert value(writer.commit()) == StoredFile(os.fsencode(root / name))
 
 
 def names(root: Path) -> list[str]:

@@ -40,6 +40,7 @@ from twisted_tftp.backends.filesystem.versions import (
     parse,
 )
 from twisted_tftp.backends.naming import is_temporary, temporary_link_name
+from twisted_tftp.context import StoredFile
 from twisted_tftp.errors import AccessViolation, DiskFull, FileAlreadyExists, FileNotFound
 from twisted_tftp.policy import UploadSettings, WriteMode
 
@@ -102,6 +103,13 @@ def test_upload_is_kept_under_its_time_and_the_name_is_a_link_to_it(store: Store
     assert os.readlink(store.root / "f") == f"f.{STAMP}"
     assert store.versions == {STAMP: b"one"}
     assert stat.S_IMODE((store.root / f"f.{STAMP}").stat().st_mode) == 0o644
+
+
+def test_commit_tells_the_path_of_the_version(store: Store) -> None:
+    """The link may lead to a newer version before somebody uses the path."""
+    path = os.fsencode(store.root / f"f.{STAMP}")
+    assert store.open().commit([b"one"]) == StoredFile(path)
+    assert store.open().commit([b"two"]) == StoredFile(path + b"-2")
 
 
 def test_uploads_of_one_second_are_numbered(store: Store) -> None:
