@@ -78,9 +78,11 @@ class Options(usage.Options):
     def parseArgs(self, *args: str) -> None:
         """Take the file name behind `--explain ADDRESS`; reject all other arguments.
 
-        @raise usage.UsageError: there is one, or the file name is missing.
+        @raise usage.UsageError: there is one, the file name is missing, or `--check` is given too.
         """
         if self["explain"] is not None:
+            if self["check"]:
+                raise usage.UsageError("--check and --explain exclude each other")
             if len(args) != 1:
                 raise usage.UsageError("--explain ADDRESS NAME must be the end of the command")
         elif args:

@@ -6,27 +6,19 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tarfile
-import venv
 from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import CHECKOUT, Daemon
+from tests.support.environment import TWISTD, install, make_environment
 from tests.support.peer import LOCALHOST, Peer, peer
 
 __all__ = ["peer"]  # fixtures
 
 #: The distribution with the backend.
 EXAMPLE = CHECKOUT / "examples" / "tar-backend"
-
-#: Seconds for the installation.
-INSTALL_TIMEOUT = 120
-
-#: What runs `twistd`, with the Python of the environment.
-TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 class PluginDaemon(Daemon):
@@ -43,29 +35,12 @@ class PluginDaemon(Daemon):
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the Python of an environment in which the example is installed.
-
-    It also sees the packages of the environment that runs the tests.
-    """
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, symlinks=True)
-    python = folder / "bin" / "python"
-    packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
-    own = [str(CHECKOUT), *(path for path in sys.path if path.endswith("site-packages"))]
-    (packages / "outside.pth").write_text(
-        "".join(f"import site; site.addsitedir({path!r})\n" for path in own)
-    )
+    """Return the Python of an environment in which the example is installed."""
+    python = make_environment(tmp_path_factory.mktemp("environment"), [CHECKOUT])
     sources = tmp_path_factory.mktemp("sources")
-    shutil.copytree(EXAMPLE, sources / "tar-backend")  # the build writes into the folder
+    shutil.copytree(EXAMPLE, sources / "tar-backend")
     write_guide(sources / "per-machine")
-    # As a user does it: pip fetches what builds the distribution.
-    install = subprocess.run(
-        [python, "-m", "pip", "install", "--no-deps", *sources.iterdir()],
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_TIMEOUT,
-    )
-    assert install.returncode == 0, install.stdout + install.stderr
+    install(python, [*sources.iterdir()])
     return python
 
 

@@ -158,6 +158,9 @@ def test_explain_prints_the_way_of_a_request(folder: Path) -> None:
     ended = run_twistd("--config", str(path), "--explain", "10.9.2.3")
     assert ended.returncode == 1
     assert "--explain ADDRESS NAME must be the end of the command" in ended.stderr
+    ended = run_twistd("--config", str(path), "--check", "--explain", "10.9.2.3", "file")
+    assert ended.returncode == 1
+    assert ended.stderr == "tftp: --check and --explain exclude each other (see --help)\n"
 
 
 def test_sighup_reads_the_file_again(folder: Path) -> None:

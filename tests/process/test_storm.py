@@ -72,6 +72,21 @@ def test_storm_takes_a_profile_an_arrival_rate_and_pauses(daemon: Daemon, tmp_pa
     assert (said["missing"], said["transfers"]) == (20, 20)
 
 
+def test_machines_store_files(tmp_path: Path) -> None:
+    """Each machine stores a text of its own."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "mine").write_text("put {mac}.txt blksize=1428\n")
+    with Daemon(tmp_path / "root", "--write", "create", hosts=[HOST]) as running:
+        profile = ("--profile", str(tmp_path / "mine"))
+        said = report(storm(running.port, "--clients", "3", "--json", "-q", *profile))
+    assert (said["booted"], said["transfers"]) == (3, 3)
+    stored = {path.name: path.read_text() for path in (tmp_path / "root").iterdir()}
+    assert sorted(stored) == [f"02-00-00-00-00-0{number}.txt" for number in range(3)]
+    assert stored["02-00-00-00-00-02.txt"] == (
+        "This is the configuration of 02-00-00-00-00-02 with the address 10.0.0.3.\n"
+    )
+
+
 def test_all_machines_boot_in_spite_of_loss(daemon: Daemon) -> None:
     """With --loss all machines still boot."""
     said = report(storm(daemon.port, "--clients", "10", "--loss", "0.02", "--json", "-q"))

@@ -81,6 +81,8 @@ class UniqueRoot:
         falls_back = self._falls_back
         paths = self._paths(path, context) if falls_back else [self._own_path(path, context)]
         lines: list[str] = []
+        if self._directory(context) is None:
+            lines.append(f"unique root: the MAC address of {context.peer.host} is not known")
         if not paths:
             lines.append(f"unique root: /{printable(path)} is of another client")
             lines += describe_error(FileNotFound())

@@ -14,7 +14,7 @@ def describe_progress(storm: Storm) -> str:
     return (
         f"{report.machines} machines: {storm.running} booting, {len(report.boots)} booted,"
         f" {sum(report.failures.values())} failed;"
-        f" {len(report.fetched)} files, {report.octets / 1e6:.0f} MB"
+        f" {len(report.transferred)} files, {report.octets / 1e6:.0f} MB"
     )
 
 
@@ -33,7 +33,7 @@ def as_json(report: Report) -> dict[str, Any]:
             name: {"count": len(seconds), **_percentiles(seconds)}
             for name, seconds in files.items()
         },
-        "transfers": len(report.fetched),
+        "transfers": len(report.transferred),
         "missing": report.missing,
         "octets": report.octets,
         "octets_a_second": round(report.octets / report.seconds) if report.seconds else 0,

@@ -216,7 +216,9 @@ def _missing_keys(table: Table, keys: Mapping[str, object]) -> list[str]:
     subjects = [key for key in ("network", "mac") if key in keys]
     if len(subjects) == 1:
         return []
-    return ["mac: give `network` or `mac`, not both" if subjects else "network: give it, or `mac`"]
+    if subjects:
+        return ["mac: give `network` or `mac`, not both"]
+    return ["network: this key or `mac` is missing"]
 
 
 def _unknown_key(key: str, known: list[str]) -> str:

@@ -262,4 +262,6 @@ def _shown(value: object) -> str:
     """Return a value as the operator writes it."""
     if isinstance(value, frozenset):
         return ", ".join(sorted(value)) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
     return str(value.value if isinstance(value, WriteMode) else value)

@@ -5,6 +5,7 @@ Each line of a profile is one step; `#` starts a comment::
     size NAME [OPTION=NUMBER ...]   request the size of a file: answer the OACK with ERROR 8
     get NAME [OPTION=NUMBER ...]    fetch a file, which must exist
     try NAME [OPTION=NUMBER ...]    fetch a file that may be missing
+    put NAME [OPTION=NUMBER ...]    store a small text, which names the machine
     think SECONDS                   wait
 
 A name may contain the placeholders `{mac}`, `{MAC}`, `{ip}`, `{ipx}` and `{uuid}`. Values of the
@@ -89,6 +90,8 @@ class StepKind(Enum):
     GET = "get"
     #: Fetch a file that may be missing.
     TRY = "try"
+    #: Store a small text.
+    PUT = "put"
     #: Wait.
     THINK = "think"
 
@@ -132,7 +135,7 @@ class SimulatedMachine:
 def parse_profile(text: str) -> list[BootStep]:
     """Parse a profile.
 
-    @raise BadProfile: a line is not valid, or no line requests a file.
+    @raise BadProfile: a line is not valid, or no line transfers a file.
     """
     steps = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -143,7 +146,7 @@ def parse_profile(text: str) -> list[BootStep]:
             except ValueError as error:
                 raise BadProfile(f"line {number}: {error}") from None
     if not any(step.kind is not StepKind.THINK for step in steps):
-        raise BadProfile("the profile has nothing to fetch")
+        raise BadProfile("the profile has no file to transfer")
     return steps
 
 
@@ -155,7 +158,7 @@ def _step(word: str, *arguments: str) -> BootStep:
     try:
         kind = StepKind(word)
     except ValueError:
-        raise ValueError(f"{word!r} is neither size, get, try nor think") from None
+        raise ValueError(f"{word!r} is neither size, get, try, put nor think") from None
     if kind is StepKind.THINK:
         return BootStep(kind, seconds=_think_time(*arguments))
     if not arguments:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -20,6 +21,9 @@ from twisted_tftp.tools.profiles import BootStep, SimulatedMachine, StepKind
 
 #: The percentiles that are reported; 100 is the maximum.
 PERCENTILES = (50, 95, 99, 100)
+
+#: What a machine stores (step `put`).
+STORED_TEXT = "This is the configuration of {mac} with the address {ip}.\n"
 
 
 class NullStream:
@@ -46,8 +50,8 @@ class Boot:
 
 
 @dataclass(frozen=True)
-class FetchedFile:
-    """One file that one machine has fetched.
+class TransferredFile:
+    """One file that one machine has fetched or stored.
 
     @ivar name: the name in the profile, in which placeholders are not replaced.
     @ivar seconds: the duration of the transfer.
@@ -66,7 +70,7 @@ class Report:
     @ivar machines: the number of machines.
     @ivar boots: the machines that have booted.
     @ivar failures: the number of machines that failed, for each reason.
-    @ivar fetched: the files that were fetched.
+    @ivar transferred: the files that were fetched or stored.
     @ivar missing: how many requests for optional files (step `try`) found no file.
     @ivar seconds: the duration of the storm.
     """
@@ -74,24 +78,24 @@ class Report:
     machines: int = 0
     boots: list[Boot] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
-    fetched: list[FetchedFile] = field(default_factory=list)
+    transferred: list[TransferredFile] = field(default_factory=list)
     missing: int = 0
     seconds: float = 0.0
 
     @property
     def octets(self) -> int:
-        """Octets of all fetched files."""
-        return sum(each.octets for each in self.fetched)
+        """Octets of all transferred files."""
+        return sum(each.octets for each in self.transferred)
 
     @property
     def retransmissions(self) -> int:
-        """Datagrams that were sent again for the fetched files."""
-        return sum(each.retransmissions for each in self.fetched)
+        """Datagrams that were sent again for the transferred files."""
+        return sum(each.retransmissions for each in self.transferred)
 
     def seconds_by_file(self) -> dict[str, list[float]]:
-        """Return the durations of the transfers of each file; the file fetched first is first."""
+        """Return the durations of the transfers of each file; the first file is first."""
         durations: dict[str, list[float]] = {}
-        for each in self.fetched:
+        for each in self.transferred:
             durations.setdefault(each.name, []).append(each.seconds)
         return durations
 
@@ -196,7 +200,7 @@ class Storm:
             if self._think:
                 yield deferLater(self._reactor, self._random.expovariate(1 / self._think))
             try:
-                yield self._request(step, machine.fill_in(step.name))
+                yield self._request(step, machine)
             except FileNotFound as error:
                 if step.kind is not StepKind.TRY:
                     raise BootFailed(step, error) from error
@@ -205,18 +209,24 @@ class Storm:
                 raise BootFailed(step, error) from error
 
     @inlineCallbacks
-    def _request(self, step: BootStep, name: str) -> Any:
+    def _request(self, step: BootStep, machine: SimulatedMachine) -> Any:
+        name = machine.fill_in(step.name)
         if step.kind is StepKind.SIZE:
             yield self._client.size(name, step.options)
             return
-        result: TransferResult = yield self._client.get(name, NullStream(), step.options)
-        self.report.fetched.append(
-            FetchedFile(step.name, result.seconds, result.octets, result.retransmissions)
+        result: TransferResult
+        if step.kind is StepKind.PUT:
+            text = BytesIO(machine.fill_in(STORED_TEXT).encode())
+            result = yield self._client.put(text, name, step.options)
+        else:
+            result = yield self._client.get(name, NullStream(), step.options)
+        self.report.transferred.append(
+            TransferredFile(step.name, result.seconds, result.octets, result.retransmissions)
         )
 
 
 class BootFailed(Exception):
-    """A machine did not get a file that it needs; the text names the file and the reason."""
+    """A machine could not transfer a file; the text names the file and the reason."""
 
     def __init__(self, step: BootStep, error: BaseException) -> None:
         super().__init__(f"{step.name}: {printable_unicode(str(error)) or type(error).__name__}")

@@ -174,6 +174,7 @@ def test_explanation_of_a_name_that_does_not_exist_for_the_client() -> None:
     """The directory of another client, if the own one is not known."""
     root = UniqueRoot(MemoryBackend(), DirectoryName.MAC, falls_back=True)
     assert value(root.explain("52-54-00-12-34-99/y", context_of())) == [
+        "unique root: the MAC address of 192.0.2.1 is not known",
         "unique root: /52-54-00-12-34-99/y is of another client",
         "ERROR 1: no such file",
     ]

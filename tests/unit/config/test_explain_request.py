@@ -80,7 +80,7 @@ def test_rules_of_the_client_have_their_lines(folder: Path) -> None:
     assert set(found.lines[1:5]) == {
         f"client rule for network 10.1.0.0/16: refuse = tsize ({path}:9)",
         f"client rule for network 10.1.0.0/16: max_blksize = 1000 ({path}:9)",
-        f"client rule for network 10.0.0.0/8: timeout = 2.0 ({path}:13)",
+        f"client rule for network 10.0.0.0/8: timeout = 2 ({path}:13)",
         f"client rule for network 10.0.0.0/8: root = /lab ({path}:13)",
     }
     assert "client root: /lab/file" in found.lines

@@ -253,7 +253,7 @@ def test_root_without_mounts_is_the_working_directory(path: Path) -> None:
             "[tftp]\nroot = '/srv'\n[[mount]]\nprefix = '/'\nbackend = 'memory:'",
             "4: [[mount]] prefix: '/' is given twice, also by root in FILE:2",
         ),
-        ("[[client]]\nrefuse = []", "1: [[client]] network: give it, or `mac`"),
+        ("[[client]]\nrefuse = []", "1: [[client]] network: this key or `mac` is missing"),
         (
             "[[client]]\nnetwork = '10.0.0.0/8'\nmac = '52:54:00:12:34:56'",
             "1: [[client]] mac: give `network` or `mac`, not both",

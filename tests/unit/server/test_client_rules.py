@@ -127,7 +127,7 @@ def test_description_says_which_rule_decides() -> None:
     )
     assert rules.describe("10.1.0.1") == [
         f"client rule for mac {MAC}: refuse = none",
-        "client rule for network 10.1.0.0/16: timeout = 3.0",
+        "client rule for network 10.1.0.0/16: timeout = 3",
         "client rule for network 10.1.0.0/16: root = /lab",
         "client rule for network 10.1.0.0/16: write = version",
     ]

@@ -29,11 +29,12 @@ def test_each_built_in_profile_is_valid(name: str) -> None:
 
 def test_lines_are_steps() -> None:
     """Each line is a step, except comments and empty lines; option names become lower case."""
-    text = "# first\n\n size a # the size\nget b TSIZE=0 blksize=8\ntry {mac}\nthink 0.5\n"
+    text = "# first\n\n size a # the size\nget b TSIZE=0 blksize=8\ntry {mac}\nput c\nthink 0.5\n"
     assert parse_profile(text) == [
         BootStep(StepKind.SIZE, "a"),
         BootStep(StepKind.GET, "b", {"tsize": "0", "blksize": "8"}),
         BootStep(StepKind.TRY, "{mac}"),
+        BootStep(StepKind.PUT, "c"),
         BootStep(StepKind.THINK, seconds=0.5),
     ]
 
@@ -41,8 +42,8 @@ def test_lines_are_steps() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "nothing to fetch"),
-        ("think 1", "nothing to fetch"),
+        ("", "no file to transfer"),
+        ("think 1", "no file to transfer"),
         ("get", "line 1: get takes a name"),
         ("get a\nfetch b", "line 2: 'fetch' is neither"),
         ("get a blksize", "not OPTION=NUMBER"),
