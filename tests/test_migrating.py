@@ -14,7 +14,7 @@ from twisted.scripts.twistd import ServerOptions
 
 from tests.support.adapters import ADAPTERS, THEIR_ERRORS, adapter
 from tests.support.contexts import read_context
-from tests.support.migrating import DOCUMENT, SERVERS, SPAN, described, rows
+from tests.support.migrating import DOCUMENT, SERVERS, SPAN, described, examples, rows
 from twisted_tftp.backends.rename.map_rules import MapRules
 from twisted_tftp.backends.rename.rules import parse_rules
 from twisted_tftp.config.name_options import COMMAND_OPTIONS
@@ -79,11 +79,6 @@ def test_rule_for_lower_case_names_works() -> None:
     rules = MapRules(parse_rules([("rule", text.encode())]))
     for name in ("Boot/X64/WdsNBP.com", "/A", "a"):
         assert rules.apply(name, read_context()) == name.lower()
-
-
-def examples() -> list[str]:
-    """Return the Python examples."""
-    return re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def module(name: str, **attributes: Any) -> dict[str, ModuleType]:

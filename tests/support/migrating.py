@@ -33,8 +33,8 @@ ATFTPD = """
 DNSMASQ = """
     enable-tftp tftp-root tftp-no-fail tftp-unique-root tftp-secure tftp-lowercase tftp-max
     tftp-mtu tftp-no-blocksize tftp-port-range tftp-single-port quiet-tftp dhcp-script
-    dhcp-luascript interface except-interface listen-address bind-interfaces bind-dynamic user group
-    keep-in-foreground no-daemon pid-file log-facility conf-file conf-dir
+    dhcp-luascript interface except-interface listen-address bind-interfaces bind-dynamic user
+    group keep-in-foreground no-daemon pid-file log-facility conf-file conf-dir
 """
 
 #: The options of each server, by the heading of its table.
@@ -60,3 +60,8 @@ def described(server: str) -> set[str]:
     """Return the options of another server that its table has."""
     spans = [span for row in rows(server) for span in SPAN.findall(row[0])]
     return {re.split(r"[ =\[]", span)[0] for span in spans}
+
+
+def examples() -> list[str]:
+    """Return the Python examples of the document."""
+    return re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
