@@ -111,16 +111,16 @@ def install_modules(folder: Path) -> None:
 def test_backend_is_served(number: int, tmp_path: Path, peer: Peer) -> None:
     """Windows with a retransmission, netascii, a missing file and an upload."""
     install_modules(tmp_path / "modules")
-    (tmp_path / "f").write_bytes(CONTENT)
+    (tmp_path / "kernel").write_bytes(CONTENT)
     daemon = AdapterDaemon(tmp_path, hosts=[LOCALHOST])
     daemon.example = examples()[number]
     with daemon:
         address = (LOCALHOST, daemon.port)
         assert fetch_with_a_loss(peer, address) == CONTENT
-        daemon.wait_for_line(r"'?f'?.* retransmission")
+        daemon.wait_for_line(r"kernel.* retransmission")
         converted = CONTENT.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
         with Peer() as other:
-            block, transfer = other.ask(rrq(b"f", b"netascii"), address)
+            block, transfer = other.ask(rrq(b"kernel", b"netascii"), address)
             assert other.rest(block, transfer) == converted
         with Peer() as other:
             answer, _ = other.ask(rrq(b"missing"), address)
@@ -133,8 +133,8 @@ def test_backend_is_served(number: int, tmp_path: Path, peer: Peer) -> None:
 
 
 def fetch_with_a_loss(peer: Peer, address: Address) -> bytes:
-    """Fetch `f` in windows of four blocks, as a client that loses the last three of the first."""
-    options, transfer = peer.ask(rrq(b"f", windowsize="4", tsize="0"), address)
+    """Fetch `kernel` in windows of four blocks, as a client that loses the last three of the first."""
+    options, transfer = peer.ask(rrq(b"kernel", windowsize="4", tsize="0"), address)
     assert b"tsize\0%d\0" % len(CONTENT) in options
     blocks = [peer.ask(ack(0), transfer)[0]] + [peer.receive()[0] for _ in range(3)]
     peer.send(ack(1), transfer)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 from fbtftp.base_handler import BaseHandler, ResponseData, StringResponseData
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 
 from tests.support.adapters import adapter
@@ -105,6 +106,34 @@ def test_lost_datagram_is_sent_again() -> None:
     link.deliver(wire.ack(6))
     assert network.recorder.outcomes == [Outcome.COMPLETED]
     assert len(Response.open) == before
+
+
+def test_source_is_not_closed_during_a_read() -> None:
+    """It is closed in a thread too, after the read that is under way."""
+    calls: list[tuple[Any, Deferred[Any]]] = []
+
+    def in_thread(function: Any, *arguments: object) -> Deferred[Any]:
+        calls.append((partial(function, *arguments), Deferred()))
+        return calls[-1][1]
+
+    def run_next() -> None:
+        function, result = calls.pop(0)
+        result.callback(function())
+
+    source = StringResponseData("text")
+    closes: list[bool] = []
+    source.close = lambda: closes.append(True)
+    opening = backend({"f": source}, in_thread).open_reader("f", read_context())
+    run_next()
+    reader = opening.result
+    reading = reader.read(0, 512)
+    reader.close()
+    assert len(calls) == 1, "the source is closed while it is read"
+    run_next()
+    assert reading.result == b"text"
+    assert closes == []
+    run_next()
+    assert closes == [True]
 
 
 def test_netascii_is_converted_once() -> None:
