@@ -90,8 +90,10 @@ class AdapterDaemon(Daemon):
         return [self.executable, "-noy", str(self.root / "tftp.tac"), "--pidfile="]
 
     def environment(self) -> dict[str, str]:
+        variables = super().environment()
         folders = [str(self.root / "modules"), str(adapters.ADAPTERS), str(adapters.CHECKOUT)]
-        return {**super().environment(), "PYTHONPATH": ":".join(folders)}
+        folders += filter(None, [variables.get("PYTHONPATH")])
+        return {**variables, "PYTHONPATH": ":".join(folders)}
 
 
 def install_modules(folder: Path) -> None:
@@ -133,7 +135,7 @@ def test_backend_is_served(number: int, tmp_path: Path, peer: Peer) -> None:
 
 
 def fetch_with_a_loss(peer: Peer, address: Address) -> bytes:
-    """Fetch `kernel` in windows of four blocks, as a client that loses the last three of the first."""
+    """Fetch `kernel` in windows of four blocks; the last three of the first one are lost."""
     options, transfer = peer.ask(rrq(b"kernel", windowsize="4", tsize="0"), address)
     assert b"tsize\0%d\0" % len(CONTENT) in options
     blocks = [peer.ask(ack(0), transfer)[0]] + [peer.receive()[0] for _ in range(3)]
