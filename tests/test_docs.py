@@ -42,7 +42,13 @@ FOLDERS = (".ci", "benchmarks", "deploy", "docs", "examples", "fuzz", "tests", "
 DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "fuzz" / "README.md"})
 
 #: Documents with Python examples; the tests below run all of them.
-WITH_EXAMPLES = {"README.md", "docs/backends.md", "docs/client.md", "docs/testing.md"}
+WITH_EXAMPLES = {
+    "README.md",
+    "docs/backends.md",
+    "docs/client.md",
+    "docs/migrating.md",  # by test_migrating
+    "docs/testing.md",
+}
 
 #: The most lines that the README may have.
 README_LINES = 140

@@ -1,60 +1,127 @@
-"""Check the tables of docs/migrating.md against the options of both programs."""
+"""Check `docs/migrating.md`: each option of other servers has a row, and its examples run."""
 
 from __future__ import annotations
 
 import re
+import sys
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
 
 import pytest
+from twisted.application.service import IService
 from twisted.scripts.twistd import ServerOptions
 
-from tests.support.daemon import CHECKOUT
-from twisted_tftp.config.option_table import COMMAND_OPTIONS, OPTIONS, PRINTING_OPTIONS
+from tests.support.adapters import ADAPTERS, THEIR_ERRORS, adapter
+from tests.support.contexts import read_context
+from tests.support.migrating import DOCUMENT, SERVERS, SPAN, described, examples, rows
+from twisted_tftp.backends.rename.map_rules import MapRules
+from twisted_tftp.backends.rename.rules import parse_rules
+from twisted_tftp.config.name_options import COMMAND_OPTIONS
+from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS
 
-PAGE = (CHECKOUT / "docs" / "migrating.md").read_text()
-
-#: The options in the manual pages of Debian 12, by the title of their table.
-FOREIGN = {
-    "tftpd-hpa": """--ipv4 --ipv6 --listen --foreground --address --create --secure --user --umask
-        --permissive --pidfile --timeout --retransmit --map-file --verbose --verbosity --refuse
-        --blocksize --port-range --version""",
-    "atftpd": """--tftpd-timeout --retry-timeout --maxthread --verbose --trace --no-timeout
-        --no-tsize --no-blksize --no-windowsize --no-multicast --logfile --pidfile --daemon
-        --no-fork --user --group --port --bind-address --mcast-ttl --mcast-addr --mcast-port
-        --pcre --pcre-test --mtftp --mtftp-port --no-source-port-checking --prevent-sas
-        --mcast-switch-client --version --help""",
-    "dnsmasq": """enable-tftp tftp-root tftp-no-fail tftp-unique-root tftp-secure tftp-lowercase
-        tftp-max tftp-mtu tftp-no-blocksize tftp-port-range tftp-single-port quiet-tftp""",
+#: The options of `twistd tftp`.
+OWN = {option.name for option in (*OPTIONS, *COMMAND_OPTIONS)} | {
+    name for name, _ in PRINTING_OPTIONS
 }
 
-#: An option at the start of a word.
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+#: The options of twistd.
+TWISTD = {name.rstrip("=") for name in ServerOptions().longOpt}
+
+#: An option.
+OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 
 
-def rows(program: str) -> list[list[str]]:
-    """Return the rows of the table about a program: theirs, ours, and the remark."""
-    section = PAGE.split(f"\n## From {program}\n")[1].split("\n## ")[0]
-    table = [line.strip("|").split(" | ") for line in section.splitlines() if line[:2] == "| "]
-    return [[cell.strip(" |") for cell in row] for row in table[1:]]
+@pytest.mark.parametrize("server", SERVERS)
+def test_each_option_of_the_other_server_has_a_row(server: str) -> None:
+    """Those of its manual page and of its `--help`."""
+    assert SERVERS[server] - described(server) == set()
 
 
-@pytest.mark.parametrize("program", FOREIGN)
-def test_each_option_of_the_other_program_has_a_row(program: str) -> None:
-    """No option of its manual page is left out, and none is invented."""
-    theirs = " ".join(row[0] for row in rows(program))
-    if program == "dnsmasq":
-        found = set(re.findall(r"`([a-z-]+)", theirs))
-    else:
-        found = set(OPTION.findall(theirs))
-    assert found == set(FOREIGN[program].split())
+@pytest.mark.parametrize("server", SERVERS)
+def test_row_names_no_option_that_the_other_server_lacks(server: str) -> None:
+    """What looks like an option in the first column is one."""
+    found = described(server)
+    options = found if server == "dnsmasq" else {name for name in found if name[0] == "-"}
+    assert options - SERVERS[server] == set()
 
 
-def test_options_of_this_program_exist() -> None:
-    """Each option in the middle column, and in the sentences, is ours or twistd's."""
-    ours = {f"--{option.name}" for option in (*COMMAND_OPTIONS, *OPTIONS)}
-    ours |= {f"--{name}" for name, _ in PRINTING_OPTIONS}
-    of_twistd = {f"--{name.rstrip('=')}" for name in ServerOptions().longOpt}
-    for program in FOREIGN:
-        for row in rows(program):
-            for command in re.findall("`([^`]*)`", row[1]):
-                allowed = of_twistd if command.startswith("twistd --") else ours
-                assert set(OPTION.findall(command)) <= allowed, row
+@pytest.mark.parametrize("server", SERVERS)
+def test_options_of_this_server_exist(server: str) -> None:
+    """Behind `twistd` are options of twistd, everywhere else those of `twistd tftp`."""
+    checked = 0
+    for row in rows(server):
+        assert row[1].strip(), row
+        for span in SPAN.findall(row[1]):
+            own = span.startswith("twistd") and "tftp" not in span.split()
+            for name in OPTION.findall(span):
+                assert name in (TWISTD if own else OWN), span
+                checked += 1
+    assert checked > 10
+
+
+def test_values_in_the_tables_are_accepted() -> None:
+    """A value in lower case or digits behind an option is one that the option takes."""
+    table = {option.name: option for option in (*OPTIONS, *COMMAND_OPTIONS)}
+    checked = 0
+    for row in [row for server in SERVERS for row in rows(server)]:
+        for span in SPAN.findall(row[1]):
+            for name, value in re.findall(r"--([a-z-]+) ([a-z0-9:.]+)", span):
+                if not span.startswith("twistd"):
+                    table[name].type.parse(value)
+                    checked += 1
+    assert checked > 5
+
+
+def test_rule_for_lower_case_names_works() -> None:
+    """The rule of the section about dnsmasq does what `tftp-lowercase` does."""
+    (text,) = re.findall(r"^rule = '(.*)'$", DOCUMENT.read_text(), re.MULTILINE)
+    rules = MapRules(parse_rules([("rule", text.encode())]))
+    for name in ("Boot/X64/WdsNBP.com", "/A", "a"):
+        assert rules.apply(name, read_context()) == name.lower()
+
+
+def module(name: str, **attributes: Any) -> dict[str, ModuleType]:
+    """Return a module in place of one that only readers of the document have."""
+    made = ModuleType(name)
+    vars(made).update(attributes)
+    return {name: made}
+
+
+def served(example: str, modules: dict[str, ModuleType]) -> Any:
+    """Run an example, and return the service of its Application."""
+    names: dict[str, Any] = {}
+    with patch.dict(sys.modules, modules), patch.object(sys, "path", [*sys.path, str(ADAPTERS)]):
+        exec(example, names)
+    return IService(names["application"]).getServiceNamed("tftp")
+
+
+def test_example_for_python_tx_tftp_makes_a_service() -> None:
+    """It has ten lines, and serves the backend."""
+    example, _ = examples()
+    calls: list[Any] = []
+
+    def make(*arguments: Any, **keywords: Any) -> object:
+        calls.append((arguments, keywords))
+        return object()
+
+    backend = module("tftp.backend", FilesystemSynchronousBackend=make)
+    adapter("tx_tftp_backend")
+    modules = {**module("tftp", errors=THEIR_ERRORS), **backend}
+    assert served(example, modules) is not None
+    assert calls == [((b"/srv/tftp",), {"can_write": False})]
+    assert len([line for line in example.splitlines() if line]) <= 10
+
+
+def test_example_for_fbtftp_makes_a_service() -> None:
+    """It has ten lines, and makes the handler."""
+    _, example = examples()
+    handlers: list[Any] = []
+    names = module("static", StaticHandler=lambda *arguments: handlers.append(arguments))
+    assert served(example, names) is not None
+    scope: dict[str, Any] = {}
+    with patch.dict(sys.modules, names), patch.object(sys, "path", [*sys.path, str(ADAPTERS)]):
+        exec(example, scope)
+    scope["get_handler"](("::", 69), ("::1", 2000), "f", {})
+    assert handlers == [(("::", 69), ("::1", 2000), "f", {}, "/srv/tftp", None)]
+    assert len([line for line in example.splitlines() if line]) <= 10

@@ -1,1 +1,1 @@
-"""Tests of the modules in `twisted_tftp/backends/filesystem/`."""
+"""Tests of the modules in `examples/`."""
