@@ -63,7 +63,17 @@ def test_help_shows_the_options_in_groups() -> None:
     done = twistd("--help")
     assert (done.returncode, done.stderr) == (0, "")
     groups = re.findall(r"^(\w+):$", done.stdout, re.MULTILINE)
-    assert groups == ["Files", "Addresses", "Time", "Access", "Limits", "Other"]
+    assert groups == [
+        "Configuration",
+        "Files",
+        "Names",
+        "Addresses",
+        "Time",
+        "Access",
+        "Limits",
+        "Hooks",
+        "Other",
+    ]
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -118,7 +128,7 @@ INVALID_OPTIONS: list[tuple[list[str], str]] = [
     (["--follow-links", "/nowhere"], r"follow-links '/nowhere' is not a directory"),
     (["--follow-links", ""], "follow-links must not be empty"),
     (["--root"], "root requires argument"),
-    (["--write", "yes"], "write must be one of never, create, overwrite, not 'yes'"),
+    (["--write", "yes"], "write must be one of never, create, overwrite, version, not 'yes'"),
     (["--upload-mode", "rw"], "upload-mode must be an octal number .* not 'rw'"),
     (["--upload-mode", "0888"], "upload-mode must be an octal number .* not '0888'"),
     (["--upload-mode", "4755"], "upload-mode must be an octal number .* not '4755'"),
