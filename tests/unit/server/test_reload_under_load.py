@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import io
+import threading
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from tests.support.logs import no_errors_logged
 from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, reactor, spin
 from tests.support.ruled_network import network_rule
-from twisted_tftp.backends import MemoryBackend
+from twisted_tftp.backends import FilesystemBackend, MemoryBackend
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.context import Outcome
 from twisted_tftp.interfaces import IBackendLifecycle
@@ -182,3 +184,36 @@ def test_reloads_lose_no_transfer(reactor: Any, single_port: bool) -> None:
     assert sorted(reloads.stops) == list(range(RELOADS + 1))
     gc.collect()
     assert [each() is None for each in reloads.backends] == [True] * RELOADS + [False]
+
+
+def test_reloads_leave_no_threads_and_no_backends(reactor: Any, tmp_path: Path) -> None:
+    """Each backend has used its threads for reading and for writing."""
+    backends: list[weakref.ref[FilesystemBackend]] = []
+    (tmp_path / "file").write_text("content")
+    triggers = reactor._eventTriggers["shutdown"].during
+    threads = threading.active_count()
+
+    def configuration() -> Configuration:
+        backend = FilesystemBackend(str(tmp_path), "create", reactor=reactor)
+        backends.append(weakref.ref(backend))
+        return Configuration(backend, host=("127.0.0.1",), port=0)
+
+    def use_threads() -> None:
+        backend = service.backend
+        assert outcome(reactor, backend.remove_unfinished_uploads()) == 0
+        outcome(reactor, backend._in_read_thread(backend._open, "file")).discard()
+
+    service = TFTPService.from_configuration(configuration(), reactor)
+    service.startService()
+    use_threads()
+    at_start = len(triggers)
+    for _ in range(RELOADS):
+        service.reconfigure(configuration())
+        use_threads()
+    gc.collect()
+    spin(reactor, lambda: len(triggers) == at_start)
+    # Those of the present backend: one or two in each pool.
+    spin(reactor, lambda: threading.active_count() <= threads + 4)
+    assert [each() is None for each in backends] == [True] * RELOADS + [False]
+    outcome(reactor, service.stopService())
+    reactor.fireSystemEvent("shutdown")

@@ -286,7 +286,7 @@ class FilesystemBackend:
         self._log.failure("unfinished uploads of an earlier run may remain", failure)
 
     def stop(self) -> None:
-        """Do nothing: the threads end with the process."""
+        """Do nothing: the threads end when nothing uses them any more."""
 
     def forget(self) -> None:
         """Clear the caches: file contents, the type of the file system, the size of all files."""

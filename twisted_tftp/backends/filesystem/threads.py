@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import Thread
 from typing import Any, Protocol, TypeVar
+from weakref import finalize
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.threads import deferToThreadPool
@@ -28,9 +29,11 @@ InThread = Callable[..., Deferred[Any]]
 
 
 class Threads:
-    """A pool of threads that starts when it is first used and ends with the reactor."""
+    """A pool of threads that starts when it is first used.
 
-    _log = Logger()
+    It ends with the reactor, or when this object is garbage: each backend has pools of its own, so
+    that one dead disk does not block the others, and a reload makes new backends.
+    """
 
     def __init__(self, name: str, count: int, reactor: Any = None) -> None:
         """Set up, without starting a thread.
@@ -41,29 +44,70 @@ class Threads:
             is looked up at the first call.
         """
         self._reactor = reactor
-        self._pool = ThreadPool(0, count, name)
-        # Python does not end before other threads have ended, except daemon threads.
-        self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+        self._name = name
+        self._count = count
+        self._pool: _Pool | None = None
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Call `function(*args)` in a thread; return a Deferred of its result."""
-        if self._reactor is None:
-            from twisted.internet import reactor
+        if self._pool is None:
+            if self._reactor is None:
+                from twisted.internet import reactor
 
-            self._reactor = reactor
-        if self._pool.joined:
+                self._reactor = reactor
+            self._pool = _Pool(self._reactor, self._name, self._count)
+            # At the end of the process, the trigger of the reactor ends the threads.
+            finalize(self, self._pool.end).atexit = False
+        if self._pool.threads.joined:
             return fail(RuntimeError("the reactor has stopped"))
-        if not self._pool.started:
-            self._pool.start()
-            self._reactor.addSystemEventTrigger("during", "shutdown", self._end)
-        return deferToThreadPool(self._reactor, self._pool, function, *args)
+        return deferToThreadPool(self._reactor, self._pool.threads, function, *args)
 
-    def _end(self) -> None:
+
+class _Pool:
+    """The running threads of a L{Threads}.
+
+    @ivar threads: the pool of Twisted.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, name: str, count: int) -> None:
+        """Start the pool; it starts threads when there is work for them."""
+        self._reactor = reactor
+        self._ending: Thread | None = None
+        self.threads = ThreadPool(0, count, name)
+        # Python does not end before other threads have ended, except daemon threads.
+        self.threads.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+        self.threads.start()
+        self._trigger: Any = reactor.addSystemEventTrigger(
+            "during", "shutdown", self._end_with_reactor
+        )
+
+    def end(self) -> None:
+        """End the threads when they have done their work; this does not wait for them.
+
+        Any thread may call it.
+        """
+        if self._ending is None:
+            self._ending = Thread(target=self._stop, daemon=True)
+            self._ending.start()
+
+    def _stop(self) -> None:
+        self.threads.stop()
+        self._reactor.callFromThread(self._remove_trigger)
+
+    def _remove_trigger(self) -> None:
+        if self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._trigger = None
+
+    def _end_with_reactor(self) -> None:
         """End the threads; give up after `SHUTDOWN_WAIT` seconds, so that the process can end."""
-        ending = Thread(target=self._pool.stop, daemon=True)
-        ending.start()
-        ending.join(SHUTDOWN_WAIT)
-        if ending.is_alive():
+        self._trigger = None
+        self.end()
+        assert self._ending is not None
+        self._ending.join(SHUTDOWN_WAIT)
+        if self._ending.is_alive():
             self._log.warn("a disk does not respond: its pending operations are abandoned")
 
 

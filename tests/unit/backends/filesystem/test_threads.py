@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,15 @@ class RecordingReactor:
         self.calls: queue.Queue[Callable[[], object]] = queue.Queue()
         self.at_shutdown: list[Callable[[], object]] = []
 
-    def addSystemEventTrigger(self, phase: str, event: str, call: Callable[[], object]) -> None:
+    def addSystemEventTrigger(
+        self, phase: str, event: str, call: Callable[[], object]
+    ) -> Callable[[], object]:
         assert (phase, event) == ("during", "shutdown")
         self.at_shutdown.append(call)
+        return call
+
+    def removeSystemEventTrigger(self, call: Callable[[], object]) -> None:
+        self.at_shutdown.remove(call)
 
     def callFromThread(self, function: Callable[..., object], *args: Any) -> None:
         self.calls.put(lambda: function(*args))
@@ -46,3 +53,34 @@ def test_results_are_delivered_in_the_given_reactor() -> None:
     errors: list[Any] = []
     threads(pow, 2, 2).addErrback(errors.append)
     assert errors[0].check(RuntimeError)
+
+
+def test_threads_end_when_nothing_uses_them() -> None:
+    """What was begun is done first; then the reactor does not know the pool any more."""
+    reactor = RecordingReactor()
+    threads = Threads("test-unused", 2, reactor)
+    may_end = threading.Event()
+    results: list[bool] = []
+    threads(may_end.wait, 30).addCallback(results.append)
+    del threads
+    may_end.set()
+    reactor.run_one()
+    assert results == [True]
+    reactor.run_one()
+    assert reactor.at_shutdown == []
+    assert not [each for each in threading.enumerate() if "test-unused" in each.name]
+
+
+def test_shutdown_waits_for_threads_that_nothing_uses() -> None:
+    """The removal of an unfinished upload must not be abandoned; the pool is ended once."""
+    reactor = RecordingReactor()
+    threads = Threads("test", 1, reactor)
+    may_end = threading.Event()
+    ended: list[bool] = []
+    threads(lambda: ended.append(may_end.wait(30)))
+    del threads
+    threading.Timer(0.1, may_end.set).start()
+    reactor.at_shutdown.pop()()
+    assert ended == [True]
+    for _ in range(2):
+        reactor.run_one()
