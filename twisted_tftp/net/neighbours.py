@@ -99,7 +99,7 @@ class Neighbours:
 
     def _look_up(self, host: str, now: float) -> Entry[str | None]:
         mac = None
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, struct.error):
             mac = self._ask_kernel(host)
         return Entry(mac, now + (KNOWN_SECONDS if mac else UNKNOWN_SECONDS))
 
@@ -109,6 +109,7 @@ class Neighbours:
         @raise OSError: the kernel can't be asked; or `host` is not an address, or has the scope of
             an interface that is gone.
         @raise ValueError: `host` contains a zero octet.
+        @raise struct.error: an answer is not complete.
         """
         address, _, scope = host.partition("%")
         family, packed = _packed(address)

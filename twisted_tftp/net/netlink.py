@@ -59,10 +59,15 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def attributes_of(octets: bytes) -> dict[int, bytes]:
-    """Return the attributes of a message: the type and the value of each."""
+    """Return the attributes of a message: the type and the value of each.
+
+    An attribute that is not complete ends the list.
+    """
     attributes: dict[int, bytes] = {}
-    while octets:
+    while len(octets) >= ATTRIBUTE.size:
         size, kind = ATTRIBUTE.unpack_from(octets)
+        if not ATTRIBUTE.size <= size <= len(octets):
+            break
         attributes[kind] = octets[ATTRIBUTE.size : size]
         octets = octets[aligned(size) :]
     return attributes

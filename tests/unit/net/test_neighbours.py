@@ -66,3 +66,17 @@ def test_look_up_leaves_no_socket_open() -> None:
     for number in range(20):
         table.mac_of(f"192.0.2.{number}")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("body", [b"", bytes(7) + b"\1", bytes(7) + b"\1" + bytes(4) + b"\0" * 8])
+def test_incomplete_answer_has_no_mac(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    """The body or an attribute may be cut off, and an attribute may have the length 0."""
+    monkeypatch.setattr(neighbours, "_ask", lambda *arguments: body)
+    assert Neighbours().mac_of("192.0.2.1") is None
+
+
+def test_incomplete_attributes_are_left_out() -> None:
+    """Those before them are found."""
+    whole = netlink.attribute(2, b"value")
+    for rest in (b"\0", bytes(8), whole[:8]):
+        assert netlink.attributes_of(whole + rest) == {2: b"value"}
