@@ -31,6 +31,9 @@ _INTERFACE_NAME = re.compile(r"[^\s/:%]{1,15}\Z")
 #: The units of sizes, each with its power of 2, the largest first.
 _SIZE_UNITS = {"T": 40, "G": 30, "M": 20, "k": 10}
 
+#: The prefix length, in bits, of all IPv4-mapped addresses (`::ffff:0:0/96`, RFC 4291).
+_IPV4_MAPPED_PREFIX = 96
+
 _Value = TypeVar("_Value")
 _Member = TypeVar("_Member", bound=Enum)
 
@@ -345,7 +348,7 @@ class NetworkPrefix:
 
     def parse(self, text: str) -> Network:
         try:
-            return ipaddress.ip_network(text)
+            return _without_mapping(ipaddress.ip_network(text))
         except ValueError as error:
             reason = str(error)
         try:
@@ -356,3 +359,11 @@ class NetworkPrefix:
 
     def format(self, value: Network) -> str:
         return str(value)
+
+
+def _without_mapping(network: Network) -> Network:
+    """Return a network of IPv4-mapped addresses as an IPv4 network, which matches such hosts."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < _IPV4_MAPPED_PREFIX:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - _IPV4_MAPPED_PREFIX))

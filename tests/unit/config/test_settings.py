@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.config.settings import parse_settings
+from twisted_tftp.config.value_types import NetworkPrefix
 from twisted_tftp.policy import Policy, Retransmit, Rollover, WriteMode
 
 #: An IPv4 network.
@@ -303,3 +304,18 @@ def test_root_and_backend_exclude_each_other() -> None:
     )
     with pytest.raises(ValueError, match="root and backend exclude each other"):
         parse_settings({"backend": ["memory"], "root": "."})
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:10.0.0.1", "10.0.0.1/32"),
+        ("::/0", "::/0"),
+        ("::/95", "::/95"),
+        ("fe80::/64", "fe80::/64"),
+    ],
+)
+def test_network_of_mapped_addresses_is_an_ipv4_network(text: str, network: str) -> None:
+    """A host with a mapped address counts as an IPv4 host, so only such a network matches it."""
+    assert str(NetworkPrefix().parse(text)) == network
