@@ -90,8 +90,9 @@ def _read_file(path: str, mistakes: Mistakes) -> TomlFile | None:
     try:
         text = octets.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        line = octets.count(b"\n", 0, error.start) + 1
-        mistakes.add(Place(path, line), f"not UTF-8: octet 0x{octets[error.start]:02x}")
+        # `error.object` is without the byte order mark, and `error.start` counts from there.
+        line = error.object.count(b"\n", 0, error.start) + 1
+        mistakes.add(Place(path, line), f"not UTF-8: octet 0x{error.object[error.start]:02x}")
         return None
     try:
         return TomlFile(path, tomllib.loads(text), key_lines(text))

@@ -62,6 +62,7 @@ def test_windows_line_ends_and_byte_order_mark_are_accepted(path: Path) -> None:
     ("octets", "text"),
     [
         (b"a = 1\nb = \xff\n", ":2: not UTF-8: octet 0xff"),
+        (b"\xef\xbb\xbfa = 1\n\xff\n", ":2: not UTF-8: octet 0xff"),
         (b"a = 1\nb =\n", ":2: not valid TOML: Invalid value (column 4)"),
         (b"a = 1\na = 2\n", ":2: not valid TOML: this key or table is given twice (column 6)"),
         (b"a = [1,\n", ": not valid TOML: Invalid value at the end of the file"),
@@ -69,7 +70,16 @@ def test_windows_line_ends_and_byte_order_mark_are_accepted(path: Path) -> None:
         (b"a = " + b"[" * 100_000, ": the arrays or tables are nested too deeply"),
         (b"#" * (MAX_FILE_SIZE + 1), ": the file is larger than 2,097,152 octets"),
     ],
-    ids=["not UTF-8", "syntax", "twice", "cut off", "long number", "nested", "large"],
+    ids=[
+        "not UTF-8",
+        "byte order mark",
+        "syntax",
+        "twice",
+        "cut off",
+        "long number",
+        "nested",
+        "large",
+    ],
 )
 def test_bad_file_is_one_line(path: Path, octets: bytes, text: str) -> None:
     """The line has the file, and what is wrong with it."""
