@@ -92,6 +92,9 @@ class Reloader:
 
         @raise ConfigurationError: they can't.
         """
+        if not self._service.running:
+            self._log.info("SIGHUP: the service is stopping; its configuration stays as it is")
+            return
         problems = [*problems_of_backends(built), *problems_of_hooks(settings)]
         if problems:
             raise ConfigurationError(tuple(problems))

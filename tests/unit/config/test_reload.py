@@ -21,7 +21,10 @@ class Service:
     """A service that records the configurations that it gets.
 
     @ivar fixed: what it says can't change.
+    @ivar running: whether it has not begun to stop.
     """
+
+    running = True
 
     def __init__(self) -> None:
         self.given: list[Configuration] = []
@@ -127,3 +130,12 @@ def test_signals_during_a_reload_cause_one_more(path: Path) -> None:
     assert waiting == []
     reload()
     assert len(waiting) == 1
+
+
+def test_service_that_stops_is_left_alone(path: Path, lines: list[str]) -> None:
+    """The log does not say that new requests use the configuration: there are none."""
+    service = Service()
+    service.running = False
+    value(reloader(service, path).reload())
+    assert service.given == []
+    assert lines == ["SIGHUP: the service is stopping; its configuration stays as it is"]
