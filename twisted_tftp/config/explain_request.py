@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -66,7 +66,7 @@ def explain_request(settings: Settings, built: Built, host: str, name: str) -> A
     lines = [f"request: {host} reads {printable(name)}"]
     if not Networks(settings.policy.allow, settings.policy.deny).allows(host):
         return Explanation((*lines, "not answered: allow and deny exclude this address"), False)
-    find_mac = Neighbours().mac_of
+    find_mac = Neighbours(settings.policy.interface).mac_of
     rules = ClientRules(configuration.client_rules, find_mac)
     lines += _rule_lines(settings, rules, host)
     client = rules.look_up(host, monotonic()).value
@@ -108,7 +108,7 @@ def _rule_lines(settings: Settings, rules: ClientRules, host: str) -> Iterator[s
 def _options_line(policy: Policy, peer: Any, size: int | None) -> str:
     """Return what is granted to a client that asks for all options."""
     mtus = RouteMtus(options=SocketOptions(policy.interface, policy.freebind))
-    negotiation = Negotiation(replace(policy), mtus.mtu)
+    negotiation = Negotiation(policy, mtus.mtu)
     grant = negotiation.negotiate(ALL_OPTIONS, peer, None, tsize=size, window_limit=None)
     mtus.close()
     granted = " ".join(f"{key}={value}" for key, value in grant.accepted)
