@@ -8,9 +8,6 @@ from zope.interface import implementer
 from twisted_tftp.errors import AccessViolation, ErrorCode, FileNotFound, TFTPError
 from twisted_tftp.interfaces import IFileBackend
 
-#: What a handler of fbtftp expects among the options of the client.
-SETTINGS = {"default_timeout": 1, "retries": 5}
-
 
 @implementer(IFileBackend)
 class FbtftpBackend:
@@ -29,14 +26,19 @@ class FbtftpBackend:
     def _open(self, path, context):
         """Let a handler open its file; called in a thread. The handler is never started."""
         name = path.encode("utf-8", "surrogateescape").decode("latin-1")
-        options = {**context.options, "mode": context.mode, **SETTINGS}
+        # The handler expects the last two of these too, which are not options of the client.
+        options = {**context.options, "mode": context.mode, "default_timeout": 1, "retries": 5}
         local = tuple(context.local or ("::", 69))
         handler = self._get_handler(local, tuple(context.peer), name, options)
         error = handler._stats.error if handler else {"error_message": "there is no handler"}
         if error:
             kind = error.get("error_code") == ErrorCode.FILE_NOT_FOUND and FileNotFound
             raise (kind or TFTPError)(detail=error["error_message"])
-        return handler._response_data, handler._response_data.size()
+        try:
+            return handler._response_data, handler._response_data.size()
+        except BaseException:
+            handler._response_data.close()
+            raise
 
     def _make_reader(self, opened):
         source, size = opened

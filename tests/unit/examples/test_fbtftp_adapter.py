@@ -162,6 +162,21 @@ def test_errors_have_the_codes_of_fbtftp(error: Exception, kind: type[TFTPError]
     assert "secret" in network.recorder.events[-1][1].detail
 
 
+def test_source_without_a_size_is_closed() -> None:
+    """The client gets an ERROR, and the open source is not left behind."""
+
+    class Sizeless(Response):
+        def size(self) -> int:
+            raise OSError("/srv/secret")
+
+    before = len(Response.open)
+    network = MemoryNetwork(backend({"f": Sizeless(CONTENT)}))
+    with pytest.raises(TFTPError, match="input/output error"):
+        network.fetch("f")
+    assert "secret" in network.recorder.events[-1][1].detail
+    assert len(Response.open) == before
+
+
 def test_request_without_a_handler_fails() -> None:
     """`get_handler` may return None."""
     network = MemoryNetwork(
