@@ -13,8 +13,16 @@ from twisted.application.service import IService
 from twisted.scripts.twistd import ServerOptions
 
 from tests.support.adapters import ADAPTERS, THEIR_ERRORS, adapter
-from tests.support.contexts import read_context
-from tests.support.migrating import DOCUMENT, SERVERS, SPAN, described, examples, rows
+from tests.support.contexts import read_context, write_context
+from tests.support.migrating import (
+    DOCUMENT,
+    SERVERS,
+    SPAN,
+    converted,
+    described,
+    examples,
+    rows,
+)
 from twisted_tftp.backends.rename.map_rules import MapRules
 from twisted_tftp.backends.rename.rules import parse_rules
 from twisted_tftp.config.name_options import COMMAND_OPTIONS
@@ -27,6 +35,9 @@ OWN = {option.name for option in (*OPTIONS, *COMMAND_OPTIONS)} | {
 
 #: The options of twistd.
 TWISTD = {name.rstrip("=") for name in ServerOptions().longOpt}
+
+#: A pattern file of atftpd.
+PATTERNS = "^(.*)/b[.]conf$ conf/$1\nab b\nb never"
 
 #: An option.
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
@@ -79,6 +90,29 @@ def test_rule_for_lower_case_names_works() -> None:
     rules = MapRules(parse_rules([("rule", text.encode())]))
     for name in ("Boot/X64/WdsNBP.com", "/A", "a"):
         assert rules.apply(name, read_context()) == name.lower()
+
+
+def test_pattern_of_atftpd_becomes_a_rule() -> None:
+    """One pattern is applied, to reads only."""
+    rules = MapRules(parse_rules([("rule", line) for line in converted(PATTERNS).splitlines()]))
+    assert rules.apply("a/b.conf", read_context()) == "conf/a"
+    assert rules.apply("xab", read_context()) == "xb"
+    assert rules.apply("a/b.conf", write_context()) == "a/b.conf"
+
+
+def test_expressions_of_perl_are_as_the_document_says() -> None:
+    """Some work, some are refused, and `*?` is not lazy."""
+
+    def applied(pattern: bytes, name: str) -> str:
+        return MapRules(parse_rules([("rule", pattern)])).apply(name, read_context())
+
+    assert applied(rb"r ^\w*\.conf$ master.conf", "a_1.conf") == "master.conf"
+    assert applied(rb"r a.*?b X", "a1b2b") == "X"
+    assert applied(rb"r \bb\s X", "a-b c") == "a-Xc"
+    assert applied(rb"ri ^boot$ X", "BOOT") == "X"
+    for refused in (rb"r ^\d+$ X", rb"r (?i)boot X"):
+        with pytest.raises(ValueError, match="rule: "):
+            applied(refused, "1")
 
 
 def module(name: str, **attributes: Any) -> dict[str, ModuleType]:

@@ -62,6 +62,13 @@ def described(server: str) -> set[str]:
     return {re.split(r"[ =\[]", span)[0] for span in spans}
 
 
+def converted(patterns: str) -> bytes:
+    """Return the map file that the document makes of a pattern file of atftpd."""
+    (operation,) = re.findall("becomes `([a-zA-Z]+) PATTERN REPLACEMENT`", DOCUMENT.read_text())
+    lines = [re.sub(r"\$(\d)", r"\\\1", line) for line in patterns.splitlines()]
+    return "\n".join(f"{operation} {line}" for line in lines).encode()
+
+
 def examples() -> list[str]:
     """Return the Python examples of the document."""
     return re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
