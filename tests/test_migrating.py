@@ -33,8 +33,9 @@ OWN = {option.name for option in (*OPTIONS, *COMMAND_OPTIONS)} | {
     name for name, _ in PRINTING_OPTIONS
 }
 
-#: The options of twistd.
+#: The options of twistd, and those of one letter.
 TWISTD = {name.rstrip("=") for name in ServerOptions().longOpt}
+SHORT = set(ServerOptions().shortOpt) - {":"}
 
 #: A pattern file of atftpd.
 PATTERNS = "^(.*)/b[.]conf$ conf/$1\nab b\nb never"
@@ -68,6 +69,9 @@ def test_options_of_this_server_exist(server: str) -> None:
             for name in OPTION.findall(span):
                 assert name in (TWISTD if own else OWN), span
                 checked += 1
+            for letter in re.findall(r" -(\w)\b", span):
+                assert span.startswith("twistd -"), span
+                assert letter in SHORT, span
     assert checked > 10
 
 

@@ -16,8 +16,11 @@ from tests.support.migrating import converted, described
 from twisted_tftp.backends.rename.map_rules import MapRules
 from twisted_tftp.backends.rename.rules import parse_rules
 
-#: The manual page of tftpd-hpa, in the folder in which `sbin` is.
-MANUAL = "share/man/man8/tftpd.8.gz"
+#: The manual pages, in the folder in which `sbin` is.
+MANUALS = "share/man/man8"
+
+#: The options of dnsmasq that share a paragraph with `quiet-tftp`.
+OTHER_PROTOCOLS = {"quiet-dhcp", "quiet-dhcp6", "quiet-ra"}
 
 
 def command(name: str, package: str) -> str:
@@ -79,14 +82,38 @@ def test_table_has_the_help_of_dnsmasq_about_tftp() -> None:
     assert options - described("dnsmasq") == set()
 
 
-def test_table_has_the_manual_page_of_tftpd_hpa() -> None:
-    """Each option that has a paragraph; the program has no `--help`."""
-    page = Path(command("in.tftpd", "tftpd-hpa")).parent.parent / MANUAL
-    if not page.exists():
-        pytest.skip(f"there is no {page}")
-    text = re.sub(r"\\f[BIPR]", "", gzip.decompress(page.read_bytes()).decode())
-    text = text.replace("\\-", "-")
-    heads = re.findall(r"^\.TP\n(.*)$", text, re.MULTILINE)
-    options = set(re.findall(r"(?<![\w-])--?[A-Za-z46][a-z0-9-]*", "\n".join(heads)))
-    assert len(options) > 30
-    assert options - described("tftpd-hpa") == set()
+@pytest.mark.parametrize(
+    ("server", "name", "package", "page", "subject"),
+    [
+        ("tftpd-hpa", "in.tftpd", "tftpd-hpa", "tftpd", ""),
+        ("atftpd", "atftpd", "atftpd", "atftpd", ""),
+        ("dnsmasq", "dnsmasq", "dnsmasq-base", "dnsmasq", "tftp"),
+    ],
+)
+def test_table_has_the_manual_page(
+    server: str, name: str, package: str, page: str, subject: str
+) -> None:
+    """Each option that has a paragraph; of dnsmasq only the paragraphs that mention TFTP."""
+    options = {
+        option
+        for head, text in paragraphs(name, package, page)
+        if subject in text.lower()
+        for option in re.findall(r"(?<![\w-])--?[A-Za-z46][a-z0-9-]*", head)
+    }
+    if server == "dnsmasq":  # its file has the long ones, without hyphens
+        options = {option[2:] for option in options if option[:2] == "--"} - OTHER_PROTOCOLS
+    assert len(options) > 20
+    assert options - described(server) == set()
+
+
+def paragraphs(name: str, package: str, page: str) -> list[tuple[str, str]]:
+    """Return the head and the text of each paragraph about an option in a manual page."""
+    folder = Path(command(name, package)).parent.parent / MANUALS
+    path = folder / f"{page}.8.gz"
+    if not path.exists():
+        pytest.skip(f"there is no {path}")
+    text = re.sub(r"\\f[BIPR]", "", gzip.decompress(path.read_bytes()).decode())
+    text = text.replace("\\-", "-").partition("\n.SH OPTIONS")[2].partition("\n.SH ")[0]
+    found = [each.strip() for each in re.split(r"^\.TP *$", text, flags=re.MULTILINE)[1:]]
+    # The head is the first line; it may be in two if it starts with a change of the font.
+    return [(re.sub(r"^\.[BIR]+ *\n?", "", each).splitlines()[0], each) for each in found]

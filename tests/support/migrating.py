@@ -28,13 +28,15 @@ ATFTPD = """
     --mcast-switch-client --version -V --help -h
 """
 
-#: The options of dnsmasq 2.90 about TFTP, and those of the process and its addresses, from
-#: dnsmasq(8). The file of dnsmasq has them without hyphens.
+#: The options of dnsmasq 2.90 whose paragraphs in dnsmasq(8) are about TFTP, and those of the
+#: process and its addresses. The file of dnsmasq has them without hyphens.
 DNSMASQ = """
     enable-tftp tftp-root tftp-no-fail tftp-unique-root tftp-secure tftp-lowercase tftp-max
     tftp-mtu tftp-no-blocksize tftp-port-range tftp-single-port quiet-tftp dhcp-script
     dhcp-luascript interface except-interface listen-address bind-interfaces bind-dynamic user
-    group keep-in-foreground no-daemon pid-file log-facility conf-file conf-dir
+    group keep-in-foreground no-daemon pid-file log-facility conf-file conf-dir conf-script
+    no-dhcp-interface port dhcp-boot pxe-service dhcp-option dhcp-optsfile dhcp-scriptuser
+    dumpfile dumpmask log-debug log-async test version help
 """
 
 #: The options of each server, by the heading of its table.
