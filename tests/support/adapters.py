@@ -15,6 +15,9 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.support.daemon import CHECKOUT
+from twisted_tftp.context import Outcome
+from twisted_tftp.protocol import wire
+from twisted_tftp.testing import MemoryNetwork
 
 #: The folder of the adapters.
 ADAPTERS = CHECKOUT / "examples" / "adapters"
@@ -78,3 +81,30 @@ def adapter(name: str) -> Any:
     modules = {} if has_tx_tftp() else {"tftp": package, "tftp.errors": THEIR_ERRORS}
     with patch.object(sys, "path", [*sys.path, str(ADAPTERS)]), patch.dict(sys.modules, modules):
         return importlib.import_module(name)
+
+
+def fetch_with_losses(network: MemoryNetwork, mode: str) -> bytes:
+    """Return the octets of `f`, in windows of four blocks; each fifth datagram is lost.
+
+    A window has fewer than five blocks, so that it is not the same block that is always lost.
+    """
+    link = network.request(wire.Opcode.RRQ, "f", {"windowsize": "4"}, mode=mode)
+    link.take()
+    link.deliver(wire.ack(0))
+    received: list[bytes] = []
+    sent = 0
+    for _ in range(100):
+        if received and len(received[-1]) < 512:
+            break
+        arrived = len(received)
+        for datagram in link.take():
+            sent += 1
+            if sent % 5 and datagram[2:4] == (len(received) + 1).to_bytes(2, "big"):
+                received.append(datagram[4:])
+        if len(received) > arrived:
+            link.deliver(wire.ack(len(received)))
+        else:
+            network.clock.advance(5)
+    assert sent > len(received), "nothing was sent again"
+    assert network.recorder.outcomes == [Outcome.COMPLETED]
+    return b"".join(received)

@@ -12,7 +12,7 @@ from fbtftp.base_handler import BaseHandler, ResponseData, StringResponseData
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 
-from tests.support.adapters import adapter
+from tests.support.adapters import adapter, fetch_with_losses
 from tests.support.contexts import PEER, read_context
 from twisted_tftp.context import Endpoint, Outcome
 from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError
@@ -134,6 +134,13 @@ def test_source_is_not_closed_during_a_read() -> None:
     assert closes == []
     run_next()
     assert closes == [True]
+
+
+def test_losses_change_no_octets_of_either_mode() -> None:
+    """The converter for netascii reads the source too, and its blocks are sent again."""
+    assert fetch_with_losses(MemoryNetwork(backend({"f": CONTENT})), "octet") == CONTENT
+    converted = CONTENT.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
+    assert fetch_with_losses(MemoryNetwork(backend({"f": CONTENT})), "netascii") == converted
 
 
 def test_netascii_is_converted_once() -> None:

@@ -10,7 +10,12 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.python import context as call_context
 
-from tests.support.adapters import THEIR_ERRORS, adapter, has_tx_tftp
+from tests.support.adapters import (
+    THEIR_ERRORS,
+    adapter,
+    fetch_with_losses,
+    has_tx_tftp,
+)
 from tests.support.contexts import PEER, read_context
 from twisted_tftp.context import Endpoint, Outcome
 from twisted_tftp.errors import (
@@ -153,6 +158,19 @@ def test_lost_datagram_is_sent_again() -> None:
     link.deliver(wire.ack(6))
     assert network.recorder.outcomes == [Outcome.COMPLETED]
     assert theirs.open == []
+
+
+def test_losses_change_no_octets_of_either_mode() -> None:
+    """The converter for netascii reads the source too, and its blocks are sent again."""
+    assert (
+        fetch_with_losses(MemoryNetwork(backend(TheirBackend({b"f": CONTENT}))), "octet")
+        == CONTENT
+    )
+    converted = CONTENT.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
+    assert (
+        fetch_with_losses(MemoryNetwork(backend(TheirBackend({b"f": CONTENT}))), "netascii")
+        == converted
+    )
 
 
 def test_netascii_is_converted_once() -> None:
