@@ -62,6 +62,9 @@ _IFA_F_DADFAILED = 0x08
 #: The flag of an IPv6 address that is being checked for that, and can't be bound yet.
 _IFA_F_TENTATIVE = 0x40
 
+#: The text of the error about a message that is cut off, or has an impossible length.
+_INCOMPLETE = "netlink sent a message that is not complete"
+
 #: The size of a buffer for netlink messages, in octets.
 _BUFFER_SIZE = 65536
 
@@ -147,12 +150,16 @@ def _open_socket() -> socket.socket:
 def _read_list(sock: socket.socket) -> Iterator[bytes]:
     """Return the bodies of the kernel's messages about addresses, up to the end of its list.
 
-    @raise OSError: the kernel reports an error.
+    @raise OSError: the kernel reports an error, or a message is not complete.
     """
     while True:
         data = sock.recv(_BUFFER_SIZE)
         while data:
+            if len(data) < _MESSAGE.size:
+                raise OSError(errno.EBADMSG, _INCOMPLETE)
             size, kind, _, _, _ = _MESSAGE.unpack_from(data)
+            if not _MESSAGE.size <= size <= len(data):
+                raise OSError(errno.EBADMSG, _INCOMPLETE)
             body = data[_MESSAGE.size : size]
             if kind == _NLMSG_DONE:
                 return
@@ -164,7 +171,12 @@ def _read_list(sock: socket.socket) -> Iterator[bytes]:
 
 
 def addresses_in(message: bytes, index: int) -> Iterator[str]:
-    """Return the address in a message, if it can be bound and belongs to interface `index`."""
+    """Return the address in a message, if it can be bound and belongs to interface `index`.
+
+    An attribute that is not complete ends the message.
+    """
+    if len(message) < _ADDRESS.size:
+        return
     family, _, flags, _, owner = _ADDRESS.unpack_from(message)
     if owner != index or flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):
         return
@@ -172,12 +184,14 @@ def addresses_in(message: bytes, index: int) -> Iterator[str]:
         return
     attributes: dict[int, bytes] = {}
     rest = message[_ADDRESS.size :]
-    while rest:
+    while len(rest) >= _ATTRIBUTE.size:
         size, kind = _ATTRIBUTE.unpack_from(rest)
+        if not _ATTRIBUTE.size <= size <= len(rest):
+            break
         attributes[kind] = rest[_ATTRIBUTE.size : size]
         rest = rest[_aligned(size) :]
     packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
-    if packed:
+    if packed and len(packed) == (4 if family == socket.AF_INET else 16):
         yield socket.inet_ntop(family, packed)
 
 
