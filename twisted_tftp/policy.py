@@ -117,7 +117,7 @@ class MtuFit(Enum):
 class Rollover(Enum):
     """The block number that follows 65535."""
 
-    __hash__ = object.__hash__  # that of Enum is written in Python, and ten times as slow
+    __hash__ = object.__hash__  # that of Enum is written in Python: three times as slow
 
     #: Block 0 follows, as in most servers.
     ZERO = "0"

@@ -293,15 +293,25 @@ def test_broadcast_is_answered_only_if_wanted(
 
 
 def test_multicast_is_never_answered(hosts: Hosts, root: Path) -> None:
-    """--broadcast does not allow requests to a multicast address."""
-    with (
-        HostDaemon(hosts.server, root, "--broadcast") as daemon,
-        hosts.client.open_socket(socket.AF_INET6, socket.SOCK_DGRAM) as client,
-    ):
-        client.settimeout(1)
-        script = "import socket; print(socket.if_nametoindex('eth0'))"
-        scope = int(hosts.client.run(sys.executable, "-c", script))
-        client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, scope)
-        client.sendto(b"\0\1file\0octet\0", ("ff02::1", daemon.port, 0, scope))
-        with pytest.raises(TimeoutError):
-            client.recvfrom(600)
+    """--broadcast does not allow requests to a multicast address: no transfer starts."""
+    script = "import socket; print(socket.if_nametoindex('eth0'))"
+    scope = int(hosts.client.run(sys.executable, "-c", script))
+    with HostDaemon(hosts.server, root, "--broadcast", "--verbose") as daemon:
+        for address in (("ff02::1", daemon.port, 0, scope), ("224.0.0.1", daemon.port)):
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            with hosts.client.open_socket(family, socket.SOCK_DGRAM) as client:
+                if family == socket.AF_INET6:
+                    client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, scope)
+                else:
+                    own = socket.inet_aton("192.0.2.2")
+                    client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
+                client.settimeout(1)
+                client.sendto(b"\0\1file\0octet\0", address)
+                with pytest.raises(TimeoutError):
+                    client.recvfrom(600)
+        # A server can't answer from a multicast address, so the log decides. It has a line for
+        # each transfer, and at the end one for each kind of request that was not served.
+        hosts.get_file(daemon, "192.0.2.1")
+        daemon.wait_for_line('read "file" from 192.0.2.2.*: completed')
+    assert daemon.log.count('read "file"') == 2  # its start and its end
+    assert "no socket" not in daemon.log

@@ -51,13 +51,16 @@ class ForkedTxtftp:
         self._process.start()
 
     def wait(self) -> subprocess.CompletedProcess[str]:
-        """Wait until the command has ended; return its status and output."""
+        """Wait until the command has ended; return its status and output.
+
+        @raise AssertionError: it has not ended in time; it was killed.
+        """
         self._process.join(TIMEOUT)
-        if self._process.exitcode is None:
+        status = self._process.exitcode
+        if status is None:
             self._process.kill()
             self._process.join()
-        status = self._process.exitcode
-        assert status is not None
+            raise AssertionError(f"txtftp has not ended in {TIMEOUT} s: {self._words}")
         with self._folder:
             output, errors = (path.read_text(errors="backslashreplace") for path in self._files)
         return subprocess.CompletedProcess(self._words, status, output, errors)

@@ -105,7 +105,7 @@ class Host:
             enter_network(self._network)
             return socket.socket(family, kind, protocol)
 
-        # Only the thread enters the network, and it ends.
+        # Only this thread enters the namespace, and it ends after the call.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(open_there).result()
 

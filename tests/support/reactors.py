@@ -14,6 +14,10 @@ from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
+#: The most delayed calls that may be scheduled while no time passes. Code that sets a deadline
+#: again and again would otherwise hang the test.
+MAX_CALLS_AT_A_TIME = 10_000
+
 
 def spin(reactor: Any, until: Callable[[], object], seconds: float = 20.0) -> None:
     """Run `reactor` until `until()` is true; fail after `seconds`."""
@@ -62,17 +66,27 @@ class ClockedReactor(Clock):
         """Set up, with the sockets of `reactor`."""
         super().__init__()
         self._sockets = reactor
+        self._now = 0.0
+        self._calls_now = 0  # delayed calls that were scheduled at this time
+
+    def callLater(self, delay: float, function: Any, *args: Any, **settings: Any) -> Any:
+        """Schedule a delayed call; fail if the code under test schedules calls without end."""
+        if self.seconds() != self._now:
+            self._now, self._calls_now = self.seconds(), 0
+        self._calls_now += 1
+        assert self._calls_now < MAX_CALLS_AT_A_TIME, "no time passes between delayed calls"
+        return super().callLater(delay, function, *args, **settings)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sockets, name)
 
     def iterate(self, delay: float = 0.0) -> None:
-        """Serve the sockets, and make the delayed calls that are due; no time passes."""
+        """Serve the sockets, and run the delayed calls that are due; no time passes."""
         self._sockets.iterate(delay)
         self.advance(0)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass from each delayed call to the next one, and serve the sockets there."""
+        """Let time pass; serve the sockets after each delayed call."""
         end = self.seconds() + seconds
         while (calls := self.getDelayedCalls()) and calls[0].getTime() <= end:
             self.advance(max(0.0, calls[0].getTime() - self.seconds()))

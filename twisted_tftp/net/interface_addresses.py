@@ -48,6 +48,9 @@ _IFA_F_DADFAILED = 0x08
 #: The flag of an IPv6 address that is being checked for that, and can't be bound yet.
 _IFA_F_TENTATIVE = 0x40
 
+#: The text of the error about a message that is cut off, or has an impossible length.
+_INCOMPLETE = "netlink sent a message that is not complete"
+
 #: The size of a buffer for netlink messages, in octets.
 _BUFFER_SIZE = 65536
 
@@ -126,12 +129,16 @@ class AddressMonitor(SocketDescriptor):
 def _read_list(sock: socket.socket) -> Iterator[bytes]:
     """Return the bodies of the kernel's messages about addresses, up to the end of its list.
 
-    @raise OSError: the kernel reports an error.
+    @raise OSError: the kernel reports an error, or a message is not complete.
     """
     while True:
         data = sock.recv(_BUFFER_SIZE)
         while data:
+            if len(data) < MESSAGE.size:
+                raise OSError(errno.EBADMSG, _INCOMPLETE)
             size, kind, _, _, _ = MESSAGE.unpack_from(data)
+            if not MESSAGE.size <= size <= len(data):
+                raise OSError(errno.EBADMSG, _INCOMPLETE)
             body = data[MESSAGE.size : size]
             if kind == NLMSG_DONE:
                 return
@@ -143,7 +150,12 @@ def _read_list(sock: socket.socket) -> Iterator[bytes]:
 
 
 def addresses_in(body: bytes, index: int) -> Iterator[str]:
-    """Return the address in a message, if it can be bound and belongs to interface `index`."""
+    """Return the address in a message, if it can be bound and belongs to interface `index`.
+
+    An attribute that is not complete ends the message.
+    """
+    if len(body) < _ADDRESS.size:
+        return
     family, _, flags, _, owner = _ADDRESS.unpack_from(body)
     if owner != index or flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED):
         return
@@ -151,5 +163,5 @@ def addresses_in(body: bytes, index: int) -> Iterator[str]:
         return
     attributes = attributes_of(body[_ADDRESS.size :])
     packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
-    if packed:
+    if packed and len(packed) == (4 if family == socket.AF_INET else 16):
         yield socket.inet_ntop(family, packed)

@@ -37,20 +37,38 @@ _ROUTE = struct.Struct("=8BI")
 #: `struct ndmsg`: family, padding, index of the interface, state, flags, type.
 _NEIGHBOUR = struct.Struct("=B3xiHBB")
 
-#: The types of messages: a route, and a request for one.
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+#: The type of a message with a route.
+_RTM_NEWROUTE = 24
 
-#: The types of messages: a neighbour, and a request for one (since Linux 5.0).
-_RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
+#: The type of a request for a route.
+_RTM_GETROUTE = 26
 
-#: The attributes of a route: destination, outgoing interface, and a router of either family.
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_VIA = 1, 4, 5, 18
+#: The type of a message with a neighbour.
+_RTM_NEWNEIGH = 28
+
+#: The type of a request for a neighbour (since Linux 5.0).
+_RTM_GETNEIGH = 30
+
+#: The attribute of a route with its destination.
+_RTA_DST = 1
+
+#: The attribute of a route with the index of its outgoing interface.
+_RTA_OIF = 4
+
+#: The attribute of a route with the address of a router of the same family.
+_RTA_GATEWAY = 5
+
+#: The attribute of a route with the address of a router of any family.
+_RTA_VIA = 18
 
 #: The type of a route that leads to another host.
 _RTN_UNICAST = 1
 
-#: The attributes of a neighbour: its IP address, and its link-layer address.
-_NDA_DST, _NDA_LLADDR = 1, 2
+#: The attribute of a neighbour with its IP address.
+_NDA_DST = 1
+
+#: The attribute of a neighbour with its link-layer address.
+_NDA_LLADDR = 2
 
 #: The state of an entry of an interface without ARP: its link-layer address may be our own.
 #: (Entries that are incomplete or have failed have no link-layer address.)

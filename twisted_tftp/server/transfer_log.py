@@ -154,8 +154,7 @@ def _line(statistics: TransferStatistics, is_success: bool) -> str:
     return (
         f"{start}{octets} octets in {seconds:.3f} s ({rate} kB/s),"
         f" options {_pairs(statistics.granted)},"
-        f" {statistics.retransmissions} retransmissions"
-        f"{_size_remark(statistics) if context.announced_size else ''}{reason}"
+        f" {statistics.retransmissions} retransmissions{_size_remark(statistics)}{reason}"
     )
 
 

@@ -332,6 +332,7 @@ class Session:
         except BaseException:  # see Session
             failures.log_release_failure(Failure())
             released = None
+        # After a read it is None. (isinstance is slow for a Deferred: its class is abstract.)
         if released is not None and isinstance(released, Deferred):
             released.addErrback(failures.log_release_failure)
             released.addCallback(lambda _: self._notify_owner())

@@ -8,7 +8,7 @@ from enum import Enum
 class SessionState(Enum):
     """The state of a session; each comment says what it waits for."""
 
-    __hash__ = object.__hash__  # that of Enum is written in Python, and ten times as slow
+    __hash__ = object.__hash__  # that of Enum is written in Python: three times as slow
 
     #: The reader or the writer, which is being opened.
     OPENING = "opening"

@@ -60,6 +60,35 @@ def test_address_of_another_interface_is_left_out() -> None:
     assert list(addresses_in(message_of(7, 0x08, local), 7)) == []
 
 
+@pytest.mark.parametrize("octets", range(40))
+def test_message_that_is_cut_off_has_no_wrong_address(octets: int) -> None:
+    """The message may end anywhere; what is complete before that counts."""
+    message = message_of(7, 0, (1, "192.0.2.2"), (2, "192.0.2.1"))
+    found = list(addresses_in(message[:octets], 7))
+    complete = 0 if octets < 16 else 1 if octets < 24 else 2
+    assert found == [[], ["192.0.2.2"], ["192.0.2.1"]][complete]
+
+
+@pytest.mark.parametrize("attribute", [b"\0" * 8, b"\3\0\2\0", b"\x05\0\2\0\1\0\0\0"])
+def test_attribute_with_a_wrong_length_is_ignored(attribute: bytes) -> None:
+    """A length of 0 would be read for ever, and an address has four octets."""
+    message = message_of(7, 0, (1, "192.0.2.2"))
+    assert list(addresses_in(message_of(7, 0) + attribute, 7)) == []
+    assert list(addresses_in(message + attribute[:3], 7)) == ["192.0.2.2"]
+
+
+@pytest.mark.parametrize("answer", [b"\0" * 16, b"\xff\xff\0\0" + bytes(12), bytes(3)])
+def test_list_that_is_cut_off_is_an_error(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """A list with an impossible length must not be read for ever, nor count as complete."""
+    ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monkeypatch.setattr("twisted_tftp.net.interface_addresses._open_socket", lambda: ours)
+    with kernel:
+        kernel.send(answer)
+        with pytest.raises(OSError, match="not complete") as caught:
+            addresses_of("lo")
+    assert caught.value.errno == errno.EBADMSG
+
+
 def test_missing_interface() -> None:
     """An interface that does not exist is reported as ENODEV, with its name."""
     with pytest.raises(OSError, match="there is no interface nosuch") as caught:
