@@ -81,7 +81,7 @@ def test_attribute_with_a_wrong_length_is_ignored(attribute: bytes) -> None:
 def test_list_that_is_cut_off_is_an_error(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
     """A list with an impossible length must not be read for ever, nor count as complete."""
     ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    monkeypatch.setattr("twisted_tftp.net.interface_addresses._open_socket", lambda: ours)
+    monkeypatch.setattr("twisted_tftp.net.interface_addresses.open_socket", lambda: ours)
     with kernel:
         kernel.send(answer)
         with pytest.raises(OSError, match="not complete") as caught:
