@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 #: The most hosts that a cache has by default: requests from forged addresses must not fill the
 #: memory.
@@ -13,7 +14,8 @@ MAX_HOSTS = 4096
 _Value = TypeVar("_Value")
 
 
-class Entry(NamedTuple, Generic[_Value]):
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[_Value]):
     """What was found out about a host.
 
     @ivar value: the result.
@@ -49,8 +51,8 @@ class HostCache(Generic[_Value]):
         @param now: the time in seconds of a monotonic clock.
         """
         entry = self._entries.get(host)
-        if entry is not None and now < entry[1]:
-            return entry[0]
+        if entry is not None and now < entry.valid_until:
+            return entry.value
         entry = self._look_up(host, now)
         self._entries[host] = entry
         self._entries.move_to_end(host)

@@ -178,6 +178,6 @@ class Access:
 
     def _look_up_limit(self, host: str, now: float) -> Entry[RateLimit | None]:
         """Return the limit for the requests of a host."""
-        settings, valid_until = self._client_rules.look_up(host, now)
-        rate = self._common_rate if settings.rate is None else settings.rate
-        return Entry(None if rate is None else self._limits[rate], valid_until)
+        found = self._client_rules.look_up(host, now)
+        rate = self._common_rate if found.value.rate is None else found.value.rate
+        return Entry(None if rate is None else self._limits[rate], found.valid_until)

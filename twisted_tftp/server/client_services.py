@@ -79,8 +79,8 @@ class ClientServices:
         self.of_host = HostCache(self._look_up).get
 
     def _look_up(self, host: str, now: float) -> Entry[ServerServices]:
-        settings, valid_until = self._rules.look_up(host, now)
-        return Entry(self._variant(settings), valid_until)
+        found = self._rules.look_up(host, now)
+        return Entry(self._variant(found.value), found.valid_until)
 
     def _make_variant(self, settings: ClientSettings) -> ServerServices:
         """Return the services of the clients that have these settings."""
