@@ -77,18 +77,14 @@ def test_first_backend_that_has_the_file_serves_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "missing",
-    [
-        FileNotFound(),
-        FileNotFoundError(2, "x"),
-        NotADirectoryError(20, "x"),
-        fail(FileNotFound()),
-        fail(FileNotFoundError(2, "x")),
-    ],
-    ids=repr,
+    "error", [FileNotFound(), FileNotFoundError(2, "x"), NotADirectoryError(20, "x")], ids=repr
 )
-def test_next_backend_is_asked_however_the_miss_is_reported(missing: Any) -> None:
+@pytest.mark.parametrize("is_deferred", [False, True])
+def test_next_backend_is_asked_however_the_miss_is_reported(
+    error: Exception, is_deferred: bool
+) -> None:
     """An exception of the server or of the system, at once or by a Deferred, is a miss."""
+    missing = fail(error) if is_deferred else error
     overlay = OverlayBackend([Answering(missing), MemoryBackend({"a": b"2"})])
     assert content(overlay, "a") == b"2"
 
