@@ -18,7 +18,7 @@ _INDENT = 4
 class BackendText:
     """The name of a backend, its argument and its keywords."""
 
-    placeholder: ClassVar[str] = "TEXT"
+    placeholder: ClassVar[str] = "BACKEND"
     syntax: ClassVar[str] = (
         "`NAME:ARGUMENT,key=value,...`, such as `filesystem:/srv/tftp,cache=64M`; "
         "`--help-backends` lists the names"

@@ -6,6 +6,7 @@ Run `python -m twisted_tftp.config.toml_example > deploy/tftp.toml` after a chan
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
@@ -18,12 +19,15 @@ from twisted_tftp.config.value_types import Seconds, WholeNumber
 #: The columns of the file.
 _WIDTH = 100
 
+#: A link to a page, as the reference page of the options has it.
+_LINK = re.compile(r"\[[^]]*\]\(([^)]+)\)")
+
 _BEGINNING = """\
 # The configuration of `twistd tftp`: every key. Use it with
 #
 #   twistd -n tftp --config /etc/tftp.toml
 #
-# and test it with --check and --explain. A line with a space behind the `#` is an explanation. The
+# and test it with --check and --explain. A line with a space after the `#` is an explanation. The
 # others are settings: remove the `#` to change one. The value is the default if there is no other
 # default in the explanation. A relative path starts at the folder of this file. SIGHUP
 # (`systemctl reload tftp`) reads the file again; see docs/configuration.md.
@@ -36,8 +40,9 @@ _BEGINNING = """\
 
 #: What stands in front of the example of each table.
 _TABLE_TEXTS = {
-    Table.MOUNT: "A mount: a part of the tree of names. Its prefix is longer than that of others, "
-    "or `root` is the mount of all other names. This table may be given several times.",
+    Table.MOUNT: "A mount: the backend that serves all names below a prefix. `root` or `backend` "
+    "above, if it is given, serves the names that no mount has. This table may be given several "
+    "times.",
     Table.CLIENT: "The rules for some clients. This table may be given several times.",
     Table.RENAME: "A rule that rewrites names. This table may be given several times; the rules "
     "are applied in order.",
@@ -86,6 +91,7 @@ def _key(option: Option) -> str:
 
 
 def _comment(explanation: str) -> str:
+    explanation = _LINK.sub(r"docs/\1", explanation)
     lines = textwrap.wrap(explanation, _WIDTH - 2, break_on_hyphens=False)
     return "".join(f"# {line}\n" for line in lines)
 
