@@ -19,6 +19,10 @@ CLONE_NEWNET = 0x40000000
 #: The network namespace of the calling thread.
 _OWN = "/proc/thread-self/ns/net"
 
+#: What sets up the loopback interface. Without an address of another kind than 127.0.0.1,
+#: getaddrinfo(3) with AI_ADDRCONFIG finds nothing, and in.tftpd does not start.
+_LOOPBACK_COMMANDS = ("link set lo up", "address add 203.0.113.250/32 dev lo")
+
 #: The descriptor of the network namespace in which the worker was started; None if it stays there.
 _outer: int | None = None
 
@@ -46,7 +50,8 @@ def isolate() -> None:
     except (OSError, AttributeError):
         return
     _outer = outer
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    for command in _LOOPBACK_COMMANDS:
+        subprocess.run(["ip", *command.split()], check=True)
 
 
 @contextmanager
