@@ -27,7 +27,9 @@ from twisted_tftp.config.mistakes import Mistakes, Place
 from twisted_tftp.config.name_steps import name_steps
 from twisted_tftp.config.settings import Settings
 from twisted_tftp.policy import Network, UploadSettings, WriteMode
+from twisted_tftp.protocol.printable import printable_unicode
 from twisted_tftp.server.access import Networks
+from twisted_tftp.server.backend_check import NamedBackend
 from twisted_tftp.server.client_rules import ClientRule, ClientSettings
 from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.transfer_log import TransferLog
@@ -45,6 +47,12 @@ class Leaf:
     text: str
     backend: Any
     place: Place | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it: its text, after the place if there is one."""
+        text = printable_unicode(self.text)
+        return text if self.place is None else f"{self.place}: {text}"
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class _Builder:
             host=settings.host,
             drain=settings.drain,
             hooks=settings.hooks,
+            named_backends=tuple(NamedBackend(leaf.name, leaf.backend) for leaf in self._leaves),
         )
         return Built(configuration, tuple(self._leaves))
 

@@ -19,7 +19,9 @@ from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
+from twisted_tftp.protocol.printable import printable_unicode
 from twisted_tftp.server import reasons
+from twisted_tftp.server.backend_check import NamedBackend
 from twisted_tftp.server.client_rules import BackendFor, ClientRule
 from twisted_tftp.server.configuration import DEFAULT_DRAIN, DEFAULT_GRACE, Configuration
 from twisted_tftp.server.descriptor_limit import raise_limit_for
@@ -60,6 +62,7 @@ class TFTPService(Service):
         backend_for: BackendFor | None = None,
         max_rate: int | None = None,
         hooks: HookSettings | None = None,
+        named_backends: Iterable[NamedBackend] = (),
         reactor: Any = None,
     ) -> None:
         """Set up; the ports are bound when the service starts.
@@ -75,19 +78,11 @@ class TFTPService(Service):
         """
         if reactor is None:
             from twisted.internet import reactor
+        observer = TransferLog(reactor=reactor) if observer is None else observer
         self.configuration = Configuration(
-            backend,
-            policy or Policy(),
-            TransferLog(reactor=reactor) if observer is None else observer,
-            uploads,
-            tuple(client_rules),
-            backend_for,
-            port,
-            tuple(host),
-            drain,
-            grace,
-            max_rate,
-            hooks or HookSettings(),
+            *(backend, policy or Policy(), observer, uploads, tuple(client_rules), backend_for),
+            *(port, tuple(host), drain, grace, max_rate, hooks or HookSettings()),
+            tuple(named_backends),
         )
         self._reactor = reactor
         self._shared = SharedParts.for_policy(
@@ -133,9 +128,9 @@ class TFTPService(Service):
         @raise StartError: the backend cannot serve files.
         """
         try:
-            lifecycle_of(self.backend).check()
+            self.configuration.check_backends()
         except BackendUnavailable as error:
-            raise StartError(f"tftp: {error}") from None
+            raise StartError(f"tftp: {printable_unicode(str(error))}") from None
 
     def check_hooks(self) -> None:
         """Check that the hooks can be run; the start of the service does this too.

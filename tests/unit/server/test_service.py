@@ -22,10 +22,11 @@ from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBack
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.context import Outcome
-from twisted_tftp.interfaces import IBackendLifecycle
+from twisted_tftp.interfaces import IBackendLifecycle, NoLifecycle
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
+from twisted_tftp.server.backend_check import NamedBackend
 from twisted_tftp.server.configuration import DEFAULT_GRACE
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.start_error import StartError
@@ -266,6 +267,25 @@ def test_missing_root_is_reported_before_a_port_is_bound(reactor: Any, tmp_path:
         service = TFTPService(each, port=0, reactor=reactor)
         with pytest.raises(StartError, match="is not a directory"):
             service.startService()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("two\nlines"), SystemExit("two\nlines")])
+def test_check_that_fails_is_reported_in_one_line(reactor: Any, error: BaseException) -> None:
+    """The line names the backend, whatever its check raises; no port is bound."""
+
+    @implementer(IBackendLifecycle)
+    class Odd(NoLifecycle, MemoryBackend):
+        def check(self) -> None:
+            raise error
+
+    backend = Odd()
+    for named, name in (((), "Odd"), ((NamedBackend("odd:x", backend),), "odd:x")):
+        service = TFTPService(backend, port=0, named_backends=named, reactor=reactor)
+        with pytest.raises(StartError) as caught:
+            service.startService()
+        kind = type(error).__name__
+        assert caught.value.text == f"tftp: {name}: its check fails: {kind}: two\\nlines"
+        assert service.ports == []
 
 
 @implementer(IBackendLifecycle)
