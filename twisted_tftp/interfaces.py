@@ -56,6 +56,8 @@ class IBackendLifecycle(Interface):
     def check():  # type: ignore[no-untyped-def]
         """Check whether files can be served. Called before the ports are bound.
 
+        It may wait for a disk. So a reload calls it in a thread, and it must not use the reactor.
+
         @raise BackendUnavailable: they cannot. The text is one line that tells the operator why.
             The service then does not start.
         """
@@ -144,7 +146,7 @@ class IBackendPlugin(Interface):
     )
 
     def from_arguments(argument, keywords):  # type: ignore[no-untyped-def]
-        """Make a backend.
+        """Make a backend. Called in the reactor's thread: it opens nothing that may block.
 
         @param argument: the text behind the colon, without the keywords; it may be empty (str).
         @param keywords: the keywords and their values (a dict of str to str). Those that the

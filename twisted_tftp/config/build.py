@@ -67,14 +67,43 @@ class Built:
     leaves: tuple[Leaf, ...]
 
 
-def build(settings: Settings, reactor: Any = None, *, has_names: bool = False) -> Built:
+@dataclass(frozen=True)
+class NameRules:
+    """The rules that rewrite the names of requests.
+
+    @ivar steps: the steps that apply them.
+    @ivar mistakes: what is wrong in them.
+    """
+
+    steps: Sequence[NameStep]
+    mistakes: Mistakes
+
+
+def read_name_rules(settings: Settings) -> NameRules:
+    """Read the map file, and make the steps that rewrite names. This may block."""
+    mistakes = Mistakes()
+    return NameRules(name_steps(settings, mistakes), mistakes)
+
+
+def build(
+    settings: Settings,
+    reactor: Any = None,
+    *,
+    has_names: bool = False,
+    name_rules: NameRules | None = None,
+) -> Built:
     """Build the backends and the rules of a service. Nothing is opened or started.
+
+    Backends may use the reactor, so this is called in its thread.
 
     @param reactor: for threads and timers; None for the global one.
     @param has_names: whether `--explain` must be able to name the backend of `--root`.
+    @param name_rules: the rules that were read; None to read them now, which may block.
     @raise ConfigurationError: a backend or a rule can't be made.
     """
-    return _Builder(settings, reactor, has_names).build()
+    if name_rules is None:
+        name_rules = read_name_rules(settings)
+    return _Builder(settings, reactor, has_names).build(name_rules)
 
 
 class _Builder:
@@ -88,16 +117,16 @@ class _Builder:
         self._leaves: list[Leaf] = []
         self._pacer = None if settings.max_rate is None else Pacer(settings.max_rate, monotonic)
 
-    def build(self) -> Built:
+    def build(self, name_rules: NameRules) -> Built:
         """Make all parts; see L{build}."""
         settings = self._settings
         tree = self._tree()
-        steps = name_steps(settings, self._mistakes)
+        self._mistakes.add_all_of(name_rules.mistakes)
         self._mistakes.raise_any()
 
         def backend_for(root: str | None, max_rate: int | None) -> Any:
             backend = tree if root is None else Subtree(tree, root)
-            return self._paced(self._with_names(backend, steps), max_rate)
+            return self._paced(self._with_names(backend, name_rules.steps), max_rate)
 
         configuration = Configuration(
             backend_for(None, None),

@@ -22,6 +22,11 @@ def problems_of(settings: Settings) -> list[str]:
         built = build(settings)
     except ConfigurationError as error:
         return list(error.lines)
+    return problems_of_built(settings, built)
+
+
+def problems_of_built(settings: Settings, built: Built) -> list[str]:
+    """Check each backend and hook; return a line for each problem. This may block."""
     return [*problems_of_backends(built), *problems_of_hooks(settings)]
 
 

@@ -168,7 +168,7 @@ class TFTPService(Service):
         self._listeners.announce()
         self._generations.begin(self._generation)
 
-    def reconfigure(self, configuration: Configuration) -> list[str]:
+    def reconfigure(self, configuration: Configuration, *, is_checked: bool = False) -> list[str]:
         """Use another configuration for new requests; the running transfers keep theirs.
 
         The backend that was used so far is stopped when its last transfer has ended. Requests are
@@ -178,6 +178,8 @@ class TFTPService(Service):
         A service that does not run, because it is stopping, ignores the call.
 
         @param configuration: the new one. An observer of None stands for the present one.
+        @param is_checked: whether the caller has checked that the backends can serve files.
+            Otherwise this is done now, and may block.
         @return: the names of the options whose values differ and can't change while the service
             runs; it continues with the old values.
         @raise BackendUnavailable: the new backend cannot serve files; nothing has changed.
@@ -188,8 +190,8 @@ class TFTPService(Service):
         new = configuration.with_fixed_values_of(running)
         if new.observer is None:
             new = dataclasses.replace(new, observer=running.observer)
-        if new.backend is not running.backend:
-            lifecycle_of(new.backend).check()
+        if not is_checked and new.backend is not running.backend:
+            new.check_backends()
         self.configuration = new
         self._shared = self._shared.reconfigure(new.policy, new.client_rules)
         self._hook_runner.settings = new.hooks

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,19 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from tests.support.deferreds import value
+import twisted_tftp.config.build
+import twisted_tftp.config.reload
+from tests.support.deferreds import results_of, value
 from tests.support.logs import captured_log
+from tests.support.reactors import outcome, reactor
+from twisted_tftp.backends import FilesystemBackend, MemoryBackend
 from twisted_tftp.config.reload import Reloader
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.server.configuration import Configuration
+from twisted_tftp.server.hooks import HookSettings
+from twisted_tftp.server.service import TFTPService
+
+__all__ = ["reactor"]
 
 
 class Service:
@@ -30,7 +39,8 @@ class Service:
         self.given: list[Configuration] = []
         self.fixed: list[str] = []
 
-    def reconfigure(self, configuration: Configuration) -> list[str]:
+    def reconfigure(self, configuration: Configuration, *, is_checked: bool) -> list[str]:
+        assert is_checked
         self.given.append(configuration)
         return self.fixed
 
@@ -49,6 +59,33 @@ def lines() -> Iterator[list[str]]:
         yield found
 
 
+class Waiting:
+    """Calls that wait for a thread."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self._calls.append((done, lambda: function(*arguments)))
+        return done
+
+    @property
+    def count(self) -> int:
+        return len(self._calls)
+
+    def run(self) -> None:
+        """Make the only call that waits."""
+        assert self.count == 1
+        done, call = self._calls.pop()
+        try:
+            result = call()
+        except Exception:
+            done.errback()
+        else:
+            done.callback(result)
+
+
 def reloader(service: Any, path: Path, **options: Any) -> Reloader:
     options.setdefault("in_thread", maybeDeferred)
     return Reloader(service, {"retries": "5"}, str(path), reactor=Clock(), **options)
@@ -59,7 +96,7 @@ def test_service_gets_what_the_file_says_now(path: Path) -> None:
     service = Service()
     reload = reloader(service, path).reload
     value(reload())
-    path.write_text(path.read_text().replace("2", "3"))
+    path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
     value(reload())
     assert [each.policy.timeout for each in service.given] == [2, 3]
     assert [each.policy.retries for each in service.given] == [5, 5]
@@ -98,7 +135,7 @@ def test_what_needs_a_restart_is_named(path: Path, lines: list[str]) -> None:
 def test_backend_that_becomes_unavailable_changes_nothing(path: Path, lines: list[str]) -> None:
     """Whatever the service raises is logged, and the next reload is made."""
     service = Service()
-    service.reconfigure = lambda _: fail()  # type: ignore[method-assign,assignment]
+    service.reconfigure = lambda *_, **__: fail()  # type: ignore[method-assign,assignment]
     reload = reloader(service, path).reload
     value(reload())
     value(reload())
@@ -109,27 +146,84 @@ def fail() -> list[str]:
     raise BackendUnavailable("gone")
 
 
-def test_signals_during_a_reload_cause_one_more(path: Path) -> None:
-    """The file may have changed after it was read."""
-    service = Service()
-    waiting: list[tuple[Deferred[Any], Any]] = []
-
-    def in_thread(function: Any, *arguments: Any) -> Deferred[Any]:
-        done: Deferred[Any] = Deferred()
-        waiting.append((done, lambda: function(*arguments)))
-        return done
-
-    reload = reloader(service, path, in_thread=in_thread).reload
-    for _ in range(5):
+def test_signals_during_a_reload_cause_one_more(path: Path, lines: list[str]) -> None:
+    """The file may have changed after it was read; the log says that a reload is under way."""
+    service, waiting = Service(), Waiting()
+    reload = reloader(service, path, in_thread=waiting).reload
+    for _ in range(3):
         reload()
-    for expected in (1, 2):
-        assert len(waiting) == 1
-        done, read = waiting.pop()
-        done.callback(read())
-        assert len(service.given) == expected
-    assert waiting == []
+    assert (
+        lines
+        == ["SIGHUP: the configuration is being read since 0 s; it is read once more after that"]
+        * 2
+    )
+    waiting.run()
+    path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
+    reload()  # while the backends are being checked
+    for expected in ([2], [2, 3]):
+        waiting.run()
+        assert [each.policy.timeout for each in service.given] == expected
+        if waiting.count:
+            waiting.run()
+    assert waiting.count == 0
     reload()
-    assert len(waiting) == 1
+    assert waiting.count == 1
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_stop_ends_a_reload(path: Path, lines: list[str], calls: int, is_valid: bool) -> None:
+    """Whatever the thread is doing then; a configuration that nobody needs has no mistakes."""
+    service, waiting = Service(), Waiting()
+    reloaded = results_of(reloader(service, path, in_thread=waiting).reload())
+    for number in range(calls):
+        if number == calls - 1:
+            service.running = False
+            if not is_valid:
+                path.write_text("[")
+        waiting.run()
+    if not calls:
+        service.running = False
+        waiting.run()
+    assert reloaded == [None]
+    assert waiting.count == 0
+    assert service.given == []
+    assert lines == ["SIGHUP: the service is stopping; its configuration stays as it is"]
+
+
+def test_what_may_block_is_done_in_a_thread(
+    path: Path, reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read and backends are checked there; backends are made in the reactor's thread."""
+    service = TFTPService(MemoryBackend(), port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    threads: dict[str, threading.Thread] = {}
+
+    def note(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            assert name not in threads, f"{name} is called twice"
+            threads[name] = threading.current_thread()
+            return original(*arguments, **keywords)
+
+        monkeypatch.setattr(owner, name, call)
+
+    note(FilesystemBackend, "__init__")
+    note(FilesystemBackend, "check")
+    note(twisted_tftp.config.reload, "load_settings")
+    note(twisted_tftp.config.build, "name_steps")
+    note(HookSettings, "problems")
+    reload = Reloader(service, {}, str(path), reactor=reactor).reload
+    outcome(reactor, reload())
+    assert service.configuration.policy.timeout == 2
+    assert threads.pop("__init__") is threading.current_thread()
+    assert len(threads) == 4
+    assert len(set(threads.values())) == 1
+    assert threads["check"].daemon
+    assert threads["check"] is not threading.current_thread()
+    outcome(reactor, service.stopService())
+    reactor.fireSystemEvent("shutdown")
 
 
 def test_service_that_stops_is_left_alone(path: Path, lines: list[str]) -> None:
