@@ -66,7 +66,8 @@ class IBackendLifecycle(Interface):
         """Start; for instance, remove the temporary files of a crash. Called after the bind.
 
         @return: None, or a Deferred. Requests are served before it fires. A failure is logged, and
-            the service continues.
+            the service continues. L{stop} waits for it, for 10 seconds at most; then it is
+            cancelled.
         """
 
     def forget():  # type: ignore[no-untyped-def]
@@ -74,6 +75,8 @@ class IBackendLifecycle(Interface):
 
     def stop():  # type: ignore[no-untyped-def]
         """Stop. Called after the last transfer has ended.
+
+        `--explain` calls it too, without L{start}.
 
         @return: None, or a Deferred that the service waits for before it stops: for 10 seconds at
             most, then it is cancelled. A failure is logged.

@@ -226,6 +226,7 @@ class TFTPService(Service):
         running.addErrback(self._log_failure, "the service failed to stop")
         running.addBoth(lambda _: self._shared.opener.close())
         running.addBoth(lambda _: self._flush_log())
+        running.addErrback(self._log_failure, "the service failed to release its sockets or log")
         return running
 
     def stop_now(self) -> None:
