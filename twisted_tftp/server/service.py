@@ -11,7 +11,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -20,7 +19,6 @@ from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
 from twisted_tftp.protocol.printable import printable_unicode
-from twisted_tftp.server import reasons
 from twisted_tftp.server.backend_check import NamedBackend
 from twisted_tftp.server.client_rules import BackendFor, ClientRule
 from twisted_tftp.server.configuration import DEFAULT_DRAIN, DEFAULT_GRACE, Configuration
@@ -30,11 +28,9 @@ from twisted_tftp.server.hooks import HookObserver, HookRunner, HookSettings
 from twisted_tftp.server.listeners import Listeners
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.shared_parts import SharedParts
+from twisted_tftp.server.shutdown import Shutdown
 from twisted_tftp.server.start_error import StartError
 from twisted_tftp.server.transfer_log import TransferLog
-
-#: How long the backend may take to release its files after L{TFTPService.stop_now}, in seconds.
-SHORT_GRACE = 1.0
 
 
 class TFTPService(Service):
@@ -85,17 +81,21 @@ class TFTPService(Service):
             tuple(named_backends),
         )
         self._reactor = reactor
+        self._make_parts()
+
+    def _make_parts(self) -> None:
+        """Make the parts that serve with the configuration, and those that stop them."""
+        configuration, reactor = self.configuration, self._reactor
         self._shared = SharedParts.for_policy(
-            self.configuration.policy, reactor, client_rules=self.configuration.client_rules
+            configuration.policy, reactor, client_rules=configuration.client_rules
         )
-        self._listeners = Listeners(
-            self.configuration, self._shared, self._make_server, reactor, self._log
-        )
-        self._generations = Generations(reactor, grace)
-        self._hook_runner = HookRunner(reactor, self.configuration.hooks)
-        self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
-        self._is_hurried = False  # whether a second signal has asked to stop
         self.transfers = self._shared.transfers
+        self._listeners = Listeners(
+            configuration, self._shared, self._make_server, reactor, self._log
+        )
+        self._generations = Generations(reactor, configuration.grace)
+        self._hook_runner = HookRunner(reactor, configuration.hooks)
+        self._shutdown = Shutdown(reactor, self._listeners, self.transfers, self._log)
 
     @classmethod
     def from_configuration(cls, configuration: Configuration, reactor: Any = None) -> TFTPService:
@@ -164,7 +164,7 @@ class TFTPService(Service):
         if not self._listeners.are_bound:
             self.privilegedStartService()
         super().startService()
-        self._is_hurried = False
+        self._shutdown.reset()
         self._listeners.announce()
         self._generations.begin(self._generation)
 
@@ -211,29 +211,19 @@ class TFTPService(Service):
             are ended before that.
         """
         super().stopService()
-        listeners, configuration = self._listeners, self.configuration
-        listeners.stop_accepting()
-        # On a single port, the running transfers need the request port.
-        closed = [] if configuration.policy.single_port else [listeners.close()]
-        running = self._stop_waits_for = self.transfers.when_none_runs()
-        if self.transfers.running:
-            self._log.info("waiting for {count} transfers", count=self.transfers.running)
-            deadline = self._reactor.callLater(configuration.drain, running.cancel)
-            running.addBoth(_cancel_timer, deadline)
-        running.addBoth(lambda _: self._cancel_all())
-        running.addBoth(lambda _: DeferredList([*closed, listeners.close()]))
-        running.addBoth(lambda _: self._wait_for(self._stop_parts()))
-        running.addErrback(self._log_failure, "the service failed to stop")
-        running.addBoth(lambda _: self._shared.opener.close())
-        running.addBoth(lambda _: self._flush_log())
-        running.addErrback(self._log_failure, "the service failed to release its sockets or log")
-        return running
+        stopping = self._shutdown.run(self.configuration, self._stop_parts)
+        stopping.addErrback(self._log_failure, "the service failed to stop")
+        stopping.addBoth(lambda _: self._shared.opener.close())
+        stopping.addBoth(lambda _: self._flush_log())
+        stopping.addErrback(self._log_failure, "the service failed to release its sockets or log")
+        return stopping
 
     def stop_now(self) -> None:
-        """If the service is stopping, end all transfers now, and wait less for the backend."""
-        self._is_hurried = True
-        if self._stop_waits_for is not None:
-            self._stop_waits_for.cancel()
+        """Stop without waiting for transfers, and wait less for the backend.
+
+        The service is stopping, or is about to.
+        """
+        self._shutdown.hurry()
 
     def reload(self) -> None:
         """Let the backend clear its caches; the operator has changed the files."""
@@ -269,34 +259,9 @@ class TFTPService(Service):
             shared=self._shared,
         )
 
-    def _cancel_all(self) -> Deferred[None]:
-        """End all transfers; fires when their files are released, or after `grace` seconds."""
-        reason = (
-            reasons.SECOND_SIGNAL
-            if self._is_hurried
-            else reasons.drain_ended(self.configuration.drain)
-        )
-        return self._wait_for(self.transfers.cancel_all("the server is being stopped", reason))
-
-    def _wait_for(self, end: Deferred[Any]) -> Deferred[Any]:
-        """Return `end`, which is cancelled after `grace` seconds, and by L{stop_now}."""
-        self._stop_waits_for = end
-        if not end.called:
-            grace = SHORT_GRACE if self._is_hurried else self.configuration.grace
-            timer = self._reactor.callLater(grace, end.cancel)
-            end.addBoth(_cancel_timer, timer)
-        return end
-
     def _log_failure(self, failure: Failure, text: str) -> None:
         self._log.failure(text, failure=failure)
 
     def _flush_log(self) -> None:
         if isinstance(self.configuration.observer, TransferLog):
             self.configuration.observer.flush()
-
-
-def _cancel_timer(result: Any, timer: IDelayedCall) -> Any:
-    """Cancel a timer, and return `result`."""
-    if timer.active():
-        timer.cancel()
-    return result

@@ -201,6 +201,27 @@ def test_stop_ends_transfers_after_the_drain_time(reactor: Any, single_port: boo
     running.client.close()
 
 
+def test_second_signal_may_come_before_the_stop(reactor: Any) -> None:
+    """The drain ends at once, and the next start has its usual drain again."""
+    running = Running(reactor, drain=3600)
+    running.ask(rrq())
+    running.service.stop_now()
+    stopped = running.stop()
+    assert wire.parse_error(running.answer()[0]) == (0, "the server is being stopped")
+    spin(reactor, lambda: stopped)
+    assert running.recorder.outcomes == [Outcome.CANCELLED]
+    running.service.startService()
+    address = ("127.0.0.1", running.service.ports[0].getHost().port)
+    running.ask(rrq(), address)
+    stopped = running.stop()
+    for _ in range(5):
+        reactor.iterate(0.01)
+    assert not stopped
+    running.service.stop_now()
+    spin(reactor, lambda: stopped)
+    running.client.close()
+
+
 def test_service_may_start_again(reactor: Any) -> None:
     """A service that has stopped can be started again."""
     running = Running(reactor)
