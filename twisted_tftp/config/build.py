@@ -91,6 +91,7 @@ def build(
     *,
     has_names: bool = False,
     name_rules: NameRules | None = None,
+    earlier: Configuration | None = None,
 ) -> Built:
     """Build the backends and the rules of a service. Nothing is opened or started.
 
@@ -99,23 +100,29 @@ def build(
     @param reactor: for threads and timers; None for the global one.
     @param has_names: whether `--explain` must be able to name the backend of `--root`.
     @param name_rules: the rules that were read; None to read them now, which may block.
+    @param earlier: the configuration that this one will replace; None for the first one.
     @raise ConfigurationError: a backend or a rule can't be made.
     """
     if name_rules is None:
         name_rules = read_name_rules(settings)
-    return _Builder(settings, reactor, has_names).build(name_rules)
+    pacer = None if earlier is None or earlier.max_rate != settings.max_rate else earlier.pacer
+    return _Builder(settings, reactor, has_names, pacer).build(name_rules)
 
 
 class _Builder:
     """Makes the parts, and collects the mistakes that are found meanwhile."""
 
-    def __init__(self, settings: Settings, reactor: Any, has_names: bool) -> None:
+    def __init__(
+        self, settings: Settings, reactor: Any, has_names: bool, pacer: Pacer | None
+    ) -> None:
         self._settings = settings
         self._has_names = has_names or bool(settings.mounts)
         self._reactor = reactor
         self._mistakes = Mistakes()
         self._leaves: list[Leaf] = []
-        self._pacer = None if settings.max_rate is None else Pacer(settings.max_rate, monotonic)
+        self._pacer = pacer
+        if pacer is None and settings.max_rate is not None:
+            self._pacer = Pacer(settings.max_rate, monotonic)
 
     def build(self, name_rules: NameRules) -> Built:
         """Make all parts; see L{build}."""
@@ -140,6 +147,7 @@ class _Builder:
             host=settings.host,
             drain=settings.drain,
             hooks=settings.hooks,
+            pacer=self._pacer,
             named_backends=tuple(NamedBackend(leaf.name, leaf.backend) for leaf in self._leaves),
         )
         return Built(configuration, tuple(self._leaves))

@@ -106,7 +106,12 @@ class Reloader:
         @raise _ServiceStops: nothing needs a configuration any more.
         """
         settings, name_rules = yield self._while_running(_read, self._given, self._path)
-        built = build(settings, self._reactor, name_rules=name_rules)
+        built = build(
+            settings,
+            self._reactor,
+            name_rules=name_rules,
+            earlier=self._service.configuration,
+        )
         problems = yield self._while_running(problems_of_built, settings, built)
         if problems:
             raise ConfigurationError(tuple(problems))

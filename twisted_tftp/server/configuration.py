@@ -47,6 +47,8 @@ class Configuration:
     @ivar hooks: the commands to run after transfers.
     @ivar named_backends: the backends in `backend` that are checked one by one, so that a message
         can name them; empty if only `backend` itself is checked.
+    @ivar pacer: what keeps `backend` to `max_rate`. The next configuration may use it too, so that
+        the transfers of both together keep to the limit. None if there is none.
     """
 
     backend: Any
@@ -62,6 +64,7 @@ class Configuration:
     max_rate: int | None = None
     hooks: HookSettings = field(default_factory=HookSettings)
     named_backends: tuple[NamedBackend, ...] = ()
+    pacer: Any = None
 
     def __post_init__(self) -> None:
         """Check the client rules.

@@ -59,6 +59,7 @@ class TFTPService(Service):
         max_rate: int | None = None,
         hooks: HookSettings | None = None,
         named_backends: Iterable[NamedBackend] = (),
+        pacer: Any = None,
         reactor: Any = None,
     ) -> None:
         """Set up; the ports are bound when the service starts.
@@ -78,7 +79,7 @@ class TFTPService(Service):
         self.configuration = Configuration(
             *(backend, policy or Policy(), observer, uploads, tuple(client_rules), backend_for),
             *(port, tuple(host), drain, grace, max_rate, hooks or HookSettings()),
-            tuple(named_backends),
+            *(tuple(named_backends), pacer),
         )
         self._reactor = reactor
         self._make_parts()

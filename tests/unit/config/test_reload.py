@@ -34,6 +34,7 @@ class Service:
     """
 
     running = True
+    configuration = Configuration(MemoryBackend())
 
     def __init__(self) -> None:
         self.given: list[Configuration] = []
@@ -119,6 +120,26 @@ def test_invalid_file_changes_nothing(path: Path, text: str, lines: list[str]) -
     path.write_text(valid)
     value(reload())
     assert len(service.given) == 1
+
+
+def test_rate_of_all_transfers_holds_across_reloads(path: Path, reactor: Any) -> None:
+    """Old and new transfers share one limit, unless it has another value now."""
+    service = TFTPService(MemoryBackend(), port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    reload = Reloader(service, {}, str(path), reactor=reactor, in_thread=maybeDeferred).reload
+    text = path.read_text()
+    pacers = []
+    for rate in ("1M/s", "1M/s", "2M/s", None, "2M/s"):
+        path.write_text(text if rate is None else f'{text}max_rate = "{rate}"\n')
+        value(reload())
+        pacers.append(getattr(service.backend, "_shared", None))
+    first, same, faster, none, again = pacers
+    assert first is not None
+    assert same is first
+    assert faster not in (None, first)
+    assert none is None
+    assert again not in (None, faster)
+    outcome(reactor, service.stopService())
 
 
 def test_what_needs_a_restart_is_named(path: Path, lines: list[str]) -> None:
