@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, succeed
 from twisted.logger import Logger
 
 from twisted_tftp.backends.filesystem.threads import InThread, Threads
@@ -15,6 +15,12 @@ from twisted_tftp.config.contradictions import contradictions
 from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.settings import Settings, load_settings
 from twisted_tftp.server.service import TFTPService
+
+#: After this time, another SIGHUP does not wait for the thread that reads the files, in seconds.
+MAX_READING_TIME = 30.0
+
+#: The most threads that read files: all but one of them wait for a disk that does not respond.
+MAX_THREADS = 4
 
 
 class _ServiceStops(Exception):
@@ -53,8 +59,11 @@ class Reloader:
         self._path = path
         self._reactor = reactor
         self._note = note
-        self._in_thread = Threads("tftp-reload", 1, reactor) if in_thread is None else in_thread
+        self._in_thread = (
+            Threads("tftp-reload", MAX_THREADS, reactor) if in_thread is None else in_thread
+        )
         self._running: Deferred[None] | None = None
+        self._reading: Deferred[Any] = succeed(None)  # what the last call in a thread returned
         self._is_wanted_again = False
         self._began_at = 0.0  # in seconds of the reactor's clock
 
@@ -65,16 +74,22 @@ class Reloader:
         """
         if self._running is not None:
             self._is_wanted_again = True
-            self._log.info(
-                "SIGHUP: the configuration is being read since {seconds:.0f} s; "
-                "it is read once more after that",
-                seconds=self._reactor.seconds() - self._began_at,
-            )
+            self._abandon_if_it_hangs()
             return succeed(None)
         self._running = self._reload_while_wanted()
         running = self._running
         running.addBoth(self._note_end)
         return running
+
+    def _abandon_if_it_hangs(self) -> None:
+        """Log that files are being read; do not wait for a thread that has taken too long."""
+        seconds = self._reactor.seconds() - self._began_at
+        start = f"SIGHUP: the configuration is being read since {seconds:.0f} s"
+        if seconds < MAX_READING_TIME:
+            self._log.info("{start}; it is read once more after that", start=start)
+        else:
+            self._log.warn("{start}; a disk may not respond: it is read again now", start=start)
+            self._reading.cancel()
 
     def _note_end(self, result: Any) -> Any:
         self._running = None
@@ -88,6 +103,8 @@ class Reloader:
             self._began_at = self._reactor.seconds()
             try:
                 yield self._reload_once()
+            except CancelledError:
+                continue  # another thread reads the files now
             except _ServiceStops:
                 self._log.info("SIGHUP: the service is stopping; its configuration stays as it is")
             except ConfigurationError as error:
@@ -125,7 +142,8 @@ class Reloader:
         """
         self._check_runs()
         try:
-            result = yield self._in_thread(function, *arguments)
+            self._reading = self._in_thread(function, *arguments)
+            result = yield self._reading
         finally:
             self._check_runs()
         return result

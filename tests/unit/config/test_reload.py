@@ -17,7 +17,7 @@ from tests.support.deferreds import results_of, value
 from tests.support.logs import captured_log
 from tests.support.reactors import outcome, reactor
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend
-from twisted_tftp.config.reload import Reloader
+from twisted_tftp.config.reload import MAX_READING_TIME, Reloader
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.hooks import HookSettings
@@ -77,14 +77,22 @@ class Waiting:
 
     def run(self) -> None:
         """Make the only call that waits."""
+        self.take()()
+
+    def take(self) -> Callable[[], None]:
+        """Return a function that makes the only call that waits."""
         assert self.count == 1
         done, call = self._calls.pop()
-        try:
-            result = call()
-        except Exception:
-            done.errback()
-        else:
-            done.callback(result)
+
+        def make_call() -> None:
+            try:
+                result = call()
+            except Exception:
+                done.errback()
+            else:
+                done.callback(result)
+
+        return make_call
 
 
 def reloader(service: Any, path: Path, **options: Any) -> Reloader:
@@ -189,6 +197,37 @@ def test_signals_during_a_reload_cause_one_more(path: Path, lines: list[str]) ->
     assert waiting.count == 0
     reload()
     assert waiting.count == 1
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_thread_that_hangs_does_not_block_later_reloads(
+    path: Path, lines: list[str], calls: int
+) -> None:
+    """It reads the files or checks a backend; what it finds at last is ignored."""
+    service, waiting, clock = Service(), Waiting(), Clock()
+    reloader = Reloader(service, {}, str(path), reactor=clock, in_thread=waiting)  # type: ignore[arg-type]
+    reloaded = results_of(reloader.reload())
+    for _ in range(calls):
+        waiting.run()
+    hanging = waiting.take()
+    clock.advance(MAX_READING_TIME - 1)
+    reloader.reload()
+    assert (waiting.count, lines[-1][-16:]) == (0, " more after that")
+    clock.advance(1)
+    path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
+    reloader.reload()
+    assert lines[-1] == (
+        "SIGHUP: the configuration is being read since 30 s; a disk may not respond: "
+        "it is read again now"
+    )
+    waiting.run()
+    hanging()
+    reloader.reload()
+    assert lines[-1].startswith("SIGHUP: the configuration is being read since 0 s; it")
+    for _ in range(3):
+        waiting.run()
+    assert [each.policy.timeout for each in service.given] == [3, 3]
+    assert reloaded == [None]
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
