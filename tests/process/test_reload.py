@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.configured_daemon import RELOADED, ConfiguredDaemon
-from tests.support.daemon import assert_ended_well
+from tests.support.daemon import TIMEOUT, assert_ended_well
+from tests.support.marks import linux
 from tests.support.peer import Peer
 
 #: A module with a backend plugin whose check waits for ever while a file exists.
@@ -118,3 +121,52 @@ def test_check_that_never_ends_does_not_delay_the_stop(
     assert "a disk does not respond: its pending operations are abandoned" in daemon.log
     assert "Traceback" not in daemon.log
     assert daemon.errors == []
+
+
+#: How often a daemon with templates reads its configuration again.
+RELOADS = 20
+
+TEMPLATES = """\
+[tftp]
+host = ["127.0.0.1"]
+port = PORT
+
+[[mount]]
+prefix = "/"
+backend = "template:templates"
+"""
+
+
+@linux
+def test_reloads_leave_no_process_and_no_descriptor(tmp_path: Path) -> None:
+    """The worker processes of earlier configurations end, also if they have not started yet."""
+    pytest.importorskip("jinja2")
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "file.j2").write_text("{{ name }}")
+
+    def is_alone() -> bool:
+        path = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
+        return len(path.read_text().split()) == 1
+
+    with ConfiguredDaemon(tmp_path, TEMPLATES) as daemon:
+        daemon.reload(TEMPLATES)
+        with Peer() as client:
+            assert client.fetch(b"file", daemon.address) == b"file"
+        wait_until(is_alone)
+        descriptors = daemon.descriptors()
+        for _ in range(RELOADS):
+            daemon.reload(TEMPLATES)
+        with Peer() as client:
+            assert client.fetch(b"file", daemon.address) == b"file"
+        wait_until(is_alone)
+        wait_until(lambda: daemon.descriptors() <= descriptors)
+        daemon.stop()
+        assert_ended_well(daemon)
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Wait until a function returns true."""
+    deadline = time.monotonic() + TIMEOUT
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # there is no portable event for the end of a process of another one
