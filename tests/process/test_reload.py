@@ -51,7 +51,7 @@ slow = SlowPlugin()
 """
 
 #: What the log says at a SIGHUP while the files are being read.
-BEING_READ = r"SIGHUP: the configuration is being read since \d+ s; it is read once more"
+BEING_READ = r"SIGHUP: the reload that began \d+ s ago has not ended; the files are read once more"
 
 
 class SlowDaemon(ConfiguredDaemon):

@@ -84,11 +84,13 @@ class Reloader:
     def _abandon_if_it_hangs(self) -> None:
         """Log that files are being read; do not wait for a thread that has taken too long."""
         seconds = self._reactor.seconds() - self._began_at
-        start = f"SIGHUP: the configuration is being read since {seconds:.0f} s"
+        start = f"SIGHUP: the reload that began {seconds:.0f} s ago has not ended"
         if seconds < MAX_READING_TIME:
-            self._log.info("{start}; it is read once more after that", start=start)
+            self._log.info("{start}; the files are read once more after it", start=start)
         else:
-            self._log.warn("{start}; a disk may not respond: it is read again now", start=start)
+            self._log.warn(
+                "{start}: a disk may not respond; the files are read again now", start=start
+            )
             self._reading.cancel()
 
     def _note_end(self, result: Any) -> Any:
