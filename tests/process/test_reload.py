@@ -13,6 +13,7 @@ import pytest
 from tests.support.configured_daemon import RELOADED, ConfiguredDaemon
 from tests.support.daemon import TIMEOUT, assert_ended_well
 from tests.support.marks import linux
+from tests.support.packets import ack, data, wrq
 from tests.support.peer import Peer
 
 #: A module with a backend plugin whose check waits for ever while a file exists.
@@ -162,6 +163,21 @@ def test_reloads_leave_no_process_and_no_descriptor(tmp_path: Path) -> None:
         wait_until(lambda: daemon.descriptors() <= descriptors)
         daemon.stop()
         assert_ended_well(daemon)
+
+
+def test_running_upload_survives_reloads(tmp_path: Path) -> None:
+    """Each new backend removes the unfinished uploads of an earlier run, but not this one."""
+    text = f'[tftp]\nhost = ["127.0.0.1"]\nport = PORT\nroot = "{tmp_path}"\nwrite = "create"\n'
+    with ConfiguredDaemon(tmp_path, text) as daemon, Peer() as client:
+        _, transfer = client.ask(wrq(b"new"), daemon.address)
+        assert client.ask(data(1, bytes(512)), transfer)[0] == ack(1)
+        for write in ("overwrite", "never"):
+            daemon.reload(text.replace("create", write))
+        assert client.ask(data(2, b"end"), transfer)[0] == ack(2)
+        daemon.stop()
+        assert_ended_well(daemon)
+    assert (tmp_path / "new").read_bytes() == bytes(512) + b"end"
+    assert sorted(os.listdir(tmp_path)) == ["new", "tftp.toml"]
 
 
 def wait_until(is_true: Callable[[], bool]) -> None:
