@@ -22,7 +22,7 @@ quota=SIZE: refuse an upload if all files together would be larger than SIZE
 memory = BackendMaker(
     "memory",
     """\
-uploaded files, kept in memory until the server stops
+uploaded files, kept in memory until the server stops or reads its configuration again
 capacity=SIZE: the most octets of all files together (64M if it is not given)
 """,
     "twisted_tftp.backends.builtin.memory",
