@@ -141,13 +141,15 @@ def test_large_upload_is_copied_whole(tree: Tree) -> None:
 
 def test_file_is_unchanged_until_the_commit(tree: Tree) -> None:
     """Octets that have arrived are not in the file, and an abort leaves it as it was."""
-    before = tree.file.stat()
     writer = value(serving(tree).open_writer("closed/file", request_context()))
     for _ in range(3):
         value(writer.write(bytes(1 << 20)))
+    # This may change the time of the last access, so it comes first.
     assert tree.file.read_bytes() == OLD
+    before = tree.file.stat()
     value(writer.abort())
     assert tree.file.stat()[:] == before[:]
+    assert tree.file.read_bytes() == OLD
 
 
 def test_create_does_not_overwrite_in_place(tree: Tree) -> None:
