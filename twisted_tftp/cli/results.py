@@ -117,5 +117,6 @@ class ResultPrinter:
                 f"windowsize {asked} instead of {wanted}: the client's limit for blocks of"
                 f" {requested['blksize']} octets"
             )
-        if result.retransmissions:
-            yield f"{result.retransmissions} retransmissions"
+        count = result.retransmissions
+        if count:
+            yield f"{count} retransmission{'s' if count > 1 else ''}"

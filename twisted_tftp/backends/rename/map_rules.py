@@ -116,14 +116,14 @@ def _apply(rule: Rule, octets: bytes, match: Any, host: str) -> bytes:
     """
     if "a" in rule.operators:
         message = "" if rule.replacement.is_empty else _text(rule.replacement.expand(match, host))
-        raise AccessViolation(message, f"the rename rule {rule.text!a} refuses it")
+        raise AccessViolation(message, f"the rename rule '{rule.text}' refuses it")
     if "r" not in rule.operators:
         return octets
     replacement = rule.replacement.expand(match, host)
     octets = octets[: match.start()] + replacement + octets[match.end() :]
     if len(octets) > MAX_PATH:
         raise AccessViolation(
-            "the name cannot be rewritten", f"the rename rule {rule.text!a} makes it too long"
+            "the name cannot be rewritten", f"the rename rule '{rule.text}' makes it too long"
         )
     return octets
 
