@@ -13,8 +13,8 @@ from twisted_tftp.policy import NEGOTIATED_OPTIONS, Network, Range
 #: A size: digits, and a unit such as `k`, `M` or `GiB`.
 _SIZE = re.compile(r"([0-9]{1,20})\s*(?:([kmgt])i?)?b?\Z", re.IGNORECASE)
 
-#: A whole number; `int` alone would accept signs, spaces and underscores too.
-_INTEGER = re.compile(r"[0-9]{1,20}\Z")
+#: A whole number; `int` alone would accept `+`, spaces and underscores too.
+_INTEGER = re.compile(r"-?[0-9]{1,100}\Z")
 
 #: The permissions of a file; a short number such as `44` would be a mistake.
 _FILE_MODE = re.compile(r"0?[0-7]{3}\Z")
