@@ -17,19 +17,15 @@ from twisted_tftp.config.name_options import (
     NAME_OPTIONS,
     RATE_OPTIONS,
 )
-from twisted_tftp.config.option import Group, Option
-from twisted_tftp.config.value_types import (
-    Choice,
+from twisted_tftp.config.network_types import (
     InterfaceName,
     ListenAddress,
     NetworkPrefix,
-    OptionName,
     PortRange,
-    Rate,
-    Seconds,
-    SizePerSecond,
-    WholeNumber,
 )
+from twisted_tftp.config.option import Group, Option
+from twisted_tftp.config.quantity_types import Rate, Seconds, SizePerSecond
+from twisted_tftp.config.value_types import Choice, OptionName, WholeNumber
 from twisted_tftp.policy import (
     BLKSIZE_RANGE,
     PATIENCE_RANGE,

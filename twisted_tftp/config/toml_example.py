@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from twisted_tftp.config.name_options import COMMAND_OPTIONS
 from twisted_tftp.config.option import Option, Table
 from twisted_tftp.config.option_table import options_by_group
+from twisted_tftp.config.quantity_types import Seconds
 from twisted_tftp.config.table_keys import TABLE_KEYS
-from twisted_tftp.config.value_types import Seconds, WholeNumber
+from twisted_tftp.config.value_types import WholeNumber
 
 #: The columns of the file.
 _WIDTH = 100

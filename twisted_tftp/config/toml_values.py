@@ -9,19 +9,12 @@ from typing import Any, TypeVar
 from twisted_tftp.backends.plugin import INNER, BackendSpec, installed_plugins
 from twisted_tftp.config.backends import BackendText
 from twisted_tftp.config.command_type import Command, text_of_words, with_absolute_program
-from twisted_tftp.config.farm_types import FilePath
 from twisted_tftp.config.nearest import number_of_typos
 from twisted_tftp.config.option import Option
+from twisted_tftp.config.path_types import Directory, FilePath
+from twisted_tftp.config.quantity_types import Rate, Seconds, Size, SizePerSecond
 from twisted_tftp.config.toml_lines import KeyPath
-from twisted_tftp.config.value_types import (
-    Choice,
-    Directory,
-    Rate,
-    Seconds,
-    Size,
-    SizePerSecond,
-    WholeNumber,
-)
+from twisted_tftp.config.value_types import Choice, WholeNumber
 from twisted_tftp.policy import Rollover
 
 #: The TOML types of the value types that are not texts.

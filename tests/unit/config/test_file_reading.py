@@ -11,8 +11,8 @@ from twisted_tftp.backend_maker import BackendMaker
 from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.config.file_reading import FileContents, read_configuration
 from twisted_tftp.config.mistakes import ConfigurationError
+from twisted_tftp.config.network_types import NetworkPrefix
 from twisted_tftp.config.settings import Settings, parse_settings
-from twisted_tftp.config.value_types import NetworkPrefix
 from twisted_tftp.policy import Rollover, WriteMode
 from twisted_tftp.server.hooks import HookSettings
 
