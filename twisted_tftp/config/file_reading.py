@@ -5,6 +5,7 @@ All mistakes of all files are found in one run.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,11 @@ from twisted_tftp.config.toml_values import WrongParts, given_by
 
 #: The table of the options.
 OPTIONS_TABLE = "tftp"
+
+#: The keys of each table, by what messages call the table.
+_KEYS = {f"[{OPTIONS_TABLE}]": {option.key for option in OPTIONS}} | {
+    f"[[{table.value}]]": {option.key for option in keys} for table, keys in TABLE_KEYS.items()
+}
 
 #: The most known names that a message lists.
 MAX_SHOWN = 12
@@ -179,7 +185,8 @@ class _FileReader:
             place = self._file.place(*path, key)
             option = by_key.get(key)
             if option is None:
-                self._mistakes.add(place, f"{where} {key}: {_unknown_key(key, list(by_key))}")
+                text = _unknown_key(key, list(by_key))
+                self._mistakes.add(place, f"{where} {_shown(key)}: {text}")
                 continue
             try:
                 yield option, given_by(option, value, self._file.folder), place
@@ -210,7 +217,15 @@ def _unknown_key(key: str, known: list[str]) -> str:
         return f"only the command line has this option, as --{key.replace('_', '-')}"
     if key.replace("-", "_") in known:
         return f"write {key.replace('-', '_')}"
+    owners = [table for table, keys in _KEYS.items() if key in keys]
+    if owners:
+        return f"this is a key of {' and '.join(owners)} only"
     return f"there is no such key; {_suggestion(key, known)}"
+
+
+def _shown(key: str) -> str:
+    """Return a key as the file must have it."""
+    return key if re.fullmatch(r"[\w-]+", key) else repr(key)
 
 
 def _suggestion(name: str, known: list[str]) -> str:

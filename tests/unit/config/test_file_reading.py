@@ -186,6 +186,15 @@ def test_root_without_mounts_is_the_working_directory(path: Path) -> None:
             "[tftp]\nzzz = 69",
             "2: [tftp] zzz: there is no such key; `twistd tftp --help` lists them",
         ),
+        (
+            "[tftp]\n'a b' = 69",
+            "2: [tftp] 'a b': there is no such key; `twistd tftp --help` lists them",
+        ),
+        ("[tftp]\nprefix = '/'", "2: [tftp] prefix: this is a key of [[mount]] only"),
+        (
+            "[[rename]]\nrule = 'r a b'\nrate = 2",
+            "3: [[rename]] rate: this is a key of [tftp] and [[client]] only",
+        ),
         ("[tftp]\nallow = 5", "2: [tftp] allow: must be an array of texts, not the number 5"),
         (
             "[tftp]\nallow = [\n'10.0.0.0/8',\n'10.0.0.1/8']",

@@ -59,7 +59,7 @@ def test_service_gets_what_the_file_says_now(path: Path) -> None:
     service = Service()
     reload = reloader(service, path).reload
     value(reload())
-    path.write_text(path.read_text().replace("2", "3"))
+    path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
     value(reload())
     assert [each.policy.timeout for each in service.given] == [2, 3]
     assert [each.policy.retries for each in service.given] == [5, 5]
