@@ -40,8 +40,10 @@ def _explain(reactor: Any, settings: Settings, host: str, name: str) -> Any:
     try:
         built = build(settings, reactor, has_names=True)
         explanation = yield explain_request(settings, built, host, name)
-    except (ConfigurationError, ValueError) as error:
+    except ConfigurationError as error:
         sys.exit(str(error))
+    except ValueError as error:
+        sys.exit(f"tftp: {error} (see --help)")
     print("\n".join(explanation.lines))
     if not explanation.is_served:
         sys.exit(1)
