@@ -55,6 +55,7 @@ FILE_OPTIONS = (
         details="A link inside DIR may not lead out of it. Nothing is ever written there. A file "
         "behind such a link is always looked up in a thread, so a small one costs three times the "
         "work.",
+        example='["/srv/shared"]',
     ),
     Option(
         "write",

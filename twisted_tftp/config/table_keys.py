@@ -60,7 +60,7 @@ MOUNT_KEYS = (
         default=None,
         default_text="",
         repeatable=True,
-        help="the backend that serves them, with the rest of the name behind the prefix",
+        help="the backend that serves them; it gets the rest of the name, without the prefix",
         details="Several backends are asked in order until one has the file; uploads go to the "
         "last one. A backend may be a table too: `type`, `path` (the argument) and the keywords.",
         example='"filesystem:/srv/configs"',
@@ -173,7 +173,7 @@ RENAME_KEYS = (
         Text("RULE", "one line of a map file"),
         default=None,
         default_text="",
-        help="rewrite names by this rule, behind those of the map file",
+        help="rewrite names by this rule, after those of the map file",
         example=r"'r ^/?old/ /new/'",
         is_required=True,
     ),

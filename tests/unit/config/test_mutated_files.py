@@ -21,6 +21,7 @@ EXAMPLE = Path(__file__).parents[3] / "deploy" / "tftp.toml"
 #: Settings of the example that exclude each other, or name what this host does not have.
 REPLACED = {
     'root = "/srv/tftp"': "",
+    '["/srv/shared"]': "[]",
     'map_file = "/etc/tftp.map"': "",
     'interface = "eth0"': "",
     "single_port = false": "",

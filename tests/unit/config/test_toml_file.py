@@ -131,6 +131,24 @@ def test_folder_or_pipe_in_a_folder_is_a_mistake(tmp_path: Path) -> None:
     ]
 
 
+def test_each_bad_file_of_a_folder_is_one_line(tmp_path: Path) -> None:
+    """The others are read, in the order of their names."""
+    (tmp_path / "1.toml").symlink_to("missing")
+    (tmp_path / "2.toml").symlink_to("2.toml")
+    (tmp_path / "3.toml").symlink_to("/dev/zero")
+    (tmp_path / "4.toml").write_bytes(b"\n\xff")
+    (tmp_path / "5.toml").write_bytes(b"[tftp]\r\nport = \x00")
+    (tmp_path / "6.toml").write_bytes(b"")
+    assert mistakes_of(tmp_path) == [
+        f"{tmp_path}/1.toml: can't read it: No such file or directory",
+        f"{tmp_path}/2.toml: can't read it: Too many levels of symbolic links",
+        f"{tmp_path}/3.toml: this is no regular file; a configuration is a file",
+        f"{tmp_path}/4.toml:2: not UTF-8: octet 0xff",
+        f"{tmp_path}/5.toml:2: not valid TOML: the value is missing, or is a text without quotes "
+        "(column 8)",
+    ]
+
+
 def test_mistakes_are_sorted_by_line_and_limited() -> None:
     """The files keep their order; at most `MAX_MISTAKES` lines are printed."""
     mistakes = Mistakes()
