@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -28,7 +31,8 @@ def program(name: str, package: str) -> str:
         if not shutil.which("apt-get") or not shutil.which("dpkg"):
             raise Unavailable(f"{name} is not installed, and there is no apt-get to download it")
         try:
-            _unpack(package, set())
+            with _lock():
+                _unpack(package, set())
         except subprocess.CalledProcessError:
             raise Unavailable(f"{package} could not be downloaded; try apt-get update") from None
     return str(path)
@@ -42,6 +46,15 @@ def libraries() -> str:
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home) / "twisted-tftp-bench"
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """Wait until no other process unpacks packages."""
+    _cache().mkdir(parents=True, exist_ok=True)
+    with open(_cache() / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _unpack(package: str, done: set[str]) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 
+import pytest
 from hypothesis import settings
+
+from tests.support.worker_network import isolate
 
 # No deadline for an example: a busy machine may be slow, and the benchmarks measure speed.
 settings.register_profile("any speed", parent=settings.default, deadline=None)
@@ -14,3 +17,9 @@ settings.load_profile("any speed")
 # inherit that. Some tests send SIGINT to a child process.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Isolate a worker of pytest-xdist."""
+    if hasattr(config, "workerinput"):
+        isolate()

@@ -39,7 +39,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = (".ci", "benchmarks", "deploy", "docs", "examples", "fuzz", "tests", "twisted_tftp")
 
 #: The documents that are checked.
-DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "fuzz" / "README.md"})
+DOCUMENTS = sorted(
+    {
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/*/README.md"),
+        ROOT / "fuzz" / "README.md",
+    }
+)
 
 #: Documents with Python examples; the tests below run all of them.
 WITH_EXAMPLES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -163,3 +164,9 @@ def test_example_for_fbtftp_makes_a_service() -> None:
     scope["get_handler"](("::", 69), ("::1", 2000), "f", {})
     assert handlers == [(("::", 69), ("::1", 2000), "f", {}, "/srv/tftp", None)]
     assert len([line for line in example.splitlines() if line]) <= 10
+
+
+@pytest.mark.parametrize("path", sorted(ADAPTERS.glob("*.py")), ids=lambda path: path.name)
+def test_adapter_has_less_than_sixty_lines(path: Path) -> None:
+    """An adapter is something to read and to copy."""
+    assert len(path.read_text().splitlines()) < 60

@@ -56,6 +56,8 @@ class IBackendLifecycle(Interface):
     def check():  # type: ignore[no-untyped-def]
         """Check whether files can be served. Called before the ports are bound.
 
+        It may wait for a disk. So a reload calls it in a thread, and it must not use the reactor.
+
         @raise BackendUnavailable: they cannot. The text is one line that tells the operator why.
             The service then does not start.
         """
@@ -64,7 +66,8 @@ class IBackendLifecycle(Interface):
         """Start; for instance, remove the temporary files of a crash. Called after the bind.
 
         @return: None, or a Deferred. Requests are served before it fires. A failure is logged, and
-            the service continues.
+            the service continues. L{stop} waits for it, for 10 seconds at most; then it is
+            cancelled.
         """
 
     def forget():  # type: ignore[no-untyped-def]
@@ -72,6 +75,8 @@ class IBackendLifecycle(Interface):
 
     def stop():  # type: ignore[no-untyped-def]
         """Stop. Called after the last transfer has ended.
+
+        `--explain` calls it too, without L{start}.
 
         @return: None, or a Deferred that the service waits for before it stops: for 10 seconds at
             most, then it is cancelled. A failure is logged.
@@ -144,7 +149,7 @@ class IBackendPlugin(Interface):
     )
 
     def from_arguments(argument, keywords):  # type: ignore[no-untyped-def]
-        """Make a backend.
+        """Make a backend. Called in the reactor's thread: it opens nothing that may block.
 
         @param argument: the text behind the colon, without the keywords; it may be empty (str).
         @param keywords: the keywords and their values (a dict of str to str). Those that the

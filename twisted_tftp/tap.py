@@ -18,6 +18,7 @@ from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.name_options import COMMAND_OPTIONS
 from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
+from twisted_tftp.config.preload import import_late_modules
 from twisted_tftp.config.printing_commands import check_and_exit, explain_and_exit
 from twisted_tftp.config.quantity_types import Size
 from twisted_tftp.config.reload import Reloader
@@ -246,6 +247,13 @@ def _changes_directory(twistd: Any) -> bool:
     )
 
 
+def _changes_privileges(twistd: Any) -> bool:
+    """Return whether twistd will change its root directory or its user."""
+    return isinstance(twistd, ServerOptions) and any(
+        twistd.get(name) is not None for name in ("chroot", "uid", "gid")
+    )
+
+
 def makeService(options: Options) -> TFTPService:
     """Return the service; twistd calls this with the parsed options."""
     from twisted.internet import reactor
@@ -271,6 +279,8 @@ def _reload_function(
     if not (options["config"] or options.settings.map_file):
         return None
     note = ""
+    if _changes_privileges(options.parent):
+        import_late_modules()
     if _changes_directory(options.parent):
         note = "paths may mean something else in the --chroot or --rundir of the daemon"
     return Reloader(service, options, options["config"], reactor=reactor, note=note).reload

@@ -1,10 +1,10 @@
 """Serve the files of a handler that was written for fbtftp 0.5."""
 
-from forward_reader import ForwardReader, deliver
 from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
+from twisted_tftp.backends.forward_reader import ForwardReader, deliver
 from twisted_tftp.errors import AccessViolation, ErrorCode, FileNotFound, TFTPError
 from twisted_tftp.interfaces import IFileBackend
 

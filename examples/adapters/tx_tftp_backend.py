@@ -1,12 +1,12 @@
 """Serve the files of a backend that was written for python-tx-tftp."""
 
-from forward_reader import ForwardReader, deliver
 from tftp import errors as theirs
 from twisted.internet.defer import maybeDeferred
 from twisted.python import context as call_context
 from zope.interface import implementer
 
 from twisted_tftp import errors
+from twisted_tftp.backends.forward_reader import ForwardReader, deliver
 from twisted_tftp.interfaces import IFileBackend, IFileWriter
 
 ERRORS = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import TWISTD
 from tests.support.hosts import FAR, Host, needs_hosts, tunnel
 
 pytestmark = needs_hosts
@@ -133,3 +135,18 @@ def test_host_behind_a_router_is_unknown(version: int) -> None:
         # Another host of the network has claimed to be the client.
         joined.near.ip(f"neigh add {FAR[version]} lladdr 52:54:00:12:34:56 dev eth0")
         assert macs_of(joined.near, FAR[version]) == ["None"]
+
+
+def test_explain_looks_for_neighbours_at_the_interface(tmp_path: Path) -> None:
+    """The rule for a MAC address holds if the neighbour is behind `--interface`."""
+    with two_hosts() as (one, other):
+        mac = mac_at(other, "eth0")
+        ping(one, "192.0.2.2")
+        (tmp_path / "file").write_bytes(b"octets")
+        path = tmp_path / "tftp.toml"
+        path.write_text(f'[tftp]\nroot = "."\n[[client]]\nmac = "{mac}"\nmax_blksize = 1000\n')
+        command = (str(TWISTD), "-n", "tftp", "--config", str(path), "--explain", "192.0.2.2")
+        for interface, blksize in (("eth0", 1000), ("lo", 65464)):
+            printed = one.run(*command, "--interface", interface, "file")
+            assert (f"client rule for mac {mac}: " in printed) == (interface == "eth0")
+            assert f"blksize={blksize}" in printed

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import run
+from tests.support.configured_daemon import ConfiguredDaemon
 from tests.support.daemon import Daemon, assert_ended_well
 from tests.support.marks import as_root, linux
 from tests.support.packets import ack, data, error, rrq, wrq
@@ -164,6 +165,74 @@ def test_files_of_root_are_refused_after_root_was_dropped(
         assert peer.fetch(b"file", (LOCALHOST, daemon.port)) == CONTENT
     assert (open_root / "secret").read_bytes() == b"of root"
     assert os.listdir(open_root / "closed") == ["file"]
+
+
+class JailedDaemon(ConfiguredDaemon):
+    """A daemon in a chroot. Its file has the same path inside and outside of it."""
+
+    def __init__(self, jail: Path, folder: Path, text: str) -> None:
+        super().__init__(folder, text, twistd=(*IDS, "--chroot", str(jail)))
+        self._inner_path = jail / self.path.relative_to("/")
+
+    def write(self, text: str) -> None:
+        super().write(text)
+        self._inner_path.parent.mkdir(parents=True, exist_ok=True)
+        self._inner_path.write_text(self.path.read_text())
+        if self.lines:  # the daemon is in the chroot
+            self.path.write_text("not the file that a reload reads")
+
+
+#: The configuration of a daemon in a chroot, and the one that a reload reads. It needs modules
+#: that were not needed before, and that are not in the chroot.
+JAILED = '[tftp]\nhost = ["127.0.0.1"]\nport = PORT\nroot = "/srv"\n'
+JAILED_MOUNTS = """[tftp]
+host = ["127.0.0.1"]
+port = PORT
+write = "create"
+
+[[mount]]
+prefix = "/lab"
+backend = ["memory:", "readonly:of=filesystem:/srv", "filesystem:/srv"]
+
+[[rename]]
+rule = "r ^old/ lab/"
+"""
+
+
+def test_daemon_in_a_chroot_reads_its_file_again(jail: Path, tmp_path: Path, peer: Peer) -> None:
+    """The file is that inside the chroot; it may name backends that were not used before."""
+    with JailedDaemon(jail, tmp_path, JAILED) as daemon:
+        assert_is_nobody(daemon)
+        assert peer.fetch(b"file", daemon.address) == CONTENT
+        daemon.reload(JAILED_MOUNTS)
+        for name in (b"lab/file", b"old/file"):
+            assert peer.fetch(name, daemon.address) == CONTENT
+        assert refusal(peer, rrq(b"file"), daemon)[:4] == b"\0\5\0\1"
+        store(peer, b"lab/new", b"by nobody", daemon)
+        daemon.stop()
+        assert_ended_well(daemon)
+    assert (jail / "srv" / "new").read_bytes() == b"by nobody"
+
+
+def test_file_that_nobody_may_not_read_changes_nothing(
+    open_root: Path, tmp_path: Path, peer: Peer
+) -> None:
+    """After root was dropped, a reload says why it can't read the file."""
+    fill(open_root)
+    text = JAILED.replace("/srv", str(open_root))
+    with ConfiguredDaemon(tmp_path, text, twistd=IDS) as daemon:
+        daemon.path.chmod(0o600)
+        daemon.wait_for_line("set uid/gid")
+        mark = daemon.reload(
+            text + "deny = ['0.0.0.0/0']\n", "SIGHUP: the old configuration stays"
+        )
+        daemon.wait_for_line(
+            f"{daemon.path}: can't read it: Permission denied \\(as user {NOBODY.pw_uid}",
+            start=mark,
+        )
+        assert peer.fetch(b"file", daemon.address) == CONTENT
+        daemon.stop()
+        assert_ended_well(daemon)
 
 
 def test_daemon_needs_only_the_capability_of_the_unit(

@@ -40,8 +40,9 @@ def storm(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def report(done: subprocess.CompletedProcess[str]) -> Any:
     """Return the JSON report of a storm that had no failure."""
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+    said = json.loads(done.stdout)
+    assert (done.stderr, said["failures"], done.returncode) == ("", {}, 0)
+    return said
 
 
 def test_every_machine_boots(daemon: Daemon) -> None:

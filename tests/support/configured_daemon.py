@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.daemon import TIMEOUT, TWISTD, Daemon
@@ -19,8 +20,8 @@ class ConfiguredDaemon(Daemon):
     @ivar path: the path of the file.
     """
 
-    def __init__(self, folder: Path, text: str, *options: str) -> None:
-        super().__init__(folder, *options, hosts=[LOCALHOST])
+    def __init__(self, folder: Path, text: str, *options: str, twistd: Sequence[str] = ()) -> None:
+        super().__init__(folder, *options, hosts=[LOCALHOST], twistd=twistd)
         self.path = folder / "tftp.toml"
         self.text = text
 
@@ -31,7 +32,7 @@ class ConfiguredDaemon(Daemon):
     def command(self) -> list[str]:
         self.write(self.text)
         return [
-            *(self.executable, "-n", "--pidfile=", "tftp"),
+            *(self.executable, "-n", "--pidfile=", *self._twistd, "tftp"),
             *("--config", str(self.path), *self.options),
         ]
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.daemon import CHECKOUT
+from tests.support.worker_network import outer_network
 
 #: Seconds for the installation.
 INSTALL_TIMEOUT = 120
@@ -46,12 +47,13 @@ def install(python: Path, sources: Sequence[Path]) -> None:
 
     @param sources: the folders; the build writes into them.
     """
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "--no-deps", *sources],
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_TIMEOUT,
-    )
+    with outer_network():
+        done = subprocess.run(
+            [python, "-m", "pip", "install", "--no-deps", *sources],
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -5,7 +5,6 @@ The standard library's fork server imports the command once. It does not import 
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import subprocess
@@ -14,22 +13,11 @@ import tempfile
 from pathlib import Path
 
 from tests.support.daemon import TIMEOUT
+from tests.support.worker_network import enter_network
 from twisted_tftp.cli.main import main
-
-#: The flag of setns(2) for the namespace of a network, from linux/sched.h.
-CLONE_NEWNET = 0x40000000
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
-
-
-def enter_network(path: str) -> None:
-    """Move the calling thread into the network namespace with this path."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open(path) as namespace:
-        if libc.setns(namespace.fileno(), CLONE_NEWNET):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
 
 
 class ForkedTxtftp:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.support.commands import run
 from tests.support.daemon import Daemon, StartFailed
-from tests.support.forked_txtftp import ForkedTxtftp, enter_network
+from tests.support.forked_txtftp import ForkedTxtftp
+from tests.support.worker_network import enter_network
 
 #: The protocol numbers of IPv4 and of all packets, from linux/if_ether.h.
 ETH_P_IP, ETH_P_ALL = 0x0800, 3

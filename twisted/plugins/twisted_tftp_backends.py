@@ -13,7 +13,7 @@ ignore-case=yes: a read finds a file whatever the case of its name (--ignore-cas
 literal-names=yes: a backslash in a name is never a slash
 upload-mode=MODE: permissions of uploaded files
 make-dirs=yes: uploads make the directories that are missing in their path
-quota=SIZE: refuse an upload if all files together would be larger
+quota=SIZE: refuse an upload if all files together would be larger than SIZE
 """,
     "twisted_tftp.backends.builtin.filesystem",
     paths=("", "follow-links"),
@@ -22,7 +22,7 @@ quota=SIZE: refuse an upload if all files together would be larger
 memory = BackendMaker(
     "memory",
     """\
-uploaded files, kept in memory until the server stops
+uploaded files, kept in memory until the server stops or reads its configuration again
 capacity=SIZE: the most octets of all files together (64M if it is not given)
 """,
     "twisted_tftp.backends.builtin.memory",
@@ -32,7 +32,7 @@ readonly = BackendMaker(
     "readonly",
     """\
 the files of another backend, without uploads
-of=BACKEND: the other backend, with its argument and its keywords; this keyword is the last
+of=BACKEND: the other backend, with its argument and keywords; this takes the rest of the text
 """,
     "twisted_tftp.backends.builtin.readonly",
 )
@@ -46,7 +46,7 @@ hosts=FILE: the entries of the machines: a .toml, .yaml or .csv file, or an HTTP
 ttl=SECONDS: how long an answer of the URL is used (60 if it is not given)
 stale=yes: use the last good answer while the URL fails
 hosts-limit=SECONDS: how long the URL may take (5 if it is not given)
-verify-mac=yes: a name is only for the machine that the neighbour table has for the client
+verify-mac=yes: a machine's file is only for a client with its MAC address in the neighbour table
 time-limit=SECONDS: how long one template may take (2 if it is not given)
 memory=SIZE: how much memory it may take (64M if it is not given)
 output=SIZE: how large its file may be (1M if it is not given)

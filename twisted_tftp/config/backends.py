@@ -1,15 +1,13 @@
-"""The backends that a user names: the type of the option, the backends, and their help."""
+"""The option `--backend`: the type of its value, and the help about the backends."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
-from twisted_tftp.backends.overlay import OverlayBackend
-from twisted_tftp.backends.plugin import BackendSpec, installed_plugins, make_backend
+from twisted_tftp.backends.plugin import BackendSpec, installed_plugins
 from twisted_tftp.backends.plugin_search import search
-from twisted_tftp.backends.write_guard import WriteGuard
 
 #: The indentation of the lines below the name of a backend, in columns.
 _INDENT = 4
@@ -18,7 +16,7 @@ _INDENT = 4
 class BackendText:
     """The name of a backend, its argument and its keywords."""
 
-    placeholder: ClassVar[str] = "TEXT"
+    placeholder: ClassVar[str] = "BACKEND"
     syntax: ClassVar[str] = (
         "`NAME:ARGUMENT,key=value,...`, such as `filesystem:/srv/tftp,cache=64M`; "
         "`--help-backends` lists the names"
@@ -31,18 +29,6 @@ class BackendText:
     def format(self, value: BackendSpec) -> str:
         """Return a text that L{parse} converts to this value."""
         return str(value)
-
-
-def make_backends(specs: Sequence[BackendSpec]) -> Any:
-    """Make one L{IFileBackend<twisted_tftp.interfaces.IFileBackend>} of several specs.
-
-    The backends are asked in order; the last one gets uploads, to which the rules apply.
-
-    @param specs: one spec or more.
-    @raise ValueError: there is no such plugin, or an argument is not valid.
-    """
-    guards = [WriteGuard(make_backend(spec), str(spec)) for spec in specs]
-    return guards[0] if len(guards) == 1 else OverlayBackend(guards)
 
 
 def help_text(width: int) -> str:

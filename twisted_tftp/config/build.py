@@ -27,7 +27,9 @@ from twisted_tftp.config.mistakes import Mistakes, Place
 from twisted_tftp.config.name_steps import name_steps
 from twisted_tftp.config.settings import Settings
 from twisted_tftp.policy import Network, UploadSettings, WriteMode
+from twisted_tftp.protocol.printable import printable_unicode
 from twisted_tftp.server.access import Networks
+from twisted_tftp.server.backend_check import NamedBackend
 from twisted_tftp.server.client_rules import ClientRule, ClientSettings
 from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.transfer_log import TransferLog
@@ -46,6 +48,12 @@ class Leaf:
     backend: Any
     place: Place | None = None
 
+    @property
+    def name(self) -> str:
+        """What messages call it: its text, after the place if there is one."""
+        text = printable_unicode(self.text)
+        return text if self.place is None else f"{self.place}: {text}"
+
 
 @dataclass(frozen=True)
 class Built:
@@ -59,37 +67,73 @@ class Built:
     leaves: tuple[Leaf, ...]
 
 
-def build(settings: Settings, reactor: Any = None, *, has_names: bool = False) -> Built:
+@dataclass(frozen=True)
+class NameRules:
+    """The rules that rewrite the names of requests.
+
+    @ivar steps: the steps that apply them.
+    @ivar mistakes: what is wrong in them.
+    """
+
+    steps: Sequence[NameStep]
+    mistakes: Mistakes
+
+
+def read_name_rules(settings: Settings) -> NameRules:
+    """Read the map file, and make the steps that rewrite names. This may block."""
+    mistakes = Mistakes()
+    return NameRules(name_steps(settings, mistakes), mistakes)
+
+
+def build(
+    settings: Settings,
+    reactor: Any = None,
+    *,
+    has_names: bool = False,
+    name_rules: NameRules | None = None,
+    earlier: Configuration | None = None,
+) -> Built:
     """Build the backends and the rules of a service. Nothing is opened or started.
+
+    Backends may use the reactor, so this is called in its thread.
 
     @param reactor: for threads and timers; None for the global one.
     @param has_names: whether `--explain` must be able to name the backend of `--root`.
+    @param name_rules: the rules that were read; None to read them now, which may block.
+    @param earlier: the configuration that this one will replace; None for the first one.
     @raise ConfigurationError: a backend or a rule can't be made.
     """
-    return _Builder(settings, reactor, has_names).build()
+    if name_rules is None:
+        name_rules = read_name_rules(settings)
+    pacer = None if earlier is None or earlier.max_rate != settings.max_rate else earlier.pacer
+    return _Builder(settings, reactor, has_names, pacer).build(name_rules)
 
 
 class _Builder:
     """Makes the parts, and collects the mistakes that are found meanwhile."""
 
-    def __init__(self, settings: Settings, reactor: Any, has_names: bool) -> None:
+    def __init__(
+        self, settings: Settings, reactor: Any, has_names: bool, pacer: Pacer | None
+    ) -> None:
         self._settings = settings
         self._has_names = has_names or bool(settings.mounts)
         self._reactor = reactor
         self._mistakes = Mistakes()
         self._leaves: list[Leaf] = []
-        self._pacer = None if settings.max_rate is None else Pacer(settings.max_rate, monotonic)
+        self._pacer = pacer
+        if pacer is None and settings.max_rate is not None:
+            self._pacer = Pacer(settings.max_rate, monotonic)
 
-    def build(self) -> Built:
+    def build(self, name_rules: NameRules) -> Built:
         """Make all parts; see L{build}."""
         settings = self._settings
         tree = self._tree()
-        steps = name_steps(settings, self._mistakes)
+        self._mistakes.add_all_of(name_rules.mistakes)
         self._mistakes.raise_any()
 
         def backend_for(root: str | None, max_rate: int | None) -> Any:
             backend = tree if root is None else Subtree(tree, root)
-            return self._paced(self._with_names(backend, steps), max_rate)
+            return self._paced(self._with_names(backend, name_rules.steps), max_rate)
 
         configuration = Configuration(
             backend_for(None, None),
@@ -103,6 +147,8 @@ class _Builder:
             host=settings.host,
             drain=settings.drain,
             hooks=settings.hooks,
+            pacer=self._pacer,
+            named_backends=tuple(NamedBackend(leaf.name, leaf.backend) for leaf in self._leaves),
         )
         return Built(configuration, tuple(self._leaves))
 

@@ -9,8 +9,8 @@ from twisted_tftp.config.contradictions import contradictions
 from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.settings import Settings
 from twisted_tftp.errors import BackendUnavailable
-from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.protocol.printable import printable_unicode
+from twisted_tftp.server.backend_check import check_backend
 
 
 def problems_of(settings: Settings) -> list[str]:
@@ -22,6 +22,11 @@ def problems_of(settings: Settings) -> list[str]:
         built = build(settings)
     except ConfigurationError as error:
         return list(error.lines)
+    return problems_of_built(settings, built)
+
+
+def problems_of_built(settings: Settings, built: Built) -> list[str]:
+    """Check each backend and hook; return a line for each problem. This may block."""
     return [*problems_of_backends(built), *problems_of_hooks(settings)]
 
 
@@ -47,13 +52,6 @@ def problems_of_hooks(settings: Settings) -> list[str]:
 
 def _problems_of_leaf(leaf: Leaf) -> Iterator[str]:
     try:
-        lifecycle_of(leaf.backend).check()
+        check_backend(leaf.backend)
     except BackendUnavailable as error:
-        yield _problem(leaf, str(error))
-    except Exception as error:  # of a backend that somebody else has written
-        yield _problem(leaf, f"its check fails: {type(error).__name__}: {error}")
-
-
-def _problem(leaf: Leaf, text: str) -> str:
-    place = "" if leaf.place is None else f"{leaf.place}: "
-    return f"{place}{printable_unicode(f'{leaf.text}: {text}')}"
+        yield f"{leaf.name}: {printable_unicode(str(error))}"

@@ -50,6 +50,10 @@ class Mistakes:
         """
         self._found.append((place, printable_unicode(" ".join(text.split()))))
 
+    def add_all_of(self, others: Mistakes) -> None:
+        """Add the mistakes that others have collected."""
+        self._found += others._found
+
     def raise_any(self) -> None:
         """Report all mistakes: first those of the command line, then by file and line.
 

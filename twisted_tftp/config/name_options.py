@@ -31,17 +31,17 @@ COMMAND_OPTIONS = (
         Group.CONFIGURATION,
         None,
         default=False,
-        help="check the options, the configuration and each backend, print all mistakes, and exit "
-        "with status 0 or 1",
+        help="check the options, the configuration and each backend, print the mistakes, and exit "
+        "with status 0 (none) or 1",
     ),
     Option(
         "explain",
         Group.CONFIGURATION,
-        Text("ADDRESS NAME", "an IP address, and a file name behind it"),
+        Text("ADDRESS NAME", "an IP address and a file name; nothing may follow"),
         default=None,
         default_text="serve",
         help="print how a client's read request for NAME would be answered, and exit with status "
-        "0 if it gets the file; the last option",
+        "0 if it gets the file; nothing may follow NAME",
     ),
 )
 
@@ -79,8 +79,8 @@ NAME_OPTIONS = (
         Choice(DirectoryName, "BY"),
         default=None,
         default_text="all clients share the root",
-        help="look for each client's files first in the directory that its IP address (ip) or its "
-        "MAC address (mac) names, then in the common root",
+        help="look for each client's files first in the directory that is named after its IP "
+        "address (ip) or its MAC address (mac), then in the common root",
         example='"ip"',
     ),
     Option(

@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, succeed
 from twisted.logger import Logger
 
-from twisted_tftp.config.build import Built, build
-from twisted_tftp.config.check import problems_of_backends, problems_of_hooks
+from twisted_tftp.backends.filesystem.threads import InThread, Threads
+from twisted_tftp.config.build import Built, NameRules, build, read_name_rules
+from twisted_tftp.config.check import problems_of_built
 from twisted_tftp.config.contradictions import contradictions
 from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.settings import Settings, load_settings
 from twisted_tftp.server.service import TFTPService
 
-#: Calls a function with arguments in a thread; returns a Deferred of its result.
-InThread = Callable[..., Deferred[Any]]
+#: After this time, another SIGHUP does not wait for the thread that reads the files, in seconds.
+MAX_READING_TIME = 30.0
+
+#: The most threads that read files: all but one of them wait for a disk that does not respond.
+MAX_THREADS = 4
+
+
+class _ServiceStops(Exception):
+    """The service has begun to stop."""
 
 
 class Reloader:
     """Gives a running service the configuration that its files have now.
 
     If it is not valid, the service keeps the one that it has. Requests that come meanwhile are
-    served.
+    served: whatever may wait for a disk is done in a thread.
     """
 
     _log = Logger()
@@ -44,16 +51,21 @@ class Reloader:
         @param given: the options of the command line, as for L{load_settings}.
         @param path: the configuration file, or the folder of the files; None if there is none.
         @param note: what the operator must know about paths, if the configuration can't be used.
-        @param in_thread: reads the files; None for a thread of `reactor`.
+        @param in_thread: calls a function in a thread; None for a thread of its own, so that a
+            disk that does not respond delays nothing else, and not the end of the process.
         """
         self._service = service
         self._given = dict(given)
         self._path = path
         self._reactor = reactor
         self._note = note
-        self._in_thread = in_thread or self._in_reactor_thread
+        self._in_thread = (
+            Threads("tftp-reload", MAX_THREADS, reactor) if in_thread is None else in_thread
+        )
         self._running: Deferred[None] | None = None
+        self._reading: Deferred[Any] = succeed(None)  # what the last call in a thread returned
         self._is_wanted_again = False
+        self._began_at = 0.0  # in seconds of the reactor's clock
 
     def reload(self) -> Deferred[None]:
         """Read the configuration again; the Deferred fires when the service has it, or never will.
@@ -62,11 +74,24 @@ class Reloader:
         """
         if self._running is not None:
             self._is_wanted_again = True
+            self._abandon_if_it_hangs()
             return succeed(None)
         self._running = self._reload_while_wanted()
         running = self._running
         running.addBoth(self._note_end)
         return running
+
+    def _abandon_if_it_hangs(self) -> None:
+        """Log that files are being read; do not wait for a thread that has taken too long."""
+        seconds = self._reactor.seconds() - self._began_at
+        start = f"SIGHUP: the reload that began {seconds:.0f} s ago has not ended"
+        if seconds < MAX_READING_TIME:
+            self._log.info("{start}; the files are read once more after it", start=start)
+        else:
+            self._log.warn(
+                "{start}: a disk may not respond; the files are read again now", start=start
+            )
+            self._reading.cancel()
 
     def _note_end(self, result: Any) -> Any:
         self._running = None
@@ -77,30 +102,63 @@ class Reloader:
         self._is_wanted_again = True
         while self._is_wanted_again:
             self._is_wanted_again = False
+            self._began_at = self._reactor.seconds()
             try:
-                settings = yield self._in_thread(load_settings, self._given, self._path)
-                self._use(settings, build(settings, self._reactor))
+                yield self._reload_once()
+            except CancelledError:
+                continue  # another thread reads the files now
+            except _ServiceStops:
+                self._log.info("SIGHUP: the service is stopping; its configuration stays as it is")
             except ConfigurationError as error:
                 self._refuse(error.lines)
             except ValueError as error:
                 self._refuse([str(error)])
-            except Exception:
+            except (Exception, SystemExit):
                 self._log.failure("SIGHUP: the old configuration stays in use")
 
-    def _use(self, settings: Settings, built: Built) -> None:
-        """Give the service a configuration, if its backends can serve files and its hooks run.
+    @inlineCallbacks
+    def _reload_once(self) -> Any:
+        """Read the files and check the backends in a thread; use them in the reactor's thread.
 
-        @raise ConfigurationError: they can't.
+        @raise ConfigurationError: the files have mistakes, or a backend can't serve files.
+        @raise ValueError: an option of the command line contradicts the files.
+        @raise _ServiceStops: nothing needs a configuration any more.
         """
-        if not self._service.running:
-            self._log.info("SIGHUP: the service is stopping; its configuration stays as it is")
-            return
-        problems = [*problems_of_backends(built), *problems_of_hooks(settings)]
+        settings, name_rules = yield self._while_running(_read, self._given, self._path)
+        built = build(
+            settings,
+            self._reactor,
+            name_rules=name_rules,
+            earlier=self._service.configuration,
+        )
+        problems = yield self._while_running(problems_of_built, settings, built)
         if problems:
             raise ConfigurationError(tuple(problems))
+        self._use(settings, built)
+
+    @inlineCallbacks
+    def _while_running(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in a thread.
+
+        @raise _ServiceStops: the service had begun to stop before the call, or at its end.
+        """
+        self._check_runs()
+        try:
+            self._reading = self._in_thread(function, *arguments)
+            result = yield self._reading
+        finally:
+            self._check_runs()
+        return result
+
+    def _check_runs(self) -> None:
+        if not self._service.running:
+            raise _ServiceStops
+
+    def _use(self, settings: Settings, built: Built) -> None:
+        """Give the service a configuration that was checked."""
         for text in contradictions(settings):
             self._log.warn("{text}", text=text)
-        fixed = self._service.reconfigure(built.configuration)
+        fixed = self._service.reconfigure(built.configuration, is_checked=True)
         self._log.info("SIGHUP: the configuration was read again; new requests use it")
         if fixed:
             names = ", ".join(name.replace("_", "-") for name in fixed)
@@ -115,6 +173,12 @@ class Reloader:
         note = f" ({self._note})" if self._note else ""
         self._log.error("SIGHUP: the old configuration stays in use{note}", note=note)
 
-    def _in_reactor_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        pool = self._reactor.getThreadPool()
-        return deferToThreadPool(self._reactor, pool, function, *arguments)
+
+def _read(given: Mapping[str, Any], path: str | None) -> tuple[Settings, NameRules]:
+    """Read the configuration and the map file. This may block.
+
+    @raise ConfigurationError: the files have mistakes.
+    @raise ValueError: an option of the command line contradicts the files.
+    """
+    settings = load_settings(given, path)
+    return settings, read_name_rules(settings)

@@ -20,6 +20,9 @@ from twisted_tftp.config.value_types import WholeNumber
 #: The columns of the file.
 _WIDTH = 100
 
+#: A link to a page, as the reference page of the options has it.
+_LINK = re.compile(r"\[[^]]*\]\(([^)]+)\)")
+
 _BEGINNING = """\
 # The configuration of `twistd tftp`: every key. Use it with
 #
@@ -38,9 +41,6 @@ _BEGINNING = """\
 
 #: An option of the command line in an explanation.
 _OPTION = re.compile(r"`?--([a-z-]+)`?")
-
-#: A link to another page of the documents.
-_LINK = re.compile(r"\[[^]]+\]\(([^)#]+)[^)]*\)")
 
 #: What stands in front of the example of each table.
 _TABLE_TEXTS = {
@@ -91,7 +91,7 @@ def _key(option: Option) -> str:
         explanation += f" {option.details}"
     if option.default_text:
         explanation += f" Default: {option.default_text}."
-    explanation = _LINK.sub(r"docs/\1", _OPTION.sub(_as_key, explanation))
+    explanation = _OPTION.sub(_as_key, explanation)
     return f"{_comment(explanation)}#{option.key} = {_value(option)}\n"
 
 
@@ -102,6 +102,7 @@ def _as_key(match: re.Match[str]) -> str:
 
 
 def _comment(explanation: str) -> str:
+    explanation = _LINK.sub(r"docs/\1", explanation)
     lines = textwrap.wrap(explanation, _WIDTH - 2, break_on_hyphens=False)
     return "".join(f"# {line}\n" for line in lines)
 

@@ -13,6 +13,7 @@ from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.negotiation import FindMtu, Negotiation
 from twisted_tftp.server.session import ServerServices
 from twisted_tftp.server.shared_parts import SharedParts
+from twisted_tftp.server.upload_access import UploadAccess
 from twisted_tftp.session.services import SessionServices
 
 #: The most services that are kept, one for each distinct set of settings.
@@ -38,7 +39,7 @@ def make_services(
             opening_time=policy.opening_time,
             on_no_descriptors=shared.opener.close_idle,
         ),
-        may_write=shared.access.may_write,
+        upload_access=UploadAccess(shared.access.may_write, policy.max_upload),
         find_mac=shared.find_mac,
         window_budget=transfers.window_budget,
         on_finished=transfers.note_finished,
@@ -102,5 +103,7 @@ class ClientServices:
             ),
             uploads=settings.uploads(common.uploads),
             max_rate=min(filter(None, (settings.max_rate, common.max_rate)), default=None),
-            is_read_only=settings.write is WriteMode.NEVER,
+            upload_access=dataclasses.replace(
+                common.upload_access, is_read_only=settings.write is WriteMode.NEVER
+            ),
         )

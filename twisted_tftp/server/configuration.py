@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
+from twisted_tftp.server.backend_check import NamedBackend, check_backends
 from twisted_tftp.server.client_rules import BackendFor, ClientRule, ClientRules
 from twisted_tftp.server.hooks import HookSettings
 
@@ -44,6 +45,10 @@ class Configuration:
     @ivar max_rate: octets per second of all transfers together, which `backend` does not exceed;
         None for no limit.
     @ivar hooks: the commands to run after transfers.
+    @ivar named_backends: the backends in `backend` that are checked one by one, so that a message
+        can name them; empty if only `backend` itself is checked.
+    @ivar pacer: what keeps `backend` to `max_rate`. The next configuration may use it too, so that
+        the transfers of both together keep to the limit. None if there is none.
     """
 
     backend: Any
@@ -58,6 +63,8 @@ class Configuration:
     grace: float = DEFAULT_GRACE
     max_rate: int | None = None
     hooks: HookSettings = field(default_factory=HookSettings)
+    named_backends: tuple[NamedBackend, ...] = ()
+    pacer: Any = None
 
     def __post_init__(self) -> None:
         """Check the client rules.
@@ -67,6 +74,14 @@ class Configuration:
         for rule in ClientRules(self.client_rules).rules:
             if rule.settings.needs_backend and self.backend_for is None:
                 raise ValueError(f"the client rule for {rule} needs backend_for, which is None")
+
+    def check_backends(self) -> None:
+        """Check that the backends can serve files; this may block.
+
+        @raise BackendUnavailable: one can't.
+        """
+        whole = NamedBackend(type(self.backend).__name__, self.backend)
+        check_backends(self.named_backends or (whole,))
 
     def fixed_values(self) -> dict[str, Any]:
         """Return the name and the value of each option that can't change."""

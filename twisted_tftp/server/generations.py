@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -41,6 +41,8 @@ class Generations:
         self.grace = grace
         self._reactor = reactor
         self._used: list[Generation] = []  # the current one is the last
+        # By the identity of the backend: those whose start has not ended.
+        self._starting: dict[int, Deferred[Any]] = {}
         self._stopping: set[Deferred[Any]] = set()
 
     def __len__(self) -> int:
@@ -52,8 +54,7 @@ class Generations:
         is_used = self._uses_backend(generation.backend)
         self._used.append(generation)
         if not is_used:
-            started = maybeDeferred(lifecycle_of(generation.backend).start)
-            started.addErrback(self._log_failure, "the backend failed to start")
+            self._start(generation.backend)
 
     def replace(self, generation: Generation, earlier_ended: Deferred[None]) -> None:
         """Make a generation the current one; end the one before with its last transfer.
@@ -73,20 +74,50 @@ class Generations:
             self._end(generation)
         return DeferredList(list(self._stopping))
 
+    def _start(self, backend: Any) -> None:
+        started = maybeDeferred(lifecycle_of(backend).start)
+        self._starting[id(backend)] = started
+        started.addErrback(self._log_failure, "the backend failed to start")
+        started.addBoth(self._note_started, backend)
+
+    def _note_started(self, result: Any, backend: Any) -> Any:
+        self._starting.pop(id(backend), None)
+        return result
+
     def _end(self, generation: Generation) -> None:
         """Forget a generation; stop its backend if no other one uses it."""
         if generation not in self._used:
             return  # the service has been stopped
         self._used.remove(generation)
         if isinstance(generation.observer, TransferLog):
-            generation.observer.flush()
+            try:
+                generation.observer.flush()
+            except Exception:
+                self._log.failure("the log of transfers can't be written")
         if self._uses_backend(generation.backend):
             return
-        stopping = maybeDeferred(lifecycle_of(generation.backend).stop)
+        stopping = self._stop(generation.backend)
         timer = self._reactor.callLater(self.grace, stopping.cancel)
         self._stopping.add(stopping)
         stopping.addBoth(self._note_stopped, stopping, timer)
         stopping.addErrback(self._log_failure, "the backend failed to stop, or took too long")
+
+    def _stop(self, backend: Any) -> Deferred[Any]:
+        """Stop a backend when its start has ended.
+
+        If the Deferred is cancelled, a start that has not ended is cancelled, the backend is
+        stopped, and nothing is waited for any more.
+        """
+        steps = self._starting.pop(id(backend), succeed(None))
+        steps.addCallback(lambda _: lifecycle_of(backend).stop())
+
+        def give_up(_: Deferred[Any]) -> None:
+            steps.cancel()  # the start, or else the stop
+            steps.cancel()  # the stop, which is called when the start has ended
+
+        stopped: Deferred[Any] = Deferred(give_up)
+        steps.chainDeferred(stopped)
+        return stopped
 
     def _note_stopped(self, result: Any, stopping: Deferred[Any], timer: Any) -> Any:
         self._stopping.discard(stopping)

@@ -11,7 +11,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -19,7 +18,8 @@ from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
-from twisted_tftp.server import reasons
+from twisted_tftp.protocol.printable import printable_unicode
+from twisted_tftp.server.backend_check import NamedBackend
 from twisted_tftp.server.client_rules import BackendFor, ClientRule
 from twisted_tftp.server.configuration import DEFAULT_DRAIN, DEFAULT_GRACE, Configuration
 from twisted_tftp.server.descriptor_limit import raise_limit_for
@@ -28,11 +28,9 @@ from twisted_tftp.server.hooks import HookObserver, HookRunner, HookSettings
 from twisted_tftp.server.listeners import Listeners
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.shared_parts import SharedParts
+from twisted_tftp.server.shutdown import Shutdown
 from twisted_tftp.server.start_error import StartError
 from twisted_tftp.server.transfer_log import TransferLog
-
-#: How long the backend may take to release its files after L{TFTPService.stop_now}, in seconds.
-SHORT_GRACE = 1.0
 
 
 class TFTPService(Service):
@@ -60,6 +58,8 @@ class TFTPService(Service):
         backend_for: BackendFor | None = None,
         max_rate: int | None = None,
         hooks: HookSettings | None = None,
+        named_backends: Iterable[NamedBackend] = (),
+        pacer: Any = None,
         reactor: Any = None,
     ) -> None:
         """Set up; the ports are bound when the service starts.
@@ -75,32 +75,28 @@ class TFTPService(Service):
         """
         if reactor is None:
             from twisted.internet import reactor
+        observer = TransferLog(reactor=reactor) if observer is None else observer
         self.configuration = Configuration(
-            backend,
-            policy or Policy(),
-            TransferLog(reactor=reactor) if observer is None else observer,
-            uploads,
-            tuple(client_rules),
-            backend_for,
-            port,
-            tuple(host),
-            drain,
-            grace,
-            max_rate,
-            hooks or HookSettings(),
+            *(backend, policy or Policy(), observer, uploads, tuple(client_rules), backend_for),
+            *(port, tuple(host), drain, grace, max_rate, hooks or HookSettings()),
+            *(tuple(named_backends), pacer),
         )
         self._reactor = reactor
+        self._make_parts()
+
+    def _make_parts(self) -> None:
+        """Make the parts that serve with the configuration, and those that stop them."""
+        configuration, reactor = self.configuration, self._reactor
         self._shared = SharedParts.for_policy(
-            self.configuration.policy, reactor, client_rules=self.configuration.client_rules
+            configuration.policy, reactor, client_rules=configuration.client_rules
         )
-        self._listeners = Listeners(
-            self.configuration, self._shared, self._make_server, reactor, self._log
-        )
-        self._generations = Generations(reactor, grace)
-        self._hook_runner = HookRunner(reactor, self.configuration.hooks)
-        self._stop_waits_for: Deferred[Any] | None = None  # what the stop waits for now
-        self._is_hurried = False  # whether a second signal has asked to stop
         self.transfers = self._shared.transfers
+        self._listeners = Listeners(
+            configuration, self._shared, self._make_server, reactor, self._log
+        )
+        self._generations = Generations(reactor, configuration.grace)
+        self._hook_runner = HookRunner(reactor, configuration.hooks)
+        self._shutdown = Shutdown(reactor, self._listeners, self.transfers, self._log)
 
     @classmethod
     def from_configuration(cls, configuration: Configuration, reactor: Any = None) -> TFTPService:
@@ -133,9 +129,9 @@ class TFTPService(Service):
         @raise StartError: the backend cannot serve files.
         """
         try:
-            lifecycle_of(self.backend).check()
+            self.configuration.check_backends()
         except BackendUnavailable as error:
-            raise StartError(f"tftp: {error}") from None
+            raise StartError(f"tftp: {printable_unicode(str(error))}") from None
 
     def check_hooks(self) -> None:
         """Check that the hooks can be run; the start of the service does this too.
@@ -169,11 +165,11 @@ class TFTPService(Service):
         if not self._listeners.are_bound:
             self.privilegedStartService()
         super().startService()
-        self._is_hurried = False
+        self._shutdown.reset()
         self._listeners.announce()
         self._generations.begin(self._generation)
 
-    def reconfigure(self, configuration: Configuration) -> list[str]:
+    def reconfigure(self, configuration: Configuration, *, is_checked: bool = False) -> list[str]:
         """Use another configuration for new requests; the running transfers keep theirs.
 
         The backend that was used so far is stopped when its last transfer has ended. Requests are
@@ -183,6 +179,8 @@ class TFTPService(Service):
         A service that does not run, because it is stopping, ignores the call.
 
         @param configuration: the new one. An observer of None stands for the present one.
+        @param is_checked: whether the caller has checked that the backends can serve files.
+            Otherwise this is done now, and may block.
         @return: the names of the options whose values differ and can't change while the service
             runs; it continues with the old values.
         @raise BackendUnavailable: the new backend cannot serve files; nothing has changed.
@@ -193,8 +191,8 @@ class TFTPService(Service):
         new = configuration.with_fixed_values_of(running)
         if new.observer is None:
             new = dataclasses.replace(new, observer=running.observer)
-        if new.backend is not running.backend:
-            lifecycle_of(new.backend).check()
+        if not is_checked and new.backend is not running.backend:
+            new.check_backends()
         self.configuration = new
         self._shared = self._shared.reconfigure(new.policy, new.client_rules)
         self._hook_runner.settings = new.hooks
@@ -214,28 +212,19 @@ class TFTPService(Service):
             are ended before that.
         """
         super().stopService()
-        listeners, configuration = self._listeners, self.configuration
-        listeners.stop_accepting()
-        # On a single port, the running transfers need the request port.
-        closed = [] if configuration.policy.single_port else [listeners.close()]
-        running = self._stop_waits_for = self.transfers.when_none_runs()
-        if self.transfers.running:
-            self._log.info("waiting for {count} transfers", count=self.transfers.running)
-            deadline = self._reactor.callLater(configuration.drain, running.cancel)
-            running.addBoth(_cancel_timer, deadline)
-        running.addBoth(lambda _: self._cancel_all())
-        running.addBoth(lambda _: DeferredList([*closed, listeners.close()]))
-        running.addBoth(lambda _: self._wait_for(self._stop_parts()))
-        running.addErrback(self._log_failure, "the service failed to stop")
-        running.addBoth(lambda _: self._shared.opener.close())
-        running.addBoth(lambda _: self._flush_log())
-        return running
+        stopping = self._shutdown.run(self.configuration, self._stop_parts)
+        stopping.addErrback(self._log_failure, "the service failed to stop")
+        stopping.addBoth(lambda _: self._shared.opener.close())
+        stopping.addBoth(lambda _: self._flush_log())
+        stopping.addErrback(self._log_failure, "the service failed to release its sockets or log")
+        return stopping
 
     def stop_now(self) -> None:
-        """If the service is stopping, end all transfers now, and wait less for the backend."""
-        self._is_hurried = True
-        if self._stop_waits_for is not None:
-            self._stop_waits_for.cancel()
+        """Stop without waiting for transfers, and wait less for the backend.
+
+        The service is stopping, or is about to.
+        """
+        self._shutdown.hurry()
 
     def reload(self) -> None:
         """Let the backend clear its caches; the operator has changed the files."""
@@ -271,34 +260,9 @@ class TFTPService(Service):
             shared=self._shared,
         )
 
-    def _cancel_all(self) -> Deferred[None]:
-        """End all transfers; fires when their files are released, or after `grace` seconds."""
-        reason = (
-            reasons.SECOND_SIGNAL
-            if self._is_hurried
-            else reasons.drain_ended(self.configuration.drain)
-        )
-        return self._wait_for(self.transfers.cancel_all("the server is being stopped", reason))
-
-    def _wait_for(self, end: Deferred[Any]) -> Deferred[Any]:
-        """Return `end`, which is cancelled after `grace` seconds, and by L{stop_now}."""
-        self._stop_waits_for = end
-        if not end.called:
-            grace = SHORT_GRACE if self._is_hurried else self.configuration.grace
-            timer = self._reactor.callLater(grace, end.cancel)
-            end.addBoth(_cancel_timer, timer)
-        return end
-
     def _log_failure(self, failure: Failure, text: str) -> None:
         self._log.failure(text, failure=failure)
 
     def _flush_log(self) -> None:
         if isinstance(self.configuration.observer, TransferLog):
             self.configuration.observer.flush()
-
-
-def _cancel_timer(result: Any, timer: IDelayedCall) -> Any:
-    """Cancel a timer, and return `result`."""
-    if timer.active():
-        timer.cancel()
-    return result

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
-from twisted_tftp.errors import AccessViolation, DiskFull, TransferTimedOut
+from twisted_tftp.errors import TransferTimedOut
 from twisted_tftp.net.udp import Buffer, Link, SocketAddress
 from twisted_tftp.policy import Policy, UploadSettings
 from twisted_tftp.protocol import options, wire
@@ -20,6 +19,7 @@ from twisted_tftp.server import reasons
 from twisted_tftp.server.negotiation import Negotiation
 from twisted_tftp.server.unproven_link import UnprovenLink
 from twisted_tftp.server.unproven_rate import Allowance
+from twisted_tftp.server.upload_access import UploadAccess
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionServices
@@ -35,20 +35,6 @@ SessionKey = tuple[SocketAddress, SocketAddress | None]
 _READ = Direction.READ
 
 
-def _check_upload(limit: int, octets: int, is_complete: bool) -> None:
-    """Reject an upload that has more than `limit` octets (`max_upload`).
-
-    @param octets: the octets of the file, or those that were received so far.
-    @param is_complete: whether `octets` is the size of the whole file.
-    @raise DiskFull: the file is too large.
-    """
-    if octets > limit:
-        raise DiskFull(
-            "the file is larger than this server accepts",
-            reasons.over_max_upload(octets, limit, is_complete),
-        )
-
-
 @dataclass
 class ServerServices:
     """What all sessions of a request port share, or those of the clients with the same rules.
@@ -57,7 +43,7 @@ class ServerServices:
     @ivar policy: the limits and timeouts.
     @ivar negotiation: decides which options are granted.
     @ivar session_services: the services that the sending and receiving sessions need.
-    @ivar may_write: returns whether a host may write files.
+    @ivar upload_access: decides who may write files.
     @ivar find_mac: returns the MAC address of a host, or None.
     @ivar window_budget: the memory that is left for the windows of all transfers.
     @ivar on_finished: called when the outcome of a transfer is known.
@@ -65,21 +51,19 @@ class ServerServices:
     @ivar uploads: the rules for uploads; None for those of the backend.
     @ivar max_rate: the most octets per second of one transfer, which `backend` does not exceed;
         None for no limit.
-    @ivar is_read_only: whether a client rule forbids uploads, whatever a mount allows.
     """
 
     backend: Any  # backends need not declare the interface
     policy: Policy
     negotiation: Negotiation
     session_services: SessionServices
-    may_write: Callable[[str], bool]
+    upload_access: UploadAccess
     find_mac: Callable[[str], str | None]
     window_budget: WindowBudget
     on_finished: Callable[[ServerSession], None]
     on_released: Callable[[ServerSession], None]
     uploads: UploadSettings | None = None
     max_rate: int | None = None
-    is_read_only: bool = False
 
 
 class ServerSession:
@@ -149,8 +133,7 @@ class ServerSession:
         if context.direction is _READ:
             self._session = SendingSession(context, link, services.session_services, self)
         else:
-            limit = services.policy.max_upload
-            check = None if limit is None else partial(_check_upload, limit)
+            check = services.upload_access.check_received
             self._session = ReceivingSession(
                 context, link, services.session_services, self, check_size=check
             )
@@ -298,20 +281,13 @@ class ServerSession:
     def _open_file(self) -> Any:
         """Open the file of the request; return a reader, a writer, or a Deferred of one.
 
-        @raise AccessViolation: the peer may not write; a client rule says so, or `allow_write`.
-        @raise DiskFull: the announced size is above `max-upload`.
+        @raise AccessViolation: the peer may not write.
+        @raise DiskFull: the announced size is too large.
         """
         context, services = self.context, self._services
         if context.direction is _READ:
             return services.backend.open_reader(context.path, context)
-        host = context.peer.host
-        if services.is_read_only:
-            raise AccessViolation("your address may not write here", reasons.CLIENT_MAY_NOT_WRITE)
-        if not services.may_write(host):
-            raise AccessViolation("your address may not write here", reasons.may_not_write(host))
-        if services.policy.max_upload is not None:
-            announced = context.announced_size or 0
-            _check_upload(services.policy.max_upload, announced, is_complete=True)
+        services.upload_access.check(context)
         return services.backend.open_writer(context.path, context)
 
     def _make_sender(self, size: int | None) -> Sender:

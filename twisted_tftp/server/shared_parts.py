@@ -73,15 +73,8 @@ class SharedParts:
         """
         unproven_rate = UnprovenRate(policy.unproven_rate, clock)
         find_mtu: FindMtu = unknown_mtu
-        socket_options = SocketOptions(policy.interface, policy.freebind)
         if opener is None:
-            opener = LinkOpener(
-                reactor,
-                policy.port_range,
-                clock,
-                options=socket_options,
-                may_answer=unproven_rate.take,
-            )
+            opener = _make_opener(policy, reactor, clock, unproven_rate)
             find_mtu = opener.routes.mtu
             find_mac = find_mac or Neighbours(policy.interface, clock).mac_of
         find_mac = find_mac or unknown_mac
@@ -95,7 +88,7 @@ class SharedParts:
             alarms=Alarms(reactor, clock),
             access=Access(policy, rules),
             drop_log=DropLog(reactor),
-            socket_options=socket_options,
+            socket_options=SocketOptions(policy.interface, policy.freebind),
             unproven_rate=unproven_rate,
         )
 
@@ -112,3 +105,16 @@ class SharedParts:
         return dataclasses.replace(
             self, client_rules=rules, access=Access(policy, rules, self.access)
         )
+
+
+def _make_opener(
+    policy: Policy, reactor: Any, clock: Callable[[], float], unproven_rate: UnprovenRate
+) -> LinkOpener:
+    """Return what opens the sockets of the transfers of a server with this policy."""
+    return LinkOpener(
+        reactor,
+        policy.port_range,
+        clock,
+        options=SocketOptions(policy.interface, policy.freebind),
+        may_answer=unproven_rate.take,
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from tests.support.backends import octets_of
 from tests.support.contexts import read_context, write_context
@@ -15,7 +16,8 @@ from twisted_tftp.backends.explaining import explain
 from twisted_tftp.backends.plugin import BackendSpec, installed_plugins
 from twisted_tftp.backends.plugin_search import search
 from twisted_tftp.backends.write_guard import WriteGuard
-from twisted_tftp.config.backends import help_text, make_backends
+from twisted_tftp.config.backends import help_text
+from twisted_tftp.config.build import build
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.errors import AccessViolation
@@ -23,26 +25,26 @@ from twisted_tftp.policy import UploadSettings
 from twisted_tftp.server.start_error import StartError
 
 
-def specs(*texts: str) -> list[BackendSpec]:
-    """Return the specs of texts."""
-    return [BackendSpec.parse(text) for text in texts]
+def backend_of(*texts: str) -> Any:
+    """Return the backend that is built of some texts."""
+    return build(parse_settings({"backend": list(texts)}), Clock()).configuration.backend
 
 
 def test_one_backend_is_guarded(tmp_path: Path) -> None:
     """No upload passes whose rules forbid it; its explanation begins with its text."""
     (tmp_path / "file").write_bytes(b"octets")
-    backend = make_backends(specs(f"filesystem:{tmp_path}"))
+    backend = backend_of(f"filesystem:{tmp_path}")
     assert isinstance(backend, WriteGuard)
     assert isinstance(backend.backend, FilesystemBackend)
     with pytest.raises(AccessViolation):
         backend.open_writer("x", write_context(uploads=UploadSettings()))
-    explained = value(explain(make_backends(specs("memory")), "x", read_context()))
+    explained = value(explain(backend_of("memory"), "x", read_context()))
     assert explained == ["backend: memory", "ERROR 1: no such file"]
 
 
 def test_several_backends_are_asked_in_order() -> None:
     """The last one gets the uploads."""
-    backend: Any = make_backends(specs("memory", "memory:capacity=5"))
+    backend = backend_of("memory", "memory:capacity=5")
     first, second = (guard.backend for guard in backend.backends)
     assert all(isinstance(guard, WriteGuard) for guard in backend.backends)
     second.files.update(f=b"second", g=b"second")

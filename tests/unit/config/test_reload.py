@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,19 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from tests.support.deferreds import value
+import twisted_tftp.config.build
+import twisted_tftp.config.reload
+from tests.support.deferreds import results_of, value
 from tests.support.logs import captured_log
-from twisted_tftp.config.reload import Reloader
+from tests.support.reactors import outcome, reactor
+from twisted_tftp.backends import FilesystemBackend, MemoryBackend
+from twisted_tftp.config.reload import MAX_READING_TIME, Reloader
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.server.configuration import Configuration
+from twisted_tftp.server.hooks import HookSettings
+from twisted_tftp.server.service import TFTPService
+
+__all__ = ["reactor"]
 
 
 class Service:
@@ -25,12 +34,14 @@ class Service:
     """
 
     running = True
+    configuration = Configuration(MemoryBackend())
 
     def __init__(self) -> None:
         self.given: list[Configuration] = []
         self.fixed: list[str] = []
 
-    def reconfigure(self, configuration: Configuration) -> list[str]:
+    def reconfigure(self, configuration: Configuration, *, is_checked: bool) -> list[str]:
+        assert is_checked
         self.given.append(configuration)
         return self.fixed
 
@@ -47,6 +58,41 @@ def lines() -> Iterator[list[str]]:
     """Return the lines that are logged."""
     with captured_log() as found:
         yield found
+
+
+class Waiting:
+    """Calls that wait for a thread."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self._calls.append((done, lambda: function(*arguments)))
+        return done
+
+    @property
+    def count(self) -> int:
+        return len(self._calls)
+
+    def run(self) -> None:
+        """Make the only call that waits."""
+        self.take()()
+
+    def take(self) -> Callable[[], None]:
+        """Return a function that makes the only call that waits."""
+        assert self.count == 1
+        done, call = self._calls.pop()
+
+        def make_call() -> None:
+            try:
+                result = call()
+            except Exception:
+                done.errback()
+            else:
+                done.callback(result)
+
+        return make_call
 
 
 def reloader(service: Any, path: Path, **options: Any) -> Reloader:
@@ -84,6 +130,26 @@ def test_invalid_file_changes_nothing(path: Path, text: str, lines: list[str]) -
     assert len(service.given) == 1
 
 
+def test_rate_of_all_transfers_holds_across_reloads(path: Path, reactor: Any) -> None:
+    """Old and new transfers share one limit, unless it has another value now."""
+    service = TFTPService(MemoryBackend(), port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    reload = Reloader(service, {}, str(path), reactor=reactor, in_thread=maybeDeferred).reload
+    text = path.read_text()
+    pacers = []
+    for rate in ("1M/s", "1M/s", "2M/s", None, "2M/s"):
+        path.write_text(text if rate is None else f'{text}max_rate = "{rate}"\n')
+        value(reload())
+        pacers.append(getattr(service.backend, "_shared", None))
+    first, same, faster, none, again = pacers
+    assert first is not None
+    assert same is first
+    assert faster not in (None, first)
+    assert none is None
+    assert again not in (None, faster)
+    outcome(reactor, service.stopService())
+
+
 def test_what_needs_a_restart_is_named(path: Path, lines: list[str]) -> None:
     """The names are those of the command line."""
     service = Service()
@@ -98,7 +164,7 @@ def test_what_needs_a_restart_is_named(path: Path, lines: list[str]) -> None:
 def test_backend_that_becomes_unavailable_changes_nothing(path: Path, lines: list[str]) -> None:
     """Whatever the service raises is logged, and the next reload is made."""
     service = Service()
-    service.reconfigure = lambda _: fail()  # type: ignore[method-assign,assignment]
+    service.reconfigure = lambda *_, **__: fail()  # type: ignore[method-assign,assignment]
     reload = reloader(service, path).reload
     value(reload())
     value(reload())
@@ -109,27 +175,111 @@ def fail() -> list[str]:
     raise BackendUnavailable("gone")
 
 
-def test_signals_during_a_reload_cause_one_more(path: Path) -> None:
-    """The file may have changed after it was read."""
-    service = Service()
-    waiting: list[tuple[Deferred[Any], Any]] = []
-
-    def in_thread(function: Any, *arguments: Any) -> Deferred[Any]:
-        done: Deferred[Any] = Deferred()
-        waiting.append((done, lambda: function(*arguments)))
-        return done
-
-    reload = reloader(service, path, in_thread=in_thread).reload
-    for _ in range(5):
+def test_signals_during_a_reload_cause_one_more(path: Path, lines: list[str]) -> None:
+    """The file may have changed after it was read; the log says that a reload is under way."""
+    service, waiting = Service(), Waiting()
+    reload = reloader(service, path, in_thread=waiting).reload
+    for _ in range(3):
         reload()
-    for expected in (1, 2):
-        assert len(waiting) == 1
-        done, read = waiting.pop()
-        done.callback(read())
-        assert len(service.given) == expected
-    assert waiting == []
+    notice = "the reload that began 0 s ago has not ended; the files are read once more after it"
+    assert lines == [f"SIGHUP: {notice}"] * 2
+    waiting.run()
+    path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
+    reload()  # while the backends are being checked
+    for expected in ([2], [2, 3]):
+        waiting.run()
+        assert [each.policy.timeout for each in service.given] == expected
+        if waiting.count:
+            waiting.run()
+    assert waiting.count == 0
     reload()
-    assert len(waiting) == 1
+    assert waiting.count == 1
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_thread_that_hangs_does_not_block_later_reloads(
+    path: Path, lines: list[str], calls: int
+) -> None:
+    """It reads the files or checks a backend; what it finds at last is ignored."""
+    service, waiting, clock = Service(), Waiting(), Clock()
+    reloader = Reloader(service, {}, str(path), reactor=clock, in_thread=waiting)  # type: ignore[arg-type]
+    reloaded = results_of(reloader.reload())
+    for _ in range(calls):
+        waiting.run()
+    hanging = waiting.take()
+    clock.advance(MAX_READING_TIME - 1)
+    reloader.reload()
+    assert (waiting.count, lines[-1][-13:]) == (0, "more after it")
+    clock.advance(1)
+    path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
+    reloader.reload()
+    assert lines[-1] == (
+        "SIGHUP: the reload that began 30 s ago has not ended: a disk may not respond; "
+        "the files are read again now"
+    )
+    waiting.run()
+    hanging()
+    reloader.reload()
+    assert lines[-1].startswith("SIGHUP: the reload that began 0 s ago has not ended; ")
+    for _ in range(3):
+        waiting.run()
+    assert [each.policy.timeout for each in service.given] == [3, 3]
+    assert reloaded == [None]
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_stop_ends_a_reload(path: Path, lines: list[str], calls: int, is_valid: bool) -> None:
+    """Whatever the thread is doing then; a configuration that nobody needs has no mistakes."""
+    service, waiting = Service(), Waiting()
+    reloaded = results_of(reloader(service, path, in_thread=waiting).reload())
+    for number in range(calls):
+        if number == calls - 1:
+            service.running = False
+            if not is_valid:
+                path.write_text("[")
+        waiting.run()
+    if not calls:
+        service.running = False
+        waiting.run()
+    assert reloaded == [None]
+    assert waiting.count == 0
+    assert service.given == []
+    assert lines == ["SIGHUP: the service is stopping; its configuration stays as it is"]
+
+
+def test_what_may_block_is_done_in_a_thread(
+    path: Path, reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read and backends are checked there; backends are made in the reactor's thread."""
+    service = TFTPService(MemoryBackend(), port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    threads: dict[str, threading.Thread] = {}
+
+    def note(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            assert name not in threads, f"{name} is called twice"
+            threads[name] = threading.current_thread()
+            return original(*arguments, **keywords)
+
+        monkeypatch.setattr(owner, name, call)
+
+    note(FilesystemBackend, "__init__")
+    note(FilesystemBackend, "check")
+    note(twisted_tftp.config.reload, "load_settings")
+    note(twisted_tftp.config.build, "name_steps")
+    note(HookSettings, "problems")
+    reload = Reloader(service, {}, str(path), reactor=reactor).reload
+    outcome(reactor, reload())
+    assert service.configuration.policy.timeout == 2
+    assert threads.pop("__init__") is threading.current_thread()
+    assert len(threads) == 4
+    assert threading.current_thread() not in threads.values()
+    assert all(thread.daemon for thread in threads.values())
+    outcome(reactor, service.stopService())
+    reactor.fireSystemEvent("shutdown")
 
 
 def test_service_that_stops_is_left_alone(path: Path, lines: list[str]) -> None:

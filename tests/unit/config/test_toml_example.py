@@ -69,3 +69,10 @@ def test_values_without_another_default_are_defaults(settings: Settings) -> None
                 owners = (settings.policy, defaults.policy)  # type: ignore[assignment]
             found, default = (getattr(owner, option.key) for owner in owners)
             assert found == default, option.name
+
+
+def test_links_are_paths_of_documents() -> None:
+    """A link of the reference page would not be a link in a TOML file."""
+    example = text()
+    assert "See docs/backends.md." in example
+    assert "](" not in example

@@ -298,6 +298,21 @@ def test_rules_for_uploads_and_clients_change(running: Running) -> None:
     ]
 
 
+def test_lower_limits_of_a_client_hold_for_its_next_transfers(running: Running) -> None:
+    """Its running transfer keeps the size of its blocks, although the host is known already."""
+    content = running.old.name.encode() * 1100
+    running.change(client_rules=(network_rule("127.0.0.0/8", max_blksize=800),))
+    first, second = running.client(), running.client()
+    assert first.ask(rrq(b"f", blksize="900")) == b"\0\6blksize\x00800\0"
+    running.change(client_rules=(network_rule("127.0.0.0/8", max_blksize=100),))
+    assert second.ask(rrq(b"f", blksize="900")) == b"\0\6blksize\x00100\0"
+    assert first.send(ack(0)) == data(1, content[:800])
+    assert first.send(ack(1)) == data(2, content[800:])
+    first.request_without_answer(b"\0\4\0\2")
+    running.change(client_rules=())
+    assert running.client().ask(rrq(b"f", blksize="900")) == b"\0\6blksize\x00900\0"
+
+
 @pytest.mark.parametrize("rules", [2, 1])
 def test_configuration_that_is_not_valid_is_not_made(running: Running, rules: int) -> None:
     """Two rules for one network, or a root that no function can make a backend for."""

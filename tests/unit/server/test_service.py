@@ -22,10 +22,11 @@ from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBack
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.context import Outcome
-from twisted_tftp.interfaces import IBackendLifecycle
+from twisted_tftp.interfaces import IBackendLifecycle, NoLifecycle
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
+from twisted_tftp.server.backend_check import NamedBackend
 from twisted_tftp.server.configuration import DEFAULT_GRACE
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.start_error import StartError
@@ -200,6 +201,27 @@ def test_stop_ends_transfers_after_the_drain_time(reactor: Any, single_port: boo
     running.client.close()
 
 
+def test_second_signal_may_come_before_the_stop(reactor: Any) -> None:
+    """The drain ends at once, and the next start has its usual drain again."""
+    running = Running(reactor, drain=3600)
+    running.ask(rrq())
+    running.service.stop_now()
+    stopped = running.stop()
+    assert wire.parse_error(running.answer()[0]) == (0, "the server is being stopped")
+    spin(reactor, lambda: stopped)
+    assert running.recorder.outcomes == [Outcome.CANCELLED]
+    running.service.startService()
+    address = ("127.0.0.1", running.service.ports[0].getHost().port)
+    running.ask(rrq(), address)
+    stopped = running.stop()
+    for _ in range(5):
+        reactor.iterate(0.01)
+    assert not stopped
+    running.service.stop_now()
+    spin(reactor, lambda: stopped)
+    running.client.close()
+
+
 def test_service_may_start_again(reactor: Any) -> None:
     """A service that has stopped can be started again."""
     running = Running(reactor)
@@ -266,6 +288,25 @@ def test_missing_root_is_reported_before_a_port_is_bound(reactor: Any, tmp_path:
         service = TFTPService(each, port=0, reactor=reactor)
         with pytest.raises(StartError, match="is not a directory"):
             service.startService()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("two\nlines"), SystemExit("two\nlines")])
+def test_check_that_fails_is_reported_in_one_line(reactor: Any, error: BaseException) -> None:
+    """The line names the backend, whatever its check raises; no port is bound."""
+
+    @implementer(IBackendLifecycle)
+    class Odd(NoLifecycle, MemoryBackend):
+        def check(self) -> None:
+            raise error
+
+    backend = Odd()
+    for named, name in (((), "Odd"), ((NamedBackend("odd:x", backend),), "odd:x")):
+        service = TFTPService(backend, port=0, named_backends=named, reactor=reactor)
+        with pytest.raises(StartError) as caught:
+            service.startService()
+        kind = type(error).__name__
+        assert caught.value.text == f"tftp: {name}: its check fails: {kind}: two\\nlines"
+        assert service.ports == []
 
 
 @implementer(IBackendLifecycle)

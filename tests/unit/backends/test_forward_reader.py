@@ -1,4 +1,4 @@
-"""Test the reader of forward sources that the adapters share, and their length."""
+"""Test the reader of sources that can only be read forward."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.support.adapters import ADAPTERS, adapter
-
-#: The most lines of an adapter.
-MOST_LINES = 59
+from twisted_tftp.backends.forward_reader import ForwardReader, deliver
 
 CONTENT = bytes(range(256)) * 20
 
 
-@pytest.mark.parametrize("path", sorted(ADAPTERS.glob("*.py")), ids=lambda path: path.name)
-def test_adapter_is_short(path: Any) -> None:
-    """Each module has less than sixty lines."""
-    assert len(path.read_text().splitlines()) <= MOST_LINES
-
-
 def reader(read: Any) -> Any:
     """Return a reader."""
-    return adapter("forward_reader").ForwardReader(len(CONTENT), read, lambda: None)
+    return ForwardReader(len(CONTENT), read, lambda: None)
 
 
 def octets(result: Any) -> bytes:
@@ -69,7 +60,7 @@ def test_file_of_a_cancelled_open_is_released(cancel: bool) -> None:
     """It is released when it arrives; otherwise it is delivered."""
     opening: Deferred[str] = Deferred()
     released: list[str] = []
-    opened = adapter("forward_reader").deliver(opening, released.append)
+    opened = deliver(opening, released.append)
     results: list[Any] = []
     opened.addBoth(results.append)
     if cancel:
@@ -82,7 +73,6 @@ def test_file_of_a_cancelled_open_is_released(cancel: bool) -> None:
 
 def test_failure_of_a_cancelled_open_is_dropped() -> None:
     """Nobody waits for it; without the cancel it is delivered."""
-    deliver = adapter("forward_reader").deliver
     results: list[Any] = []
     opening: Deferred[str] = Deferred()
     deliver(opening, results.append).addErrback(results.append)

@@ -1,0 +1,54 @@
+"""Check whether backends can serve files, and name the one that can't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted_tftp.errors import BackendUnavailable
+from twisted_tftp.interfaces import lifecycle_of
+from twisted_tftp.protocol.printable import printable_unicode
+
+
+class CheckFailed(BackendUnavailable):
+    """The check of a backend raises another exception than its interface allows."""
+
+
+@dataclass(frozen=True)
+class NamedBackend:
+    """A backend that is checked on its own.
+
+    @ivar name: what messages call it.
+    @ivar backend: an L{IFileBackend<twisted_tftp.interfaces.IFileBackend>}.
+    """
+
+    name: str
+    backend: Any
+
+
+def check_backend(backend: Any) -> None:
+    """Check that a backend can serve files; this may block.
+
+    @raise BackendUnavailable: it can't; the text is one line.
+    @raise CheckFailed: its check raises something else.
+    """
+    try:
+        lifecycle_of(backend).check()
+    except BackendUnavailable:
+        raise
+    except (Exception, SystemExit) as error:  # of a backend that somebody else has written
+        text = printable_unicode(f"{type(error).__name__}: {error}")
+        raise CheckFailed(f"its check fails: {text}") from error
+
+
+def check_backends(backends: Iterable[NamedBackend]) -> None:
+    """Check that backends can serve files; this may block.
+
+    @raise BackendUnavailable: one can't; the text is one line.
+    """
+    for named in backends:
+        try:
+            check_backend(named.backend)
+        except CheckFailed as error:
+            raise BackendUnavailable(f"{named.name}: {error}") from error
