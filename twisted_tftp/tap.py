@@ -20,10 +20,10 @@ from twisted_tftp.config.option import Group, Option
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS, options_by_group
 from twisted_tftp.config.preload import import_late_modules
 from twisted_tftp.config.printing_commands import check_and_exit, explain_and_exit
+from twisted_tftp.config.quantity_types import Size
 from twisted_tftp.config.reload import Reloader
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import load_settings
-from twisted_tftp.config.value_types import Size
 from twisted_tftp.server.process_memory import limit_arenas
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.signals import signals

@@ -95,7 +95,9 @@ def test_mistakes_end_the_start(folder: Path, is_daemon: bool) -> None:
     assert ended.returncode == 1
     first, second = ended.stderr.splitlines()
     assert first.startswith(f"{path}:2: [tftp] potr: there is no such key; did you mean")
-    assert second.startswith(f"{path}:5: [[mount]] backend: must be an array")
+    assert second.startswith(
+        f"{path}:5: [[mount]] backend: must be a text, a table, or an array of these"
+    )
     assert ended.stdout == ""
 
 
@@ -154,7 +156,9 @@ def test_explain_prints_the_way_of_a_request(folder: Path) -> None:
     assert ended.stdout.splitlines()[-1] == "ERROR 1: no such file"
     ended = run_twistd("--config", str(path), "--explain", "nonsense", "file")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("explain must be an IP address and a name, not 'nonsense'")
+    assert ended.stderr.startswith(
+        "tftp: explain must be an IP address and a name, not 'nonsense'"
+    )
     ended = run_twistd("--config", str(path), "--explain", "10.9.2.3")
     assert ended.returncode == 1
     assert "--explain ADDRESS NAME must be the end of the command" in ended.stderr

@@ -125,7 +125,10 @@ def test_names_of_windows_are_explained(python: Path, farm: Path) -> None:
     """The drive letter, backslashes and upper case are gone, and the rules for the client hold."""
     lines = explain(python, farm, "10.1.2.3", r"C:\Boot\x86\wdsnbp.com")
     assert [line for line in lines if line.startswith("client rule for network 10.1.2.0/24: ")]
-    assert "name: map file -> boot/wdsnbp.com" in lines
+    assert [line for line in lines if line.startswith("map file ")] == [
+        "map file ri ^/?[a-z]:/: -> Boot/x86/wdsnbp.com (FARM/windows.map:3)",
+        "map file ri ^/?boot/x86/ boot/: -> boot/wdsnbp.com (FARM/windows.map:4)",
+    ]
     assert lines[-2:] == ["found: 30,000 octets", "options: blksize=1228 windowsize=4 timeout=5"]
 
 

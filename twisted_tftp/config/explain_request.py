@@ -12,6 +12,7 @@ from twisted.internet.defer import inlineCallbacks, maybeDeferred
 
 from twisted_tftp.backends.explaining import explain
 from twisted_tftp.config.build import Built
+from twisted_tftp.config.quantity_types import SizePerSecond
 from twisted_tftp.config.settings import Settings
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.net.neighbours import Neighbours
@@ -90,6 +91,7 @@ def explain_request(settings: Settings, built: Built, host: str, name: str) -> A
         return Explanation(tuple(lines), False)
     size = reader.size
     reader.close()
+    lines += _rate_lines(client.max_rate, settings.max_rate)
     lines.append(_options_line(client.policy(settings.policy), peer, size))
     return Explanation(tuple(lines), True)
 
@@ -103,6 +105,14 @@ def _rule_lines(settings: Settings, rules: ClientRules, host: str) -> Iterator[s
     for line in rules.describe(host):
         (place,) = (place for start, place in places.items() if line.startswith(start))
         yield f"{line} ({place})"
+
+
+def _rate_lines(of_each: int | None, of_all: int | None) -> Iterator[str]:
+    """Return a line with the limits of octets per second, if there is one."""
+    limits = [(of_each, "for this transfer"), (of_all, "for all transfers together")]
+    shown = [f"{SizePerSecond().format(rate)} {what}" for rate, what in limits if rate is not None]
+    if shown:
+        yield f"max_rate: {', '.join(shown)}"
 
 
 def _options_line(policy: Policy, peer: Any, size: int | None) -> str:

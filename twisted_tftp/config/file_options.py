@@ -10,7 +10,9 @@ from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
 from twisted_tftp.backends.filesystem.path_walk import MAX_MADE_DEPTH, MAX_MISSING
 from twisted_tftp.config.backends import BackendText
 from twisted_tftp.config.option import Group, Option
-from twisted_tftp.config.value_types import Choice, Directory, FileMode, Size, WholeNumber
+from twisted_tftp.config.path_types import Directory, FileMode
+from twisted_tftp.config.quantity_types import Size
+from twisted_tftp.config.value_types import Choice, WholeNumber
 from twisted_tftp.policy import Policy, Range, WriteMode
 
 #: The policy with all default values.
@@ -53,6 +55,7 @@ FILE_OPTIONS = (
         details="A link inside DIR may not lead out of it. Nothing is ever written there. A file "
         "behind such a link is always looked up in a thread, so a small one costs three times the "
         "work.",
+        example='["/srv/shared"]',
     ),
     Option(
         "write",

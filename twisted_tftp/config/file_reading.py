@@ -5,27 +5,31 @@ All mistakes of all files are found in one run.
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
-from twisted_tftp.config.backends import BackendText
-from twisted_tftp.config.command_type import Command, with_absolute_program
 from twisted_tftp.config.farm import Client, Mount, PlacedBackend, Rename
-from twisted_tftp.config.farm_types import FilePath
 from twisted_tftp.config.mistakes import Mistakes, Place
 from twisted_tftp.config.name_options import COMMAND_OPTIONS
+from twisted_tftp.config.nearest import nearest
 from twisted_tftp.config.option import Option, Table
 from twisted_tftp.config.option_table import OPTIONS, PRINTING_OPTIONS
 from twisted_tftp.config.table_keys import TABLE_KEYS
 from twisted_tftp.config.toml_file import TomlFile, read_files
-from twisted_tftp.config.toml_values import given_by
-from twisted_tftp.config.value_types import Directory
+from twisted_tftp.config.toml_values import WrongParts, given_by
 
 #: The table of the options.
 OPTIONS_TABLE = "tftp"
+
+#: The keys of each table, by what messages call the table.
+_KEYS = {f"[{OPTIONS_TABLE}]": {option.key for option in OPTIONS}} | {
+    f"[[{table.value}]]": {option.key for option in keys} for table, keys in TABLE_KEYS.items()
+}
+
+#: The most known names that a message lists.
+MAX_SHOWN = 12
 
 #: The options that no file may have.
 _COMMAND_LINE_ONLY = {option.key for option in COMMAND_OPTIONS} | {
@@ -181,31 +185,17 @@ class _FileReader:
             place = self._file.place(*path, key)
             option = by_key.get(key)
             if option is None:
-                self._mistakes.add(place, f"{where} {key}: {_unknown_key(key, list(by_key))}")
+                text = _unknown_key(key, list(by_key))
+                self._mistakes.add(place, f"{where} {_shown(key)}: {text}")
                 continue
             try:
-                given = self._with_absolute_paths(option, given_by(option, value))
-                if option.is_required and not given:
-                    raise ValueError("must not be empty")
-                option.parse(given)
+                yield option, given_by(option, value, self._file.folder), place
+            except WrongParts as error:
+                for part, text in error.parts:
+                    place = self._file.place(*path, key, *part)
+                    self._mistakes.add(place, f"{where} {key}: {text}")
             except ValueError as error:
                 self._mistakes.add(place, f"{where} {key}: {error}")
-            else:
-                yield option, given, place
-
-    def _with_absolute_paths(self, option: Option, given: Any) -> Any:
-        """Make the relative paths of a value start at the folder of the file."""
-        if isinstance(option.type, BackendText):
-            folder = self._file.folder
-            specs = (BackendText().parse(text) for text in given)
-            return [str(spec.with_absolute_paths(folder)) for spec in specs]
-        if isinstance(option.type, Command):
-            return with_absolute_program(given, self._file.folder)
-        if not isinstance(option.type, Directory | FilePath) or not given:
-            return given
-        if option.repeatable:
-            return [os.path.join(self._file.folder, each) if each else each for each in given]
-        return os.path.join(self._file.folder, given)
 
 
 def _missing_keys(table: Table, keys: Mapping[str, object]) -> list[str]:
@@ -227,10 +217,22 @@ def _unknown_key(key: str, known: list[str]) -> str:
         return f"only the command line has this option, as --{key.replace('_', '-')}"
     if key.replace("-", "_") in known:
         return f"write {key.replace('-', '_')}"
+    owners = [table for table, keys in _KEYS.items() if key in keys]
+    if owners:
+        return f"this is a key of {' and '.join(owners)} only"
     return f"there is no such key; {_suggestion(key, known)}"
 
 
+def _shown(key: str) -> str:
+    """Return a key as the file must have it."""
+    return key if re.fullmatch(r"[\w-]+", key) else repr(key)
+
+
 def _suggestion(name: str, known: list[str]) -> str:
-    """Return the known name that is nearest to a wrong one, or all known names."""
-    near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    """Return the known name that is nearest to a wrong one, or where all known names are."""
+    near = nearest(name, known)
+    if near is not None:
+        return f"did you mean {near}?"
+    if len(known) > MAX_SHOWN:
+        return "`twistd tftp --help` lists them"
+    return f"known are {', '.join(known)}"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from twisted_tftp.config.command_type import Command
 from twisted_tftp.config.option import Group, Option
-from twisted_tftp.config.value_types import Seconds, WholeNumber
+from twisted_tftp.config.quantity_types import Seconds
+from twisted_tftp.config.value_types import WholeNumber
 from twisted_tftp.policy import Range
 from twisted_tftp.server.hooks import (
     DEFAULT_PROCESSES,

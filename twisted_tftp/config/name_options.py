@@ -6,9 +6,10 @@ L{twisted_tftp.config.option_table} joins the parts.
 from __future__ import annotations
 
 from twisted_tftp.backends.unique_root import DirectoryName
-from twisted_tftp.config.farm_types import FilePath, Text
 from twisted_tftp.config.option import Group, Option
-from twisted_tftp.config.value_types import Choice, SizePerSecond
+from twisted_tftp.config.path_types import FilePath
+from twisted_tftp.config.quantity_types import SizePerSecond
+from twisted_tftp.config.value_types import Choice, Text
 from twisted_tftp.policy import MAX_RATE_RANGE
 
 #: The options that only the command line has, because they say where the configuration is and

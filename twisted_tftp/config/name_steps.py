@@ -60,7 +60,7 @@ def _rename_rules(settings: Settings, mistakes: Mistakes) -> list[Rule]:
     rules = []
     for rename in settings.renames:
         try:
-            rule = parse_rule(rename.rule.encode())
+            rule = parse_rule(rename.rule.encode(), str(rename.place))
             if rule is None:
                 raise ValueError("this is only a comment")
             rules.append(rule)

@@ -17,19 +17,15 @@ from twisted_tftp.config.name_options import (
     NAME_OPTIONS,
     RATE_OPTIONS,
 )
-from twisted_tftp.config.option import Group, Option
-from twisted_tftp.config.value_types import (
-    Choice,
+from twisted_tftp.config.network_types import (
     InterfaceName,
     ListenAddress,
     NetworkPrefix,
-    OptionName,
     PortRange,
-    Rate,
-    Seconds,
-    SizePerSecond,
-    WholeNumber,
 )
+from twisted_tftp.config.option import Group, Option
+from twisted_tftp.config.quantity_types import Rate, Seconds, SizePerSecond
+from twisted_tftp.config.value_types import Choice, OptionName, WholeNumber
 from twisted_tftp.policy import (
     BLKSIZE_RANGE,
     PATIENCE_RANGE,
@@ -65,6 +61,7 @@ OPTIONS = (
         help="listen on this address, or on all addresses of an interface",
         details="An interface may get and lose addresses while the server runs. A link-local "
         "address needs a scope: `fe80::1%eth0`.",
+        example='["192.0.2.1", "eth0"]',
     ),
     Option(
         "interface",
@@ -168,6 +165,7 @@ OPTIONS = (
         default_text="all",
         repeatable=True,
         help="answer only clients in this network",
+        example='["10.0.0.0/8"]',
     ),
     Option(
         "deny",
@@ -178,6 +176,7 @@ OPTIONS = (
         repeatable=True,
         help="do not answer clients in this network (of all networks of --allow and --deny that "
         "contain an address, the one with the longest prefix decides)",
+        example='["10.1.0.0/16"]',
     ),
     Option(
         "allow-write",
@@ -188,6 +187,7 @@ OPTIONS = (
         repeatable=True,
         help="accept uploads only from this network",
         details="Other clients get ERROR 2 (access violation).",
+        example='["10.9.0.0/16"]',
     ),
     Option(
         "rate",
@@ -265,6 +265,7 @@ OPTIONS = (
         collection=frozenset,
         help="never grant this option of requests, for clients that do not work with it",
         details="The transfer goes on without the option, as RFC 2347 requires.",
+        example='["tsize"]',
     ),
     Option(
         "max-transfers",

@@ -48,7 +48,7 @@ def _explain(reactor: Any, settings: Settings, host: str, name: str) -> Any:
     try:
         explanation = yield explain_request(settings, built, host, name)
     except ValueError as error:
-        sys.exit(str(error))
+        sys.exit(f"tftp: {error} (see --help)")
     finally:
         yield _stop(built.configuration.backend, reactor)
     print("\n".join(explanation.lines))

@@ -197,9 +197,14 @@ def _blame_file(text: str, given: Mapping[str, Any], contents: FileContents) -> 
     @raise ConfigurationError: a file has such an option.
     """
     words = set(re.findall(r"[a-z-]+", text))
-    for option in OPTIONS:
-        place = contents.places.get(option.name)
-        if place is not None and not _is_given(option, given) and option.name in words:
-            mistakes = Mistakes()
-            mistakes.add(place, f"[tftp] {option.key}: {text}")
-            mistakes.raise_any()
+    named = [
+        (option.key, contents.places[option.name])
+        for option in OPTIONS
+        if option.name in contents.places and option.name in words and not _is_given(option, given)
+    ]
+    if named:
+        (key, place), *others = named
+        elsewhere = [f"; {other} is in {at}" for other, at in others if at.path != place.path]
+        mistakes = Mistakes()
+        mistakes.add(place, f"[tftp] {key}: {text}{''.join(elsewhere)}")
+        mistakes.raise_any()

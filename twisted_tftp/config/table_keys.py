@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 
 from twisted_tftp.config.backends import BackendText
-from twisted_tftp.config.farm_types import MacAddress, MountPath, Text
+from twisted_tftp.config.network_types import MacAddress, NetworkPrefix
 from twisted_tftp.config.option import Option, Table
 from twisted_tftp.config.option_table import OPTIONS
-from twisted_tftp.config.value_types import NetworkPrefix
+from twisted_tftp.config.path_types import MountPath
+from twisted_tftp.config.value_types import Text
 
 #: The options of the command line by name.
 _OPTIONS = {option.name: option for option in OPTIONS}
@@ -59,7 +60,7 @@ MOUNT_KEYS = (
         default=None,
         default_text="",
         repeatable=True,
-        help="the backend that serves them, with the rest of the name after the prefix",
+        help="the backend that serves them; it gets the rest of the name, without the prefix",
         details="Several backends are asked in order until one has the file; uploads go to the "
         "last one. A backend may be a table too: `type`, `path` (the argument) and the keywords.",
         example='"filesystem:/srv/configs"',

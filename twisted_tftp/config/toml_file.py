@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 from twisted_tftp.config.mistakes import Mistakes, Place
-from twisted_tftp.config.toml_lines import KeyPath, key_lines
+from twisted_tftp.config.toml_lines import KeyPath, LimitExceeded, find_positions
+from twisted_tftp.config.toml_syntax import syntax_mistake
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,12 +19,6 @@ else:
 
 #: The largest configuration file, in octets: some ten thousand machines.
 MAX_FILE_SIZE = 2 * 1024 * 1024
-
-#: Where `tomllib` says that a file is wrong, at the end of its message.
-_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
-
-#: Texts of `tomllib` that do not say what the user did, and better ones.
-_CLEARER_TEXTS = {"Cannot overwrite a value": "this key or table is given twice"}
 
 
 @dataclass(frozen=True)
@@ -94,12 +88,21 @@ def _read_file(path: str, mistakes: Mistakes) -> TomlFile | None:
         line = error.object.count(b"\n", 0, error.start) + 1
         mistakes.add(Place(path, line), f"not UTF-8: octet 0x{error.object[error.start]:02x}")
         return None
+    return _parse(path, text, mistakes)
+
+
+def _parse(path: str, text: str, mistakes: Mistakes) -> TomlFile | None:
+    """Parse the text of a file; return None if it is wrong."""
     try:
-        return TomlFile(path, tomllib.loads(text), key_lines(text))
-    except RecursionError:
-        mistakes.add(Place(path), "the arrays or tables are nested too deeply")
+        positions = find_positions(text)  # before `tomllib`, which has no limits
+    except LimitExceeded as error:
+        mistakes.add(Place(path, error.line), str(error))
+        return None
+    try:
+        return TomlFile(path, tomllib.loads(text), positions.lines)
     except ValueError as error:
-        mistakes.add(*_syntax_error(path, str(error)))
+        line, reason = syntax_mistake(str(error), positions)
+        mistakes.add(Place(path, line), f"not valid TOML: {reason}")
     return None
 
 
@@ -130,18 +133,3 @@ def _reading_failed(error: OSError) -> str:
     if isinstance(error, PermissionError):
         text += f" (as user {os.geteuid()}, group {os.getegid()})"
     return text
-
-
-def _syntax_error(path: str, text: str) -> tuple[Place, str]:
-    """Return the place of a mistake that `tomllib` has found, and what is wrong."""
-    position = _POSITION.search(text)
-    line = None
-    column = ""
-    if position is not None:
-        text = text[: position.start()]
-        if position[1] is None:
-            column = " at the end of the file"
-        else:
-            line = int(position[1])
-            column = f" (column {position[2]})"
-    return Place(path, line), f"not valid TOML: {_CLEARER_TEXTS.get(text, text)}{column}"

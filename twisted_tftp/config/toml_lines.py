@@ -1,9 +1,12 @@
-"""Find the lines of the keys of a TOML file; `tomllib` does not tell them."""
+"""Find where the keys and tables of a TOML file are; `tomllib` does not tell it."""
 
 from __future__ import annotations
 
 import re
 import sys
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,36 +23,95 @@ _BLANKS = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _STRING = re.compile(
     r'"""(?:\\.|[^\\])*?"""(?:"{0,2})'
     r"|'''.*?'''(?:'{0,2})"
-    r'|"(?:\\.|[^"\\\n])*"'
-    r"|'[^'\n]*'",
+    r'|"(?!"")(?:\\.|[^"\\\n])*"'
+    r"|'(?!'')[^'\n]*'",
     re.DOTALL,
 )
 
+#: The rest of the file, or of the line, behind the beginning of a string that has no end.
+_UNCLOSED_STRING = re.compile(r"""(?:"{3}|'{3}).*|["'][^\n]*""", re.DOTALL)
+
 #: A number, a boolean, or a date with a time after a space.
-_SCALAR = re.compile(r"[^\s,\]}#]+(?: [0-9][^\s,\]}#]*)?")
+_SCALAR = re.compile(r"""[^\s,\]}#"'][^\s,\]}#]*(?: [0-9][^\s,\]}#]*)?""")
 
 #: A key without quotes.
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
+#: The most keys and array indices that lead to a value. `tomllib` of some versions needs a time
+#: that is quadratic in this number, and calls itself for each nested value.
+MAX_DEPTH = 64
 
-def key_lines(text: str) -> dict[KeyPath, int]:
-    """Return the line of each key, of each table, and of each element of an array.
+#: A number with more digits than any value needs. Python refuses to convert such a number.
+_LONG_NUMBER = re.compile(r"[+-]?[0-9][0-9A-Za-z_]{99}")
 
-    @param text: a file that `tomllib` accepts; the lines of other texts may be wrong.
+
+class LimitExceeded(ValueError):
+    """A file is valid TOML, maybe, but not one that is read.
+
+    @ivar line: the line of what is too large.
+    """
+
+    def __init__(self, text: str, line: int) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The header of a table, or a key with its value.
+
+    @ivar line: the line where it begins.
+    @ivar path: the path of the table or the key.
+    @ivar name: what messages call it, such as `[[mount]]` or `[tftp] port`.
+    """
+
+    line: int
+    path: KeyPath
+    name: str
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where the parts of a file are.
+
+    @ivar lines: the first line of each key, of each table, and of each element of an array.
+    @ivar statements: all statements, in their order.
+    @ivar unclosed_string: the line of the first string without an end; None if all have one.
+    """
+
+    lines: dict[KeyPath, int]
+    statements: list[Statement]
+    unclosed_string: int | None
+
+    def statement_at(self, line: int) -> Statement | None:
+        """Return the last statement that begins in this line or before it."""
+        index = bisect_right(self.statements, line, key=lambda each: each.line)
+        return self.statements[index - 1] if index else None
+
+
+def find_positions(text: str) -> Positions:
+    """Return where the keys, tables and elements of a file are.
+
+    @param text: a file that `tomllib` accepts; what is found in other texts may be wrong.
+    @raise LimitExceeded: keys, tables and arrays are nested too deeply, or a number is too long.
     """
     scanner = _Scanner(text)
     scanner.scan()
-    return scanner.lines
+    return Positions(scanner.lines, scanner.statements, scanner.unclosed_string)
 
 
 class _Scanner:
     """Walks once through the text of a valid file.
 
     @ivar lines: the line of each path that was found so far.
+    @ivar statements: the statements that were found so far.
+    @ivar unclosed_string: the line of the first string without an end that was found so far.
     """
 
     def __init__(self, text: str) -> None:
         self.lines: dict[KeyPath, int] = {}
+        self.statements: list[Statement] = []
+        self.unclosed_string: int | None = None
         self._text = text
         self._at = 0
         self._line = 1
@@ -57,31 +119,41 @@ class _Scanner:
         self._elements: dict[KeyPath, int] = {}  # the elements of each array of tables
 
     def scan(self) -> None:
-        """Find the lines of everything."""
+        """Find the positions of everything."""
         table: KeyPath = ()
+        table_name = ""
         self._skip_blanks()
         while self._at < len(self._text):
             line = self._current_line()
             if self._text.startswith("[", self._at):
-                table = self._header()
+                table, table_name = self._header(line)
                 for length in range(len(table)):  # also of parents without a header
                     self.lines.setdefault(table[: length + 1], line)
             else:
-                self._pair(table)
+                path, keys = self._path_of_pair(table)
+                name = f"{table_name} {'.'.join(keys)}".strip()
+                self.statements.append(Statement(line, path, name))
+                self._value_of_pair(path)
             self._skip_blanks()
 
-    def _header(self) -> KeyPath:
+    def _header(self, line: int) -> tuple[KeyPath, str]:
         """Read `[table]` or `[[table]]`; return the path of the table that begins there."""
-        is_element = self._text.startswith("[[", self._at)
-        self._at += 2 if is_element else 1
-        *parents, last = self._keys()
-        self._at += 2 if is_element else 1
+        brackets = 2 if self._text.startswith("[[", self._at) else 1
+        self._at += brackets
+        keys = self._keys()
+        self._at += brackets
+        *parents, last = keys
         path = self._of_last_elements((), parents)
-        if not is_element:
-            return self._of_last_elements(path, [last])
-        array = (*path, last)
-        number = self._elements[array] = self._elements.get(array, -1) + 1
-        return (*array, number)
+        if brackets == 1:
+            path = self._of_last_elements(path, [last])
+        else:
+            array = (*path, last)
+            number = self._elements[array] = self._elements.get(array, -1) + 1
+            path = (*array, number)
+        self._check_depth(path)
+        name = "[" * brackets + ".".join(keys) + "]" * brackets
+        self.statements.append(Statement(line, path, name))
+        return path, name
 
     def _of_last_elements(self, path: KeyPath, keys: list[str]) -> KeyPath:
         """Append keys to a path; behind an array of tables, also the number of its last one."""
@@ -91,26 +163,42 @@ class _Scanner:
                 path = (*path, self._elements[path])
         return path
 
-    def _pair(self, table: KeyPath) -> None:
-        """Read `key = value`."""
+    def _path_of_pair(self, table: KeyPath) -> tuple[KeyPath, list[str]]:
+        """Read the key of `key = value`; return its path, and its parts."""
         line = self._current_line()
         path = table
-        for key in self._keys():
+        keys = self._keys()
+        for key in keys:
             path = (*path, key)
             self.lines.setdefault(path, line)
+        return path, keys
+
+    def _value_of_pair(self, path: KeyPath) -> None:
+        """Read the rest of `key = value`."""
         self._at += 1  # the equals sign
         self._skip_blanks()
         self._value(path)
 
     def _value(self, path: KeyPath) -> None:
+        self._check_depth(path)
         start = self._text[self._at : self._at + 1]
         if start == "[":
             self._array(path)
         elif start == "{":
             self._inline_table(path)
+        elif _LONG_NUMBER.match(self._text, self._at):
+            raise LimitExceeded("this number is too long", self._current_line())
         else:
-            match = _STRING.match(self._text, self._at) or _SCALAR.match(self._text, self._at)
-            self._at = match.end() if match else self._at + 1
+            self._scalar()
+
+    def _scalar(self) -> None:
+        """Read a value that is neither an array nor an inline table."""
+        match = _STRING.match(self._text, self._at) or _SCALAR.match(self._text, self._at)
+        if match is None:
+            match = _UNCLOSED_STRING.match(self._text, self._at)
+            if match is not None and self.unclosed_string is None:
+                self.unclosed_string = self._current_line()
+        self._at = match.end() if match else self._at + 1
 
     def _array(self, path: KeyPath) -> None:
         self._at += 1
@@ -124,7 +212,7 @@ class _Scanner:
     def _inline_table(self, path: KeyPath) -> None:
         self._at += 1
         while self._next_item("}"):
-            self._pair(path)
+            self._value_of_pair(self._path_of_pair(path)[0])
 
     def _next_item(self, end: str) -> bool:
         """Go to the next item of an array or inline table; return False behind its end."""
@@ -141,8 +229,9 @@ class _Scanner:
 
     def _keys(self) -> list[str]:
         """Read a key with its dots; return its parts."""
-        keys = []
+        keys: list[str] = []
         while True:
+            self._check_depth(keys)
             self._skip_blanks()
             keys.append(self._key())
             self._skip_blanks()
@@ -158,7 +247,20 @@ class _Scanner:
         self._at = match.end()
         if match[0][0] not in "\"'":
             return match[0]
-        return next(iter(tomllib.loads(f"{match[0]} = 0")))
+        try:
+            return next(iter(tomllib.loads(f"{match[0]} = 0")))
+        except ValueError:  # `tomllib` will say what is wrong
+            return match[0]
+
+    def _check_depth(self, path: Sequence[object]) -> None:
+        """Check the number of keys and indices that lead to a value.
+
+        @raise LimitExceeded: it is too large.
+        """
+        if len(path) > MAX_DEPTH:
+            raise LimitExceeded(
+                "keys, tables and arrays are nested too deeply", self._current_line()
+            )
 
     def _skip_blanks(self) -> None:
         match = _BLANKS.match(self._text, self._at)

@@ -116,3 +116,57 @@ def test_client_is_an_ip_address(folder: Path, host: str) -> None:
     """Names are not looked up."""
     with pytest.raises(ValueError, match=r"^explain must be an IP address and a name"):
         explanation(folder, FARM, host, "file")
+
+
+def test_rules_that_rewrite_have_their_lines(folder: Path) -> None:
+    """Those of the map file too; a rule that does not match has no line."""
+    (folder / "map").write_text("# rules\nr ^none x\nr ^old/ new/\n")
+    text = "[tftp]\nroot = 'top'\nmap_file = 'map'\n[[rename]]\nrule = 'r ^new/'\n"
+    found = explanation(folder, text, "192.0.2.1", "old/file")
+    assert found.lines[1:4] == (
+        f"map file r ^old/ new/: -> new/file ({folder}/map:3)",
+        f"rename r ^new/: -> file ({folder}/tftp.toml:5)",
+        f"backend: filesystem:{folder}/top",
+    )
+
+
+def test_rule_that_refuses_is_named(folder: Path) -> None:
+    """The line before the ERROR says which kind of rule it was."""
+    text = "[tftp]\nroot = 'top'\n[[rename]]\nrule = 'a ^x no'\n"
+    found = explanation(folder, text, "192.0.2.1", "x")
+    assert found.lines[1:] == (
+        "name: rename refuses it",
+        "ERROR 2: no (the rename rule 'a ^x no' refuses it)",
+    )
+
+
+def test_rules_that_never_end_are_shown(folder: Path) -> None:
+    """The first matches say why, and the others are counted."""
+    text = "[tftp]\nroot = 'top'\n[[rename]]\nrule = 'rg a a'\n"
+    lines = explanation(folder, text, "192.0.2.1", "a").lines
+    assert lines[1] == f"rename rg a a: -> a ({folder}/tftp.toml:4)"
+    assert lines[20:23] == (lines[1], "rename: 1004 more matches", "name: rename refuses it")
+
+
+@pytest.mark.parametrize(
+    ("rule", "option", "line"),
+    [
+        ("max_rate = '1M/s'", "", "max_rate: 1M/s for this transfer"),
+        ("", "max_rate = '5M/s'", "max_rate: 5M/s for all transfers together"),
+        (
+            "max_rate = '1M/s'",
+            "max_rate = '5M/s'",
+            "max_rate: 1M/s for this transfer, 5M/s for all transfers together",
+        ),
+    ],
+)
+def test_limits_of_the_rate_are_shown(folder: Path, rule: str, option: str, line: str) -> None:
+    """That of the client's rule, and that of all transfers."""
+    text = f"[tftp]\nroot = 'top'\n{option}\n[[client]]\nnetwork = '10.0.0.0/8'\n{rule}\n"
+    assert explanation(folder, text, "10.1.2.3", "file").lines[-2] == line
+
+
+def test_rate_without_a_limit_has_no_line(folder: Path) -> None:
+    """Like other steps that are not configured."""
+    lines = explanation(folder, "[tftp]\nroot = 'top'\n", "10.1.2.3", "file").lines
+    assert not any("max_rate" in line for line in lines)

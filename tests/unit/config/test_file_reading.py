@@ -7,11 +7,12 @@ from textwrap import dedent
 
 import pytest
 
+from twisted_tftp.backend_maker import BackendMaker
 from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.config.file_reading import FileContents, read_configuration
 from twisted_tftp.config.mistakes import ConfigurationError
+from twisted_tftp.config.network_types import NetworkPrefix
 from twisted_tftp.config.settings import Settings, parse_settings
-from twisted_tftp.config.value_types import NetworkPrefix
 from twisted_tftp.policy import Rollover, WriteMode
 from twisted_tftp.server.hooks import HookSettings
 
@@ -175,7 +176,39 @@ def test_root_without_mounts_is_the_working_directory(path: Path) -> None:
             "2: [tftp] port: must be a whole number, not a date or time",
         ),
         ("[tftp]\nport = 65536", "2: [tftp] port: must be from 0 to 65535, not 65536"),
-        ("[tftp]\nport = -1", "2: [tftp] port: must be a whole number, not '-1'"),
+        ("[tftp]\nport = -1", "2: [tftp] port: must be from 0 to 65535, not -1"),
+        (
+            f"[tftp]\nport = 0x{'f' * 20}",
+            f"2: [tftp] port: must be from 0 to 65535, not {16**20 - 1}",
+        ),
+        ("[tftp]\nprot = 69", "2: [tftp] prot: there is no such key; did you mean port?"),
+        (
+            "[tftp]\nzzz = 69",
+            "2: [tftp] zzz: there is no such key; `twistd tftp --help` lists them",
+        ),
+        (
+            "[tftp]\n'a b' = 69",
+            "2: [tftp] 'a b': there is no such key; `twistd tftp --help` lists them",
+        ),
+        ("[tftp]\nprefix = '/'", "2: [tftp] prefix: this is a key of [[mount]] only"),
+        (
+            "[[rename]]\nrule = 'r a b'\nrate = 2",
+            "3: [[rename]] rate: this is a key of [tftp] and [[client]] only",
+        ),
+        ("[tftp]\nallow = 5", "2: [tftp] allow: must be an array of texts, not the number 5"),
+        (
+            "[tftp]\nallow = [\n'10.0.0.0/8',\n'10.0.0.1/8']",
+            "4: [tftp] allow: must be a network: 10.0.0.1/8 has host bits set, did you mean "
+            "10.0.0.0/8?",
+        ),
+        (
+            "[tftp]\nhost = ['127.0.0.1', # first\n\n5]",
+            "4: [tftp] host: must be a text, not the number 5",
+        ),
+        (
+            "[tftp]\non_upload = [\n'/bin/x',\n8]",
+            "4: [tftp] on_upload: must be an array of texts, without the number 8",
+        ),
         ("[tftp]\ntimeout = '1'", "2: [tftp] timeout: must be a number, not the text '1'"),
         ("[tftp]\ntimeout = nan", "2: [tftp] timeout: must be from 0.01 to 255, not nan"),
         ("[tftp]\nroot = 5", "2: [tftp] root: must be a text, not the number 5"),
@@ -238,11 +271,33 @@ def test_root_without_mounts_is_the_working_directory(path: Path) -> None:
         ),
         (
             "[[mount]]\nprefix = '/a'\nbackend = 5",
-            '3: [[mount]] backend: must be an array, such as ["..."]',
+            "3: [[mount]] backend: must be a text, a table, or an array of these, not the number "
+            "5",
         ),
         (
             "[[mount]]\nprefix = '/a'\nbackend = {path = '/x'}",
             "3: [[mount]] backend: the table of a backend needs `type`, the name of a backend",
+        ),
+        (
+            "[[mount]]\nprefix = '/a'\nbackend = [\n{type = 'memory'},\n'bad text']",
+            "5: [[mount]] backend: must be NAME:ARGUMENT,key=value,... not 'bad text'",
+        ),
+        (
+            "[[mount]]\nprefix = '/a'\nbackend = {typ = 'memory'}",
+            "3: [[mount]] backend: typ: there is no such key; did you mean type?",
+        ),
+        (
+            "[[mount]]\nprefix = '/a'\nbackend = {type = 'template', paht = '/x'}",
+            "3: [[mount]] backend: paht: there is no such key; did you mean path?",
+        ),
+        (
+            "[[mount]]\nprefix = '/a'\n[mount.backend]\ntype = 'filesystem'\npath = 1979-05-27",
+            "5: [[mount]] backend: path: must be a text, a number or a flag, not a date or time",
+        ),
+        (
+            "[[mount]]\nprefix = '/a'\nbackend = [\n'memory:',\n"
+            "{type = 'readonly', of = {type = 'filesystem', pth = '/x'}}]",
+            "5: [[mount]] backend: pth: there is no such key; did you mean path?",
         ),
         (
             "[[mount]]\nprefix = '/a'\nbackend = 'memory:'\n"
@@ -309,3 +364,45 @@ def test_value_of_the_command_line_is_blamed_on_it(path: Path) -> None:
     assert caught.value.lines[0].startswith(f"{path}:2: [tftp] single_port: ")
     with pytest.raises(ValueError, match=r"^port must be"):
         settings_of(path, "[tftp]\nport = 1\n", port="x")
+
+
+def test_every_wrong_element_is_reported(path: Path) -> None:
+    """Each one has its own line."""
+    text = "[tftp]\nhost = [\n'x y',\n'127.0.0.1',\n5,\n]\n"
+    assert [line.split(":")[0] for line in mistakes_of(path, text)] == ["3", "5"]
+
+
+def test_key_like_path_may_be_a_keyword_of_a_backend(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The help of the backend says so; a backend that is not installed may have any."""
+    text = "[[mount]]\nprefix = '/a'\nbackend = {type = 'filesystem', paths = '/x'}\n"
+    assert len(mistakes_of(path, text)) == 1
+    plugin = BackendMaker("filesystem", "files\npaths=DIR: more of them", "module.function")
+    installed = {"filesystem": plugin}
+    monkeypatch.setattr("twisted_tftp.config.toml_values.installed_plugins", lambda: installed)
+    assert read(path, text).mounts[0].backend[0].spec.keywords == {"paths": "/x"}
+    assert read(path, text.replace("filesystem", "other")).mounts
+
+
+def test_contradiction_in_two_files_names_both(tmp_path: Path) -> None:
+    """The second one may be far away."""
+    (tmp_path / "1.toml").write_text("[tftp]\nbackend = ['memory:']\n")
+    (tmp_path / "2.toml").write_text("[tftp]\nroot = '/srv'\n")
+    with pytest.raises(ConfigurationError) as caught:
+        parse_settings({}, read_configuration(str(tmp_path)))
+    assert caught.value.lines == (
+        f"{tmp_path}/2.toml:2: [tftp] root: root and backend exclude each other; backend is in "
+        f"{tmp_path}/1.toml:2",
+    )
+
+
+def test_mount_in_two_files_names_both(tmp_path: Path) -> None:
+    """The mistake is in the second file."""
+    for name in ("1.toml", "2.toml"):
+        (tmp_path / name).write_text("[[mount]]\nprefix = '/a'\nbackend = 'memory:'\n")
+    with pytest.raises(ConfigurationError) as caught:
+        read_configuration(str(tmp_path))
+    assert caught.value.lines == (
+        f"{tmp_path}/2.toml:2: [[mount]] prefix: '/a' is given twice, also in {tmp_path}/1.toml:2",
+    )

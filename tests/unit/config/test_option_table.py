@@ -9,19 +9,13 @@ from typing import Any
 import pytest
 
 from twisted_tftp.config.name_options import COMMAND_OPTIONS
+from twisted_tftp.config.network_types import InterfaceName
 from twisted_tftp.config.option import Group, Option, Table
 from twisted_tftp.config.option_table import OPTIONS, options_by_group
+from twisted_tftp.config.quantity_types import Rate, Size, SizePerSecond
 from twisted_tftp.config.reference import page
 from twisted_tftp.config.settings import POLICY_KEYS, Settings, parse_settings
-from twisted_tftp.config.value_types import (
-    Choice,
-    InterfaceName,
-    Rate,
-    Size,
-    SizePerSecond,
-    ValueType,
-    WholeNumber,
-)
+from twisted_tftp.config.value_types import Choice, ValueType, WholeNumber
 from twisted_tftp.policy import Policy, Range, Rollover
 
 #: The reference page in the repository.

@@ -52,7 +52,8 @@ def explain(clock: Clock, host: str = "192.0.2.1", name: str = "file") -> list[A
 
 
 @pytest.mark.parametrize(
-    ("host", "name", "code"), [("192.0.2.1", "missing", 1), ("nonsense", "file", "explain must")]
+    ("host", "name", "code"),
+    [("192.0.2.1", "missing", 1), ("nonsense", "file", "tftp: explain must")],
 )
 def test_backend_is_stopped_before_the_end(store: Store, host: str, name: str, code: Any) -> None:
     """Also if the client would get no file, or the arguments are not valid."""

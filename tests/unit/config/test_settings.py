@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_tftp.backends.plugin import BackendSpec
+from twisted_tftp.config.network_types import NetworkPrefix
 from twisted_tftp.config.settings import parse_settings
-from twisted_tftp.config.value_types import NetworkPrefix
 from twisted_tftp.policy import Policy, Retransmit, Rollover, WriteMode
 
 #: An IPv4 network.

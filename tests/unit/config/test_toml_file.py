@@ -63,11 +63,13 @@ def test_windows_line_ends_and_byte_order_mark_are_accepted(path: Path) -> None:
     [
         (b"a = 1\nb = \xff\n", ":2: not UTF-8: octet 0xff"),
         (b"\xef\xbb\xbfa = 1\n\xff\n", ":2: not UTF-8: octet 0xff"),
-        (b"a = 1\nb =\n", ":2: not valid TOML: Invalid value (column 4)"),
-        (b"a = 1\na = 2\n", ":2: not valid TOML: this key or table is given twice (column 6)"),
-        (b"a = [1,\n", ": not valid TOML: Invalid value at the end of the file"),
-        (b"a = " + b"9" * 5000, ": not valid TOML: Exceeds the limit"),
-        (b"a = " + b"[" * 100_000, ": the arrays or tables are nested too deeply"),
+        (b"a = 1\nb =\n", ":2: not valid TOML: the value is missing, or is a text without quotes"),
+        (b"a = 1\na = 2\n", ":2: not valid TOML: a is given twice, first in line 1"),
+        (b"a = [1,\n", ":1: not valid TOML: the file ends before this is complete"),
+        (b"\na = \x00", ":2: not valid TOML: "),
+        (b"\na = " + b"9" * 5000, ":2: this number is too long"),
+        (b"\na = " + b"[" * 100_000, ":2: keys, tables and arrays are nested too deeply"),
+        (b"\na" + b".a" * 500_000 + b" = 1", ":2: keys, tables and arrays are nested too deeply"),
         (b"#" * (MAX_FILE_SIZE + 1), ": the file is larger than 2,097,152 octets"),
     ],
     ids=[
@@ -76,8 +78,10 @@ def test_windows_line_ends_and_byte_order_mark_are_accepted(path: Path) -> None:
         "syntax",
         "twice",
         "cut off",
+        "NUL",
         "long number",
         "nested",
+        "dotted",
         "large",
     ],
 )
@@ -124,6 +128,24 @@ def test_folder_or_pipe_in_a_folder_is_a_mistake(tmp_path: Path) -> None:
     assert mistakes_of(tmp_path) == [
         f"{tmp_path}/a.toml: this is a folder; a configuration is a file",
         f"{tmp_path}/b.toml: this is no regular file; a configuration is a file",
+    ]
+
+
+def test_each_bad_file_of_a_folder_is_one_line(tmp_path: Path) -> None:
+    """The others are read, in the order of their names."""
+    (tmp_path / "1.toml").symlink_to("missing")
+    (tmp_path / "2.toml").symlink_to("2.toml")
+    (tmp_path / "3.toml").symlink_to("/dev/zero")
+    (tmp_path / "4.toml").write_bytes(b"\n\xff")
+    (tmp_path / "5.toml").write_bytes(b"[tftp]\r\nport = \x00")
+    (tmp_path / "6.toml").write_bytes(b"")
+    assert mistakes_of(tmp_path) == [
+        f"{tmp_path}/1.toml: can't read it: No such file or directory",
+        f"{tmp_path}/2.toml: can't read it: Too many levels of symbolic links",
+        f"{tmp_path}/3.toml: this is no regular file; a configuration is a file",
+        f"{tmp_path}/4.toml:2: not UTF-8: octet 0xff",
+        f"{tmp_path}/5.toml:2: not valid TOML: the value is missing, or is a text without quotes "
+        "(column 8)",
     ]
 
 

@@ -9,6 +9,7 @@ very first rule, as the manual page says (5.2 starts at the second one). The tex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted_tftp.backends.naming import MAX_PATH
 from twisted_tftp.backends.rename.rules import Rule
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import AccessViolation
+from twisted_tftp.protocol.printable import printable, printable_unicode
 
 #: How many times rules are tried for one name, before they are taken to rewrite it for ever.
 MAX_STEPS = 1024
@@ -26,11 +28,14 @@ MAX_CACHED_NAMES = 4096
 #: The longest name whose result is kept, in characters.
 MAX_CACHED_NAME = 256
 
+#: The most matches that `--explain` shows: rules that rewrite a name for ever match often.
+MAX_EXPLAINED = 20
+
 #: An address for names whose rules do not use the address, by whether it is an IPv6 address.
 _FAMILIES = ("0.0.0.0", "::")
 
-#: Called with the text of each rule that matches, and the name after it.
-OnMatch = Callable[[str, str], None]
+#: Called with each rule that matches, and the name after it.
+OnMatch = Callable[[Rule, str], None]
 
 
 class MapRules:
@@ -61,14 +66,35 @@ class MapRules:
         raise AccessViolation(*renamed)
 
     def trace(self, name: str, context: TransferContext) -> list[tuple[str, str]]:
-        """Return the rules that match, each with the name after it.
+        """Return the texts of the rules that match, each with the name after it.
 
         @raise AccessViolation: as in L{apply}.
         """
         matches: list[tuple[str, str]] = []
-        is_read = context.direction is Direction.READ
-        self._rewrite(name, is_read, context.peer.host, lambda *match: matches.append(match))
+        self._trace(name, context, lambda rule, after: matches.append((rule.text, after)))
         return matches
+
+    def explain(self, name: str, context: TransferContext) -> list[str]:
+        """Return a line for each rule that matches: its text, the name after it, and its place.
+
+        If the rules refuse the request, the lines are about those that matched before.
+        """
+        matches: list[tuple[Rule, str]] = []
+        with suppress(AccessViolation):
+            self._trace(name, context, lambda *match: matches.append(match))
+        lines = []
+        for rule, after in matches[:MAX_EXPLAINED]:
+            place = f" ({rule.place})" if rule.place else ""
+            lines.append(
+                f"{self.name} {printable_unicode(rule.text)}: -> {printable(after)}{place}"
+            )
+        if len(matches) > MAX_EXPLAINED:
+            lines.append(f"{self.name}: {len(matches) - MAX_EXPLAINED} more matches")
+        return lines
+
+    def _trace(self, name: str, context: TransferContext, on_match: OnMatch) -> None:
+        is_read = context.direction is Direction.READ
+        self._rewrite(name, is_read, context.peer.host, on_match)
 
     def _result(self, name: str, is_read: bool, host: str) -> str | tuple[str, str]:
         """Return the name after all rules; or the message and the detail of a refusal."""
@@ -97,7 +123,7 @@ class MapRules:
                 position += 1
                 continue
             octets = _apply(rule, octets, match, host)
-            on_match(rule.text, _text(octets))
+            on_match(rule, _text(octets))
             if "e" in rule.operators:
                 return _text(octets)
             if "s" in rule.operators:
@@ -132,5 +158,5 @@ def _text(octets: bytes) -> str:
     return octets.decode("utf-8", "surrogateescape")
 
 
-def _ignore(rule: str, name: str) -> None:
+def _ignore(rule: Rule, name: str) -> None:
     """Do nothing."""

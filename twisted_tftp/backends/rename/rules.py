@@ -62,17 +62,20 @@ class Rule:
     @ivar operators: letters out of `OPERATORS`.
     @ivar expression: what is looked for in the name.
     @ivar replacement: what replaces it; for the operator `a`, the text of the ERROR.
+    @ivar place: where the rule is, such as `tftp.map:7`; empty if that is not known.
     """
 
     text: str
     operators: frozenset[str]
     expression: Expression
     replacement: Replacement
+    place: str = ""
 
 
-def parse_rule(line: bytes) -> Rule | None:
+def parse_rule(line: bytes, place: str = "") -> Rule | None:
     """Return the rule in one line; None if the line is empty or a comment.
 
+    @param place: where the line is, for `--explain`.
     @raise ValueError: the line is not a rule.
     """
     fields = _fields(line)
@@ -88,6 +91,7 @@ def parse_rule(line: bytes) -> Rule | None:
         operators=operators,
         expression=Expression(fields[1], ignore_case="i" in operators),
         replacement=Replacement(fields[2] if len(fields) > 2 else b""),
+        place=place,
     )
 
 
@@ -100,7 +104,7 @@ def parse_rules(lines: Iterable[tuple[str, bytes]]) -> list[Rule]:
     rules = []
     for place, line in lines:
         try:
-            rule = parse_rule(line)
+            rule = parse_rule(line, place)
         except ValueError as error:
             raise RuleError(f"{place}: {error}") from None
         if rule is not None:

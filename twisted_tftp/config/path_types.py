@@ -1,11 +1,29 @@
-"""The value types of mounts, client rules and rename rules."""
+"""The types of option values that are paths or the permissions of files."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from twisted_tftp.server.client_rules import parse_mac
+#: The permissions of a file; a short number such as `44` would be a mistake.
+_FILE_MODE = re.compile(r"0?[0-7]{3}\Z")
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The path of a directory. The backend checks whether it exists."""
+
+    placeholder: ClassVar[str] = "DIR"
+    syntax: ClassVar[str] = "a path"
+
+    def parse(self, text: str) -> str:
+        if not text:
+            raise ValueError("must not be empty")
+        return text
+
+    def format(self, value: str) -> str:
+        return value
 
 
 @dataclass(frozen=True)
@@ -44,38 +62,16 @@ class MountPath:
 
 
 @dataclass(frozen=True)
-class MacAddress:
-    """A MAC address, in lower case and with colons."""
+class FileMode:
+    """The permissions of a file, as an octal number. The bits above 0777 are not allowed."""
 
-    placeholder: ClassVar[str] = "MAC"
-    syntax: ClassVar[str] = "a MAC address, such as `52:54:00:12:34:56`"
+    placeholder: ClassVar[str] = "MODE"
+    syntax: ClassVar[str] = "an octal number, `0000` to `0777`"
 
-    def parse(self, text: str) -> str:
-        try:
-            return parse_mac(text)
-        except ValueError:
-            text = f"must be a MAC address such as 52:54:00:12:34:56, not {text!r}"
-            raise ValueError(text) from None
+    def parse(self, text: str) -> int:
+        if not _FILE_MODE.match(text):
+            raise ValueError(f"must be an octal number such as 0644 or 0600, not {text!r}")
+        return int(text, 8)
 
-    def format(self, value: str) -> str:
-        return value
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text of any form; what it means is checked elsewhere.
-
-    @ivar placeholder: the word for it.
-    @ivar syntax: what it is, in Markdown.
-    """
-
-    placeholder: str
-    syntax: str
-
-    def parse(self, text: str) -> str:
-        if not text.strip():
-            raise ValueError("must not be empty")
-        return text
-
-    def format(self, value: str) -> str:
-        return value
+    def format(self, value: int) -> str:
+        return f"{value:04o}"
