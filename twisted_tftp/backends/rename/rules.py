@@ -49,8 +49,8 @@ _CONTRADICTIONS = (
 #: The largest map file, in octets.
 MAX_FILE_SIZE = 1024 * 1024
 
-#: The most rules of a map file, and of all `[[rename]]` together. Each one costs about a microsecond
-#: in the reactor, for each new name.
+#: The most rules of a map file, and of all `[[rename]]` together. Each one costs about a
+#: microsecond in the reactor, for each new name.
 MAX_RULES = 1000
 
 
