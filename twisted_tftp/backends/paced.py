@@ -52,6 +52,10 @@ class Pacer:
         self._free_at = start + octets / self._rate
         return start - now
 
+    def give_back(self, octets: int) -> None:
+        """Free the place of `octets` that are not transferred; later calls wait less."""
+        self._free_at -= octets / self._rate
+
 
 @implementer(IFileBackend, IBackendLifecycle, IExplainable)
 class PacedBackend:
@@ -114,6 +118,7 @@ class Line:
         self._pacers = pacers
         self._reactor = reactor
         self._timer: IDelayedCall | None = None
+        self._delayed = 0  # the octets for which the timer runs
 
     def wait_for(self, octets: int) -> Deferred[None] | None:
         """Return a Deferred that fires when `octets` may be transferred; None if that is now."""
@@ -121,13 +126,21 @@ class Line:
         if delay < MIN_DELAY:
             return None
         allowed: Deferred[None] = Deferred()
+        self._delayed = octets
         self._timer = self._reactor.callLater(delay, allowed.callback, None)
         return allowed
 
-    def close(self) -> None:
-        """End the delay: its Deferred never fires."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+    def give_back(self, octets: int) -> None:
+        """Free the place of `octets` that are not transferred."""
+        for pacer in self._pacers:
+            pacer.give_back(octets)
+
+    def end_delay(self) -> int:
+        """End the delay, whose Deferred then never fires; return for how many octets it was."""
+        if self._timer is None or not self._timer.active():
+            return 0
+        self._timer.cancel()
+        return self._delayed
 
 
 @implementer(IFileReader)
@@ -144,12 +157,21 @@ class PacedReader:
         """Read octets when they may be sent."""
         allowed = self._line.wait_for(length)
         if allowed is None:
-            return self._reader.read(offset, length)
-        return allowed.addCallback(lambda _: self._reader.read(offset, length))
+            return self._settle(self._reader.read(offset, length), length)
+        allowed.addCallback(lambda _: self._reader.read(offset, length))
+        return allowed.addCallback(self._settle, length)
+
+    def _settle(self, data: Any, length: int) -> Any:
+        """Return `data`; give the octets back that were asked for and are not there."""
+        if isinstance(data, Deferred):
+            return data.addCallback(self._settle, length)
+        if len(data) < length:
+            self._line.give_back(length - len(data))
+        return data
 
     def close(self) -> None:
-        """Close the wrapped reader; a read that waits is not made."""
-        self._line.close()
+        """Close the wrapped reader; a read that waits is not made, and gives its place back."""
+        self._line.give_back(self._line.end_delay())
         self._reader.close()
 
 
@@ -178,5 +200,5 @@ class PacedWriter:
 
     def abort(self) -> Any:
         """Abort the wrapped writer, also during a delay."""
-        self._line.close()
+        self._line.end_delay()  # the octets were received already
         return self._writer.abort()

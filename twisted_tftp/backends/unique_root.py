@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import inlineCallbacks
 from zope.interface import implementer
 
-from twisted_tftp.backends.confined_names import confined_path
+from twisted_tftp.backends.confined_names import MAX_CACHED_NAME, confined_path
 from twisted_tftp.backends.explaining import describe_error, explain, is_not_found
 from twisted_tftp.backends.overlay import open_first
 from twisted_tftp.context import TransferContext
@@ -137,9 +137,14 @@ def _first_component(path: str) -> str:
     return path.lstrip("./\\").replace("\\", "/").partition("/")[0]
 
 
-@lru_cache(MAX_CACHED)
 def _is_of_client(directory: str, named_after: DirectoryName) -> bool:
     """Return whether the directory of a client can have that name."""
+    decide = _cached_is_address if len(directory) <= MAX_CACHED_NAME else _is_address
+    return decide(directory, named_after)
+
+
+def _is_address(directory: str, named_after: DirectoryName) -> bool:
+    """Return whether a name is an address of the kind that names directories."""
     if named_after is DirectoryName.MAC:
         return _MAC_DIRECTORY.match(directory) is not None
     try:
@@ -147,3 +152,6 @@ def _is_of_client(directory: str, named_after: DirectoryName) -> bool:
     except ValueError:
         return False
     return True
+
+
+_cached_is_address = lru_cache(MAX_CACHED)(_is_address)

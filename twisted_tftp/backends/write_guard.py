@@ -8,14 +8,14 @@ the guard does what can be done from outside.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_tftp.backends.explaining import explain
-from twisted_tftp.context import Direction, TransferContext
+from twisted_tftp.context import Direction, StoredFile, TransferContext
 from twisted_tftp.errors import AccessViolation, FileAlreadyExists, FileNotFound, from_os_error
 from twisted_tftp.interfaces import (
     IBackendLifecycle,
@@ -26,6 +26,8 @@ from twisted_tftp.interfaces import (
     lifecycle_of,
 )
 from twisted_tftp.policy import WriteMode
+
+_Result = TypeVar("_Result")
 
 #: The modes that can be enforced for a backend that knows no modes.
 _ENFORCED_FROM_OUTSIDE = frozenset((WriteMode.NEVER, WriteMode.CREATE, WriteMode.OVERWRITE))
@@ -61,6 +63,7 @@ class WriteGuard:
                 self.write_modes |= {WriteMode.CREATE}
         else:
             self.write_modes = _ENFORCED_FROM_OUTSIDE
+        self._committing: set[tuple[str, ...]] = set()
         self.open_reader = backend.open_reader
         lifecycle = lifecycle_of(backend)
         self.check, self.start = lifecycle.check, lifecycle.start
@@ -98,12 +101,11 @@ class WriteGuard:
         def open_writer(_: None) -> Any:
             return self.backend.open_writer(path, context)
 
+        def make_writer(writer: Any) -> CreatingWriter:
+            return CreatingWriter(writer, _components(path), check_absence, self._committing)
+
         # The first Deferred passes a cancellation on to whatever it waits for.
-        return (
-            check_absence()
-            .addCallback(open_writer)
-            .addCallback(CreatingWriter, check_absence=check_absence)
-        )
+        return check_absence().addCallback(open_writer).addCallback(make_writer)
 
     def explain(self, path: str, context: TransferContext) -> Deferred[list[str]]:
         """Return what the wrapped backend says, behind a line with its name."""
@@ -117,22 +119,47 @@ class WriteGuard:
 class CreatingWriter:
     """A writer that looks once more, at the commit, whether its file exists already."""
 
-    def __init__(self, writer: Any, check_absence: Callable[[], Deferred[None]]) -> None:
+    def __init__(
+        self,
+        writer: Any,
+        name: tuple[str, ...],
+        check_absence: Callable[[], Deferred[None]],
+        committing: set[tuple[str, ...]],
+    ) -> None:
         """Wrap a writer.
 
         @param writer: an L{IFileWriter}.
+        @param name: the components of the name of the file.
         @param check_absence: its Deferred fails with L{FileAlreadyExists} if the file exists.
+        @param committing: the names whose files are being committed; shared by all writers.
         """
         self._writer = writer
+        self._name = name
         self._check_absence = check_absence
+        self._committing = committing
         self.write, self.abort = writer.write, writer.abort
 
-    def commit(self) -> Deferred[None]:
-        """Commit, if nobody has created the file meanwhile.
+    def commit(self) -> Deferred[StoredFile | None]:
+        """Commit, if nobody has created the file meanwhile, and nobody is about to.
 
-        @raise FileAlreadyExists: somebody has.
+        @raise FileAlreadyExists: somebody has, or is.
         """
-        return self._check_absence().addCallback(lambda _: self._writer.commit())
+        if self._name in self._committing:
+            raise FileAlreadyExists(detail="another upload of this name is being committed")
+        self._committing.add(self._name)
+        return self._check_absence().addCallback(self._commit).addBoth(self._end)
+
+    def _commit(self, _: None) -> Any:
+        return self._writer.commit()
+
+    def _end(self, result: _Result) -> _Result:
+        self._committing.remove(self._name)
+        return result
+
+
+def _components(path: str) -> tuple[str, ...]:
+    """Return the components of a name, in whatever way it is written."""
+    return tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 def _refuse_existing(reader: Any) -> None:

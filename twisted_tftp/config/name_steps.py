@@ -55,10 +55,12 @@ def _map_file(settings: Settings, mistakes: Mistakes) -> list[Rule]:
 
 def _rename_rules(settings: Settings, mistakes: Mistakes) -> list[Rule]:
     """Return the rules of all `[[rename]]`."""
-    from twisted_tftp.backends.rename.rules import parse_rule
+    from twisted_tftp.backends.rename.rules import MAX_RULES, parse_rule
 
     rules = []
-    for rename in settings.renames:
+    for rename in settings.renames[MAX_RULES : MAX_RULES + 1]:
+        mistakes.add(rename.place, f"[[rename]] rule: there are more than {MAX_RULES:,} rules")
+    for rename in settings.renames[:MAX_RULES]:
         try:
             rule = parse_rule(rename.rule.encode(), str(rename.place))
             if rule is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from twisted_tftp.context import StoredFile
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.interfaces import IFileReader, IFileWriter
 from twisted_tftp.protocol import netascii
@@ -75,13 +76,13 @@ class NetasciiWriter:
         written: Deferred[None] | None = self._writer.write(text) if text else None
         return written
 
-    def commit(self) -> Deferred[None] | None:
+    def commit(self) -> Deferred[StoredFile | None] | StoredFile | None:
         """Write the CR that still waits, if there is one, and commit the file."""
         rest = self._decoder.decode(b"", final=True)
         written = self._writer.write(rest) if rest else None
         if isinstance(written, Deferred):
             return written.addCallback(lambda _: self._writer.commit())
-        committed: Deferred[None] | None = self._writer.commit()
+        committed: Deferred[StoredFile | None] | StoredFile | None = self._writer.commit()
         return committed
 
     def abort(self) -> Deferred[None] | None:

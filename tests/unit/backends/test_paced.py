@@ -203,3 +203,43 @@ def test_errors_of_the_backend_are_passed_on() -> None:
     net = network({}, max_rate=1)
     with pytest.raises(FileNotFound):
         net.fetch("missing")
+
+
+class OfUnknownSize:
+    """A backend whose readers return 10 octets, and do not say how many there are."""
+
+    def open_reader(self, path: str, context: Any) -> Any:
+        """Open a reader."""
+        reader = MemoryBackend({"f": bytes(10)}).open_reader("f", context)
+        reader.size = None  # type: ignore[assignment]
+        return reader
+
+
+def test_octets_that_were_not_read_do_not_use_up_the_line() -> None:
+    """A large read of a small file lets the others wait for the octets of the file only."""
+    clock = Clock()
+    backend = paced(clock, OfUnknownSize(), shared=Pacer(RATE, clock.seconds))
+    first, second, third = (backend.open_reader("f", read_context()) for _ in range(3))
+    assert len(first.read(0, 4_000_000)) == 10
+    waiting = second.read(0, 4_000_000)
+    clock.advance(0.011)
+    assert len(waiting.result) == 10
+    waiting = third.read(0, 4_000_000)
+    clock.advance(0.011)
+    assert len(waiting.result) == 10
+
+
+def test_readers_that_are_closed_while_they_wait_do_not_use_up_the_line() -> None:
+    """A client that ends all its transfers keeps nobody waiting."""
+    clock = Clock()
+    files = MemoryBackend({"f": bytes(4000)})
+    backend = paced(clock, files, shared=Pacer(RATE, clock.seconds))
+    readers = [backend.open_reader("f", read_context()) for _ in range(100)]
+    reads = [reader.read(0, 4000) for reader in readers]
+    assert len(reads[0]) == 4000
+    for reader in readers:
+        reader.close()
+        reader.close()
+    other = backend.open_reader("f", read_context()).read(0, 4000)
+    clock.advance(4)
+    assert len(other.result) == 4000

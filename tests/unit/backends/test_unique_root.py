@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 
 from tests.support.contexts import PEER, read_context, write_context
 from tests.support.deferreds import value
+from twisted_tftp.backends import unique_root
 from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.backends.mounts import Mounts
 from twisted_tftp.backends.unique_root import DirectoryName, UniqueRoot
@@ -184,3 +185,13 @@ def test_interfaces_are_implemented() -> None:
     """It is itself a backend, with a lifecycle and an explanation."""
     for interface in (IFileBackend, IBackendLifecycle, IExplainable):
         verifyObject(interface, UniqueRoot(Mounts([]), DirectoryName.IP))
+
+
+def test_long_names_are_not_cached() -> None:
+    """Names from the network that nobody asks for twice can't fill the memory."""
+    backend = UniqueRoot(MemoryBackend(), DirectoryName.IP, falls_back=True)
+    unique_root._cached_is_address.cache_clear()
+    for name in ("n" * 4000, "short", "10.0.0.9%" + "n" * 4000):
+        with pytest.raises(FileNotFound):
+            backend.open_reader(name, read_context())
+    assert unique_root._cached_is_address.cache_info().currsize == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -119,6 +119,65 @@ def test_file_that_was_created_meanwhile_is_not_replaced() -> None:
         value(second.commit())
     value(second.abort())
     assert backend.memory.files == {"f": b"first"}
+
+
+class Slow(Careless):
+    """A backend that looks a file up at once, and says later whether it exists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opening: list[Deferred[None]] = []
+
+    def open_reader(self, path: str, context: Any) -> Any:
+        """Open a file; the result is known when the Deferred in `opening` fires."""
+        waiting: Deferred[None] = Deferred()
+        self.opening.append(waiting)
+        opened = maybeDeferred(super().open_reader, path, context)
+        return waiting.addCallback(lambda _: opened)
+
+    def go_on(self) -> None:
+        """Let the readers open that were asked for."""
+        waiting, self.opening = self.opening, []
+        for each in waiting:
+            each.callback(None)
+
+
+def slow_writers(backend: Slow, *names: str) -> list[Any]:
+    """Return a writer for each name, all of one guard; each has written its number."""
+    guard = WriteGuard(backend)
+    opened = [guard.open_writer(name, rules(WriteMode.CREATE)) for name in names]
+    backend.go_on()
+    writers = [value(each) for each in opened]
+    for number, writer in enumerate(writers):
+        value(writer.write(b"%d" % number))
+    return writers
+
+
+@pytest.mark.parametrize("other", ["d/f", "/d//f", "./d/./f", "d\\f"])
+def test_two_commits_at_a_time_do_not_replace_each_other(other: str) -> None:
+    """The second one fails, although the first one has not created the file yet."""
+    backend = Slow()
+    first, second = slow_writers(backend, "d/f", other)
+    commits = [maybeDeferred(writer.commit) for writer in (first, second)]
+    results = [results_of(commit) for commit in commits]
+    backend.go_on()
+    assert results[0] == [None]
+    assert isinstance(results[1][0].value, FileAlreadyExists)
+    assert backend.memory.files == {"d/f": b"0"}
+
+
+def test_failed_commit_does_not_keep_others_from_the_name() -> None:
+    """Also a commit that was cancelled."""
+    backend = Slow()
+    first, second = slow_writers(backend, "f", "f")
+    commit = first.commit()
+    commit.cancel()
+    assert isinstance(results_of(commit)[0].value, CancelledError)
+    backend.opening.clear()
+    other = second.commit()
+    backend.go_on()
+    assert results_of(other) == [None]
+    assert backend.memory.files == {"f": b"1"}
 
 
 def test_existing_file_is_replaced_if_write_is_overwrite() -> None:

@@ -247,6 +247,10 @@ def test_client_rules_reach_the_server(folder: Path) -> None:
             ],
         ),
         (
+            '[tftp]\nroot = "."\n' + '[[rename]]\nrule = "r a b"\n' * 1001,
+            ["2004: [[rename]] rule: there are more than 1,000 rules"],
+        ),
+        (
             '[tftp]\nmap_file = "."\n',
             ["2: [tftp] map_file: the map file FOLDER/. is not a regular file"],
         ),

@@ -19,7 +19,8 @@ from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import AccessViolation
 from twisted_tftp.protocol.printable import printable, printable_unicode
 
-#: How many times rules are tried for one name, before they are taken to rewrite it for ever.
+#: How many times rules are tried for one name, in addition to once for each rule, before they are
+#: taken to rewrite it for ever.
 MAX_STEPS = 1024
 
 #: The most names whose results are kept.
@@ -114,7 +115,8 @@ class MapRules:
         rules = [rule for rule in self._rules if rule.operators.isdisjoint(excluded)]
         octets = name.encode("utf-8", "surrogateescape")
         position = 0
-        for _ in range(MAX_STEPS):
+        steps = MAX_STEPS + len(rules)
+        for _ in range(steps):
             if position >= len(rules):
                 return _text(octets)
             rule = rules[position]
@@ -131,7 +133,7 @@ class MapRules:
             elif not {"r", "g"} <= rule.operators:
                 position += 1
         raise AccessViolation(
-            "the name cannot be rewritten", f"after {MAX_STEPS} steps the rename rules still go on"
+            "the name cannot be rewritten", f"after {steps} steps the rename rules still go on"
         )
 
 

@@ -49,6 +49,10 @@ _CONTRADICTIONS = (
 #: The largest map file, in octets.
 MAX_FILE_SIZE = 1024 * 1024
 
+#: The most rules of a map file, and of all `[[rename]]` together. Each one costs about a
+#: microsecond in the reactor, for each new name.
+MAX_RULES = 1000
+
 
 class RuleError(ValueError):
     """A rule is not valid. The text is one line for the operator, with the place of the rule."""
@@ -99,7 +103,7 @@ def parse_rules(lines: Iterable[tuple[str, bytes]]) -> list[Rule]:
     """Return the rules in several lines.
 
     @param lines: the place of each line, such as `tftp.map:7`, and its octets.
-    @raise RuleError: a line is not a rule.
+    @raise RuleError: a line is not a rule, or there are too many rules.
     """
     rules = []
     for place, line in lines:
@@ -109,13 +113,15 @@ def parse_rules(lines: Iterable[tuple[str, bytes]]) -> list[Rule]:
             raise RuleError(f"{place}: {error}") from None
         if rule is not None:
             rules.append(rule)
+        if len(rules) > MAX_RULES:
+            raise RuleError(f"{place}: there are more than {MAX_RULES:,} rules")
     return rules
 
 
 def read_map_file(path: str) -> list[Rule]:
     """Return the rules of a map file. This may block.
 
-    @raise RuleError: a line is not a rule, or the file is too large.
+    @raise RuleError: a line is not a rule, or the file is too large or has too many rules.
     @raise OSError: the file can't be read.
     """
     with open(path, "rb") as file:

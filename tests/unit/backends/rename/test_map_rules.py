@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.contexts import read_context, write_context
 from twisted_tftp.backends.rename.map_rules import MapRules
-from twisted_tftp.backends.rename.rules import parse_rules
+from twisted_tftp.backends.rename.rules import MAX_RULES, parse_rules
 from twisted_tftp.context import Endpoint
 from twisted_tftp.errors import AccessViolation
 
@@ -170,3 +170,19 @@ def test_rules_that_match_are_reported_in_order() -> None:
 def test_name_without_a_match_is_unchanged(name: str, peer: Any) -> None:
     """Whatever octets a name has, it survives rules that do not match it."""
     assert renamed("r ^\\#never\\#$ x\na ^\\#never\\#$", name, peer=peer) == name
+
+
+def test_as_many_rules_as_are_allowed_end() -> None:
+    """The tries of the other rules do not count as a rule that rewrites the name for ever."""
+    many = "rg @ /\n" + "\n".join(f"r ^name{number}$ other" for number in range(MAX_RULES - 1))
+    assert renamed(many, "pxelinux.0") == "pxelinux.0"
+    assert renamed(many, f"name{MAX_RULES - 2}") == "other"
+    assert renamed(many, "a@" * 100) == "a/" * 100
+
+
+def test_many_rules_that_start_again_for_ever_are_refused() -> None:
+    """Each rule is tried at least once, but not without end."""
+    many = "rs a a\n" * MAX_RULES
+    with pytest.raises(AccessViolation) as caught:
+        rules(many).apply("a", read_context("a"))
+    assert caught.value.detail.endswith("the rename rules still go on")

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from twisted_tftp.backends.rename.rules import MAX_FILE_SIZE, RuleError, parse_rule, read_map_file
+from twisted_tftp.backends.rename.rules import (
+    MAX_FILE_SIZE,
+    MAX_RULES,
+    RuleError,
+    parse_rule,
+    read_map_file,
+)
 
 
 @pytest.mark.parametrize("line", [b"", b"  \t", b"# r a b", b"   # x", b"\r"])
@@ -80,3 +86,15 @@ def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(builtins, "__import__", without_re2)
     with pytest.raises(ValueError, match=r"pip install 'twisted-tftp\[rename\]'"):
         parse_rule(b"r a b")
+
+
+def test_map_file_with_too_many_rules_is_refused(tmp_path: Path) -> None:
+    """The message names the first line that is too much; comments do not count."""
+    path = tmp_path / "tftp.map"
+    path.write_bytes(b"# first\n" + b"r a b\n" * MAX_RULES)
+    assert len(read_map_file(str(path))) == MAX_RULES
+    path.write_bytes(b"# first\n" + b"r a b\n" * (MAX_RULES + 1))
+    with pytest.raises(
+        RuleError, match=f"tftp.map:{MAX_RULES + 2}: there are more than 1,000 rules"
+    ):
+        read_map_file(str(path))
