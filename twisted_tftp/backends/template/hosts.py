@@ -15,6 +15,15 @@ from twisted_tftp.backends.template.identity import normal_address, normal_mac, 
 #: The most values in one entry; aliases in a YAML file could make endless ones.
 MAX_VALUES = 10_000
 
+#: The most octets of the texts in one entry; aliases in a YAML file can repeat a long one.
+MAX_ENTRY_SIZE = 1024 * 1024
+
+#: The most octets of all entries of a file; aliases can repeat an entry.
+MAX_TABLE_SIZE = 64 * 1024 * 1024
+
+#: The most binary digits of a number. Python refuses to write much longer ones.
+MAX_NUMBER_BITS = 4096
+
 #: The most levels of lists and tables in an entry.
 MAX_DEPTH = 20
 
@@ -117,9 +126,14 @@ class HostTable:
         """
         self._by_key: dict[tuple[str, str], str] = {}
         lines: dict[tuple[str, str], int] = {}
+        size = 0
         for entry in entries:
             fields, keys = _with_keys(entry)
             text = json.dumps(fields, sort_keys=True)
+            size += len(text)
+            if size > MAX_TABLE_SIZE:
+                limit = f"{MAX_TABLE_SIZE >> 20} MiB"
+                raise HostsError(entry.line, f"the entries up to here are larger than {limit}")
             for key in keys:
                 line = entry.lines.get(key[0], entry.line)
                 if key in lines:
@@ -164,7 +178,7 @@ def _with_keys(entry: Entry) -> tuple[dict[str, object], list[tuple[str, str]]]:
 
     @raise HostsError: it has no key, or one that is not valid.
     """
-    budget = [MAX_VALUES]
+    budget = Budget()
     fields: dict[str, object] = {}
     for name, value in entry.fields.items():
         try:
@@ -200,17 +214,37 @@ def _kind_of(key: str) -> tuple[str, str]:
     return "name", key
 
 
-def plain(value: object, budget: list[int], depth: int = 0) -> object:
+class Budget:
+    """What one entry may still have: a number of values and of octets."""
+
+    def __init__(self) -> None:
+        self._values = MAX_VALUES
+        self._octets = MAX_ENTRY_SIZE
+
+    def take(self, text: str = "") -> None:
+        """Subtract one value and its text.
+
+        @raise ValueError: nothing is left.
+        """
+        self._values -= 1
+        self._octets -= len(text)
+        if self._values < 0:
+            raise ValueError(f"more than {MAX_VALUES:,} values")
+        if self._octets < 0:
+            raise ValueError(f"more than {MAX_ENTRY_SIZE >> 20} MiB in one entry")
+
+
+def plain(value: object, budget: Budget, depth: int = 0) -> object:
     """Return a value as JSON has it; dates and times become text.
 
-    @param budget: how many values are left (one number); it is reduced.
+    @param budget: what is left for the entry; it is reduced.
     @raise ValueError: a value has no such form, or there are too many, or too many levels.
     """
-    budget[0] -= 1
-    if budget[0] < 0:
-        raise ValueError(f"more than {MAX_VALUES:,} values")
+    budget.take(value if isinstance(value, str) else "")
     if depth > MAX_DEPTH:
         raise ValueError(f"more than {MAX_DEPTH} levels")
+    if isinstance(value, int) and value.bit_length() > MAX_NUMBER_BITS:
+        raise ValueError("a number is too large")
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, date | time):

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem.threads import InThread, Threads
 from twisted_tftp.backends.template.hosts import (
-    MAX_VALUES,
+    Budget,
     FoundHost,
     HostAnswer,
     IHostSource,
@@ -227,7 +227,7 @@ def _entry_of(body: bytes) -> HostAnswer:
         value = json.loads(body, parse_constant=_reject_constant)
         if not isinstance(value, dict):
             raise FetchError("the answer is not a JSON object")
-        return HostAnswer(json.dumps(plain(value, [MAX_VALUES]), sort_keys=True))
+        return HostAnswer(json.dumps(plain(value, Budget()), sort_keys=True))
     except RecursionError:
         raise FetchError("the answer has too many levels") from None
     except ValueError as error:
