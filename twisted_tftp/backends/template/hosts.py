@@ -18,7 +18,10 @@ MAX_VALUES = 10_000
 #: The most octets of the texts in one entry; aliases in a YAML file can repeat a long one.
 MAX_ENTRY_SIZE = 1024 * 1024
 
-#: The most octets of all entries of a file; aliases can repeat an entry.
+#: The most values of all entries of a file; aliases can repeat an entry.
+MAX_TABLE_VALUES = 2_000_000
+
+#: The most octets of all entries of a file, as JSON.
 MAX_TABLE_SIZE = 64 * 1024 * 1024
 
 #: The most binary digits of a number. Python refuses to write much longer ones.
@@ -126,14 +129,16 @@ class HostTable:
         """
         self._by_key: dict[tuple[str, str], str] = {}
         lines: dict[tuple[str, str], int] = {}
-        size = 0
+        size = values = 0
         for entry in entries:
-            fields, keys = _with_keys(entry)
+            budget = Budget()
+            fields, keys = _with_keys(entry, budget)
             text = json.dumps(fields, sort_keys=True)
             size += len(text)
-            if size > MAX_TABLE_SIZE:
-                limit = f"{MAX_TABLE_SIZE >> 20} MiB"
-                raise HostsError(entry.line, f"the entries up to here are larger than {limit}")
+            values += budget.used_values
+            if size > MAX_TABLE_SIZE or values > MAX_TABLE_VALUES:
+                limits = f"{MAX_TABLE_SIZE >> 20} MiB or {MAX_TABLE_VALUES:,} values"
+                raise HostsError(entry.line, f"the entries up to here have more than {limits}")
             for key in keys:
                 line = entry.lines.get(key[0], entry.line)
                 if key in lines:
@@ -173,12 +178,11 @@ def _keys_of(machine: Machine) -> list[tuple[str, str]]:
     return [*(("name", name) for name in names if name), *keys, ("address", address)]
 
 
-def _with_keys(entry: Entry) -> tuple[dict[str, object], list[tuple[str, str]]]:
+def _with_keys(entry: Entry, budget: Budget) -> tuple[dict[str, object], list[tuple[str, str]]]:
     """Return the fields of an entry with all of its keys in their usual form, and the keys.
 
     @raise HostsError: it has no key, or one that is not valid.
     """
-    budget = Budget()
     fields: dict[str, object] = {}
     for name, value in entry.fields.items():
         try:
@@ -215,29 +219,32 @@ def _kind_of(key: str) -> tuple[str, str]:
 
 
 class Budget:
-    """What one entry may still have: a number of values and of octets."""
+    """What one entry may have: a number of values, and of octets of text.
+
+    @ivar used_values: how many values it has until now.
+    """
 
     def __init__(self) -> None:
-        self._values = MAX_VALUES
-        self._octets = MAX_ENTRY_SIZE
+        self.used_values = 0
+        self._octets = 0
 
     def take(self, text: str = "") -> None:
-        """Subtract one value and its text.
+        """Add one value and its text.
 
-        @raise ValueError: nothing is left.
+        @raise ValueError: it is too much.
         """
-        self._values -= 1
-        self._octets -= len(text)
-        if self._values < 0:
+        self.used_values += 1
+        self._octets += len(text)
+        if self.used_values > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES:,} values")
-        if self._octets < 0:
+        if self._octets > MAX_ENTRY_SIZE:
             raise ValueError(f"more than {MAX_ENTRY_SIZE >> 20} MiB in one entry")
 
 
 def plain(value: object, budget: Budget, depth: int = 0) -> object:
     """Return a value as JSON has it; dates and times become text.
 
-    @param budget: what is left for the entry; it is reduced.
+    @param budget: what the entry may have; the value is added to it.
     @raise ValueError: a value has no such form, or there are too many, or too many levels.
     """
     budget.take(value if isinstance(value, str) else "")

@@ -180,10 +180,17 @@ def test_aliases_that_multiply_are_refused() -> None:
             + "1," * 8000
             + "]}\n"
             + "".join(f"b{number}: {{name: n{number}, x: *a}}\n" for number in range(4000)),
-            "the entries up to here are larger than 64 MiB",
+            "the entries up to here have more than 64 MiB or 2,000,000 values",
+        ),
+        (
+            "a: &a {v: "
+            + "x" * 1_000_000
+            + "}\n"
+            + "".join(f"b{number}: {{name: n{number}, x: *a}}\n" for number in range(100)),
+            "the entries up to here have more than 64 MiB or 2,000,000 values",
         ),
     ],
-    ids=["text", "entry"],
+    ids=["text", "entry", "entry of a long text"],
 )
 def test_aliases_that_repeat_are_refused(text: str, problem: str) -> None:
     """A small file does not fill the memory of the server."""
