@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound, TemplateSyntaxError
+from jinja2 import (
+    BaseLoader,
+    Environment,
+    StrictUndefined,
+    Template,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -173,8 +180,23 @@ class _Client:
         return f"{host}:{self.port}"
 
 
+class _Template(Template):
+    """A template without memory: Jinja2 keeps the variables and macros of imported templates.
+
+    They would keep old content of the templates that these import, and in a `namespace` the
+    values of the last machine.
+    """
+
+    def _get_default_module(self, ctx: Context | None = None) -> Any:
+        """Run the template as a module (called by the code of `import` and `from`)."""
+        self._module = None
+        return super()._get_default_module(ctx)
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     """The environment of the templates; it records the files that they include."""
+
+    template_class = _Template
 
     def __init__(self, loader: _Loader, recorder: _Recorder) -> None:
         super().__init__(

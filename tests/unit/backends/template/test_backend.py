@@ -294,6 +294,34 @@ def test_file_is_rendered_again_only_if_something_changed(served: Served) -> Non
     assert served.get(PXELINUX) == b"cchangednew"
 
 
+def test_change_of_a_nested_import_is_seen(served: Served) -> None:
+    """The template that is imported has itself imported macros."""
+    served.write("inner.inc", "{% macro text() %}old{% endmacro %}")
+    served.write(
+        "outer.inc", "{% from 'inner.inc' import text %}{% macro a() %}{{ text() }}{% endmacro %}"
+    )
+    served.write(
+        "a.j2", "{% import 'outer.inc' as outer %}{{ outer.a() }}{{ client.port }}", is_new=False
+    )
+    port = str(PEER.port).encode()
+    for _ in range(2):
+        assert served.get("a") == b"old" + port
+    served.write("inner.inc", "{% macro text() %}new{% endmacro %}")
+    assert served.get("a") == b"new" + port
+
+
+def test_imported_template_remembers_no_machine(served: Served) -> None:
+    """What one file was made from is not in the next one."""
+    served.write(
+        "state.inc",
+        "{% set last = namespace(mac='-') %}"
+        "{% macro swap(mac) %}{{ last.mac }}{% set last.mac = mac %}{% endmacro %}",
+    )
+    served.write(PATTERN, "{% import 'state.inc' as state %}{{ state.swap(mac) }}", is_new=False)
+    assert served.get(PXELINUX) == b"-"
+    assert served.get(PXELINUX.replace("12-34-56", "00-00-00")) == b"-"
+
+
 def test_request_for_a_missing_file_needs_no_thread(tmp_path: Path) -> None:
     """Ten of them are normal for each boot."""
     calls: list[Any] = []
