@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -20,7 +21,7 @@ from twisted_tftp.backends.template.content_store import DEFAULT_CAPACITY, Conte
 from twisted_tftp.backends.template.folder import FoundTemplate, NeedsThread, State, TemplateFolder
 from twisted_tftp.backends.template.frames import Answer, FrameError, Limits
 from twisted_tftp.backends.template.hosts import FoundHost, HostAnswer, IHostSource, Machine
-from twisted_tftp.backends.template.identity import normal_mac
+from twisted_tftp.backends.template.identity import normal_address, normal_mac
 from twisted_tftp.backends.template.worker_process import RenderError
 from twisted_tftp.backends.template.workers import DEFAULT_COUNT, QueueFull, Workers
 from twisted_tftp.context import TransferContext
@@ -169,6 +170,8 @@ class TemplateBackend:
         """Return the file for a machine whose entry is known: from the cache if possible."""
         if host.entry is None:
             values["host_problem"] = json.dumps(host.problem)
+            if self._verify_mac and machine.is_named and found.machine.mac is None:
+                _check_named(machine, own_mac)
         else:
             values["host"] = host.entry
             if self._verify_mac and found.machine.mac is None:
@@ -265,22 +268,40 @@ def _mac_of(context: TransferContext) -> str | None:
     return None if mac is None else normal_mac(mac)
 
 
+def _check_named(machine: Machine, own_mac: str | None) -> None:
+    """Check that a name with a UUID or an IP address, without an entry, is for the client.
+
+    @raise AccessViolation: it may be for another machine.
+    """
+    if machine.uuid is not None or machine.address not in (None, machine.client):
+        raise AccessViolation(detail=_another_machine(machine.uuid or machine.address, own_mac))
+
+
 def _check_entry(entry: dict[str, Any], own_mac: str | None, host: str) -> None:
     """Check that an entry is that of the client: it must have its MAC address or its IP address.
 
     @raise AccessViolation: it may be that of another machine.
     """
     mac = entry.get("mac")
-    if isinstance(mac, str):
-        try:
+    if mac is None:
+        if _is_same_address(entry.get("address"), host):
+            return
+    elif own_mac is not None and isinstance(mac, str):
+        with contextlib.suppress(ValueError):  # a service may answer with any text
             mac = normal_mac(mac)
-        except ValueError:
-            mac = None
-    if own_mac is not None and mac == own_mac:
-        return
-    if mac is None and entry.get("address") == host:
-        return
+        if mac == own_mac:
+            return
     raise AccessViolation(detail=_another_machine(mac, own_mac))
+
+
+def _is_same_address(address: Any, host: str) -> bool:
+    """Return whether the address of an entry is that of a client, which may have a zone."""
+    if not isinstance(address, str):
+        return False
+    try:
+        return normal_address(address) == normal_address(host.partition("%")[0])
+    except ValueError:
+        return False
 
 
 def _another_machine(mac: Any, own_mac: str | None) -> str:

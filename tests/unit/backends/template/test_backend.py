@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from twisted_tftp.backends.explaining import explain
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.template.backend import TemplateBackend
 from twisted_tftp.backends.template.frames import Limits
+from twisted_tftp.backends.template.hosts import HostAnswer
 from twisted_tftp.backends.template.hosts_file import HostsFile
 from twisted_tftp.errors import AccessViolation, BackendUnavailable, FileNotFound, TFTPError
 from twisted_tftp.interfaces import IBackendLifecycle, IExplainable, IFileBackend
@@ -262,6 +264,58 @@ def test_name_must_be_that_of_the_client(served: Served) -> None:
         failure = served.failure(name, find_mac=known(mac))
         assert type(failure) is AccessViolation, (name, mac, failure.detail)
         assert f"the neighbour table has {mac or 'no entry'} for the client" in failure.detail
+
+
+def test_name_of_a_machine_without_entry_must_be_that_of_the_client(served: Served) -> None:
+    """With `verify_mac`: nothing proves a UUID, and only the client has its address."""
+    served.write(f"pxelinux.cfg/{UUID}.j2", "secret")
+    served.write("pxelinux.cfg/{uuid}.j2", "secret")
+    served.write("pxelinux.cfg/{address}.j2", "{{ address }}")
+    served.write("pxelinux.cfg/{network}.j2", "{{ network }}")
+    served.make(verify_mac=True)
+    for name in (UUID, UUID.replace("b8", "b9"), "C0000202"):
+        failure = served.failure(f"pxelinux.cfg/{name}", find_mac=known())
+        assert type(failure) is AccessViolation
+        assert "(verify-mac)" in failure.detail
+    assert served.get("pxelinux.cfg/C0000201", find_mac=known()) == b"192.0.2.1"
+    assert served.get("pxelinux.cfg/C000", find_mac=known()) == b"192.0.0.0/16"
+
+
+class Answering:
+    """A source whose entries have any values, as those of a service."""
+
+    def __init__(self, entry: dict[str, object]) -> None:
+        self.entry = entry
+
+    def find(self, machine: Any) -> HostAnswer:
+        """Return the entry."""
+        return HostAnswer(json.dumps(self.entry))
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "is_served"),
+    [
+        ({"mac": "52-54-00-12-34-56"}, "192.0.2.1", True),
+        ({"mac": "unknown", "address": "192.0.2.1"}, "192.0.2.1", False),
+        ({"mac": ["52:54:00:12:34:56"], "address": "192.0.2.1"}, "192.0.2.1", False),
+        ({"mac": None, "address": "192.0.2.1"}, "192.0.2.1", True),
+        ({"address": "FE80:0::1"}, "fe80::1%eth0", True),
+        ({"address": "nowhere"}, "192.0.2.1", False),
+        ({"address": 7}, "192.0.2.1", False),
+        ({}, "192.0.2.1", False),
+    ],
+)
+def test_entry_of_a_service_must_be_that_of_the_client(
+    served: Served, entry: dict[str, object], host: str, is_served: bool
+) -> None:
+    """With `verify_mac`: a MAC address that is none does not make the IP address count."""
+    served.write("default.j2", "x")
+    served.make(verify_mac=True, hosts=Answering(entry))
+    values = {"find_mac": known(), "peer": PEER._replace(host=host)}
+    if is_served:
+        assert served.get("default", **values) == b"x"
+    else:
+        assert type(served.failure("default", **values)) is AccessViolation
 
 
 def test_file_is_rendered_again_only_if_something_changed(served: Served) -> None:
