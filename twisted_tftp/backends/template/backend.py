@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
 from twisted_tftp.backends.explaining import explain
@@ -22,6 +23,7 @@ from twisted_tftp.backends.template.folder import FoundTemplate, NeedsThread, St
 from twisted_tftp.backends.template.frames import Answer, FrameError, Limits
 from twisted_tftp.backends.template.hosts import FoundHost, HostAnswer, IHostSource, Machine
 from twisted_tftp.backends.template.identity import normal_address, normal_mac
+from twisted_tftp.backends.template.syntax_check import check_syntax
 from twisted_tftp.backends.template.worker_process import RenderError
 from twisted_tftp.backends.template.workers import DEFAULT_COUNT, QueueFull, Workers
 from twisted_tftp.context import TransferContext
@@ -91,7 +93,9 @@ class TemplateBackend:
         self._verify_mac = verify_mac
         self._clock = clock
         self._contents = ContentStore(cache)
-        self._workers = Workers(folder, limits or Limits(), count=workers, reactor=reactor)
+        self._limits = limits or Limits()
+        self._reactor = reactor
+        self._workers = Workers(folder, self._limits, count=workers, reactor=reactor)
 
     # -- IFileBackend ----------------------------------------------------------------------
 
@@ -219,13 +223,24 @@ class TemplateBackend:
     # -- IBackendLifecycle -----------------------------------------------------------------
 
     def check(self) -> None:
-        """Check that the folder is a directory, and read the hosts file.
+        """Check that the folder is a directory, read the hosts file and compile the templates.
+
+        In the thread of a running reactor, the templates are not compiled: that takes long.
 
         @raise BackendUnavailable: one of them can't be used.
         """
         if not os.path.isdir(self._folder.path):
             raise BackendUnavailable(f"template folder {self._folder.path!r} is not a directory")
         self._hosts.check()
+        if not self._is_in_running_reactor():
+            check_syntax(self._folder.path, self._limits)
+
+    def _is_in_running_reactor(self) -> bool:
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        return bool(getattr(self._reactor, "running", False)) and isInIOThread()
 
     def start(self) -> None:
         """Start the first worker process."""

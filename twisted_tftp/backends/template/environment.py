@@ -272,6 +272,18 @@ class Renderer:
             all(loaded is None or loaded.is_settled for loaded in files.values()),
         )
 
+    def compile(self, name: str) -> None:
+        """Compile a template, if it can be read.
+
+        @raise TemplateError: it has a syntax error.
+        """
+        try:
+            self._environment.get_template(name)
+        except TemplateNotFound:
+            return
+        except Exception as error:
+            raise self._failure(error, name, {}) from error
+
     def _variables(self, values: Mapping[str, Any]) -> dict[str, Any]:
         variables = {name: values[name] for name in VARIABLES & values.keys()}
         client = _Client(values["client.host"], values["client.port"], self._recorder)
