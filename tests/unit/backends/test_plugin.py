@@ -244,7 +244,7 @@ def test_result_without_a_text_is_a_mistake_of_one_line(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(plugin, "installed_plugins", lambda: {"x": Plugin(NoText())})
     with pytest.raises(
-        ValueError, match="^backend x: its plugin made no backend, but <"
+        ValueError, match=r"^backend x: its plugin made no backend, but <"
     ) as caught:
         make_backend("x:y")
     assert "\n" not in str(caught.value)
