@@ -183,7 +183,7 @@ class TemplateBackend:
         try:
             content = self._contents.get(found.template, values, self._folder.state_of)
         except NeedsThread:
-            names = self._contents.files_of(found.template)
+            names = self._contents.files_of(found.template, values)
             looking = self._folder.states_in_thread(names)
             return looking.addCallback(lambda states: self._cached(found, values, states.get))
         return self._render(found, values) if content is None else MemoryReader(content)

@@ -348,6 +348,24 @@ def test_file_is_rendered_again_only_if_something_changed(served: Served) -> Non
     assert served.get(PXELINUX) == b"cchangednew"
 
 
+def test_template_may_include_a_file_for_each_machine(served: Served) -> None:
+    """Each result is kept, however many machines there are; the used files count in the cache."""
+    served.write(PATTERN, "{% include 'machines/' ~ mac ignore missing %}x", is_new=False)
+    names = [f"pxelinux.cfg/01-52-54-00-00-00-{number:02}" for number in range(20)]
+    for name in names:
+        assert served.get(name) == b"x"
+    assert all(served.is_cached(name) for name in names)
+    store = served.backend._contents
+    assert store.octets > 20 * 2 * len("machines/52:54:00:00:00:00")
+    served.write("machines/52:54:00:00:00:07", "y", is_new=False)
+    assert served.get(names[7]) == b"yx"
+    assert served.is_cached(names[7])
+    served.make(cache=1000)
+    for name in names:
+        served.get(name)
+    assert served.backend._contents.octets <= 1000
+
+
 def test_change_of_a_nested_import_is_seen(served: Served) -> None:
     """The template that is imported has itself imported macros."""
     served.write("inner.inc", "{% macro text() %}old{% endmacro %}")
