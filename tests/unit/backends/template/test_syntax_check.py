@@ -75,6 +75,13 @@ def test_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.endswith("its check has ended: it takes longer than 1 s")
 
 
+def test_calculation_without_end_is_a_mistake(tmp_path: Path) -> None:
+    """Jinja2 calculates constants when it compiles; the time limit of a template holds for that."""
+    (tmp_path / "a.j2").write_text("{{ 9 ** (9 ** 9) }}")
+    found = problem(tmp_path, Limits(seconds=0.5))
+    assert found.endswith(": a.j2: its check has ended: it takes longer than 0.5 s")
+
+
 def test_templates_that_are_not_checked_are_counted(tmp_path: Path) -> None:
     """A folder of many templates does not stop the start."""
     with captured_log() as events:
