@@ -76,7 +76,7 @@ def test_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_calculation_without_end_is_a_mistake(tmp_path: Path) -> None:
-    """Jinja2 calculates constants when it compiles; the time limit of a template holds for that."""
+    """Jinja2 calculates constants when it compiles: its time limit holds then too."""
     (tmp_path / "a.j2").write_text("{{ 9 ** (9 ** 9) }}")
     found = problem(tmp_path, Limits(seconds=0.5))
     assert found.endswith(": a.j2: its check has ended: it takes longer than 0.5 s")
