@@ -12,6 +12,9 @@ from difflib import get_close_matches
 #: The keywords of a plugin: name to text.
 Keywords = MutableMapping[str, str]
 
+#: The key of the argument, if a backend is a table of a configuration file.
+ARGUMENT_KEY = "path"
+
 #: The texts of a flag.
 _FLAGS = {"yes": True, "true": True, "on": True, "1": True, "": True} | {
     "no": False,
@@ -123,6 +126,24 @@ def reject_unknown(keywords: Keywords, known: Iterable[str] = ()) -> None:
     for name in keywords:
         near = get_close_matches(name, [normal(each) for each in known], 1)
         suggestion = f", did you mean {near[0]}?" if near else ""
+        raise ValueError(f"there is no keyword {name!r}{suggestion}")
+
+
+def require_known(keywords: Keywords, known: Iterable[str]) -> None:
+    """Check that each keyword has one of the names, before any of them is used.
+
+    Call this first: a keyword with a misspelt name is then reported, not what is missing.
+
+    @raise ValueError: one has another name.
+    """
+    names = {normal(each) for each in known}
+    for name in keywords:
+        if name in names:
+            continue
+        near = get_close_matches(name, [*sorted(names), ARGUMENT_KEY], 1)
+        suggestion = f", did you mean {near[0]}?" if near else ""
+        if near == [ARGUMENT_KEY]:
+            suggestion += " (only a table has it; in a text the argument follows the colon)"
         raise ValueError(f"there is no keyword {name!r}{suggestion}")
 
 

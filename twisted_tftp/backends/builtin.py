@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from twisted_tftp.backends.arguments import Keywords, reject_unknown
+from twisted_tftp.backends.arguments import Keywords, require_known
 from twisted_tftp.backends.filesystem.backend import (
     DEFAULT_CACHE_SIZE,
     DEFAULT_UPLOAD_MODE,
@@ -25,6 +25,20 @@ from twisted_tftp.backends.plugin import (
 )
 from twisted_tftp.backends.readonly import ReadOnlyBackend
 
+#: The keywords of a filesystem backend.
+FILESYSTEM_KEYWORDS = (
+    "cache",
+    "quota",
+    "follow-links",
+    "literal-names",
+    "ignore-case",
+    "upload-mode",
+    "make-dirs",
+)
+
+#: The keywords of a memory backend.
+MEMORY_KEYWORDS = ("capacity",)
+
 #: The permissions of a file, as an octal number.
 _FILE_MODE = re.compile(r"0?[0-7]{3}\Z")
 
@@ -37,10 +51,11 @@ def filesystem(argument: str, keywords: Keywords) -> FilesystemBackend:
 
     @raise ValueError: an argument is not valid.
     """
+    require_known(keywords, FILESYSTEM_KEYWORDS)
     if not argument:
         raise ValueError("it needs a directory, such as filesystem:/srv/tftp")
     cache = take_size(keywords, "cache", DEFAULT_CACHE_SIZE)
-    backend = FilesystemBackend(
+    return FilesystemBackend(
         argument,
         cache=DEFAULT_CACHE_SIZE if cache is None else cache,
         quota=take_size(keywords, "quota"),
@@ -50,9 +65,6 @@ def filesystem(argument: str, keywords: Keywords) -> FilesystemBackend:
         upload_mode=_file_mode(keywords),
         make_dirs=take_bool(keywords, "make-dirs"),
     )
-    others = ("cache", "quota", "follow-links", "upload-mode", "make-dirs")
-    reject_unknown(keywords, (*others, "literal-names", "ignore-case"))
-    return backend
 
 
 def memory(argument: str, keywords: Keywords) -> MemoryBackend:
@@ -60,11 +72,10 @@ def memory(argument: str, keywords: Keywords) -> MemoryBackend:
 
     @raise ValueError: an argument is not valid.
     """
+    require_known(keywords, MEMORY_KEYWORDS)
     if argument:
         raise ValueError(f"it takes no argument, only keywords: not {argument!r}")
-    backend = MemoryBackend(capacity=take_size(keywords, "capacity", DEFAULT_CAPACITY))
-    reject_unknown(keywords, ("capacity",))
-    return backend
+    return MemoryBackend(capacity=take_size(keywords, "capacity", DEFAULT_CAPACITY))
 
 
 def readonly(argument: str, keywords: Keywords) -> ReadOnlyBackend:
@@ -72,8 +83,8 @@ def readonly(argument: str, keywords: Keywords) -> ReadOnlyBackend:
 
     @raise ValueError: an argument is not valid.
     """
+    require_known(keywords, (INNER,))
     inner = take_text(keywords, INNER)
-    reject_unknown(keywords, (INNER,))
     if argument or not inner:
         raise ValueError("it needs the backend that it wraps: readonly:of=filesystem:/srv/tftp")
     return ReadOnlyBackend(make_backend(inner))

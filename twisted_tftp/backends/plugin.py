@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from twisted.python.reflect import safe_repr
+
 from twisted_tftp.backends.arguments import (
+    ARGUMENT_KEY,
     normal,
     reject_unknown,
+    require_known,
     take_bool,
     take_choice,
     take_number,
@@ -25,13 +29,14 @@ from twisted_tftp.backends.arguments import (
 )
 from twisted_tftp.backends.plugin_search import NAME, search
 from twisted_tftp.interfaces import IFileBackend, IPathArguments
-from twisted_tftp.protocol.printable import printable
+from twisted_tftp.protocol.printable import printable, printable_unicode
 
 __all__ = [
     "BackendSpec",
     "installed_plugins",
     "make_backend",
     "reject_unknown",
+    "require_known",
     "take_bool",
     "take_choice",
     "take_number",
@@ -109,10 +114,10 @@ class BackendSpec:
         name = table.get("type")
         if not isinstance(name, str) or not NAME.match(name):
             raise ValueError("the table of a backend needs `type`, the name of a backend")
-        argument = _value_text("path", table.get("path", ""))
+        argument = _value_text(ARGUMENT_KEY, table.get(ARGUMENT_KEY, ""))
         keywords: dict[str, str] = {}
         for key, value in table.items():
-            if key not in ("type", "path"):
+            if key not in ("type", ARGUMENT_KEY):
                 if not _KEYWORD.fullmatch(f"{key}="):
                     raise ValueError(f"{key!r} cannot be the name of a keyword")
                 _set(keywords, key, _value_text(key, value), name)
@@ -174,11 +179,12 @@ def make_backend(spec: str | BackendSpec) -> Any:
         backend = plugin.from_arguments(spec.argument, dict(spec.keywords))
     except ValueError as error:
         raise ValueError(f"backend {spec.name}: {' '.join(str(error).split())}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = printable(f"{type(error).__name__}: {error}")
         raise ValueError(f"backend {spec.name}: its plugin fails: {text}") from error
     if not IFileBackend.providedBy(backend):
-        raise ValueError(f"backend {spec.name}: its plugin made no backend, but {backend!r}")
+        shown = printable_unicode(safe_repr(backend))
+        raise ValueError(f"backend {spec.name}: its plugin made no backend, but {shown}")
     return backend
 
 
@@ -228,9 +234,13 @@ def _value_text(key: str, value: object) -> str:
         return str(BackendSpec.from_table(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"{key} must not have a NUL character")
     if isinstance(value, str | int | float):
         return str(value)
     if isinstance(value, list) and key != INNER and all(isinstance(one, str) for one in value):
+        if any(PATH_SEPARATOR in one for one in value):
+            raise ValueError(f"{key}: a path in a list can't have {PATH_SEPARATOR!r}")
         return PATH_SEPARATOR.join(value)
     if isinstance(value, list):
         raise ValueError(f"{key} must not be a list" if key == INNER else f"{key} must be texts")

@@ -104,6 +104,8 @@ def test_table_is_converted() -> None:
         ({"type": "x", "of": {"path": "/srv"}}, "needs `type`"),
         ({"type": "x", "k": [1]}, "k must be texts"),
         ({"type": "x", "k": {"type": "y"}}, "k must be a text, a number or a flag, not dict"),
+        ({"type": "x", "path": "/srv\0"}, "path must not have a NUL character"),
+        ({"type": "x", "k": ["/a:b", "/c"]}, "k: a path in a list can't have ':'"),
         ({"type": "x", "path": None}, "path must be a text"),
         ({"type": "x", "A": "b"}, "'A' cannot be the name of a keyword"),
         ({"type": "x", "a-b": "1", "a_b": "2"}, "a_b is given twice"),
@@ -175,6 +177,10 @@ def test_memory_is_made() -> None:
         ("zzz", "there is no backend 'zzz': installed are filesystem, memory, readonly"),
         ("filesystem", "backend filesystem: it needs a directory"),
         ("filesystem:/a,cahce=0", "no keyword 'cahce', did you mean cache?"),
+        ("filesystem:paht=/a", "there is no keyword 'paht', did you mean path? (only a table has"),
+        ("filesystem:cahce=0", "there is no keyword 'cahce', did you mean cache?"),
+        ("memory:x,zzz=0", "there is no keyword 'zzz'"),
+        ("readonly:off=x", "there is no keyword 'off', did you mean of?"),
         ("filesystem:/a,zzz=0", "backend filesystem: there is no keyword 'zzz'"),
         ("filesystem:/a,cache=x", "cache must be a size"),
         ("filesystem:/a,quota=", "quota must be a size"),
@@ -205,7 +211,7 @@ class Plugin:
 
     def from_arguments(self, argument: str, keywords: dict[str, str]) -> object:
         """Return or raise the result."""
-        if isinstance(self.result, Exception):
+        if isinstance(self.result, BaseException):
             raise self.result
         return self.result
 
@@ -216,6 +222,7 @@ class Plugin:
         (ValueError("two\nlines"), "backend x: two lines"),
         (TypeError("a\nb"), r"backend x: its plugin fails: TypeError: a\x0ab"),
         (ImportError("no module"), "backend x: its plugin fails: ImportError: no module"),
+        (SystemExit(3), "backend x: its plugin fails: SystemExit: 3"),
         ("text", "backend x: its plugin made no backend, but 'text'"),
     ],
 )
@@ -226,3 +233,19 @@ def test_plugin_that_fails_is_a_mistake_of_one_line(
     monkeypatch.setattr(plugin, "installed_plugins", lambda: {"x": Plugin(result)})
     with pytest.raises(ValueError, match=f"^{re.escape(error)}$"):
         make_backend("x:y")
+
+
+def test_result_without_a_text_is_a_mistake_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `repr` fails."""
+
+    class NoText:
+        def __repr__(self) -> str:
+            raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(plugin, "installed_plugins", lambda: {"x": Plugin(NoText())})
+    with pytest.raises(
+        ValueError, match=r"^backend x: its plugin made no backend, but <"
+    ) as caught:
+        make_backend("x:y")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400

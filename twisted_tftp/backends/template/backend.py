@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
 from twisted_tftp.backends.explaining import explain
@@ -20,7 +22,8 @@ from twisted_tftp.backends.template.content_store import DEFAULT_CAPACITY, Conte
 from twisted_tftp.backends.template.folder import FoundTemplate, NeedsThread, State, TemplateFolder
 from twisted_tftp.backends.template.frames import Answer, FrameError, Limits
 from twisted_tftp.backends.template.hosts import FoundHost, HostAnswer, IHostSource, Machine
-from twisted_tftp.backends.template.identity import normal_mac
+from twisted_tftp.backends.template.identity import normal_address, normal_mac
+from twisted_tftp.backends.template.syntax_check import check_syntax
 from twisted_tftp.backends.template.worker_process import RenderError
 from twisted_tftp.backends.template.workers import DEFAULT_COUNT, QueueFull, Workers
 from twisted_tftp.context import TransferContext
@@ -90,7 +93,9 @@ class TemplateBackend:
         self._verify_mac = verify_mac
         self._clock = clock
         self._contents = ContentStore(cache)
-        self._workers = Workers(folder, limits or Limits(), count=workers, reactor=reactor)
+        self._limits = limits or Limits()
+        self._reactor = reactor
+        self._workers = Workers(folder, self._limits, count=workers, reactor=reactor)
 
     # -- IFileBackend ----------------------------------------------------------------------
 
@@ -169,6 +174,8 @@ class TemplateBackend:
         """Return the file for a machine whose entry is known: from the cache if possible."""
         if host.entry is None:
             values["host_problem"] = json.dumps(host.problem)
+            if self._verify_mac and machine.is_named and found.machine.mac is None:
+                _check_named(machine, own_mac)
         else:
             values["host"] = host.entry
             if self._verify_mac and found.machine.mac is None:
@@ -176,7 +183,7 @@ class TemplateBackend:
         try:
             content = self._contents.get(found.template, values, self._folder.state_of)
         except NeedsThread:
-            names = self._contents.files_of(found.template)
+            names = self._contents.files_of(found.template, values)
             looking = self._folder.states_in_thread(names)
             return looking.addCallback(lambda states: self._cached(found, values, states.get))
         return self._render(found, values) if content is None else MemoryReader(content)
@@ -216,13 +223,24 @@ class TemplateBackend:
     # -- IBackendLifecycle -----------------------------------------------------------------
 
     def check(self) -> None:
-        """Check that the folder is a directory, and read the hosts file.
+        """Check that the folder is a directory, read the hosts file and compile the templates.
+
+        In the thread of a running reactor, the templates are not compiled: that takes long.
 
         @raise BackendUnavailable: one of them can't be used.
         """
         if not os.path.isdir(self._folder.path):
             raise BackendUnavailable(f"template folder {self._folder.path!r} is not a directory")
         self._hosts.check()
+        if not self._is_in_running_reactor():
+            check_syntax(self._folder.path, self._limits)
+
+    def _is_in_running_reactor(self) -> bool:
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        return bool(getattr(self._reactor, "running", False)) and isInIOThread()
 
     def start(self) -> None:
         """Start the first worker process."""
@@ -265,22 +283,40 @@ def _mac_of(context: TransferContext) -> str | None:
     return None if mac is None else normal_mac(mac)
 
 
+def _check_named(machine: Machine, own_mac: str | None) -> None:
+    """Check that a name with a UUID or an IP address, without an entry, is for the client.
+
+    @raise AccessViolation: it may be for another machine.
+    """
+    if machine.uuid is not None or machine.address not in (None, machine.client):
+        raise AccessViolation(detail=_another_machine(machine.uuid or machine.address, own_mac))
+
+
 def _check_entry(entry: dict[str, Any], own_mac: str | None, host: str) -> None:
     """Check that an entry is that of the client: it must have its MAC address or its IP address.
 
     @raise AccessViolation: it may be that of another machine.
     """
     mac = entry.get("mac")
-    if isinstance(mac, str):
-        try:
+    if mac is None:
+        if _is_same_address(entry.get("address"), host):
+            return
+    elif own_mac is not None and isinstance(mac, str):
+        with contextlib.suppress(ValueError):  # a service may answer with any text
             mac = normal_mac(mac)
-        except ValueError:
-            mac = None
-    if own_mac is not None and mac == own_mac:
-        return
-    if mac is None and entry.get("address") == host:
-        return
+        if mac == own_mac:
+            return
     raise AccessViolation(detail=_another_machine(mac, own_mac))
+
+
+def _is_same_address(address: Any, host: str) -> bool:
+    """Return whether the address of an entry is that of a client, which may have a zone."""
+    if not isinstance(address, str):
+        return False
+    try:
+        return normal_address(address) == normal_address(host.partition("%")[0])
+    except ValueError:
+        return False
 
 
 def _another_machine(mac: Any, own_mac: str | None) -> str:

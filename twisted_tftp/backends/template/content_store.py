@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted_tftp.backends.template.folder import State
 
@@ -16,28 +16,34 @@ from twisted_tftp.backends.template.folder import State
 DEFAULT_CAPACITY = 16 * 1024 * 1024
 
 #: The memory that a file needs in addition to its octets, in octets.
-OVERHEAD = 600
+OVERHEAD = 400
 
-#: The most sets of files and variables that are kept of one template: it may use different ones
-#: for different machines.
-MAX_RECIPES = 8
+#: The memory of the name and the state of a used file, in addition to the octets of its name.
+FILE_OVERHEAD = 200
+
+#: The most sets of variables that are kept of one template: it may use different ones for
+#: different machines.
+MAX_SETS = 8
 
 #: The variables that are different in each request.
 VOLATILE = frozenset(("now", "client.port"))
 
 
-class Recipe:
-    """What a template has used: files and variables.
+#: A template, the names of the variables that it has used, and their JSON texts.
+_Key = tuple[str, tuple[str, ...], tuple[str | None, ...]]
 
-    @ivar files: the names of the files and their states.
-    @ivar variables: the names of the variables.
+#: The names of files and their states.
+_Files = tuple[tuple[str, State], ...]
+
+
+class _Content(NamedTuple):
+    """A rendered file.
+
+    @ivar files: the files that were used. A template may include other ones for each machine.
     """
 
-    __slots__ = ("files", "variables")
-
-    def __init__(self, files: tuple[tuple[str, State], ...], variables: tuple[str, ...]) -> None:
-        self.files = files
-        self.variables = variables
+    octets: bytes
+    files: _Files
 
 
 class ContentStore:
@@ -48,8 +54,8 @@ class ContentStore:
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self._capacity = capacity
-        self._recipes: dict[str, list[Recipe]] = {}
-        self._contents: OrderedDict[tuple[Recipe, tuple[str | None, ...]], bytes] = OrderedDict()
+        self._sets: dict[str, list[tuple[str, ...]]] = {}
+        self._contents: OrderedDict[_Key, _Content] = OrderedDict()
         self.octets = 0
 
     def __len__(self) -> int:
@@ -58,13 +64,14 @@ class ContentStore:
 
     def clear(self) -> None:
         """Remove all files."""
-        self._recipes.clear()
+        self._sets.clear()
         self._contents.clear()
         self.octets = 0
 
-    def files_of(self, template: str) -> set[str]:
-        """Return the names of the files whose states L{get} needs for a template."""
-        return {name for recipe in self._recipes.get(template, ()) for name, _ in recipe.files}
+    def files_of(self, template: str, values: Mapping[str, str]) -> set[str]:
+        """Return the names of the files whose states L{get} needs."""
+        found = self._find(template, values)
+        return {name for _, content in found for name, _ in content.files}
 
     def get(
         self, template: str, values: Mapping[str, str], state_of: Callable[[str], State]
@@ -75,19 +82,10 @@ class ContentStore:
         @param values: the JSON texts of the variables.
         @param state_of: returns the state of a file below the folder.
         """
-        recipes = self._recipes.get(template)
-        if recipes is None:
-            return None
-        for recipe in recipes:
-            key = (recipe, tuple(map(values.get, recipe.variables)))
-            content = self._contents.get(key)
-            if content is None:
-                continue
-            if all(state_of(name) == state for name, state in recipe.files):
+        for key, content in self._find(template, values):
+            if all(state_of(name) == state for name, state in content.files):
                 self._contents.move_to_end(key)
-                return content
-            recipes.remove(recipe)  # its contents are removed when they are the oldest ones
-            return None
+                return content.octets
         return None
 
     def add(
@@ -99,38 +97,41 @@ class ContentStore:
         """
         if not header["is_settled"] or not VOLATILE.isdisjoint(header["used"]):
             return
-        recipe = self._recipe(template, _states(header["files"]), tuple(header["used"]))
-        key = (recipe, tuple(map(values.get, recipe.variables)))
+        variables = tuple(header["used"])
+        sets = self._sets.setdefault(template, [])
+        if variables not in sets:
+            sets.insert(0, variables)
+            del sets[MAX_SETS:]  # the contents of the others are removed when they are the oldest
+        key = (template, variables, tuple(map(values.get, variables)))
         self._remove(key)
-        self._contents[key] = content
-        self.octets += _size(key, content)
+        self._contents[key] = _Content(content, _states(header["files"]))
+        self.octets += _size(key, self._contents[key])
         while self.octets > self._capacity:
             self._remove(next(iter(self._contents)))
 
-    def _recipe(
-        self, template: str, files: tuple[tuple[str, State], ...], variables: tuple[str, ...]
-    ) -> Recipe:
-        """Return the recipe of a template that has these files and variables."""
-        recipes = self._recipes.setdefault(template, [])
-        for recipe in recipes:
-            if recipe.variables == variables and recipe.files == files:
-                return recipe
-        recipe = Recipe(files, variables)
-        recipes.insert(0, recipe)
-        del recipes[MAX_RECIPES:]
-        return recipe
+    def _find(self, template: str, values: Mapping[str, str]) -> list[tuple[_Key, _Content]]:
+        """Return the files for the values of the variables; their files may have changed."""
+        found = []
+        for variables in self._sets.get(template, ()):
+            key = (template, variables, tuple(map(values.get, variables)))
+            content = self._contents.get(key)
+            if content is not None:
+                found.append((key, content))
+        return found
 
-    def _remove(self, key: tuple[Recipe, tuple[str | None, ...]]) -> None:
+    def _remove(self, key: _Key) -> None:
         content = self._contents.pop(key, None)
         if content is not None:
             self.octets -= _size(key, content)
 
 
-def _states(files: Mapping[str, Iterable[int] | None]) -> tuple[tuple[str, State], ...]:
+def _states(files: Mapping[str, Iterable[int] | None]) -> _Files:
     """Return the states of files as a tuple: JSON has lists."""
     found: Any = [(name, state and tuple(state)) for name, state in files.items()]
     return tuple(found)
 
 
-def _size(key: tuple[Recipe, tuple[str | None, ...]], content: bytes) -> int:
-    return OVERHEAD + len(content) + sum(len(value or "") for value in key[1])
+def _size(key: _Key, content: _Content) -> int:
+    values = sum(len(value or "") for value in key[2])
+    files = sum(FILE_OVERHEAD + len(name) for name, _ in content.files)
+    return OVERHEAD + len(content.octets) + values + files

@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound, TemplateSyntaxError
+from jinja2 import (
+    BaseLoader,
+    Environment,
+    StrictUndefined,
+    Template,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -173,8 +180,23 @@ class _Client:
         return f"{host}:{self.port}"
 
 
+class _Template(Template):
+    """A template without memory: Jinja2 keeps the variables and macros of imported templates.
+
+    They would keep old content of the templates that these import, and in a `namespace` the
+    values of the last machine.
+    """
+
+    def _get_default_module(self, ctx: Context | None = None) -> Any:
+        """Run the template as a module (called by the code of `import` and `from`)."""
+        self._module = None
+        return super()._get_default_module(ctx)
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     """The environment of the templates; it records the files that they include."""
+
+    template_class = _Template
 
     def __init__(self, loader: _Loader, recorder: _Recorder) -> None:
         super().__init__(
@@ -249,6 +271,18 @@ class Renderer:
             {file: loaded and loaded.identity for file, loaded in files.items()},
             all(loaded is None or loaded.is_settled for loaded in files.values()),
         )
+
+    def compile(self, name: str) -> None:
+        """Compile a template, if it can be read.
+
+        @raise TemplateError: it has a syntax error.
+        """
+        try:
+            self._environment.get_template(name)
+        except TemplateNotFound:
+            return
+        except Exception as error:
+            raise self._failure(error, name, {}) from error
 
     def _variables(self, values: Mapping[str, Any]) -> dict[str, Any]:
         variables = {name: values[name] for name in VARIABLES & values.keys()}

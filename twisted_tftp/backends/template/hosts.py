@@ -15,6 +15,18 @@ from twisted_tftp.backends.template.identity import normal_address, normal_mac, 
 #: The most values in one entry; aliases in a YAML file could make endless ones.
 MAX_VALUES = 10_000
 
+#: The most octets of the texts in one entry; aliases in a YAML file can repeat a long one.
+MAX_ENTRY_SIZE = 1024 * 1024
+
+#: The most values of all entries of a file; aliases can repeat an entry.
+MAX_TABLE_VALUES = 2_000_000
+
+#: The most octets of all entries of a file, as JSON.
+MAX_TABLE_SIZE = 64 * 1024 * 1024
+
+#: The most binary digits of a number. Python refuses to write much longer ones.
+MAX_NUMBER_BITS = 4096
+
 #: The most levels of lists and tables in an entry.
 MAX_DEPTH = 20
 
@@ -117,9 +129,16 @@ class HostTable:
         """
         self._by_key: dict[tuple[str, str], str] = {}
         lines: dict[tuple[str, str], int] = {}
+        size = values = 0
         for entry in entries:
-            fields, keys = _with_keys(entry)
+            budget = Budget()
+            fields, keys = _with_keys(entry, budget)
             text = json.dumps(fields, sort_keys=True)
+            size += len(text)
+            values += budget.used_values
+            if size > MAX_TABLE_SIZE or values > MAX_TABLE_VALUES:
+                limits = f"{MAX_TABLE_SIZE >> 20} MiB or {MAX_TABLE_VALUES:,} values"
+                raise HostsError(entry.line, f"the entries up to here have more than {limits}")
             for key in keys:
                 line = entry.lines.get(key[0], entry.line)
                 if key in lines:
@@ -159,12 +178,11 @@ def _keys_of(machine: Machine) -> list[tuple[str, str]]:
     return [*(("name", name) for name in names if name), *keys, ("address", address)]
 
 
-def _with_keys(entry: Entry) -> tuple[dict[str, object], list[tuple[str, str]]]:
+def _with_keys(entry: Entry, budget: Budget) -> tuple[dict[str, object], list[tuple[str, str]]]:
     """Return the fields of an entry with all of its keys in their usual form, and the keys.
 
     @raise HostsError: it has no key, or one that is not valid.
     """
-    budget = [MAX_VALUES]
     fields: dict[str, object] = {}
     for name, value in entry.fields.items():
         try:
@@ -200,17 +218,40 @@ def _kind_of(key: str) -> tuple[str, str]:
     return "name", key
 
 
-def plain(value: object, budget: list[int], depth: int = 0) -> object:
+class Budget:
+    """What one entry may have: a number of values, and of octets of text.
+
+    @ivar used_values: how many values it has until now.
+    """
+
+    def __init__(self) -> None:
+        self.used_values = 0
+        self._octets = 0
+
+    def take(self, text: str = "") -> None:
+        """Add one value and its text.
+
+        @raise ValueError: it is too much.
+        """
+        self.used_values += 1
+        self._octets += len(text)
+        if self.used_values > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES:,} values")
+        if self._octets > MAX_ENTRY_SIZE:
+            raise ValueError(f"more than {MAX_ENTRY_SIZE >> 20} MiB in one entry")
+
+
+def plain(value: object, budget: Budget, depth: int = 0) -> object:
     """Return a value as JSON has it; dates and times become text.
 
-    @param budget: how many values are left (one number); it is reduced.
+    @param budget: what the entry may have; the value is added to it.
     @raise ValueError: a value has no such form, or there are too many, or too many levels.
     """
-    budget[0] -= 1
-    if budget[0] < 0:
-        raise ValueError(f"more than {MAX_VALUES:,} values")
+    budget.take(value if isinstance(value, str) else "")
     if depth > MAX_DEPTH:
         raise ValueError(f"more than {MAX_DEPTH} levels")
+    if isinstance(value, int) and value.bit_length() > MAX_NUMBER_BITS:
+        raise ValueError("a number is too large")
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, date | time):

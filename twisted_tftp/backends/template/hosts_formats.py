@@ -116,9 +116,9 @@ def parse_yaml(text: str) -> list[Entry]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise HostsError(mark.line + 1 if mark else 0, error.problem or "not YAML") from None
+    except HostsError:
+        raise
     except (yaml.YAMLError, ValueError) as error:
-        if isinstance(error, HostsError):
-            raise
         raise HostsError(0, " ".join(str(error).split())) from None
 
 
@@ -142,11 +142,24 @@ def _yaml_entries(loader: Any, root: Any, yaml: Any) -> Iterator[Entry]:
             if not isinstance(key.value, str):
                 raise HostsError(key.start_mark.line + 1, "a key must be a text")
             is_text = key.value in KEYS and isinstance(value, yaml.ScalarNode)
-            fields[key.value] = (
-                value.value if is_text else loader.construct_object(value, deep=True)
-            )
+            fields[key.value] = value.value if is_text else _yaml_value(loader, value, yaml)
             lines[key.value] = key.start_mark.line + 1
         yield Entry(name, fields, line, lines)
+
+
+def _yaml_value(loader: Any, node: Any, yaml: Any) -> object:
+    """Return the value of a node.
+
+    @raise HostsError: its text does not fit its type.
+    """
+    try:
+        return loader.construct_object(node, deep=True)
+    except (yaml.YAMLError, RecursionError, MemoryError):
+        raise
+    except Exception as error:  # PyYAML fails with many kinds, such as KeyError for `!!bool x`
+        reason = " ".join(str(error).split())
+        line = node.start_mark.line + 1
+        raise HostsError(line, f"a value does not fit its type: {reason}") from None
 
 
 def parse_csv(text: str) -> list[Entry]:

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem.threads import InThread, Threads
 from twisted_tftp.backends.template.hosts import (
-    MAX_VALUES,
+    Budget,
     FoundHost,
     HostAnswer,
     IHostSource,
@@ -125,7 +125,9 @@ class HostsService:
         """Find the entry of a machine: in the cache, or by a request to the service."""
         url = self._url_for(machine)
         if url is None:
-            return HostAnswer(None, f"{self.url} needs a value that this name does not have")
+            return HostAnswer(
+                None, f"{_shown(self.url)} needs a value that this name does not have"
+            )
         cached = self._cache.get(url)
         if cached is not None and self._monotonic() < cached.expires:
             self._cache.move_to_end(url)
@@ -154,7 +156,7 @@ class HostsService:
 
     def _parse(self, reply: Reply) -> HostAnswer | Deferred[HostAnswer]:
         if reply.code in NO_ENTRY:
-            return HostAnswer(None, f"{self.url} has no entry: status {reply.code}")
+            return HostAnswer(None, f"{_shown(self.url)} has no entry: status {reply.code}")
         if reply.code != OK:
             raise FetchError(f"status {reply.code}")
         if len(reply.body) > LARGE_ANSWER:
@@ -175,7 +177,7 @@ class HostsService:
 
     def _replace(self, failure: Failure, url: str) -> HostAnswer:
         """Return what is used in the place of an answer: the last good one, or none."""
-        problem = f"{url}: {_reason(failure, self._limit)}"
+        problem = f"{_shown(url)}: {_reason(failure, self._limit)}"
         if self._monotonic() >= self._next_log:
             self._next_log = self._monotonic() + LOG_INTERVAL
             self._log.warn("the service of the hosts fails: {problem}", problem=problem)
@@ -194,6 +196,12 @@ class HostsService:
             known = [(name, value) for name, value in values.items() if value and name != "name"]
             return f"{self.url}{'&' if '?' in self.url else '?'}{urlencode(known)}"
         return _PLACEHOLDER.sub(lambda found: _quoted(values[found[1]]), self.url)
+
+
+def _shown(url: str) -> str:
+    """Return a URL for the log, without the query: it may have a secret."""
+    address, question_mark, _ = url.partition("?")
+    return f"{address}?..." if question_mark else address
 
 
 def _check_url(url: str) -> None:
@@ -227,7 +235,7 @@ def _entry_of(body: bytes) -> HostAnswer:
         value = json.loads(body, parse_constant=_reject_constant)
         if not isinstance(value, dict):
             raise FetchError("the answer is not a JSON object")
-        return HostAnswer(json.dumps(plain(value, [MAX_VALUES]), sort_keys=True))
+        return HostAnswer(json.dumps(plain(value, Budget()), sort_keys=True))
     except RecursionError:
         raise FetchError("the answer has too many levels") from None
     except ValueError as error:
@@ -245,6 +253,11 @@ def _reason(failure: Failure, limit: float) -> str:
     cause = next((reason.value for reason in getattr(error, "reasons", [])), error)
     if isinstance(cause, (TimeoutError, CancelledError, ConnectingCancelledError)):
         return f"no answer in {limit:g} s"
+    details = getattr(cause, "args", None)
+    if details and isinstance(
+        details[0], list
+    ):  # an error of OpenSSL: (library, function, reason)
+        return f"TLS: {', '.join(str(each[-1]) for each in details[0])}"
     return " ".join(str(cause).split()) or type(cause).__name__
 
 

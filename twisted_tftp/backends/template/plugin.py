@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted_tftp.backends.arguments import (
     Keywords,
-    reject_unknown,
+    require_known,
     take_bool,
     take_number,
     take_seconds,
@@ -24,9 +24,19 @@ from twisted_tftp.backends.template.hosts_file import HostsFile
 from twisted_tftp.backends.template.hosts_formats import PARSERS
 from twisted_tftp.backends.template.hosts_http import DEFAULT_LIMIT, DEFAULT_TTL, HostsService
 from twisted_tftp.backends.template.workers import DEFAULT_COUNT
+from twisted_tftp.policy import Range
 
 #: How a user installs what templates need.
 INSTALL = "pip install 'twisted-tftp[templates]'"
+
+#: The sizes that `memory` can have, in octets: Jinja2 itself needs the lowest one.
+MEMORY_RANGE = Range(1 << 20, 1 << 40)
+
+#: The sizes that `output` can have, in octets. The server has each file in its memory.
+OUTPUT_RANGE = Range(1, 1 << 30)
+
+#: The most worker processes.
+MAX_WORKERS = 256
 
 #: The keywords for a service of hosts, which a hosts file does not have.
 SERVICE_KEYWORDS = ("ttl", "stale", "hosts-limit")
@@ -51,25 +61,38 @@ def template(argument: str, keywords: Keywords) -> TemplateBackend:
     """
     if find_spec("jinja2") is None:
         raise ValueError(f"templates need Jinja2: {INSTALL}")
+    require_known(keywords, KEYWORDS)
     if not argument:
         raise ValueError("it needs a folder, such as template:/srv/templates")
     default = Limits()
     limits = Limits(
         seconds=take_seconds(keywords, "time-limit", default.seconds, low=0.1) or default.seconds,
-        memory=take_size(keywords, "memory", default.memory) or default.memory,
-        output=take_size(keywords, "output", default.output) or default.output,
+        memory=_size(keywords, "memory", default.memory, MEMORY_RANGE),
+        output=_size(keywords, "output", default.output, OUTPUT_RANGE),
     )
     cache = take_size(keywords, "cache", DEFAULT_CAPACITY)
-    backend = TemplateBackend(
+    workers = take_number(keywords, "workers", DEFAULT_COUNT, low=1) or DEFAULT_COUNT
+    if workers > MAX_WORKERS:
+        raise ValueError(f"workers must be {MAX_WORKERS} or less, not {workers}")
+    return TemplateBackend(
         argument,
         hosts=_hosts(keywords),
         verify_mac=take_bool(keywords, "verify-mac"),
         limits=limits,
-        workers=take_number(keywords, "workers", DEFAULT_COUNT, low=1) or DEFAULT_COUNT,
+        workers=workers,
         cache=DEFAULT_CAPACITY if cache is None else cache,
     )
-    reject_unknown(keywords, KEYWORDS)
-    return backend
+
+
+def _size(keywords: Keywords, name: str, default: int, limits: Range[int]) -> int:
+    """Return the value of a keyword that is a size.
+
+    @raise ValueError: it is too small or too large.
+    """
+    size = take_size(keywords, name, default)
+    if size is None or not limits.low <= size <= limits.high:
+        raise ValueError(f"{name} must be from {limits.low:,} to {limits.high:,} octets")
+    return size
 
 
 def _hosts(keywords: Keywords) -> Any:

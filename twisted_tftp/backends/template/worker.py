@@ -48,13 +48,17 @@ def main(folder: str, limits_text: str) -> None:
     while octets := os.read(STDIN, READ_SIZE):
         buffer += octets
         for template, variables in frames.take_requests(buffer):
-            # The default action of the signal ends the process, whatever Python does.
-            signal.setitimer(signal.ITIMER_REAL, limits.seconds + ALARM_MARGIN)
+            end_after(limits.seconds + ALARM_MARGIN)
             answer, is_fatal = _answer(renderer, template, variables)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            end_after(0)
             _write(answer)
             if is_fatal:
                 return
+
+
+def end_after(seconds: float) -> None:
+    """End this process after a time, whatever Python does then; 0 for never."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # the default action of SIGALRM ends it
 
 
 def set_limits(memory: int) -> None:

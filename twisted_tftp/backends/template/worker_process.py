@@ -17,11 +17,12 @@ from twisted_tftp.backends.template.frames import READY, Answer, FrameError, Lim
 #: How long a worker process may take to start, in seconds.
 START_LIMIT = 30.0
 
-#: The program of a worker: its arguments are the folder, the limits and the path of the modules.
-#: It runs with `-I`, so that nothing of the environment or the working directory has an effect.
+#: The program of a process: its arguments are a module with a function `main`, the folder, the
+#: limits and the path of the modules. It runs with `-I`, so that nothing of the environment or
+#: the working directory has an effect.
 PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[3:]; "
-    "from twisted_tftp.backends.template.worker import main; main(*sys.argv[1:3])"
+    "import sys; sys.path[:] = sys.argv[4:]; from importlib import import_module; "
+    "import_module('twisted_tftp.backends.template.' + sys.argv[1]).main(*sys.argv[2:4])"
 )
 
 #: The environment of a worker.
@@ -32,6 +33,15 @@ MAX_ERROR_OUTPUT = 2000
 
 #: The path of the modules, absolute: the process may change its working directory later.
 _MODULE_PATH = [os.path.abspath(path) for path in sys.path]
+
+
+def program_arguments(module: str, folder: str, limits: Limits) -> list[str]:
+    """Return the command line of a process, with the program.
+
+    @param module: the name of a module of this package.
+    """
+    own = [module, folder, limits.to_json()]
+    return [sys.executable, "-I", "-c", PROGRAM, *own, *_MODULE_PATH]
 
 
 class RenderError(Exception):
@@ -113,12 +123,11 @@ class WorkerProcess(ProcessProtocol):
 
         @raise OSError: it can't be started.
         """
-        program = sys.executable
-        arguments = [program, "-I", "-c", PROGRAM, self._folder, self._limits.to_json()]
+        arguments = program_arguments("worker", self._folder, self._limits)
         self._reactor.spawnProcess(
             self,
-            program,
-            [*arguments, *_MODULE_PATH],
+            arguments[0],
+            arguments,
             env=ENVIRONMENT,
             path="/",
             childFDs={0: "w", 1: "r", 2: "r"},  # all other descriptors are closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from twisted_tftp.backends.explaining import explain
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.template.backend import TemplateBackend
 from twisted_tftp.backends.template.frames import Limits
+from twisted_tftp.backends.template.hosts import HostAnswer
 from twisted_tftp.backends.template.hosts_file import HostsFile
 from twisted_tftp.errors import AccessViolation, BackendUnavailable, FileNotFound, TFTPError
 from twisted_tftp.interfaces import IBackendLifecycle, IExplainable, IFileBackend
@@ -264,6 +266,58 @@ def test_name_must_be_that_of_the_client(served: Served) -> None:
         assert f"the neighbour table has {mac or 'no entry'} for the client" in failure.detail
 
 
+def test_name_of_a_machine_without_entry_must_be_that_of_the_client(served: Served) -> None:
+    """With `verify_mac`: nothing proves a UUID, and only the client has its address."""
+    served.write(f"pxelinux.cfg/{UUID}.j2", "secret")
+    served.write("pxelinux.cfg/{uuid}.j2", "secret")
+    served.write("pxelinux.cfg/{address}.j2", "{{ address }}")
+    served.write("pxelinux.cfg/{network}.j2", "{{ network }}")
+    served.make(verify_mac=True)
+    for name in (UUID, UUID.replace("b8", "b9"), "C0000202"):
+        failure = served.failure(f"pxelinux.cfg/{name}", find_mac=known())
+        assert type(failure) is AccessViolation
+        assert "(verify-mac)" in failure.detail
+    assert served.get("pxelinux.cfg/C0000201", find_mac=known()) == b"192.0.2.1"
+    assert served.get("pxelinux.cfg/C000", find_mac=known()) == b"192.0.0.0/16"
+
+
+class Answering:
+    """A source whose entries have any values, as those of a service."""
+
+    def __init__(self, entry: dict[str, object]) -> None:
+        self.entry = entry
+
+    def find(self, machine: Any) -> HostAnswer:
+        """Return the entry."""
+        return HostAnswer(json.dumps(self.entry))
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "is_served"),
+    [
+        ({"mac": "52-54-00-12-34-56"}, "192.0.2.1", True),
+        ({"mac": "unknown", "address": "192.0.2.1"}, "192.0.2.1", False),
+        ({"mac": ["52:54:00:12:34:56"], "address": "192.0.2.1"}, "192.0.2.1", False),
+        ({"mac": None, "address": "192.0.2.1"}, "192.0.2.1", True),
+        ({"address": "FE80:0::1"}, "fe80::1%eth0", True),
+        ({"address": "nowhere"}, "192.0.2.1", False),
+        ({"address": 7}, "192.0.2.1", False),
+        ({}, "192.0.2.1", False),
+    ],
+)
+def test_entry_of_a_service_must_be_that_of_the_client(
+    served: Served, entry: dict[str, object], host: str, is_served: bool
+) -> None:
+    """With `verify_mac`: a MAC address that is none does not make the IP address count."""
+    served.write("default.j2", "x")
+    served.make(verify_mac=True, hosts=Answering(entry))
+    values = {"find_mac": known(), "peer": PEER._replace(host=host)}
+    if is_served:
+        assert served.get("default", **values) == b"x"
+    else:
+        assert type(served.failure("default", **values)) is AccessViolation
+
+
 def test_file_is_rendered_again_only_if_something_changed(served: Served) -> None:
     """A template, an included file or a variable that it uses; others make no difference."""
     served.hosts(f"['{MAC}']\nrole = 'a'\n['52:54:00:00:00:00']\nrole = 'b'\n")
@@ -292,6 +346,52 @@ def test_file_is_rendered_again_only_if_something_changed(served: Served) -> Non
     served.hosts_path.write_text(f"['{MAC}']\nrole = 'c'\n")
     served.backend.forget()
     assert served.get(PXELINUX) == b"cchangednew"
+
+
+def test_template_may_include_a_file_for_each_machine(served: Served) -> None:
+    """Each result is kept, however many machines there are; the used files count in the cache."""
+    served.write(PATTERN, "{% include 'machines/' ~ mac ignore missing %}x", is_new=False)
+    names = [f"pxelinux.cfg/01-52-54-00-00-00-{number:02}" for number in range(20)]
+    for name in names:
+        assert served.get(name) == b"x"
+    assert all(served.is_cached(name) for name in names)
+    store = served.backend._contents
+    assert store.octets > 20 * 2 * len("machines/52:54:00:00:00:00")
+    served.write("machines/52:54:00:00:00:07", "y", is_new=False)
+    assert served.get(names[7]) == b"yx"
+    assert served.is_cached(names[7])
+    served.make(cache=1000)
+    for name in names:
+        served.get(name)
+    assert served.backend._contents.octets <= 1000
+
+
+def test_change_of_a_nested_import_is_seen(served: Served) -> None:
+    """The template that is imported has itself imported macros."""
+    served.write("inner.inc", "{% macro text() %}old{% endmacro %}")
+    served.write(
+        "outer.inc", "{% from 'inner.inc' import text %}{% macro a() %}{{ text() }}{% endmacro %}"
+    )
+    served.write(
+        "a.j2", "{% import 'outer.inc' as outer %}{{ outer.a() }}{{ client.port }}", is_new=False
+    )
+    port = str(PEER.port).encode()
+    for _ in range(2):
+        assert served.get("a") == b"old" + port
+    served.write("inner.inc", "{% macro text() %}new{% endmacro %}")
+    assert served.get("a") == b"new" + port
+
+
+def test_imported_template_remembers_no_machine(served: Served) -> None:
+    """What one file was made from is not in the next one."""
+    served.write(
+        "state.inc",
+        "{% set last = namespace(mac='-') %}"
+        "{% macro swap(mac) %}{{ last.mac }}{% set last.mac = mac %}{% endmacro %}",
+    )
+    served.write(PATTERN, "{% import 'state.inc' as state %}{{ state.swap(mac) }}", is_new=False)
+    assert served.get(PXELINUX) == b"-"
+    assert served.get(PXELINUX.replace("12-34-56", "00-00-00")) == b"-"
 
 
 def test_request_for_a_missing_file_needs_no_thread(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_value_in_the_name_wins() -> None:
         (".yaml", "a: {x: !!binary aa== }\n", 1, "a bytes can't be a value"),
         (".yaml", "a: &a {x: *a}\n", 1, "found unconstructable recursive node"),
         (".yaml", "a: {1: 2, [3]: 4}\n", 1, "a key must be a text"),
-        (".yaml", "a: {x: 2026-99-99}\n", 0, "month must be in"),
+        (".yaml", "a: {x: 2026-99-99}\n", 1, "month must be in"),
         (".yaml", "\x01", 0, "not allowed"),
         (".yaml", f"{MAC}: {{}}\nb:\n  mac: {MAC}\n", 3, "is given twice (first in line 1)"),
         (".csv", "mac,name\n\n1,a\n", 3, "'1' is not a MAC address"),
@@ -166,6 +166,54 @@ def test_aliases_that_multiply_are_refused() -> None:
     text += "".join(f"b{n}: {{x: &x{n} [{','.join([f'*x{n - 1}'] * 9)}]}}\n" for n in range(1, 10))
     with pytest.raises(HostsError, match=f"x: more than {MAX_VALUES:,} values"):
         table(".yaml", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "a: {x: [&s '" + "y" * 100_000 + "'" + ",*s" * 5000 + "]}\n",
+            "x: more than 1 MiB in one entry",
+        ),
+        (
+            "a: &a {v: ["
+            + "1," * 8000
+            + "]}\n"
+            + "".join(f"b{number}: {{name: n{number}, x: *a}}\n" for number in range(4000)),
+            "the entries up to here have more than 64 MiB or 2,000,000 values",
+        ),
+        (
+            "a: &a {v: "
+            + "x" * 1_000_000
+            + "}\n"
+            + "".join(f"b{number}: {{name: n{number}, x: *a}}\n" for number in range(100)),
+            "the entries up to here have more than 64 MiB or 2,000,000 values",
+        ),
+    ],
+    ids=["text", "entry", "entry of a long text"],
+)
+def test_aliases_that_repeat_are_refused(text: str, problem: str) -> None:
+    """A small file does not fill the memory of the server."""
+    with pytest.raises(HostsError, match=problem):
+        table(".yaml", text)
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", "!!bool x", "!!int ''", "!!float ''"])
+def test_text_that_does_not_fit_its_type_is_a_mistake(value: str) -> None:
+    """PyYAML has other exceptions for it than for other mistakes."""
+    with pytest.raises(HostsError, match="a value does not fit its type") as caught:
+        table(".yaml", f"a:\n  x: {value}\n")
+    assert caught.value.line == 2
+
+
+@pytest.mark.parametrize("extension", [".toml", ".yaml"])
+def test_number_that_json_cannot_have_is_a_mistake(extension: str) -> None:
+    """Python refuses to write it."""
+    number = "0x" + "f" * 5000
+    text = f"[a]\nx = {number}\n" if extension == ".toml" else f"a:\n  x: {number}\n"
+    with pytest.raises(HostsError, match="x: a number is too large") as caught:
+        table(extension, text)
+    assert caught.value.line == 2
 
 
 def test_yaml_of_many_levels_is_refused() -> None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import ssl
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,6 +225,91 @@ def test_wrong_answer_is_a_problem(service: Service, script: Script, problem: st
     assert "\n" not in answer.problem
     shown = [line for line in lines if "unexpected 100" not in line]
     assert shown == [f"the service of the hosts fails: {answer.problem}"]
+
+
+def test_query_of_the_url_is_not_logged(service: Service) -> None:
+    """It may have a secret."""
+    hosts = service.hosts("/{mac}?token=secret")
+    address = f"{service.root}/52%3A54%3A00%3A12%3A34%3A56?..."
+    for status, problem in [
+        ("500 Error", f"{address}: status 500"),
+        ("404 Not Found", f"{service.root}/{{mac}}?... has no entry: status 404"),
+    ]:
+        service.script = answering(b"", status)
+        with captured_log() as lines:
+            answer = service.ask(hosts)
+        assert answer.problem == problem
+        assert "secret" not in "".join(lines)
+        service.now += 10.0
+    nobody = NODE1._replace(mac=None)
+    assert "secret" not in service.ask(hosts, nobody).problem
+
+
+@pytest.fixture
+def tls_url(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Return the URL of an HTTPS service, and the path of the certificate of its CA."""
+    paths = {name: str(tmp_path / name) for name in ("ca.pem", "ca.key", "pem", "key", "csr")}
+    names = tmp_path / "names"
+    names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    new_key = ["-newkey", "rsa:2048", "-nodes"]
+    ca_out = ["-keyout", paths["ca.key"], "-out", paths["ca.pem"]]
+    ca = ["-CA", paths["ca.pem"], "-CAkey", paths["ca.key"], "-CAcreateserial"]
+    for command in (
+        ["req", "-x509", *new_key, "-subj", "/CN=a CA", *ca_out],
+        ["req", *new_key, "-keyout", paths["key"], "-out", paths["csr"], "-subj", "/CN=localhost"],
+        ["x509", "-req", *ca, "-in", paths["csr"], "-extfile", str(names), "-out", paths["pem"]],
+    ):
+        subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=60)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "13")
+            self.end_headers()
+            self.wfile.write(b'{"role": "a"}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(paths["pem"], paths["key"])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"https://127.0.0.1:{server.server_port}/{{mac}}", paths["ca.pem"]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+#: Asks an HTTPS service with the global reactor: Twisted's TLS uses no other one.
+ASK_SERVICE = """
+import sys
+from twisted.internet.task import react
+from twisted_tftp.backends.template.hosts import Machine
+from twisted_tftp.backends.template.hosts_http import HostsService
+machine = Machine("52:54:00:12:34:56", None, None, "192.0.2.9", "a", True)
+react(lambda reactor: HostsService(sys.argv[1]).find(machine).addCallback(print))
+"""
+
+
+@pytest.mark.parametrize(
+    ("is_trusted", "expected"),
+    [(True, "entry='{\"role\": \"a\"}', problem=''"), (False, ": TLS: certificate verify failed")],
+)
+def test_https_needs_a_certificate_that_is_trusted(
+    tls_url: tuple[str, str], is_trusted: bool, expected: str
+) -> None:
+    """`SSL_CERT_FILE` names the certificate of another CA."""
+    url, ca_path = tls_url
+    variables = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+    if is_trusted:
+        variables["SSL_CERT_FILE"] = ca_path
+    command = [sys.executable, "-c", ASK_SERVICE, url]
+    asked = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+    assert expected in asked.stdout, asked.stderr
 
 
 def test_service_that_does_not_run_is_a_problem(service: Service, reactor: Any) -> None:

@@ -28,6 +28,12 @@ def test_backend_is_made_from_a_text(text: str) -> None:
     ("text", "problem"),
     [
         ("template:", "it needs a folder"),
+        ("template:paht=/srv", "there is no keyword 'paht', did you mean path?"),
+        ("template:/srv,memory=0", "memory must be from 1,048,576 to 1,099,511,627,776 octets"),
+        ("template:/srv,memory=9999999T", "memory must be from"),
+        ("template:/srv,output=0", "output must be from 1 to 1,073,741,824 octets"),
+        ("template:/srv,output=4G", "output must be from"),
+        ("template:/srv,workers=100000", "workers must be 256 or less, not 100000"),
         ("template:/srv,host=x", "there is no keyword 'host', did you mean hosts?"),
         ("template:/srv,hosts=x.ini", "must end in .toml, .yaml, .yml, .csv"),
         ("template:/srv,hosts=ftp://a/b.csv", "hosts must be a file"),
