@@ -19,8 +19,8 @@ settings.load_profile("any speed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Hundreds of child processes import this package. Container images often forbid byte code, and each
-# child would compile all modules again.
+# Hundreds of child processes import this package. Container images often forbid byte code, and
+# each child would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 

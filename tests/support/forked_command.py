@@ -1,6 +1,6 @@
-"""Run `txtftp` on a host without starting Python: a process that has imported it forks.
+"""Run `twistd` or `txtftp` without starting Python: a process that has imported both forks.
 
-The standard library's fork server imports the command once. It does not import the reactor.
+The standard library's fork server imports the commands once. It does not import the reactor.
 """
 
 from __future__ import annotations
@@ -10,31 +10,44 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from twisted.scripts.twistd import run as twistd
 
 from tests.support.daemon import TIMEOUT
 from tests.support.worker_network import enter_network
-from twisted_tftp.cli.main import main
+from twisted_tftp import tap
+from twisted_tftp.cli.main import main as txtftp
+
+#: The entry points of the commands; `tap` is imported only to be there when `twistd` needs it.
+__all__ = ["ForkedCommand", "tap", "twistd", "txtftp"]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 
 
-class ForkedTxtftp:
-    """A `txtftp` command that runs in a network namespace.
+class ForkedCommand:
+    """A command that runs in a child process, in the system's temporary directory.
 
-    Its standard input is empty, as in all processes of `multiprocessing`.
+    Its standard input is empty, as in all processes of `multiprocessing`. Its output goes to
+    files.
     """
 
-    def __init__(self, network: str, *arguments: str | Path | int) -> None:
+    def __init__(
+        self, main: Callable[[], Any], *words: str | Path | int, network: str | None = None
+    ) -> None:
         """Start the command.
 
-        @param network: the path of the namespace.
+        @param main: its entry point: L{twistd} or L{txtftp}.
+        @param words: its name and its arguments.
+        @param network: the path of a network namespace; None for that of this process.
         """
-        self._words = [str(argument) for argument in arguments]
+        self._words = [str(word) for word in words]
         self._folder = tempfile.TemporaryDirectory()
         self._files = [Path(self._folder.name, name) for name in ("output", "errors")]
-        target = (network, self._words, self._files)
+        target = (main, network, self._words, self._files)
         self._process = _context.Process(target=_run, args=target, daemon=True)
         self._process.start()
 
@@ -48,19 +61,23 @@ class ForkedTxtftp:
         if status is None:
             self._process.kill()
             self._process.join()
-            raise AssertionError(f"txtftp has not ended in {TIMEOUT} s: {self._words}")
+            raise AssertionError(f"no end in {TIMEOUT} s: {self._words}")
         with self._folder:
             output, errors = (path.read_text(errors="backslashreplace") for path in self._files)
         return subprocess.CompletedProcess(self._words, status, output, errors)
 
 
-def _run(network: str, words: list[str], files: list[Path]) -> None:
+def _run(
+    main: Callable[[], Any], network: str | None, words: list[str], files: list[Path]
+) -> None:
     """Run the command in a forked process, and exit with its status."""
-    enter_network(network)
+    if network is not None:
+        enter_network(network)
     for descriptor, path in enumerate(files, 1):
         with path.open("wb") as opened:
             os.dup2(opened.fileno(), descriptor)
     os.chdir(tempfile.gettempdir())
     os.environ["COLUMNS"] = "80"
-    sys.argv = ["txtftp", *words]
+    sys.argv = words
+    sys.__stdin__ = sys.stdin  # type: ignore[misc]  # `multiprocessing` has closed the first one
     sys.exit(main())
