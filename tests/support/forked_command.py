@@ -79,5 +79,6 @@ def _run(
     os.chdir(tempfile.gettempdir())
     os.environ["COLUMNS"] = "80"
     sys.argv = words
-    sys.__stdin__ = sys.stdin  # type: ignore[assignment]  # `multiprocessing` has closed the first one
+    # `multiprocessing` has closed the first one.
+    sys.__stdin__ = sys.stdin  # type: ignore[assignment]
     sys.exit(main())
