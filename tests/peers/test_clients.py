@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 SIZES = [0, 1, 511, 512, 513, BLKSIZE - 1, BLKSIZE, BLKSIZE + 1, 25 * BLKSIZE, MIB]
 
 #: The size of a file of more than 65535 blocks of 512 octets.
-BIG = 40_000_000
+BIG = 66_000 * 512
 
 Done = subprocess.CompletedProcess[str]
 

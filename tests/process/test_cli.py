@@ -22,7 +22,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import forked_command
 from tests.support.daemon import IPV6, Daemon, free_port
+from tests.support.forked_command import ForkedCommand
 from twisted_tftp import __version__
 from twisted_tftp.cli.argument_types import local_address, server_name
 from twisted_tftp.protocol import wire
@@ -468,7 +470,14 @@ def test_silent_server_is_reported_while_the_command_waits(tmp_path: Path) -> No
 )
 def test_mistake_in_the_command_line_is_status_2(arguments: list[str]) -> None:
     """A wrong command line is one error line and status 2; nothing is sent."""
-    done = txtftp(*arguments)
+    done = ForkedCommand(forked_command.txtftp, "txtftp", *arguments).wait()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: " in done.stderr.splitlines()[-1]
+
+
+def test_mistake_of_a_new_process_is_status_2() -> None:
+    """The exit status reaches the shell."""
+    done = txtftp("get")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"error: " in done.stderr.splitlines()[-1]
 

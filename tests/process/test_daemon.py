@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import forked_command
 from tests.support.commands import run
 from tests.support.daemon import (
     CHECKOUT,
@@ -33,6 +34,7 @@ from tests.support.daemon import (
     can_bind,
     free_port,
 )
+from tests.support.forked_command import ForkedCommand
 from tests.support.marks import as_root, linux
 from tests.support.packets import ack, data, error, rrq, wrq
 from tests.support.peer import LOCALHOST, Peer, peer
@@ -197,7 +199,8 @@ INVALID_OPTIONS: list[tuple[list[str], str]] = [
 )
 def test_invalid_option_is_one_line_on_stderr(options: list[str], pattern: str) -> None:
     """An invalid option ends twistd with status 1 and one line that names it."""
-    assert_one_line(twistd(*options), pattern)
+    words = (TWISTD, "-n", "--pidfile=", "tftp", "--port", free_port(), *options)
+    assert_one_line(ForkedCommand(forked_command.twistd, *words).wait(), pattern)
 
 
 @pytest.mark.parametrize("command", [[TWISTD, "--pidfile="], [TWIST]], ids=["twistd", "twist"])

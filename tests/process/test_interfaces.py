@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.commands import run
 from tests.support.daemon import TWISTD
-from tests.support.forked_txtftp import ForkedTxtftp
+from tests.support.forked_command import ForkedCommand
 from tests.support.hosts import Host, HostDaemon, needs_hosts
 
 pytestmark = needs_hosts
@@ -60,7 +60,7 @@ class Hosts:
 
     def _start(
         self, retries: str, daemon: HostDaemon, address: str, *options: str
-    ) -> ForkedTxtftp:
+    ) -> ForkedCommand:
         command = ("get", "--port", daemon.port, "--retries", retries, "--timeout", "0.3")
         got = daemon.root / f"got {address}"
         return self.client.start_txtftp(*command, *options, address, "file", got)

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import forked_command
 from tests.support.daemon import Daemon, free_port
+from tests.support.forked_command import ForkedCommand
 from twisted_tftp.tools.storm import percentiles
 
 HOST = "127.0.0.1"
@@ -184,7 +186,8 @@ def test_plot_option_writes_an_svg_file(daemon: Daemon, tmp_path: Path) -> None:
 )
 def test_mistake_in_the_options_is_status_2(arguments: list[str]) -> None:
     """An invalid option ends with status 2 and an error, before anything is sent."""
-    done = storm(1, *arguments)
+    words = ("txtftp", "storm", "--port", 1, HOST, *arguments)
+    done = ForkedCommand(forked_command.txtftp, *words).wait()
     assert done.returncode == 2
     assert "error: " in done.stderr
 

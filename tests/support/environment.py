@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,10 @@ from tests.support.worker_network import outer_network
 
 #: Seconds for the installation.
 INSTALL_TIMEOUT = 120
+
+#: Settings of pip, also when it installs what builds a distribution: no byte code, which takes
+#: long, and no question for a newer pip.
+PIP_SETTINGS = {"PIP_NO_COMPILE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 #: What runs `twistd`, with the Python of the environment.
 TWISTD = "from twisted.scripts.twistd import run; run()"
@@ -53,6 +58,7 @@ def install(python: Path, sources: Sequence[Path]) -> None:
             capture_output=True,
             text=True,
             timeout=INSTALL_TIMEOUT,
+            env={**os.environ, **PIP_SETTINGS},
         )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.commands import run
 from tests.support.daemon import Daemon, StartFailed
-from tests.support.forked_txtftp import ForkedTxtftp
+from tests.support.forked_command import ForkedCommand, txtftp
 from tests.support.worker_network import enter_network
 
 #: The protocol numbers of IPv4 and of all packets, from linux/if_ether.h.
@@ -82,9 +82,9 @@ class Host:
         """Run `txtftp` on this host."""
         return self.start_txtftp(*arguments).wait()
 
-    def start_txtftp(self, *arguments: str | Path | int) -> ForkedTxtftp:
+    def start_txtftp(self, *arguments: str | Path | int) -> ForkedCommand:
         """Start `txtftp` on this host."""
-        return ForkedTxtftp(self._network, *arguments)
+        return ForkedCommand(txtftp, "txtftp", *arguments, network=self._network)
 
     def connect(self, other: Host, name: str, other_name: str, mtu: int = 1500) -> None:
         """Connect this host's interface `name` to `other_name` of `other` by a cable."""
