@@ -120,9 +120,10 @@ class IWriteModes(Interface):
 
 
 class IExplainable(Interface):
-    """A backend that wraps others, and can say what it does with a name (`--explain`).
+    """A backend that can say what it does with a name (`--explain`).
 
-    This interface is optional. What a backend without it does is found by opening the file.
+    Backends that wrap others provide it, so that the operator sees which one is asked. This
+    interface is optional. What a backend without it does is found by opening the file.
     """
 
     def explain(path, context):  # type: ignore[no-untyped-def]

@@ -24,6 +24,11 @@ def explain(backend: Any, path: str, context: TransferContext) -> Deferred[list[
     """
     if IExplainable.providedBy(backend):
         return maybeDeferred(backend.explain, path, context).addErrback(_describe_failure)
+    return explain_opening(backend, path, context)
+
+
+def explain_opening(backend: Any, path: str, context: TransferContext) -> Deferred[list[str]]:
+    """Open a file and close it; return the line with its size, or with the ERROR."""
     opened = maybeDeferred(backend.open_reader, path, context)
     return opened.addCallbacks(_describe_file, _describe_failure)
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_tftp.backends.filesystem import explain
+from twisted_tftp.backends.explaining import explain_opening
+from twisted_tftp.backends.filesystem import explain as explanations
 from twisted_tftp.backends.filesystem.case_lookup import CaseLookup
 from twisted_tftp.backends.filesystem.content_cache import ContentCache, Identity, identity
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
@@ -48,8 +49,15 @@ from twisted_tftp.backends.filesystem.versions import is_version_link
 from twisted_tftp.backends.filesystem.writer import FilesystemWriter
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, FileNotFound, TFTPError
-from twisted_tftp.interfaces import IBackendLifecycle, IFileBackend, IFileReader, IWriteModes
+from twisted_tftp.interfaces import (
+    IBackendLifecycle,
+    IExplainable,
+    IFileBackend,
+    IFileReader,
+    IWriteModes,
+)
 from twisted_tftp.policy import UploadSettings, WriteMode
+from twisted_tftp.protocol.printable import printable
 
 #: The default size of the cache of file contents, in octets.
 DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
@@ -58,7 +66,7 @@ DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
 DEFAULT_UPLOAD_MODE = 0o644
 
 
-@implementer(IFileBackend, IBackendLifecycle, IWriteModes)
+@implementer(IFileBackend, IBackendLifecycle, IExplainable, IWriteModes)
 class FilesystemBackend:
     """A backend for the regular files of the directory `root` and its subdirectories.
 
@@ -233,6 +241,19 @@ class FilesystemBackend:
             self._case.log_reports()
         return self._make_reader(file, self._nowait_flags)
 
+    @inlineCallbacks
+    def explain(self, path: str, context: TransferContext) -> Any:
+        """Return the size of a file or the ERROR, behind a line with a name of another case."""
+        lines = yield explain_opening(self, path, context)
+        if self._case is None:
+            return lines
+        try:
+            real = yield maybeDeferred(self._in_read_thread, self._case.find, path)
+        except TFTPError:
+            return lines  # they have this error
+        is_other = real is not None and real != path.lstrip("/")
+        return [f"file: {printable(real)}", *lines] if is_other else lines
+
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
         """Create a temporary file, which gets the name `path` at the commit."""
         settings = self._uploads if context.uploads is None else context.uploads
@@ -269,7 +290,7 @@ class FilesystemBackend:
 
     def start(self) -> Deferred[None]:
         """Warn if the root can't be used; remove the unfinished uploads of an earlier run."""
-        for text in explain.problems_of_root(self.root, self._may_be_written):
+        for text in explanations.problems_of_root(self.root, self._may_be_written):
             self._log.warn("{text}", text=text)
         return self._remove_leftovers() if self._may_be_written else succeed(None)
 

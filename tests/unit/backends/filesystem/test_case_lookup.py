@@ -23,8 +23,10 @@ from tests.support.backends import (
     request_context,
     upload,
 )
+from tests.support.deferreds import value
 from tests.support.logs import captured_log
 from twisted_tftp.backends import FilesystemBackend
+from twisted_tftp.backends.explaining import explain
 from twisted_tftp.backends.filesystem import case_lookup
 from twisted_tftp.backends.filesystem.case_lookup import CaseLookup, fold
 from twisted_tftp.backends.filesystem.content_cache import MAX_AGE
@@ -341,3 +343,25 @@ def test_missing_names_do_not_fill_the_cache(root: Path) -> None:
     case = served.backend._case
     assert case is not None
     assert set(case._directories) <= {"", "Boot"}
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [
+        ("boot/bcd", ["file: Boot/BCD", "found: 3 octets"]),
+        ("\\BOOT\\x64\\WDSNBP.COM", ["file: Boot/X64/wdsnbp.com", "found: 6 octets"]),
+        ("/Boot/BCD", ["found: 3 octets"]),
+        ("boot/missing", ["ERROR 1: no such file"]),
+    ],
+)
+def test_name_that_was_chosen_is_explained(root: Path, path: str, lines: list[str]) -> None:
+    """`--explain` shows the file only if its name is another one."""
+    assert value(explain(Served(root).backend, path, request_context())) == lines
+
+
+def test_name_that_leads_out_of_the_root_is_explained(root: Path) -> None:
+    """The ERROR is shown once."""
+    backend = Served(root).backend
+    assert value(explain(backend, "Boot/../../secret", request_context())) == [
+        "ERROR 2: access denied (the name leads out of the root)"
+    ]
