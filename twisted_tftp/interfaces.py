@@ -56,7 +56,8 @@ class IBackendLifecycle(Interface):
     def check():  # type: ignore[no-untyped-def]
         """Check whether files can be served. Called before the ports are bound.
 
-        It may wait for a disk. So a reload calls it in a thread, and it must not use the reactor.
+        It may wait for a disk, and must not use the reactor: a reload calls it in a thread. At
+        the start it is called in the main thread, maybe twice.
 
         @raise BackendUnavailable: they cannot. The text is one line that tells the operator why.
             The service then does not start.

@@ -4,7 +4,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
-from twisted_tftp.backends.forward_reader import ForwardReader, deliver
+from twisted_tftp.backends.forward_reader import ForwardReader, cancellable_opening
 from twisted_tftp.errors import AccessViolation, ErrorCode, FileNotFound, TFTPError
 from twisted_tftp.interfaces import IFileBackend
 
@@ -18,7 +18,7 @@ class FbtftpBackend:
 
     def open_reader(self, path, context):
         opening = self._in_thread(self._open, path, context).addCallback(self._make_reader)
-        return deliver(opening, lambda reader: reader.close())
+        return cancellable_opening(opening, lambda reader: reader.close())
 
     def open_writer(self, path, context):
         raise AccessViolation("this server does not accept files", "fbtftp has no uploads")

@@ -6,7 +6,7 @@ from twisted.python import context as call_context
 from zope.interface import implementer
 
 from twisted_tftp import errors
-from twisted_tftp.backends.forward_reader import ForwardReader, deliver
+from twisted_tftp.backends.forward_reader import ForwardReader, cancellable_opening
 from twisted_tftp.interfaces import IFileBackend, IFileWriter
 
 ERRORS = {
@@ -34,11 +34,11 @@ class TxTftpBackend:
 
     def open_reader(self, path, context):
         opened = self._open(self._backend.get_reader, path, context).addCallback(make_reader)
-        return deliver(opened, lambda reader: reader.close())
+        return cancellable_opening(opened, lambda reader: reader.close())
 
     def open_writer(self, path, context):
         opened = self._open(self._backend.get_writer, path, context).addCallback(TxTftpWriter)
-        return deliver(opened, lambda writer: writer.abort())
+        return cancellable_opening(opened, lambda writer: writer.abort())
 
     def _open(self, method, path, context):
         if "\0" in path:

@@ -59,7 +59,9 @@ class ForwardReader:
         return self.read(offset, length)
 
 
-def deliver(opening: Deferred[_File], release: Callable[[_File], object]) -> Deferred[_File]:
+def cancellable_opening(
+    opening: Deferred[_File], release: Callable[[_File], object]
+) -> Deferred[_File]:
     """Return a Deferred that fires as `opening`, which cannot be cancelled.
 
     @param release: called with the file if the returned Deferred was cancelled before.

@@ -32,11 +32,11 @@ MIN_DELAY = 0.002
 class Pacer:
     """A limit of octets per second, which all transfers that share it keep together.
 
-    Each call gets the next free place on the line. So transfers that wait are served in turn.
+    Each call gets the next free time slot. So transfers that wait are served in turn.
     """
 
     def __init__(self, rate: int, clock: Callable[[], float]) -> None:
-        """Set up an unused line.
+        """Set up, with no slot in use.
 
         @param rate: octets per second, 1 or more.
         @param clock: returns the time in seconds of a monotonic clock.
@@ -45,16 +45,23 @@ class Pacer:
         self._clock = clock
         self._free_at = 0.0
 
-    def reserve(self, octets: int) -> float:
-        """Take the next place on the line for `octets`; return how long to wait, in seconds."""
+    def reserve(self, octets: int) -> tuple[float, float]:
+        """Take the next time slot that is long enough for `octets`.
+
+        @return: how long to wait for its start, in seconds; and the time of its end.
+        """
         now = self._clock()
         start = max(now, self._free_at)
-        self._free_at = start + octets / self._rate
-        return start - now
+        self._free_at = end = start + octets / self._rate
+        return start - now, end
 
-    def give_back(self, octets: int) -> None:
-        """Free the place of `octets` that are not transferred; later calls wait less."""
-        self._free_at -= octets / self._rate
+    def give_back(self, octets: int, end: float) -> None:
+        """Free the part of a slot for `octets` that are not transferred; later calls wait less.
+
+        @param end: the end of the slot. What has passed already can't be used by others.
+        """
+        left = max(0.0, end - self._clock())
+        self._free_at -= min(octets / self._rate, left)
 
 
 @implementer(IFileBackend, IBackendLifecycle, IExplainable)
@@ -101,28 +108,32 @@ class PacedBackend:
         """Return what the wrapped backend says: the rate changes nothing of the answer."""
         return explain(self._backend, path, context)
 
-    def _paced(self, opened: Any, kind: Callable[[Any, Line], Any]) -> Any:
+    def _paced(self, opened: Any, kind: Callable[[Any, TransferLimits], Any]) -> Any:
         pacers = [] if self._shared is None else [self._shared]
         if self._max_rate is not None:
             pacers.append(Pacer(self._max_rate, self._clock))
-        line = Line(pacers, self._reactor)
+        limits = TransferLimits(pacers, self._reactor)
         if isinstance(opened, Deferred):
-            return opened.addCallback(kind, line)
-        return kind(opened, line)
+            return opened.addCallback(kind, limits)
+        return kind(opened, limits)
 
 
-class Line:
-    """The limits of one transfer, and the delay that is under way."""
+class TransferLimits:
+    """The limits of one transfer, and the time slots of its last read or write."""
 
     def __init__(self, pacers: list[Pacer], reactor: Any) -> None:
         self._pacers = pacers
         self._reactor = reactor
         self._timer: IDelayedCall | None = None
         self._delayed = 0  # the octets for which the timer runs
+        self._slot_ends: tuple[float, ...] = ()  # one for each pacer
 
     def wait_for(self, octets: int) -> Deferred[None] | None:
         """Return a Deferred that fires when `octets` may be transferred; None if that is now."""
-        delay = max(pacer.reserve(octets) for pacer in self._pacers)
+        delays, self._slot_ends = zip(
+            *(pacer.reserve(octets) for pacer in self._pacers), strict=True
+        )
+        delay = max(delays)
         if delay < MIN_DELAY:
             return None
         allowed: Deferred[None] = Deferred()
@@ -131,12 +142,12 @@ class Line:
         return allowed
 
     def give_back(self, octets: int) -> None:
-        """Free the place of `octets` that are not transferred."""
-        for pacer in self._pacers:
-            pacer.give_back(octets)
+        """Free the time slots of `octets` of the last read that are not transferred."""
+        for pacer, end in zip(self._pacers, self._slot_ends, strict=True):
+            pacer.give_back(octets, end)
 
     def end_delay(self) -> int:
-        """End the delay, whose Deferred then never fires; return for how many octets it was."""
+        """End the delay, whose Deferred then never fires; return the octets of its time slot."""
         if self._timer is None or not self._timer.active():
             return 0
         self._timer.cancel()
@@ -145,17 +156,17 @@ class Line:
 
 @implementer(IFileReader)
 class PacedReader:
-    """A reader whose reads wait for their place on the line."""
+    """A reader whose reads wait for their time slots."""
 
-    def __init__(self, reader: Any, line: Line) -> None:
+    def __init__(self, reader: Any, limits: TransferLimits) -> None:
         """Wrap an L{IFileReader}."""
         self.size = reader.size
         self._reader = reader
-        self._line = line
+        self._limits = limits
 
     def read(self, offset: int, length: int) -> Any:
         """Read octets when they may be sent."""
-        allowed = self._line.wait_for(length)
+        allowed = self._limits.wait_for(length)
         if allowed is None:
             return self._settle(self._reader.read(offset, length), length)
         allowed.addCallback(lambda _: self._reader.read(offset, length))
@@ -166,12 +177,14 @@ class PacedReader:
         if isinstance(data, Deferred):
             return data.addCallback(self._settle, length)
         if len(data) < length:
-            self._line.give_back(length - len(data))
+            self._limits.give_back(length - len(data))
         return data
 
     def close(self) -> None:
-        """Close the wrapped reader; a read that waits is not made, and gives its place back."""
-        self._line.give_back(self._line.end_delay())
+        """Close the wrapped reader; a read that waits is not made, and frees its time slot."""
+        delayed = self._limits.end_delay()
+        if delayed:
+            self._limits.give_back(delayed)
         self._reader.close()
 
 
@@ -179,15 +192,15 @@ class PacedReader:
 class PacedWriter:
     """A writer that lets the client wait for the ACK until the next octets may come."""
 
-    def __init__(self, writer: Any, line: Line) -> None:
+    def __init__(self, writer: Any, limits: TransferLimits) -> None:
         """Wrap an L{IFileWriter}."""
         self._writer = writer
-        self._line = line
+        self._limits = limits
 
     def write(self, data: bytes) -> Any:
         """Write octets at once, and return when the next ones may come."""
         written = self._writer.write(data)
-        allowed = self._line.wait_for(len(data))
+        allowed = self._limits.wait_for(len(data))
         if allowed is None:
             return written
         if isinstance(written, Deferred):
@@ -200,5 +213,5 @@ class PacedWriter:
 
     def abort(self) -> Any:
         """Abort the wrapped writer, also during a delay."""
-        self._line.end_delay()  # the octets were received already
+        self._limits.end_delay()  # the octets were received already
         return self._writer.abort()

@@ -140,9 +140,9 @@ class CreatingWriter:
         self.write, self.abort = writer.write, writer.abort
 
     def commit(self) -> Deferred[StoredFile | None]:
-        """Commit, if nobody has created the file meanwhile, and nobody is about to.
+        """Commit, if the file does not exist, and no other upload of its name is being committed.
 
-        @raise FileAlreadyExists: somebody has, or is.
+        @raise FileAlreadyExists: it does, or one is.
         """
         if self._name in self._committing:
             raise FileAlreadyExists(detail="another upload of this name is being committed")

@@ -12,7 +12,7 @@ from twisted_tftp.protocol.printable import printable_unicode
 
 
 class CheckFailed(BackendUnavailable):
-    """The check of a backend raises another exception than its interface allows."""
+    """`check` raised something else than L{BackendUnavailable}: a bug in the backend."""
 
 
 @dataclass(frozen=True)

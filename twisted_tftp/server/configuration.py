@@ -47,8 +47,8 @@ class Configuration:
     @ivar hooks: the commands to run after transfers.
     @ivar named_backends: the backends in `backend` that are checked one by one, so that a message
         can name them; empty if only `backend` itself is checked.
-    @ivar pacer: what keeps `backend` to `max_rate`. The next configuration may use it too, so that
-        the transfers of both together keep to the limit. None if there is none.
+    @ivar pacer: enforces `max_rate`; None if there is no limit. A configuration with the same rate
+        uses it too, so that the transfers of both together keep to the limit.
     """
 
     backend: Any

@@ -15,7 +15,9 @@ from twisted_tftp.server.transfer_log import TransferLog
 
 @dataclass(frozen=True, eq=False)
 class Generation:
-    """What the transfers that were started between two reloads use.
+    """The backend and the observer of one configuration.
+
+    They are used until the last transfer that began with them has ended.
 
     @ivar backend: their L{IFileBackend}.
     @ivar observer: their L{ITransferObserver}.
@@ -109,14 +111,26 @@ class Generations:
         stopped, and nothing is waited for any more.
         """
         steps = self._starting.pop(id(backend), succeed(None))
-        steps.addCallback(lambda _: lifecycle_of(backend).stop())
+        has_started = False
+
+        def stop(_: Any) -> Any:
+            nonlocal has_started
+            has_started = True
+            return lifecycle_of(backend).stop()
 
         def give_up(_: Deferred[Any]) -> None:
-            steps.cancel()  # the start, or else the stop
-            steps.cancel()  # the stop, which is called when the start has ended
+            if not has_started:
+                steps.cancel()  # the start; the stop is called at once
+            steps.cancel()
+
+        def forward(result: Any) -> None:
+            if not stopped.called:  # otherwise nobody waits any more
+                stopped.callback(result)
+            elif isinstance(result, Failure):
+                self._log_failure(result, "the backend failed to stop, after it took too long")
 
         stopped: Deferred[Any] = Deferred(give_up)
-        steps.chainDeferred(stopped)
+        steps.addCallback(stop).addBoth(forward)
         return stopped
 
     def _note_stopped(self, result: Any, stopping: Deferred[Any], timer: Any) -> Any:

@@ -133,7 +133,7 @@ class ServerSession:
         if context.direction is _READ:
             self._session = SendingSession(context, link, services.session_services, self)
         else:
-            check = services.upload_access.check_received
+            check = services.upload_access.size_check
             self._session = ReceivingSession(
                 context, link, services.session_services, self, check_size=check
             )

@@ -33,7 +33,7 @@ class Shutdown:
         self._listeners = listeners
         self._transfers = transfers
         self._log = log
-        self._waits_for: Deferred[Any] | None = None
+        self._waits_for: Deferred[Any] | None = None  # the end of the current step
         self._is_hurried = False
 
     def reset(self) -> None:
@@ -61,7 +61,10 @@ class Shutdown:
         return steps
 
     def hurry(self) -> None:
-        """End all transfers now, or when the stop begins, and wait less for what follows."""
+        """End all transfers now, or when the stop begins.
+
+        Each of the later steps gets `SHORT_GRACE` seconds at most.
+        """
         self._is_hurried = True
         if self._waits_for is not None:
             self._waits_for.cancel()

@@ -24,8 +24,8 @@ class UploadAccess:
     is_read_only: bool = False
 
     @property
-    def check_received(self) -> Callable[[int, bool], None] | None:
-        """Checks the octets of an upload (L{check_size}); None if there is no limit."""
+    def size_check(self) -> Callable[[int, bool], None] | None:
+        """L{check_size}, which is called while octets arrive; None if there is no limit."""
         return None if self.max_upload is None else self.check_size
 
     def check(self, context: TransferContext) -> None:

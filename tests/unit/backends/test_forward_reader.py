@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from twisted_tftp.backends.forward_reader import ForwardReader, deliver
+from twisted_tftp.backends.forward_reader import ForwardReader, cancellable_opening
 
 CONTENT = bytes(range(256)) * 20
 
@@ -60,7 +60,7 @@ def test_file_of_a_cancelled_open_is_released(cancel: bool) -> None:
     """It is released when it arrives; otherwise it is delivered."""
     opening: Deferred[str] = Deferred()
     released: list[str] = []
-    opened = deliver(opening, released.append)
+    opened = cancellable_opening(opening, released.append)
     results: list[Any] = []
     opened.addBoth(results.append)
     if cancel:
@@ -75,11 +75,11 @@ def test_failure_of_a_cancelled_open_is_dropped() -> None:
     """Nobody waits for it; without the cancel it is delivered."""
     results: list[Any] = []
     opening: Deferred[str] = Deferred()
-    deliver(opening, results.append).addErrback(results.append)
+    cancellable_opening(opening, results.append).addErrback(results.append)
     opening.errback(ValueError())
     assert results[0].check(ValueError)
     opening, results = Deferred(), []
-    opened = deliver(opening, results.append).addErrback(lambda _: None)
+    opened = cancellable_opening(opening, results.append).addErrback(lambda _: None)
     opened.cancel()
     opening.errback(ValueError())
     assert results == []

@@ -57,7 +57,7 @@ def test_rate_is_never_exceeded(calls: list[tuple[int, float]]) -> None:
     end = 0.0  # when the octets so far have been sent
     for octets, pause in calls:
         clock.advance(pause)
-        start = clock.seconds() + pacer.reserve(octets)
+        start = clock.seconds() + pacer.reserve(octets)[0]
         assert start >= end - 1e-6
         assert start == pytest.approx(max(clock.seconds(), end))
         end = start + octets / RATE
@@ -243,3 +243,14 @@ def test_readers_that_are_closed_while_they_wait_do_not_use_up_the_line() -> Non
     other = backend.open_reader("f", read_context()).read(0, 4000)
     clock.advance(4)
     assert len(other.result) == 4000
+
+
+def test_time_that_has_passed_is_not_given_back() -> None:
+    """A short read that ends late leaves the others waiting for their slots."""
+    clock = Clock()
+    pacer = Pacer(RATE, clock.seconds)
+    _, end = pacer.reserve(4000)
+    clock.advance(5)
+    assert pacer.reserve(4000) == (0.0, 9.0)
+    pacer.give_back(3000, end)
+    assert pacer.reserve(4000) == (4.0, 13.0)

@@ -126,3 +126,19 @@ def test_log_that_fails_does_not_keep_the_backend() -> None:
     assert rig.old.calls == ["start", "stop"]
     assert lines[0].startswith("the log of transfers can't be written")
     assert len(rig.generations) == 1
+
+
+def test_cleanup_of_a_stop_that_took_too_long_is_not_cancelled() -> None:
+    """The backend has an end of its own for the cancelled stop; its failure is logged."""
+    rig = Rig()
+    cleanup: Deferred[None] = Deferred(lambda _: rig.old.cancelled.append("cleanup"))
+    rig.old.stopped.addErrback(lambda _: cleanup)
+    rig.old.started.callback(None)
+    rig.replace()
+    assert rig.old.calls == ["start", "stop"]
+    rig.clock.advance(GRACE)
+    assert rig.old.cancelled == ["stop"]
+    with captured_log() as lines:
+        cleanup.errback(ValueError("late"))
+    (line,) = lines
+    assert line.startswith("the backend failed to stop, after it took too long")

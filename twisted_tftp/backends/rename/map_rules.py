@@ -19,8 +19,8 @@ from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import AccessViolation
 from twisted_tftp.protocol.printable import printable, printable_unicode
 
-#: How many times rules are tried for one name, in addition to once for each rule, before they are
-#: taken to rewrite it for ever.
+#: How many times rules are tried for one name, in addition to once for each rule. After that, the
+#: rules are considered an endless loop.
 MAX_STEPS = 1024
 
 #: The most names whose results are kept.
