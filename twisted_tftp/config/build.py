@@ -37,7 +37,7 @@ from twisted_tftp.server.transfer_log import TransferLog
 
 @dataclass(frozen=True)
 class Leaf:
-    """A backend that wraps no other one, as far as the configuration knows.
+    """A backend as the configuration names it, before mounts and wrappers.
 
     @ivar text: how the user has named it.
     @ivar backend: the L{IFileBackend}.
