@@ -1,4 +1,4 @@
-"""Check that docs/operations.md explains each reason that the log of the server can have."""
+"""Check that docs/operations.md explains each reason in the log of the server, and some lines."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ REASON_MODULES = (
     "backends/filesystem/explain.py",
     "session/failures.py",
 )
+
+#: The modules whose warnings and errors are lines of the log that belong to no transfer.
+LOGGING_MODULES = ("config/reload.py", "backends/filesystem/threads.py")
+
+#: The gaps of a text for a logger.
+GAP = re.compile(r"\{\w+\}")
 
 #: The folders and modules whose failures are those of the server's transfers.
 RAISING = ("server", "session", "transfer", "backends", "protocol/wire.py")
@@ -91,6 +97,22 @@ def reasons_of_failures(tree: ast.Module) -> Iterator[Template]:
         yield template(arguments[-1]) if arguments else (kind.default_message,)
 
 
+def warnings_of_module(tree: ast.Module) -> Iterator[Template]:
+    """Return the texts of the warnings, errors and failures that a module logs."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if node.func.attr in ("warn", "error", "failure"):
+            (text,) = template(node.args[0])
+            yield tuple(part for part in GAP.split(text) if part)
+
+
+def all_warnings() -> set[Template]:
+    """Return the texts of all warnings, without those that have only gaps."""
+    trees = [ast.parse((PACKAGE / name).read_text()) for name in LOGGING_MODULES]
+    return {each for tree in trees for each in warnings_of_module(tree)} - {()}
+
+
 def all_reasons() -> set[Template]:
     """Return the texts of all reasons."""
     found: set[Template] = {(message,) for _, message in errors._BY_ERRNO.values()}
@@ -111,7 +133,7 @@ def documented_reasons() -> list[str]:
     return [reason for row in rows for reason in re.findall("`([^`]+)`", row)]
 
 
-@pytest.mark.parametrize("reason", sorted(all_reasons()), ids="...".join)
+@pytest.mark.parametrize("reason", sorted(all_reasons() | all_warnings()), ids="...".join)
 def test_reason_is_in_the_table(reason: Template) -> None:
     """The table has the literal parts of the reason, in order."""
     expression = re.compile(".*".join(map(re.escape, reason)))
@@ -128,3 +150,4 @@ def test_reasons_are_found() -> None:
         ("the request is truncated",),
         ("no such file",),
     } <= all_reasons()
+    assert ("a call in a thread (", ") has not ended: it is abandoned") in all_warnings()

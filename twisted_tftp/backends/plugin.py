@@ -28,6 +28,7 @@ from twisted_tftp.backends.arguments import (
     take_text,
 )
 from twisted_tftp.backends.plugin_search import NAME, search
+from twisted_tftp.backends.url_secrets import without_url_secrets
 from twisted_tftp.interfaces import IFileBackend, IPathArguments
 from twisted_tftp.protocol.printable import printable, printable_unicode
 
@@ -82,7 +83,8 @@ class BackendSpec:
         """
         name, colon, rest = text.partition(":")
         if not NAME.match(name) or "\0" in text:
-            raise ValueError(f"must be NAME:ARGUMENT,key=value,... not {text!r}")
+            shown = without_url_secrets(text)
+            raise ValueError(f"must be NAME:ARGUMENT,key=value,... not {shown!r}")
         argument = ""
         keywords: dict[str, str] = {}
         is_first = True
@@ -91,8 +93,8 @@ class BackendSpec:
             if keyword is None and not is_first:
                 part = _split(rest)[0]
                 raise ValueError(
-                    f"{text!r}: {part!r} is not key=value (write a comma as '\\,' if it is part "
-                    "of a value)"
+                    f"{without_url_secrets(text)!r}: {part!r} is not key=value (write a comma as "
+                    "'\\,' if it is part of a value)"
                 )
             if keyword is None:
                 argument, colon, rest = _split(rest)
@@ -221,7 +223,7 @@ def _set(keywords: dict[str, str], key: str, value: str, source: str) -> None:
     @raise ValueError: it is there already.
     """
     if normal(key) in keywords:
-        raise ValueError(f"{source!r}: {key} is given twice")
+        raise ValueError(f"{without_url_secrets(source)!r}: {key} is given twice")
     keywords[normal(key)] = value
 
 

@@ -21,6 +21,7 @@ from twisted_tftp.backends.paced import PacedBackend, Pacer
 from twisted_tftp.backends.plugin import INNER, BackendSpec, make_backend
 from twisted_tftp.backends.subtree import Subtree
 from twisted_tftp.backends.unique_root import UniqueRoot
+from twisted_tftp.backends.url_secrets import without_url_secrets
 from twisted_tftp.backends.write_guard import WriteGuard
 from twisted_tftp.config.farm import Client, Mount, PlacedBackend
 from twisted_tftp.config.mistakes import Mistakes, Place
@@ -37,9 +38,9 @@ from twisted_tftp.server.transfer_log import TransferLog
 
 @dataclass(frozen=True)
 class Leaf:
-    """A backend that wraps no other one, as far as the configuration knows.
+    """A backend as the configuration names it, before mounts and wrappers.
 
-    @ivar text: how the user has named it.
+    @ivar text: how the user has named it, without passwords and queries of URLs.
     @ivar backend: the L{IFileBackend}.
     @ivar place: where the configuration names it; None for the command line.
     """
@@ -214,10 +215,10 @@ class _Builder:
             return None
         last = guards[-1]
         if write is not None and write not in last.write_modes:
-            self._add(named[-1], key, f"{named[-1].spec} can't obey write = {write.value!r}")
+            self._add(named[-1], key, f"{_shown(named[-1])} can't obey write = {write.value!r}")
         if len(guards) == 1:
             return last
-        return OverlayBackend(guards, [str(each.spec) for each in named])
+        return OverlayBackend(guards, [_shown(each) for each in named])
 
     def _guard(self, named: PlacedBackend, key: str, *, is_alone: bool) -> WriteGuard | None:
         """Return a backend with the rules for uploads around it; None if it can't be made."""
@@ -227,8 +228,9 @@ class _Builder:
         except ValueError as error:
             self._add(named, key, str(error))
             return None
-        self._leaves.append(Leaf(str(named.spec), backend, named.place))
-        return WriteGuard(backend, str(named.spec) if is_alone else "")
+        text = _shown(named)
+        self._leaves.append(Leaf(text, backend, named.place))
+        return WriteGuard(backend, text if is_alone else "")
 
     def _add(self, named: PlacedBackend, key: str, text: str) -> None:
         """Add a mistake in the name of a backend."""
@@ -271,6 +273,11 @@ def _client_rule(client: Client) -> ClientRule:
         max_rate=client.max_rate,
     )
     return ClientRule(settings, network=client.network, mac=client.mac)
+
+
+def _shown(named: PlacedBackend) -> str:
+    """Return the text of a backend for messages, without secrets."""
+    return without_url_secrets(str(named.spec))
 
 
 def _ignoring_case(spec: BackendSpec) -> BackendSpec:

@@ -15,7 +15,7 @@ class Directory:
     """The path of a directory. The backend checks whether it exists."""
 
     placeholder: ClassVar[str] = "DIR"
-    syntax: ClassVar[str] = "a path"
+    syntax: ClassVar[str] = "the path of a directory"
 
     def parse(self, text: str) -> str:
         if not text:
@@ -31,7 +31,7 @@ class FilePath:
     """The path of a file."""
 
     placeholder: ClassVar[str] = "FILE"
-    syntax: ClassVar[str] = "a path"
+    syntax: ClassVar[str] = "the path of a file"
 
     def parse(self, text: str) -> str:
         if not text or "\0" in text:

@@ -19,7 +19,8 @@ from twisted_tftp.server.service import TFTPService
 #: After this time, another SIGHUP does not wait for the thread that reads the files, in seconds.
 MAX_READING_TIME = 30.0
 
-#: The most threads that read files: all but one of them wait for a disk that does not respond.
+#: The most threads that read files. A thread that waits for a dead disk can't be ended; each
+#: further SIGHUP then uses another one.
 MAX_THREADS = 4
 
 
@@ -50,7 +51,7 @@ class Reloader:
 
         @param given: the options of the command line, as for L{load_settings}.
         @param path: the configuration file, or the folder of the files; None if there is none.
-        @param note: what the operator must know about paths, if the configuration can't be used.
+        @param note: a hint that is added to the message that a configuration was refused.
         @param in_thread: calls a function in a thread; None for a thread of its own, so that a
             disk that does not respond delays nothing else, and not the end of the process.
         """
@@ -59,18 +60,16 @@ class Reloader:
         self._path = path
         self._reactor = reactor
         self._note = note
-        self._in_thread = (
-            Threads("tftp-reload", MAX_THREADS, reactor) if in_thread is None else in_thread
-        )
+        self._calls = _Calls(in_thread or Threads("tftp-reload", MAX_THREADS, reactor))
         self._running: Deferred[None] | None = None
-        self._reading: Deferred[Any] = succeed(None)  # what the last call in a thread returned
+        self._reading: Deferred[Any] = succeed(None)  # the result of the last call in a thread
         self._is_wanted_again = False
         self._began_at = 0.0  # in seconds of the reactor's clock
 
     def reload(self) -> Deferred[None]:
         """Read the configuration again; the Deferred fires when the service has it, or never will.
 
-        If the files are being read already, they are read once more after that.
+        If a reload is running already, it is repeated when it ends.
         """
         if self._running is not None:
             self._is_wanted_again = True
@@ -82,15 +81,20 @@ class Reloader:
         return running
 
     def _abandon_if_it_hangs(self) -> None:
-        """Log that files are being read; do not wait for a thread that has taken too long."""
+        """Log that a reload is running; begin again in another thread if it takes too long."""
         seconds = self._reactor.seconds() - self._began_at
-        start = f"SIGHUP: the reload that began {seconds:.0f} s ago has not ended"
+        start = f"SIGHUP: a reload is still running ({seconds:.0f} s)"
         if seconds < MAX_READING_TIME:
-            self._log.info("{start}; the files are read once more after it", start=start)
-        else:
+            self._log.info("{start}; it will be repeated when it ends", start=start)
+        elif self._calls.unfinished >= MAX_THREADS:
             self._log.warn(
-                "{start}: a disk may not respond; the files are read again now", start=start
+                "{start}, and no thread is left: {count} calls have not ended; "
+                "it will be repeated when it ends",
+                start=start,
+                count=self._calls.unfinished,
             )
+        else:
+            self._log.warn("{start}, and is abandoned; the files are read again now", start=start)
             self._reading.cancel()
 
     def _note_end(self, result: Any) -> Any:
@@ -144,7 +148,7 @@ class Reloader:
         """
         self._check_runs()
         try:
-            self._reading = self._in_thread(function, *arguments)
+            self._reading = self._calls.begin(function, *arguments)
             result = yield self._reading
         finally:
             self._check_runs()
@@ -172,6 +176,39 @@ class Reloader:
             self._log.error("{line}", line=line)
         note = f" ({self._note})" if self._note else ""
         self._log.error("SIGHUP: the old configuration stays in use{note}", note=note)
+
+
+class _Calls:
+    """Calls in threads that can be abandoned.
+
+    @ivar unfinished: the number of calls that have not returned, whether abandoned or not.
+    """
+
+    def __init__(self, in_thread: InThread) -> None:
+        self.unfinished = 0
+        self._in_thread = in_thread
+
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """Call a function in a thread; the Deferred can be cancelled, to abandon the call.
+
+        A thread can't be stopped from outside, so its result is dropped then. A call that still
+        waits for a thread is not made.
+        """
+        wanted: Deferred[Any] = Deferred()
+
+        def call_if_wanted() -> Any:
+            if wanted.called:
+                raise CancelledError
+            return function(*arguments)
+
+        def returned(result: Any) -> None:
+            self.unfinished -= 1
+            if not wanted.called:
+                wanted.callback(result)
+
+        self.unfinished += 1
+        self._in_thread(call_if_wanted).addBoth(returned)
+        return wanted
 
 
 def _read(given: Mapping[str, Any], path: str | None) -> tuple[Settings, NameRules]:

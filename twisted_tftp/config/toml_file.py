@@ -117,8 +117,9 @@ def _read_octets(path: str) -> bytes:
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise ValueError(f"this is {kind}; a configuration is a file")
+            if stat.S_ISDIR(mode):
+                raise ValueError("a folder, not a file")
+            raise ValueError("not a regular file (a device, pipe or socket?)")
         with open(descriptor, "rb", closefd=False) as file:
             octets = file.read(MAX_FILE_SIZE + 1)
     finally:

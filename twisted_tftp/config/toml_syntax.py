@@ -22,15 +22,15 @@ _TOO_SHORT = "the file ends before this is complete: a quote or a bracket may be
 
 #: The beginnings of messages that do not say what the user did, and better texts.
 _CLEARER_TEXTS = {
-    "Invalid statement": "this is no key, table or comment",
+    "Invalid statement": "expected a key, a [table] or a # comment",
     "Invalid initial character for a key part": (
         "a key has letters, digits, '-' and '_', or is in quotes"
     ),
     "Invalid value": "the value is missing, or is a text without quotes",
-    "Expected newline or end of document": "there is something behind the value or the table",
-    "Expected '=' after a key": "'=' is missing behind the key",
-    "Expected ']' at the end of a table": "']' is missing behind the name of the table",
-    "Expected ']]' at the end of an array": "']]' is missing behind the name of the table",
+    "Expected newline or end of document": "there is something after the value or the table",
+    "Expected '=' after a key": "'=' is missing after the key",
+    "Expected ']' at the end of a table": "']' is missing after the name of the table",
+    "Expected ']]' at the end of an array": "']]' is missing after the name of the table",
     "Unescaped '\\' in a string": (
         "write '\\\\' for a backslash between double quotes, or use single quotes"
     ),
@@ -88,6 +88,9 @@ def _given_twice(statement: Statement, positions: Positions) -> str:
     if first is not None and first < statement.line:
         if isinstance(path[-1], int):
             return f"{name} must be written [{name}], as in line {first}"
+        begun = positions.statement_at(first)
+        if begun is None or begun.name != name:  # a key and a table, or a part of a value
+            return f"{name}: line {first} already gives {path[-1]} another value"
         return f"{name} is given twice, first in line {first}"
     for length in range(len(path) - 1, 0, -1):
         first = positions.lines.get(path[:length])

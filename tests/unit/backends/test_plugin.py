@@ -67,6 +67,14 @@ def test_other_texts_are_rejected(text: str, error: str) -> None:
         BackendSpec.parse(text)
 
 
+@pytest.mark.parametrize("text", ["X:URL", "x:URL,b", "x:a,k=URL,k=1"])
+def test_rejected_text_is_shown_without_secrets(text: str) -> None:
+    """A URL may have an access token."""
+    with pytest.raises(ValueError, match=r"https://\.\.\.@h/\?\.\.\.") as caught:
+        BackendSpec.parse(text.replace("URL", "https://user:S3CRET@h/?token=S3CRET"))
+    assert "S3CRET" not in str(caught.value)
+
+
 @given(NAMES, TEXTS, st.dictionaries(NAMES, TEXTS, max_size=3))
 def test_text_of_a_spec_is_parsed_to_the_same(
     name: str, argument: str, keywords: dict[str, str]

@@ -11,10 +11,13 @@ from twisted.internet.task import Clock
 
 from tests.support.contexts import read_context, write_context
 from tests.support.deferreds import value
+from twisted_tftp.backends.explaining import explain
 from twisted_tftp.backends.filesystem.backend import FilesystemBackend
+from twisted_tftp.backends.memory import MemoryBackend
 from twisted_tftp.backends.mounts import Mounts
 from twisted_tftp.backends.names import NamePipeline
 from twisted_tftp.backends.paced import PacedBackend
+from twisted_tftp.backends.plugin import BackendSpec
 from twisted_tftp.backends.unique_root import UniqueRoot
 from twisted_tftp.config.build import Built, build
 from twisted_tftp.config.check import problems_of, warnings_of
@@ -338,3 +341,29 @@ def test_ignore_case_holds_for_every_file_system(folder: Path, text: str) -> Non
     if strict != text:
         with pytest.raises((FileNotFound, FileNotFoundError)):
             content(configured(folder, f"[tftp]\nignore_case = true\n{strict}\n").backend, "FILE")
+
+
+@pytest.mark.parametrize("others", ["", '"memory:", '])
+def test_secrets_of_urls_are_not_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    """The backend itself is made with them."""
+    made = []
+
+    def make(spec: BackendSpec) -> MemoryBackend:
+        made.append(str(spec))
+        return MemoryBackend()
+
+    monkeypatch.setattr("twisted_tftp.config.build.make_backend", make)
+    text = "template:/t,hosts=https://user:S3CRET@h/{mac}?token=S3CRET"
+    shown = "template:/t,hosts=https://...@h/{mac}?..."
+    found = built(folder, f'[[mount]]\nprefix = "/"\nbackend = [{others}"{text}"]\n')
+    place = f"{folder}/tftp.toml:3"
+    assert made[-1] == text
+    assert found.leaves[-1].name == f"{place}: {shown}"
+    assert found.configuration.named_backends[-1].name == f"{place}: {shown}"
+    lines = value(explain(found.configuration.backend, "file", read_context("file")))
+    assert f"backend: {shown}" in lines
+    mistake = f'[[mount]]\nprefix = "/"\nbackend = "{text}"\nwrite = "version"\n'
+    (line,) = mistakes_of(folder, mistake)
+    assert line == f"3: [[mount]] backend: {shown} can't obey write = 'version'"

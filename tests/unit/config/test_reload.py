@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 import twisted_tftp.config.build
 import twisted_tftp.config.reload
@@ -17,7 +18,7 @@ from tests.support.deferreds import results_of, value
 from tests.support.logs import captured_log
 from tests.support.reactors import outcome, reactor
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend
-from twisted_tftp.config.reload import MAX_READING_TIME, Reloader
+from twisted_tftp.config.reload import MAX_READING_TIME, MAX_THREADS, Reloader
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.hooks import HookSettings
@@ -77,22 +78,21 @@ class Waiting:
 
     def run(self) -> None:
         """Make the only call that waits."""
-        self.take()()
+        self.begin()()
 
-    def take(self) -> Callable[[], None]:
-        """Return a function that makes the only call that waits."""
+    def begin(self) -> Callable[[], None]:
+        """Make the only call that waits; return a function that delivers its result."""
+        done, call = self.take()
+        try:
+            result = call()
+        except Exception:
+            result = Failure()
+        return lambda: done.callback(result)
+
+    def take(self) -> tuple[Deferred[Any], Callable[[], Any]]:
+        """Return the only call that waits, with the Deferred of its result."""
         assert self.count == 1
-        done, call = self._calls.pop()
-
-        def make_call() -> None:
-            try:
-                result = call()
-            except Exception:
-                done.errback()
-            else:
-                done.callback(result)
-
-        return make_call
+        return self._calls.pop()
 
 
 def reloader(service: Any, path: Path, **options: Any) -> Reloader:
@@ -181,7 +181,7 @@ def test_signals_during_a_reload_cause_one_more(path: Path, lines: list[str]) ->
     reload = reloader(service, path, in_thread=waiting).reload
     for _ in range(3):
         reload()
-    notice = "the reload that began 0 s ago has not ended; the files are read once more after it"
+    notice = "a reload is still running (0 s); it will be repeated when it ends"
     assert lines == [f"SIGHUP: {notice}"] * 2
     waiting.run()
     path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
@@ -206,25 +206,85 @@ def test_thread_that_hangs_does_not_block_later_reloads(
     reloaded = results_of(reloader.reload())
     for _ in range(calls):
         waiting.run()
-    hanging = waiting.take()
+    hanging = waiting.begin()
     clock.advance(MAX_READING_TIME - 1)
     reloader.reload()
-    assert (waiting.count, lines[-1][-13:]) == (0, "more after it")
+    assert (waiting.count, lines[-1][-12:]) == (0, "when it ends")
     clock.advance(1)
     path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
     reloader.reload()
     assert lines[-1] == (
-        "SIGHUP: the reload that began 30 s ago has not ended: a disk may not respond; "
-        "the files are read again now"
+        "SIGHUP: a reload is still running (30 s), and is abandoned; the files are read again now"
     )
     waiting.run()
     hanging()
     reloader.reload()
-    assert lines[-1].startswith("SIGHUP: the reload that began 0 s ago has not ended; ")
+    assert lines[-1].startswith("SIGHUP: a reload is still running (0 s); ")
     for _ in range(3):
         waiting.run()
     assert [each.policy.timeout for each in service.given] == [3, 3]
     assert reloaded == [None]
+
+
+def test_call_that_has_not_begun_can_be_abandoned(path: Path, lines: list[str]) -> None:
+    """It waits for a free thread, and does not read the files when it gets one."""
+    service, waiting, clock = Service(), Waiting(), Clock()
+    reloader = Reloader(service, {}, str(path), reactor=clock, in_thread=waiting)  # type: ignore[arg-type]
+    reloader.reload()
+    _, call = waiting.take()
+    clock.advance(MAX_READING_TIME)
+    reloader.reload()
+    assert lines[-1].endswith("the files are read again now")
+    with pytest.raises(CancelledError):
+        call()
+
+
+def test_signals_while_all_threads_hang_start_no_call(path: Path, lines: list[str]) -> None:
+    """One reload is made when a call returns, with the files as they are then."""
+    service, waiting, clock = Service(), Waiting(), Clock()
+    reloader = Reloader(service, {}, str(path), reactor=clock, in_thread=waiting)  # type: ignore[arg-type]
+    hanging = []
+    for _ in range(MAX_THREADS):
+        reloader.reload()
+        hanging.append(waiting.begin())
+        clock.advance(MAX_READING_TIME)
+    assert lines[-1].endswith("the files are read again now")
+    for seconds in (30, 60):
+        reloader.reload()
+        assert waiting.count == 0
+        assert lines[-1] == (
+            f"SIGHUP: a reload is still running ({seconds} s), and no thread is left: 4 calls "
+            "have not ended; it will be repeated when it ends"
+        )
+        clock.advance(MAX_READING_TIME)
+    hanging.pop(0)()
+    assert (waiting.count, service.given) == (0, [])  # its reload was abandoned
+    reloader.reload()
+    assert lines[-1].endswith("the files are read again now")
+    path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
+    for _ in range(2):
+        waiting.run()
+    for call in hanging:
+        call()
+    assert waiting.count == 0
+    assert [each.policy.timeout for each in service.given] == [3]
+
+
+def test_reload_is_repeated_when_the_last_thread_returns(path: Path) -> None:
+    """The signals that came while no thread was left are not forgotten."""
+    service, waiting, clock = Service(), Waiting(), Clock()
+    reloader = Reloader(service, {}, str(path), reactor=clock, in_thread=waiting)  # type: ignore[arg-type]
+    for _ in range(MAX_THREADS):
+        reloader.reload()
+        returned = waiting.begin()
+        clock.advance(MAX_READING_TIME)
+    reloader.reload()
+    path.write_text(path.read_text().replace("timeout = 2", "timeout = 3"))
+    returned()
+    for _ in range(3):
+        waiting.run()
+    assert waiting.count == 0
+    assert [each.policy.timeout for each in service.given] == [2, 3]
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])

@@ -126,8 +126,8 @@ def test_folder_or_pipe_in_a_folder_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "a.toml").mkdir()
     os.mkfifo(tmp_path / "b.toml")
     assert mistakes_of(tmp_path) == [
-        f"{tmp_path}/a.toml: this is a folder; a configuration is a file",
-        f"{tmp_path}/b.toml: this is no regular file; a configuration is a file",
+        f"{tmp_path}/a.toml: a folder, not a file",
+        f"{tmp_path}/b.toml: not a regular file (a device, pipe or socket?)",
     ]
 
 
@@ -142,7 +142,7 @@ def test_each_bad_file_of_a_folder_is_one_line(tmp_path: Path) -> None:
     assert mistakes_of(tmp_path) == [
         f"{tmp_path}/1.toml: can't read it: No such file or directory",
         f"{tmp_path}/2.toml: can't read it: Too many levels of symbolic links",
-        f"{tmp_path}/3.toml: this is no regular file; a configuration is a file",
+        f"{tmp_path}/3.toml: not a regular file (a device, pipe or socket?)",
         f"{tmp_path}/4.toml:2: not UTF-8: octet 0xff",
         f"{tmp_path}/5.toml:2: not valid TOML: the value is missing, or is a text without quotes "
         "(column 8)",

@@ -108,7 +108,10 @@ class _Pool:
         assert self._ending is not None
         self._ending.join(SHUTDOWN_WAIT)
         if self._ending.is_alive():
-            self._log.warn("a disk does not respond: its pending operations are abandoned")
+            self._log.warn(
+                "a call in a thread ({name}) has not ended: it is abandoned",
+                name=self.threads.name,
+            )
 
 
 class Discardable(Protocol):

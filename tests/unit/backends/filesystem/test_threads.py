@@ -7,6 +7,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+import twisted_tftp.backends.filesystem.threads
+from tests.support.logs import captured_log
 from twisted_tftp.backends.filesystem.threads import Threads
 
 
@@ -82,5 +86,20 @@ def test_shutdown_waits_for_threads_that_nothing_uses() -> None:
     threading.Timer(0.1, may_end.set).start()
     reactor.at_shutdown.pop()()
     assert ended == [True]
+    for _ in range(2):
+        reactor.run_one()
+
+
+def test_shutdown_does_not_wait_for_a_call_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log has the name of the threads, and no guess about the cause."""
+    monkeypatch.setattr(twisted_tftp.backends.filesystem.threads, "SHUTDOWN_WAIT", 0.1)
+    reactor = RecordingReactor()
+    threads = Threads("test", 1, reactor)
+    may_end = threading.Event()
+    threads(may_end.wait, 30)
+    with captured_log() as lines:
+        reactor.at_shutdown[0]()
+    may_end.set()
+    assert lines == ["a call in a thread (test) has not ended: it is abandoned"]
     for _ in range(2):
         reactor.run_one()
