@@ -70,6 +70,11 @@ mac,name,address,role
 52-54-00-12-34-57,node2,192.0.2.2,
 """
 
+#: What is wrong with a file whose aliases repeat an entry.
+TOO_LARGE = (
+    "the hosts file is too large up to this entry: at most 64 MiB as JSON and 2,000,000 values"
+)
+
 EXAMPLES = [(".toml", TOML), (".toml", ARRAY), (".yaml", YAML), (".yml", YAML_LIST), (".csv", CSV)]
 
 
@@ -176,21 +181,29 @@ def test_aliases_that_multiply_are_refused() -> None:
             "x: more than 1 MiB in one entry",
         ),
         (
+            "a: {x: [&s {? " + "y" * 100_000 + " : 1}" + ",*s" * 4500 + "]}\n",
+            "x: more than 1 MiB in one entry",
+        ),
+        (
+            "a: {? &s " + "y" * 600_000 + " : {? *s : 1}}\n",
+            "y: more than 1 MiB in one entry",
+        ),
+        (
             "a: &a {v: ["
             + "1," * 8000
             + "]}\n"
             + "".join(f"b{number}: {{name: n{number}, x: *a}}\n" for number in range(4000)),
-            "the entries up to here have more than 64 MiB or 2,000,000 values",
+            TOO_LARGE,
         ),
         (
             "a: &a {v: "
             + "x" * 1_000_000
             + "}\n"
             + "".join(f"b{number}: {{name: n{number}, x: *a}}\n" for number in range(100)),
-            "the entries up to here have more than 64 MiB or 2,000,000 values",
+            TOO_LARGE,
         ),
     ],
-    ids=["text", "entry", "entry of a long text"],
+    ids=["text", "key of a table", "name of a field", "entry", "entry of a long text"],
 )
 def test_aliases_that_repeat_are_refused(text: str, problem: str) -> None:
     """A small file does not fill the memory of the server."""
