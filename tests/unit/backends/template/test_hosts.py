@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from twisted_tftp.backends.template.hosts import (
     HostTable,
     Machine,
 )
-from twisted_tftp.backends.template.hosts_formats import parse
+from twisted_tftp.backends.template.hosts_formats import MAX_KEY_PARTS, parse
 
 yaml = pytest.importorskip("yaml")
 
@@ -227,6 +228,53 @@ def test_number_that_json_cannot_have_is_a_mistake(extension: str) -> None:
     with pytest.raises(HostsError, match="x: a number is too large") as caught:
         table(extension, text)
     assert caught.value.line == 2
+
+
+def test_decimal_number_of_many_digits_is_a_mistake() -> None:
+    """The TOML parser has another exception for it than for other mistakes."""
+    with pytest.raises(HostsError, match="integer string conversion"):
+        table(".toml", "[a]\nx = " + "1" * 5000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{parts} = 1",
+        "[{parts}]",
+        "[[ {parts} ]]",
+        "x = {{ y = 1, {parts} = 1 }}",
+        'x = ["#", \'"\', {{{parts} = 1}}] # "',
+        "\"a\" . 'b.c' . {parts} = 1",
+    ],
+)
+def test_key_of_many_parts_is_refused(text: str) -> None:
+    """The TOML parser needs a time for it that is quadratic in their number."""
+    parts = ".".join(["a"] * (MAX_KEY_PARTS + 1))
+    with pytest.raises(HostsError, match="a key has more than 64 parts") as caught:
+        parse(".toml", "[b]\nx = 1\n" + text.format(parts=parts))
+    assert caught.value.line == 3
+
+
+@pytest.mark.parametrize("start", ['x = """\\', 'x = "\\n', "x = 'y", "a = ", '"""\\'])
+def test_wrong_toml_is_refused_in_a_short_time(start: str) -> None:
+    """The time of the check is linear in the size of the file."""
+    started = time.monotonic()
+    with pytest.raises(HostsError):
+        parse(".toml", start * 200_000)
+    with pytest.raises(HostsError, match="64 parts"):
+        parse(".toml", "a." * 1_000_000)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["'{parts}'", '"\\"{parts}"', "'''\n{parts}\n'''", '"""\n\\"""{parts}\n"""', "1 # {parts}"],
+)
+def test_dots_elsewhere_are_no_key(value: str) -> None:
+    """In a text or a comment; a key may have 64 parts."""
+    parts = ".".join(["a"] * 100)
+    allowed = ".".join(["a"] * MAX_KEY_PARTS)
+    parse(".toml", f"[b]\n{allowed} = 1\nx = {value.format(parts=parts)}\n")
 
 
 def test_yaml_of_many_levels_is_refused() -> None:
