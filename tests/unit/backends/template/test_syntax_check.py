@@ -72,14 +72,14 @@ def test_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "a.j2").write_text("{{ [" + "1," * 500_000 + "] }}")
     monkeypatch.setattr(syntax_check, "PROCESS_LIMIT", 1.0)
     found = problem(tmp_path)
-    assert found.endswith("its check has ended: it takes longer than 1 s")
+    assert found.endswith("compiling it takes longer than 1 s")
 
 
 def test_calculation_without_end_is_a_mistake(tmp_path: Path) -> None:
     """Jinja2 calculates constants when it compiles: its time limit holds then too."""
     (tmp_path / "a.j2").write_text("{{ 9 ** (9 ** 9) }}")
     found = problem(tmp_path, Limits(seconds=0.5))
-    assert found.endswith(": a.j2: its check has ended: it takes longer than 0.5 s")
+    assert found.endswith(": a.j2: compiling it takes longer than 0.5 s (time-limit)")
 
 
 def test_templates_that_are_not_checked_are_counted(tmp_path: Path) -> None:
@@ -87,6 +87,15 @@ def test_templates_that_are_not_checked_are_counted(tmp_path: Path) -> None:
     with captured_log() as events:
         syntax_check._report(str(tmp_path), [{"next": "a.j2"}, {"left": 7}], 0, "")
     assert any("7 templates were not checked" in line for line in events)
+
+
+def test_templates_behind_a_fatal_mistake_are_counted(tmp_path: Path) -> None:
+    """A lack of memory ends the check, and the message says so."""
+    (tmp_path / "a.j2").write_text("{{ [" + "1," * 300_000 + "] }}")
+    for name in ("b.j2", "c.j2"):
+        (tmp_path / name).write_text("{% if %}")
+    found = problem(tmp_path, Limits(memory=8_000_000, seconds=20.0))
+    assert found.endswith("more memory than it may use; 2 templates were not checked")
 
 
 def test_missing_python_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
