@@ -394,6 +394,12 @@ def test_imported_template_remembers_no_machine(served: Served) -> None:
     assert served.get(PXELINUX.replace("12-34-56", "00-00-00")) == b"-"
 
 
+def test_client_is_printed_without_a_memory_address(served: Served) -> None:
+    """The content depends on the variables only; the cache knows those that were used."""
+    served.write("a.j2", "{{ client | pprint }}")
+    assert served.get("a") == f"Client(host={PEER.host!r}, port={PEER.port})".encode()
+
+
 def test_request_for_a_missing_file_needs_no_thread(tmp_path: Path) -> None:
     """Ten of them are normal for each boot."""
     calls: list[Any] = []
