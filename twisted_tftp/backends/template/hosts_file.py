@@ -39,8 +39,8 @@ class _Reading(NamedTuple):
     """The result of looking at the file.
 
     @ivar identity: the state of the file; None if it can't be read.
-    @ivar is_settled: whether it has not changed for a while, so that an unchanged modification time
-        and size mean unchanged content.
+    @ivar is_settled: whether it has not changed for a while, so that an unchanged modification
+        time and size mean unchanged content.
     @ivar table: the entries; None if the file is not valid.
     @ivar problem: why it is not valid.
     """

@@ -23,7 +23,7 @@ from twisted_tftp.backends.template.frames import Limits
 from twisted_tftp.backends.template.hosts import HostAnswer
 from twisted_tftp.backends.template.hosts_file import HostsFile
 from twisted_tftp.errors import AccessViolation, BackendUnavailable, FileNotFound, TFTPError
-from twisted_tftp.interfaces import IBackendLifecycle, IExplainable, IFileBackend
+from twisted_tftp.interfaces import IBackendLifecycle, IContentCheck, IExplainable, IFileBackend
 
 pytest.importorskip("jinja2")
 
@@ -130,7 +130,7 @@ def known(mac: str | None = MAC) -> Any:
 
 def test_interfaces_are_implemented(served: Served) -> None:
     """Also that of wrappers, for --explain."""
-    for interface in (IFileBackend, IBackendLifecycle, IExplainable):
+    for interface in (IFileBackend, IBackendLifecycle, IContentCheck, IExplainable):
         verifyObject(interface, served.backend)
 
 

@@ -11,12 +11,16 @@ import pytest
 from twisted.python import threadable
 
 from tests.support.logs import captured_log
-from tests.support.reactors import reactor
+from tests.support.reactors import reactor, spin
 from twisted_tftp.backends.template import syntax_check
 from twisted_tftp.backends.template.backend import TemplateBackend
 from twisted_tftp.backends.template.frames import Limits
 from twisted_tftp.backends.template.syntax_check import check_syntax
+from twisted_tftp.config.check import problems_of
+from twisted_tftp.config.service import make_service
+from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.errors import BackendUnavailable
+from twisted_tftp.server.start_error import StartError
 
 pytest.importorskip("jinja2")
 
@@ -107,11 +111,34 @@ def test_missing_python_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mon
 def test_running_reactor_is_not_blocked(
     reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reload checks the backend in the thread of the reactor: the templates are left out."""
+    """A check in the thread of the reactor leaves the templates out; a reload uses another one."""
     (tmp_path / "a.j2").write_text("{% if %}")
     backend = TemplateBackend(str(tmp_path), reactor=reactor)
     with pytest.raises(BackendUnavailable, match="line 1"):
-        backend.check()
-    monkeypatch.setattr(threadable, "ioThread", threadable.getThreadID())
+        backend.check_content()
     monkeypatch.setattr(reactor, "running", True)
-    backend.check()
+    monkeypatch.setattr(threadable, "ioThread", threadable.getThreadID() + 1)
+    with pytest.raises(BackendUnavailable, match="line 1"):
+        backend.check_content()
+    monkeypatch.setattr(threadable, "ioThread", threadable.getThreadID())
+    backend.check_content()
+
+
+@pytest.mark.parametrize("wrapper", ["", "readonly:of="])
+def test_check_and_start_report_a_syntax_error(reactor: Any, tmp_path: Path, wrapper: str) -> None:
+    """With one line; nothing is compiled before the privileges of root are given up."""
+    (tmp_path / "a.j2").write_text("x\n{% if %}")
+    settings = parse_settings(
+        {"backend": [f"{wrapper}template:{tmp_path}"], "port": "0", "host": ["127.0.0.1"]}
+    )
+    problem = f"template folder {str(tmp_path)!r}: a.j2, line 2: Expected an expression"
+    (line,) = problems_of(settings)
+    assert f": {problem}" in line
+    service = make_service(settings, reactor)
+    service.check_backend()
+    service.privilegedStartService()
+    with pytest.raises(StartError) as caught:
+        service.startService()
+    assert caught.value.text.startswith(f"tftp: {problem}")
+    assert service.ports == []
+    spin(reactor, lambda: not reactor.getDelayedCalls())
