@@ -106,6 +106,25 @@ def lifecycle_of(backend: Any) -> Any:
     return backend if IBackendLifecycle.providedBy(backend) else NoLifecycle()
 
 
+class IContentCheck(Interface):
+    """A backend that can check the content of its files, such as the syntax of templates.
+
+    This interface is optional. The method is called for each backend that the configuration
+    names. A backend that makes another one of its arguments, such as `readonly:of=BACKEND`, passes
+    the call on.
+    """
+
+    def check_content():  # type: ignore[no-untyped-def]
+        """Check the files, after L{IBackendLifecycle.check}; this may take some seconds.
+
+        Called once at the start, when the process has given up the privileges of root and its
+        ports are bound; and by `--check`. A reload calls it in a thread.
+
+        @raise BackendUnavailable: a file has a mistake. The text is one line that tells the
+            operator where and why. The service then does not start.
+        """
+
+
 class IWriteModes(Interface):
     """A backend that obeys the rules for uploads in the context of each request.
 

@@ -12,6 +12,7 @@ from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation
 from twisted_tftp.interfaces import (
     IBackendLifecycle,
+    IContentCheck,
     IExplainable,
     IFileBackend,
     IWriteModes,
@@ -20,7 +21,7 @@ from twisted_tftp.interfaces import (
 from twisted_tftp.policy import WriteMode
 
 
-@implementer(IFileBackend, IBackendLifecycle, IExplainable, IWriteModes)
+@implementer(IFileBackend, IBackendLifecycle, IContentCheck, IExplainable, IWriteModes)
 class ReadOnlyBackend:
     """A backend that serves the files of another backend, and refuses uploads.
 
@@ -55,6 +56,14 @@ class ReadOnlyBackend:
         @raise BackendUnavailable: it cannot serve files.
         """
         self._lifecycle.check()
+
+    def check_content(self) -> None:
+        """Check the files of the wrapped backend.
+
+        @raise BackendUnavailable: one has a mistake.
+        """
+        if IContentCheck.providedBy(self.backend):
+            self.backend.check_content()
 
     def start(self) -> Any:
         """Start the wrapped backend."""

@@ -10,7 +10,7 @@ from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.settings import Settings
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.protocol.printable import printable_unicode
-from twisted_tftp.server.backend_check import check_backend
+from twisted_tftp.server.backend_check import check_backend, check_content
 
 
 def problems_of(settings: Settings) -> list[str]:
@@ -53,5 +53,6 @@ def problems_of_hooks(settings: Settings) -> list[str]:
 def _problems_of_leaf(leaf: Leaf) -> Iterator[str]:
     try:
         check_backend(leaf.backend)
+        check_content(leaf.backend)
     except BackendUnavailable as error:
         yield f"{leaf.name}: {printable_unicode(str(error))}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from twisted_tftp.errors import BackendUnavailable
-from twisted_tftp.interfaces import lifecycle_of
+from twisted_tftp.interfaces import IContentCheck, lifecycle_of
 from twisted_tftp.protocol.printable import printable_unicode
 
 
@@ -33,8 +33,22 @@ def check_backend(backend: Any) -> None:
     @raise BackendUnavailable: it can't; the text is one line.
     @raise CheckFailed: its check raises something else.
     """
+    _call(lifecycle_of(backend).check)
+
+
+def check_content(backend: Any) -> None:
+    """Check the content of a backend's files, if it can do that; this may block.
+
+    @raise BackendUnavailable: a file has a mistake; the text is one line.
+    @raise CheckFailed: the check raises something else.
+    """
+    if IContentCheck.providedBy(backend):
+        _call(backend.check_content)
+
+
+def _call(check: Callable[[], object]) -> None:
     try:
-        lifecycle_of(backend).check()
+        check()
     except BackendUnavailable:
         raise
     except (Exception, SystemExit) as error:  # of a backend that somebody else has written
@@ -42,13 +56,16 @@ def check_backend(backend: Any) -> None:
         raise CheckFailed(f"its check fails: {text}") from error
 
 
-def check_backends(backends: Iterable[NamedBackend]) -> None:
+def check_backends(
+    backends: Iterable[NamedBackend], check: Callable[[Any], None] = check_backend
+) -> None:
     """Check that backends can serve files; this may block.
 
+    @param check: L{check_backend} or L{check_content}.
     @raise BackendUnavailable: one can't; the text is one line.
     """
     for named in backends:
         try:
-            check_backend(named.backend)
+            check(named.backend)
         except CheckFailed as error:
             raise BackendUnavailable(f"{named.name}: {error}") from error

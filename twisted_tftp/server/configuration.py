@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
-from twisted_tftp.server.backend_check import NamedBackend, check_backends
+from twisted_tftp.server.backend_check import NamedBackend, check_backends, check_content
 from twisted_tftp.server.client_rules import BackendFor, ClientRule, ClientRules
 from twisted_tftp.server.hooks import HookSettings
 
@@ -80,8 +80,18 @@ class Configuration:
 
         @raise BackendUnavailable: one can't.
         """
+        check_backends(self._checked_backends())
+
+    def check_content(self) -> None:
+        """Check the content of the files of the backends; this may block.
+
+        @raise BackendUnavailable: one has a mistake.
+        """
+        check_backends(self._checked_backends(), check_content)
+
+    def _checked_backends(self) -> tuple[NamedBackend, ...]:
         whole = NamedBackend(type(self.backend).__name__, self.backend)
-        check_backends(self.named_backends or (whole,))
+        return self.named_backends or (whole,)
 
     def fixed_values(self) -> dict[str, Any]:
         """Return the name and the value of each option that can't change."""

@@ -6,7 +6,7 @@ To drain means to let the running transfers finish while new requests are droppe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -128,10 +128,7 @@ class TFTPService(Service):
 
         @raise StartError: the backend cannot serve files.
         """
-        try:
-            self.configuration.check_backends()
-        except BackendUnavailable as error:
-            raise StartError(f"tftp: {printable_unicode(str(error))}") from None
+        _check(self.configuration.check_backends)
 
     def check_hooks(self) -> None:
         """Check that the hooks can be run; the start of the service does this too.
@@ -161,9 +158,18 @@ class TFTPService(Service):
         """Serve requests; bind the ports first if `twist` runs the service.
 
         `twist` does not call L{privilegedStartService}.
+
+        @raise StartError: as for L{privilegedStartService}, or a file has a mistake.
         """
         if not self._listeners.are_bound:
             self.privilegedStartService()
+        try:  # not before: the check of a file, such as a template, must not run as root
+            _check(self.configuration.check_content)
+        except StartError:
+            self._listeners.stop_accepting()
+            self._listeners.close()
+            self._shared.opener.close()
+            raise
         super().startService()
         self._shutdown.reset()
         self._listeners.announce()
@@ -266,3 +272,14 @@ class TFTPService(Service):
     def _flush_log(self) -> None:
         if isinstance(self.configuration.observer, TransferLog):
             self.configuration.observer.flush()
+
+
+def _check(check: Callable[[], None]) -> None:
+    """Call a check of the backends.
+
+    @raise StartError: it fails.
+    """
+    try:
+        check()
+    except BackendUnavailable as error:
+        raise StartError(f"tftp: {printable_unicode(str(error))}") from None

@@ -22,7 +22,8 @@ from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBack
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.context import Outcome
-from twisted_tftp.interfaces import IBackendLifecycle, NoLifecycle
+from twisted_tftp.errors import BackendUnavailable
+from twisted_tftp.interfaces import IBackendLifecycle, IContentCheck, NoLifecycle
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
@@ -307,6 +308,41 @@ def test_check_that_fails_is_reported_in_one_line(reactor: Any, error: BaseExcep
         kind = type(error).__name__
         assert caught.value.text == f"tftp: {name}: its check fails: {kind}: two\\nlines"
         assert service.ports == []
+
+
+@pytest.mark.parametrize("error", [BackendUnavailable("x.j2: bad"), RuntimeError("x.j2: bad")])
+def test_content_is_checked_once_by_the_user_that_serves(reactor: Any, error: Exception) -> None:
+    """Not before the privileges of root are given up; if it fails, the ports are closed."""
+    calls: list[str] = []
+    errors: list[Exception] = [error]
+
+    @implementer(IBackendLifecycle, IContentCheck)
+    class Checked(NoLifecycle, MemoryBackend):
+        def check(self) -> None:
+            calls.append("check")
+
+        def check_content(self) -> None:
+            calls.append("check_content")
+            if errors:
+                raise errors.pop()
+
+        def start(self) -> None:
+            calls.append("start")
+
+    service = TFTPService(Checked(), port=0, host=["127.0.0.1"], reactor=reactor)
+    service.privilegedStartService()
+    assert calls == ["check"]
+    with pytest.raises(StartError, match=r"x\.j2: bad"):
+        service.startService()
+    assert calls == ["check", "check_content"]
+    assert service.ports == service.servers == []
+    assert not service.running
+    service = TFTPService(Checked(), port=0, host=["127.0.0.1"], reactor=reactor)
+    service.startService()
+    assert calls[2:] == ["check", "check_content", "start"]
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: stopped)
 
 
 @implementer(IBackendLifecycle)

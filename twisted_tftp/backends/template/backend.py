@@ -28,7 +28,12 @@ from twisted_tftp.backends.template.worker_process import RenderError
 from twisted_tftp.backends.template.workers import DEFAULT_COUNT, QueueFull, Workers
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import AccessViolation, BackendUnavailable, FileNotFound, TFTPError
-from twisted_tftp.interfaces import IBackendLifecycle, IExplainable, IFileBackend
+from twisted_tftp.interfaces import (
+    IBackendLifecycle,
+    IContentCheck,
+    IExplainable,
+    IFileBackend,
+)
 
 #: What the client is told if a template fails.
 FAILED = "the template failed"
@@ -52,7 +57,7 @@ class NoHosts:
         return NO_SOURCE
 
 
-@implementer(IFileBackend, IBackendLifecycle, IExplainable)
+@implementer(IFileBackend, IBackendLifecycle, IContentCheck, IExplainable)
 class TemplateBackend:
     """A backend whose files are made from the templates of a folder, `NAME.j2` for `NAME`.
 
@@ -223,15 +228,19 @@ class TemplateBackend:
     # -- IBackendLifecycle -----------------------------------------------------------------
 
     def check(self) -> None:
-        """Check that the folder is a directory, read the hosts file and compile the templates.
-
-        In the thread of a running reactor, the templates are not compiled: that takes long.
+        """Check that the folder is a directory, and read the hosts file.
 
         @raise BackendUnavailable: one of them can't be used.
         """
         if not os.path.isdir(self._folder.path):
             raise BackendUnavailable(f"template folder {self._folder.path!r} is not a directory")
         self._hosts.check()
+
+    def check_content(self) -> None:
+        """Compile the templates, but not in the thread of a running reactor: that takes long.
+
+        @raise BackendUnavailable: one has a syntax error.
+        """
         if not self._is_in_running_reactor():
             check_syntax(self._folder.path, self._limits)
 

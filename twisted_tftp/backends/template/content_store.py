@@ -21,8 +21,8 @@ OVERHEAD = 400
 #: The memory of the name and the state of a used file, in addition to the octets of its name.
 FILE_OVERHEAD = 200
 
-#: The most sets of variables that are kept of one template: it may use different ones for
-#: different machines.
+#: The most combinations of variable names that renderings of one template have used and that are
+#: kept: a template may use different variables for different machines.
 MAX_SETS = 8
 
 #: The variables that are different in each request.

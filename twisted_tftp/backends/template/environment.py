@@ -1,7 +1,8 @@
 """Render templates with Jinja2, sandboxed; only a worker process imports this module.
 
 The result says which files and which variables were used. A second rendering with the same files
-and the same values of these variables has the same result: nothing in a template is random.
+and the same values of these variables has the same result: the filters and functions of Jinja2
+whose results are random are removed.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Rendered(NamedTuple):
     @ivar used: the names of the variables that were used, in sort order; `client.host` and
         `client.port` for the attributes of `client`.
     @ivar files: the names of the used files, and the state of each; None if it does not exist.
-    @ivar is_settled: whether the files have not changed for a while, so that their states prove
-        their contents.
+    @ivar is_settled: whether the files have not changed for a while, so that unchanged
+        modification times and sizes mean unchanged content.
     """
 
     content: bytes
@@ -77,7 +78,11 @@ class NoFile(Exception):
 
 
 class _Loaded(NamedTuple):
-    """The state of a file when it was loaded, and whether that state proves its content."""
+    """The state of a file when it was loaded.
+
+    @ivar is_settled: whether the file had not changed for a while, so that an unchanged
+        modification time and size mean unchanged content.
+    """
 
     identity: Identity
     is_settled: bool
@@ -175,15 +180,18 @@ class _Client:
         self._recorder.variables.add("client.port")
         return self._port
 
+    def __repr__(self) -> str:
+        return f"Client(host={self.host!r}, port={self.port})"
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
 class _Template(Template):
-    """A template without memory: Jinja2 keeps the variables and macros of imported templates.
+    """A template that is run again at each import: Jinja2 would use the module of the first one.
 
-    They would keep old content of the templates that these import, and in a `namespace` the
+    That module has the old content of the templates that it imports, and in a `namespace` the
     values of the last machine.
     """
 

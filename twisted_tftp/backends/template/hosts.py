@@ -15,13 +15,14 @@ from twisted_tftp.backends.template.identity import normal_address, normal_mac, 
 #: The most values in one entry; aliases in a YAML file could make endless ones.
 MAX_VALUES = 10_000
 
-#: The most octets of the texts in one entry; aliases in a YAML file can repeat a long one.
+#: The most characters of the texts and keys in one entry; aliases in a YAML file can repeat a
+#: long one.
 MAX_ENTRY_SIZE = 1024 * 1024
 
 #: The most values of all entries of a file; aliases can repeat an entry.
 MAX_TABLE_VALUES = 2_000_000
 
-#: The most octets of all entries of a file, as JSON.
+#: The most characters of all entries of a file, as JSON.
 MAX_TABLE_SIZE = 64 * 1024 * 1024
 
 #: The most binary digits of a number. Python refuses to write much longer ones.
@@ -137,8 +138,9 @@ class HostTable:
             size += len(text)
             values += budget.used_values
             if size > MAX_TABLE_SIZE or values > MAX_TABLE_VALUES:
-                limits = f"{MAX_TABLE_SIZE >> 20} MiB or {MAX_TABLE_VALUES:,} values"
-                raise HostsError(entry.line, f"the entries up to here have more than {limits}")
+                limits = f"{MAX_TABLE_SIZE >> 20} MiB as JSON and {MAX_TABLE_VALUES:,} values"
+                problem = f"the hosts file is too large up to this entry: at most {limits}"
+                raise HostsError(entry.line, problem)
             for key in keys:
                 line = entry.lines.get(key[0], entry.line)
                 if key in lines:
@@ -186,6 +188,7 @@ def _with_keys(entry: Entry, budget: Budget) -> tuple[dict[str, object], list[tu
     fields: dict[str, object] = {}
     for name, value in entry.fields.items():
         try:
+            budget.take_text(name)
             fields[name] = plain(value, budget)
         except ValueError as error:
             raise HostsError(entry.lines.get(name, entry.line), f"{name}: {error}") from None
@@ -219,26 +222,33 @@ def _kind_of(key: str) -> tuple[str, str]:
 
 
 class Budget:
-    """What one entry may have: a number of values, and of octets of text.
+    """What one entry may have: a number of values, and of characters in texts and keys.
 
     @ivar used_values: how many values it has until now.
     """
 
     def __init__(self) -> None:
         self.used_values = 0
-        self._octets = 0
+        self._used_characters = 0
 
-    def take(self, text: str = "") -> None:
-        """Add one value and its text.
+    def take_value(self) -> None:
+        """Add one value.
 
-        @raise ValueError: it is too much.
+        @raise ValueError: it is one too many.
         """
         self.used_values += 1
-        self._octets += len(text)
         if self.used_values > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES:,} values")
-        if self._octets > MAX_ENTRY_SIZE:
+
+    def take_text(self, text: str) -> str:
+        """Add the characters of a text or a key, and return it.
+
+        @raise ValueError: they are too many.
+        """
+        self._used_characters += len(text)
+        if self._used_characters > MAX_ENTRY_SIZE:
             raise ValueError(f"more than {MAX_ENTRY_SIZE >> 20} MiB in one entry")
+        return text
 
 
 def plain(value: object, budget: Budget, depth: int = 0) -> object:
@@ -247,17 +257,21 @@ def plain(value: object, budget: Budget, depth: int = 0) -> object:
     @param budget: what the entry may have; the value is added to it.
     @raise ValueError: a value has no such form, or there are too many, or too many levels.
     """
-    budget.take(value if isinstance(value, str) else "")
+    budget.take_value()
     if depth > MAX_DEPTH:
         raise ValueError(f"more than {MAX_DEPTH} levels")
     if isinstance(value, int) and value.bit_length() > MAX_NUMBER_BITS:
         raise ValueError("a number is too large")
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str):
+        return budget.take_text(value)
+    if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): plain(one, budget, depth + 1) for key, one in value.items()}
+        return {
+            budget.take_text(str(key)): plain(one, budget, depth + 1) for key, one in value.items()
+        }
     if isinstance(value, list):
         return [plain(one, budget, depth + 1) for one in value]
     raise ValueError(f"a {type(value).__name__} can't be a value")

@@ -39,7 +39,8 @@ class _Reading(NamedTuple):
     """The result of looking at the file.
 
     @ivar identity: the state of the file; None if it can't be read.
-    @ivar is_settled: whether it has not changed for a while, so that `identity` proves it.
+    @ivar is_settled: whether it has not changed for a while, so that an unchanged modification
+        time and size mean unchanged content.
     @ivar table: the entries; None if the file is not valid.
     @ivar problem: why it is not valid.
     """
@@ -157,6 +158,9 @@ class HostsFile:
             return _Reading(state, is_settled, None, f"{where}: {error}")
         except OSError as error:
             return _Reading(state, is_settled, None, f"hosts file {self.path}: {error.strerror}")
+        except Exception as error:  # of a parser; it would fail at each request
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+            return _Reading(state, is_settled, None, f"hosts file {self.path}: {reason}")
         return _Reading(state, is_settled, table, "")
 
     def _use(self, reading: _Reading) -> None:

@@ -20,6 +20,21 @@ _HEADER = re.compile(r"\s*\[{1,2}([^\]\[]*)\]{1,2}\s*(?:#.*)?\Z")
 #: The beginning of a line that sets a key in TOML.
 _SETS_KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=""")
 
+#: The most parts of a key with dots in TOML. The parser of some versions of Python needs a time
+#: that is quadratic in this number.
+MAX_KEY_PARTS = 64
+
+#: One part of a key in TOML, or a text in one line. A text without an end ends with its line.
+_PART = r"""(?:[\w-]+|"[^"\n]*(?:"|$)|'[^'\n]*(?:'|$))"""
+
+#: What can contain a dot in TOML: texts of many lines, comments, and keys. The group is a part of
+#: a key that has too many. A text without an end ends with the file.
+_DOTTED = re.compile(
+    r"""'{3}(?s:.*?)(?:'{3,5}|\Z)|"{3}(?s:.*?)(?:"{3,5}|\Z)|#.*|"""
+    rf"{_PART}(?:[ \t]*\.[ \t]*{_PART}){{0,{MAX_KEY_PARTS - 1}}}([ \t]*\.[ \t]*{_PART})?",
+    re.MULTILINE,
+)
+
 #: The position at the end of a message of the TOML parser.
 _POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)\Z")
 
@@ -42,12 +57,15 @@ def parse_toml(text: str) -> list[Entry]:
         import tomllib
     else:
         import tomli as tomllib
+    _check_keys(text)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         position = _POSITION.search(str(error))
         line = int(position[1] or text.count("\n") + 1) if position else 0
         raise HostsError(line, _POSITION.sub("", str(error))) from None
+    except ValueError as error:  # a number has too many digits
+        raise HostsError(0, " ".join(str(error).split())) from None
     lines = _TomlLines(text)
     entries = []
     for key, value in document.items():
@@ -59,6 +77,19 @@ def parse_toml(text: str) -> list[Entry]:
         else:
             entries.append(_entry(key, value, *lines.of_table(key)))
     return entries
+
+
+def _check_keys(text: str) -> None:
+    """Check that the keys of a TOML file have few parts.
+
+    @raise HostsError: one has too many.
+    """
+    # Without escaped quotes, a regular expression finds the end of a text without much memory.
+    unescaped = text.replace("\\\\", "__").replace('\\"', "__")
+    for found in _DOTTED.finditer(unescaped):
+        if found[1] is not None:
+            line = text.count("\n", 0, found.start()) + 1
+            raise HostsError(line, f"a key has more than {MAX_KEY_PARTS} parts")
 
 
 class _TomlLines:

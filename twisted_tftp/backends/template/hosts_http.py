@@ -209,19 +209,20 @@ def _check_url(url: str) -> None:
 
     @raise ValueError: it is not valid.
     """
+    shown = _shown(url)
     unknown = sorted(set(_PLACEHOLDER.findall(url)) - set(PLACEHOLDERS))
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        raise ValueError(f"{{{unknown[0]}}} in {url!r} is none of {known}")
+        raise ValueError(f"{{{unknown[0]}}} in {shown!r} is none of {known}")
     try:
         parts = urlsplit(_PLACEHOLDER.sub("x", url))
         is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_valid = False
     if not is_valid or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError(f"{url!r} is not a URL such as https://hosts.example/{{mac}}")
+        raise ValueError(f"{shown!r} is not a URL such as https://hosts.example/{{mac}}")
     if "@" in parts.netloc or parts.fragment or "{" in urlsplit(url).netloc:
-        raise ValueError(f"{url!r} must have no password, no fragment and a fixed host")
+        raise ValueError(f"{shown!r} must have no password, no fragment and a fixed host")
     if parts.scheme == "https" and not has_tls():
         raise ValueError("https needs pyOpenSSL: pip install 'twisted-tftp[templates]'")
 

@@ -29,8 +29,8 @@ from twisted_tftp.policy import Range
 #: How a user installs what templates need.
 INSTALL = "pip install 'twisted-tftp[templates]'"
 
-#: The sizes that `memory` can have, in octets: Jinja2 itself needs the lowest one.
-MEMORY_RANGE = Range(1 << 20, 1 << 40)
+#: The sizes that `memory` can have, in octets: a small template needs the lowest one.
+MEMORY_RANGE = Range(4 << 20, 1 << 40)
 
 #: The sizes that `output` can have, in octets. The server has each file in its memory.
 OUTPUT_RANGE = Range(1, 1 << 30)

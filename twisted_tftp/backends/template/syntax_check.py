@@ -1,7 +1,8 @@
 """Find the templates of a folder that have a syntax error, in a process with limits.
 
 The process compiles each template and renders none. It writes lines of JSON: the name of the
-template that it compiles next, or a mistake, or how many templates are left at the end.
+template that it compiles next and the number of those after it, or a mistake, or at the end the
+number of templates that are left.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _log = Logger()
 def check_syntax(folder: str, limits: Limits) -> None:
     """Check the templates of a folder; this blocks for at most `PROCESS_LIMIT`.
 
+    It may block longer if the process hangs in the kernel, on a disk that does not respond.
+
     @param folder: an absolute path.
     @raise BackendUnavailable: some have mistakes; the text has the template, the line and the
         reason.
@@ -63,12 +66,15 @@ def check_syntax(folder: str, limits: Limits) -> None:
         try:
             output, errors = process.communicate(timeout=PROCESS_LIMIT)
             end = _last_line(errors) or f"exit code {process.returncode}"
+            end = f"its check has ended: {end}"
+            if end.endswith(MemoryError.__name__):  # also while Python handles the first one
+                end = "it needs more memory than it may use"
             if process.returncode == -signal.SIGALRM:
-                end = f"it takes longer than {limits.seconds:g} s"
+                end = f"compiling it takes longer than {limits.seconds:g} s (time-limit)"
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()
-            end = f"it takes longer than {PROCESS_LIMIT:g} s"
+            end = f"compiling it takes longer than {PROCESS_LIMIT:g} s"
     _report(folder, [json.loads(line) for line in output.splitlines()], process.returncode, end)
 
 
@@ -80,17 +86,19 @@ def _report(folder: str, lines: list[dict[str, Any]], code: int, end: str) -> No
     mistakes = [line["mistake"] for line in lines if "mistake" in line]
     if code != _SUCCESS:
         current = next((line["next"] for line in reversed(lines) if "next" in line), folder)
-        mistakes.append(f"{current}: its check has ended: {end}")
+        mistakes.append(f"{current}: {end}")
+    left = next((line["left"] for line in reversed(lines) if "left" in line), 0)
+    not_checked = f"{left} template{'s were' if left > 1 else ' was'} not checked"
     if mistakes:
         more = len(mistakes) - MAX_MISTAKES
         shown = mistakes[:MAX_MISTAKES] + ([f"and {more} more"] if more > 0 else [])
+        shown += [not_checked] if left else []
         raise BackendUnavailable(f"template folder {folder!r}: {'; '.join(shown)}")
-    left = next((line["left"] for line in lines if "left" in line), 0)
     if left:
         _log.warn(
-            "template folder {folder}: {left} templates were not checked in {limit:g} s",
+            "template folder {folder}: {not_checked} in {limit:g} s",
             folder=folder,
-            left=left,
+            not_checked=not_checked,
             limit=WORK_LIMIT,
         )
 
@@ -129,15 +137,20 @@ def check_templates(renderer: Any, folder: str) -> Iterator[dict[str, Any]]:
         if time.monotonic() > limit:
             yield {"left": len(names) - index}
             return
-        yield {"next": name}
+        yield {"next": name, "left": len(names) - index - 1}
+        mistake = ""
+        is_fatal = False
         try:
             renderer.compile(name)
         except TemplateError as error:
             line = f", line {error.line}" if error.line else ""
-            yield {"mistake": f"{error.template}{line}: {str(error)[:MAX_REASON]}"}
-            if error.is_fatal:
-                yield {"left": len(names) - index - 1}
-                return
+            mistake = f"{error.template}{line}: {str(error)[:MAX_REASON]}"
+            is_fatal = error.is_fatal
+        # The exception has been deleted: it keeps what the compiler has made, maybe all memory.
+        if mistake:
+            yield {"mistake": mistake}
+        if is_fatal:
+            return
 
 
 def template_names(folder: str) -> Iterator[str]:

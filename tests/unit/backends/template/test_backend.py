@@ -23,7 +23,7 @@ from twisted_tftp.backends.template.frames import Limits
 from twisted_tftp.backends.template.hosts import HostAnswer
 from twisted_tftp.backends.template.hosts_file import HostsFile
 from twisted_tftp.errors import AccessViolation, BackendUnavailable, FileNotFound, TFTPError
-from twisted_tftp.interfaces import IBackendLifecycle, IExplainable, IFileBackend
+from twisted_tftp.interfaces import IBackendLifecycle, IContentCheck, IExplainable, IFileBackend
 
 pytest.importorskip("jinja2")
 
@@ -130,7 +130,7 @@ def known(mac: str | None = MAC) -> Any:
 
 def test_interfaces_are_implemented(served: Served) -> None:
     """Also that of wrappers, for --explain."""
-    for interface in (IFileBackend, IBackendLifecycle, IExplainable):
+    for interface in (IFileBackend, IBackendLifecycle, IContentCheck, IExplainable):
         verifyObject(interface, served.backend)
 
 
@@ -392,6 +392,12 @@ def test_imported_template_remembers_no_machine(served: Served) -> None:
     served.write(PATTERN, "{% import 'state.inc' as state %}{{ state.swap(mac) }}", is_new=False)
     assert served.get(PXELINUX) == b"-"
     assert served.get(PXELINUX.replace("12-34-56", "00-00-00")) == b"-"
+
+
+def test_client_is_printed_without_a_memory_address(served: Served) -> None:
+    """The content depends on the variables only; the cache knows those that were used."""
+    served.write("a.j2", "{{ client | pprint }}")
+    assert served.get("a") == f"Client(host={PEER.host!r}, port={PEER.port})".encode()
 
 
 def test_request_for_a_missing_file_needs_no_thread(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from twisted_tftp.backends.template.hosts import (
     HostTable,
     Machine,
 )
-from twisted_tftp.backends.template.hosts_formats import parse
+from twisted_tftp.backends.template.hosts_formats import MAX_KEY_PARTS, parse
 
 yaml = pytest.importorskip("yaml")
 
@@ -69,6 +70,11 @@ mac,name,address,role
 # another one
 52-54-00-12-34-57,node2,192.0.2.2,
 """
+
+#: What is wrong with a file whose aliases repeat an entry.
+TOO_LARGE = (
+    "the hosts file is too large up to this entry: at most 64 MiB as JSON and 2,000,000 values"
+)
 
 EXAMPLES = [(".toml", TOML), (".toml", ARRAY), (".yaml", YAML), (".yml", YAML_LIST), (".csv", CSV)]
 
@@ -176,21 +182,29 @@ def test_aliases_that_multiply_are_refused() -> None:
             "x: more than 1 MiB in one entry",
         ),
         (
+            "a: {x: [&s {? " + "y" * 100_000 + " : 1}" + ",*s" * 4500 + "]}\n",
+            "x: more than 1 MiB in one entry",
+        ),
+        (
+            "a: {? &s " + "y" * 600_000 + " : {? *s : 1}}\n",
+            "y: more than 1 MiB in one entry",
+        ),
+        (
             "a: &a {v: ["
             + "1," * 8000
             + "]}\n"
             + "".join(f"b{number}: {{name: n{number}, x: *a}}\n" for number in range(4000)),
-            "the entries up to here have more than 64 MiB or 2,000,000 values",
+            TOO_LARGE,
         ),
         (
             "a: &a {v: "
             + "x" * 1_000_000
             + "}\n"
             + "".join(f"b{number}: {{name: n{number}, x: *a}}\n" for number in range(100)),
-            "the entries up to here have more than 64 MiB or 2,000,000 values",
+            TOO_LARGE,
         ),
     ],
-    ids=["text", "entry", "entry of a long text"],
+    ids=["text", "key of a table", "name of a field", "entry", "entry of a long text"],
 )
 def test_aliases_that_repeat_are_refused(text: str, problem: str) -> None:
     """A small file does not fill the memory of the server."""
@@ -214,6 +228,53 @@ def test_number_that_json_cannot_have_is_a_mistake(extension: str) -> None:
     with pytest.raises(HostsError, match="x: a number is too large") as caught:
         table(extension, text)
     assert caught.value.line == 2
+
+
+def test_decimal_number_of_many_digits_is_a_mistake() -> None:
+    """The TOML parser has another exception for it than for other mistakes."""
+    with pytest.raises(HostsError, match="integer string conversion"):
+        table(".toml", "[a]\nx = " + "1" * 5000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{parts} = 1",
+        "[{parts}]",
+        "[[ {parts} ]]",
+        "x = {{ y = 1, {parts} = 1 }}",
+        'x = ["#", \'"\', {{{parts} = 1}}] # "',
+        "\"a\" . 'b.c' . {parts} = 1",
+    ],
+)
+def test_key_of_many_parts_is_refused(text: str) -> None:
+    """The TOML parser needs a time for it that is quadratic in their number."""
+    parts = ".".join(["a"] * (MAX_KEY_PARTS + 1))
+    with pytest.raises(HostsError, match="a key has more than 64 parts") as caught:
+        parse(".toml", "[b]\nx = 1\n" + text.format(parts=parts))
+    assert caught.value.line == 3
+
+
+@pytest.mark.parametrize("start", ['x = """\\', 'x = "\\n', "x = 'y", "a = ", '"""\\'])
+def test_wrong_toml_is_refused_in_a_short_time(start: str) -> None:
+    """The time of the check is linear in the size of the file."""
+    started = time.monotonic()
+    with pytest.raises(HostsError):
+        parse(".toml", start * 200_000)
+    with pytest.raises(HostsError, match="64 parts"):
+        parse(".toml", "a." * 1_000_000)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["'{parts}'", '"\\"{parts}"', "'''\n{parts}\n'''", '"""\n\\"""{parts}\n"""', "1 # {parts}"],
+)
+def test_dots_elsewhere_are_no_key(value: str) -> None:
+    """In a text or a comment; a key may have 64 parts."""
+    parts = ".".join(["a"] * 100)
+    allowed = ".".join(["a"] * MAX_KEY_PARTS)
+    parse(".toml", f"[b]\n{allowed} = 1\nx = {value.format(parts=parts)}\n")
 
 
 def test_yaml_of_many_levels_is_refused() -> None:

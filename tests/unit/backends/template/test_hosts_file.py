@@ -202,3 +202,35 @@ def test_file_that_was_never_valid_is_the_problem_of_each_answer(served: Served)
     served.write("x = 1")
     assert "must be a table" in served.role()
     assert "must be a table" in served.role()
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (MemoryError(), "MemoryError"),
+        (RecursionError("a\nb"), "RecursionError: a b"),
+        (ValueError("x"), "ValueError: x"),
+    ],
+)
+def test_failure_of_the_parser_is_one_problem(
+    served: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, problem: str
+) -> None:
+    """The file is not parsed again until it changes, and the log has one line."""
+    served.hosts.check()
+    calls = []
+
+    def fail(extension: str, text: str) -> Any:
+        calls.append(text)
+        raise error
+
+    monkeypatch.setattr(hosts_file, "parse", fail)
+    served.write("[node1]\nrole = 'new'\n")
+    with captured_log() as lines:
+        for _ in range(3):
+            served.now += LOOK_INTERVAL
+            assert served.role() == "old"
+            assert served.role() == "old"
+    assert lines == [f"the old hosts stay in use: hosts file {served.path}: {problem}"]
+    assert len(calls) == (1 if served.hosts._lookup.find(served.path.name) else 3)
+    with pytest.raises(BackendUnavailable, match=problem):
+        served.hosts.check()

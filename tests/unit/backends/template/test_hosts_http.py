@@ -423,6 +423,14 @@ def test_wrong_url_is_a_mistake_of_the_configuration(url: str, problem: str) -> 
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["ftp://a/?t=X1", "http://u@a/?t=X1", "http://a/{serial}?t=X1"])
+def test_query_of_a_wrong_url_is_not_shown(url: str) -> None:
+    """It may have a secret."""
+    with pytest.raises(ValueError, match=r"\?\.\.\.'") as caught:
+        HostsService(url)
+    assert "X1" not in str(caught.value)
+
+
 def test_https_needs_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the extra."""
     if has_tls():

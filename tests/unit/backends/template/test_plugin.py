@@ -29,7 +29,7 @@ def test_backend_is_made_from_a_text(text: str) -> None:
     [
         ("template:", "it needs a folder"),
         ("template:paht=/srv", "there is no keyword 'paht', did you mean path?"),
-        ("template:/srv,memory=0", "memory must be from 1,048,576 to 1,099,511,627,776 octets"),
+        ("template:/srv,memory=0", "memory must be from 4,194,304 to 1,099,511,627,776 octets"),
         ("template:/srv,memory=9999999T", "memory must be from"),
         ("template:/srv,output=0", "output must be from 1 to 1,073,741,824 octets"),
         ("template:/srv,output=4G", "output must be from"),

@@ -11,12 +11,16 @@ import pytest
 from twisted.python import threadable
 
 from tests.support.logs import captured_log
-from tests.support.reactors import reactor
+from tests.support.reactors import reactor, spin
 from twisted_tftp.backends.template import syntax_check
 from twisted_tftp.backends.template.backend import TemplateBackend
 from twisted_tftp.backends.template.frames import Limits
 from twisted_tftp.backends.template.syntax_check import check_syntax
+from twisted_tftp.config.check import problems_of
+from twisted_tftp.config.service import make_service
+from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.errors import BackendUnavailable
+from twisted_tftp.server.start_error import StartError
 
 pytest.importorskip("jinja2")
 
@@ -72,14 +76,14 @@ def test_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "a.j2").write_text("{{ [" + "1," * 500_000 + "] }}")
     monkeypatch.setattr(syntax_check, "PROCESS_LIMIT", 1.0)
     found = problem(tmp_path)
-    assert found.endswith("its check has ended: it takes longer than 1 s")
+    assert found.endswith("compiling it takes longer than 1 s")
 
 
 def test_calculation_without_end_is_a_mistake(tmp_path: Path) -> None:
     """Jinja2 calculates constants when it compiles: its time limit holds then too."""
     (tmp_path / "a.j2").write_text("{{ 9 ** (9 ** 9) }}")
     found = problem(tmp_path, Limits(seconds=0.5))
-    assert found.endswith(": a.j2: its check has ended: it takes longer than 0.5 s")
+    assert found.endswith(": a.j2: compiling it takes longer than 0.5 s (time-limit)")
 
 
 def test_templates_that_are_not_checked_are_counted(tmp_path: Path) -> None:
@@ -87,6 +91,15 @@ def test_templates_that_are_not_checked_are_counted(tmp_path: Path) -> None:
     with captured_log() as events:
         syntax_check._report(str(tmp_path), [{"next": "a.j2"}, {"left": 7}], 0, "")
     assert any("7 templates were not checked" in line for line in events)
+
+
+def test_templates_behind_a_fatal_mistake_are_counted(tmp_path: Path) -> None:
+    """A lack of memory ends the check, and the message says so."""
+    (tmp_path / "a.j2").write_text("{{ [" + "1," * 300_000 + "] }}")
+    for name in ("b.j2", "c.j2"):
+        (tmp_path / name).write_text("{% if %}")
+    found = problem(tmp_path, Limits(memory=8_000_000, seconds=20.0))
+    assert found.endswith("more memory than it may use; 2 templates were not checked")
 
 
 def test_missing_python_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,11 +111,34 @@ def test_missing_python_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mon
 def test_running_reactor_is_not_blocked(
     reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reload checks the backend in the thread of the reactor: the templates are left out."""
+    """A check in the thread of the reactor leaves the templates out; a reload uses another one."""
     (tmp_path / "a.j2").write_text("{% if %}")
     backend = TemplateBackend(str(tmp_path), reactor=reactor)
     with pytest.raises(BackendUnavailable, match="line 1"):
-        backend.check()
-    monkeypatch.setattr(threadable, "ioThread", threadable.getThreadID())
+        backend.check_content()
     monkeypatch.setattr(reactor, "running", True)
-    backend.check()
+    monkeypatch.setattr(threadable, "ioThread", threadable.getThreadID() + 1)
+    with pytest.raises(BackendUnavailable, match="line 1"):
+        backend.check_content()
+    monkeypatch.setattr(threadable, "ioThread", threadable.getThreadID())
+    backend.check_content()
+
+
+@pytest.mark.parametrize("wrapper", ["", "readonly:of="])
+def test_check_and_start_report_a_syntax_error(reactor: Any, tmp_path: Path, wrapper: str) -> None:
+    """With one line; nothing is compiled before the privileges of root are given up."""
+    (tmp_path / "a.j2").write_text("x\n{% if %}")
+    settings = parse_settings(
+        {"backend": [f"{wrapper}template:{tmp_path}"], "port": "0", "host": ["127.0.0.1"]}
+    )
+    problem = f"template folder {str(tmp_path)!r}: a.j2, line 2: Expected an expression"
+    (line,) = problems_of(settings)
+    assert f": {problem}" in line
+    service = make_service(settings, reactor)
+    service.check_backend()
+    service.privilegedStartService()
+    with pytest.raises(StartError) as caught:
+        service.startService()
+    assert caught.value.text.startswith(f"tftp: {problem}")
+    assert service.ports == []
+    spin(reactor, lambda: not reactor.getDelayedCalls())

@@ -17,6 +17,7 @@ from tests.support.reactors import reactor
 from tests.unit.backends.template.processes import is_running, result_of, run_until
 from twisted_tftp.backends.template import frames, workers
 from twisted_tftp.backends.template.frames import Answer, Limits
+from twisted_tftp.backends.template.plugin import MEMORY_RANGE
 from twisted_tftp.backends.template.worker_process import ENVIRONMENT, RenderError
 from twisted_tftp.backends.template.workers import MAX_QUEUE, PIPELINE, QueueFull, Workers
 
@@ -125,6 +126,12 @@ def test_memory_is_limited(pool: Pool, text: str) -> None:
     assert pool.failure(text) == "it needs more memory than it may use"
     assert pool.render("{{ mac }}").content == b"52:54:00:12:34:56"
     assert pool.workers.process_ids != old
+
+
+def test_small_template_needs_little_memory(pool: Pool) -> None:
+    """The lowest limit that a user can choose is enough for it."""
+    pool.make(Limits(seconds=10.0, memory=MEMORY_RANGE.low))
+    assert pool.render("{% if mac %}\n{{ mac }}\n{% endif %}").content == b"52:54:00:12:34:56\n"
 
 
 def test_size_of_the_file_is_limited(pool: Pool) -> None:
