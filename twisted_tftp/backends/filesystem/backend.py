@@ -245,14 +245,11 @@ class FilesystemBackend:
     def explain(self, path: str, context: TransferContext) -> Any:
         """Return the size of a file or the ERROR, behind a line with a name of another case."""
         lines = yield explain_opening(self, path, context)
-        if self._case is None:
-            return lines
-        try:
+        if self._case is not None:
             real = yield maybeDeferred(self._in_read_thread, self._case.find, path)
-        except TFTPError:
-            return lines  # they have this error
-        is_other = real is not None and real != path.lstrip("/")
-        return [f"file: {printable(real)}", *lines] if is_other else lines
+            if real is not None and real != path.lstrip("/"):
+                return [f"file: {printable(real)}", *lines]
+        return lines
 
     def open_writer(self, path: str, context: TransferContext) -> Deferred[FilesystemWriter]:
         """Create a temporary file, which gets the name `path` at the commit."""
