@@ -110,8 +110,7 @@ class IContentCheck(Interface):
     """A backend that can check the content of its files, such as the syntax of templates.
 
     This interface is optional. The method is called for each backend that the configuration
-    names. A backend that makes another one of its arguments, such as `readonly:of=BACKEND`, passes
-    the call on.
+    names. A backend that wraps another one, such as `readonly:of=BACKEND`, passes the call on.
     """
 
     def check_content():  # type: ignore[no-untyped-def]
@@ -172,7 +171,7 @@ class IBackendPlugin(Interface):
     def from_arguments(argument, keywords):  # type: ignore[no-untyped-def]
         """Make a backend. Called in the reactor's thread: it opens nothing that may block.
 
-        @param argument: the text behind the colon, without the keywords; it may be empty (str).
+        @param argument: the text after the colon, without the keywords; it may be empty (str).
         @param keywords: the keywords and their values (a dict of str to str). Those that the
             plugin does not know are mistakes of the user.
 

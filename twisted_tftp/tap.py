@@ -77,7 +77,7 @@ class Options(usage.Options):
         sys.exit(0)
 
     def parseArgs(self, *args: str) -> None:
-        """Take the file name behind `--explain ADDRESS`; reject all other arguments.
+        """Take the file name after `--explain ADDRESS`; reject all other arguments.
 
         @raise usage.UsageError: there is one, the file name is missing, or `--check` is given too.
         """

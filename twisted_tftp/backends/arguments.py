@@ -12,7 +12,7 @@ from difflib import get_close_matches
 #: The keywords of a plugin: name to text.
 Keywords = MutableMapping[str, str]
 
-#: The key of the argument, if a backend is a table of a configuration file.
+#: The key of the argument in the table of a backend (in a configuration file).
 ARGUMENT_KEY = "path"
 
 #: The texts of a flag.
@@ -130,11 +130,12 @@ def reject_unknown(keywords: Keywords, known: Iterable[str] = ()) -> None:
 
 
 def require_known(keywords: Keywords, known: Iterable[str]) -> None:
-    """Check that each keyword has one of the names, before any of them is used.
+    """Check that each keyword has a known name.
 
-    Call this first: a keyword with a misspelt name is then reported, not what is missing.
+    Call this before any keyword is used: a misspelt name is then reported as such, not as a
+    keyword that is missing.
 
-    @raise ValueError: one has another name.
+    @raise ValueError: a keyword has another name.
     """
     names = {normal(each) for each in known}
     for name in keywords:

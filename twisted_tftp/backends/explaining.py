@@ -28,7 +28,7 @@ def explain(backend: Any, path: str, context: TransferContext) -> Deferred[list[
 
 
 def explain_opening(backend: Any, path: str, context: TransferContext) -> Deferred[list[str]]:
-    """Open a file and close it; return the line with its size, or with the ERROR."""
+    """Open and close a file; return one line with its size, or with the ERROR."""
     opened = maybeDeferred(backend.open_reader, path, context)
     return opened.addCallbacks(_describe_file, _describe_failure)
 

@@ -1,4 +1,4 @@
-"""Read a source that can only be read forward, such as a pipe, for backends of users."""
+"""Read from a source that can't seek, such as a pipe (for backends that users write)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _File = TypeVar("_File")
 
 @implementer(IFileReader)
 class ForwardReader:
-    """A reader of a forward-only source, which keeps the octets of the last read.
+    """A reader of a source that can't seek; it keeps the octets of the last read.
 
     They may be needed again: a server that has lost a datagram reads its window a second time,
     from the same offset.
@@ -62,9 +62,10 @@ class ForwardReader:
 def cancellable_opening(
     opening: Deferred[_File], release: Callable[[_File], object]
 ) -> Deferred[_File]:
-    """Return a Deferred that fires as `opening`, which cannot be cancelled.
+    """Return a Deferred with the result of `opening` that can be cancelled, unlike `opening`.
 
-    @param release: called with the file if the returned Deferred was cancelled before.
+    @param release: called with the file if it is opened after the returned Deferred was
+        cancelled.
     """
     opened: Deferred[_File] = Deferred()
 

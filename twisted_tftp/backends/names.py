@@ -53,7 +53,7 @@ class ExplainedStep(Protocol):
 
 
 class StripTrailing:
-    """The step that removes what some PXE firmware sends behind a name.
+    """The step that removes what some PXE firmware sends after a name.
 
     These are octets 0xFF and control characters (RFC 2131 does not say how the boot file ends).
     """

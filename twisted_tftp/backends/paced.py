@@ -30,13 +30,13 @@ MIN_DELAY = 0.002
 
 
 class Pacer:
-    """A limit of octets per second, which all transfers that share it keep together.
+    """A limit of octets per second for all transfers that share it.
 
     Each call gets the next free time slot. So transfers that wait are served in turn.
     """
 
     def __init__(self, rate: int, clock: Callable[[], float]) -> None:
-        """Set up, with no slot in use.
+        """Set up; the first time slot is free at once.
 
         @param rate: octets per second, 1 or more.
         @param clock: returns the time in seconds of a monotonic clock.
@@ -56,9 +56,9 @@ class Pacer:
         return start - now, end
 
     def give_back(self, octets: int, end: float) -> None:
-        """Free the part of a slot for `octets` that are not transferred; later calls wait less.
+        """Shorten a time slot, because `octets` of it are not transferred; later calls wait less.
 
-        @param end: the end of the slot. What has passed already can't be used by others.
+        @param end: the end of the slot. The part that has passed already can't be freed.
         """
         left = max(0.0, end - self._clock())
         self._free_at -= min(octets / self._rate, left)
@@ -105,7 +105,7 @@ class PacedBackend:
         return self._paced(self._backend.open_writer(path, context), PacedWriter)
 
     def explain(self, path: str, context: TransferContext) -> Any:
-        """Return what the wrapped backend says: the rate changes nothing of the answer."""
+        """Return what the wrapped backend says: the rate does not change the answer."""
         return explain(self._backend, path, context)
 
     def _paced(self, opened: Any, kind: Callable[[Any, TransferLimits], Any]) -> Any:
@@ -119,7 +119,7 @@ class PacedBackend:
 
 
 class TransferLimits:
-    """The limits of one transfer, and the time slots of its last read or write."""
+    """The rate limits of one transfer, and the time slots of its last read or write."""
 
     def __init__(self, pacers: list[Pacer], reactor: Any) -> None:
         self._pacers = pacers
@@ -142,12 +142,15 @@ class TransferLimits:
         return allowed
 
     def give_back(self, octets: int) -> None:
-        """Free the time slots of `octets` of the last read that are not transferred."""
+        """Shorten the time slots of the last read, because `octets` of it are not transferred."""
         for pacer, end in zip(self._pacers, self._slot_ends, strict=True):
             pacer.give_back(octets, end)
 
     def end_delay(self) -> int:
-        """End the delay, whose Deferred then never fires; return the octets of its time slot."""
+        """Cancel the delay, if there is one; return the octets that waited for it.
+
+        The Deferred of the delay then never fires.
+        """
         if self._timer is None or not self._timer.active():
             return 0
         self._timer.cancel()
@@ -173,7 +176,7 @@ class PacedReader:
         return allowed.addCallback(self._settle, length)
 
     def _settle(self, data: Any, length: int) -> Any:
-        """Return `data`; give the octets back that were asked for and are not there."""
+        """Return `data`; if it is shorter than `length`, free the rest of the time slot."""
         if isinstance(data, Deferred):
             return data.addCallback(self._settle, length)
         if len(data) < length:
@@ -181,7 +184,7 @@ class PacedReader:
         return data
 
     def close(self) -> None:
-        """Close the wrapped reader; a read that waits is not made, and frees its time slot."""
+        """Close the wrapped reader; cancel a read that waits, and free its time slot."""
         delayed = self._limits.end_delay()
         if delayed:
             self._limits.give_back(delayed)

@@ -64,7 +64,7 @@ class BackendSpec:
     """What names a backend: the name of its plugin, an argument and keywords.
 
     @ivar name: the name of the plugin.
-    @ivar argument: the text behind the colon; it may be empty.
+    @ivar argument: the text after the colon; it may be empty.
     @ivar keywords: the keywords with hyphens in their names, and their texts.
     """
 

@@ -138,13 +138,13 @@ def _first_component(path: str) -> str:
 
 
 def _is_of_client(directory: str, named_after: DirectoryName) -> bool:
-    """Return whether the directory of a client can have that name."""
+    """Return whether a name can be that of a client's directory."""
     decide = _cached_is_address if len(directory) <= MAX_CACHED_NAME else _is_address
     return decide(directory, named_after)
 
 
 def _is_address(directory: str, named_after: DirectoryName) -> bool:
-    """Return whether a name is an address of the kind that names directories."""
+    """Return whether a name is a MAC address or an IP address, as `named_after` says."""
     if named_after is DirectoryName.MAC:
         return _MAC_DIRECTORY.match(directory) is not None
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-#: A URL after its scheme, inside the text of a backend, where a comma without a backslash ends it:
-#: user and password; host and path; query and fragment.
+#: The part of a URL after its scheme, in the text of a backend. Its groups: user and password;
+#: host and path; query and fragment. A comma without a backslash ends the URL.
 _URL = re.compile(r"://((?:\\.|[^\\,/?#])*@)?((?:\\.|[^\\,?#])*)(\?(?:\\.|[^\\,])*)?", re.DOTALL)
 
 

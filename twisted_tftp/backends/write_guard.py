@@ -108,7 +108,7 @@ class WriteGuard:
         return check_absence().addCallback(open_writer).addCallback(make_writer)
 
     def explain(self, path: str, context: TransferContext) -> Deferred[list[str]]:
-        """Return what the wrapped backend says, behind a line with its name."""
+        """Return what the wrapped backend says, after a line with its name."""
         lines = explain(self.backend, path, context)
         if self._name:
             lines.addCallback(lambda found: [f"backend: {self._name}", *found])
@@ -142,7 +142,7 @@ class CreatingWriter:
     def commit(self) -> Deferred[StoredFile | None]:
         """Commit, if the file does not exist, and no other upload of its name is being committed.
 
-        @raise FileAlreadyExists: it does, or one is.
+        @raise FileAlreadyExists: the file exists, or another upload of this name is committing.
         """
         if self._name in self._committing:
             raise FileAlreadyExists(detail="another upload of this name is being committed")
@@ -158,7 +158,7 @@ class CreatingWriter:
 
 
 def _components(path: str) -> tuple[str, ...]:
-    """Return the components of a name, in whatever way it is written."""
+    """Return the components of a name; all spellings of the same path give the same result."""
     return tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
 
 

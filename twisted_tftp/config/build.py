@@ -38,7 +38,7 @@ from twisted_tftp.server.transfer_log import TransferLog
 
 @dataclass(frozen=True)
 class Leaf:
-    """A backend as the configuration names it, before mounts and wrappers.
+    """A backend that the configuration names, without the wrappers around it.
 
     @ivar text: how the user has named it, without passwords and queries of URLs.
     @ivar backend: the L{IFileBackend}.
@@ -51,7 +51,7 @@ class Leaf:
 
     @property
     def name(self) -> str:
-        """What messages call it: its text, after the place if there is one."""
+        """The name of the backend in messages: its file and line, if known, then its text."""
         text = printable_unicode(self.text)
         return text if self.place is None else f"{self.place}: {text}"
 

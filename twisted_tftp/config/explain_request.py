@@ -108,7 +108,7 @@ def _rule_lines(settings: Settings, rules: ClientRules, host: str) -> Iterator[s
 
 
 def _rate_lines(of_each: int | None, of_all: int | None) -> Iterator[str]:
-    """Return a line with the limits of octets per second, if there is one."""
+    """Return a line with the limits of octets per second; nothing if there are none."""
     limits = [(of_each, "for this transfer"), (of_all, "for all transfers together")]
     shown = [f"{SizePerSecond().format(rate)} {what}" for rate, what in limits if rate is not None]
     if shown:

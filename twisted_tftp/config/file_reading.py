@@ -23,12 +23,12 @@ from twisted_tftp.config.toml_values import WrongParts, given_by
 #: The table of the options.
 OPTIONS_TABLE = "tftp"
 
-#: The keys of each table, by what messages call the table.
+#: The keys of each table, by the table's name in messages, such as `[[mount]]`.
 _KEYS = {f"[{OPTIONS_TABLE}]": {option.key for option in OPTIONS}} | {
     f"[[{table.value}]]": {option.key for option in keys} for table, keys in TABLE_KEYS.items()
 }
 
-#: The most known names that a message lists.
+#: The most known names that a message lists; if there are more, it lists none.
 MAX_SHOWN = 12
 
 #: The options that no file may have.
@@ -224,12 +224,12 @@ def _unknown_key(key: str, known: list[str]) -> str:
 
 
 def _shown(key: str) -> str:
-    """Return a key as the file must have it."""
+    """Return a key as text for a message, in quotes if it needs them in the file."""
     return key if re.fullmatch(r"[\w-]+", key) else repr(key)
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    """Return the known name that is nearest to a wrong one, or where all known names are."""
+    """Return a hint for a wrong name: the most similar known name, or how to find one."""
     near = nearest(name, known)
     if near is not None:
         return f"did you mean {near}?"

@@ -51,7 +51,7 @@ class Mistakes:
         self._found.append((place, printable_unicode(" ".join(text.split()))))
 
     def add_all_of(self, others: Mistakes) -> None:
-        """Add the mistakes that others have collected."""
+        """Add the mistakes of another collection."""
         self._found += others._found
 
     def raise_any(self) -> None:

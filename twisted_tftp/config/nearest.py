@@ -7,14 +7,14 @@ from difflib import get_close_matches
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like a wrong one; None if none is like it."""
+    """Return the known name that is most similar to a wrong one; None if none is similar."""
     known = list(known)
     near = get_close_matches(name, known, n=len(known) or 1)
     return min(near, key=lambda each: number_of_typos(name, each), default=None)
 
 
 def number_of_typos(left: str, right: str) -> int:
-    """Return how many typos make one name of the other.
+    """Return the number of typos by which two names differ.
 
     A typo is a character that is missing, added or replaced, or two that are swapped.
     """

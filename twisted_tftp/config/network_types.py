@@ -103,7 +103,7 @@ class NetworkPrefix:
 
 
 def _without_mapping(network: Network) -> Network:
-    """Return a network of IPv4-mapped addresses as an IPv4 network, which matches such hosts."""
+    """Convert a network of IPv4-mapped addresses to an IPv4 network; return others unchanged."""
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped is None or network.prefixlen < _IPV4_MAPPED_PREFIX:
         return network

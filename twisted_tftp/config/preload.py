@@ -1,4 +1,4 @@
-"""Import the modules that a reload may need, while the process can read them.
+"""Import the modules that a reload may need, while the process can still read their files.
 
 With `--chroot` or `--uid`, the folders of Python's packages may be out of reach later.
 """
@@ -11,7 +11,7 @@ from importlib import import_module
 from twisted_tftp.backend_maker import BackendMaker
 from twisted_tftp.backends.plugin import installed_plugins
 
-#: The modules that are imported when a configuration needs them, beside those of backends.
+#: The modules, besides those of backends, that are imported only if a configuration needs them.
 LATE_MODULES = ("twisted_tftp.backends.rename.map_rules", "re2", "yaml")
 
 

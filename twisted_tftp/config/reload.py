@@ -16,11 +16,11 @@ from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.settings import Settings, load_settings
 from twisted_tftp.server.service import TFTPService
 
-#: After this time, another SIGHUP does not wait for the thread that reads the files, in seconds.
+#: How long a reload may run before another SIGHUP abandons it, in seconds.
 MAX_READING_TIME = 30.0
 
-#: The most threads that read files. A thread that waits for a dead disk can't be ended; each
-#: further SIGHUP then uses another one.
+#: The most threads that read files. A thread that waits for a disk that does not respond can't be
+#: ended; each further SIGHUP then uses another one.
 MAX_THREADS = 4
 
 
@@ -67,7 +67,7 @@ class Reloader:
         self._began_at = 0.0  # in seconds of the reactor's clock
 
     def reload(self) -> Deferred[None]:
-        """Read the configuration again; the Deferred fires when the service has it, or never will.
+        """Read the configuration again; the Deferred fires when it is in use or was refused.
 
         If a reload is running already, it is repeated when it ends.
         """

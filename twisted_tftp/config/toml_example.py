@@ -20,7 +20,7 @@ from twisted_tftp.config.value_types import WholeNumber
 #: The columns of the file.
 _WIDTH = 100
 
-#: A link to a page, as the reference page of the options has it.
+#: A Markdown link to a page; the texts of the options have such links.
 _LINK = re.compile(r"\[[^]]*\]\(([^)]+)\)")
 
 _BEGINNING = """\
@@ -42,7 +42,7 @@ _BEGINNING = """\
 #: An option of the command line in an explanation.
 _OPTION = re.compile(r"`?--([a-z-]+)`?")
 
-#: What stands in front of the example of each table.
+#: The text before the example of each table.
 _TABLE_TEXTS = {
     Table.MOUNT: "A mount: the backends for all names that begin with a prefix. This table may be "
     "given several times. `root` or `backend` of [tftp], if one is given, is the mount of `/`.",

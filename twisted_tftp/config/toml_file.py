@@ -92,7 +92,7 @@ def _read_file(path: str, mistakes: Mistakes) -> TomlFile | None:
 
 
 def _parse(path: str, text: str, mistakes: Mistakes) -> TomlFile | None:
-    """Parse the text of a file; return None if it is wrong."""
+    """Parse the text of a file; return None if it is not valid."""
     try:
         positions = find_positions(text)  # before `tomllib`, which has no limits
     except LimitExceeded as error:

@@ -1,4 +1,4 @@
-"""Find where the keys and tables of a TOML file are; `tomllib` does not tell it."""
+"""Find the lines of the keys and tables of a TOML file; `tomllib` does not tell them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STRING = re.compile(
     re.DOTALL,
 )
 
-#: The rest of the file, or of the line, behind the beginning of a string that has no end.
+#: A string without closing quotes: the rest of the line, or of the file after triple quotes.
 _UNCLOSED_STRING = re.compile(r"""(?:"{3}|'{3}).*|["'][^\n]*""", re.DOTALL)
 
 #: A number, a boolean, or a date with a time after a space.
@@ -37,8 +37,8 @@ _SCALAR = re.compile(r"""[^\s,\]}#"'][^\s,\]}#]*(?: [0-9][^\s,\]}#]*)?""")
 #: A key without quotes.
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
-#: The most keys and array indices that lead to a value. `tomllib` of some versions needs a time
-#: that is quadratic in this number, and calls itself for each nested value.
+#: The longest path to a value, in keys and array indices. Some versions of `tomllib` need a time
+#: that is quadratic in this number, and call themselves for each nested value.
 MAX_DEPTH = 64
 
 #: A number with more digits than any value needs. Python refuses to convert such a number.
@@ -46,9 +46,9 @@ _LONG_NUMBER = re.compile(r"[+-]?[0-9][0-9A-Za-z_]{99}")
 
 
 class LimitExceeded(ValueError):
-    """A file is valid TOML, maybe, but not one that is read.
+    """A file exceeds a limit of this parser, although it may be valid TOML.
 
-    @ivar line: the line of what is too large.
+    @ivar line: the line where it exceeds the limit.
     """
 
     def __init__(self, text: str, line: int) -> None:
@@ -72,11 +72,12 @@ class Statement:
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the parts of a file are.
+    """The lines of the keys, tables and statements of a file.
 
     @ivar lines: the first line of each key, of each table, and of each element of an array.
     @ivar statements: all statements, in their order.
-    @ivar unclosed_string: the line of the first string without an end; None if all have one.
+    @ivar unclosed_string: the line of the first string without closing quotes; None if all have
+        them.
     """
 
     lines: dict[KeyPath, int]
@@ -90,7 +91,7 @@ class Positions:
 
 
 def find_positions(text: str) -> Positions:
-    """Return where the keys, tables and elements of a file are.
+    """Return the lines of the keys, tables and elements of a file.
 
     @param text: a file that `tomllib` accepts; what is found in other texts may be wrong.
     @raise LimitExceeded: keys, tables and arrays are nested too deeply, or a number is too long.
@@ -105,7 +106,7 @@ class _Scanner:
 
     @ivar lines: the line of each path that was found so far.
     @ivar statements: the statements that were found so far.
-    @ivar unclosed_string: the line of the first string without an end that was found so far.
+    @ivar unclosed_string: the line of the first string without closing quotes that was found.
     """
 
     def __init__(self, text: str) -> None:
@@ -156,7 +157,7 @@ class _Scanner:
         return path, name
 
     def _of_last_elements(self, path: KeyPath, keys: list[str]) -> KeyPath:
-        """Append keys to a path; behind an array of tables, also the number of its last one."""
+        """Append keys to a path; after an array of tables, also the index of its last one."""
         for key in keys:
             path = (*path, key)
             if path in self._elements:
@@ -215,7 +216,7 @@ class _Scanner:
             self._value_of_pair(self._path_of_pair(path)[0])
 
     def _next_item(self, end: str) -> bool:
-        """Go to the next item of an array or inline table; return False behind its end."""
+        """Go to the next item of an array or inline table; return False after its end."""
         self._skip_blanks()
         if self._text.startswith(",", self._at):
             self._at += 1
@@ -253,9 +254,9 @@ class _Scanner:
             return match[0]
 
     def _check_depth(self, path: Sequence[object]) -> None:
-        """Check the number of keys and indices that lead to a value.
+        """Check that a path has at most `MAX_DEPTH` parts.
 
-        @raise LimitExceeded: it is too large.
+        @raise LimitExceeded: it has more.
         """
         if len(path) > MAX_DEPTH:
             raise LimitExceeded(

@@ -1,4 +1,4 @@
-"""Say in an operator's words what `tomllib` finds wrong in a file, and in which line."""
+"""Convert the errors of `tomllib` to messages that an operator understands."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from twisted_tftp.config.toml_lines import Positions, Statement
 #: Where `tomllib` says that a file is wrong, at the end of its message.
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 
-#: The messages about a table or key that is there already.
+#: The messages about a table or key that is defined twice.
 _GIVEN_TWICE = re.compile(
     r"Cannot (?:declare|overwrite|mutate immutable namespace|redefine namespace) "
 )
 
-#: The messages for an array or inline table in which something is missing.
+#: The messages about an array or inline table without its closing bracket.
 _UNCLOSED = re.compile(r"Unclosed (?:array|inline table)")
 
 #: The text for a file that ends too early.
 _TOO_SHORT = "the file ends before this is complete: a quote or a bracket may be missing"
 
-#: The beginnings of messages that do not say what the user did, and better texts.
+#: Clearer texts for messages of `tomllib`, by the beginning of the message.
 _CLEARER_TEXTS = {
     "Invalid statement": "expected a key, a [table] or a # comment",
     "Invalid initial character for a key part": (
@@ -42,7 +42,7 @@ _CLEARER_TEXTS = {
 
 
 def syntax_mistake(message: str, positions: Positions) -> tuple[int | None, str]:
-    """Return the line of a mistake, and what is wrong.
+    """Return the line of a syntax error, and the message for the operator.
 
     @param message: what `tomllib` says.
     @param positions: what could be found in the file.
@@ -62,14 +62,14 @@ def syntax_mistake(message: str, positions: Positions) -> tuple[int | None, str]
 
 
 def _line_of_end(positions: Positions) -> int:
-    """Return the line of what is not complete at the end of the file."""
+    """Return the line of the string or statement that the end of the file cuts off."""
     if positions.unclosed_string is not None:
         return positions.unclosed_string
     return positions.statements[-1].line if positions.statements else 1
 
 
 def _clearer(message: str, line: int, statement: Statement | None) -> str:
-    """Return the text of a mistake in other words."""
+    """Return a clearer text for a message of `tomllib`."""
     if _UNCLOSED.match(message):
         kind, end = ("array", "]") if message == "Unclosed array" else ("table", "}")
         begin = "" if statement is None or statement.line == line else f" of line {statement.line}"
@@ -82,7 +82,7 @@ def _clearer(message: str, line: int, statement: Statement | None) -> str:
 
 
 def _given_twice(statement: Statement, positions: Positions) -> str:
-    """Return the text for a statement whose key or table is there already."""
+    """Return the message about a key or table that is defined twice."""
     name, path = statement.name, statement.path
     first = positions.lines.get(path)
     if first is not None and first < statement.line:

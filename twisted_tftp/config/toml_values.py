@@ -44,7 +44,7 @@ class WrongParts(ValueError):
 
 
 def given_by(option: Option, value: object, folder: str) -> Any:
-    """Return what `Option.parse` takes: a boolean, a text, or a list of texts. It is checked.
+    """Check a TOML value; convert it to a boolean, a text, or a list of texts for `Option.parse`.
 
     @param folder: where relative paths start.
     @raise ValueError: the value is wrong. The message continues the option's name.
@@ -98,7 +98,7 @@ def _convert(
 
 def _word(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"must be an array of texts, without {_described(value)}")
+        raise ValueError(f"must be an array of texts; {_described(value)} is not a text")
     return value
 
 
@@ -135,7 +135,7 @@ def _plain_text(option: Option, value: object) -> str:
 
 
 def _backend(table: Mapping[str, object]) -> BackendSpec:
-    """Return what the table of a backend names.
+    """Return the spec of a backend that is a table.
 
     @raise WrongParts: keys of the table are wrong.
     """
@@ -167,13 +167,13 @@ def _check_key(name: str, table: Mapping[str, object], key: str) -> None:
 
 
 def _is_keyword(name: str, key: str) -> bool:
-    """Return whether a backend may have a keyword, as far as its help tells."""
+    """Return whether the help of a backend has a keyword; True if there is no such backend."""
     plugin = installed_plugins().get(name)
     return plugin is None or f"{key}=" in plugin.help
 
 
 def _array_wanted(option: Option, value: object) -> str:
-    """Return the text for a value that must be an array."""
+    """Return the message about a value that must be an array."""
     if isinstance(option.type, BackendText):
         return f"must be a text, a table, or an array of these, not {_described(value)}"
     if isinstance(value, str):

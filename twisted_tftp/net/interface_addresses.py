@@ -48,7 +48,7 @@ _IFA_F_DADFAILED = 0x08
 #: The flag of an IPv6 address that is being checked for that, and can't be bound yet.
 _IFA_F_TENTATIVE = 0x40
 
-#: The text of the error about a message that is cut off, or has an impossible length.
+#: The error text for a message that is cut off, or whose length is impossible.
 _INCOMPLETE = "netlink sent a message that is not complete"
 
 #: The size of a buffer for netlink messages, in octets.

@@ -12,14 +12,14 @@ from twisted_tftp.protocol.printable import printable_unicode
 
 
 class CheckFailed(BackendUnavailable):
-    """`check` raised something else than L{BackendUnavailable}: a bug in the backend."""
+    """The check of a backend raised another exception than L{BackendUnavailable}: it has a bug."""
 
 
 @dataclass(frozen=True)
 class NamedBackend:
-    """A backend that is checked on its own.
+    """A backend that is checked separately, with its name for messages.
 
-    @ivar name: what messages call it.
+    @ivar name: its name in messages.
     @ivar backend: an L{IFileBackend<twisted_tftp.interfaces.IFileBackend>}.
     """
 
@@ -31,7 +31,7 @@ def check_backend(backend: Any) -> None:
     """Check that a backend can serve files; this may block.
 
     @raise BackendUnavailable: it can't; the text is one line.
-    @raise CheckFailed: its check raises something else.
+    @raise CheckFailed: its check raises another exception.
     """
     _call(lifecycle_of(backend).check)
 
@@ -40,7 +40,7 @@ def check_content(backend: Any) -> None:
     """Check the content of a backend's files, if it can do that; this may block.
 
     @raise BackendUnavailable: a file has a mistake; the text is one line.
-    @raise CheckFailed: the check raises something else.
+    @raise CheckFailed: the check raises another exception.
     """
     if IContentCheck.providedBy(backend):
         _call(backend.check_content)

@@ -127,7 +127,7 @@ class Generations:
             if not stopped.called:  # otherwise nobody waits any more
                 stopped.callback(result)
             elif isinstance(result, Failure):
-                self._log_failure(result, "the backend failed to stop, after it took too long")
+                self._log_failure(result, "the backend took too long to stop, and then failed")
 
         stopped: Deferred[Any] = Deferred(give_up)
         steps.addCallback(stop).addBoth(forward)

@@ -85,7 +85,7 @@ class TFTPService(Service):
         self._make_parts()
 
     def _make_parts(self) -> None:
-        """Make the parts that serve with the configuration, and those that stop them."""
+        """Make the objects that serve requests, and those that stop the service."""
         configuration, reactor = self.configuration, self._reactor
         self._shared = SharedParts.for_policy(
             configuration.policy, reactor, client_rules=configuration.client_rules
@@ -228,7 +228,7 @@ class TFTPService(Service):
     def stop_now(self) -> None:
         """Stop without waiting for transfers, and wait less for the backend.
 
-        The service is stopping, or is about to.
+        Call this when the service is stopping, or is about to stop.
         """
         self._shutdown.hurry()
 
@@ -275,7 +275,7 @@ class TFTPService(Service):
 
 
 def _check(check: Callable[[], None]) -> None:
-    """Call a check of the backends.
+    """Call a check of the backends; convert its exception to L{StartError}.
 
     @raise StartError: it fails.
     """

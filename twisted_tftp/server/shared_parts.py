@@ -110,7 +110,7 @@ class SharedParts:
 def _make_opener(
     policy: Policy, reactor: Any, clock: Callable[[], float], unproven_rate: UnprovenRate
 ) -> LinkOpener:
-    """Return what opens the sockets of the transfers of a server with this policy."""
+    """Return the object that opens the sockets for transfers."""
     return LinkOpener(
         reactor,
         policy.port_range,

@@ -19,12 +19,12 @@ SHORT_GRACE = 1.0
 
 
 class Shutdown:
-    """The stop of a service. Each of its steps has limited time."""
+    """Stops a service in steps, each with a time limit."""
 
     def __init__(
         self, reactor: Any, listeners: Listeners, transfers: Transfers, log: Logger
     ) -> None:
-        """Set up, without a stop.
+        """Set up; nothing is stopped yet.
 
         @param reactor: an `IReactorTime`.
         @param log: gets a line if transfers still run.
@@ -70,7 +70,7 @@ class Shutdown:
             self._waits_for.cancel()
 
     def _drain(self, seconds: float) -> Deferred[Any]:
-        """Return a Deferred that fires when no transfer runs, or when the time is over."""
+        """Return a Deferred that fires when no transfer runs, or after `seconds`."""
         drained = self._waits_for = self._transfers.when_none_runs()
         if self._transfers.running:
             self._log.info("waiting for {count} transfers", count=self._transfers.running)

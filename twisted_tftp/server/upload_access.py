@@ -1,4 +1,4 @@
-"""Decide which uploads a server begins, and how large they may become."""
+"""Decide which uploads a server accepts, and how large they may become."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UploadAccess:
 
     @property
     def size_check(self) -> Callable[[int, bool], None] | None:
-        """L{check_size}, which is called while octets arrive; None if there is no limit."""
+        """The function to call while octets arrive (L{check_size}); None if there is no limit."""
         return None if self.max_upload is None else self.check_size
 
     def check(self, context: TransferContext) -> None:

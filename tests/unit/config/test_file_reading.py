@@ -207,7 +207,7 @@ def test_root_without_mounts_is_the_working_directory(path: Path) -> None:
         ),
         (
             "[tftp]\non_upload = [\n'/bin/x',\n8]",
-            "4: [tftp] on_upload: must be an array of texts, without the number 8",
+            "4: [tftp] on_upload: must be an array of texts; the number 8 is not a text",
         ),
         ("[tftp]\ntimeout = '1'", "2: [tftp] timeout: must be a number, not the text '1'"),
         ("[tftp]\ntimeout = nan", "2: [tftp] timeout: must be from 0.01 to 255, not nan"),
@@ -234,7 +234,7 @@ def test_root_without_mounts_is_the_working_directory(path: Path) -> None:
         ),
         (
             "[tftp]\non_upload = ['/bin/x', 8]",
-            "2: [tftp] on_upload: must be an array of texts, without the number 8",
+            "2: [tftp] on_upload: must be an array of texts; the number 8 is not a text",
         ),
         ("[tftp]\non_upload = []", "2: [tftp] on_upload: must have a program"),
         ("[tftp]\non_upload = ['', 'x']", "2: [tftp] on_upload: must have a program"),

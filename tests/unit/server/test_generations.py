@@ -141,4 +141,4 @@ def test_cleanup_of_a_stop_that_took_too_long_is_not_cancelled() -> None:
     with captured_log() as lines:
         cleanup.errback(ValueError("late"))
     (line,) = lines
-    assert line.startswith("the backend failed to stop, after it took too long")
+    assert line.startswith("the backend took too long to stop, and then failed")

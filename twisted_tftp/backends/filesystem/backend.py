@@ -243,7 +243,7 @@ class FilesystemBackend:
 
     @inlineCallbacks
     def explain(self, path: str, context: TransferContext) -> Any:
-        """Return the size of a file or the ERROR, behind a line with a name of another case."""
+        """Return the size of a file or the ERROR; before it, the real name if its case differs."""
         lines = yield explain_opening(self, path, context)
         if self._case is not None:
             real = yield maybeDeferred(self._in_read_thread, self._case.find, path)

@@ -29,13 +29,13 @@ MAX_CACHED_NAMES = 4096
 #: The longest name whose result is kept, in characters.
 MAX_CACHED_NAME = 256
 
-#: The most matches that `--explain` shows: rules that rewrite a name for ever match often.
+#: The most matches that `--explain` shows: rules in an endless loop have many.
 MAX_EXPLAINED = 20
 
 #: An address for names whose rules do not use the address, by whether it is an IPv6 address.
 _FAMILIES = ("0.0.0.0", "::")
 
-#: Called with each rule that matches, and the name after it.
+#: Called with each rule that matches, and the name that results.
 OnMatch = Callable[[Rule, str], None]
 
 
@@ -67,7 +67,7 @@ class MapRules:
         raise AccessViolation(*renamed)
 
     def trace(self, name: str, context: TransferContext) -> list[tuple[str, str]]:
-        """Return the texts of the rules that match, each with the name after it.
+        """Return the texts of the rules that match, each with the name that results.
 
         @raise AccessViolation: as in L{apply}.
         """
@@ -76,7 +76,7 @@ class MapRules:
         return matches
 
     def explain(self, name: str, context: TransferContext) -> list[str]:
-        """Return a line for each rule that matches: its text, the name after it, and its place.
+        """Return a line for each rule that matches: its text, the resulting name, and its place.
 
         If the rules refuse the request, the lines are about those that matched before.
         """
@@ -133,7 +133,7 @@ class MapRules:
             elif not {"r", "g"} <= rule.operators:
                 position += 1
         raise AccessViolation(
-            "the name cannot be rewritten", f"after {steps} steps the rename rules still go on"
+            "the name cannot be rewritten", f"after {steps} steps the rename rules still match"
         )
 
 

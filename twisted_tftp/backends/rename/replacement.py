@@ -55,7 +55,7 @@ class Replacement:
 def _expand_piece(escaped: bytes | None, text: bytes, match: Any, host: str) -> bytes:
     """Return one piece.
 
-    @param escaped: the character behind the backslash; None for text without escapes.
+    @param escaped: the character after the backslash; None for text without escapes.
     """
     if escaped is None:
         return text

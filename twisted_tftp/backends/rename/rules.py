@@ -89,7 +89,7 @@ def parse_rule(line: bytes, place: str = "") -> Rule | None:
     if len(fields) < 2:
         raise ValueError("the regular expression is missing")
     if len(fields) > 3:
-        raise ValueError("there is text behind the replacement: write a space in it as `\\ `")
+        raise ValueError("there is text after the replacement: write a space in it as `\\ `")
     return Rule(
         text=b" ".join(fields).decode("utf-8", "surrogateescape"),
         operators=operators,

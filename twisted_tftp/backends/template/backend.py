@@ -237,7 +237,9 @@ class TemplateBackend:
         self._hosts.check()
 
     def check_content(self) -> None:
-        """Compile the templates, but not in the thread of a running reactor: that takes long.
+        """Check the syntax of all templates, except in the thread of a running reactor.
+
+        There it would block for seconds.
 
         @raise BackendUnavailable: one has a syntax error.
         """
@@ -293,9 +295,9 @@ def _mac_of(context: TransferContext) -> str | None:
 
 
 def _check_named(machine: Machine, own_mac: str | None) -> None:
-    """Check that a name with a UUID or an IP address, without an entry, is for the client.
+    """Check that a name is not for another machine, when the hosts have no entry for it.
 
-    @raise AccessViolation: it may be for another machine.
+    @raise AccessViolation: it has a UUID, or an IP address that is not that of the client.
     """
     if machine.uuid is not None or machine.address not in (None, machine.client):
         raise AccessViolation(detail=_another_machine(machine.uuid or machine.address, own_mac))
@@ -319,7 +321,7 @@ def _check_entry(entry: dict[str, Any], own_mac: str | None, host: str) -> None:
 
 
 def _is_same_address(address: Any, host: str) -> bool:
-    """Return whether the address of an entry is that of a client, which may have a zone."""
+    """Return whether an entry has the IP address of a client; a zone of `host` is ignored."""
     if not isinstance(address, str):
         return False
     try:

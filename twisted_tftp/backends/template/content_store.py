@@ -18,18 +18,20 @@ DEFAULT_CAPACITY = 16 * 1024 * 1024
 #: The memory that a file needs in addition to its octets, in octets.
 OVERHEAD = 400
 
-#: The memory of the name and the state of a used file, in addition to the octets of its name.
+#: The memory for each file that a rendered file was made from, in octets; the octets of the
+#: file's name come in addition.
 FILE_OVERHEAD = 200
 
-#: The most combinations of variable names that renderings of one template have used and that are
-#: kept: a template may use different variables for different machines.
+#: The most sets of names of variables that are kept for one template: it may use different
+#: variables for different machines.
 MAX_SETS = 8
 
 #: The variables that are different in each request.
 VOLATILE = frozenset(("now", "client.port"))
 
 
-#: A template, the names of the variables that it has used, and their JSON texts.
+#: The key of a rendered file: its template, the names of the variables that the template has used,
+#: and their JSON texts.
 _Key = tuple[str, tuple[str, ...], tuple[str | None, ...]]
 
 #: The names of files and their states.
@@ -39,7 +41,8 @@ _Files = tuple[tuple[str, State], ...]
 class _Content(NamedTuple):
     """A rendered file.
 
-    @ivar files: the files that were used. A template may include other ones for each machine.
+    @ivar files: the files that it was made from: a template may include different ones for
+        different machines.
     """
 
     octets: bytes
@@ -69,7 +72,7 @@ class ContentStore:
         self.octets = 0
 
     def files_of(self, template: str, values: Mapping[str, str]) -> set[str]:
-        """Return the names of the files whose states L{get} needs."""
+        """Return the names of the files for which L{get} will call `state_of`."""
         found = self._find(template, values)
         return {name for _, content in found for name, _ in content.files}
 
@@ -110,7 +113,7 @@ class ContentStore:
             self._remove(next(iter(self._contents)))
 
     def _find(self, template: str, values: Mapping[str, str]) -> list[tuple[_Key, _Content]]:
-        """Return the files for the values of the variables; their files may have changed."""
+        """Return the rendered files for these values; some may be out of date."""
         found = []
         for variables in self._sets.get(template, ()):
             key = (template, variables, tuple(map(values.get, variables)))

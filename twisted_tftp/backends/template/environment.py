@@ -78,7 +78,7 @@ class NoFile(Exception):
 
 
 class _Loaded(NamedTuple):
-    """The state of a file when it was loaded.
+    """The state of a template file, such as its size and its times, when it was loaded.
 
     @ivar is_settled: whether the file had not changed for a while, so that an unchanged
         modification time and size mean unchanged content.
@@ -189,10 +189,10 @@ class _Client:
 
 
 class _Template(Template):
-    """A template that is run again at each import: Jinja2 would use the module of the first one.
+    """A template that runs again each time it is imported; by default, Jinja2 runs it only once.
 
-    That module has the old content of the templates that it imports, and in a `namespace` the
-    values of the last machine.
+    The module of that one run has the old content of the templates that it imports, and in a
+    `namespace` the values of the last machine.
     """
 
     def _get_default_module(self, ctx: Context | None = None) -> Any:
@@ -281,7 +281,7 @@ class Renderer:
         )
 
     def compile(self, name: str) -> None:
-        """Compile a template, if it can be read.
+        """Compile a template to find a syntax error; do nothing if the file can't be read.
 
         @raise TemplateError: it has a syntax error.
         """

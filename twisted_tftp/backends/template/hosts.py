@@ -16,7 +16,7 @@ from twisted_tftp.backends.template.identity import normal_address, normal_mac, 
 MAX_VALUES = 10_000
 
 #: The most characters of the texts and keys in one entry; aliases in a YAML file can repeat a
-#: long one.
+#: long text.
 MAX_ENTRY_SIZE = 1024 * 1024
 
 #: The most values of all entries of a file; aliases can repeat an entry.
@@ -25,7 +25,7 @@ MAX_TABLE_VALUES = 2_000_000
 #: The most characters of all entries of a file, as JSON.
 MAX_TABLE_SIZE = 64 * 1024 * 1024
 
-#: The most binary digits of a number. Python refuses to write much longer ones.
+#: The most bits of a number. Python refuses to convert much larger ones to text.
 MAX_NUMBER_BITS = 4096
 
 #: The most levels of lists and tables in an entry.
@@ -139,7 +139,7 @@ class HostTable:
             values += budget.used_values
             if size > MAX_TABLE_SIZE or values > MAX_TABLE_VALUES:
                 limits = f"{MAX_TABLE_SIZE >> 20} MiB as JSON and {MAX_TABLE_VALUES:,} values"
-                problem = f"the hosts file is too large up to this entry: at most {limits}"
+                problem = f"the entries up to this one are too large: at most {limits}"
                 raise HostsError(entry.line, problem)
             for key in keys:
                 line = entry.lines.get(key[0], entry.line)
@@ -222,9 +222,9 @@ def _kind_of(key: str) -> tuple[str, str]:
 
 
 class Budget:
-    """What one entry may have: a number of values, and of characters in texts and keys.
+    """Counts the values of one entry, and the characters of its texts and keys; limits both.
 
-    @ivar used_values: how many values it has until now.
+    @ivar used_values: the number of values so far.
     """
 
     def __init__(self) -> None:
@@ -232,18 +232,18 @@ class Budget:
         self._used_characters = 0
 
     def take_value(self) -> None:
-        """Add one value.
+        """Count one value.
 
-        @raise ValueError: it is one too many.
+        @raise ValueError: the entry has too many values.
         """
         self.used_values += 1
         if self.used_values > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES:,} values")
 
     def take_text(self, text: str) -> str:
-        """Add the characters of a text or a key, and return it.
+        """Count the characters of a text or a key, and return it.
 
-        @raise ValueError: they are too many.
+        @raise ValueError: the entry has too many characters.
         """
         self._used_characters += len(text)
         if self._used_characters > MAX_ENTRY_SIZE:
@@ -254,7 +254,7 @@ class Budget:
 def plain(value: object, budget: Budget, depth: int = 0) -> object:
     """Return a value as JSON has it; dates and times become text.
 
-    @param budget: what the entry may have; the value is added to it.
+    @param budget: counts and limits what the entry has.
     @raise ValueError: a value has no such form, or there are too many, or too many levels.
     """
     budget.take_value()

@@ -20,15 +20,15 @@ _HEADER = re.compile(r"\s*\[{1,2}([^\]\[]*)\]{1,2}\s*(?:#.*)?\Z")
 #: The beginning of a line that sets a key in TOML.
 _SETS_KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=""")
 
-#: The most parts of a key with dots in TOML. The parser of some versions of Python needs a time
-#: that is quadratic in this number.
+#: The most parts of a dotted key in TOML. The parser of some versions of Python needs a time that
+#: is quadratic in this number.
 MAX_KEY_PARTS = 64
 
-#: One part of a key in TOML, or a text in one line. A text without an end ends with its line.
+#: One part of a key in TOML, or a string in one line. An unclosed string ends with its line.
 _PART = r"""(?:[\w-]+|"[^"\n]*(?:"|$)|'[^'\n]*(?:'|$))"""
 
-#: What can contain a dot in TOML: texts of many lines, comments, and keys. The group is a part of
-#: a key that has too many. A text without an end ends with the file.
+#: Multi-line strings, comments and keys in TOML: each may contain dots. The group matches if a key
+#: has too many parts. An unclosed multi-line string ends with the file.
 _DOTTED = re.compile(
     r"""'{3}(?s:.*?)(?:'{3,5}|\Z)|"{3}(?s:.*?)(?:"{3,5}|\Z)|#.*|"""
     rf"{_PART}(?:[ \t]*\.[ \t]*{_PART}){{0,{MAX_KEY_PARTS - 1}}}([ \t]*\.[ \t]*{_PART})?",
@@ -80,9 +80,9 @@ def parse_toml(text: str) -> list[Entry]:
 
 
 def _check_keys(text: str) -> None:
-    """Check that the keys of a TOML file have few parts.
+    """Check that no key of a TOML file has more than `MAX_KEY_PARTS` parts.
 
-    @raise HostsError: one has too many.
+    @raise HostsError: one has more.
     """
     # Without escaped quotes, a regular expression finds the end of a text without much memory.
     unescaped = text.replace("\\\\", "__").replace('\\"', "__")
@@ -179,7 +179,7 @@ def _yaml_entries(loader: Any, root: Any, yaml: Any) -> Iterator[Entry]:
 
 
 def _yaml_value(loader: Any, node: Any, yaml: Any) -> object:
-    """Return the value of a node.
+    """Return the value of a YAML node.
 
     @raise HostsError: its text does not fit its type.
     """

@@ -126,7 +126,7 @@ class HostsService:
         url = self._url_for(machine)
         if url is None:
             return HostAnswer(
-                None, f"{_shown(self.url)} needs a value that this name does not have"
+                None, f"{_shown(self.url)} needs a value that the requested name does not have"
             )
         cached = self._cache.get(url)
         if cached is not None and self._monotonic() < cached.expires:

@@ -30,7 +30,7 @@ _UUID = re.compile(
     r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])"
 )
 
-#: The hexadecimal digits of an IPv4 address behind the name of a configuration file.
+#: The hexadecimal digits of an IPv4 address after the name of a configuration file.
 _ADDRESS = re.compile(r"(?:.*\.cfg-)?([0-9A-F]{1,8})\Z")
 
 #: All hexadecimal digits of an IPv4 address, and an extension: the kernel image of U-Boot.

@@ -29,10 +29,10 @@ from twisted_tftp.policy import Range
 #: How a user installs what templates need.
 INSTALL = "pip install 'twisted-tftp[templates]'"
 
-#: The sizes that `memory` can have, in octets: a small template needs the lowest one.
+#: The allowed values of `memory`, in octets: even a small template needs the lowest one.
 MEMORY_RANGE = Range(4 << 20, 1 << 40)
 
-#: The sizes that `output` can have, in octets. The server has each file in its memory.
+#: The allowed values of `output`, in octets. The server keeps each file in its memory.
 OUTPUT_RANGE = Range(1, 1 << 30)
 
 #: The most worker processes.

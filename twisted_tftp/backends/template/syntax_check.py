@@ -23,7 +23,7 @@ from twisted_tftp.backends.template.frames import Limits
 from twisted_tftp.backends.template.worker_process import ENVIRONMENT, program_arguments
 from twisted_tftp.errors import BackendUnavailable
 
-#: How long templates are compiled; those that are left then are not checked. In seconds.
+#: The time for compiling all templates, in seconds. Templates that are left then are not checked.
 WORK_LIMIT = 5.0
 
 #: How long the process may run, in seconds.
@@ -35,14 +35,14 @@ MAX_MISTAKES = 3
 #: The most characters of one mistake.
 MAX_REASON = 200
 
-#: The exit code of a process that has ended as it should.
+#: The exit code of a process that was successful.
 _SUCCESS = 0
 
 _log = Logger()
 
 
 def check_syntax(folder: str, limits: Limits) -> None:
-    """Check the templates of a folder; this blocks for at most `PROCESS_LIMIT`.
+    """Check the syntax of the templates in a folder; this blocks up to `PROCESS_LIMIT` seconds.
 
     It may block longer if the process hangs in the kernel, on a disk that does not respond.
 
@@ -60,13 +60,13 @@ def check_syntax(folder: str, limits: Limits) -> None:
             env=ENVIRONMENT,
         )
     except OSError as error:
-        reason = f"no process can be started that checks it: {error.strerror}"
+        reason = f"can't start a process to check it: {error.strerror}"
         raise BackendUnavailable(f"template folder {folder!r}: {reason}") from None
     with process:
         try:
             output, errors = process.communicate(timeout=PROCESS_LIMIT)
             end = _last_line(errors) or f"exit code {process.returncode}"
-            end = f"its check has ended: {end}"
+            end = f"the process that checks it has failed: {end}"
             if end.endswith(MemoryError.__name__):  # also while Python handles the first one
                 end = "it needs more memory than it may use"
             if process.returncode == -signal.SIGALRM:
@@ -79,7 +79,7 @@ def check_syntax(folder: str, limits: Limits) -> None:
 
 
 def _report(folder: str, lines: list[dict[str, Any]], code: int, end: str) -> None:
-    """Raise an exception if there are mistakes; log it if templates were not checked.
+    """Raise an exception if there are mistakes; log a warning if templates were not checked.
 
     @param end: how the process has ended.
     """

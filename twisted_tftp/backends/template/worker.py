@@ -57,7 +57,7 @@ def main(folder: str, limits_text: str) -> None:
 
 
 def end_after(seconds: float) -> None:
-    """End this process after a time, whatever Python does then; 0 for never."""
+    """End this process by SIGALRM after `seconds`, even if Python hangs; 0 cancels the timer."""
     signal.setitimer(signal.ITIMER_REAL, seconds)  # the default action of SIGALRM ends it
 
 

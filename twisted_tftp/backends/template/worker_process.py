@@ -17,9 +17,9 @@ from twisted_tftp.backends.template.frames import READY, Answer, FrameError, Lim
 #: How long a worker process may take to start, in seconds.
 START_LIMIT = 30.0
 
-#: The program of a process: its arguments are a module with a function `main`, the folder, the
-#: limits and the path of the modules. It runs with `-I`, so that nothing of the environment or
-#: the working directory has an effect.
+#: The Python code of a process. Its arguments are a module with a function `main`, the folder, the
+#: limits, and the search path for modules. It runs with `-I`, so that nothing of the environment
+#: or the working directory has an effect.
 PROGRAM = (
     "import sys; sys.path[:] = sys.argv[4:]; from importlib import import_module; "
     "import_module('twisted_tftp.backends.template.' + sys.argv[1]).main(*sys.argv[2:4])"
@@ -36,7 +36,7 @@ _MODULE_PATH = [os.path.abspath(path) for path in sys.path]
 
 
 def program_arguments(module: str, folder: str, limits: Limits) -> list[str]:
-    """Return the command line of a process, with the program.
+    """Return the command line of a process that runs a module.
 
     @param module: the name of a module of this package.
     """

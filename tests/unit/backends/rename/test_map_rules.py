@@ -185,4 +185,4 @@ def test_many_rules_that_start_again_for_ever_are_refused() -> None:
     many = "rs a a\n" * MAX_RULES
     with pytest.raises(AccessViolation) as caught:
         rules(many).apply("a", read_context("a"))
-    assert caught.value.detail.endswith("the rename rules still go on")
+    assert caught.value.detail.endswith("the rename rules still match")

@@ -35,7 +35,7 @@ def test_empty_lines_and_comments_are_no_rules(line: bytes) -> None:
         (b"es a", "the operators e and s exclude each other"),
         (b"rGP a b", "the operators G and P exclude each other"),
         (b"r46 a b", "the operators 4 and 6 exclude each other"),
-        (b"r a b c", "there is text behind the replacement"),
+        (b"r a b c", "there is text after the replacement"),
         (b"r a x\\", "a backslash ends the line"),
         (b"r ( b", "the regular expression is not valid: missing )"),
         (b"r (a)\\1 b", r"back-references such as \1 are not supported"),

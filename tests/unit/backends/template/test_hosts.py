@@ -72,9 +72,7 @@ mac,name,address,role
 """
 
 #: What is wrong with a file whose aliases repeat an entry.
-TOO_LARGE = (
-    "the hosts file is too large up to this entry: at most 64 MiB as JSON and 2,000,000 values"
-)
+TOO_LARGE = "the entries up to this one are too large: at most 64 MiB as JSON and 2,000,000 values"
 
 EXAMPLES = [(".toml", TOML), (".toml", ARRAY), (".yaml", YAML), (".yml", YAML_LIST), (".csv", CSV)]
 

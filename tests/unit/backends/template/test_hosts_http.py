@@ -137,7 +137,7 @@ def test_value_that_is_not_known_asks_nothing(service: Service) -> None:
     """There is no entry then."""
     answer = service.ask(service.hosts("/{uuid}"))
     assert answer.entry is None
-    assert "needs a value that this name does not have" in answer.problem
+    assert "needs a value that the requested name does not have" in answer.problem
     assert service.targets == []
 
 

@@ -105,7 +105,7 @@ def test_templates_behind_a_fatal_mistake_are_counted(tmp_path: Path) -> None:
 def test_missing_python_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with --chroot."""
     monkeypatch.setattr(sys, "executable", "/missing/python")
-    assert problem(tmp_path).endswith("can be started that checks it: No such file or directory")
+    assert problem(tmp_path).endswith("start a process to check it: No such file or directory")
 
 
 def test_running_reactor_is_not_blocked(
