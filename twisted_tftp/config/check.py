@@ -9,7 +9,7 @@ from twisted_tftp.config.contradictions import contradictions
 from twisted_tftp.config.mistakes import ConfigurationError
 from twisted_tftp.config.settings import Settings
 from twisted_tftp.errors import BackendUnavailable
-from twisted_tftp.protocol.printable import printable_unicode
+from twisted_tftp.protocol.printable import MAX_OWN_CHARACTERS, printable_unicode
 from twisted_tftp.server.backend_check import check_backend, check_content
 
 
@@ -55,4 +55,4 @@ def _problems_of_leaf(leaf: Leaf) -> Iterator[str]:
         check_backend(leaf.backend)
         check_content(leaf.backend)
     except BackendUnavailable as error:
-        yield f"{leaf.name}: {printable_unicode(str(error))}"
+        yield f"{leaf.name}: {printable_unicode(str(error), MAX_OWN_CHARACTERS)}"

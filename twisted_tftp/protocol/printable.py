@@ -5,6 +5,9 @@ from __future__ import annotations
 #: The most characters that L{printable_unicode} returns of a text; the rest is cut off.
 MAX_CHARACTERS = 300
 
+#: The most characters of a text about an operator's own files, which may list several mistakes.
+MAX_OWN_CHARACTERS = 2000
+
 
 def printable(text: str) -> str:
     """Return `text` as one line of printable ASCII; other characters are escaped as octets.
@@ -21,12 +24,12 @@ def printable(text: str) -> str:
     )
 
 
-def printable_unicode(text: str) -> str:
-    """Return `text` as one line without control characters, cut off after `MAX_CHARACTERS`.
+def printable_unicode(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """Return `text` as one line without control characters, cut off after `limit` characters.
 
     Letters of all languages remain, because terminals show them.
     """
     shown = "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
-    return shown if len(shown) <= MAX_CHARACTERS else shown[:MAX_CHARACTERS] + "..."
+    return shown if len(shown) <= limit else shown[:limit] + "..."

@@ -18,7 +18,7 @@ from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.interfaces import lifecycle_of
 from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
-from twisted_tftp.protocol.printable import printable_unicode
+from twisted_tftp.protocol.printable import MAX_OWN_CHARACTERS, printable_unicode
 from twisted_tftp.server.backend_check import NamedBackend
 from twisted_tftp.server.client_rules import BackendFor, ClientRule
 from twisted_tftp.server.configuration import DEFAULT_DRAIN, DEFAULT_GRACE, Configuration
@@ -282,4 +282,4 @@ def _check(check: Callable[[], None]) -> None:
     try:
         check()
     except BackendUnavailable as error:
-        raise StartError(f"tftp: {printable_unicode(str(error))}") from None
+        raise StartError(f"tftp: {printable_unicode(str(error), MAX_OWN_CHARACTERS)}") from None

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
-from twisted_tftp.backends.explaining import explain
+from twisted_tftp.backends.explaining import explain_opening
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.threads import READ_THREADS, InThread, Threads
 from twisted_tftp.backends.memory import MemoryReader
@@ -247,11 +247,10 @@ class TemplateBackend:
             check_syntax(self._folder.path, self._limits)
 
     def _is_in_running_reactor(self) -> bool:
-        if self._reactor is None:
+        reactor = self._reactor
+        if reactor is None:
             from twisted.internet import reactor
-
-            self._reactor = reactor
-        return bool(getattr(self._reactor, "running", False)) and isInIOThread()
+        return bool(getattr(reactor, "running", False)) and isInIOThread()
 
     def start(self) -> None:
         """Start the first worker process."""
@@ -275,17 +274,9 @@ class TemplateBackend:
         opened = finding.addCallbacks(lambda found: [f"template: {found.template}"], lambda _: [])
 
         def open_file(lines: list[str]) -> Deferred[list[str]]:
-            # Without the interface IExplainable, it is opened.
-            return explain(_Opener(self.open_reader), path, context).addCallback(lines.__add__)
+            return explain_opening(self, path, context).addCallback(lines.__add__)
 
         return opened.addCallback(open_file)
-
-
-class _Opener:
-    """A backend that has only the method `open_reader`."""
-
-    def __init__(self, open_reader: Callable[..., Any]) -> None:
-        self.open_reader = open_reader
 
 
 def _mac_of(context: TransferContext) -> str | None:

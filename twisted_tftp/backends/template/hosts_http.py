@@ -126,7 +126,7 @@ class HostsService:
         url = self._url_for(machine)
         if url is None:
             return HostAnswer(
-                None, f"{_shown(self.url)} needs a value that the requested name does not have"
+                None, f"{shown_url(self.url)} needs a value that the requested name does not have"
             )
         cached = self._cache.get(url)
         if cached is not None and self._monotonic() < cached.expires:
@@ -156,7 +156,7 @@ class HostsService:
 
     def _parse(self, reply: Reply) -> HostAnswer | Deferred[HostAnswer]:
         if reply.code in NO_ENTRY:
-            return HostAnswer(None, f"{_shown(self.url)} has no entry: status {reply.code}")
+            return HostAnswer(None, f"{shown_url(self.url)} has no entry: status {reply.code}")
         if reply.code != OK:
             raise FetchError(f"status {reply.code}")
         if len(reply.body) > LARGE_ANSWER:
@@ -177,7 +177,7 @@ class HostsService:
 
     def _replace(self, failure: Failure, url: str) -> HostAnswer:
         """Return what is used in the place of an answer: the last good one, or none."""
-        problem = f"{_shown(url)}: {_reason(failure, self._limit)}"
+        problem = f"{shown_url(url)}: {_reason(failure, self._limit)}"
         if self._monotonic() >= self._next_log:
             self._next_log = self._monotonic() + LOG_INTERVAL
             self._log.warn("the service of the hosts fails: {problem}", problem=problem)
@@ -198,9 +198,10 @@ class HostsService:
         return _PLACEHOLDER.sub(lambda found: _quoted(values[found[1]]), self.url)
 
 
-def _shown(url: str) -> str:
-    """Return a URL for the log, without the query: it may have a secret."""
+def shown_url(url: str) -> str:
+    """Return a URL for the log, without user, password and query: they may be secret."""
     address, question_mark, _ = url.partition("?")
+    address = re.sub(r"://[^/#]*@", "://...@", address)
     return f"{address}?..." if question_mark else address
 
 
@@ -209,7 +210,7 @@ def _check_url(url: str) -> None:
 
     @raise ValueError: it is not valid.
     """
-    shown = _shown(url)
+    shown = shown_url(url)
     unknown = sorted(set(_PLACEHOLDER.findall(url)) - set(PLACEHOLDERS))
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)

@@ -22,7 +22,12 @@ from twisted_tftp.backends.template.content_store import DEFAULT_CAPACITY
 from twisted_tftp.backends.template.frames import Limits
 from twisted_tftp.backends.template.hosts_file import HostsFile
 from twisted_tftp.backends.template.hosts_formats import PARSERS
-from twisted_tftp.backends.template.hosts_http import DEFAULT_LIMIT, DEFAULT_TTL, HostsService
+from twisted_tftp.backends.template.hosts_http import (
+    DEFAULT_LIMIT,
+    DEFAULT_TTL,
+    HostsService,
+    shown_url,
+)
 from twisted_tftp.backends.template.workers import DEFAULT_COUNT
 from twisted_tftp.policy import Range
 
@@ -115,7 +120,8 @@ def _hosts(keywords: Keywords) -> Any:
     if not hosts:
         return None
     if "://" in hosts:
-        raise ValueError(f"hosts must be a file ({', '.join(PARSERS)}) or an HTTP URL: {hosts!r}")
+        kinds = ", ".join(PARSERS)
+        raise ValueError(f"hosts must be a file ({kinds}) or an HTTP URL: {shown_url(hosts)!r}")
     if hosts.lower().endswith((".yaml", ".yml")) and find_spec("yaml") is None:
         raise ValueError(f"a hosts file in YAML needs PyYAML: {INSTALL}")
     return HostsFile(hosts)

@@ -431,6 +431,14 @@ def test_query_of_a_wrong_url_is_not_shown(url: str) -> None:
     assert "X1" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://u:X1@a/{mac}", "http://u:X1@a/?a=1,b=2", "ftp://u:X1@a/"])
+def test_password_of_a_wrong_url_is_not_shown(url: str) -> None:
+    """The message says that there must be none; it goes to the log."""
+    with pytest.raises(ValueError, match="://\\.\\.\\.@a/") as caught:
+        HostsService(url)
+    assert "X1" not in str(caught.value)
+
+
 def test_https_needs_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the extra."""
     if has_tls():

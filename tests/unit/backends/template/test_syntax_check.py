@@ -142,3 +142,12 @@ def test_check_and_start_report_a_syntax_error(reactor: Any, tmp_path: Path, wra
     assert caught.value.text.startswith(f"tftp: {problem}")
     assert service.ports == []
     spin(reactor, lambda: not reactor.getDelayedCalls())
+
+
+def test_all_mistakes_that_are_shown_fit_into_the_message(tmp_path: Path) -> None:
+    """`--check` does not cut off the number of the mistakes that are left out."""
+    for number in range(5):
+        (tmp_path / f"{number}.j2").write_text("{% for a in b %}{% if a %}")
+    settings = parse_settings({"backend": [f"template:{tmp_path}"]})
+    (text,) = problems_of(settings)
+    assert text.endswith("and 2 more")
