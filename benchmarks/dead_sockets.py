@@ -12,8 +12,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from benchmarks.servers import HOST
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.client_ports import ClientPorts
-from twisted_tftp.net.udp import SocketAddress, open_socket
+from twisted_tftp.net.udp import open_socket
 
 #: Seconds after which a dead client stops waiting for answers.
 LONGEST = 3.0

@@ -9,10 +9,12 @@ from typing import Any
 
 from benchmarks.honest import WrongOctets
 from twisted_tftp.client import TFTPClient
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain, SocketAddress
+from twisted_tftp.net.udp import Receive, ReceiveTrain
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.describe import describe
+from twisted_tftp.transfer.machine import Buffer
 
 #: Datagrams of a transfer that are kept.
 KEPT = 10

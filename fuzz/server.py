@@ -12,10 +12,10 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from fuzz.inputs import Input
 from twisted_tftp.backends import MemoryBackend
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import Policy, Retransmit, Rollover
 from twisted_tftp.protocol import wire
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
+from twisted_tftp.transfer.machine import Buffer
 
 #: The files of the server.
 FILES = {

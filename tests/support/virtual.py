@@ -13,9 +13,9 @@ from twisted_tftp.backends.memory import MemoryBackend, MemoryReader, MemoryWrit
 from twisted_tftp.client import TFTPClient
 from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.net.strangers import StrangerResponder
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import Policy
 from twisted_tftp.testing import MemoryLink, MemoryNetwork
+from twisted_tftp.transfer.machine import Buffer
 
 #: A host and a port.
 Address = tuple[str, int]

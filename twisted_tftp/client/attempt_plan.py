@@ -13,7 +13,7 @@ from twisted_tftp.errors import (
     ServerUnreachable,
     TFTPError,
 )
-from twisted_tftp.net.udp import SocketAddress, endpoint
+from twisted_tftp.net.addresses import SocketAddress, endpoint
 
 #: The time in which all addresses of a server are asked for the first time, in seconds.
 FIRST_ROUND = 10.0

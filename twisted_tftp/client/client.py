@@ -30,9 +30,9 @@ from twisted_tftp.client.size_probe import SizeProbe
 from twisted_tftp.client.transfer import ClientTransfer
 from twisted_tftp.client.upload import Upload
 from twisted_tftp.context import Direction, TransferContext, TransferStatistics
+from twisted_tftp.net.addresses import SocketAddress, endpoint
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.client_ports import ClientPorts
-from twisted_tftp.net.udp import SocketAddress, endpoint
 from twisted_tftp.policy import TFTP_PORT, Policy, Retransmit
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.printable import printable

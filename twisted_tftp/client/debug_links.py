@@ -13,8 +13,10 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer, Receive, ReceiveTrain
+from twisted_tftp.net.udp import Receive, ReceiveTrain
 from twisted_tftp.protocol.describe import describe
+from twisted_tftp.transfer.flow import Offerer
+from twisted_tftp.transfer.machine import Buffer
 
 #: A function that is called for each packet with its text, and whether it was received.
 Trace = Callable[[str, bool], None]
@@ -107,7 +109,12 @@ class FilteredLink(ClientLink):
         if kept:
             super().send(kept)
 
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+    def attach(
+        self,
+        receive: Receive,
+        receive_train: ReceiveTrain | None = None,
+        offerer: Offerer | None = None,
+    ) -> None:
         def receive_filtered(datagram: Buffer, now: float) -> None:
             if all(each.process(datagram, True) for each in self._inwards):
                 receive(datagram, now)

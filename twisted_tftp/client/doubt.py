@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.client.second_request import Comparison, SecondRequest
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.session.deadlines import Alarm
 from twisted_tftp.session.services import SessionServices
 from twisted_tftp.transfer.asker import Asker
@@ -24,6 +23,7 @@ from twisted_tftp.transfer.first_answer import (
     Standing,
     XidSupport,
 )
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.timing import Timing
 
 #: From a server that has granted an xid, an answer without one is only accepted after this number

@@ -15,12 +15,12 @@ from twisted_tftp.context import Outcome, TransferContext
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.interfaces import IFileWriter
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import Grant
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.services import SessionOwner, SessionServices
 from twisted_tftp.session.state import SessionState
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.receiver import Receiver
 from twisted_tftp.transfer.timing import Timing
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileReader
-from twisted_tftp.net.udp import Buffer
+from twisted_tftp.transfer.machine import Buffer
 
 _T = TypeVar("_T")
 

@@ -9,10 +9,10 @@ from twisted_tftp.client.doubt import Doubt
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol.options import Grant
 from twisted_tftp.session.base import Session
 from twisted_tftp.session.services import SessionOwner, SessionServices
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.timing import Timing
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorFDSet
 
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.client_ports import ClientPorts
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.strangers import StrangerResponder
-from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress
+from twisted_tftp.net.udp import MAX_DATAGRAM
 
 #: How long a client's hub polls idle sockets before it returns to the reactor, in seconds. It is
 #: longer than the server's `BUSY_POLL`, because a server needs this time for a window of 64

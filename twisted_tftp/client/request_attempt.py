@@ -11,11 +11,11 @@ from twisted_tftp.client.requester import Requester
 from twisted_tftp.client.services import ClientServices
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID, Grant, accept
 from twisted_tftp.transfer.asker import Asker
 from twisted_tftp.transfer.first_answer import FirstAnswer
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.timing import Timing
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from twisted_tftp.context import Direction, TransferContext
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.client_link import ClientLink
 from twisted_tftp.net.path_mtu import ETHERNET_MTU, fitting_blksize, mtu_of_route
-from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.policy import MAX_BLKSIZE, MIN_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import XID

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from twisted.python.failure import Failure
 
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.session.deadlines import LazyAlarm
 from twisted_tftp.session.services import SessionServices
 from twisted_tftp.transfer.asker import Asker
-from twisted_tftp.transfer.machine import Step
+from twisted_tftp.transfer.machine import Buffer, Step
 from twisted_tftp.transfer.states import AskerState
 
 

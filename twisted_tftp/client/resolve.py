@@ -16,7 +16,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.net.addresses import SocketAddress
 
 #: The socket addresses of one host, in the order in which they are asked.
 Addresses = tuple[SocketAddress, ...]

@@ -17,12 +17,12 @@ from twisted.python.failure import Failure
 from twisted_tftp.client.requester import Requester
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.services import SessionServices
 from twisted_tftp.transfer.asker import Asker
 from twisted_tftp.transfer.first_answer import FirstAnswer
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.states import AskerState
 from twisted_tftp.transfer.timing import Timing
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorPluggableNameResolver
 
 from twisted_tftp.client.resolve import Addresses, resolve
-from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.net.addresses import SocketAddress
 
 
 class ServerAddresses:

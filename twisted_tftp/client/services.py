@@ -11,8 +11,8 @@ from zope.interface import implementer
 
 from twisted_tftp.context import TransferContext, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.policy import Policy
 from twisted_tftp.session.deadlines import Alarms
 from twisted_tftp.session.services import SessionServices

@@ -11,11 +11,11 @@ from twisted_tftp.client.job import Restart
 from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import OptionRefused, TFTPError
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import Grant
 from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.services import SessionOwner, SessionServices
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.timing import Timing
 
 

@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_tftp.interfaces import IFileReader, IFileWriter
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.session.forward_window import ForwardWindow
+from twisted_tftp.transfer.machine import Buffer
 
 _T = TypeVar("_T")
 

@@ -15,12 +15,14 @@ from twisted_tftp.client.services import ClientServices
 from twisted_tftp.client.silence_notice import SilenceNotice
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import AnswerNotConfirmed, AnswersContradict, TFTPError, TransferTimedOut
+from twisted_tftp.net.addresses import endpoint
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer, ReceiveTrain, endpoint
+from twisted_tftp.net.udp import ReceiveTrain
 from twisted_tftp.policy import DEFAULT_BLKSIZE
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.failures import error_of_peer
 from twisted_tftp.transfer.first_answer import Standing
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.receiver import Receiver
 from twisted_tftp.transfer.states import ReceiverState
 from twisted_tftp.transfer.timing import Timing

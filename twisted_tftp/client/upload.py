@@ -15,11 +15,11 @@ from twisted_tftp.context import TransferContext
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.client_link import ClientLink
-from twisted_tftp.net.udp import Buffer
 from twisted_tftp.protocol.options import Grant
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionOwner, SessionServices
 from twisted_tftp.transfer.first_answer import Standing
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.timing import Timing
 

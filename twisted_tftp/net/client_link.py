@@ -10,10 +10,12 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface import implementer
 
 from twisted_tftp.net import icmp_errors
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.hub import Hub
 from twisted_tftp.net.strangers import StrangerResponder
-from twisted_tftp.net.udp import READS_BEFORE_TIMEOUT, Buffer, SocketAddress
+from twisted_tftp.net.udp import READS_BEFORE_TIMEOUT
 from twisted_tftp.net.upload_link import UploadLink
+from twisted_tftp.transfer.machine import Buffer
 
 
 @implementer(IReadWriteDescriptor)

@@ -14,7 +14,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from twisted_tftp.net.udp import SOCKET_TYPE, SocketAddress, open_socket
+from twisted_tftp.net.addresses import SocketAddress
+from twisted_tftp.net.udp import SOCKET_TYPE, open_socket
 
 #: How long a port is not used again after its last use, in seconds.
 PORT_REUSE_DELAY = 10.0

@@ -21,6 +21,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_tftp.net.offload import EndedFlows, FlowTable, make_flow_table
+
 #: The event of a readable socket; defined here for systems without epoll too.
 EPOLLIN: int = getattr(select, "EPOLLIN", 1)
 
@@ -71,6 +73,10 @@ class Hub(Protocol):
     #: a socket after an error.
     allows_icmp_errors: bool
 
+    @property
+    def flows(self) -> FlowTable | None:
+        """The flows of the links, or None if this hub has none."""
+
     def gather(self) -> None:
         """Collect single datagrams in the outbox until the current round ends."""
 
@@ -97,6 +103,7 @@ class ReactorHub:
     """A hub that registers each link with the reactor, for systems without epoll."""
 
     outbox: Outbox | None = None
+    flows: FlowTable | None = None
     allows_icmp_errors = False
 
     def __init__(self, reactor: IReactorFDSet) -> None:
@@ -151,7 +158,7 @@ class EpollHub:
         self._busy_poll = busy_poll
         self._overdue_at = 0.0
         self._epoll = select.epoll()
-        self._poll = self._epoll.poll
+        self.flows: FlowTable = make_flow_table(self._epoll, clock)
         # Polls that may still find nothing; negative values count the turns without polling.
         self._polls_left = MAX_EMPTY_POLLS
         self.outbox: Outbox | None = None
@@ -187,6 +194,7 @@ class EpollHub:
 
     def close(self) -> None:
         self._reactor.removeReader(self)
+        self.flows.close()
         self._epoll.close()
 
     def gather(self) -> None:
@@ -223,32 +231,22 @@ class EpollHub:
         A client in lock step on a fast network answers before the reactor would call the hub
         again. So the hub polls for some more microseconds before it returns to the reactor.
         """
-        poll, links, clock = self._poll, self._links, self._clock
+        poll, clock = self.flows.poll, self._clock
         now = clock()
         turn_ends = now + MAX_TURN
         idle_ends = 0.0
         while now < turn_ends and not self._epoll.closed:
-            ready = poll(0, SOCKETS_PER_ROUND)
-            if len(ready) > 1:
-                self.gather()
-            for descriptor, event in ready:
-                link = links.get(descriptor)
-                if link is None:
-                    self._unregister(descriptor)
-                    continue
-                try:
-                    if event != EPOLLIN and event & EPOLLOUT:
-                        link.doWrite()
-                    if event != EPOLLOUT:
-                        link.doRead()
-                except BaseException:  # otherwise the reactor would remove the hub
-                    self._log.failure("unexpected exception while a socket was read or written")
-                if self.outbox and clock() >= self._overdue_at:
-                    self.send_overdue()
-            if self.outbox is not None:
-                self._end_gathering(self.outbox)
+            ended, ready, served = poll(SOCKETS_PER_ROUND, turn_ends, idle_ends)
+            if ended or ready:
+                if len(ended) + len(ready) > 1:
+                    self.gather()
+                if ended:
+                    self._end_flows(ended)
+                self._serve(ready)
+                if self.outbox is not None:
+                    self._end_gathering(self.outbox)
             now = clock()
-            if not ready:
+            if not (served or ready):
                 if not idle_ends:
                     idle_ends = self._begin_polling(now)
                 if now >= idle_ends:
@@ -256,6 +254,34 @@ class EpollHub:
             elif idle_ends:
                 self._polls_left = MAX_EMPTY_POLLS
                 idle_ends = 0.0
+
+    def _end_flows(self, ended: EndedFlows) -> None:
+        """Give the flows that have ended back to their links."""
+        for owner, datagram, address in ended:
+            try:
+                owner.resume(datagram, address)
+            except BaseException:  # otherwise the reactor would remove the hub
+                self._log.failure("unexpected exception while a datagram was processed")
+            if self.outbox:
+                self.send_overdue()
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        """Call the links of sockets that are ready: (descriptor, events of epoll)."""
+        links, clock = self._links, self._clock
+        for descriptor, event in ready:
+            link = links.get(descriptor)
+            if link is None:
+                self._unregister(descriptor)
+                continue
+            try:
+                if event != EPOLLIN and event & EPOLLOUT:
+                    link.doWrite()
+                if event != EPOLLOUT:
+                    link.doRead()
+            except BaseException:  # otherwise the reactor would remove the hub
+                self._log.failure("unexpected exception while a socket was read or written")
+            if self.outbox and clock() >= self._overdue_at:
+                self.send_overdue()
 
     def _end_gathering(self, outbox: Outbox) -> None:
         """Send the outbox at the end of a round; until the next round there is none."""

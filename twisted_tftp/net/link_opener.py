@@ -13,12 +13,13 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 
 from twisted_tftp.net import udp
-from twisted_tftp.net.download_links import TransferPort
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.hub import Hub, make_hub
 from twisted_tftp.net.path_mtu import RouteMtus
 from twisted_tftp.net.socket_options import SocketOptions
 from twisted_tftp.net.strangers import MayAnswer, StrangerResponder
-from twisted_tftp.net.udp import MAX_DATAGRAM, Link, SocketAddress
+from twisted_tftp.net.transfer_port import TransferPort
+from twisted_tftp.net.udp import MAX_DATAGRAM, Link
 from twisted_tftp.net.upload_link import UploadLink
 
 #: How many idle ports are kept at most.

@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Hashable
 
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.socket_options import SocketOptions
-from twisted_tftp.net.udp import SOCKET_TYPE, SocketAddress
+from twisted_tftp.net.udp import SOCKET_TYPE
 from twisted_tftp.protocol import wire
 
 #: The MTU of Ethernet, in octets.

@@ -18,15 +18,12 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from twisted_tftp.net import icmp_errors
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.hub import Hub
 from twisted_tftp.net.scoped_hosts import host_of, socket_address_of
 from twisted_tftp.net.socket_options import SocketOptions
-from twisted_tftp.net.udp import (
-    MAX_DATAGRAM,
-    Buffer,
-    SocketAddress,
-    allow_fragmentation,
-)
+from twisted_tftp.net.udp import MAX_DATAGRAM, allow_fragmentation
+from twisted_tftp.transfer.machine import Buffer
 
 #: The most octets that are read of a request (RFC 2347 allows 512); the rest is cut off.
 MAX_REQUEST = 4096

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.interface_addresses import index_of
-from twisted_tftp.net.udp import SocketAddress
 
 
 def socket_address_of(host: str, port: int) -> SocketAddress:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.request_port import RequestPort
-from twisted_tftp.net.udp import (
-    READS_BEFORE_TIMEOUT,
-    Buffer,
-    OnPortUnreachable,
-    Receive,
-    ReceiveTrain,
-    SocketAddress,
-)
+from twisted_tftp.net.udp import READS_BEFORE_TIMEOUT, OnPortUnreachable, Receive, ReceiveTrain
+from twisted_tftp.transfer.flow import Offerer
+from twisted_tftp.transfer.machine import Buffer
 
 
 class SharedLink:
@@ -28,8 +24,19 @@ class SharedLink:
         self._peer = peer
         self._local = local
 
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+    def attach(
+        self,
+        receive: Receive,
+        receive_train: ReceiveTrain | None = None,
+        offerer: Offerer | None = None,
+    ) -> None:
         """Do nothing: the protocol of the request port finds the transfer of each datagram."""
+
+    def follow_flow(self) -> None:
+        """Do nothing: this link has no flows."""
+
+    def end_flow(self) -> None:
+        """Do nothing: this link has no flows."""
 
     def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
         """Do nothing: the protocol of the request port is told about closed ports."""

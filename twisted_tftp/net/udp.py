@@ -6,19 +6,25 @@ import contextlib
 import errno
 import secrets
 import socket
-import struct
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.python.failure import Failure
 
-from twisted_tftp.context import Endpoint
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.segmentation import (
+    HAS_OFFLOAD,
+    MAX_OFFLOAD_SIZE,
+    MAX_SEGMENTS,
+    OFFLOAD_ERRORS,
+    SEGMENT_SIZE,
+    UDP_SEGMENT,
+)
 from twisted_tftp.net.socket_options import SocketOptions
-
-#: The octets of a datagram.
-Buffer = bytes | memoryview
+from twisted_tftp.transfer.flow import Offerer
+from twisted_tftp.transfer.machine import Buffer
 
 #: Called with each datagram of a transfer: (datagram, now). The datagram is only valid during the
 #: call.
@@ -29,9 +35,6 @@ ReceiveTrain = Callable[[memoryview, int, float], None]
 
 #: Called when ICMP reports that the peer's port is closed: (now).
 OnPortUnreachable = Callable[[float], None]
-
-#: A socket address of the socket module: (host, port), or (host, port, flow, scope) for IPv6.
-SocketAddress = Any
 
 #: The size of a buffer for any UDP datagram, in octets.
 MAX_DATAGRAM = 65535
@@ -49,43 +52,34 @@ IP_MTU_DISCOVER = 10
 #: the MTU. `IP_PMTUDISC_DONT` would obey such errors, which may be forged.
 IP_PMTUDISC_OMIT = 5
 
-#: Whether the system has UDP segmentation and receive offload.
-HAS_OFFLOAD = sys.platform == "linux"
-
-#: The socket option and control message of segmentation offload, from linux/udp.h.
-UDP_SEGMENT = 103
-
-#: The socket option and control message of receive offload, from linux/udp.h.
-UDP_GRO = 104
-
-#: The most datagrams that one call may send with segmentation offload.
-MAX_SEGMENTS = 64
-
-#: The largest size of the datagrams that one call sends with segmentation offload, in octets.
-MAX_OFFLOAD_SIZE = 65_000
-
-#: The content of the control message of segmentation offload: the size of each datagram.
-_SEGMENT_SIZE = struct.Struct("@H")
-
-#: The errors of a send for which segmentation offload may be the reason.
-_OFFLOAD_ERRORS = (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT)
-
-
-def endpoint(address: SocketAddress) -> Endpoint:
-    """Return a socket address in the form that logs and backends use."""
-    if len(address) == 4 and address[3]:
-        return Endpoint(f"{address[0]}%{address[3]}", address[1])
-    return Endpoint(address[0], address[1])
-
 
 class Link(Protocol):
     """The socket of one transfer, its own or a shared one, and the address of the peer."""
 
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+    def attach(
+        self,
+        receive: Receive,
+        receive_train: ReceiveTrain | None = None,
+        offerer: Offerer | None = None,
+    ) -> None:
         """Start to receive: call `receive` for each datagram of the peer.
 
         @param receive_train: called instead for several datagrams that arrive together; None to
             call `receive` for each of them.
+        @param offerer: the machine whose routine part a flow may do; None for no flows. Many links
+            have no flows.
+        """
+
+    def follow_flow(self) -> None:
+        """Let the machine take over what its flow has done, if there is one; the flow continues.
+
+        Call this before a question to the machine.
+        """
+
+    def end_flow(self) -> None:
+        """End the flow, if there is one, and let the machine take over what it has done.
+
+        Call this before the machine does anything but receive a datagram of this link.
         """
 
     def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
@@ -281,7 +275,7 @@ class UDPLink(SocketDescriptor):
         step = 2
         if self._offload:
             step = 2 * max(1, min(MAX_SEGMENTS, MAX_OFFLOAD_SIZE // size))
-        ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
+        ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, SEGMENT_SIZE.pack(size))]
         index = 0
         failed_at = -1
         while index < len(datagrams):
@@ -296,7 +290,7 @@ class UDPLink(SocketDescriptor):
                 if failed_at != index:
                     failed_at = index  # maybe an ICMP error for an earlier datagram: try again
                     continue
-                if step > 2 and error.errno in _OFFLOAD_ERRORS:
+                if step > 2 and error.errno in OFFLOAD_ERRORS:
                     # The system, or the route to this peer, does not support offload.
                     self._offload = False
                     step = 2
@@ -315,6 +309,12 @@ class UDPLink(SocketDescriptor):
         self._pending = [bytes(buffer) for buffer in datagrams]
         if not waiting:
             self._watch_writable()
+
+    def follow_flow(self) -> None:
+        """Do nothing: only L{DownloadLink} has flows."""
+
+    def end_flow(self) -> None:
+        """Do nothing: only L{DownloadLink} has flows."""
 
     def _watch_writable(self) -> None:
         """Make the hub call `send_pending` when the socket is writable."""

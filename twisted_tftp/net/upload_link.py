@@ -11,18 +11,18 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface import implementer
 
 from twisted_tftp.net import icmp_errors
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.segmentation import HAS_OFFLOAD, UDP_GRO
 from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import (
-    HAS_OFFLOAD,
     READS_BEFORE_TIMEOUT,
-    UDP_GRO,
     OnPortUnreachable,
     Receive,
     ReceiveTrain,
-    SocketAddress,
     UDPLink,
 )
+from twisted_tftp.transfer.flow import Offerer
 
 #: The most reads from the socket of an upload before the hub serves the next socket.
 READS_PER_CALL = 64
@@ -82,7 +82,12 @@ class UploadLink(UDPLink):
             icmp_errors.ask_for_errors(self._sock)
             self._on_port_unreachable = on_port_unreachable
 
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+    def attach(
+        self,
+        receive: Receive,
+        receive_train: ReceiveTrain | None = None,
+        offerer: Offerer | None = None,
+    ) -> None:
         """Start to receive."""
         self._hub.add(self)
         self._receive = receive

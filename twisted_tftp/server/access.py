@@ -6,8 +6,8 @@ import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
 
+from twisted_tftp.net.addresses import SocketAddress, endpoint
 from twisted_tftp.net.host_cache import Entry, HostCache
-from twisted_tftp.net.udp import SocketAddress, endpoint
 from twisted_tftp.policy import Network, Policy
 from twisted_tftp.server.addresses import parse_address
 from twisted_tftp.server.client_rules import ClientRules

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from twisted_tftp.context import Direction
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.net.udp import SocketAddress, endpoint
+from twisted_tftp.net.addresses import SocketAddress, endpoint
 from twisted_tftp.policy import DEFAULT_BLKSIZE, TFTP_PORT, Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server import reasons

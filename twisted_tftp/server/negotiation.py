@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.path_mtu import ETHERNET_BLKSIZE, MAX_HEADERS, fitting_blksize
-from twisted_tftp.net.udp import SocketAddress
 from twisted_tftp.policy import DEFAULT_BLKSIZE, MAX_BLKSIZE, MtuFit, Policy
 from twisted_tftp.protocol import options
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.net.shared_link import SharedLink
-from twisted_tftp.net.udp import Link, SocketAddress
+from twisted_tftp.net.udp import Link
 from twisted_tftp.policy import Policy
 from twisted_tftp.server.session import ServerSession, SessionKey
 from twisted_tftp.server.transfers import Transfers

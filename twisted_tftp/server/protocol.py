@@ -17,8 +17,9 @@ from twisted.logger import Logger
 
 from twisted_tftp.context import Direction, TransferContext
 from twisted_tftp.errors import TFTPError
+from twisted_tftp.net.addresses import SocketAddress, endpoint
 from twisted_tftp.net.request_port import MAX_REQUEST
-from twisted_tftp.net.udp import Link, SocketAddress, endpoint
+from twisted_tftp.net.udp import Link
 from twisted_tftp.policy import Policy, UploadSettings
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import announced_size

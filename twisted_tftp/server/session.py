@@ -12,7 +12,8 @@ from typing import Any
 
 from twisted_tftp.context import Direction, Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import TransferTimedOut
-from twisted_tftp.net.udp import Buffer, Link, SocketAddress
+from twisted_tftp.net.addresses import SocketAddress
+from twisted_tftp.net.udp import Link
 from twisted_tftp.policy import Policy, UploadSettings
 from twisted_tftp.protocol import options, wire
 from twisted_tftp.server import reasons
@@ -24,6 +25,7 @@ from twisted_tftp.session.receiving import ReceivingSession
 from twisted_tftp.session.sending import SendingSession
 from twisted_tftp.session.services import SessionServices
 from twisted_tftp.session.window_budget import WindowBudget, largest_window
+from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.receiver import Receiver
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.timing import Timing
@@ -194,9 +196,10 @@ class ServerSession:
             self._allowance.note_repeat(len(self.request))
         session = self._session
         session.extend_opening()
-        if session.machine is not None and not session.is_finished:
+        machine = session.take_machine()
+        if machine is not None and not session.is_finished:
             now = self._services.session_services.clock()
-            session.perform(session.machine.repeat(now), now)
+            session.perform(machine.repeat(now), now)
 
     def handle_port_unreachable(self, now: float) -> None:
         """Handle an ICMP error that reports that the peer's port is unreachable (closed).
@@ -210,7 +213,7 @@ class ServerSession:
         our packet for the answer to its own request.
         """
         session = self._session
-        machine = session.machine
+        machine = session.take_machine()
         if machine is None or session.is_finished:
             return
         if machine.has_answered:
@@ -256,7 +259,7 @@ class ServerSession:
             machine: Sender | Receiver = self._make_sender(session.file.size)
         else:
             machine = self._make_receiver()
-        self._link.attach(session.receive, session.receive_train)
+        self._link.attach(session.receive, session.receive_train, session.offerer)
         self._link.watch_port_unreachable(self.handle_port_unreachable)
         self.first_answer_at = self._services.session_services.clock()
         session.begin(machine)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
 
-from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.server.flood_defence import UnansweredTransfers
 from twisted_tftp.server.process_memory import trim_memory
 from twisted_tftp.server.replaced_requests import ReplacedRequests

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from twisted_tftp.net.udp import Buffer, Link, OnPortUnreachable, Receive, ReceiveTrain
+from twisted_tftp.net.udp import Link, OnPortUnreachable, Receive, ReceiveTrain
 from twisted_tftp.server.unproven_rate import Allowance
+from twisted_tftp.transfer.flow import Offer, Offerer, Progress
+from twisted_tftp.transfer.machine import Buffer
 
 
 class Peer(Protocol):
@@ -26,7 +28,7 @@ class UnprovenLink:
     @ivar send: sends a burst, if the allowance permits it; otherwise the burst is lost.
     """
 
-    __slots__ = ("_allowance", "_link", "_peer", "send")
+    __slots__ = ("_allowance", "_link", "_offerer", "_peer", "send")
 
     send: Callable[[Sequence[Buffer]], None]
 
@@ -38,11 +40,36 @@ class UnprovenLink:
         self._link = link
         self._allowance = allowance
         self._peer: Peer | None = peer
+        self._offerer: Offerer | None = None
         self.send = self._send_within_allowance
 
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
-        """Let the inner link receive."""
-        self._link.attach(receive, receive_train)
+    def attach(
+        self,
+        receive: Receive,
+        receive_train: ReceiveTrain | None = None,
+        offerer: Offerer | None = None,
+    ) -> None:
+        """Let the inner link receive, and start flows."""
+        self._offerer = offerer
+        self._link.attach(receive, receive_train, self if offerer else None)
+
+    def offer(self) -> Offer | None:
+        """Return the offer of the machine; the inner link calls this."""
+        return self._offerer.offer()  # type: ignore[union-attr]
+
+    def take_back(self, progress: Progress) -> Sequence[Buffer]:
+        """Note whether a flow has received an answer, and let the machine continue."""
+        if progress.acks and self._peer is not None:
+            self._note_answer()
+        return self._offerer.take_back(progress)  # type: ignore[union-attr]
+
+    def follow_flow(self) -> None:
+        """Let the machine take over what the flow of the inner link has done."""
+        self._link.follow_flow()
+
+    def end_flow(self) -> None:
+        """End the flow of the inner link."""
+        self._link.end_flow()
 
     def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
         """Let the inner link report that the peer's port is closed."""
@@ -59,13 +86,17 @@ class UnprovenLink:
     def close(self) -> None:
         """Close the inner link."""
         self.send = self._link.send  # a cycle of references would wait for the garbage collector
-        self._peer = None
+        self._peer = self._offerer = None
         self._link.close()
 
     def _send_within_allowance(self, datagrams: Sequence[Buffer]) -> None:
         if self._peer is not None and self._peer.peer_has_answered:
-            self._allowance.note_answer()
-            self.send = self._link.send
+            self._note_answer()
         elif not self._allowance.take(sum(map(len, datagrams))):
             return
         self._link.send(datagrams)
+
+    def _note_answer(self) -> None:
+        self._peer = None
+        self._allowance.note_answer()
+        self.send = self._link.send

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Hashable
 
-from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.server.access import RateLimit
 from twisted_tftp.server.addresses import parse_address
 from twisted_tftp.server.recent_requests import RecentRequests

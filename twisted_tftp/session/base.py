@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.context import Outcome, TransferContext, TransferStatistics
 from twisted_tftp.errors import TFTPError, TransferTimedOut
-from twisted_tftp.net.udp import Buffer, Link, ReceiveTrain
+from twisted_tftp.net.udp import Link, ReceiveTrain
 from twisted_tftp.protocol import wire
 from twisted_tftp.session import failures
 from twisted_tftp.session.deadlines import SLACK, LazyAlarm
@@ -34,7 +34,8 @@ from twisted_tftp.session.state import (
     TRANSITIONS,
     SessionState,
 )
-from twisted_tftp.transfer.machine import SEND, WAIT, Step, TransferMachine
+from twisted_tftp.transfer.flow import Offerer
+from twisted_tftp.transfer.machine import SEND, WAIT, Buffer, Step, TransferMachine
 
 
 class Session:
@@ -83,6 +84,11 @@ class Session:
         self._machine: Any = None  # from `begin` on, of the type that the subclass declares
         self._alarm = LazyAlarm(services.alarms, self._on_alarm)
         self._reported_octets = 0
+
+    @property
+    def offerer(self) -> Offerer | None:
+        """What the link may offer to a flow; None for a session without flows."""
+        return None
 
     def _convert_netascii(self, file: Any) -> Any:
         """Return the file to use for an opened file: a netascii file is converted."""
@@ -194,7 +200,15 @@ class Session:
 
     @property
     def machine(self) -> TransferMachine | None:
-        """The machine; None before `begin`."""
+        """The machine, to be asked questions; None before `begin`. A flow continues."""
+        machine: TransferMachine | None = self._machine
+        if machine is not None:
+            self._link.follow_flow()
+        return machine
+
+    def take_machine(self) -> TransferMachine | None:
+        """Return the machine, to let it do something; None before `begin`. A flow ends."""
+        self._link.end_flow()
         machine: TransferMachine | None = self._machine
         return machine
 
@@ -234,6 +248,7 @@ class Session:
     def _handle_deadline(self) -> None:
         """Handle the machine's deadline, if it has passed, and set the alarm again."""
         machine, clock = self._machine, self._services.clock
+        self._link.follow_flow()
         # The reactor may be late: read the socket before deciding that no answer has come.
         if clock() >= machine.deadline:
             self._link.receive_waiting()
@@ -346,5 +361,6 @@ class Session:
     def update_statistics(self) -> None:
         """Copy the counters of the machine to `statistics`."""
         if self._machine is not None:
+            self._link.follow_flow()
             self.statistics.octets = self._machine.octets
             self.statistics.retransmissions = self._machine.retransmissions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -9,14 +10,19 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.context import Outcome, TransferContext
 from twisted_tftp.errors import ErrorCode, TFTPError
-from twisted_tftp.net.udp import Buffer, Link
+from twisted_tftp.net.udp import Link
 from twisted_tftp.protocol import wire
 from twisted_tftp.session.base import Session
 from twisted_tftp.session.netascii_files import NetasciiReader
 from twisted_tftp.session.services import SessionOwner, SessionServices
-from twisted_tftp.transfer.machine import END, READ, SEND, Step
+from twisted_tftp.transfer.flow import Offer, Offerer, Progress
+from twisted_tftp.transfer.machine import END, READ, SEND, Buffer, Step, TransferMachine
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.states import SenderState
+from twisted_tftp.transfer.timing import MIN_RTO
+
+#: The timeout above which the alarm goes off earlier during a flow, in seconds.
+LONG_TIMEOUT = 2 * MIN_RTO
 
 #: The ERROR codes with which a client that only wants the size of a file answers the OACK.
 SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))
@@ -38,6 +44,36 @@ class SendingSession(Session):
         """Set up a transfer; the arguments are those of L{Session}."""
         super().__init__(context, link, services, owner)
         self._reading: Deferred[Any] | None = None  # a read that is under way
+
+    @property
+    def offerer(self) -> Offerer:
+        """This session: its machine can have a flow."""
+        return self
+
+    def begin(self, machine: TransferMachine) -> None:
+        """Transfer the file with `machine`; read a small file before the first packet is sent."""
+        assert isinstance(machine, Sender)
+        self._machine = machine
+        length = machine.early_read
+        if length:
+            data = self.file.read(0, length)
+            if isinstance(data, Deferred):
+                self._wait_for(data, 0, length)
+            else:
+                machine.preload(data)
+        super().begin(machine)
+
+    def offer(self) -> Offer | None:
+        """Return what a flow needs, and look at the deadline early if it may become shorter."""
+        offer = self._machine.offer()
+        if offer is not None and self._machine.deadline > offer.sent_at + LONG_TIMEOUT:
+            # The flow measures round trips, but does not move the alarm.
+            self._alarm.arm(offer.sent_at + MIN_RTO)
+        return offer
+
+    def take_back(self, progress: Progress) -> Sequence[Buffer]:
+        """Let the machine continue from where the flow is."""
+        return self._machine.take_back(progress)
 
     @property
     def is_reading(self) -> bool:
@@ -75,13 +111,16 @@ class SendingSession(Session):
             self.fail(Failure())
             return
         if isinstance(data, Deferred):
-            self._reading = data
-            data.addCallbacks(
-                self._on_read, self._on_read_failed, (data, offset, length), errbackArgs=(data,)
-            )
-            data.addErrback(self.fail)
+            self._wait_for(data, offset, length)
         else:
             self._supply(data, length, now)
+
+    def _wait_for(self, data: Deferred[Any], offset: int, length: int) -> None:
+        self._reading = data
+        data.addCallbacks(
+            self._on_read, self._on_read_failed, (data, offset, length), errbackArgs=(data,)
+        )
+        data.addErrback(self.fail)
 
     def _on_read(self, data: Any, reading: Deferred[Any], offset: int, length: int) -> None:
         if self._reading is not reading:
@@ -90,6 +129,9 @@ class SendingSession(Session):
         if self.is_closed:
             return
         now = self._services.clock()
+        if not self._machine.is_reading:
+            self._machine.preload(data)  # the OACK is not acknowledged yet
+            return
         if (offset, length) == (self._machine.offset, self._machine.length):
             self._supply(data, length, now)
         else:

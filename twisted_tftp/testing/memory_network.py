@@ -20,11 +20,13 @@ from twisted.internet.task import Clock
 
 from twisted_tftp.context import Outcome, TransferStatistics
 from twisted_tftp.errors import TransferTimedOut, from_wire
-from twisted_tftp.net.udp import Buffer, OnPortUnreachable, Receive, ReceiveTrain
+from twisted_tftp.net.udp import OnPortUnreachable, Receive, ReceiveTrain
 from twisted_tftp.policy import DEFAULT_BLKSIZE, TFTP_PORT, Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.shared_parts import SharedParts
+from twisted_tftp.transfer.flow import Offerer
+from twisted_tftp.transfer.machine import Buffer
 
 
 class MemoryLink:
@@ -46,10 +48,21 @@ class MemoryLink:
         self._receive_train: ReceiveTrain | None = None
         self._on_port_unreachable: OnPortUnreachable | None = None
 
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+    def attach(
+        self,
+        receive: Receive,
+        receive_train: ReceiveTrain | None = None,
+        offerer: Offerer | None = None,
+    ) -> None:
         """Set the functions that receive datagrams."""
         self._receive = receive
         self._receive_train = receive_train
+
+    def follow_flow(self) -> None:
+        """Do nothing: this link has no flows."""
+
+    def end_flow(self) -> None:
+        """Do nothing: this link has no flows."""
 
     def watch_port_unreachable(self, on_port_unreachable: OnPortUnreachable) -> None:
         """Set the function that `report_port_unreachable` calls."""

@@ -16,18 +16,16 @@ from collections.abc import Sequence
 from twisted_tftp.errors import TFTPError, TransferTimedOut
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.blocks import numbering_of, too_many_blocks
+from twisted_tftp.transfer.blocks import too_many_blocks
+from twisted_tftp.transfer.file_blocks import FileBlocks
 from twisted_tftp.transfer.flight import Flight
+from twisted_tftp.transfer.flow import Offer, Progress
 from twisted_tftp.transfer.machine import END, READ, SEND, WAIT, Buffer, Step
 from twisted_tftp.transfer.peer_watch import PeerWatch
-from twisted_tftp.transfer.read_ahead import ReadAhead
 from twisted_tftp.transfer.states import SenderState
 from twisted_tftp.transfer.timing import MEASURE_INTERVAL, Timing
 
 _NEVER = float("inf")
-
-#: Stands for the size of a file that is not known: more octets than any file has.
-_UNKNOWN_SIZE = 1 << 63
 
 # In Python 3.11 a global is ten times as fast to look up as a member of an Enum.
 _OFFERING = SenderState.OFFERING
@@ -45,19 +43,13 @@ class Sender:
 
     __slots__ = (
         "_acked",
-        "_blksize",
+        "_blocks",
         "_expected_ack",
         "_flight",
         "_is_reading",
-        "_last_block",
         "_measure_at",
-        "_numbering",
-        "_read_ahead",
-        "_size",
         "_timing",
         "_watch",
-        "_window_size",
-        "_windowsize",
         "datagrams",
         "deadline",
         "failure",
@@ -97,17 +89,11 @@ class Sender:
         self.failure: TFTPError | None = None
         self.peer_error: tuple[int, str] | None = None
         self.retransmissions = 0
-        self._blksize = blksize
-        self._windowsize = windowsize
-        self._window_size = windowsize * blksize
-        self._size = size
+        self._blocks = FileBlocks(blksize, windowsize, size, rollover, read_ahead)
         self._timing = timing
         self._watch = PeerWatch(timing, has_answered)
-        self._numbering = numbering_of(rollover)
-        self._read_ahead = ReadAhead(read_ahead, self._window_size, size)
         self._flight = Flight()
         self._acked = 0  # the last block acknowledged
-        self._last_block: int | None = None  # the last block of the file, once it was sent
         self._is_reading = False  # the session is reading octets from the source
         self._measure_at = 0.0  # when the hot path measures a round trip again
         #: The ACK of the whole window; None if `_receive_unexpected` must handle every ACK.
@@ -121,9 +107,10 @@ class Sender:
     @property
     def octets(self) -> int:
         """Octets of the file that were acknowledged."""
-        if self.state is _DONE and self._size is not None:
-            return self._size
-        return self._acked * self._blksize
+        blocks = self._blocks
+        if self.state is _DONE and blocks.size is not None:
+            return blocks.size
+        return self._acked * blocks.blksize
 
     @property
     def repeats_first_answer(self) -> bool:
@@ -133,14 +120,18 @@ class Sender:
     def start(self, now: float) -> Step:
         """Send the OACK, or the first window if there is no OACK."""
         self._watch.heard_at = now
-        limit = self._numbering.limit
-        if limit is not None and self._size is not None and self._size >= limit * self._blksize:
+        if self._blocks.are_too_many:
             return self._end(SenderState.FAILED, too_many_blocks())
         if self.state is _SENDING:
             return self._next_window(now)
         self._flight.may_measure = True
         self.deadline = self._watch.note_sent(now)
         return SEND
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it waits for the octets of a `Step.READ`."""
+        return self._is_reading
 
     def repeat(self, now: float) -> Step:
         """Handle a repeated request: send the first answer again, unless it was acknowledged."""
@@ -165,10 +156,11 @@ class Sender:
         if datagram == self._expected_ack:
             # The hot path: the ACK of the whole window, if the next one is buffered. The file ends
             # in neither of them, and number 0 follows 65535.
-            flight, buffer = self._flight, self._read_ahead
+            flight, blocks = self._flight, self._blocks
+            buffer = blocks.buffer
             block = flight.end
-            start = block * self._blksize - buffer.start
-            stop = start + self._window_size
+            start = block * blocks.blksize - buffer.start
+            stop = start + blocks.window_size
             if stop <= len(buffer.octets):
                 watch = self._watch
                 if now >= self._measure_at:
@@ -181,27 +173,70 @@ class Sender:
                 self.deadline = now + self._timing.rto
                 flight.expected_duplicates = 0
                 flight.start = block + 1
-                flight.end = flight.highest_sent = end = block + self._windowsize
+                flight.end = flight.highest_sent = end = block + blocks.windowsize
                 self._expected_ack = wire.ACKS[end & 0xFFFF]
                 if end == block + 1:
                     self.datagrams = (wire.DATA_HEADERS[end & 0xFFFF], buffer.octets[start:stop])
                 else:
-                    self.datagrams = self._numbering.packets(
-                        buffer.octets[start:stop], block + 1, end, self._blksize
+                    self.datagrams = blocks.numbering.packets(
+                        buffer.octets[start:stop], block + 1, end, blocks.blksize
                     )
                 return SEND
         return self._receive_unexpected(datagram, now)
 
+    @property
+    def early_read(self) -> int:
+        """How many octets to read and give to `preload` before `start`; usually 0."""
+        return self._blocks.early_read if self.state is _OFFERING else 0
+
+    def preload(self, data: Buffer) -> None:
+        """Buffer the octets of the whole file; any other number of octets is ignored."""
+        if len(data) == self._blocks.size:
+            self._blocks.buffer.fill(data, 0)
+
     def supply(self, data: Buffer, now: float) -> Step:
         """Send a window of the octets that a `Step.READ` asked for; fewer octets end the file."""
         self._is_reading = False
-        buffer = self._read_ahead
-        if buffer.size:
-            if len(data) < self.length:
-                self._size = self.offset + len(data)
-            buffer.fill(data, self.offset)
-            data = buffer.octets[: self._window_size]
-        return self._send_window(data, now)
+        return self._send_window(self._blocks.fill(data, self.offset, self.length), now)
+
+    def offer(self) -> Offer | None:
+        """Return what a flow needs to send the next windows; None if none of them is buffered.
+
+        Only the ACK of a window, or of an OACK, that was sent once is left to a flow.
+        """
+        blocks, watch, end = self._blocks, self._watch, self._flight.end
+        if self._expected_ack is not None:
+            return blocks.offer(end, watch.sent_at, self._measure_at, is_first=False)
+        is_oack_sent = self.state is _OFFERING and self._flight.may_measure
+        if is_oack_sent and blocks.buffer.size and blocks.numbering.wraps_to_0:
+            return blocks.offer(end, watch.sent_at, self._measure_at, is_first=True)
+        return None
+
+    def take_back(self, progress: Progress) -> Sequence[Buffer]:
+        """Continue from where a flow is, as if this machine had processed all packets itself.
+
+        @return: the datagrams of the window that the flow could not send.
+        """
+        if not progress.acks:
+            return ()
+        blocks, flight, timing, watch = self._blocks, self._flight, self._timing, self._watch
+        round_trips = progress.round_trips
+        if self.state is _OFFERING:
+            self._note_first_answer(round_trips[0], progress.at)
+            round_trips = round_trips[1:]
+        for round_trip in round_trips:
+            timing.add_round_trip(round_trip, is_single=blocks.windowsize == 1)
+        self._measure_at = progress.measure_at
+        self._acked = acked = flight.end + progress.blocks - progress.window
+        end = acked + progress.window
+        flight.note_sent(acked + 1, end)
+        flight.expected_duplicates = 0
+        watch.heard_at = progress.at
+        self.deadline = watch.note_sent(progress.at)
+        if progress.has_last:
+            blocks.last = end
+        self._expected_ack = None if progress.has_last else wire.ACKS[end & 0xFFFF]
+        return blocks.datagrams(end - progress.unsent + 1, end) if progress.unsent else ()
 
     def expire(self, now: float) -> Step:
         """Handle the deadline: send again, or give up."""
@@ -221,7 +256,9 @@ class Sender:
             return WAIT
         opcode = datagram[1]
         if opcode == 4:  # ACK
-            ahead = self._numbering.blocks_ahead(datagram[2] << 8 | datagram[3], self._acked)
+            ahead = self._blocks.numbering.blocks_ahead(
+                datagram[2] << 8 | datagram[3], self._acked
+            )
             if self.state is _OFFERING:
                 return WAIT if ahead else self._begin_sending(now)
             if not ahead:
@@ -235,13 +272,17 @@ class Sender:
 
     def _begin_sending(self, now: float) -> Step:
         """Send the first window after the ACK 0 of the OACK."""
+        self._note_first_answer(now - self._watch.sent_at, now)
+        return self._next_window(now)
+
+    def _note_first_answer(self, round_trip: float, now: float) -> None:
+        """Note that the OACK was acknowledged, so that the first window is next."""
         self.state = _SENDING
         self._watch.note_heard(now)
         if self._flight.may_measure:
-            self._timing.add_round_trip(now - self._watch.sent_at)
-        step = self._next_window(now)
-        self._timing.extend_for_first_window(min(self.length, self._window_size))
-        return step
+            self._timing.add_round_trip(round_trip)
+        blocks = self._blocks
+        self._timing.extend_for_first_window(min(blocks.window_size, blocks.octets_left(0)))
 
     def _process_ack(self, block: int, now: float) -> Step:
         """Process the ACK of `block`, which was not acknowledged before."""
@@ -252,7 +293,7 @@ class Sender:
         if not watch.has_answered:
             watch.note_heard(now)
         flight.measure(self._timing, now - watch.sent_at, not self._is_reading)
-        if block == self._last_block:
+        if block == self._blocks.last:
             return self._end(_DONE)
         if not self._is_reading and block < flight.end:
             # A gap in the window (RFC 7440 section 4), or the ACK of an earlier copy.
@@ -292,45 +333,28 @@ class Sender:
     def _next_window(self, now: float) -> Step:
         """Send the window after the last acknowledged block, or ask for its octets first."""
         self._expected_ack = None
-        self.offset = offset = self._acked * self._blksize
-        left = _UNKNOWN_SIZE if self._size is None else self._size - offset
-        buffer = self._read_ahead
-        if buffer.size and self._flight.highest_sent:
-            window = buffer.get(offset, min(self._window_size, left))
-            if window is not None:
-                return self._send_window(window, now)
-        self.length = min(max(self._window_size, buffer.size), left)
+        blocks = self._blocks
+        self.offset = offset = self._acked * blocks.blksize
+        window = blocks.buffered_window(offset)
+        if window is not None:
+            return self._send_window(window, now)
+        self.length = blocks.read_length(offset)
         self._is_reading = True
         self.deadline = self._watch.give_up_at
         return READ
 
     def _send_window(self, data: Buffer, now: float) -> Step:
         """Send a window: `data`, the octets from `offset` on. A short window ends the file."""
-        acked = self.offset // self._blksize
-        count = len(data) // self._blksize
-        if count < self._windowsize:
-            count += 1
-            self._last_block = acked + count
-            self._size = self.offset + len(data)
-        limit = self._numbering.limit
-        if limit is not None and acked + count > limit:
-            count = limit - acked
-            self._last_block = None
-            if count <= 0:
-                return self._end(SenderState.FAILED, too_many_blocks())
-            data = data[: count * self._blksize]
-        end = acked + count
+        blocks = self._blocks
+        acked = self.offset // blocks.blksize
+        end, self.datagrams = blocks.window(data, acked)
+        if end <= acked:
+            return self._end(SenderState.FAILED, too_many_blocks())
         self.retransmissions += self._flight.note_sent(acked + 1, end)
         self.deadline = self._watch.note_sent(now)
-        in_middle = self._watch.has_answered and self._last_block is None
-        is_usual = in_middle and self._flight.may_measure and self._numbering.wraps_to_0
+        in_middle = self._watch.has_answered and blocks.last is None
+        is_usual = in_middle and self._flight.may_measure and blocks.numbering.wraps_to_0
         self._expected_ack = wire.ACKS[end & 0xFFFF] if is_usual else None
-        if count == 1:
-            self.datagrams = (wire.DATA_HEADERS[self._numbering.number(end)], data)
-        else:
-            self.datagrams = self._numbering.packets(
-                memoryview(data), acked + 1, end, self._blksize
-            )
         return SEND
 
     def _send_again(self, now: float) -> Step:

@@ -37,7 +37,8 @@ from twisted_tftp.errors import (
 )
 from twisted_tftp.interfaces import IFileReader
 from twisted_tftp.net.client_ports import ClientPorts
-from twisted_tftp.net.udp import HAS_OFFLOAD, UDP_SEGMENT, open_socket
+from twisted_tftp.net.segmentation import HAS_OFFLOAD, UDP_SEGMENT
+from twisted_tftp.net.udp import open_socket
 from twisted_tftp.protocol import wire
 from twisted_tftp.testing import Recorder
 from twisted_tftp.transfer.first_answer import MAX_DOUBT, KnownServer, XidSupport

@@ -23,7 +23,8 @@ from tests.support.sockets import (
     SocketWithoutIPv6,
 )
 from twisted_tftp.context import Endpoint
-from twisted_tftp.net.download_links import CONNECT_AFTER, PORT_MAX_AGE, TRANSFERS_PER_PORT
+from twisted_tftp.net.addresses import endpoint
+from twisted_tftp.net.download_link import CONNECT_AFTER
 from twisted_tftp.net.hub import make_hub
 from twisted_tftp.net.link_opener import (
     IDLE_TIME,
@@ -35,8 +36,10 @@ from twisted_tftp.net.link_opener import (
     RecentPairs,
 )
 from twisted_tftp.net.request_port import RequestPort, listen
+from twisted_tftp.net.segmentation import HAS_OFFLOAD
 from twisted_tftp.net.shared_link import SharedLink
-from twisted_tftp.net.udp import HAS_OFFLOAD, endpoint, open_socket
+from twisted_tftp.net.transfer_port import PORT_MAX_AGE, TRANSFERS_PER_PORT
+from twisted_tftp.net.udp import open_socket
 from twisted_tftp.protocol import wire
 
 __all__ = ["reactor"]

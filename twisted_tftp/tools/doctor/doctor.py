@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
-from twisted_tftp.net.udp import SocketAddress
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.tools.doctor.finding import LARGER_FILE_ADVICE, Finding, Verdict
 from twisted_tftp.tools.doctor.manual_transfer import DEFAULT_TIMEOUT, DEFAULT_WATCH, Target
 from twisted_tftp.tools.doctor.netascii_check import check_netascii

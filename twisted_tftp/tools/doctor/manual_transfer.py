@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from twisted_tftp.errors import TFTPError
-from twisted_tftp.net.udp import MAX_DATAGRAM, SocketAddress, allow_fragmentation
+from twisted_tftp.net.addresses import SocketAddress
+from twisted_tftp.net.udp import MAX_DATAGRAM, allow_fragmentation
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import accept
 

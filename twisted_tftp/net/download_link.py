@@ -1,40 +1,34 @@
-"""The links of a server's downloads, and the sockets that several downloads use in turn.
+"""The link of a server's download: a shared socket first, and a connected one for a long download.
 
-To open, bind, register and close a socket costs as much as three datagrams, and most of the files
-that a machine boots from need no more. So when a download has ended, its socket (a
-L{TransferPort}) serves a download of another client. Only a long download gets a second socket on
-the same port, which is connected to its client.
+It is the only link with flows: the hub sends the routine part of a download without the machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface import implementer
 
-from twisted_tftp.net import icmp_errors
+from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.descriptors import descriptor_limit
 from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.offload import MAX_CLIENT_PACKET
 from twisted_tftp.net.socket_options import copy_options
-from twisted_tftp.net.strangers import StrangerResponder
 from twisted_tftp.net.udp import (
     READS_BEFORE_TIMEOUT,
     SOCKET_TYPE,
     OnPortUnreachable,
     Receive,
     ReceiveTrain,
-    SocketAddress,
-    SocketDescriptor,
     UDPLink,
     allow_fragmentation,
 )
-
-#: The most octets that are read of a packet from a downloading client: enough for an ACK, or an
-#: ERROR with its text. A smaller buffer saves nothing: Python allocates this much anyway.
-MAX_CLIENT_PACKET = 448
+from twisted_tftp.transfer.flow import Offerer, Progress
+from twisted_tftp.transfer.machine import Buffer
 
 #: The number of packets from a client after which its download gets a connected socket. The
 #: download of a small file has ended by then.
@@ -43,141 +37,27 @@ CONNECT_AFTER = 32
 #: The most datagrams that are read from a socket that was just connected.
 READS_AFTER_CONNECT = 64
 
-#: The most downloads that one port serves, one after the other.
-TRANSFERS_PER_PORT = 64
-
-#: How long a port takes new downloads after it was opened, in seconds.
-PORT_MAX_AGE = 10.0
-
 #: The share of all descriptors above which a download gets no second socket. The rest is for
 #: files.
 MAX_SOCKET_SHARE = 0.75
 
 
-@implementer(IReadWriteDescriptor)
-class TransferPort(SocketDescriptor):
-    """A socket of the server that serves downloads, one after the other.
+class Port(Protocol):
+    """The L{TransferPort} whose socket a link uses at first."""
 
-    Its port is the TID of the current download (RFC 1350 section 4). Packets that do not come from
-    the client of that download come from strangers. A port never serves the same client address
-    and port twice, because delayed packets of the first download would be taken for packets of the
-    second one.
-
-    @ivar host: the local address that it is bound to.
-    @ivar address: its local socket address.
-    @ivar is_single_use: whether it is closed after its first download.
-    @ivar idle_since: when its last download ended.
-    """
-
-    __slots__ = (
-        "_clock",
-        "_hub",
-        "_link",
-        "_on_idle",
-        "_opened_at",
-        "_peer",
-        "_responder",
-        "_served_peers",
-        "address",
-        "host",
-        "idle_since",
-        "is_single_use",
-    )
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        host: Hashable,
-        hub: Hub,
-        responder: StrangerResponder,
-        clock: Callable[[], float],
-        on_idle: Callable[[TransferPort, SocketAddress], None],
-    ) -> None:
-        """Set up the port of `sock`, which is bound to `host`; `close` closes it.
-
-        @param on_idle: called after each download with the port and the peer that it served.
-        """
-        self._sock = sock
-        self.host = host
-        self._hub = hub
-        self._responder = responder
-        self._clock = clock
-        self._on_idle = on_idle
-        self._link: DownloadLink | None = None
-        self._peer: SocketAddress = None
-        self._served_peers: set[SocketAddress] = set()
-        self.address: SocketAddress = sock.getsockname()
-        self.is_single_use = False
-        self._opened_at = clock()
-        self.idle_since = 0.0
-        if hub.allows_icmp_errors:
-            icmp_errors.ask_for_errors(sock)
-        hub.add(self)
-
-    def is_used_up(self, now: float) -> bool:
-        """Return whether the port takes no more downloads: after too many, or after too long."""
-        return (
-            len(self._served_peers) >= TRANSFERS_PER_PORT or now - self._opened_at >= PORT_MAX_AGE
-        )
-
-    def has_served(self, peer: SocketAddress) -> bool:
-        """Return whether the port has served `peer` before."""
-        return peer in self._served_peers
-
-    def serve(self, peer: SocketAddress) -> DownloadLink:
-        """Return the link of a new download by `peer`."""
-        link = DownloadLink(self._sock, peer, self._hub, self, self._clock)
-        self._served_peers.add(peer)
-        self._peer = peer
-        self._link = link
-        return link
-
-    def end_download(self) -> None:
-        """Note that the current download has ended; its link calls this."""
-        peer = self._peer
-        self._link = self._peer = None
-        self._on_idle(self, peer)
-
-    def close(self) -> None:
-        """Close the socket."""
-        if self._hub.outbox:
-            self._hub.send_outbox()
-        self._hub.remove(self)
-        self._sock.close()
-
-    def doRead(self) -> None:
-        """Read one datagram: in lock step there is no more."""
-        self.read_one()
+    address: SocketAddress
 
     def read_one(self) -> bool:
         """Read a datagram; return whether there may be more."""
-        try:
-            datagram, address = self._sock.recvfrom(MAX_CLIENT_PACKET)
-        except (BlockingIOError, InterruptedError):
-            self._read_errors()
-            return False
-        except OSError:  # an ICMP error about an earlier datagram
-            self._read_errors()
-            return True
-        now = self._clock()
-        if address == self._peer:
-            self._link.receive(datagram, now)  # type: ignore[union-attr]
-        elif address not in self._served_peers:
-            self._responder.answer(self._sock, address, datagram, now)
-        return self._link is not None
 
-    def _read_errors(self) -> None:
-        """Tell the transfer if ICMP reports that its peer's port is closed."""
-        # Errors about datagrams to earlier peers are ignored.
-        if self._hub.allows_icmp_errors:
-            link = self._link
-            for _ in range(icmp_errors.count_port_unreachable(self._sock, self._peer)):
-                link.report_port_unreachable(self._clock())  # type: ignore[union-attr]
+    def process(self, datagram: bytes, address: SocketAddress, now: float) -> None:
+        """Process a datagram that its socket has received from `address`."""
 
-    def doWrite(self) -> None:
-        """Send the datagrams that have waited until the socket is writable."""
-        if self._link is None or self._link.send_pending():
-            self._hub.watch_writable(self, False)
+    def watch_writable(self) -> None:
+        """Call `send_pending` of the link when the socket is writable."""
+
+    def end_download(self) -> None:
+        """Note that the download has ended."""
 
 
 @implementer(IReadWriteDescriptor)
@@ -190,14 +70,22 @@ class DownloadLink(UDPLink):
     packets of the peer that were sent before the connection.
     """
 
-    __slots__ = ("_clock", "_on_port_unreachable", "_port", "_receive", "_until_connected")
+    __slots__ = (
+        "_clock",
+        "_has_flow",
+        "_offerer",
+        "_on_port_unreachable",
+        "_port",
+        "_receive",
+        "_until_connected",
+    )
 
     def __init__(
         self,
         sock: socket.socket,
         peer: SocketAddress,
         hub: Hub,
-        port: TransferPort,
+        port: Port,
         clock: Callable[[], float],
     ) -> None:
         """Make the link of a download that `port` serves; `sock` is the socket of `port`."""
@@ -207,10 +95,63 @@ class DownloadLink(UDPLink):
         self._receive: Receive | None = None
         self._on_port_unreachable: OnPortUnreachable | None = None
         self._until_connected = CONNECT_AFTER
+        self._offerer: Offerer | None = None  # None without flows, and while there must be none
+        self._has_flow = False
 
-    def attach(self, receive: Receive, receive_train: ReceiveTrain | None = None) -> None:
+    def attach(
+        self,
+        receive: Receive,
+        receive_train: ReceiveTrain | None = None,
+        offerer: Offerer | None = None,
+    ) -> None:
         """Start to receive; datagrams that came before this call are ignored."""
         self._receive = receive
+        self._offerer = None if self._hub.flows is None else offerer
+
+    def send(self, datagrams: Sequence[Buffer]) -> None:
+        """Send each header and its octets as one datagram; then offer the machine to a flow."""
+        UDPLink.send(self, datagrams)
+        if self._offerer is not None and self._until_connected != 1 and not self._pending:
+            offer = self._offerer.offer()
+            if offer is not None and not self._has_flow:
+                self._has_flow = self._hub.flows.add(  # type: ignore[union-attr]
+                    self._sock, self, self._to, offer, self._offload
+                )
+
+    def send_flow(self, datagrams: Sequence[Buffer]) -> None:
+        """Send a window of the flow."""
+        UDPLink.send(self, datagrams)
+
+    def follow_flow(self) -> None:
+        """Let the machine take over what its flow has done, if there is one."""
+        if self._has_flow:
+            self._take_back(self._hub.flows.look(self._sock.fileno()))  # type: ignore[union-attr]
+
+    def end_flow(self) -> None:
+        """End the flow, if there is one, and let the machine take over what it has done."""
+        if self._has_flow:
+            self._has_flow = False
+            self._take_back(self._hub.flows.take(self._sock.fileno()))  # type: ignore[union-attr]
+
+    def resume(self, datagram: bytes | None, stranger: SocketAddress) -> None:
+        """End the flow, and process the datagram that it could not process; the hub calls this."""
+        if not self._has_flow:
+            return  # ended meanwhile: the datagram counts as lost
+        self.end_flow()
+        if datagram is None:
+            return
+        if self._to is None:
+            self._receive(datagram, self._clock())  # type: ignore[misc]
+        else:
+            source = self._peer if stranger is None else stranger
+            self._port.process(datagram, source, self._clock())
+
+    def _take_back(self, progress: Progress) -> None:
+        unsent = self._offerer.take_back(progress)  # type: ignore[union-attr]
+        if self._until_connected:
+            self._until_connected = max(1, self._until_connected - progress.acks)
+        if unsent:
+            UDPLink.send(self, unsent)
 
     def enlarge_buffer(self, size: int) -> int:
         """Return `size`: the packets of a downloading client are small, so they fit."""
@@ -239,18 +180,33 @@ class DownloadLink(UDPLink):
     def receive_waiting(self) -> None:
         """Read all datagrams in the sockets, up to `READS_BEFORE_TIMEOUT` from each socket."""
         readers = [self._port.read_one] + [self._read] * (self._to is None)
-        for read in readers:
-            for _ in range(READS_BEFORE_TIMEOUT):
-                if self.closed or not read():
-                    break
+        with self._without_flow():
+            for read in readers:
+                for _ in range(READS_BEFORE_TIMEOUT):
+                    if self.closed or not read():
+                        break
+
+    @contextlib.contextmanager
+    def _without_flow(self) -> Iterator[None]:
+        """End the flow, and start none in the body, which reads from the socket itself."""
+        self.end_flow()
+        offerer, self._offerer = self._offerer, None
+        try:
+            yield
+        finally:
+            if not self.closed:
+                self._offerer = offerer
 
     def close(self) -> None:
         """Close the second socket if there is one, and release the port for another download."""
         if self.closed:
             return
         self.closed = True
-        self._receive = self._on_port_unreachable = None
+        self._receive = self._on_port_unreachable = self._offerer = None
         try:
+            if self._has_flow:
+                self._has_flow = False
+                self._hub.flows.take(self._sock.fileno())  # type: ignore[union-attr]
             if self._to is None:
                 if self._hub.outbox:
                     self._hub.send_outbox()
@@ -284,7 +240,10 @@ class DownloadLink(UDPLink):
         return True
 
     def _watch_writable(self) -> None:
-        self._hub.watch_writable(self if self._to is None else self._port, True)
+        if self._to is None:
+            self._hub.watch_writable(self, True)
+        else:
+            self._port.watch_writable()
 
     def _connect(self) -> None:
         """Continue with a second, connected socket, if one can be opened."""
@@ -296,9 +255,14 @@ class DownloadLink(UDPLink):
         second.setblocking(False)
         if self._hub.outbox:
             self._hub.send_outbox()
+        self.end_flow()
         self._sock, self._to = second, None
         self._hub.add(self)
-        # Datagrams that came between the bind and the connect may be from any address.
+        with self._without_flow():
+            self._read_after_connect(second)
+
+    def _read_after_connect(self, second: socket.socket) -> None:
+        """Read what came between the bind and the connect, which may be from any address."""
         for _ in range(READS_AFTER_CONNECT):
             try:
                 datagram, address = second.recvfrom(MAX_CLIENT_PACKET)
