@@ -51,16 +51,16 @@ struct transfer {
     uint32_t count; /* get: blocks since the last ACK */
     int64_t deadline;
     struct transfer *earlier, *later; /* by deadline */
-    struct transfer *behind;          /* in the ring of transfers that are held open */
+    struct transfer *behind;          /* in the ring of transfers that are held open, or of idle ones */
 };
 
 static struct sockaddr_in server;
-static unsigned clients = 1, total = 1, blksize, window = 1, limit_s = 600;
+static unsigned clients = 1, total = 1, blksize, window = 1, limit_s = 600, most_asking;
 static int writing, offload, holding, waiting; /* waiting: no held transfer advances */
 static struct file *files;
 static unsigned file_count;
 
-static struct transfer *transfers, timers;
+static struct transfer *transfers, timers, *idle;
 static struct transfer *ring_head, **ring_tail = &ring_head;
 static unsigned in_flight, started, asking, active, done, failures, wrong;
 static uint64_t octets, received, sent, retransmissions, duplicates;
@@ -258,6 +258,16 @@ static void start(struct transfer *t)
     send_request(t);
 }
 
+/* Start transfers, as long as there are idle clients and few requests without an answer. */
+static void start_idle(void)
+{
+    while (!holding && idle && started < total && asking < most_asking) {
+        struct transfer *t = idle;
+        idle = t->behind;
+        start(t);
+    }
+}
+
 /* Let transfers in the ring advance, as many at the same time as there are clients. */
 static void pump(void)
 {
@@ -293,8 +303,9 @@ static void end(struct transfer *t, int failed)
     if (holding && t->state == RUNNING)
         in_flight--;
     t->state = IDLE;
-    if (started < total && !holding)
-        start(t);
+    t->behind = idle;
+    idle = t;
+    start_idle();
 }
 
 static void ack_is_due(struct transfer *t)
@@ -410,6 +421,7 @@ static int take(struct transfer *t, unsigned char *p, size_t length)
     if (t->state == ASKED && opcode != ERROR) {
         t->state = RUNNING;
         asking--;
+        start_idle();
         t->tries = 0;
         if (holding)
             in_flight++;
@@ -571,8 +583,14 @@ static void run(void)
     unsigned first = clients < total ? clients : total;
     double seconds;
 
-    for (unsigned i = 0; i < first; i++)
-        start(&transfers[i]);
+    for (unsigned i = first; i-- > 0;) {
+        transfers[i].behind = idle;
+        idle = &transfers[i];
+    }
+    start_idle();
+    if (holding)
+        for (unsigned i = 0; i < first; i++)
+            start(&transfers[i]);
     while (active && now < stop) {
         if (single) {
             receive(&transfers[0], 0);
@@ -661,6 +679,7 @@ static void usage(void)
         "  -f P  file, or folder of files by NAME, to compare gets with, or to upload\n"
         "  -o    open all N transfers, say so, wait for a line on standard input, then step them\n"
         "        in turn to their end\n"
+        "  -a N  at most N requests wait for an answer at a time [as many as transfers]\n"
         "  -l S  stop after S seconds");
 }
 
@@ -670,7 +689,7 @@ int main(int argc, char **argv)
     struct rlimit descriptors;
     int option;
 
-    while ((option = getopt(argc, argv, "c:n:b:w:ugf:ol:")) != -1)
+    while ((option = getopt(argc, argv, "c:n:b:w:ugf:oa:l:")) != -1)
         switch (option) {
         case 'c': clients = atoi(optarg); break;
         case 'n': total = atoi(optarg); break;
@@ -680,6 +699,7 @@ int main(int argc, char **argv)
         case 'g': offload = 1; break;
         case 'f': local = optarg; break;
         case 'o': holding = waiting = 1; break;
+        case 'a': most_asking = atoi(optarg); break;
         case 'l': limit_s = atoi(optarg); break;
         default: usage();
         }
@@ -697,6 +717,8 @@ int main(int argc, char **argv)
         descriptors.rlim_cur = descriptors.rlim_max;
         setrlimit(RLIMIT_NOFILE, &descriptors);
     }
+    if (!most_asking)
+        most_asking = clients;
     single = clients == 1 && !holding;
     if (!single && (poller = epoll_create1(EPOLL_CLOEXEC)) < 0)
         die("epoll: %s", strerror(errno));

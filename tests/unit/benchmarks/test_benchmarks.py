@@ -23,7 +23,8 @@ from benchmarks.loads import (
     run_over,
 )
 from benchmarks.results import NetworkKey, Results
-from benchmarks.servers import HOST, Running, Server, servers, start
+from benchmarks.server_list import servers
+from benchmarks.servers import HOST, Running, Server, start
 from benchmarks.tables import ratios, summary
 from benchmarks.targets import target_results
 
