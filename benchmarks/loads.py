@@ -100,7 +100,9 @@ class Sample:
     note: str = ""
     wrong: bool = False
     cpu_per_gb: float | None = None
-    #: The CPU time in user mode and in the kernel, in the unit of a load that is pinned.
+    #: The CPU time in user mode and in the kernel, in the unit of a load that is pinned. A server
+    #: that starts a process for each transfer has neither: the system counts all time of a process
+    #: without a clock tick as time in user mode.
     user: float | None = None
     system: float | None = None
     memory_per_transfer: float | None = None
@@ -220,7 +222,7 @@ def run_load(load: Load, running: Running, store: Store, tools: Tools, limit: in
         sample.memory_per_transfer = memory
     sample.lost = result["failures"] if load.hold else None
     if load.pinned:
-        _add_cost(load, running.idle_cpu().since(before), result, sample)
+        _add_cost(load, running, running.idle_cpu().since(before), result, sample)
     elif result["octets"] and not running.server.discards_cpu:
         sample.cpu_per_gb = running.cpu().since(before).total / result["octets"] * 1e9
     if load.upload:
@@ -247,13 +249,16 @@ def _sample_of(load: Load, result: dict[str, Any]) -> Sample:
     return Sample(result["octets"] / result["seconds"] / 1e6)
 
 
-def _add_cost(load: Load, used: processes.CpuTime, result: dict[str, Any], sample: Sample) -> None:
+def _add_cost(
+    load: Load, running: Running, used: processes.CpuTime, result: dict[str, Any], sample: Sample
+) -> None:
     """Make the CPU time of a file or of a packet the result."""
     if sample.value is None:
         return
     units = result["transfers"] if load.counts_files else result["octets"] / load.blksize
-    sample.user, sample.system = used.user / units * 1e6, used.system / units * 1e6
-    sample.value = sample.user + sample.system
+    sample.value = used.total / units * 1e6
+    if not running.server.forks:
+        sample.user, sample.system = used.user / units * 1e6, used.system / units * 1e6
 
 
 def _check_uploads(

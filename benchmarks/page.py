@@ -164,13 +164,18 @@ def _costs(results: Results) -> list[str]:
         "Here the server runs on one core and the load generator on another one. In brackets: the",
         "time in user mode, and the time in the kernel. A packet is a DATA packet with its ACK.",
     ]
+    forks = [server.title for server in results.servers if server.forks]
+    if forks:
+        lines += [
+            f"Not divided for {' and '.join(forks)}, which start a process for each transfer: the",
+            "system counts all time of a process without a clock tick as time in user mode.",
+        ]
     for server in results.servers:
         if server.discards_cpu:
             lines += [
-                f"{server.title} starts a process for each transfer, and lets the system discard",
-                "the CPU time of each one that has ended (`SA_NOCLDWAIT`). For this table a",
-                "library (`benchmarks/keep_times.c`) makes it wait for them, so that they count.",
-                "For the next table it has no figures.",
+                f"{server.title} lets the system discard the CPU time of each process that ends",
+                "(`SA_NOCLDWAIT`). For this table, a library (`benchmarks/keep_times.c`) makes it",
+                "wait for them, so that they count. In the next table it has no figures.",
             ]
     return [
         *lines,

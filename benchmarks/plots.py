@@ -82,9 +82,7 @@ def _rate_bar(results: Results, load: Load, server: Server) -> Bar | None:
 def _cpu_bar(results: Results, load: Load, server: Server) -> Bar | None:
     if load.pinned:
         bar, parts = _rate_bar(results, load, server), results.cost(load.name, server.name)
-        if bar is None or parts is None:
-            return None
-        return bar._replace(kernel=parts[1])
+        return bar._replace(kernel=parts[1]) if bar and parts else bar
     value = results.cpu(load.name, server.name)
     return None if value is None else Bar(value, value, value)
 

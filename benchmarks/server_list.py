@@ -99,12 +99,18 @@ def _package(name: str) -> Callable[[], str]:
     return lambda: importlib.metadata.version(name)
 
 
+def _own_version() -> str:
+    import twisted_tftp
+
+    return twisted_tftp.__version__
+
+
 #: Our server.
 OURS = Server(
     "ours",
     "twisted-tftp",
     _ours,
-    _package("twisted-tftp"),
+    _own_version,
     max_transfers=10_000,
     language="",
 )
@@ -161,7 +167,7 @@ def servers(yardstick: Path) -> list[Server]:
                     str(port),
                 ),
             ],
-            _package("twisted-tftp"),
+            _own_version,
             language="",
         ),
         Server(
@@ -180,7 +186,8 @@ def servers(yardstick: Path) -> list[Server]:
             _version_in(lambda: [program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
             windows_since=(6, 0),
             packages=("tftpd-hpa",),
-            discards_cpu=True,  # a process for each transfer, and SA_NOCLDWAIT
+            discards_cpu=True,  # SA_NOCLDWAIT
+            forks=True,
             language="C",
         ),
         Server(
@@ -188,7 +195,7 @@ def servers(yardstick: Path) -> list[Server]:
             "atftpd",
             _atftpd,
             _version_in(lambda: [program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
-            # With 1,000 open transfers, it stops answering most of them.
+            # It is killed when a descriptor exceeds FD_SETSIZE, so with 1,000 transfers open.
             max_transfers=100,
             packages=("atftpd",),
             language="C",
@@ -221,6 +228,7 @@ def servers(yardstick: Path) -> list[Server]:
             "fbtftp",
             _library("fbtftp"),
             _package("fbtftp"),
+            forks=True,
             writes=False,
             windows=False,
             max_transfers=100,

@@ -63,6 +63,8 @@ class Server:
     retransmits: bool = True
     #: Whether it makes the system discard the CPU time of its processes when they end.
     discards_cpu: bool = False
+    #: Whether it has a process for each transfer.
+    forks: bool = False
     #: The language of a server that ours is compared with; empty for ours and for the yardstick.
     language: str = "Python"
     #: Variables of its environment.

@@ -74,8 +74,10 @@ def medians(results: Results) -> str:
 def cost(results: Results, load: Load, server: Server) -> str:
     """Return the CPU time of a pinned load as text: in all, in user mode and in the kernel."""
     total, parts = results.median(load.name, server.name), results.cost(load.name, server.name)
-    if total is None or parts is None:
+    if total is None:
         return results.note(load.name, server.name)
+    if parts is None:
+        return as_text(total)
     return f"{as_text(total)} ({as_text(parts[0])} + {as_text(parts[1])})"
 
 
