@@ -32,7 +32,7 @@
 
 enum { RRQ = 1, WRQ, DATA, ACK, ERROR, OACK };
 enum { IDLE, ASKED, RUNNING, HELD };
-enum { WAIT_MS = 1000, TRIES = 10, BATCH = 64, LARGEST = 65507, EVENTS = 256 };
+enum { WAIT_MS = 1000, LATE_MS = 200, TRIES = 10, BATCH = 64, LARGEST = 65507, EVENTS = 256 };
 
 struct file {
     const char *name;
@@ -470,13 +470,20 @@ static int take(struct transfer *t, unsigned char *p, size_t length)
 
 /* -- Receiving -------------------------------------------------------------------------------- */
 
+/* Return whether an answer is one to an earlier client, which had the same port. */
+static int is_stale(const unsigned char *p, size_t length)
+{
+    unsigned opcode = length < 4 ? 0 : get16(p);
+    return (opcode == DATA && get16(p + 2) != 1) || (opcode == ACK && get16(p + 2) != 0);
+}
+
 static void receive_first(struct transfer *t, int flags)
 {
     struct sockaddr_in from;
     socklen_t size = sizeof from;
     ssize_t length = recvfrom(t->fd, input, stride, flags, (struct sockaddr *)&from, &size);
 
-    if (length < 0)
+    if (length < 0 || is_stale(input, length))
         return;
     connect(t->fd, (struct sockaddr *)&from, sizeof from);
     take(t, input, length);
@@ -576,6 +583,25 @@ static void hold(int64_t began)
         die("standard input: %s", strerror(errno));
 }
 
+/* End the transfers that the server has, or may still begin: later clients may get their ports. */
+static void abandon(unsigned count)
+{
+    static const char enough[] = "\0\5\0\0enough";
+    struct sockaddr_in from;
+    socklen_t size = sizeof from;
+
+    if (asking)
+        usleep(LATE_MS * 1000);
+    for (unsigned i = 0; i < count; i++) {
+        int fd = transfers[i].fd;
+        if (transfers[i].state > ASKED)
+            send(fd, enough, sizeof enough, 0);
+        else if (transfers[i].state == ASKED &&
+                 recvfrom(fd, input, stride, MSG_DONTWAIT, (struct sockaddr *)&from, &size) >= 0)
+            sendto(fd, enough, sizeof enough, 0, (struct sockaddr *)&from, sizeof from);
+    }
+}
+
 static void run(void)
 {
     static struct epoll_event events[EVENTS];
@@ -628,9 +654,7 @@ static void run(void)
     seconds = (clock_ns() - began) / 1e9;
     if (active && !first_error[0])
         strcpy(first_error, "out of time");
-    for (unsigned i = 0; i < (holding ? total : first); i++)
-        if (transfers[i].state > ASKED)
-            send(transfers[i].fd, "\0\5\0\0enough", 11, 0);
+    abandon(holding ? total : first);
     printf("{\"seconds\": %.6f, \"octets\": %llu, \"transfers\": %u, \"failures\": %u, "
            "\"wrong\": %u, \"received\": %llu, \"sent\": %llu, \"retransmissions\": %llu, "
            "\"duplicates\": %llu, \"blksize\": %u, \"windowsize\": %u, \"step_seconds\": %.6f, "

@@ -21,9 +21,24 @@ LOSS_FILE = ("two", 2 << 20)
 
 def loads(quick: bool) -> list[Load]:
     """Return all loads except those over simulated networks; small ones if `quick`."""
-    large = (("one", (200 * MB) // (20 if quick else 1)),)
-    medium = (("one", large[0][1] // 4),)
-    reads = [
+    reads = _reads(quick)
+    (small,) = [load for load in reads if load.name == "small"]
+    log = dataclasses.replace(
+        small, name="log", title="3 kB files, our log on and off", only=("ours", "quiet")
+    )
+    return [*reads, *_uploads(quick), *_held(quick), *_costs(), log]
+
+
+def _octets(full: int, quick: bool) -> int:
+    """Return the size of a file that one client reads or writes."""
+    return full // 20 if quick else full
+
+
+def _reads(quick: bool) -> list[Load]:
+    """Return the reads whose speed is measured."""
+    large = (("one", _octets(200 * MB, quick)),)
+    medium = (("one", _octets(50 * MB, quick)),)
+    return [
         Load("lock512", "1 client, lock step, blksize 512", medium, blksize=512),
         Load("lock1428", "1 client, lock step, blksize 1428", large),
         *_reads_at_once(quick),
@@ -39,7 +54,13 @@ def loads(quick: bool) -> list[Load]:
             for gro in (False, True)
         ),
     ]
-    uploads = [
+
+
+def _uploads(quick: bool) -> list[Load]:
+    """Return the uploads."""
+    large = (("one", _octets(200 * MB, quick)),)
+    medium = (("one", _octets(50 * MB, quick)),)
+    return [
         Load("put", "upload, lock step", medium, upload=True),
         *(
             Load(
@@ -53,11 +74,6 @@ def loads(quick: bool) -> list[Load]:
             for size in WINDOWS
         ),
     ]
-    (small,) = [load for load in reads if load.name == "small"]
-    log = dataclasses.replace(
-        small, name="log", title="3 kB files, our log on and off", only=("ours", "quiet")
-    )
-    return [*reads, *uploads, *_held(quick), *_costs(reads, medium, quick), log]
 
 
 def _reads_at_once(quick: bool) -> list[Load]:
@@ -120,13 +136,14 @@ def _held(quick: bool) -> list[Load]:
     ]
 
 
-def _costs(reads: list[Load], medium: tuple[tuple[str, int], ...], quick: bool) -> list[Load]:
-    """Return the loads that measure CPU time: some of the reads, with the server on one core."""
-    known = {load.name: load for load in reads}
-    # With these sizes, the clock's ticks of 10 ms change few results by more than 3 %.
-    known["lock1428"] = dataclasses.replace(known["lock1428"], files=medium)
-    if not quick:
-        known["small"] = dataclasses.replace(known["small"], transfers=20_000)
+def _costs() -> list[Load]:
+    """Return the loads that measure CPU time: some of the reads, with the server on one core.
+
+    They are as large in a quick run, because the system counts in ticks of 10 ms.
+    """
+    known = {load.name: load for load in _reads(False)}
+    known["lock1428"] = dataclasses.replace(known["lock1428"], files=(("one", 50 * MB),))
+    known["small"] = dataclasses.replace(known["small"], transfers=20_000)
     return [
         dataclasses.replace(
             known[name],
