@@ -186,6 +186,15 @@ def fill(path: Path, size: int) -> None:
             size -= min(size, _PIECE)
 
 
+def _options(load: Load, limit: int) -> list[str]:
+    """Return the options of the load generator for a load."""
+    options = ["-c", str(load.clients), "-n", str(load.transfers), "-b", str(load.blksize)]
+    options += ["-w", str(load.windowsize), "-l", str(limit)]
+    options += ["-g"] * load.offload + ["-u"] * load.upload + ["-o"] * load.hold
+    options += ["-a", str(load.asking)] if load.asking else []
+    return options
+
+
 def run_load(load: Load, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
     """Run the load once, for at most `limit` seconds.
 
@@ -193,13 +202,9 @@ def run_load(load: Load, running: Running, store: Store, tools: Tools, limit: in
     complete.
     """
     before = running.idle_cpu() if load.pinned else running.cpu()
-    options = ["-c", str(load.clients), "-n", str(load.transfers), "-b", str(load.blksize)]
-    options += ["-w", str(load.windowsize), "-l", str(limit)]
-    options += ["-g"] * load.offload + ["-u"] * load.upload + ["-o"] * load.hold
-    options += ["-a", str(load.asking)] if load.asking else []
     local = store.originals / load.files[0][0] if load.upload else store.originals
     names = ["put%"] if load.upload else [name for name, _ in load.files]
-    command = [*running.prefix, str(tools.load), *options, "-f", str(local)]
+    command = [*running.prefix, str(tools.load), *_options(load, limit), "-f", str(local)]
     command += [HOST, str(running.port), *names]
     idle = running.memory()
     with (

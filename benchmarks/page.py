@@ -148,7 +148,7 @@ def _cpu(results: Results) -> list[str]:
         lines += _costs(results)
     return [
         *lines,
-        "CPU seconds per gigabyte, where server and load generator use both cores.",
+        "CPU seconds per gigabyte, where the server and the load generator may use all cores.",
         "",
         matrix(
             results,

@@ -147,7 +147,7 @@ def test_client_limits_requests_without_an_answer(tools: Tools) -> None:
         command += [HOST, str(silent.getsockname()[1]), "one"]
         subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT)
         silent.setblocking(False)
-        clients = set()
+        clients: set[tuple[str, int]] = set()
         with contextlib.suppress(BlockingIOError):
             while True:
                 clients.add(silent.recvfrom(2048)[1])
@@ -163,7 +163,7 @@ def test_answer_lets_the_next_client_ask(tools: Tools) -> None:
         command = [str(tools.load), "-c", "10", "-n", "10", "-a", "3", "-l", "8"]
         command += [HOST, str(server.getsockname()[1]), "one"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            clients = set()
+            clients: set[tuple[str, int]] = set()
             while len(clients) < 10:
                 packet, address = server.recvfrom(2048)
                 if packet[1] == 1:
