@@ -73,10 +73,18 @@ class Results:
         return _median(s.cpu_per_gb for s in self.samples.get((load, server), []))
 
     def cost(self, load: str, server: str) -> tuple[float, float] | None:
-        """Return the medians of the CPU time in user mode and in the kernel, for a pinned load."""
+        """Return the parts of the median in user mode and in the kernel, for a pinned load.
+
+        They are divided as the time of all rounds is.
+        """
+        total = self.median(load, server)
         samples = self.samples.get((load, server), [])
-        user, system = _median(s.user for s in samples), _median(s.system for s in samples)
-        return None if user is None or system is None else (user, system)
+        user = [sample.user for sample in samples if sample.user is not None]
+        system = [sample.system for sample in samples if sample.system is not None]
+        whole = sum(user) + sum(system)
+        if total is None or not whole:
+            return None
+        return total * sum(user) / whole, total * sum(system) / whole
 
     def memory(self, load: str, server: str) -> float | None:
         """Return the highest memory per open transfer, in octets: later rounds reuse memory."""

@@ -281,6 +281,17 @@ def test_page_shows_the_parts_of_cpu_time(tmp_path: Path) -> None:
     assert (tmp_path / "cpu.svg").exists()
 
 
+def test_parts_of_cpu_time_add_up_to_the_median() -> None:
+    """The median is divided as the time of all rounds is, so its parts add up to it."""
+    results = Results([_server("ours", "")], [], 3, 1, 1)
+    results.samples["cpu", "ours"] = [
+        Sample(10.0, user=9.0, system=1.0),
+        Sample(12.0, user=3.0, system=9.0),
+        Sample(18.0, user=8.0, system=10.0),
+    ]
+    assert results.cost("cpu", "ours") == pytest.approx((6, 6))
+
+
 def test_transfer_without_an_end_counts_as_the_longest() -> None:
     """The median of the times counts a transfer that did not end as longer than all others."""
     results = Results([_server("ours", "")], [], 1, 1, 60)
