@@ -100,7 +100,7 @@ def _bars(
     servers = [s for s in results.servers if s.name != "quiet"]
     columns = 3
     rows = -(-len(loads) // columns)
-    height = 0.5 + 0.2 * len(servers)
+    height = 0.65 + 0.2 * len(servers)
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(11, rows * height + 0.4), squeeze=False, layout="constrained"
     )
@@ -109,7 +109,7 @@ def _bars(
     for panel, load in zip(panels, loads, strict=False):
         _fill_panel(panel, servers, [bar(results, load, server) for server in servers])
         unit = load.unit if bar is _rate_bar or load.pinned else "CPU s / GB"
-        panel.set_title(f"{load.title} ({unit})")
+        panel.set_title(f"{load.title.removeprefix('CPU: ')}\n({unit})")
     for panel in panels[len(loads) :]:
         panel.set_visible(False)
     figure.savefig(path, metadata={"Date": None})
@@ -143,7 +143,7 @@ def _fill_panel(panel: Any, servers: list[Server], bars: list[Bar | None]) -> No
     panel.set_xticks([])
     panel.spines["bottom"].set_visible(False)
     panel.tick_params(length=0)
-    panel.invert_yaxis()
+    panel.set_ylim(len(servers) - 0.5, -0.5)
 
 
 def _plot_loss(results: Results, path: Path) -> None:
