@@ -151,7 +151,7 @@ class FilesystemBackend:
         found = self._find(path)
         if found is not None:
             try:
-                reader = self.content_cache.open_reader(found.status) or self._open_found(found)
+                reader = self.content_cache.open_reader(found.identity) or self._open_found(found)
             finally:
                 found.close()
             if reader is not None:
@@ -196,7 +196,7 @@ class FilesystemBackend:
         flags = self._nowait_flags
         if flags is not None and self._lookup.in_memory:
             flags = 0  # tmpfs does not support RWF_NOWAIT, and never waits for a disk
-        state = identity(found.status)
+        state = found.identity
         file = self._open_files.get(state)
         if file is not None and not file.is_discarded:
             file.add_reader()
@@ -206,12 +206,12 @@ class FilesystemBackend:
             return None
         file = OpenFile(descriptor)
         cache = self.content_cache
-        if cache.may_cache(found.status) and cache.make_room(found.status.st_size):
-            data = read_cached(descriptor, found.status.st_size, flags)
+        if cache.may_cache(state) and cache.make_room(state[2]):
+            data = read_cached(descriptor, state[2], flags)
             # The data is the content of the file only if the file was not changed meanwhile.
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
-                return cache.add(found.status, data)
+                return cache.add(state, data)
         if identity(file.status) == state:
             self._open_files[state] = file
         return self._make_reader(file, flags)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.backends import lookup_of, needs_openat2
-from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
+from twisted_tftp.backends.filesystem import kernel_lookup
+from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup, OpenAt2
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
 
@@ -106,10 +107,30 @@ def test_kernel_without_openat2_is_asked_once(root: Path, monkeypatch: pytest.Mo
         return -1
 
     monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace(syscall=missing))
+    monkeypatch.setattr(kernel_lookup, "_find_beneath_in_c", None)
     lookup = lookup_of(root)
     assert opened(lookup, "sub/file") is None
     assert opened(lookup, "sub/file") is None
     assert len(calls) == 1
+
+
+@needs_openat2
+def test_function_in_c_is_used_if_it_was_built(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets the root, the name and the device, and returns what the one in Python returns."""
+    calls: list[tuple[bytes, bytes, int]] = []
+
+    def find_beneath(root: bytes, name: bytes, device: int) -> Any:
+        calls.append((root, name, device))
+        return OpenAt2().find_beneath(root, name, device)
+
+    monkeypatch.setattr(kernel_lookup, "_find_beneath_in_c", find_beneath)
+    os.stat(root / "sub" / "file")
+    descriptor = opened(lookup_of(root), "/sub/file")
+    assert descriptor is not None
+    os.close(descriptor)
+    assert calls == [(bytes(root), b"sub/file", os.stat(root).st_dev)]
 
 
 def test_other_systems_than_linux_use_the_path_walk(
