@@ -339,12 +339,13 @@ class ServerSession:
             if services.max_rate is not None:
                 limit = min(limit, largest_window(services.max_rate))
             capacity = limit if capacity is None else min(capacity, limit)
+        peer, local = self.key
         grant = services.negotiation.negotiate(
-            requested, *self.key, tsize=tsize, window_limit=capacity
+            requested, peer, local, tsize=tsize, window_limit=capacity
         )
-        self._window_size = grant.windowsize * grant.blksize
-        budget.reserve(self._window_size)
-        self._session.note_options(grant.accepted)
+        self._window_size = size = grant.windowsize * grant.blksize
+        budget.reserve(size)
+        self._session.statistics.granted = grant.accepted
         return grant
 
     def _return_window(self) -> None:
