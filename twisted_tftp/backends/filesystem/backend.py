@@ -148,7 +148,10 @@ class FilesystemBackend:
         self, path: str, context: TransferContext
     ) -> IFileReader | Deferred[FilesystemReader]:
         """Open a regular file: at once if that cannot block, otherwise in a thread."""
-        found = self._find(path)
+        try:
+            found = self._lookup.find(path)
+        except FileNotFound as error:
+            found = self._find_alternative(path, error)
         if found is not None:
             try:
                 reader = self.content_cache.open_reader(found.identity) or self._open_found(found)
@@ -162,24 +165,24 @@ class FilesystemBackend:
             self._make_reader_of_opened,
         )
 
-    def _find(self, path: str) -> FoundFile | None:
-        """Find a file without blocking; None if it must be looked up in a thread."""
-        try:
-            return self._lookup.find(path)
-        except FileNotFound:
-            alternative = self._tree.alternative(path)
-            if alternative is None and self._case is None:
-                raise
+    def _find_alternative(self, path: str, missing: FileNotFound) -> FoundFile | None:
+        """Find the file of a path that no file has literally; None to look it up in a thread.
+
+        @param missing: the exception for the literal path.
+        """
+        alternative = self._tree.alternative(path)
         if alternative is not None:
             try:
                 return self._lookup.find(alternative)
             except FileNotFound:
                 if self._case is None:
                     raise
+        if self._case is None:
+            raise missing
         return self._find_in_any_case(path)
 
     def _find_in_any_case(self, path: str) -> FoundFile | None:
-        """Find a file that no exact name has, like L{_find}."""
+        """Find a file that no exact name has, like L{_find_alternative}."""
         assert self._case is not None
         try:
             real = self._case.find_cached(path)

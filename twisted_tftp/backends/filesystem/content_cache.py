@@ -62,7 +62,7 @@ class CachedContent:
 
     def __init__(self, identity: Identity, data: bytes, expires: float) -> None:
         self.identity = identity
-        self.data = data
+        self.data = memoryview(data)
         self.expires = expires
         self.readers = 0
 
@@ -165,8 +165,8 @@ class ContentReader:
     def __init__(self, content: CachedContent) -> None:
         content.readers += 1
         self._content = content
-        self._view = memoryview(content.data)
-        self.size = len(content.data)
+        self._view = content.data
+        self.size = content.identity[2]
 
     def read(self, offset: int, length: int) -> memoryview:
         """Return octets from memory."""
