@@ -263,8 +263,8 @@ class ServerSession:
 
     def on_finished(self) -> None:
         """Give the window's memory back, and tell the server that the outcome is known."""
-        if self._window_size:
-            self._return_window()
+        size, self._window_size = self._window_size, 0
+        self._services.window_budget.release(size)
         if self._allowance is not None:
             machine = self._session.machine
             # An ERROR proves the address too, although the machine does not count it as an answer.
@@ -332,7 +332,7 @@ class ServerSession:
         services = self._services
         budget = services.window_budget
         if self._window_size:
-            self._return_window()
+            budget.release(self._window_size)
         requested = self.context.options
         if "windowsize" in requested:
             limit = budget.window_limit
@@ -347,8 +347,3 @@ class ServerSession:
         budget.reserve(size)
         self._session.statistics.granted = grant.accepted
         return grant
-
-    def _return_window(self) -> None:
-        """Return what this transfer has taken of the window budget."""
-        size, self._window_size = self._window_size, 0
-        self._services.window_budget.release(size)

@@ -139,7 +139,7 @@ class OpenAt2:
 
     def open_root(self, path: bytes, device: int) -> int | None:
         """Return the descriptor of a directory; None if it is not found at once on `device`."""
-        descriptor = self._call(_AT_FDCWD, path, _ROOT_HOW)
+        descriptor: int = self._syscall(_SYS_OPENAT2, _AT_FDCWD, path, _ROOT_HOW, _OPEN_HOW_SIZE)
         if descriptor < 0:
             self.is_missing = ctypes.get_errno() == errno.ENOSYS  # before Linux 5.6
             return None
@@ -153,7 +153,7 @@ class OpenAt2:
 
         @raise OSError: the file is not found at once, or not on the same file system.
         """
-        descriptor = self._call(root, name, _FILE_HOW)
+        descriptor: int = self._syscall(_SYS_OPENAT2, root, name, _FILE_HOW, _OPEN_HOW_SIZE)
         if descriptor < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
@@ -174,10 +174,6 @@ class OpenAt2:
             os.close(directory)
         status = os.fstat(descriptor)
         return (descriptor, status.st_mode, *identity(status))
-
-    def _call(self, directory: int, name: bytes, how: Any) -> int:
-        descriptor: int = self._syscall(_SYS_OPENAT2, directory, name, how, _OPEN_HOW_SIZE)
-        return descriptor
 
 
 class KernelLookup:
