@@ -150,7 +150,7 @@ def _line(statistics: TransferStatistics, is_success: bool) -> str:
     seconds, octets = statistics.seconds, statistics.octets
     reason = reasons.reason_of(statistics)
     describe = _request_cached if len(context.filename) <= MAX_CACHED_NAME else _request
-    start = f"{describe(context.direction, context.filename)} from {context.peer}: "
+    start = f"{describe(context.direction, context.filename)} from {context.peer!s}: "
     if is_success:
         start += f"{outcome.value}, "
         reason = reason and f": {reason}"
@@ -161,10 +161,11 @@ def _line(statistics: TransferStatistics, is_success: bool) -> str:
         start += "; "
         reason = ""
     rate = f"{octets / 1000 / seconds:.0f}" if seconds else "-"
+    remark = _size_remark(statistics) if context.announced_size else ""
     return (
         f"{start}{octets} octets in {seconds:.3f} s ({rate} kB/s),"
         f" options {_granted(statistics.granted)},"
-        f" {statistics.retransmissions} retransmissions{_size_remark(statistics)}{reason}"
+        f" {statistics.retransmissions} retransmissions{remark}{reason}"
     )
 
 
@@ -181,12 +182,12 @@ _request_cached = lru_cache(maxsize=1024)(_request)
 def _size_remark(statistics: TransferStatistics) -> str:
     """Return a remark if a complete upload does not have the size that the client announced.
 
-    An announced size of 0 means that the client does not know it. In netascii the announced size
-    may be that of the client's own file, which has other line ends.
+    Call this only if the client has announced a size; 0 means that it does not know the size. In
+    netascii the announced size may be that of the client's own file, which has other line ends.
     """
     context = statistics.context
     announced = context.announced_size
-    if not announced or announced == statistics.octets:
+    if announced == statistics.octets:
         return ""
     if statistics.outcome is not Outcome.COMPLETED or context.mode != OCTET:
         return ""
