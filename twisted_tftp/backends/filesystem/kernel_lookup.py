@@ -138,10 +138,14 @@ class OpenAt2:
             self._syscall.restype = ctypes.c_long
 
     def open_root(self, path: bytes, device: int) -> int | None:
-        """Return the descriptor of a directory; None if it is not found at once on `device`."""
+        """Return the descriptor of a directory; None if it is not found at once on `device`.
+
+        @raise OSError: ENOSYS, if the system does not have openat2.
+        """
         descriptor: int = self._syscall(_SYS_OPENAT2, _AT_FDCWD, path, _ROOT_HOW, _OPEN_HOW_SIZE)
         if descriptor < 0:
-            self.is_missing = ctypes.get_errno() == errno.ENOSYS  # before Linux 5.6
+            if ctypes.get_errno() == errno.ENOSYS:  # before Linux 5.6
+                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
             return None
         if os.fstat(descriptor).st_dev != device:
             os.close(descriptor)
@@ -163,7 +167,7 @@ class OpenAt2:
         """Find a file below the directory with the path `root`, which must be on `device`.
 
         @return: None if the root is not found at once on that device.
-        @raise OSError: as for L{open_beneath}.
+        @raise OSError: as for L{open_root} and L{open_beneath}.
         """
         directory = self.open_root(root, device)
         if directory is None:
@@ -225,7 +229,10 @@ class KernelLookup:
             found = self._find_beneath(self._root, name, self._device)
         except FileNotFoundError:
             raise FileNotFound() from None
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ENOSYS:
+                self._openat2.is_missing = True
+                self._device = None
             return None
         if found is None:
             self._device = None  # another file system may have been mounted at the root
@@ -243,7 +250,10 @@ class KernelLookup:
         """
         if self._device is None:
             return None
-        root = self._openat2.open_root(self._root, self._device)
+        try:
+            root = self._openat2.open_root(self._root, self._device)
+        except OSError:
+            return None
         if root is None:
             return None
         try:

@@ -97,8 +97,11 @@ def test_replaced_root_is_noticed(root: Path) -> None:
     assert opened(lookup, "sub/file") is None
 
 
-def test_kernel_without_openat2_is_asked_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After ENOSYS all lookups are left to the path walk."""
+@pytest.mark.parametrize("is_in_c", [False, True])
+def test_kernel_without_openat2_is_asked_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, is_in_c: bool
+) -> None:
+    """After ENOSYS all lookups are left to the path walk, and the file system is not detected."""
     calls: list[Any] = []
 
     def missing(*args: Any) -> int:
@@ -106,11 +109,17 @@ def test_kernel_without_openat2_is_asked_once(root: Path, monkeypatch: pytest.Mo
         ctypes.set_errno(errno.ENOSYS)
         return -1
 
+    def missing_in_c(*args: Any) -> int:
+        calls.append(args)
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
     monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace(syscall=missing))
-    monkeypatch.setattr(kernel_lookup, "_find_beneath_in_c", None)
+    monkeypatch.setattr(kernel_lookup, "_find_beneath_in_c", missing_in_c if is_in_c else None)
     lookup = lookup_of(root)
     assert opened(lookup, "sub/file") is None
+    lookup.detect_file_system()
     assert opened(lookup, "sub/file") is None
+    assert lookup.directory_status("sub") is None
     assert len(calls) == 1
 
 
