@@ -37,7 +37,7 @@ def collect_garbage_seldom() -> None:
     """Let the garbage collector run more seldom; it changes the whole process.
 
     The objects of a transfer are in no cycles when it has ended, so the collector finds nothing.
-    It took 3 % of the time of a small file.
+    It took about 3 % of the time of a small file.
     """
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
 
