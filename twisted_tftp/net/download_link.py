@@ -172,6 +172,7 @@ class DownloadLink(UDPLink):
         """Process a datagram of the peer; the `TransferPort` calls this."""
         if self._receive is None:
             return
+        self.end_flow()  # that of the second socket, if this is a late packet in the first one
         self._receive(datagram, now)
         if self._until_connected:
             self._note_packets(1)
@@ -227,6 +228,7 @@ class DownloadLink(UDPLink):
             datagram = self._sock.recv(MAX_CLIENT_PACKET)
         except OSError:
             return  # no datagram, or an ICMP error about an earlier one
+        self.end_flow()  # one that has just begun, if the hub has found the datagram before that
         self._receive(datagram, self._clock())  # type: ignore[misc]
 
     def doWrite(self) -> None:
