@@ -94,6 +94,23 @@ def test_files_arrive_intact(make_server: MakeServer, size: int, options: dict[s
     assert not server.flows.active
 
 
+def acknowledge_all_at_once(server: FlowServer, late: int) -> None:
+    """Read 99 blocks with a client that sends all ACKs at once, and the ACK `late` again."""
+
+    def acknowledge(block: int) -> bool:
+        client.is_silent = True
+        numbers: tuple[int, ...] = {0: tuple(range(99)), 99: (late, 99)}.get(block, ())
+        for number in numbers:
+            client.send(wire.ack(number))
+        return True
+
+    client = DownloadClient(server, blksize=512, on_block=acknowledge)
+    try:
+        server.spin(lambda: client.is_done and not server.sessions)
+    finally:
+        client.close()
+
+
 def test_late_packets_in_the_first_socket_end_the_flow_of_the_second(
     make_server: MakeServer,
 ) -> None:
@@ -101,19 +118,6 @@ def test_late_packets_in_the_first_socket_end_the_flow_of_the_second(
     content = os.urandom(512 * 98 + 100)
     server = make_server({"f": content})
     for late in range(60, 98):  # one of them is the ACK that the flow would wait for
-
-        def acknowledge_all(block: int) -> bool:
-            client.is_silent = True
-            if block == 0:
-                for number in range(99):
-                    client.send(wire.ack(number))
-            elif block == 99:
-                client.send(wire.ack(late))  # noqa: B023
-                client.send(wire.ack(99))
-            return True
-
-        client = DownloadClient(server, blksize=512, on_block=acknowledge_all)
-        server.spin(lambda: client.is_done and not server.sessions)  # noqa: B023
-        client.close()
+        acknowledge_all_at_once(server, late)
         assert last(server).outcome is Outcome.COMPLETED
         assert last(server).octets == len(content)
