@@ -61,6 +61,8 @@ class SendingSession(Session):
                 self._wait_for(data, 0, length)
             else:
                 machine.preload(data)
+            if self.is_closed:
+                return  # the read has failed
         super().begin(machine)
 
     def offer(self) -> Offer | None:
