@@ -48,7 +48,8 @@ typedef struct {
 } Table;
 
 typedef struct {
-    Flow *flow;
+    PyObject *owner;
+    socklen_t peer_size;           /* that of the flow */
     ssize_t size;                  /* octets of the packet; -1: it has ended without a packet */
     bool is_strange;               /* the packet is not from the peer, but from `from` */
     struct sockaddr_in6 from;
@@ -67,12 +68,12 @@ typedef struct {
 /* Go to the next window; return false if the machine must do that. */
 static bool advance(Flow *flow, double now, double measure_interval)
 {
-    Py_ssize_t count = flow->windowsize, size = count * flow->blksize;
-    bool is_last = size > flow->left;
+    const Py_ssize_t full = flow->left / flow->blksize; /* blocks; there may be a shorter one */
+    const bool is_last = flow->windowsize > full;
     if (flow->has_last || (is_last && !flow->is_file_end))
         return false;
-    if (is_last)
-        size = flow->left, count = size / flow->blksize + 1;
+    const Py_ssize_t count = is_last ? full + 1 : flow->windowsize;
+    const Py_ssize_t size = is_last ? flow->left : count * flow->blksize;
     if (flow->is_first || is_last || now >= flow->measure_at) {
         if (flow->round_trip_count == MOST_ROUND_TRIPS)
             return false;
@@ -98,7 +99,8 @@ static bool advance(Flow *flow, double now, double measure_interval)
 static void end_flow(Found *found, Flow *flow, bool has_packet)
 {
     Ending *ending = &found->endings[found->ending_count++];
-    ending->flow = flow;
+    ending->owner = flow->owner;
+    ending->peer_size = flow->peer_size;
     ending->size = has_packet ? ending->size : -1;
     flow->has_ended = true;
 }
@@ -217,16 +219,19 @@ static PyObject *Table_poll(Table *self, PyObject *args)
     Py_BEGIN_ALLOW_THREADS
     serve(self, &found, Py_MIN(most, MOST_READY), until, idle_until);
     Py_END_ALLOW_THREADS
+    self->is_polling = false;
+    for (int index = 0; index < found.ending_count; index++)
+        Py_INCREF(found.endings[index].owner);
+    /* From here on, the garbage collector may run, and finalizers may end flows. */
     PyObject *ended = PyList_New(0), *others = PyList_New(0);
     for (Ending *ending = found.endings; found.ending_count--; ending++) {
         bool is_strange = ending->size >= 0 && ending->is_strange;
         ended = append(ended, Py_BuildValue(
-            "(Oy#y#)", ending->flow->owner, ending->size < 0 ? NULL : ending->packet, ending->size,
-            is_strange ? (char *)&ending->from : NULL, (Py_ssize_t)ending->flow->peer_size));
+            "(Ny#y#)", ending->owner, ending->size < 0 ? NULL : ending->packet, ending->size,
+            is_strange ? (char *)&ending->from : NULL, (Py_ssize_t)ending->peer_size));
     }
     for (struct epoll_event *other = found.others; found.other_count--; other++)
         others = append(others, Py_BuildValue("(iI)", other->data.fd, other->events));
-    self->is_polling = false; /* not before: the garbage collector may have run */
     return Py_BuildValue("(NNl)", ended, others, found.served);
 }
 
@@ -277,16 +282,17 @@ static PyObject *Table_report(Table *self, PyObject *args)
     Flow *flow = descriptor >= 0 && descriptor < self->size ? self->flows[descriptor] : NULL;
     if (!flow)
         return PyErr_Format(PyExc_KeyError, "descriptor %d has no flow", descriptor);
-    PyObject *round_trips = PyList_New(0);
-    for (Py_ssize_t index = 0; index < flow->round_trip_count; index++)
-        round_trips = append(round_trips, PyFloat_FromDouble(flow->round_trips[index]));
-    PyObject *progress = Py_BuildValue(
-        "(nnnnNddN)", flow->acks, flow->blocks, flow->window, flow->unsent,
-        PyBool_FromLong(flow->has_last), flow->sent_at, flow->measure_at, round_trips);
+    /* A copy: the garbage collector may run, and a finalizer may end the flow. */
+    const Flow done = *flow;
     flow->acks = flow->blocks = flow->unsent = flow->round_trip_count = 0;
     if (is_end)
         free_flow(self, flow);
-    return progress;
+    PyObject *round_trips = PyList_New(0);
+    for (Py_ssize_t index = 0; index < done.round_trip_count; index++)
+        round_trips = append(round_trips, PyFloat_FromDouble(done.round_trips[index]));
+    return Py_BuildValue("(nnnnNddN)", done.acks, done.blocks, done.window, done.unsent,
+                         PyBool_FromLong(done.has_last), done.sent_at, done.measure_at,
+                         round_trips);
 }
 
 static PyObject *Table_close(Table *self, PyObject *Py_UNUSED(args))
