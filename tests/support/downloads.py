@@ -117,6 +117,7 @@ class DownloadClient:
     @ivar is_done: whether the whole file was received.
     @ivar error: the code and the message of the ERROR that was received.
     @ivar transfer: the address of the server's transfer.
+    @ivar after_65535: the number of the block after number 65535.
     @ivar is_silent: whether it sends no ACK of its own.
     @ivar repeated: how many blocks came again, or out of order.
     @ivar on_block: called with the number of each block that arrives in order, before its ACK, and
@@ -139,6 +140,7 @@ class DownloadClient:
         self.error: tuple[int, str] | None = None
         self.transfer: Any = None
         self.is_silent = False
+        self.after_65535 = 0
         self.repeated = 0
         self.on_block = on_block
         self._reactor = server.reactor
@@ -147,6 +149,7 @@ class DownloadClient:
         self.request = wire.encode_request(wire.Request(wire.Opcode.RRQ, name, "octet", texts))
         self._blksize, self._windowsize = 512, 1
         self._unacked = 0
+        self._has_gap = False
         self.sock = socket.socket(
             socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
         )
@@ -208,22 +211,29 @@ class DownloadClient:
         else:
             self._receive(int.from_bytes(datagram[2:4], "big"), datagram[4:])
 
+    def _number(self, block: int) -> int:
+        """Return the number of a block."""
+        first = self.after_65535
+        return block if block < 65536 else (block - 65536) % (65536 - first) + first
+
     def _receive(self, number: int, octets: bytes) -> None:
-        if self.is_done or number != (self.block + 1) & 0xFFFF:
+        if self.is_done or number != self._number(self.block + 1):
             self.repeated += 1
-            if self.is_done or number == self.block & 0xFFFF:
-                self._acknowledge()
+            if self.is_done or not self._has_gap:
+                self._has_gap = not self.is_done
+                self._acknowledge()  # the server continues after this block (RFC 7440 section 4)
             return
         if not self.on_block(self.block + 1):
             return
+        self._has_gap = False
         self.block += 1
         self.content += octets
         self._unacked += 1
         self.is_done = len(octets) < self._blksize
         if self.is_done or self._unacked == self._windowsize:
-            self._unacked = 0
             self._acknowledge()
 
     def _acknowledge(self) -> None:
+        self._unacked = 0
         if not self.is_silent:
-            self.send(wire.ack(self.block & 0xFFFF))
+            self.send(wire.ack(self._number(self.block)))
