@@ -250,9 +250,9 @@ static PyObject *Table_add(Table *self, PyObject *args)
                           &flow.is_first)
         || !may_change(self) || PyObject_GetBuffer(octets, &flow.octets, PyBUF_SIMPLE) < 0)
         return NULL;
-    bool is_valid = position >= 0 && position <= flow.octets.len && flow.blksize
-        && flow.windowsize && flow.segments && flow.segments <= MOST_SEGMENTS
-        && (!peer || peer_size <= (Py_ssize_t)sizeof flow.peer) && flow.descriptor >= 0
+    bool is_valid = position >= 0 && position <= flow.octets.len && flow.blksize && flow.windowsize
+        && flow.windowsize <= flow.octets.len / flow.blksize && flow.segments <= MOST_SEGMENTS
+        && flow.segments && (!peer || peer_size <= (int)sizeof flow.peer) && flow.descriptor >= 0
         && flow.descriptor < self->size && !self->flows[flow.descriptor];
     if (!is_valid || !(added = PyMem_Malloc(sizeof *added))) {
         PyBuffer_Release(&flow.octets);
@@ -268,15 +268,18 @@ static PyObject *Table_add(Table *self, PyObject *args)
     Py_RETURN_TRUE;
 }
 
-/* Return what a flow has done since the last report; end it if `is_end`. */
+/* Return what a flow has done since the last report, and end it if `is_end`; or, with `is_brief`,
+   only when it has sent. */
 static PyObject *Table_report(Table *self, PyObject *args)
 {
-    int descriptor, is_end;
-    if (!PyArg_ParseTuple(args, "ip", &descriptor, &is_end) || !may_change(self))
+    int descriptor, is_end, is_brief = 0;
+    if (!PyArg_ParseTuple(args, "ip|p", &descriptor, &is_end, &is_brief) || !may_change(self))
         return NULL;
     Flow *flow = descriptor >= 0 && descriptor < self->size ? self->flows[descriptor] : NULL;
     if (!flow)
         return PyErr_Format(PyExc_KeyError, "descriptor %d has no flow", descriptor);
+    if (is_brief)
+        return PyFloat_FromDouble(flow->sent_at);
     PyObject *round_trips = PyList_New(0);
     for (Py_ssize_t index = 0; index < flow->round_trip_count; index++)
         round_trips = append(round_trips, PyFloat_FromDouble(flow->round_trips[index]));

@@ -87,6 +87,9 @@ class FlowTable(Protocol):
         @param segments: whether to send windows with segmentation offload.
         """
 
+    def sent_at(self, descriptor: int) -> float:
+        """Return when a flow has sent its last window, or when the machine has."""
+
     def look(self, descriptor: int) -> Progress:
         """Return what a flow has done since it was asked last; it continues."""
 
@@ -215,6 +218,9 @@ class PythonFlowTable:
         self._flows[sock.fileno()] = _Flow(sock, owner, peer, offer)
         return True
 
+    def sent_at(self, descriptor: int) -> float:
+        return self._flows[descriptor].sent_at
+
     def look(self, descriptor: int) -> Progress:
         return self._flows[descriptor].report()
 
@@ -286,6 +292,10 @@ class NativeFlowTable:
             step = max(1, min(MAX_SEGMENTS, MAX_OFFLOAD_SIZE // size))
         address = None if peer is None else packed(peer)
         return self._table.add(sock.fileno(), owner, address, step, *offer)
+
+    def sent_at(self, descriptor: int) -> float:
+        sent_at: float = self._table.report(descriptor, False, True)
+        return sent_at
 
     def look(self, descriptor: int) -> Progress:
         return Progress._make(self._table.report(descriptor, False))

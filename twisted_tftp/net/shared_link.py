@@ -32,6 +32,10 @@ class SharedLink:
     ) -> None:
         """Do nothing: the protocol of the request port finds the transfer of each datagram."""
 
+    def flow_delay(self) -> float:
+        """Return 0: this link has no flows."""
+        return 0.0
+
     def follow_flow(self) -> None:
         """Do nothing: this link has no flows."""
 

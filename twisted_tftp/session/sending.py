@@ -66,7 +66,7 @@ class SendingSession(Session):
     def offer(self) -> Offer | None:
         """Return what a flow needs, and look at the deadline early if it may become shorter."""
         offer = self._machine.offer()
-        if offer is not None and self._machine.deadline > offer.sent_at + LONG_TIMEOUT:
+        if offer is not None and self._may_deadline_shrink():
             # The flow measures round trips, but does not move the alarm.
             self._alarm.arm(offer.sent_at + MIN_RTO)
         return offer
@@ -168,6 +168,9 @@ class SendingSession(Session):
         offered = bool(self.statistics.granted) and not self._machine.has_answered
         is_probe = offered and code in SIZE_PROBE_CODES
         return Outcome.SIZE_PROBE if is_probe else Outcome.ABORTED
+
+    def _may_deadline_shrink(self) -> bool:
+        return self._machine.timeout > LONG_TIMEOUT
 
     def _forget_pending(self) -> None:
         self._reading = None

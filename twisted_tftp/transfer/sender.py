@@ -129,6 +129,11 @@ class Sender:
         return SEND
 
     @property
+    def timeout(self) -> float:
+        """The current retransmission timeout, in seconds."""
+        return self._timing.rto
+
+    @property
     def is_reading(self) -> bool:
         """Whether it waits for the octets of a `Step.READ`."""
         return self._is_reading
