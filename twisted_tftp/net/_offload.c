@@ -9,7 +9,6 @@
 #include <Python.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/udp.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -19,10 +18,7 @@
 #define MOST_ROUND_TRIPS 8         /* MAX_ROUND_TRIPS in offload.py */
 #define PACKET_SIZE 448            /* MAX_CLIENT_PACKET in offload.py, in octets */
 #define HEADER_SIZE 4              /* of DATA, and all of an ACK, in octets */
-
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103            /* for the headers of old C libraries */
-#endif
+#define SEGMENT_OPTION 103         /* UDP_SEGMENT of linux/udp.h; old C libraries lack it */
 
 typedef struct {
     PyObject *owner;
@@ -31,7 +27,7 @@ typedef struct {
     Py_ssize_t window_size;
     const uint8_t *next;           /* the octets after this window, and their number */
     Py_ssize_t left;
-    Py_ssize_t blksize, windowsize, segments;
+    uint16_t blksize, windowsize, segments;
     struct sockaddr_in6 peer;      /* or a sockaddr_in; unused if the socket is connected */
     socklen_t peer_size;           /* 0 if the socket is connected */
     int descriptor;
@@ -47,16 +43,15 @@ typedef struct {
     int epoll;
     double measure_interval;       /* seconds */
     Flow **flows;                  /* by descriptor */
-    Py_ssize_t size;               /* entries of `flows`; the table takes no higher descriptor */
+    Py_ssize_t size;               /* entries of `flows` */
     bool is_polling;
 } Table;
 
 typedef struct {
     Flow *flow;
     ssize_t size;                  /* octets of the packet; -1: it has ended without a packet */
-    bool is_strange;               /* whether the packet is not from the peer */
+    bool is_strange;               /* the packet is not from the peer, but from `from` */
     struct sockaddr_in6 from;
-    socklen_t from_size;
     uint8_t packet[PACKET_SIZE];
 } Ending;
 
@@ -69,13 +64,6 @@ typedef struct {
     long served;
 } Found;
 
-static double monotonic(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Go to the next window; return false if the machine must do that. */
 static bool advance(Flow *flow, double now, double measure_interval)
 {
@@ -83,10 +71,8 @@ static bool advance(Flow *flow, double now, double measure_interval)
     bool is_last = size > flow->left;
     if (flow->has_last || (is_last && !flow->is_file_end))
         return false;
-    if (is_last) {
-        size = flow->left;
-        count = size / flow->blksize + 1;
-    }
+    if (is_last)
+        size = flow->left, count = size / flow->blksize + 1;
     if (flow->is_first || is_last || now >= flow->measure_at) {
         if (flow->round_trip_count == MOST_ROUND_TRIPS)
             return false;
@@ -97,6 +83,7 @@ static bool advance(Flow *flow, double now, double measure_interval)
     }
     flow->window_start = flow->next;
     flow->window_size = size;
+    flow->window = count;
     flow->next += size;
     flow->left -= size;
     flow->awaited = (uint16_t)(flow->awaited + count);
@@ -104,7 +91,6 @@ static bool advance(Flow *flow, double now, double measure_interval)
     flow->sent_at = now;
     flow->acks++;
     flow->blocks += count;
-    flow->window = count;
     return true;
 }
 
@@ -113,8 +99,7 @@ static void end_flow(Found *found, Flow *flow, bool has_packet)
 {
     Ending *ending = &found->endings[found->ending_count++];
     ending->flow = flow;
-    if (!has_packet)
-        ending->size = -1;
+    ending->size = has_packet ? ending->size : -1;
     flow->has_ended = true;
 }
 
@@ -122,11 +107,9 @@ static void receive(Table *self, Found *found, Flow *flow, double now)
 {
     Ending *ending = &found->endings[found->ending_count];
     const uint8_t *octets = ending->packet;
-    ending->from_size = sizeof ending->from;
-    /* On a connected socket, the address costs a tenth of the call. */
+    socklen_t from_size = sizeof ending->from;
     ending->size = recvfrom(flow->descriptor, ending->packet, PACKET_SIZE, MSG_DONTWAIT,
-                            flow->peer_size ? (struct sockaddr *)&ending->from : NULL,
-                            flow->peer_size ? &ending->from_size : NULL);
+                            (struct sockaddr *)&ending->from, &from_size);
     if (ending->size < 0) {
         if (errno != EAGAIN && errno != EINTR)
             end_flow(found, flow, false);
@@ -136,8 +119,8 @@ static void receive(Table *self, Found *found, Flow *flow, double now)
     if (flow->peer_size == sizeof(struct sockaddr_in6))
         ending->from.sin6_flowinfo = 0; /* a flow label is no part of the address */
     ending->is_strange = flow->peer_size && memcmp(&ending->from, &flow->peer, flow->peer_size);
-    if (ending->size == HEADER_SIZE && octets[0] == 0 && octets[1] == 4
-        && (octets[2] << 8 | octets[3]) == flow->awaited && !ending->is_strange
+    if (ending->size == HEADER_SIZE && !octets[0] && octets[1] == 4 && !ending->is_strange
+        && (octets[2] << 8 | octets[3]) == flow->awaited
         && advance(flow, now, self->measure_interval))
         found->queue[found->queue_count++] = flow;
     else
@@ -154,24 +137,20 @@ static bool send_window(Flow *flow)
     const uint8_t *octets = flow->window_start, *end = octets + flow->window_size;
     unsigned number = (unsigned)(flow->awaited - flow->window + 1);
     for (flow->unsent = flow->window; flow->unsent;) {
-        Py_ssize_t count = Py_MIN(flow->segments, flow->unsent);
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)(2 * count)};
+        Py_ssize_t count = Py_MIN((Py_ssize_t)flow->segments, flow->unsent);
+        struct msghdr message = {.msg_name = &flow->peer, .msg_namelen = flow->peer_size,
+                                 .msg_iov = parts, .msg_iovlen = (size_t)(2 * count)};
         for (Py_ssize_t index = 0; index < count; index++, number++) {
-            uint8_t header[HEADER_SIZE] = {0, 3, (uint8_t)(number >> 8), (uint8_t)number};
-            memcpy(headers[index], header, HEADER_SIZE);
-            size_t size = (size_t)Py_MIN(flow->blksize, end - octets);
+            memcpy(headers[index], (uint8_t[]){0, 3, number >> 8 & 255, number & 255}, HEADER_SIZE);
+            size_t size = (size_t)Py_MIN((Py_ssize_t)flow->blksize, end - octets);
             parts[2 * index] = (struct iovec){headers[index], HEADER_SIZE};
             parts[2 * index + 1] = (struct iovec){(uint8_t *)octets, size};
             octets += size;
         }
-        if (flow->peer_size) {
-            message.msg_name = &flow->peer;
-            message.msg_namelen = flow->peer_size;
-        }
         if (count > 1) {
             message.msg_control = &control;
             message.msg_controllen = sizeof control;
-            control.header = (struct cmsghdr){CMSG_LEN(sizeof segment), IPPROTO_UDP, UDP_SEGMENT};
+            control.header = (struct cmsghdr){CMSG_LEN(2), IPPROTO_UDP, SEGMENT_OPTION};
             memcpy(CMSG_DATA(&control.header), &segment, sizeof segment);
         }
         if (sendmsg(flow->descriptor, &message, MSG_DONTWAIT) < 0)
@@ -181,17 +160,17 @@ static bool send_window(Flow *flow)
     return true;
 }
 
-/* Serve flows until Python is needed; return false after an error of epoll_wait. */
-static bool serve(Table *self, Found *found, int most, double until, double idle_until)
+/* Serve flows until Python is needed. An interrupted wait counts as one without events. */
+static void serve(Table *self, Found *found, int most, double until, double idle_until)
 {
+    struct timespec clock;
     double now;
     do {
         int count = epoll_wait(self->epoll, found->ready, most, 0);
-        now = monotonic();
-        if (count < 0)
-            return errno == EINTR;
-        if (!count && (found->served || now >= idle_until))
-            return true;
+        clock_gettime(CLOCK_MONOTONIC, &clock);
+        now = (double)clock.tv_sec + 1e-9 * (double)clock.tv_nsec;
+        if (count <= 0 && (found->served || now >= idle_until))
+            return;
         found->queue_count = 0;
         for (int index = 0; index < count; index++) {
             struct epoll_event *event = &found->ready[index];
@@ -208,10 +187,9 @@ static bool serve(Table *self, Found *found, int most, double until, double idle
             if (!send_window(found->queue[index]))
                 end_flow(found, found->queue[index], false);
     } while (!found->ending_count && !found->other_count && now < until);
-    return true;
 }
 
-/* Append an item and release it; without a list or an item, return NULL with an exception set. */
+/* Append an item and release it; return NULL with an exception set if something is missing. */
 static PyObject *append(PyObject *list, PyObject *item)
 {
     if (list && (!item || PyList_Append(list, item) < 0))
@@ -232,34 +210,29 @@ static PyObject *Table_poll(Table *self, PyObject *args)
     Found found;
     int most;
     double until, idle_until;
-    bool is_ok;
     if (!PyArg_ParseTuple(args, "idd", &most, &until, &idle_until) || !may_change(self))
         return NULL;
     found.served = found.ending_count = found.other_count = 0;
     self->is_polling = true;
     Py_BEGIN_ALLOW_THREADS
-    is_ok = serve(self, &found, Py_MIN(most, MOST_READY), until, idle_until);
+    serve(self, &found, Py_MIN(most, MOST_READY), until, idle_until);
     Py_END_ALLOW_THREADS
-    self->is_polling = false;
-    if (!is_ok)
-        return PyErr_SetFromErrno(PyExc_OSError);
     PyObject *ended = PyList_New(0), *others = PyList_New(0);
-    for (int index = 0; index < found.ending_count; index++) {
-        Ending *ending = &found.endings[index];
-        bool has_packet = ending->size >= 0;
+    for (Ending *ending = found.endings; found.ending_count--; ending++) {
+        bool is_strange = ending->size >= 0 && ending->is_strange;
         ended = append(ended, Py_BuildValue(
-            "(Oy#y#)", ending->flow->owner, has_packet ? (char *)ending->packet : NULL,
-            ending->size, has_packet && ending->is_strange ? (char *)&ending->from : NULL,
-            (Py_ssize_t)ending->from_size));
+            "(Oy#y#)", ending->flow->owner, ending->size < 0 ? NULL : ending->packet, ending->size,
+            is_strange ? (char *)&ending->from : NULL, (Py_ssize_t)ending->flow->peer_size));
     }
-    for (int index = 0; index < found.other_count; index++)
-        others = append(others, Py_BuildValue("(iI)", found.others[index].data.fd,
-                                              found.others[index].events));
+    for (struct epoll_event *other = found.others; found.other_count--; other++)
+        others = append(others, Py_BuildValue("(iI)", other->data.fd, other->events));
+    self->is_polling = false; /* not before: the garbage collector may have run */
     return Py_BuildValue("(NNl)", ended, others, found.served);
 }
 
-static void free_flow(Flow *flow)
+static void free_flow(Table *self, Flow *flow)
 {
+    self->flows[flow->descriptor] = NULL;
     PyBuffer_Release(&flow->octets);
     Py_DECREF(flow->owner);
     PyMem_Free(flow);
@@ -270,17 +243,16 @@ static PyObject *Table_add(Table *self, PyObject *args)
     PyObject *octets;
     const char *peer;
     Py_ssize_t peer_size, position;
-    Flow flow = {.descriptor = -1}, *added;
-    if (!PyArg_ParseTuple(args, "iOz#nOnpHnnddp", &flow.descriptor, &flow.owner, &peer, &peer_size,
+    Flow flow = {0}, *added;
+    if (!PyArg_ParseTuple(args, "iOz#HOnpHHHddp", &flow.descriptor, &flow.owner, &peer, &peer_size,
                           &flow.segments, &octets, &position, &flow.is_file_end, &flow.awaited,
                           &flow.blksize, &flow.windowsize, &flow.sent_at, &flow.measure_at,
                           &flow.is_first)
         || !may_change(self) || PyObject_GetBuffer(octets, &flow.octets, PyBUF_SIMPLE) < 0)
         return NULL;
-    bool is_valid = position >= 0 && position <= flow.octets.len && flow.blksize >= 1
-        && flow.blksize <= UINT16_MAX && flow.windowsize >= 1 && flow.windowsize <= UINT16_MAX
-        && flow.segments >= 1 && flow.segments <= MOST_SEGMENTS
-        && peer_size <= (Py_ssize_t)sizeof flow.peer && flow.descriptor >= 0
+    bool is_valid = position >= 0 && position <= flow.octets.len && flow.blksize
+        && flow.windowsize && flow.segments && flow.segments <= MOST_SEGMENTS
+        && (!peer || peer_size <= (Py_ssize_t)sizeof flow.peer) && flow.descriptor >= 0
         && flow.descriptor < self->size && !self->flows[flow.descriptor];
     if (!is_valid || !(added = PyMem_Malloc(sizeof *added))) {
         PyBuffer_Release(&flow.octets);
@@ -290,9 +262,9 @@ static PyObject *Table_add(Table *self, PyObject *args)
     memcpy(&flow.peer, peer ? peer : "", flow.peer_size);
     flow.next = (const uint8_t *)flow.octets.buf + position;
     flow.left = flow.octets.len - position;
+    Py_INCREF(flow.owner);
     *added = flow;
-    Py_INCREF(added->owner);
-    self->flows[added->descriptor] = added;
+    self->flows[flow.descriptor] = added;
     Py_RETURN_TRUE;
 }
 
@@ -312,10 +284,8 @@ static PyObject *Table_report(Table *self, PyObject *args)
         "(nnnnNddN)", flow->acks, flow->blocks, flow->window, flow->unsent,
         PyBool_FromLong(flow->has_last), flow->sent_at, flow->measure_at, round_trips);
     flow->acks = flow->blocks = flow->unsent = flow->round_trip_count = 0;
-    if (is_end) {
-        self->flows[descriptor] = NULL;
-        free_flow(flow);
-    }
+    if (is_end)
+        free_flow(self, flow);
     return progress;
 }
 
@@ -323,24 +293,21 @@ static PyObject *Table_close(Table *self, PyObject *Py_UNUSED(args))
 {
     if (!may_change(self))
         return NULL;
-    for (Py_ssize_t descriptor = 0; descriptor < self->size; descriptor++) {
-        Flow *flow = self->flows[descriptor];
-        self->flows[descriptor] = NULL;
-        if (flow)
-            free_flow(flow);
-    }
+    for (Py_ssize_t descriptor = 0; descriptor < self->size; descriptor++)
+        if (self->flows[descriptor])
+            free_flow(self, self->flows[descriptor]);
     Py_RETURN_NONE;
 }
 
 static int Table_init(Table *self, PyObject *args, PyObject *Py_UNUSED(names))
 {
+    int size;
     if (self->flows
-        || !PyArg_ParseTuple(args, "idn", &self->epoll, &self->measure_interval, &self->size))
+        || !PyArg_ParseTuple(args, "idi", &self->epoll, &self->measure_interval, &size))
         return -1;
-    self->flows = PyMem_Calloc((size_t)self->size, sizeof *self->flows);
-    if (!self->flows)
-        PyErr_NoMemory();
-    return self->flows ? 0 : -1;
+    self->flows = PyMem_Calloc((size_t)size, sizeof *self->flows);
+    self->size = self->flows ? size : 0;
+    return self->flows ? 0 : (PyErr_NoMemory(), -1);
 }
 
 static void Table_dealloc(Table *self)
@@ -361,7 +328,6 @@ static PyMethodDef table_methods[] = {
 static PyTypeObject table_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "twisted_tftp.net._offload.Table",
-    .tp_doc = "A table of flows; FlowTable in offload.py describes the methods.",
     .tp_basicsize = sizeof(Table),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = PyType_GenericNew,
@@ -370,9 +336,7 @@ static PyTypeObject table_type = {
     .tp_methods = table_methods,
 };
 
-static PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, .m_name = "_offload", .m_size = 0,
-};
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "_offload"};
 
 PyMODINIT_FUNC PyInit__offload(void)
 {
