@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import page
+from benchmarks import page, processes
 from benchmarks.debian_packages import Unavailable
+from benchmarks.load_list import LOSS_FILE, faulty_networks, loads
 from benchmarks.loads import (
-    LOSS_FILE,
     BuildError,
     FaultyNetwork,
     Load,
@@ -23,13 +23,12 @@ from benchmarks.loads import (
     Store,
     Tools,
     build,
-    faulty_networks,
-    loads,
     run_load,
     run_over,
 )
 from benchmarks.results import Results
-from benchmarks.servers import REPOSITORY, Running, Server, servers, start
+from benchmarks.server_list import VARIANTS, servers, variants
+from benchmarks.servers import REPOSITORY, Running, Server, start
 from benchmarks.tables import summary
 
 #: The name of the load that uses simulated networks.
@@ -40,6 +39,10 @@ MAX_ROUND_SECONDS = 4.0
 
 #: Seconds for a load that holds its transfers open: all of them must complete.
 HOLD_SECONDS = 40
+
+#: Seconds for a load that measures CPU time, also in a quick run: the first packets of 1,000
+#: clients cost a server more than the others.
+COST_SECONDS = 4
 
 #: Seconds between the creation of small files and the first request: some caches keep only files
 #: that have not changed for a while.
@@ -53,37 +56,29 @@ PARALLEL_TRANSFERS = 24
 
 
 def _arguments() -> argparse.Namespace:
-    names = [load.name for load in loads(False)]
-    known = [server.name for server in servers(Path())]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small loads, one round, no page")
-    parser.add_argument(
-        "--load",
-        action="append",
-        choices=[*names, LOSS],
-        metavar="NAME",
-        help=f"only this load; repeatable: {', '.join([*names, LOSS])}",
-    )
-    parser.add_argument(
-        "--server",
-        action="append",
-        choices=known,
-        metavar="NAME",
-        help=f"only this server; repeatable: {', '.join(known)}",
-    )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds [5, or 1 if quick]")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="write the page into this folder [docs; none with --quick, --load or --server]",
+        help="write the page into this folder [docs; none if an option chooses what is measured]",
     )
+    names = [*(load.name for load in loads(False)), LOSS]
+    _add_choices(parser, names)
     arguments = parser.parse_args()
     if arguments.rounds is None:
         arguments.rounds = 1 if arguments.quick else 5
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
-    chosen = arguments.quick or arguments.load or arguments.server
+    if arguments.before:
+        arguments.before = arguments.before.resolve()
+        if not (arguments.before / "twisted_tftp" / "__init__.py").exists():
+            parser.error(f"--before: there is no twisted_tftp in {arguments.before}")
+    chosen = arguments.quick or arguments.load or arguments.without or arguments.server
+    chosen = chosen or arguments.pure or arguments.before
+    arguments.load = set(arguments.load or names).difference(arguments.without)
     if arguments.output is None and not chosen:
         arguments.output = REPOSITORY / "docs"
     if arguments.output:
@@ -92,6 +87,28 @@ def _arguments() -> argparse.Namespace:
         except ImportError:
             parser.error("the plots need matplotlib; pip install -e '.[bench]'")
     return arguments
+
+
+def _add_choices(parser: argparse.ArgumentParser, names: list[str]) -> None:
+    """Add the options that choose what is measured; `names` are those of the loads."""
+    known = [server.name for server in servers(Path())]
+    for option, remark, choices in (
+        ("--load", f"only this load; repeatable: {', '.join(names)}", names),
+        ("--without", "not this load; repeatable", names),
+        ("--server", f"only this server; repeatable: {', '.join(known)}", known),
+    ):
+        parser.add_argument(
+            option, action="append", default=[], choices=choices, metavar="NAME", help=remark
+        )
+    parser.add_argument(
+        "--pure", action="store_true", help="also our server without its extension module"
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="DIR",
+        help="also our server from another checkout of this repository, such as a git worktree",
+    )
 
 
 def main() -> int:
@@ -105,16 +122,8 @@ def main() -> int:
             print(error, file=sys.stderr)
             return 2
         results = Results(
-            servers=[
-                server
-                for server in servers(tools.yardstick)
-                if not arguments.server or server.name in arguments.server
-            ],
-            loads=[
-                load
-                for load in loads(arguments.quick)
-                if not arguments.load or load.name in arguments.load
-            ],
+            servers=_chosen_servers(arguments, tools),
+            loads=[load for load in loads(arguments.quick) if load.name in arguments.load],
             rounds=arguments.rounds,
             limit=1 if arguments.quick else 8,
             network_limit=4 if arguments.quick else 60,
@@ -122,7 +131,7 @@ def main() -> int:
         began = time.monotonic()
         for load in results.loads:
             _run(load, results, tools, Path(folder))
-        if not arguments.load or LOSS in arguments.load:
+        if LOSS in arguments.load:
             _run_over_networks(faulty_networks(arguments.quick), results, tools, Path(folder))
         _say(f"{time.monotonic() - began:.0f} s in all\n")
     results.servers = [s for s in results.servers if s.name not in results.unavailable]
@@ -130,6 +139,18 @@ def main() -> int:
     if arguments.output:
         page.write(results, arguments.output)
     return _wrong(results)
+
+
+def _chosen_servers(arguments: argparse.Namespace, tools: Tools) -> list[Server]:
+    """Return the servers to measure, those of our own first."""
+    chosen = [
+        server
+        for server in servers(tools.yardstick)
+        if not arguments.server or server.name in arguments.server
+    ]
+    own = [server for server in chosen if server.name == "ours"]
+    others = [server for server in chosen if server.name != "ours"]
+    return [*own, *variants(arguments.pure, arguments.before), *others]
 
 
 def _raise_descriptors() -> None:
@@ -147,7 +168,7 @@ def _say(text: str) -> None:
 
 @contextlib.contextmanager
 def _started(
-    chosen: list[Server], store: Store, results: Results, folder: Path
+    load: Load, chosen: list[Server], store: Store, results: Results, tools: Tools, folder: Path
 ) -> Iterator[list[Running]]:
     """Start servers at the same time; leave out those that can't run on this machine."""
 
@@ -155,7 +176,11 @@ def _started(
         if server.name in results.unavailable:
             return None
         try:
-            return start(server, store.root, folder / f"{server.name}.log")
+            log = folder / f"{server.name}.log"
+            if not load.pinned:
+                return start(server, store.root, log)
+            keep_times = tools.keep_times if server.discards_cpu else None
+            return start(server, store.root, log, processes.server_core(), keep_times)
         except Unavailable as reason:
             results.unavailable[server.name] = str(reason)
             return None
@@ -177,20 +202,28 @@ def _run(load: Load, results: Results, tools: Tools, folder: Path) -> None:
             results.samples[load.name, server.name] = [Sample(note=reason)]
         else:
             able.append(server)
-    with Store(load) as store, _started(able, store, results, folder) as started:
-        if load.unit == "files/s":
+    with Store(load) as store, _started(load, able, store, results, tools, folder) as started:
+        if load.counts_files:
             time.sleep(SETTLE_SECONDS)
-        # In each round all servers run in turn, so that other load on the machine affects all.
-        for _ in range(results.rounds):
-            for running in list(started):
+        # In each round all servers run in turn, so that other load on the machine affects all. The
+        # order changes, because the server that is first or last may have an advantage.
+        for number in range(results.rounds):
+            for running in list(reversed(started) if number % 2 else started):
                 began = time.monotonic()
-                limit = HOLD_SECONDS if load.hold else results.limit
+                limit = _limit(load, results)
                 sample = run_load(load, running, store, tools, limit)
                 results.samples.setdefault((load.name, running.server.name), []).append(sample)
                 if sample.value is None or time.monotonic() - began > MAX_ROUND_SECONDS:
                     started.remove(running)
                     running.stop()
     _say(f"{load.name}: " + ", ".join(_brief(load, server, results) for server in able))
+
+
+def _limit(load: Load, results: Results) -> int:
+    """Return the longest time for a run of a load, in seconds."""
+    if load.hold:
+        return HOLD_SECONDS
+    return COST_SECONDS if load.pinned else results.limit
 
 
 def _brief(load: Load, server: Server, results: Results) -> str:
@@ -211,12 +244,12 @@ def _run_over_networks(
         sample = run_over(network, running, store, tools, results.network_limit)
         results.network_samples.setdefault((network, running.server.name), []).append(sample)
 
-    with Store(load) as store, _started(able, store, results, folder) as started:
+    with Store(load) as store, _started(load, able, store, results, tools, folder) as started:
         jobs = [
             (network, running)
             for network in chosen
             for running in started
-            if network.windowsize == 1 or running.server.windows
+            if network.windowsize == 1 or running.server.grants_windows
         ]
         # The rows have the order of the networks, whichever transfer completes first.
         for network, running in jobs:
@@ -226,7 +259,7 @@ def _run_over_networks(
         busy += [
             (network, running)
             for network, running in jobs
-            if network.round_trip_ms < 1 and network.loss and running.server.name == "ours"
+            if network.round_trip_ms < 1 and network.loss and running.server.name in VARIANTS
         ]
         for job in busy:
             one(job)
@@ -245,7 +278,7 @@ def _wrong(results: Results) -> int:
     for name, count in counts.items():
         if count:
             print(f"WRONG OCTETS from {name}, in {count} runs", file=sys.stderr)
-    return int(any(counts.get(name) for name in ("ours", "quiet", "yardstick")))
+    return int(any(counts.get(name) for name in (*VARIANTS, "quiet", "yardstick")))
 
 
 if __name__ == "__main__":

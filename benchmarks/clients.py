@@ -16,7 +16,8 @@ from pathlib import Path
 
 from benchmarks.debian_packages import Unavailable
 from benchmarks.loads import fill
-from benchmarks.servers import HOST, Running, servers, start
+from benchmarks.server_list import servers
+from benchmarks.servers import HOST, Running, start
 from benchmarks.tables import table
 
 MB = 1_000_000

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.loads import Load, Store, Tools, build, run_load
-from benchmarks.servers import HOST, Running, Server, servers, start
+from benchmarks.server_list import servers
+from benchmarks.servers import HOST, Running, Server, start
 
 #: Files of 3 kB, 32 at a time. The rules of L{farm} rewrite their names.
 SMALL = Load(
@@ -191,7 +192,7 @@ class Comparison:
             for name in names if number % 2 else reversed(names):
                 before = running[name].cpu()
                 rate[name] = self.run(running[name])
-                cpu[name] = running[name].cpu() - before
+                cpu[name] = running[name].cpu().since(before).total
             if number:
                 self.rates.append(rate[self.name] / rate["plain"])
                 self.seconds.append(cpu[self.name] / cpu["plain"])

@@ -32,7 +32,7 @@
 
 enum { RRQ = 1, WRQ, DATA, ACK, ERROR, OACK };
 enum { IDLE, ASKED, RUNNING, HELD };
-enum { WAIT_MS = 1000, TRIES = 10, BATCH = 64, LARGEST = 65507, EVENTS = 256 };
+enum { WAIT_MS = 1000, LATE_MS = 200, TRIES = 10, BATCH = 64, LARGEST = 65507, EVENTS = 256 };
 
 struct file {
     const char *name;
@@ -51,16 +51,16 @@ struct transfer {
     uint32_t count; /* get: blocks since the last ACK */
     int64_t deadline;
     struct transfer *earlier, *later; /* by deadline */
-    struct transfer *behind;          /* in the ring of transfers that are held open */
+    struct transfer *behind;          /* in the ring of transfers that are held open, or of idle ones */
 };
 
 static struct sockaddr_in server;
-static unsigned clients = 1, total = 1, blksize, window = 1, limit_s = 600;
+static unsigned clients = 1, total = 1, blksize, window = 1, limit_s = 600, most_asking;
 static int writing, offload, holding, waiting; /* waiting: no held transfer advances */
 static struct file *files;
 static unsigned file_count;
 
-static struct transfer *transfers, timers;
+static struct transfer *transfers, timers, *idle;
 static struct transfer *ring_head, **ring_tail = &ring_head;
 static unsigned in_flight, started, asking, active, done, failures, wrong;
 static uint64_t octets, received, sent, retransmissions, duplicates;
@@ -258,6 +258,16 @@ static void start(struct transfer *t)
     send_request(t);
 }
 
+/* Start transfers, as long as there are idle clients and few requests without an answer. */
+static void start_idle(void)
+{
+    while (!holding && idle && started < total && asking < most_asking) {
+        struct transfer *t = idle;
+        idle = t->behind;
+        start(t);
+    }
+}
+
 /* Let transfers in the ring advance, as many at the same time as there are clients. */
 static void pump(void)
 {
@@ -293,8 +303,9 @@ static void end(struct transfer *t, int failed)
     if (holding && t->state == RUNNING)
         in_flight--;
     t->state = IDLE;
-    if (started < total && !holding)
-        start(t);
+    t->behind = idle;
+    idle = t;
+    start_idle();
 }
 
 static void ack_is_due(struct transfer *t)
@@ -410,6 +421,7 @@ static int take(struct transfer *t, unsigned char *p, size_t length)
     if (t->state == ASKED && opcode != ERROR) {
         t->state = RUNNING;
         asking--;
+        start_idle();
         t->tries = 0;
         if (holding)
             in_flight++;
@@ -458,13 +470,20 @@ static int take(struct transfer *t, unsigned char *p, size_t length)
 
 /* -- Receiving -------------------------------------------------------------------------------- */
 
+/* Return whether an answer is one to an earlier client, which had the same port. */
+static int is_stale(const unsigned char *p, size_t length)
+{
+    unsigned opcode = length < 4 ? 0 : get16(p);
+    return (opcode == DATA && get16(p + 2) != 1) || (opcode == ACK && get16(p + 2) != 0);
+}
+
 static void receive_first(struct transfer *t, int flags)
 {
     struct sockaddr_in from;
     socklen_t size = sizeof from;
     ssize_t length = recvfrom(t->fd, input, stride, flags, (struct sockaddr *)&from, &size);
 
-    if (length < 0)
+    if (length < 0 || is_stale(input, length))
         return;
     connect(t->fd, (struct sockaddr *)&from, sizeof from);
     take(t, input, length);
@@ -564,6 +583,25 @@ static void hold(int64_t began)
         die("standard input: %s", strerror(errno));
 }
 
+/* End the transfers that the server has, or may still begin: later clients may get their ports. */
+static void abandon(unsigned count)
+{
+    static const char enough[] = "\0\5\0\0enough";
+    struct sockaddr_in from;
+    socklen_t size = sizeof from;
+
+    if (asking)
+        usleep(LATE_MS * 1000);
+    for (unsigned i = 0; i < count; i++) {
+        int fd = transfers[i].fd;
+        if (transfers[i].state > ASKED)
+            send(fd, enough, sizeof enough, 0);
+        else if (transfers[i].state == ASKED &&
+                 recvfrom(fd, input, stride, MSG_DONTWAIT, (struct sockaddr *)&from, &size) >= 0)
+            sendto(fd, enough, sizeof enough, 0, (struct sockaddr *)&from, sizeof from);
+    }
+}
+
 static void run(void)
 {
     static struct epoll_event events[EVENTS];
@@ -571,8 +609,14 @@ static void run(void)
     unsigned first = clients < total ? clients : total;
     double seconds;
 
-    for (unsigned i = 0; i < first; i++)
-        start(&transfers[i]);
+    for (unsigned i = first; i-- > 0;) {
+        transfers[i].behind = idle;
+        idle = &transfers[i];
+    }
+    start_idle();
+    if (holding)
+        for (unsigned i = 0; i < first; i++)
+            start(&transfers[i]);
     while (active && now < stop) {
         if (single) {
             receive(&transfers[0], 0);
@@ -610,9 +654,7 @@ static void run(void)
     seconds = (clock_ns() - began) / 1e9;
     if (active && !first_error[0])
         strcpy(first_error, "out of time");
-    for (unsigned i = 0; i < (holding ? total : first); i++)
-        if (transfers[i].state > ASKED)
-            send(transfers[i].fd, "\0\5\0\0enough", 11, 0);
+    abandon(holding ? total : first);
     printf("{\"seconds\": %.6f, \"octets\": %llu, \"transfers\": %u, \"failures\": %u, "
            "\"wrong\": %u, \"received\": %llu, \"sent\": %llu, \"retransmissions\": %llu, "
            "\"duplicates\": %llu, \"blksize\": %u, \"windowsize\": %u, \"step_seconds\": %.6f, "
@@ -661,6 +703,7 @@ static void usage(void)
         "  -f P  file, or folder of files by NAME, to compare gets with, or to upload\n"
         "  -o    open all N transfers, say so, wait for a line on standard input, then step them\n"
         "        in turn to their end\n"
+        "  -a N  at most N requests wait for an answer at a time [as many as transfers]\n"
         "  -l S  stop after S seconds");
 }
 
@@ -670,7 +713,7 @@ int main(int argc, char **argv)
     struct rlimit descriptors;
     int option;
 
-    while ((option = getopt(argc, argv, "c:n:b:w:ugf:ol:")) != -1)
+    while ((option = getopt(argc, argv, "c:n:b:w:ugf:oa:l:")) != -1)
         switch (option) {
         case 'c': clients = atoi(optarg); break;
         case 'n': total = atoi(optarg); break;
@@ -680,6 +723,7 @@ int main(int argc, char **argv)
         case 'g': offload = 1; break;
         case 'f': local = optarg; break;
         case 'o': holding = waiting = 1; break;
+        case 'a': most_asking = atoi(optarg); break;
         case 'l': limit_s = atoi(optarg); break;
         default: usage();
         }
@@ -697,6 +741,8 @@ int main(int argc, char **argv)
         descriptors.rlim_cur = descriptors.rlim_max;
         setrlimit(RLIMIT_NOFILE, &descriptors);
     }
+    if (!most_asking)
+        most_asking = clients;
     single = clients == 1 && !holding;
     if (!single && (poller = epoll_create1(EPOLL_CLOEXEC)) < 0)
         die("epoll: %s", strerror(errno));

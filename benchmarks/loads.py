@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import processes
 from benchmarks.servers import HOST, PROBE, Running, Server
 
 SOURCES = Path(__file__).resolve().parent
@@ -41,8 +42,27 @@ class Load:
     offload: bool = False
     #: Whether all transfers are opened first and then advanced in turn.
     hold: bool = False
+    #: At most so many requests wait for an answer at a time; 0: as many as there are clients.
+    asking: int = 0
+    #: Whether the CPU time of the server is the result; each end is then pinned to one core.
+    pinned: bool = False
     #: The names of the only servers that run it; empty for all.
     only: tuple[str, ...] = ()
+
+    @property
+    def counts_files(self) -> bool:
+        """Whether the result is about files; otherwise it is about octets or packets."""
+        return "file" in self.unit
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the result is a cost; otherwise it is a rate."""
+        return self.hold or self.pinned
+
+    @property
+    def open_at_once(self) -> int:
+        """The number of transfers that are open at the same time."""
+        return self.transfers if self.hold else self.clients
 
     def skip_reason(self, server: Server) -> str:
         """Return why a server can't run this load; an empty text if it can."""
@@ -52,9 +72,9 @@ class Load:
             return "not selected"
         if self.upload and not server.writes:
             return "no uploads"
-        if self.windowsize > 1 and not server.windows:
+        if self.windowsize > 1 and not server.grants_windows:
             return "no windowsize"
-        if self.hold and self.transfers > server.max_transfers:
+        if self.open_at_once > server.max_transfers:
             return "too many"
         return ""
 
@@ -80,6 +100,11 @@ class Sample:
     note: str = ""
     wrong: bool = False
     cpu_per_gb: float | None = None
+    #: The CPU time in user mode and in the kernel, in the unit of a load that is pinned. A server
+    #: that starts a process for each transfer has neither: the system counts all time of a process
+    #: without a clock tick as time in user mode.
+    user: float | None = None
+    system: float | None = None
     memory_per_transfer: float | None = None
     #: Transfers that were held open and did not complete.
     lost: int | None = None
@@ -94,6 +119,8 @@ class Tools:
     load: Path
     yardstick: Path
     relay: Path
+    #: A library that lets the CPU time of ended children count.
+    keep_times: Path
 
 
 class BuildError(Exception):
@@ -109,9 +136,10 @@ def build(folder: Path) -> Tools:
     if not compiler:
         raise BuildError("needs a C compiler: there is no cc")
     made = {}
-    for name in ("load", "yardstick", "relay"):
+    for name in ("load", "yardstick", "relay", "keep_times"):
         made[name] = folder / name
         command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(made[name])]
+        command += ["-shared", "-fPIC"] * (name == "keep_times")
         done = subprocess.run([*command, str(SOURCES / f"{name}.c")], capture_output=True)
         if done.returncode:
             raise BuildError(done.stderr.decode())
@@ -158,24 +186,33 @@ def fill(path: Path, size: int) -> None:
             size -= min(size, _PIECE)
 
 
+def _options(load: Load, limit: int) -> list[str]:
+    """Return the options of the load generator for a load."""
+    options = ["-c", str(load.clients), "-n", str(load.transfers), "-b", str(load.blksize)]
+    options += ["-w", str(load.windowsize), "-l", str(limit)]
+    options += ["-g"] * load.offload + ["-u"] * load.upload + ["-o"] * load.hold
+    options += ["-a", str(load.asking)] if load.asking else []
+    return options
+
+
 def run_load(load: Load, running: Running, store: Store, tools: Tools, limit: int) -> Sample:
     """Run the load once, for at most `limit` seconds.
 
     A rate is also computed if the run was cut off then. Transfers that are held open must all
     complete.
     """
-    before = running.cpu()
-    options = ["-c", str(load.clients), "-n", str(load.transfers), "-b", str(load.blksize)]
-    options += ["-w", str(load.windowsize), "-l", str(limit)]
-    options += ["-g"] * load.offload + ["-u"] * load.upload + ["-o"] * load.hold
+    before = running.idle_cpu() if load.pinned else running.cpu()
     local = store.originals / load.files[0][0] if load.upload else store.originals
     names = ["put%"] if load.upload else [name for name, _ in load.files]
-    command = [*running.prefix, str(tools.load), *options, "-f", str(local)]
+    command = [*running.prefix, str(tools.load), *_options(load, limit), "-f", str(local)]
     command += [HOST, str(running.port), *names]
     idle = running.memory()
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as client:
+    with (
+        processes.on_core(processes.client_core() if load.pinned else None),
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as client,
+    ):
         assert client.stdin is not None
         assert client.stdout is not None
         memory = None
@@ -189,8 +226,10 @@ def run_load(load: Load, running: Running, store: Store, tools: Tools, limit: in
     if memory and result["failures"] <= load.transfers / 100:
         sample.memory_per_transfer = memory
     sample.lost = result["failures"] if load.hold else None
-    if result["octets"]:
-        sample.cpu_per_gb = (running.cpu() - before) / result["octets"] * 1e9
+    if load.pinned:
+        _add_cost(load, running, running.idle_cpu().since(before), result, sample)
+    elif result["octets"] and not running.server.discards_cpu:
+        sample.cpu_per_gb = running.cpu().since(before).total / result["octets"] * 1e9
     if load.upload:
         _check_uploads(load, running, store, tools, result, sample)
     return sample
@@ -210,9 +249,21 @@ def _sample_of(load: Load, result: dict[str, Any]) -> Sample:
         return Sample(result["step_seconds"] / result["steps"] * 1e6)
     if not result["octets"]:
         return Sample(note=f"failed: {result['error']}")
-    if load.unit == "files/s":
+    if load.counts_files:
         return Sample(result["transfers"] / result["seconds"])
     return Sample(result["octets"] / result["seconds"] / 1e6)
+
+
+def _add_cost(
+    load: Load, running: Running, used: processes.CpuTime, result: dict[str, Any], sample: Sample
+) -> None:
+    """Make the CPU time of a file or of a packet the result."""
+    if sample.value is None:
+        return
+    units = result["transfers"] if load.counts_files else result["octets"] / load.blksize
+    sample.value = used.total / units * 1e6
+    if not running.server.forks:
+        sample.user, sample.system = used.user / units * 1e6, used.system / units * 1e6
 
 
 def _check_uploads(
@@ -278,102 +329,3 @@ def run_over(
     if result["windowsize"] < network.windowsize:
         return Sample(note="no windowsize")
     return Sample(result["seconds"], sent_over_needed=passed["down"] / needed)
-
-
-MB = 1_000_000
-
-#: The name and the size of the file that is read over simulated networks.
-LOSS_FILE = ("two", 2 << 20)
-
-
-def loads(quick: bool) -> list[Load]:
-    """Return all loads except those over simulated networks; small ones if `quick`."""
-    small = 500
-    part = 20 if quick else 1
-    lock512, large, uploads = 50 * MB // part, 200 * MB // part, 50 * MB // part
-    steps = 10_000 if quick else 100_000
-    files = tuple((f"mega{number:02}", 1 << 20) for number in range(32))
-    smalls = tuple((f"small{number:03}", 3000) for number in range(small))
-    little = 1000 if quick else 5000
-    return [
-        Load("lock512", "1 client, lock step, blksize 512", (("one", lock512),), blksize=512),
-        Load("lock1428", "1 client, lock step, blksize 1428", (("one", large),)),
-        Load(
-            "clients32",
-            "32 clients, lock step, 1 MiB each",
-            files,
-            clients=32,
-            transfers=32 if quick else 320,
-        ),
-        Load(
-            "small",
-            "3 kB files, 32 at a time",
-            smalls,
-            unit="files/s",
-            clients=32,
-            transfers=little,
-        ),
-        *(
-            Load(
-                f"window{size}{'-gro' * gro}",
-                f"1 client, window {size}{', GRO' * gro}",
-                (("one", large),),
-                windowsize=size,
-                offload=gro,
-            )
-            for size in (16, 64)
-            for gro in (False, True)
-        ),
-        Load("put", "upload, lock step", (("one", uploads),), upload=True),
-        *(
-            Load(
-                f"put{size}",
-                f"upload, window {size}",
-                (("one", large),),
-                windowsize=size,
-                upload=True,
-                offload=True,
-            )
-            for size in (16, 64)
-        ),
-        *(
-            Load(
-                f"many{count}",
-                f"{count:,} transfer{'s' * (count > 1)} open",
-                ((f"steps{count}", max(4, steps // count) * 512 - 1),),
-                unit="µs per packet",
-                clients=min(count, 8),
-                transfers=count,
-                blksize=512,
-                hold=True,
-            )
-            for count in (1, 10, 100, 1000, 10_000)
-        ),
-        Load(
-            "log",
-            "3 kB files, our log on and off",
-            smalls,
-            unit="files/s",
-            clients=32,
-            transfers=little,
-            only=("ours", "quiet"),
-        ),
-    ]
-
-
-def faulty_networks(quick: bool) -> list[FaultyNetwork]:
-    """Return the simulated networks; a few of them if `quick`."""
-    if quick:
-        return [FaultyNetwork(size, loss, 0.2) for size in (1, 16) for loss in (0.0, 0.02)]
-    disordered = [
-        FaultyNetwork(size, loss, 0.2, disorder=0.02)
-        for size in (1, 8, 16, 64)
-        for loss in (0.0, 0.02)
-    ]
-    return disordered + [
-        FaultyNetwork(size, loss, round_trip, seed)
-        for round_trip in (0.2, 5, 20)
-        for size in (1, 8, 16, 64)
-        for loss in (0.0, 0.005, 0.02, 0.05)
-        for seed in ((1, 2, 3) if round_trip < 1 else (1,))
-    ]

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from benchmarks import plots
 from benchmarks.results import Results
-from benchmarks.tables import kib, matrix, medians, network_table, ratios, target_table
+from benchmarks.tables import (
+    as_text,
+    cost,
+    kib,
+    matrix,
+    medians,
+    network_table,
+    ratios,
+    target_table,
+)
 
 
 def _machine() -> str:
@@ -105,7 +114,7 @@ def _many(results: Results) -> list[str]:
         "",
         matrix(
             results,
-            lambda load, server: kib(results.memory(load.name, server.name)),
+            lambda load, server: as_text(kib(results.memory(load.name, server.name))),
             lambda load: load.hold and load.transfers >= 100,
         ),
         "",
@@ -128,26 +137,51 @@ def _measured(results: Results) -> list[str]:
 
 def _cpu(results: Results) -> list[str]:
     lines = [
-        "## CPU seconds per gigabyte",
+        "## CPU time",
         "",
-        "The CPU time of all threads and processes of the server.",
+        "The CPU time of all threads and processes of the server, also of those that have ended.",
+        "",
+        "![CPU time](cpu.svg)",
+        "",
     ]
+    if any(load.pinned for load in results.loads):
+        lines += _costs(results)
+    return [
+        *lines,
+        "CPU seconds per gigabyte, where the server and the load generator may use all cores.",
+        "",
+        matrix(
+            results,
+            lambda load, server: as_text(results.cpu(load.name, server.name)),
+            lambda load: not load.lower_is_better,
+        ),
+        "",
+    ]
+
+
+def _costs(results: Results) -> list[str]:
+    lines = [
+        "Here the server runs on one core and the load generator on another one. In brackets: the",
+        "time in user mode, and the time in the kernel. A packet is a DATA packet with its ACK.",
+    ]
+    forks = [server.title for server in results.servers if server.forks]
+    if forks:
+        lines += [
+            f"Not divided for {' and '.join(forks)}, which start a process for each transfer: the",
+            "system counts all time of a process without a clock tick as time in user mode.",
+        ]
     for server in results.servers:
         if server.discards_cpu:
             lines += [
-                f"{server.title} starts a process for each transfer, and the system discards the",
-                "CPU time of each process that has ended (`SA_NOCLDWAIT`). So its figures can be",
-                "too low; 0 means that nothing was counted.",
+                f"{server.title} lets the system discard the CPU time of each process that ends",
+                "(`SA_NOCLDWAIT`). For this table, a library (`benchmarks/keep_times.c`) makes it",
+                "wait for them, so that they count. In the next table it has no figures.",
             ]
     return [
         *lines,
         "",
-        "![CPU seconds per gigabyte](cpu.svg)",
-        "",
         matrix(
-            results,
-            lambda load, server: results.cpu(load.name, server.name),
-            lambda load: not load.hold,
+            results, lambda load, server: cost(results, load, server), lambda load: load.pinned
         ),
         "",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from benchmarks.loads import Load
 from benchmarks.results import NetworkKey, Results
@@ -13,6 +14,8 @@ from benchmarks.tables import as_text, kib
 #: The colour of each server, by name.
 COLOURS = {
     "ours": "#c1440e",
+    "pure": "#dd8452",
+    "before": "#eab899",
     "yardstick": "#b8b8b8",
     "hpa": "#1f5a8c",
     "atftpd": "#3f8fc4",
@@ -23,8 +26,20 @@ COLOURS = {
     "fbtftp": "#c5e2c6",
 }
 
-#: A bar: median, lowest value, highest value.
-Bar = tuple[float, float, float]
+#: How opaque the part of a bar is that shows the time in the kernel.
+KERNEL_ALPHA = 0.45
+
+
+class Bar(NamedTuple):
+    """A bar of a plot.
+
+    @ivar kernel: the part of the median that is time in the kernel.
+    """
+
+    median: float
+    lowest: float
+    highest: float
+    kernel: float = 0.0
 
 
 def draw(results: Results, folder: Path) -> None:
@@ -43,10 +58,14 @@ def draw(results: Results, folder: Path) -> None:
             "axes.titlelocation": "left",
         }
     )
-    rates = [load for load in results.loads if not load.hold and not load.only]
+    loads = [load for load in results.loads if not load.only]
+    rates = [load for load in loads if not load.lower_is_better]
     if rates:
         _bars(results, rates, folder / "throughput.svg", "higher is better", _rate_bar)
-        _bars(results, rates, folder / "cpu.svg", "lower is better", _cpu_bar)
+    costs = [*(load for load in loads if load.pinned), *rates]
+    if costs:
+        remark = "lower is better; pale: in the kernel"
+        _bars(results, costs, folder / "cpu.svg", remark, _cpu_bar)
     if results.network_samples:
         _plot_loss(results, folder / "loss.svg")
     held = [load for load in results.loads if load.hold]
@@ -57,12 +76,15 @@ def draw(results: Results, folder: Path) -> None:
 def _rate_bar(results: Results, load: Load, server: Server) -> Bar | None:
     median = results.median(load.name, server.name)
     values = results.values(load.name, server.name)
-    return None if median is None else (median, values[0], values[-1])
+    return None if median is None else Bar(median, values[0], values[-1])
 
 
 def _cpu_bar(results: Results, load: Load, server: Server) -> Bar | None:
+    if load.pinned:
+        bar, parts = _rate_bar(results, load, server), results.cost(load.name, server.name)
+        return bar._replace(kernel=parts[1]) if bar and parts else bar
     value = results.cpu(load.name, server.name)
-    return None if value is None else (value, value, value)
+    return None if value is None else Bar(value, value, value)
 
 
 def _bars(
@@ -78,44 +100,50 @@ def _bars(
     servers = [s for s in results.servers if s.name != "quiet"]
     columns = 3
     rows = -(-len(loads) // columns)
-    height = 0.5 + 0.2 * len(servers)
+    height = 0.65 + 0.2 * len(servers)
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(11, rows * height + 0.4), squeeze=False, layout="constrained"
     )
     figure.suptitle(remark, fontsize=9, color="#666666", x=0.995, ha="right")
     panels = list(axes.flat)
     for panel, load in zip(panels, loads, strict=False):
-        found = {s.name: bar(results, load, s) for s in servers}
-        top = max((each[2] for each in found.values() if each), default=1.0)
-        for place, server in enumerate(servers):
-            each = found[server.name]
-            if each is None:
-                panel.text(0, place, " none", va="center", color="#999999", fontsize=8)
-                continue
-            median, lowest, highest = each
-            panel.barh(place, median, color=COLOURS[server.name], height=0.75)
-            if highest > lowest:
-                panel.plot([lowest, highest], [place, place], color="#222222", linewidth=1)
-            panel.text(
-                highest + top * 0.02,
-                place,
-                as_text(median),
-                va="center",
-                fontsize=8,
-                fontweight="bold" if server.name == "ours" else "normal",
-            )
-        unit = load.unit if bar is _rate_bar else "CPU s / GB"
-        panel.set_title(f"{load.title} ({unit})")
-        panel.set_yticks(range(len(servers)), [server.title for server in servers], fontsize=8)
-        panel.set_xlim(0, top * 1.18)
-        panel.set_xticks([])
-        panel.spines["bottom"].set_visible(False)
-        panel.tick_params(length=0)
-        panel.invert_yaxis()
+        _fill_panel(panel, servers, [bar(results, load, server) for server in servers])
+        unit = load.unit if bar is _rate_bar or load.pinned else "CPU s / GB"
+        panel.set_title(f"{load.title.removeprefix('CPU: ')}\n({unit})")
     for panel in panels[len(loads) :]:
         panel.set_visible(False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
+
+
+# Any: matplotlib is not installed everywhere, and a panel is an object of it.
+def _fill_panel(panel: Any, servers: list[Server], bars: list[Bar | None]) -> None:
+    """Draw the bar of each server into a panel."""
+    top = max((bar.highest for bar in bars if bar), default=1.0)
+    for place, (server, bar) in enumerate(zip(servers, bars, strict=True)):
+        if bar is None:
+            panel.text(0, place, " none", va="center", color="#999999", fontsize=8)
+            continue
+        style: dict[str, Any] = {"color": COLOURS[server.name], "height": 0.75}
+        rest = bar.median - bar.kernel
+        panel.barh(place, rest, **style)
+        panel.barh(place, bar.kernel, left=rest, alpha=KERNEL_ALPHA, **style)
+        if bar.highest > bar.lowest:
+            panel.plot([bar.lowest, bar.highest], [place, place], color="#222222", linewidth=1)
+        panel.text(
+            bar.highest + top * 0.02,
+            place,
+            as_text(bar.median),
+            va="center",
+            fontsize=8,
+            fontweight="bold" if server.name == "ours" else "normal",
+        )
+    panel.set_yticks(range(len(servers)), [server.title for server in servers], fontsize=8)
+    panel.set_xlim(0, top * 1.18)
+    panel.set_xticks([])
+    panel.spines["bottom"].set_visible(False)
+    panel.tick_params(length=0)
+    panel.set_ylim(len(servers) - 0.5, -0.5)
 
 
 def _plot_loss(results: Results, path: Path) -> None:

@@ -72,15 +72,24 @@ class Results:
         """Return the median of the CPU seconds per gigabyte."""
         return _median(s.cpu_per_gb for s in self.samples.get((load, server), []))
 
+    def cost(self, load: str, server: str) -> tuple[float, float] | None:
+        """Return the parts of the median in user mode and in the kernel, for a pinned load.
+
+        They are divided as the time of all rounds is.
+        """
+        total = self.median(load, server)
+        samples = self.samples.get((load, server), [])
+        user = [sample.user for sample in samples if sample.user is not None]
+        system = [sample.system for sample in samples if sample.system is not None]
+        whole = sum(user) + sum(system)
+        if total is None or not whole:
+            return None
+        return total * sum(user) / whole, total * sum(system) / whole
+
     def memory(self, load: str, server: str) -> float | None:
         """Return the highest memory per open transfer, in octets: later rounds reuse memory."""
         found = [s.memory_per_transfer for s in self.samples.get((load, server), [])]
         return max((each for each in found if each is not None), default=None)
-
-    def best(self, load: str, languages: tuple[str, ...]) -> float | None:
-        """Return the best median of the other servers in these languages."""
-        medians = [self.median(load, s.name) for s in self.servers if s.language in languages]
-        return max((each for each in medians if each is not None), default=None)
 
     def network_time(self, key: NetworkKey, server: str) -> tuple[float | None, str]:
         """Return the median time over simulated networks with these properties, and its text."""

@@ -1,10 +1,9 @@
-"""Start a server, wait until it answers, measure its CPU and memory, and stop it."""
+"""Start a server, wait until it answers, and stop it."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.util
+import functools
 import os
 import random
 import re
@@ -18,7 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.debian_packages import Unavailable, libraries, program
+from benchmarks import processes
+from benchmarks.debian_packages import Unavailable, libraries
 
 HOST = "127.0.0.1"
 
@@ -28,14 +28,17 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: The name and content of a file that is in every served folder.
 PROBE = ("probe", b"probe")
 
-#: CPU ticks a second.
-_TICKS = os.sysconf("SC_CLK_TCK")
-
 #: Seconds in which a server must answer after its start.
 _START_SECONDS = 15.0
 
 #: Seconds in which a server must end after SIGTERM.
 _STOP_SECONDS = 5.0
+
+#: Seconds without CPU time after which a server is idle.
+_IDLE_SECONDS = 0.1
+
+#: Seconds after which a server counts as idle, whatever it does.
+_BUSY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Server:
     version: Callable[[], str]
     writes: bool = True
     windows: bool = True
+    #: The first version that grants windowsize; empty if `windows` is true of all versions.
+    windows_since: tuple[int, ...] = ()
     #: It is measured with at most so many transfers at once: some need a process or thread each.
     max_transfers: int = 1000
     #: The port, if it can't be chosen; the server then runs in its own network namespace.
@@ -58,8 +63,25 @@ class Server:
     retransmits: bool = True
     #: Whether it makes the system discard the CPU time of its processes when they end.
     discards_cpu: bool = False
+    #: Whether it has a process for each transfer.
+    forks: bool = False
     #: The language of a server that ours is compared with; empty for ours and for the yardstick.
     language: str = "Python"
+    #: Variables of its environment.
+    environment: tuple[tuple[str, str], ...] = ()
+    #: The folder that it imports our package from.
+    source: Path = REPOSITORY
+
+    @functools.cached_property
+    def grants_windows(self) -> bool:
+        """Whether it grants windowsize, as far as its version tells."""
+        if not self.windows_since:
+            return self.windows
+        try:
+            version = self.version()
+        except Unavailable:
+            return False
+        return tuple(map(int, re.findall(r"\d+", version))) >= self.windows_since
 
 
 @dataclass
@@ -74,20 +96,26 @@ class Running:
     prefix: list[str] = field(default_factory=list)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def cpu(self) -> float:
-        """Return the CPU seconds of the server and its children, including ended ones."""
-        return sum(_cpu(pid) for pid in _tree(self.process.pid))
+    def cpu(self) -> processes.CpuTime:
+        """Return the CPU time of the server and its children, including ended ones."""
+        return processes.cpu_time(self.process.pid)
+
+    def idle_cpu(self) -> processes.CpuTime:
+        """Wait until the server is idle, and return its CPU time."""
+        stop_at = time.monotonic() + _BUSY_SECONDS
+        before, now = None, self.cpu()
+        while now != before and time.monotonic() < stop_at:
+            time.sleep(_IDLE_SECONDS)
+            before, now = now, self.cpu()
+        return now
 
     def memory(self) -> int:
         """Return its octets of memory; several processes count with their shares."""
-        pids = _tree(self.process.pid)
-        if len(pids) == 1:
-            return resident(pids[0])
-        return sum(_field(f"/proc/{pid}/smaps_rollup", "Pss") for pid in pids)
+        return processes.memory(self.process.pid)
 
     def stop(self) -> None:
         """Stop the server and its children, each by its process ID."""
-        pids = _tree(self.process.pid)
+        pids = processes.tree(self.process.pid)
         self.process.terminate()
         try:
             self.process.wait(_STOP_SECONDS)
@@ -100,29 +128,29 @@ class Running:
         self._stack.close()
 
 
-def start(server: Server, root: Path, log: Path) -> Running:
+def start(
+    server: Server, root: Path, log: Path, core: int | None = None, preload: Path | None = None
+) -> Running:
     """Start `server` on `root` and wait until it answers.
 
+    @param core: the only core that it may run on.
+    @param preload: a library for LD_PRELOAD.
     @raise Unavailable: its program is missing, or it does not answer.
     """
     port = server.port or free_port()
     command = server.command(root, port)
-    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
-    if server.packages:
-        folders = libraries()
-        if folders:
-            environment["LD_LIBRARY_PATH"] = folders
     with contextlib.ExitStack() as stack:
         prefix = stack.enter_context(_namespace()) if server.port else []
         output = stack.enter_context(open(log, "ab"))
-        process = subprocess.Popen(
-            prefix + command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=root,
-            env=environment,
-        )
+        with processes.on_core(core):
+            process = subprocess.Popen(
+                prefix + command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=root,
+                env=environment(server, preload),
+            )
         running = Running(server, process, port, root, prefix, stack.pop_all())
     stop_at = time.monotonic() + _START_SECONDS
     while not _answers(running):
@@ -132,6 +160,17 @@ def start(server: Server, root: Path, log: Path) -> Running:
             raise Unavailable(f"did not start: {last[0] if last else process.returncode}")
         time.sleep(0.05)
     return running
+
+
+def environment(server: Server, preload: Path | None = None) -> dict[str, str]:
+    """Return the environment variables of a server."""
+    variables = dict(os.environ, PYTHONPATH=str(server.source), **dict(server.environment))
+    folders = libraries() if server.packages else ""
+    if folders:
+        variables["LD_LIBRARY_PATH"] = folders
+    if preload:
+        variables["LD_PRELOAD"] = str(preload)
+    return variables
 
 
 def _answers(running: Running) -> bool:
@@ -190,222 +229,6 @@ def _namespace() -> Iterator[list[str]]:
         keeper.stdin.close()
         keeper.wait()
         keeper.stdout.close()
-
-
-def _tree(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            fields = _stat(int(name))
-            if fields:
-                children.setdefault(int(fields[1]), []).append(int(name))
-    pids = [pid]
-    for each in pids:
-        pids += children.get(each, [])
-    return pids
-
-
-def _stat(pid: int) -> list[str]:
-    """Return the fields of a process's stat, from its state on; none if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def resident(pid: int) -> int:
-    """Return the resident octets of a process."""
-    return _field(f"/proc/{pid}/status", "VmRSS")
-
-
-def _cpu(pid: int) -> float:
-    return sum(map(int, _stat(pid)[11:15])) / _TICKS
-
-
-def _field(path: str, name: str) -> int:
-    try:
-        found = re.search(rf"^{name}:\s+(\d+) kB", Path(path).read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) * 1024 if found else 0
-
-
-def _version_in(command: Callable[[], list[str]], pattern: str) -> Callable[[], str]:
-    """Return a function that finds the version in the output of a command."""
-
-    def version() -> str:
-        environment = dict(os.environ, LD_LIBRARY_PATH=libraries())
-        done = subprocess.run(command(), capture_output=True, text=True, env=environment)
-        found = re.search(pattern, done.stdout + done.stderr)
-        return found[1] if found else "?"
-
-    return version
-
-
-# -- The commands ------------------------------------------------------------------------------
-
-
-def _script(name: str, module: str) -> str:
-    """Return the path of a command that was installed by a Python package."""
-    if importlib.util.find_spec(module) is None:
-        raise Unavailable(f"{module} is not installed; pip install -e '.[bench]'")
-    return str(Path(sys.executable).with_name(name))
-
-
-def _ours(root: Path, port: int) -> list[str]:
-    return [
-        *(_script("twistd", "twisted"), "-n", "--pidfile="),
-        *("tftp", "--root", str(root), "--host", HOST, "--port", str(port)),
-        *("--write", "overwrite"),
-    ]
-
-
-def _hpa(root: Path, port: int) -> list[str]:
-    if os.geteuid():
-        raise Unavailable("needs root")
-    return [
-        *(program("in.tftpd", "tftpd-hpa"), "--foreground", "--listen", "--secure", "--create"),
-        *("--permissive", "--address", f"{HOST}:{port}", str(root)),
-    ]
-
-
-def _atftpd(root: Path, port: int) -> list[str]:
-    return [
-        *(program("atftpd", "atftpd"), "--daemon", "--no-fork", "--bind-address", HOST),
-        *("--port", str(port), "--maxthread", "1100", "--logfile", "-", str(root)),
-    ]
-
-
-def _dnsmasq(root: Path, port: int) -> list[str]:
-    return [
-        *(program("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null"),
-        *("--port=0", "--enable-tftp", f"--tftp-root={root}", "--tftp-max=1100", "--user=root"),
-        *("--log-facility=-", "--pid-file", "--listen-address=" + HOST),
-    ]
-
-
-def _pytftp(root: Path, port: int) -> list[str]:
-    return [
-        *(_script("pytftp", "tftp"), "serve", "--listen", f"{HOST}:{port}", "--write"),
-        *("--overwrite", "--max-sessions", "0", str(root)),
-    ]
-
-
-def _py3tftp(root: Path, port: int) -> list[str]:
-    return [_script("py3tftp", "py3tftp"), "--host", HOST, "--port", str(port)]
-
-
-def _library(name: str) -> Callable[[Path, int], list[str]]:
-    def command(root: Path, port: int) -> list[str]:
-        if importlib.util.find_spec(name) is None:
-            raise Unavailable(f"{name} is not installed; pip install -e '.[bench]'")
-        return [
-            sys.executable,
-            "-m",
-            "benchmarks.library_servers",
-            name,
-            str(root),
-            HOST,
-            str(port),
-        ]
-
-    return command
-
-
-def _package(name: str) -> Callable[[], str]:
-    return lambda: importlib.metadata.version(name)
-
-
-def servers(yardstick: Path) -> list[Server]:
-    """Return all servers; `yardstick` is the path of the yardstick's program."""
-    return [
-        Server(
-            "ours",
-            "twisted-tftp",
-            _ours,
-            _package("twisted-tftp"),
-            max_transfers=10_000,
-            language="",
-        ),
-        Server(
-            "quiet",
-            "twisted-tftp, no log",
-            lambda root, port: [
-                *(
-                    sys.executable,
-                    "-m",
-                    "benchmarks.library_servers",
-                    "quiet",
-                    str(root),
-                    HOST,
-                    str(port),
-                ),
-            ],
-            _package("twisted-tftp"),
-            language="",
-        ),
-        Server(
-            "yardstick",
-            "C yardstick",
-            lambda root, port: [str(yardstick), HOST, str(port), str(root)],
-            lambda: "-",
-            max_transfers=10_000,
-            retransmits=False,
-            language="",
-        ),
-        Server(
-            "hpa",
-            "tftpd-hpa",
-            _hpa,
-            _version_in(lambda: [program("in.tftpd", "tftpd-hpa"), "-V"], r"tftp-hpa ([\w.]+)"),
-            windows=False,
-            packages=("tftpd-hpa",),
-            discards_cpu=True,  # a process for each transfer, and SA_NOCLDWAIT
-            language="C",
-        ),
-        Server(
-            "atftpd",
-            "atftpd",
-            _atftpd,
-            _version_in(lambda: [program("atftpd", "atftpd"), "--version"], r"atftp-([\w.]+)"),
-            # With 1,000 open transfers, it stops answering most of them.
-            max_transfers=100,
-            packages=("atftpd",),
-            language="C",
-        ),
-        Server(
-            "dnsmasq",
-            "dnsmasq",
-            _dnsmasq,
-            _version_in(
-                lambda: [program("dnsmasq", "dnsmasq-base"), "--version"], r"ersion ([\w.]+)"
-            ),
-            writes=False,
-            windows=False,
-            port=69,
-            packages=("dnsmasq-base",),
-            language="C",
-        ),
-        Server("pytftp", "pytftp", _pytftp, _package("tftp")),
-        Server(
-            "tftpy",
-            "tftpy",
-            _library("tftpy"),
-            _package("tftpy"),
-            windows=False,
-            max_transfers=100,
-        ),
-        Server("py3tftp", "py3tftp", _py3tftp, _package("py3tftp")),
-        Server(
-            "fbtftp",
-            "fbtftp",
-            _library("fbtftp"),
-            _package("fbtftp"),
-            writes=False,
-            windows=False,
-            max_transfers=100,
-        ),
-    ]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from twisted.internet.task import LoopingCall, deferLater
 from benchmarks.dead_clients import DeadClients
 from benchmarks.growth import Sample, Watch, judge, rows
 from benchmarks.loads import fill
-from benchmarks.servers import REPOSITORY, free_port, probe, resident
+from benchmarks.processes import resident
+from benchmarks.servers import REPOSITORY, free_port, probe
 from benchmarks.tables import table
 from benchmarks.traffic import SIZES, TEXT, Traffic
 from twisted_tftp.backends.filesystem.threads import READ_THREADS, WRITE_THREADS

@@ -45,7 +45,7 @@ def ratios(results: Results) -> str:
             if not ours or not other:
                 row.append("none")
             else:
-                row.append(as_text(other / ours if load.hold else ours / other, ".2f"))
+                row.append(as_text(other / ours if load.lower_is_better else ours / other, ".2f"))
         rows.append(row)
     return table(["load", "ours", *(s.title for s in others)], rows)
 
@@ -71,13 +71,26 @@ def medians(results: Results) -> str:
     return table(["load", *(server.title for server in shown)], rows)
 
 
+def cost(results: Results, load: Load, server: Server) -> str:
+    """Return the CPU time of a pinned load as text: in all, in user mode and in the kernel."""
+    total, parts = results.median(load.name, server.name), results.cost(load.name, server.name)
+    if total is None:
+        return results.note(load.name, server.name)
+    if parts is None:
+        return as_text(total)
+    return f"{as_text(total)} ({as_text(parts[0])} + {as_text(parts[1])})"
+
+
 def matrix(
-    results: Results, cell: Callable[[Load, Server], float | None], only: Callable[[Load], bool]
+    results: Results, cell: Callable[[Load, Server], str], only: Callable[[Load], bool]
 ) -> str:
     """Return a table with `cell` of each load for which `only` is true, and each server."""
     shown = [server for server in results.servers if server.name != "quiet"]
     rows = [
-        [load.title, *(as_text(cell(load, server)) for server in shown)]
+        [
+            f"{load.title} ({load.unit})" if load.pinned else load.title,
+            *(cell(load, server) for server in shown),
+        ]
         for load in results.loads
         if not load.only and only(load)
     ]

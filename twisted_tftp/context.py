@@ -21,11 +21,14 @@ class Endpoint(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host, port = self  # faster than the names of the fields
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Direction(Enum):
     """The direction of a transfer, as the client sees it."""
+
+    __hash__ = object.__hash__  # that of Enum is written in Python: three times as slow
 
     #: The server sends a file to the client (RRQ).
     READ = "read"

@@ -18,7 +18,8 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 
 from benchmarks.debian_packages import Unavailable
-from benchmarks.servers import Running, servers, start
+from benchmarks.server_list import servers
+from benchmarks.servers import Running, start
 from tests.support.daemon import free_port
 from tests.support.memory_server import close_client
 from tests.support.reactors import outcome, reactor, spin

@@ -137,14 +137,16 @@ class DownloadLink(UDPLink):
         """End the flow, and process the datagram that it could not process; the hub calls this."""
         if not self._has_flow:
             return  # ended meanwhile: the datagram counts as lost
-        self.end_flow()
-        if datagram is None:
+        if datagram is None or stranger is not None:
+            self.end_flow()
+            if datagram is not None:
+                self._port.process(datagram, stranger, self._clock())
             return
-        if self._to is None:
-            self._receive(datagram, self._clock())  # type: ignore[misc]
-        else:
-            source = self._peer if stranger is None else stranger
-            self._port.process(datagram, source, self._clock())
+        self._has_flow = False
+        progress = self._hub.flows.take(self._sock.fileno())  # type: ignore[union-attr]
+        self._offerer.resume(progress, datagram, self._clock())  # type: ignore[union-attr]
+        if self._until_connected:
+            self._note_packets(progress.acks + 1)
 
     def _take_back(self, progress: Progress) -> None:
         unsent = self._offerer.take_back(progress)  # type: ignore[union-attr]
@@ -172,10 +174,14 @@ class DownloadLink(UDPLink):
             return
         self._receive(datagram, now)
         if self._until_connected:
-            self._until_connected -= 1
-            # If datagrams wait to be sent, the hub waits for the first socket to become writable.
-            if not self._until_connected and not self.closed and not self._pending:
-                self._connect()
+            self._note_packets(1)
+
+    def _note_packets(self, count: int) -> None:
+        """Note the packets of the peer that were received; connect a socket after many."""
+        self._until_connected = max(0, self._until_connected - count)
+        # If datagrams wait to be sent, the hub waits for the first socket to become writable.
+        if not self._until_connected and not self.closed and not self._pending:
+            self._connect()
 
     def receive_waiting(self) -> None:
         """Read all datagrams in the sockets, up to `READS_BEFORE_TIMEOUT` from each socket."""

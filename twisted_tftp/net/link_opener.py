@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from random import random
 from typing import Any
@@ -55,13 +55,9 @@ class RecentPairs:
     if there are more, the oldest pair may be used again before `PAIR_REUSE_DELAY`.
     """
 
-    def __init__(self, clock: Callable[[], float], is_enabled: bool) -> None:
-        """Set up, with no pairs.
-
-        @param is_enabled: whether pairs are remembered.
-        """
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Set up, with no pairs."""
         self._clock = clock
-        self._is_enabled = is_enabled
         self._ports: OrderedDict[SocketAddress, dict[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -70,16 +66,12 @@ class RecentPairs:
 
     def ports_of(self, peer: SocketAddress) -> list[int]:
         """Return the ports that have served `peer` recently, the oldest first."""
-        if not self._is_enabled:
-            return []
         oldest = self._clock() - PAIR_REUSE_DELAY
         ports = self._ports.get(peer, {})
         return [port for port, at in ports.items() if at > oldest]
 
     def add(self, peer: SocketAddress, port: int) -> None:
         """Note that `port` serves `peer` now, or did until now."""
-        if not self._is_enabled:
-            return
         ports = self._ports.pop(peer, {})
         ports.pop(port, None)
         ports[port] = self._clock()
@@ -125,7 +117,7 @@ class LinkOpener:
         self._idle_timer: IDelayedCall | None = None
         self._reactor = reactor
         self._port_range = port_range
-        self._pairs = RecentPairs(clock, port_range is not None)
+        self._pairs = None if port_range is None else RecentPairs(clock)
         self._clock = clock
         self._socket_opener = open_socket or partial(udp.open_socket, options=options)
         self._random_number = random_number
@@ -146,15 +138,18 @@ class LinkOpener:
         @raise OSError: no socket can be opened, or all ports of the range are in use.
         """
         # The local address that a port must have; without one, the address family.
-        host = (local[0], local[2:]) if local else len(peer)
-        avoid = self._pairs.ports_of(peer)
+        host = local or len(peer)
+        pairs = self._pairs
+        avoid = () if pairs is None else pairs.ports_of(peer)
         if is_read:
             port = self._idle_port(peer, host, avoid)
             if port is not None:
-                self._pairs.add(peer, port.address[1])
+                if pairs is not None:
+                    pairs.add(peer, port.address[1])
                 return port.serve(peer)
         sock = self._open_socket(peer, local, avoid)
-        self._pairs.add(peer, sock.getsockname()[1])
+        if pairs is not None:
+            pairs.add(peer, sock.getsockname()[1])
         if is_read:
             port = TransferPort(
                 sock, host, self.hub, self.responder, self._clock, self._keep_or_close
@@ -163,8 +158,8 @@ class LinkOpener:
             port.is_single_use = any(idle.host == host for idle in self._idle)
             return port.serve(peer)
         link = UploadLink(sock, peer, self.hub, self.responder, self._buffer, self._clock)
-        if self._port_range is not None:
-            link.on_closed = partial(self._pairs.add, peer)
+        if pairs is not None:
+            link.on_closed = partial(pairs.add, peer)
         return link
 
     def close(self) -> None:
@@ -179,7 +174,7 @@ class LinkOpener:
             self._hub = None
 
     def _idle_port(
-        self, peer: SocketAddress, host: Hashable, avoid: list[int]
+        self, peer: SocketAddress, host: Hashable, avoid: Sequence[int]
     ) -> TransferPort | None:
         """Return an idle port at `host` that may serve `peer` and is not in `avoid`, or None.
 
@@ -187,8 +182,9 @@ class LinkOpener:
         section 4).
         """
         idle = self._idle
-        for _ in range(min(MAX_IDLE_PORTS_TRIED, len(idle))):
-            index = int(self._random_number() * len(idle))
+        count = len(idle)
+        for _ in range(count if count < MAX_IDLE_PORTS_TRIED else MAX_IDLE_PORTS_TRIED):
+            index = int(self._random_number() * count)
             port = idle[index]
             if port.host == host and not port.has_served(peer) and port.address[1] not in avoid:
                 del idle[index]
@@ -196,7 +192,7 @@ class LinkOpener:
         return None
 
     def _open_socket(
-        self, peer: SocketAddress, local: SocketAddress | None, avoid: list[int]
+        self, peer: SocketAddress, local: SocketAddress | None, avoid: Sequence[int]
     ) -> socket.socket:
         """Return a socket, if possible on a port that is not in `avoid`.
 
@@ -219,7 +215,8 @@ class LinkOpener:
 
     def _keep_or_close(self, port: TransferPort, peer: SocketAddress) -> None:
         """Keep the port of an ended download for another one, or close it."""
-        self._pairs.add(peer, port.address[1])
+        if self._pairs is not None:
+            self._pairs.add(peer, port.address[1])
         now = self._clock()
         idle = self._idle
         if (

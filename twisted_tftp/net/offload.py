@@ -16,7 +16,9 @@ from typing import Any, Protocol
 from twisted_tftp.net.addresses import SocketAddress, packed, unpacked
 from twisted_tftp.net.descriptors import descriptor_limit
 from twisted_tftp.net.segmentation import MAX_OFFLOAD_SIZE, MAX_SEGMENTS
+from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
+from twisted_tftp.transfer.blocks import numbering_of
 from twisted_tftp.transfer.flow import Offer, Progress
 from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.timing import MEASURE_INTERVAL
@@ -32,6 +34,9 @@ MAX_CLIENT_PACKET = 448
 
 #: The highest descriptor that a table in C takes: it has a pointer for each of them.
 MAX_DESCRIPTORS = 1 << 20
+
+#: The numbering of all flows: 0 follows 65535.
+_NUMBERING = numbering_of(Rollover.ZERO)
 
 #: The event of a readable socket.
 _EPOLLIN: int = getattr(select, "EPOLLIN", 1)
@@ -174,18 +179,7 @@ class _Flow:
         self.expected = None if is_last else wire.ACKS[self.sent & 0xFFFF]
         if count == 1:
             return (wire.DATA_HEADERS[first & 0xFFFF], octets[start:stop])
-        return self._window(first, count, start, stop)
-
-    def _window(self, first: int, count: int, start: int, stop: int) -> Sequence[Buffer]:
-        blksize, octets = self.offer.blksize, self.offer.octets
-        window: list[Buffer] = []
-        for index in range(count):
-            at = start + index * blksize
-            window += (
-                wire.DATA_HEADERS[(first + index) & 0xFFFF],
-                octets[at : min(at + blksize, stop)],
-            )
-        return window
+        return _NUMBERING.packets(memoryview(octets)[start:stop], first, self.sent, offer.blksize)
 
     def report(self) -> Progress:
         """Return what it has done since the last report."""
@@ -294,10 +288,10 @@ class NativeFlowTable:
         return self._table.add(sock.fileno(), owner, address, step, *offer)
 
     def look(self, descriptor: int) -> Progress:
-        return Progress(*self._table.report(descriptor, False))
+        return Progress._make(self._table.report(descriptor, False))
 
     def take(self, descriptor: int) -> Progress:
-        return Progress(*self._table.report(descriptor, True))
+        return Progress._make(self._table.report(descriptor, True))
 
     def poll(self, most: int, until: float, idle_until: float) -> Found:
         ended, ready, served = self._poll(most, until, idle_until)

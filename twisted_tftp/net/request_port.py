@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
-import sys
 from collections import deque
 from typing import Any
 
@@ -20,6 +18,13 @@ from twisted.logger import Logger
 from twisted_tftp.net import icmp_errors
 from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.hub import Hub
+from twisted_tftp.net.packet_info import (
+    ANCILLARY_SIZE,
+    Ancillary,
+    Arrivals,
+    ask_for_packet_info,
+    source,
+)
 from twisted_tftp.net.scoped_hosts import host_of, socket_address_of
 from twisted_tftp.net.socket_options import SocketOptions
 from twisted_tftp.net.udp import MAX_DATAGRAM, allow_fragmentation
@@ -38,36 +43,11 @@ BUFFER_SIZE = 8 * 1024 * 1024
 #: The most datagrams that wait until the socket is writable; further ones are discarded.
 MAX_WAITING = 4096
 
-#: Control messages: (level, kind, octets).
-Ancillary = list[tuple[int, int, bytes]]
-
-#: Whether the options below exist; their numbers are those of Linux.
-_IS_LINUX = sys.platform == "linux"
-
-#: The option and control message with the local address of an IPv4 datagram. The socket module
-#: defines it from Python 3.14 on.
-_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
-
-#: The control message with the local address of an IPv6 datagram.
-_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
-
-#: `struct in_pktinfo`: interface, local address, destination address.
-_IN_PKTINFO = struct.Struct("@i4s4s")
-
-#: `struct in6_pktinfo`: destination address, interface.
-_IN6_PKTINFO = struct.Struct("@16si")
-
-#: The local address in the packet information of an ICMP error: 0.0.0.0.
-_UNSPECIFIED = bytes(4)
-
 #: The option for a send buffer above net.core.wmem_max; it needs CAP_NET_ADMIN.
 _SO_SNDBUFFORCE = 32
 
 #: The option for a receive buffer above net.core.rmem_max; it needs CAP_NET_ADMIN.
 _SO_RCVBUFFORCE = 33
-
-#: The size of the control messages of one datagram of either address family, in octets.
-_ANCILLARY_SIZE = socket.CMSG_SPACE(_IN6_PKTINFO.size) + socket.CMSG_SPACE(_IN_PKTINFO.size)
 
 
 class RequestPort(udp.Port):
@@ -108,6 +88,7 @@ class RequestPort(udp.Port):
         self._max_octets = MAX_REQUEST
         self._reads_errors = False
         self._waiting: deque[tuple[bytes, Ancillary, SocketAddress]] = deque()
+        self._arrivals = Arrivals(0, answers_broadcast)  # replaced by `startListening`
 
     def createInternetSocket(self) -> socket.socket:
         """Return a socket of one address family for which packet information is enabled."""
@@ -115,10 +96,7 @@ class RequestPort(udp.Port):
         allow_fragmentation(sock)
         if self.addressFamily == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if _IS_LINUX:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        elif _IS_LINUX:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        ask_for_packet_info(sock)
         # All machines of a rack may send their requests at the same moment.
         _enlarge(sock, socket.SO_RCVBUF, _SO_RCVBUFFORCE)
         return sock
@@ -144,6 +122,7 @@ class RequestPort(udp.Port):
             sock.close()
             raise CannotListenError(self.interface, self.port, error) from error
         self._realPortNumber = sock.getsockname()[1]
+        self._arrivals = Arrivals(self._realPortNumber, self._answers_broadcast)
         self.connected = 1
         self.socket = sock
         self.fileno = sock.fileno  # type: ignore[method-assign]
@@ -179,14 +158,14 @@ class RequestPort(udp.Port):
         if not self.connected:
             return False
         try:
-            datagram, ancillary, _, peer = self.socket.recvmsg(self._max_octets, _ANCILLARY_SIZE)
+            datagram, ancillary, _, peer = self.socket.recvmsg(self._max_octets, ANCILLARY_SIZE)
         except (BlockingIOError, InterruptedError):
             self._read_errors()
             return False
         except OSError:  # an ICMP error about an earlier datagram
             self._read_errors()
             return bool(self.connected)
-        local, may_answer = self._arrival(ancillary)
+        local, may_answer = self._arrivals.of(ancillary)
         if may_answer:
             try:
                 self.protocol.received(datagram, peer, local)
@@ -203,16 +182,7 @@ class RequestPort(udp.Port):
             if self.successor is not None:
                 self.successor.send(datagram, peer, local)
             return  # the service has stopped, or the address is gone
-        ancillary: Ancillary = []
-        if local is not None and _IS_LINUX:
-            if self.addressFamily == socket.AF_INET6:
-                info = _IN6_PKTINFO.pack(
-                    socket.inet_pton(socket.AF_INET6, local[0]), local[3] if len(local) > 3 else 0
-                )
-                ancillary = [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)]
-            else:
-                info = _IN_PKTINFO.pack(0, socket.inet_aton(local[0]), bytes(4))
-                ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
+        ancillary = source(local, self.addressFamily)
         if self._waiting or not self._send(datagram, ancillary, peer):
             if len(self._waiting) < MAX_WAITING:
                 self._waiting.append((bytes(datagram), ancillary, peer))
@@ -241,7 +211,7 @@ class RequestPort(udp.Port):
             return
         for error in icmp_errors.read_errors(self.socket):
             if error.is_port_unreachable:
-                local, _ = self._arrival(error.ancillary)
+                local, _ = self._arrivals.of(error.ancillary)
                 try:
                     self.protocol.port_unreachable(error.peer, local)
                 except Exception:
@@ -267,33 +237,6 @@ class RequestPort(udp.Port):
             except OSError:
                 pass  # maybe an ICMP error for an earlier datagram: try again
         return True  # no route, or a firewall: the datagram counts as lost
-
-    def _arrival(self, ancillary: Ancillary) -> tuple[SocketAddress | None, bool]:
-        """Return the local address of a datagram, and whether the datagram may be answered.
-
-        By default, requests to broadcast addresses are ignored (RFC 1123 section 4.2.3.5).
-        Requests to multicast addresses always are.
-        """
-        port = self._realPortNumber
-        for level, kind, data in ancillary:
-            if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-                _, local, destination = _IN_PKTINFO.unpack(data)
-                if local == _UNSPECIFIED:  # the control message of an ICMP error
-                    local = destination
-                is_answered = local == destination or (
-                    self._answers_broadcast and not _is_ipv4_multicast(destination)
-                )
-                return (socket.inet_ntoa(local), port), is_answered
-            if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
-                destination, interface = _IN6_PKTINFO.unpack(data)
-                host = socket.inet_ntop(socket.AF_INET6, destination)
-                scope = interface if destination[:2] == b"\xfe\x80" else 0
-                return (host, port, 0, scope), destination[0] != 0xFF
-        return None, True
-
-
-def _is_ipv4_multicast(address: bytes) -> bool:
-    return address[0] & 0xF0 == 0xE0
 
 
 def _enlarge(sock: socket.socket, option: int, forced: int) -> None:

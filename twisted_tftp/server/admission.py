@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from twisted_tftp.context import Direction
-from twisted_tftp.errors import TFTPError
 from twisted_tftp.net.addresses import SocketAddress, endpoint
 from twisted_tftp.policy import DEFAULT_BLKSIZE, TFTP_PORT, Policy
 from twisted_tftp.protocol import wire
@@ -19,6 +17,7 @@ from twisted_tftp.server import reasons
 from twisted_tftp.server.access import Access
 from twisted_tftp.server.flood_defence import MIN_SILENT_IN_FLOOD, FloodDefence
 from twisted_tftp.server.port_mode import PortMode
+from twisted_tftp.server.request_cache import has_options, is_well_formed
 from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.transfers import Transfers
 from twisted_tftp.server.unproven_rate import Allowance, UnprovenRate
@@ -29,10 +28,6 @@ REPEATED_WITHIN = 1.0
 
 # In Python 3.11 a global is ten times as fast to look up as a member of an Enum.
 _READ = Direction.READ
-
-#: The longest request whose parsed form is cached, in octets. Booting machines send the same short
-#: requests again and again; a longer one could have hundreds of options.
-MAX_CACHED_REQUEST = 128
 
 #: The size of the first DATA packet of a file of at least one block, without options, in octets.
 FIRST_DATA_SIZE = wire.HEADER_SIZE + DEFAULT_BLKSIZE
@@ -125,6 +120,10 @@ class Arrival:
     allowance: Allowance | None = None
 
 
+#: Returns why a request is not served, or None.
+Check = Callable[[Arrival], Verdict | None]
+
+
 class Admission:
     """The checks that a request to one port must pass to be served.
 
@@ -158,32 +157,50 @@ class Admission:
         self._flood = FloodDefence(policy, transfers.unanswered, port_mode.receive_waiting)
         self._max_transfers = policy.max_transfers
         self._max_per_client = policy.max_per_client
-        self._checks = self._choose_checks()
+        # The most running transfers with which there is neither a flood nor a lack of room.
+        self._usual_running = min(MIN_SILENT_IN_FLOOD, policy.max_transfers - 1)
+        checks = self._choose_checks()
+        self._checks = tuple(check for check, _ in checks)
+        self._usual_checks = tuple(check for check, is_usual in checks if is_usual)
 
-    def _choose_checks(self) -> tuple[Callable[[Arrival], Verdict | None], ...]:
-        """Return the checks that the policy needs, the cheap ones first."""
+    def _choose_checks(self) -> list[tuple[Check, bool]]:
+        """Return the checks that the policy needs, the cheap ones first.
+
+        For each check, the result says whether a usual request needs it (see `admit`).
+        """
+        # Check, whether the policy needs it, whether a usual request needs it.
         checks = (
-            (self._check_source_port, not self._port_mode.allows_server_ports),
-            (self._check_accepting, True),
-            (self._check_network, self._access.limits_hosts),
-            (self._check_overtaken, True),
+            (self._check_source_port, not self._port_mode.allows_server_ports, True),
+            (self._check_accepting, True, False),
+            (self._check_network, self._access.limits_hosts, True),
+            (self._check_overtaken, True, False),
             # Before the limits, because a request that they drop ends earlier transfers too: a new
             # program may use the port, and could mistake their repeated answers for its own.
-            (self._handle_earlier, True),
-            (self._defend_from_flood, True),
-            (self._take_from_rate, self._access.limits_rate),
-            (self._check_client_limit, self._max_per_client is not None),
-            (self._limit_unproven, self._unproven_rate.is_limited),
-            (self._make_room, True),
+            (self._handle_earlier, True, False),
+            (self._defend_from_flood, True, False),
+            (self._take_from_rate, self._access.limits_rate, True),
+            (self._check_client_limit, self._max_per_client is not None, True),
+            (self._limit_unproven, self._unproven_rate.is_limited, True),
+            (self._make_room, True, False),
         )
-        return tuple(check for check, is_needed in checks if is_needed)
+        return [(check, is_usual) for check, is_needed, is_usual in checks if is_needed]
 
     def admit(self, arrival: Arrival) -> Verdict | None:
         """Check a request; a repeated one is answered here, and a new one may end earlier ones.
 
+        A request is usual if its port has no transfer and no replaced request, and few transfers
+        run. Half of the checks would do nothing with it, so they are not called.
+
         @return: why the request is not served; None if it must be served.
         """
-        for check in self._checks:
+        transfers, peer = self._transfers, arrival.peer
+        is_usual = (
+            transfers.running <= self._usual_running
+            and self.is_accepting
+            and peer not in transfers.by_peer
+            and (peer, arrival.local) not in transfers.replaced_requests.until
+        )
+        for check in self._usual_checks if is_usual else self._checks:
             verdict = check(arrival)
             if verdict is not None:
                 return verdict
@@ -233,7 +250,7 @@ class Admission:
                 return REPEATED
             if arrival.now - session.statistics.started < REPEATED_WITHIN:
                 return REPEATED
-        if _is_well_formed(arrival.datagram):
+        if is_well_formed(arrival.datagram):
             self._replace(earlier, arrival.now)
         return None
 
@@ -275,7 +292,7 @@ class Admission:
         if rate.is_proven(arrival.peer[0], arrival.now):
             return None
         datagram = arrival.datagram
-        size = FIRST_DATA_SIZE if arrival.direction is _READ and not _has_options(datagram) else 0
+        size = FIRST_DATA_SIZE if arrival.direction is _READ and not has_options(datagram) else 0
         arrival.allowance = rate.allow(arrival.peer, len(datagram), size, arrival.now)
         return OVER_UNPROVEN_RATE if arrival.allowance is None else None
 
@@ -302,32 +319,3 @@ class Admission:
             elif session.is_overdue(now):
                 session.replace(reasons.NEW_REQUEST)
                 self._counters.transfers_replaced += 1
-
-
-_parse_cached = lru_cache(maxsize=1024)(wire.parse_request)
-
-
-def parse_request(datagram: bytes) -> wire.Request:
-    """Return a parsed request; short requests are cached.
-
-    @raise TFTPError: it is malformed.
-    """
-    parse = _parse_cached if len(datagram) <= MAX_CACHED_REQUEST else wire.parse_request
-    return parse(datagram)
-
-
-def _has_options(datagram: bytes) -> bool:
-    """Return whether `datagram` is a request with options, or malformed."""
-    try:
-        return bool(parse_request(datagram).options)
-    except TFTPError:
-        return True
-
-
-def _is_well_formed(datagram: bytes) -> bool:
-    """Return whether `datagram` is a request, and not a damaged packet of a transfer."""
-    try:
-        parse_request(datagram)
-    except TFTPError:
-        return False
-    return True

@@ -40,12 +40,19 @@ class LogLines:
     def __str__(self) -> str:
         """Return the text for observers that do not know this class."""
         (_, first), *more = self._lines
-        return "\n".join([first, *map(self._stamped, more)])
+        return "\n".join([first, *self._stamped(more)])
 
     def stamped(self) -> str:
         """Return all lines with their time stamps, each with a line break at its end."""
-        return "\n".join([*map(self._stamped, self._lines), ""])
+        return "\n".join([*self._stamped(self._lines), ""])
 
-    def _stamped(self, line: tuple[float, str]) -> str:
-        at, text = line
-        return f"{time_stamp(int(at))} [{self._system}] {text}"
+    def _stamped(self, lines: Sequence[tuple[float, str]]) -> list[str]:
+        """Return lines with their time stamps; thousands of lines may have the same second."""
+        stamped: list[str] = []
+        second, prefix = -1, ""
+        for at, text in lines:
+            if int(at) != second:
+                second = int(at)
+                prefix = f"{time_stamp(second)} [{self._system}] "
+            stamped.append(prefix + text)
+        return stamped

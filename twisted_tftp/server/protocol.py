@@ -32,12 +32,12 @@ from twisted_tftp.server.admission import (
     Counters,
     Verdict,
     no_socket,
-    parse_request,
 )
 from twisted_tftp.server.client_rules import BackendFor
 from twisted_tftp.server.client_services import ClientServices, make_services
 from twisted_tftp.server.configuration import Configuration
 from twisted_tftp.server.port_mode import choose_port_mode
+from twisted_tftp.server.request_cache import parse_request
 from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.transfer_log import TransferLog
@@ -298,16 +298,16 @@ class TFTPServer(DatagramProtocol):
         services = self._services
         if self._client_services is not None:
             services = self._client_services.of_host(client.host, arrival.now)
-        context = TransferContext(
-            peer=client,
-            local=_own_endpoint(local) if local else None,
-            direction=direction,
-            filename=request.filename,
-            mode=request.mode,
-            options=request.options,
-            announced_size=None if direction is _READ else announced_size(request.options),
-            uploads=services.uploads,
-            find_mac=services.find_mac,
+        context = TransferContext(  # names of fields would take three times as long
+            client,
+            _own_endpoint(local) if local else None,
+            direction,
+            request.filename,
+            request.mode,
+            request.options,
+            None if direction is _READ else announced_size(request.options),
+            services.uploads,
+            services.find_mac,
         )
         transfers = self.transfers
         session = self.build_session(

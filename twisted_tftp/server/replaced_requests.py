@@ -25,23 +25,25 @@ class ReplacedRequests:
     """The recently replaced requests of all peers, each with the time when it is forgotten.
 
     Only the hash of a request is kept, because a request may have 4,096 octets.
+
+    @ivar until: for each key, the hashes of its replaced requests and when they are forgotten.
     """
 
     def __init__(self) -> None:
-        self._until: OrderedDict[SessionKey, dict[int, float]] = OrderedDict()
+        self.until: OrderedDict[SessionKey, dict[int, float]] = OrderedDict()
 
     def add(self, key: SessionKey, request: bytes, now: float) -> None:
         """Note that a newer request has replaced `request`."""
-        until = self._until.pop(key, {})
+        until = self.until.pop(key, {})
         until.pop(hash(request), None)
         until[hash(request)] = now + REMEMBERED_FOR
         if len(until) > MAX_REQUESTS:
             del until[next(iter(until))]
-        self._until[key] = until
-        if len(self._until) > MAX_KEYS:
-            self._until.popitem(last=False)
+        self.until[key] = until
+        if len(self.until) > MAX_KEYS:
+            self.until.popitem(last=False)
 
     def has(self, key: SessionKey, request: bytes, now: float) -> bool:
         """Return whether `request` was replaced in the last `REMEMBERED_FOR` seconds."""
-        until = self._until.get(key)
+        until = self.until.get(key)
         return until is not None and now < until.get(hash(request), 0.0)

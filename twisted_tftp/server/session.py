@@ -266,8 +266,8 @@ class ServerSession:
 
     def on_finished(self) -> None:
         """Give the window's memory back, and tell the server that the outcome is known."""
-        if self._window_size:
-            self._return_window()
+        size, self._window_size = self._window_size, 0
+        self._services.window_budget.release(size)
         if self._allowance is not None:
             machine = self._session.machine
             # An ERROR proves the address too, although the machine does not count it as an answer.
@@ -335,22 +335,17 @@ class ServerSession:
         services = self._services
         budget = services.window_budget
         if self._window_size:
-            self._return_window()
+            budget.release(self._window_size)
         requested = self.context.options
         if "windowsize" in requested:
             limit = budget.window_limit
             if services.max_rate is not None:
                 limit = min(limit, largest_window(services.max_rate))
             capacity = limit if capacity is None else min(capacity, limit)
-        grant = services.negotiation.negotiate(
-            requested, *self.key, tsize=tsize, window_limit=capacity
-        )
-        self._window_size = grant.windowsize * grant.blksize
-        budget.reserve(self._window_size)
-        self._session.note_options(grant.accepted)
+        peer, local = self.key
+        # Arguments by name would take longer, as in all calls for each request.
+        grant = services.negotiation.negotiate(requested, peer, local, tsize, capacity)
+        self._window_size = size = grant.windowsize * grant.blksize
+        budget.reserve(size)
+        self._session.statistics.granted = grant.accepted
         return grant
-
-    def _return_window(self) -> None:
-        """Return what this transfer has taken of the window budget."""
-        size, self._window_size = self._window_size, 0
-        self._services.window_budget.release(size)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from twisted_tftp.context import Outcome, TransferStatistics
+from twisted_tftp.context import Direction, Outcome, TransferStatistics
 from twisted_tftp.interfaces import ITransferObserver
 from twisted_tftp.protocol.wire import OCTET
 from twisted_tftp.server import reasons
@@ -24,12 +25,18 @@ from twisted_tftp.server.log_lines import LogLines
 #: How long lines are collected for one log event, in seconds.
 COLLECT_TIME = 0.1
 
+#: The most transfers whose lines are collected. To write so many lines takes 2 ms.
+MAX_COLLECTED = 500
+
+#: The longest file name, in octets, whose part of the line is cached.
+MAX_CACHED_NAME = 128
+
 #: The most lines of failures in a minute. It is more than a rack of machines causes when each of
 #: them tries many names of configuration files, most of which do not exist.
 MAX_FAILURE_LINES = 2000
 
-#: The outcomes that are not failures.
-_SUCCESSES = frozenset((Outcome.COMPLETED, Outcome.SIZE_PROBE))
+#: The outcomes that are not failures. (A set would call the hash of Enum, which is slow.)
+_SUCCESSES = (Outcome.COMPLETED, Outcome.SIZE_PROBE)
 
 
 @implementer(ITransferObserver)
@@ -52,7 +59,7 @@ class TransferLog:
         self._system = f"{self._log.namespace}#{LogLevel.info.name}"
         self._verbose = verbose
         self._reactor = reactor
-        self._lines: list[tuple[float, str]] = []  # the time and the text of each
+        self._ended: list[tuple[float, TransferStatistics]] = []  # transfers without a line yet
         self._failure_limit = LogLimit(reactor, MAX_FAILURE_LINES, self._log_unlogged)
         self._last_unlogged = ""  # the line of the last failure that was only counted
         self._timer: IDelayedCall | None = None
@@ -88,17 +95,18 @@ class TransferLog:
         """Log the transfer in one line: at info level if it succeeded, otherwise as a warning.
 
         A log event costs as much as a small transfer. So the first line is logged at once, and the
-        lines of the next `COLLECT_TIME` seconds follow in one event.
+        lines of the next `COLLECT_TIME` seconds follow in one event. Their texts are made only
+        then: many lines one after the other take half of the time that each one takes here.
         """
-        is_success = statistics.outcome in _SUCCESSES
-        line = _line(statistics, is_success)
-        if not is_success:
-            self._log_failure(line)
+        if statistics.outcome not in _SUCCESSES:
+            self._log_failure(_line(statistics, False))
         elif self._timer is None:
-            self._log.info("{lines}", lines=line)
+            self._log.info("{lines}", lines=_line(statistics, True))
             self._timer = self._reactor.callLater(COLLECT_TIME, self._log_collected)
         else:
-            self._lines.append((time.time(), line))
+            self._ended.append((time.time(), statistics))
+            if len(self._ended) >= MAX_COLLECTED:
+                self._write_collected()
 
     def flush(self) -> None:
         """Log the collected lines; call this before the process ends."""
@@ -123,13 +131,14 @@ class TransferLog:
 
     def _log_collected(self) -> None:
         self._timer = None
-        if self._lines:
+        if self._ended:
             self._timer = self._reactor.callLater(COLLECT_TIME, self._log_collected)
             self._write_collected()
 
     def _write_collected(self) -> None:
-        lines, self._lines = self._lines, []
-        if lines:
+        ended, self._ended = self._ended, []
+        if ended:
+            lines = [(at, _line(statistics, True)) for at, statistics in ended]
             self._log.info("{lines}", lines=LogLines(lines, self._system))
 
 
@@ -140,7 +149,8 @@ def _line(statistics: TransferStatistics, is_success: bool) -> str:
     assert outcome is not None
     seconds, octets = statistics.seconds, statistics.octets
     reason = reasons.reason_of(statistics)
-    start = f'{context.direction.value} "{reasons.shown(context.path)}" from {context.peer}: '
+    describe = _request_cached if len(context.filename) <= MAX_CACHED_NAME else _request
+    start = f"{describe(context.direction, context.filename)} from {context.peer!s}: "
     if is_success:
         start += f"{outcome.value}, "
         reason = reason and f": {reason}"
@@ -151,22 +161,33 @@ def _line(statistics: TransferStatistics, is_success: bool) -> str:
         start += "; "
         reason = ""
     rate = f"{octets / 1000 / seconds:.0f}" if seconds else "-"
+    remark = _size_remark(statistics) if context.announced_size else ""
     return (
         f"{start}{octets} octets in {seconds:.3f} s ({rate} kB/s),"
-        f" options {_pairs(statistics.granted)},"
-        f" {statistics.retransmissions} retransmissions{_size_remark(statistics)}{reason}"
+        f" options {_granted(statistics.granted)},"
+        f" {statistics.retransmissions} retransmissions{remark}{reason}"
     )
+
+
+def _request(direction: Direction, filename: bytes) -> str:
+    """Return the direction of a request and its file name, escaped."""
+    path = filename.decode("utf-8", "surrogateescape")
+    return f'{direction.value} "{reasons.shown(path)}"'
+
+
+# Booting machines ask for the same files again and again.
+_request_cached = lru_cache(maxsize=1024)(_request)
 
 
 def _size_remark(statistics: TransferStatistics) -> str:
     """Return a remark if a complete upload does not have the size that the client announced.
 
-    An announced size of 0 means that the client does not know it. In netascii the announced size
-    may be that of the client's own file, which has other line ends.
+    Call this only if the client has announced a size; 0 means that it does not know the size. In
+    netascii the announced size may be that of the client's own file, which has other line ends.
     """
     context = statistics.context
     announced = context.announced_size
-    if not announced or announced == statistics.octets:
+    if announced == statistics.octets:
         return ""
     if statistics.outcome is not Outcome.COMPLETED or context.mode != OCTET:
         return ""
@@ -175,3 +196,7 @@ def _size_remark(statistics: TransferStatistics) -> str:
 
 def _pairs(options: Iterable[tuple[str, str]]) -> str:
     return ",".join([f"{name}={value}" for name, value in options]) or "none"
+
+
+# The server grants few different sets of options.
+_granted = lru_cache(maxsize=1024)(_pairs)

@@ -40,6 +40,8 @@ class Transfers:
     found by the peer's socket address, or by its key: that address and the local address that the
     request reached.
 
+    @ivar running: the number of sessions that run.
+    @ivar by_peer: the sessions of each peer's port, the oldest first; usually there is one.
     @ivar window_budget: the memory that is left for the windows of all sessions.
     @ivar replaced_requests: requests that newer ones have replaced.
     @ivar unanswered: the running sessions whose peers have not answered, for the flood defence.
@@ -56,19 +58,14 @@ class Transfers:
         self.unanswered = UnansweredTransfers()
         self._sessions: set[ServerSession] = set()
         self._peak = 0  # the most sessions at a time since memory was trimmed
-        # The sessions of each peer's port, the oldest first; usually there is one.
-        self._by_peer: dict[SocketAddress, list[ServerSession]] = {}
-        self._running = 0
+        # Each request needs these two, so they are no properties.
+        self.by_peer: dict[SocketAddress, list[ServerSession]] = {}
+        self.running = 0
         self._running_by_host: dict[str, int] = {}  # the number of running sessions of each host
         self._dallying: dict[ServerSession, None] = {}
         self._groups: dict[ServerSession, _Group] = {}  # the sessions of groups that were closed
         self._waiting_for_none_running: list[Deferred[None]] = []
         self._waiting_for_none_left: list[Deferred[None]] = []
-
-    @property
-    def running(self) -> int:
-        """The number of sessions that run."""
-        return self._running
 
     @property
     def running_hosts(self) -> int:
@@ -85,14 +82,14 @@ class Transfers:
 
     def find(self, key: SessionKey) -> ServerSession | None:
         """Return the newest session of `key` that is not closed, or None."""
-        for session in reversed(self._by_peer.get(key[0], ())):
+        for session in reversed(self.by_peer.get(key[0], ())):
             if session.key == key and not session.is_closed:
                 return session
         return None
 
     def sessions_of_peer(self, peer: SocketAddress) -> list[ServerSession]:
         """Return the sessions of a peer's port that are not closed, the newest first."""
-        sessions = self._by_peer.get(peer)
+        sessions = self.by_peer.get(peer)
         if sessions is None:
             return []
         return [session for session in reversed(sessions) if not session.is_closed]
@@ -101,14 +98,14 @@ class Transfers:
         """Add a session that is about to start."""
         self._sessions.add(session)
         self.unanswered.add(session)
-        self._by_peer.setdefault(session.key[0], []).append(session)
-        self._running += 1
+        self.by_peer.setdefault(session.key[0], []).append(session)
+        self.running += 1
         host = session.context.peer.host
         self._running_by_host[host] = self._running_by_host.get(host, 0) + 1
 
     def note_finished(self, session: ServerSession) -> None:
         """Note that the outcome of a session is known: it dallies, or is about to end."""
-        self._running -= 1
+        self.running -= 1
         self.unanswered.remove(session)
         host = session.context.peer.host
         left = self._running_by_host[host] - 1
@@ -119,7 +116,7 @@ class Transfers:
         self._dallying[session] = None
         if len(self._dallying) > MAX_DALLYING:
             self.end_dallying(1)
-        if not self._running:
+        if not self.running:
             _fire(self._waiting_for_none_running)
 
     def remove(self, session: ServerSession) -> None:
@@ -135,9 +132,9 @@ class Transfers:
         if self._groups:
             self._remove_from_group(session)
         peer = session.key[0]
-        others = self._by_peer[peer]
+        others = self.by_peer[peer]
         if len(others) == 1:
-            del self._by_peer[peer]
+            del self.by_peer[peer]
         else:
             others.remove(session)
         if not self._sessions:
@@ -172,7 +169,7 @@ class Transfers:
 
     def when_none_runs(self) -> Deferred[None]:
         """Return a Deferred that fires when no session runs; it may be cancelled."""
-        return _wait(self._waiting_for_none_running, self._running)
+        return _wait(self._waiting_for_none_running, self.running)
 
     def cancel_all(self, message: str, detail: str = "") -> Deferred[None]:
         """End every session, and send `message` to the peers of those that run.

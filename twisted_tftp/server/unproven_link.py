@@ -63,6 +63,12 @@ class UnprovenLink:
             self._note_answer()
         return self._offerer.take_back(progress)  # type: ignore[union-attr]
 
+    def resume(self, progress: Progress, datagram: bytes, now: float) -> None:
+        """Note whether a flow has received an answer, and let the machine continue."""
+        if progress.acks and self._peer is not None:
+            self._note_answer()
+        self._offerer.resume(progress, datagram, now)  # type: ignore[union-attr]
+
     def follow_flow(self) -> None:
         """Let the machine take over what the flow of the inner link has done."""
         self._link.follow_flow()

@@ -89,18 +89,25 @@ class Alarms:
         heappush(self._heap, alarm)
         self._live += 1
 
+    def move(self, alarm: Alarm, deadline: float) -> Alarm:
+        """Return an alarm that replaces `alarm`, and goes off at another time."""
+        call, alarm[2] = alarm[2], None
+        self._live -= 1
+        return self.set(deadline, call)
+
     def cancel(self, alarm: Alarm) -> None:
         """Cancel an alarm. Call this once, and not after the alarm has gone off."""
         alarm[2] = None
         self._live -= 1
+        heap = self._heap
         if not self._live:
-            self._heap.clear()
+            heap.clear()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        elif len(self._heap) > CANCELLED_ALARMS_KEPT and self._live < len(self._heap) // 2:
-            self._heap[:] = [each for each in self._heap if each[2] is not None]
-            heapify(self._heap)
+        elif len(heap) > CANCELLED_ALARMS_KEPT and self._live < len(heap) // 2:
+            heap[:] = [each for each in heap if each[2] is not None]
+            heapify(heap)
 
     def _wait(self, deadline: float) -> None:
         if self._timer is not None:
@@ -164,12 +171,15 @@ class LazyAlarm:
         """
         if self.at <= deadline + SLACK or deadline == _NEVER or self._is_stopped:
             return
-        if self.at != _NEVER:
-            self.cancel()
+        alarm, was_set = self._alarm, self.at != _NEVER
         self.at = deadline
-        if self._is_going_off and self._alarm is not None:
+        if alarm is None:
+            self._alarm = self._alarms.set(deadline, self._go_off)
+        elif was_set:
+            self._alarm = self._alarms.move(alarm, deadline)
+        elif self._is_going_off:
             self._is_going_off = False
-            self._alarms.set_again(self._alarm, deadline, self._go_off)
+            self._alarms.set_again(alarm, deadline, self._go_off)
         else:
             self._alarm = self._alarms.set(deadline, self._go_off)
 
@@ -183,8 +193,10 @@ class LazyAlarm:
 
     def stop(self) -> None:
         """Make sure that it never goes off again."""
-        if self.at != _NEVER:
-            self.cancel()
+        if self.at != _NEVER and self._alarm is not None:
+            self._alarms.cancel(self._alarm)
+        self._alarm = None
+        self.at = _NEVER
         self._is_stopped = True
         self._call = _nothing  # a cycle of references would wait for the garbage collector
 

@@ -16,7 +16,7 @@ from twisted_tftp.session.base import Session
 from twisted_tftp.session.netascii_files import NetasciiReader
 from twisted_tftp.session.services import SessionOwner, SessionServices
 from twisted_tftp.transfer.flow import Offer, Offerer, Progress
-from twisted_tftp.transfer.machine import END, READ, SEND, Buffer, Step, TransferMachine
+from twisted_tftp.transfer.machine import END, READ, SEND, WAIT, Buffer, Step, TransferMachine
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.states import SenderState
 from twisted_tftp.transfer.timing import MIN_RTO
@@ -74,6 +74,15 @@ class SendingSession(Session):
     def take_back(self, progress: Progress) -> Sequence[Buffer]:
         """Let the machine continue from where the flow is."""
         return self._machine.take_back(progress)
+
+    def resume(self, progress: Progress, datagram: bytes, now: float) -> None:
+        """Let the machine continue from where the flow is, and process a datagram."""
+        machine = self._machine
+        step = machine.resume(progress, datagram, now)
+        if step is not WAIT:
+            self.perform(step, now)
+        elif machine.deadline < self._alarm.at:
+            self._alarm.arm(machine.deadline)
 
     @property
     def is_reading(self) -> bool:

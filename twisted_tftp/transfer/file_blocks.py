@@ -15,6 +15,10 @@ from twisted_tftp.transfer.read_ahead import SMALL_FILE, ReadAhead
 _UNKNOWN_SIZE = 1 << 63
 
 
+#: The fewest windows that are left to a flow.
+MIN_FLOW_WINDOWS = 2
+
+
 class FileBlocks:
     """The blocks of one file, with absolute block numbers. The last one is shorter than `blksize`.
 
@@ -114,14 +118,18 @@ class FileBlocks:
         return end, self.numbering.packets(memoryview(data), acked + 1, end, self.blksize)
 
     def offer(self, sent: int, sent_at: float, measure_at: float, is_first: bool) -> Offer | None:
-        """Return what a flow needs to send the windows after block `sent`; None without one.
+        """Return what a flow needs to send the windows after block `sent`.
+
+        None if there are too few of them: a flow costs as much as a few packets.
 
         @param is_first: whether `sent` is 0 and stands for the OACK.
         """
         octets, start = self.buffer.octets, self.buffer.start
         position = sent * self.blksize - start
         is_file_end = start + len(octets) == self.size
-        if position + self.window_size > len(octets) and not is_file_end:
+        # At the end of the file, a window that is not full follows the full ones.
+        least = MIN_FLOW_WINDOWS - is_file_end
+        if len(octets) - position < least * self.window_size:
             return None
         return Offer(
             *(octets, position, is_file_end, sent & 0xFFFF, self.blksize, self.windowsize),

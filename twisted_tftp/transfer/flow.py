@@ -73,3 +73,6 @@ class Offerer(Protocol):
 
         @return: the datagrams that the flow could not send: header, octets, header, ...
         """
+
+    def resume(self, progress: Progress, datagram: bytes, now: float) -> None:
+        """Continue from where the flow is, and process the datagram that has ended it."""

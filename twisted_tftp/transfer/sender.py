@@ -238,6 +238,17 @@ class Sender:
         self._expected_ack = None if progress.has_last else wire.ACKS[end & 0xFFFF]
         return blocks.datagrams(end - progress.unsent + 1, end) if progress.unsent else ()
 
+    def resume(self, progress: Progress, datagram: Buffer, now: float) -> Step:
+        """Continue from where a flow is, and process the datagram that has ended it."""
+        end = self._flight.end + progress.blocks
+        if progress.has_last and datagram == wire.ACKS[end & 0xFFFF]:
+            # The usual end: nobody needs the times any more.
+            self._blocks.last = self._acked = end
+            self._watch.note_heard(now)
+            return self._end(_DONE)
+        self.take_back(progress)
+        return self.receive(datagram, now)
+
     def expire(self, now: float) -> Step:
         """Handle the deadline: send again, or give up."""
         if now < self.deadline:

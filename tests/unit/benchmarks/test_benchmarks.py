@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import page, processes
 from benchmarks.loads import (
     FaultyNetwork,
     Load,
@@ -23,7 +27,8 @@ from benchmarks.loads import (
     run_over,
 )
 from benchmarks.results import NetworkKey, Results
-from benchmarks.servers import HOST, Running, Server, servers, start
+from benchmarks.server_list import servers
+from benchmarks.servers import HOST, Running, Server, start
 from benchmarks.tables import ratios, summary
 from benchmarks.targets import target_results
 
@@ -134,6 +139,59 @@ def test_client_holds_transfers_open(tools: Tools, store: Store, yardstick: Runn
     assert sample.lost == 0
 
 
+def test_client_limits_requests_without_an_answer(tools: Tools) -> None:
+    """No more clients ask at a time than the limit says; the others wait."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind((HOST, 0))
+        command = [str(tools.load), "-c", "10", "-n", "10", "-a", "3", "-l", "1"]
+        command += [HOST, str(silent.getsockname()[1]), "one"]
+        subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT)
+        silent.setblocking(False)
+        clients: set[tuple[str, int]] = set()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                clients.add(silent.recvfrom(2048)[1])
+    assert len(clients) == 3
+
+
+def test_answer_lets_the_next_client_ask(tools: Tools) -> None:
+    """A client that has an answer makes room for another request, before its transfer ends."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((HOST, 0))
+        server.settimeout(TIMEOUT)
+        # It stops before a client gives its transfer up.
+        command = [str(tools.load), "-c", "10", "-n", "10", "-a", "3", "-l", "8"]
+        command += [HOST, str(server.getsockname()[1]), "one"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            clients: set[tuple[str, int]] = set()
+            while len(clients) < 10:
+                packet, address = server.recvfrom(2048)
+                if packet[1] == 1:
+                    clients.add(address)
+                    server.sendto(b"\0\3\0\1" + bytes(512), address)
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("unit", "units"), [("CPU µs per file", 10), ("CPU µs per packet", 10 * 300_000 / 1428)]
+)
+def test_cost_is_the_cpu_time_of_a_unit(
+    tools: Tools,
+    store: Store,
+    yardstick: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    unit: str,
+    units: float,
+) -> None:
+    """The CPU time that the server used is divided by the files, or by the packets."""
+    times = [processes.CpuTime(1.0, 1.0)] * 2 + [processes.CpuTime(1.5, 2.0)] * 2
+    monkeypatch.setattr(processes, "cpu_time", lambda pid: times.pop(0))
+    load = Load("cost", "", (("one", 300_000),), unit, transfers=10, pinned=True)
+    sample = run_load(load, yardstick, store, tools, LONGEST)
+    assert (sample.user, sample.system) == pytest.approx((0.5e6 / units, 1e6 / units))
+    assert sample.value == pytest.approx(1.5e6 / units)
+
+
 def test_relay_without_loss(tools: Tools, store: Store, yardstick: Running) -> None:
     """Over a relay that only delays, a file arrives without extra datagrams."""
     sample = run_over(FaultyNetwork(16, 0.0, 0.2), yardstick, store, tools, LONGEST)
@@ -203,6 +261,35 @@ def test_report_has_ratios_of_medians() -> None:
     assert result.measured == pytest.approx(30 / 11)
     assert result.is_met
     assert "failed" not in summary(results)
+
+
+def test_page_shows_the_parts_of_cpu_time(tmp_path: Path) -> None:
+    """The page has time in user mode and in the kernel, except of a server that forks."""
+    pytest.importorskip("matplotlib")
+    load = Load("cpu", "CPU of small files", (), "CPU µs per file", pinned=True)
+    forking = dataclasses.replace(_server("hpa", "C"), forks=True, discards_cpu=True)
+    results = Results([_server("ours", ""), forking], [load], 1, 1, 1)
+    results.samples["cpu", "ours"] = [Sample(12.0, user=5.0, system=7.0)]
+    results.samples["cpu", "hpa"] = [Sample(24.0)]
+    page.write(results, tmp_path)
+    text = (tmp_path / "benchmarks.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| CPU of small files")]
+    cells = [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows]
+    assert ["12 CPU µs per file", "2.00"] in cells
+    assert ["12 (5 + 7)", "24"] in cells
+    assert "Not divided for hpa" in text
+    assert (tmp_path / "cpu.svg").exists()
+
+
+def test_parts_of_cpu_time_add_up_to_the_median() -> None:
+    """The median is divided as the time of all rounds is, so its parts add up to it."""
+    results = Results([_server("ours", "")], [], 3, 1, 1)
+    results.samples["cpu", "ours"] = [
+        Sample(10.0, user=9.0, system=1.0),
+        Sample(12.0, user=3.0, system=9.0),
+        Sample(18.0, user=8.0, system=10.0),
+    ]
+    assert results.cost("cpu", "ours") == pytest.approx((6, 6))
 
 
 def test_transfer_without_an_end_counts_as_the_longest() -> None:

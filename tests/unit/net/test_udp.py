@@ -448,7 +448,7 @@ def test_idle_ports_that_a_peer_must_avoid_are_not_closed(reactor: Any) -> None:
 def test_pairs_are_forgotten_after_a_minute() -> None:
     """The ports of a peer are in the order of their last use."""
     now = [0.0]
-    pairs = RecentPairs(lambda: now[0], True)
+    pairs = RecentPairs(lambda: now[0])
     for port in (1, 2, 1):
         pairs.add(LOOPBACK, port)
         now[0] += 1
@@ -461,7 +461,7 @@ def test_pairs_are_forgotten_after_a_minute() -> None:
 
 def test_number_of_remembered_pairs_is_bounded() -> None:
     """The oldest ports of a peer and the oldest peers are forgotten first."""
-    pairs = RecentPairs(lambda: 0.0, True)
+    pairs = RecentPairs(lambda: 0.0)
     for port in range(MAX_PORTS_PER_PEER + 1):
         pairs.add(LOOPBACK, port)
     assert pairs.ports_of(LOOPBACK) == list(range(1, MAX_PORTS_PER_PEER + 1))
@@ -472,14 +472,6 @@ def test_number_of_remembered_pairs_is_bounded() -> None:
     assert pairs.ports_of(("192.0.2.1", 0)) == []
     assert pairs.ports_of(("192.0.2.1", 1)) == [1]
     assert pairs.ports_of(LOOPBACK)[-1] == 2
-
-
-def test_pairs_are_not_remembered_without_a_range() -> None:
-    """The system chooses from so many ports that they are not needed."""
-    pairs = RecentPairs(lambda: 0.0, False)
-    pairs.add(LOOPBACK, 1)
-    assert len(pairs) == 0
-    assert pairs.ports_of(LOOPBACK) == []
 
 
 def test_socket_can_not_be_bound_to_a_foreign_address() -> None:

@@ -1,14 +1,15 @@
-"""Tests of the limit of the memory that glibc's allocator keeps."""
+"""Tests of what is set for the allocator of glibc and for the garbage collector."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import subprocess
 import sys
 
 import pytest
 
-from twisted_tftp.server.process_memory import ARENAS
+from twisted_tftp.server.process_memory import ARENAS, NEW_OBJECTS, collect_garbage_seldom
 
 #: Allocates memory in many threads at once, and prints what glibc reports about its arenas.
 PROGRAM = """
@@ -44,3 +45,11 @@ def test_threads_share_few_arenas() -> None:
     if counts[0] <= ARENAS:
         pytest.skip("the C library makes few by itself")
     assert counts[1] <= ARENAS
+
+
+def test_garbage_collector_runs_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the threshold for new objects is changed."""
+    thresholds: list[tuple[int, ...]] = []
+    monkeypatch.setattr(gc, "set_threshold", lambda *values: thresholds.append(values))
+    collect_garbage_seldom()
+    assert thresholds == [(NEW_OBJECTS, *gc.get_threshold()[1:])]

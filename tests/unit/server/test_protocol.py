@@ -19,9 +19,9 @@ from twisted_tftp.policy import Policy, Retransmit
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import negotiate
 from twisted_tftp.protocol.wire import Opcode
-from twisted_tftp.server.admission import parse_request
 from twisted_tftp.server.flood_defence import FloodDefence
 from twisted_tftp.server.protocol import TFTPServer
+from twisted_tftp.server.request_cache import parse_request
 from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.transfers import MAX_DALLYING
 from twisted_tftp.testing import MemoryLink, MemoryNetwork

@@ -18,7 +18,7 @@ from twisted_tftp.context import (
     TransferStatistics,
 )
 from twisted_tftp.protocol.printable import printable
-from twisted_tftp.server.transfer_log import TransferLog
+from twisted_tftp.server.transfer_log import MAX_COLLECTED, TransferLog
 
 
 class Log:
@@ -188,6 +188,16 @@ def test_lines_of_many_transfers_are_collected() -> None:
     log.clock.advance(0.2)
     assert log.clock.getDelayedCalls() == []
     log.log.finished(statistics(outcome=Outcome.COMPLETED, ended=10.0))
+    assert len(log.lines) == 3
+
+
+def test_very_many_lines_are_written_before_the_pause() -> None:
+    """Thousands of transfers in a tenth of a second must not be written, and kept, all at once."""
+    log = Log()
+    for _ in range(1 + MAX_COLLECTED + 1):
+        log.log.finished(statistics(outcome=Outcome.COMPLETED, ended=10.0))
+    assert [len((line or "").splitlines()) for line in log.lines] == [1, MAX_COLLECTED]
+    log.clock.advance(0.2)
     assert len(log.lines) == 3
 
 

@@ -148,10 +148,13 @@ class FilesystemBackend:
         self, path: str, context: TransferContext
     ) -> IFileReader | Deferred[FilesystemReader]:
         """Open a regular file: at once if that cannot block, otherwise in a thread."""
-        found = self._find(path)
+        try:
+            found = self._lookup.find(path)
+        except FileNotFound as error:
+            found = self._find_alternative(path, error)
         if found is not None:
             try:
-                reader = self.content_cache.open_reader(found.status) or self._open_found(found)
+                reader = self.content_cache.open_reader(found.identity) or self._open_found(found)
             finally:
                 found.close()
             if reader is not None:
@@ -162,24 +165,24 @@ class FilesystemBackend:
             self._make_reader_of_opened,
         )
 
-    def _find(self, path: str) -> FoundFile | None:
-        """Find a file without blocking; None if it must be looked up in a thread."""
-        try:
-            return self._lookup.find(path)
-        except FileNotFound:
-            alternative = self._tree.alternative(path)
-            if alternative is None and self._case is None:
-                raise
+    def _find_alternative(self, path: str, missing: FileNotFound) -> FoundFile | None:
+        """Find the file of a path that no file has literally; None to look it up in a thread.
+
+        @param missing: the exception for the literal path.
+        """
+        alternative = self._tree.alternative(path)
         if alternative is not None:
             try:
                 return self._lookup.find(alternative)
             except FileNotFound:
                 if self._case is None:
                     raise
+        if self._case is None:
+            raise missing
         return self._find_in_any_case(path)
 
     def _find_in_any_case(self, path: str) -> FoundFile | None:
-        """Find a file that no exact name has, like L{_find}."""
+        """Find a file that no exact name has, like L{_find_alternative}."""
         assert self._case is not None
         try:
             real = self._case.find_cached(path)
@@ -196,7 +199,7 @@ class FilesystemBackend:
         flags = self._nowait_flags
         if flags is not None and self._lookup.in_memory:
             flags = 0  # tmpfs does not support RWF_NOWAIT, and never waits for a disk
-        state = identity(found.status)
+        state = found.identity
         file = self._open_files.get(state)
         if file is not None and not file.is_discarded:
             file.add_reader()
@@ -206,12 +209,12 @@ class FilesystemBackend:
             return None
         file = OpenFile(descriptor)
         cache = self.content_cache
-        if cache.may_cache(found.status) and cache.make_room(found.status.st_size):
-            data = read_cached(descriptor, found.status.st_size, flags)
+        if cache.may_cache(state) and cache.make_room(state[2]):
+            data = read_cached(descriptor, state[2], flags)
             # The data is the content of the file only if the file was not changed meanwhile.
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
-                return cache.add(found.status, data)
+                return cache.add(state, data)
         if identity(file.status) == state:
             self._open_files[state] = file
         return self._make_reader(file, flags)

@@ -40,7 +40,7 @@ MAX_AGE = 5.0
 #: How many contents are examined, the least recently used first, to make room for a new one.
 MAX_EVICTION_CHECKS = 8
 
-#: Device, inode, size, mtime and ctime of a file.
+#: Device, inode, size, mtime and ctime of a file; the times are in nanoseconds.
 Identity = tuple[int, int, int, int, int]
 
 
@@ -62,7 +62,7 @@ class CachedContent:
 
     def __init__(self, identity: Identity, data: bytes, expires: float) -> None:
         self.identity = identity
-        self.data = data
+        self.data = memoryview(data)
         self.expires = expires
         self.readers = 0
 
@@ -100,29 +100,30 @@ class ContentCache:
         self._by_inode.clear()
         self.octets = 0
 
-    def open_reader(self, status: os.stat_result) -> ContentReader | None:
-        """Return a reader of the file with that status; None if its content is not cached.
+    def open_reader(self, identity: Identity) -> ContentReader | None:
+        """Return a reader of the file with that identity; None if its content is not cached.
 
         A content of an earlier state of the file is removed if no reader uses it.
         """
-        inode = (status.st_dev, status.st_ino)
+        inode = identity[:2]
         content = self._by_inode.get(inode)
         if content is None:
             return None
-        if content.identity != identity(status) or self._monotonic() >= content.expires:
+        if content.identity != identity or self._monotonic() >= content.expires:
             if not content.readers:
                 self._remove(inode)
             return None
         self._by_inode.move_to_end(inode)
         return ContentReader(content)
 
-    def may_cache(self, status: os.stat_result) -> bool:
+    def may_cache(self, identity: Identity) -> bool:
         """Return whether a file may be cached: it is small, and has not changed for a while."""
-        if status.st_size > MAX_FILE_SIZE or status.st_size + OVERHEAD > self.capacity:
+        device, inode, size, mtime, ctime = identity
+        if size > MAX_FILE_SIZE or size + OVERHEAD > self.capacity:
             return False
-        if (status.st_dev, status.st_ino) in self._by_inode:
+        if (device, inode) in self._by_inode:
             return False  # readers still use the content of an earlier state of this file
-        return self._clock() - max(status.st_mtime, status.st_ctime) >= MIN_UNCHANGED
+        return self._clock() - max(mtime, ctime) / 1e9 >= MIN_UNCHANGED
 
     def make_room(self, size: int) -> bool:
         """Remove contents that no reader uses, until a file of `size` octets fits.
@@ -140,13 +141,13 @@ class ContentCache:
                 self._remove(inode)
         return self.octets + cost <= self.capacity
 
-    def add(self, status: os.stat_result, data: bytes) -> ContentReader:
+    def add(self, identity: Identity, data: bytes) -> ContentReader:
         """Add the content of a file that may be cached and fits; return a reader of it.
 
-        @param status: the status of the file, the same before and after the read.
+        @param identity: the identity of the file, the same before and after the read.
         """
-        content = CachedContent(identity(status), data, self._monotonic() + MAX_AGE)
-        self._by_inode[status.st_dev, status.st_ino] = content
+        content = CachedContent(identity, data, self._monotonic() + MAX_AGE)
+        self._by_inode[identity[:2]] = content
         self.octets += len(data) + OVERHEAD
         return ContentReader(content)
 
@@ -164,8 +165,8 @@ class ContentReader:
     def __init__(self, content: CachedContent) -> None:
         content.readers += 1
         self._content = content
-        self._view = memoryview(content.data)
-        self.size = len(content.data)
+        self._view = content.data
+        self.size = content.identity[2]
 
     def read(self, offset: int, length: int) -> memoryview:
         """Return octets from memory."""

@@ -96,7 +96,7 @@ class TemplateFolder:
             return None
         if found is None:
             raise NeedsThread
-        state = identity(found.status)
+        state = found.identity
         found.close()
         return state
 

@@ -127,7 +127,7 @@ class HostsFile:
         else:
             if found is None:
                 return self._monotonic() < self._look_again
-            state = identity(found.status)
+            state = found.identity
             found.close()
         is_same = state is not None and state == self._last.identity
         return (is_same and self._last.is_settled) or (

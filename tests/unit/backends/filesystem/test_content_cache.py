@@ -25,6 +25,8 @@ from twisted_tftp.backends.filesystem.content_cache import (
     MIN_UNCHANGED,
     OVERHEAD,
     ContentCache,
+    Identity,
+    identity,
 )
 from twisted_tftp.backends.filesystem.kernel_lookup import FoundFile, KernelLookup
 from twisted_tftp.backends.filesystem.reader import (
@@ -146,7 +148,7 @@ def test_deleted_or_unreachable_file_is_not_served(served: Served, how: str) -> 
 def test_content_is_read_again_after_its_lifetime(served: Served) -> None:
     """A change that the file's times do not show is seen after `MAX_AGE` seconds."""
     # The cached content is wrong, as after a change that left the times of the file as they were.
-    served.content_cache.add((served.root / "file").stat(), b"notseen").close()
+    served.content_cache.add(identity((served.root / "file").stat()), b"notseen").close()
     assert served.read() == (b"notseen", True)
     served.now = MAX_AGE
     assert served.read() == (b"content", True)
@@ -188,21 +190,21 @@ def test_reader_keeps_the_content_that_it_started_with(served: Served) -> None:
 
 
 class OutdatedLookup(KernelLookup):
-    """Find a file, change it after that, and report the status from before the change."""
+    """Find a file, change it after that, and report the identity from before the change."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path.parent))
         self._path = path
-        self._before: os.stat_result | None = None
+        self._before: Identity | None = None
         self.detect_file_system()
 
     def find(self, path: str) -> FoundFile | None:
         found = super().find(path)
         assert found is not None
         if self._before is None:
-            self._before = found.status
+            self._before = found.identity
             self._path.write_bytes(bytes(MAX_FILE_SIZE + 2))
-        found.status = self._before
+        found.identity = self._before
         return found
 
 
@@ -295,7 +297,11 @@ def test_least_recently_used_content_is_removed_first(tmp_path: Path) -> None:
     served = Served(tmp_path, capacity=2 * (1000 + OVERHEAD))
     for name in "abac":
         served.read(name)
-    kept = {name for name in "abc" if served.content_cache.open_reader((tmp_path / name).stat())}
+    kept = {
+        name
+        for name in "abc"
+        if served.content_cache.open_reader(identity((tmp_path / name).stat()))
+    }
     assert kept == set("ac")
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.backends import lookup_of, needs_openat2
-from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
+from twisted_tftp.backends.filesystem import kernel_lookup
+from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup, OpenAt2
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
 
@@ -96,8 +97,11 @@ def test_replaced_root_is_noticed(root: Path) -> None:
     assert opened(lookup, "sub/file") is None
 
 
-def test_kernel_without_openat2_is_asked_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After ENOSYS all lookups are left to the path walk."""
+@pytest.mark.parametrize("is_in_c", [False, True])
+def test_kernel_without_openat2_is_asked_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, is_in_c: bool
+) -> None:
+    """After ENOSYS all lookups are left to the path walk, and the file system is not detected."""
     calls: list[Any] = []
 
     def missing(*args: Any) -> int:
@@ -105,11 +109,37 @@ def test_kernel_without_openat2_is_asked_once(root: Path, monkeypatch: pytest.Mo
         ctypes.set_errno(errno.ENOSYS)
         return -1
 
+    def missing_in_c(*args: Any) -> int:
+        calls.append(args)
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
     monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace(syscall=missing))
+    monkeypatch.setattr(kernel_lookup, "_find_beneath_in_c", missing_in_c if is_in_c else None)
     lookup = lookup_of(root)
     assert opened(lookup, "sub/file") is None
+    lookup.detect_file_system()
     assert opened(lookup, "sub/file") is None
+    assert lookup.directory_status("sub") is None
     assert len(calls) == 1
+
+
+@needs_openat2
+def test_function_in_c_is_used_if_it_was_built(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets the root, the name and the device, and returns what the one in Python returns."""
+    calls: list[tuple[bytes, bytes, int]] = []
+
+    def find_beneath(root: bytes, name: bytes, device: int) -> Any:
+        calls.append((root, name, device))
+        return OpenAt2().find_beneath(root, name, device)
+
+    monkeypatch.setattr(kernel_lookup, "_find_beneath_in_c", find_beneath)
+    os.stat(root / "sub" / "file")
+    descriptor = opened(lookup_of(root), "/sub/file")
+    assert descriptor is not None
+    os.close(descriptor)
+    assert calls == [(bytes(root), b"sub/file", os.stat(root).st_dev)]
 
 
 def test_other_systems_than_linux_use_the_path_walk(
