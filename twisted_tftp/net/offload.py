@@ -321,6 +321,14 @@ def is_native() -> bool:
     return _offload is not None and os.environ.get("TFTP_OFFLOAD") != "0"
 
 
+def description() -> str:
+    """Return a line for the log: whether downloads use the C module, and if not, why."""
+    if is_native():
+        return "downloads use the C module"
+    reason = "it is not installed" if _offload is None else "TFTP_OFFLOAD=0"
+    return f"downloads do not use the C module: {reason}"
+
+
 def make_flow_table(epoll: select.epoll, clock: Callable[[], float]) -> FlowTable:
     """Return the fastest table that there is.
 
