@@ -48,7 +48,8 @@ typedef struct {
 } Table;
 
 typedef struct {
-    Flow *flow;
+    PyObject *owner;
+    socklen_t peer_size;           /* that of the flow */
     ssize_t size;                  /* octets of the packet; -1: it has ended without a packet */
     bool is_strange;               /* the packet is not from the peer, but from `from` */
     struct sockaddr_in6 from;
@@ -67,12 +68,12 @@ typedef struct {
 /* Go to the next window; return false if the machine must do that. */
 static bool advance(Flow *flow, double now, double measure_interval)
 {
-    Py_ssize_t count = flow->windowsize, size = count * flow->blksize;
-    bool is_last = size > flow->left;
+    const Py_ssize_t full = flow->left / flow->blksize; /* blocks; there may be a shorter one */
+    const bool is_last = flow->windowsize > full;
     if (flow->has_last || (is_last && !flow->is_file_end))
         return false;
-    if (is_last)
-        size = flow->left, count = size / flow->blksize + 1;
+    const Py_ssize_t count = is_last ? full + 1 : flow->windowsize;
+    const Py_ssize_t size = is_last ? flow->left : count * flow->blksize;
     if (flow->is_first || is_last || now >= flow->measure_at) {
         if (flow->round_trip_count == MOST_ROUND_TRIPS)
             return false;
@@ -98,7 +99,8 @@ static bool advance(Flow *flow, double now, double measure_interval)
 static void end_flow(Found *found, Flow *flow, bool has_packet)
 {
     Ending *ending = &found->endings[found->ending_count++];
-    ending->flow = flow;
+    ending->owner = flow->owner;
+    ending->peer_size = flow->peer_size;
     ending->size = has_packet ? ending->size : -1;
     flow->has_ended = true;
 }
@@ -141,7 +143,7 @@ static bool send_window(Flow *flow)
         struct msghdr message = {.msg_name = &flow->peer, .msg_namelen = flow->peer_size,
                                  .msg_iov = parts, .msg_iovlen = (size_t)(2 * count)};
         for (Py_ssize_t index = 0; index < count; index++, number++) {
-            memcpy(headers[index], (uint8_t[]){0, 3, number >> 8 & 255, number & 255}, HEADER_SIZE);
+            memcpy(headers[index], (uint8_t[]){0, 3, number >> 8 & 255, number & 255}, 4);
             size_t size = (size_t)Py_MIN((Py_ssize_t)flow->blksize, end - octets);
             parts[2 * index] = (struct iovec){headers[index], HEADER_SIZE};
             parts[2 * index + 1] = (struct iovec){(uint8_t *)octets, size};
@@ -217,16 +219,18 @@ static PyObject *Table_poll(Table *self, PyObject *args)
     Py_BEGIN_ALLOW_THREADS
     serve(self, &found, Py_MIN(most, MOST_READY), until, idle_until);
     Py_END_ALLOW_THREADS
+    self->is_polling = false;
+    for (int index = 0; index < found.ending_count; index++)
+        Py_INCREF(found.endings[index].owner); /* finalizers may end flows from here on */
     PyObject *ended = PyList_New(0), *others = PyList_New(0);
     for (Ending *ending = found.endings; found.ending_count--; ending++) {
         bool is_strange = ending->size >= 0 && ending->is_strange;
         ended = append(ended, Py_BuildValue(
-            "(Oy#y#)", ending->flow->owner, ending->size < 0 ? NULL : ending->packet, ending->size,
-            is_strange ? (char *)&ending->from : NULL, (Py_ssize_t)ending->flow->peer_size));
+            "(Ny#y#)", ending->owner, ending->size < 0 ? NULL : ending->packet, ending->size,
+            is_strange ? (char *)&ending->from : NULL, (Py_ssize_t)ending->peer_size));
     }
     for (struct epoll_event *other = found.others; found.other_count--; other++)
         others = append(others, Py_BuildValue("(iI)", other->data.fd, other->events));
-    self->is_polling = false; /* not before: the garbage collector may have run */
     return Py_BuildValue("(NNl)", ended, others, found.served);
 }
 
@@ -242,7 +246,7 @@ static PyObject *Table_add(Table *self, PyObject *args)
 {
     PyObject *octets;
     const char *peer;
-    Py_ssize_t peer_size, position;
+    Py_ssize_t peer_size = 0, position;
     Flow flow = {0}, *added;
     if (!PyArg_ParseTuple(args, "iOz#HOnpHHHddp", &flow.descriptor, &flow.owner, &peer, &peer_size,
                           &flow.segments, &octets, &position, &flow.is_file_end, &flow.awaited,
@@ -251,9 +255,8 @@ static PyObject *Table_add(Table *self, PyObject *args)
         || !may_change(self) || PyObject_GetBuffer(octets, &flow.octets, PyBUF_SIMPLE) < 0)
         return NULL;
     bool is_valid = position >= 0 && position <= flow.octets.len && flow.blksize && flow.windowsize
-        && flow.windowsize <= flow.octets.len / flow.blksize && flow.segments <= MOST_SEGMENTS
-        && flow.segments && (!peer || peer_size <= (int)sizeof flow.peer) && flow.descriptor >= 0
-        && flow.descriptor < self->size && !self->flows[flow.descriptor];
+        && flow.segments && flow.segments <= MOST_SEGMENTS && peer_size <= (int)sizeof flow.peer
+        && flow.descriptor >= 0 && flow.descriptor < self->size && !self->flows[flow.descriptor];
     if (!is_valid || !(added = PyMem_Malloc(sizeof *added))) {
         PyBuffer_Release(&flow.octets);
         Py_RETURN_FALSE;
@@ -263,13 +266,11 @@ static PyObject *Table_add(Table *self, PyObject *args)
     flow.next = (const uint8_t *)flow.octets.buf + position;
     flow.left = flow.octets.len - position;
     Py_INCREF(flow.owner);
-    *added = flow;
-    self->flows[flow.descriptor] = added;
+    *(self->flows[flow.descriptor] = added) = flow;
     Py_RETURN_TRUE;
 }
 
-/* Return what a flow has done since the last report, and end it if `is_end`; or, with `is_brief`,
-   only when it has sent. */
+/* Return what a flow has done since the last report; or, with `is_brief`, when it has sent. */
 static PyObject *Table_report(Table *self, PyObject *args)
 {
     int descriptor, is_end, is_brief = 0;
@@ -280,16 +281,16 @@ static PyObject *Table_report(Table *self, PyObject *args)
         return PyErr_Format(PyExc_KeyError, "descriptor %d has no flow", descriptor);
     if (is_brief)
         return PyFloat_FromDouble(flow->sent_at);
-    PyObject *round_trips = PyList_New(0);
-    for (Py_ssize_t index = 0; index < flow->round_trip_count; index++)
-        round_trips = append(round_trips, PyFloat_FromDouble(flow->round_trips[index]));
-    PyObject *progress = Py_BuildValue(
-        "(nnnnNddN)", flow->acks, flow->blocks, flow->window, flow->unsent,
-        PyBool_FromLong(flow->has_last), flow->sent_at, flow->measure_at, round_trips);
+    const Flow done = *flow; /* the garbage collector may run, and a finalizer may end the flow */
     flow->acks = flow->blocks = flow->unsent = flow->round_trip_count = 0;
     if (is_end)
         free_flow(self, flow);
-    return progress;
+    PyObject *round_trips = PyList_New(0);
+    for (Py_ssize_t index = 0; index < done.round_trip_count; index++)
+        round_trips = append(round_trips, PyFloat_FromDouble(done.round_trips[index]));
+    return Py_BuildValue("(nnnnNddN)", done.acks, done.blocks, done.window, done.unsent,
+                         PyBool_FromLong(done.has_last), done.sent_at, done.measure_at,
+                         round_trips);
 }
 
 static PyObject *Table_close(Table *self, PyObject *Py_UNUSED(args))
@@ -305,8 +306,7 @@ static PyObject *Table_close(Table *self, PyObject *Py_UNUSED(args))
 static int Table_init(Table *self, PyObject *args, PyObject *Py_UNUSED(names))
 {
     int size;
-    if (self->flows
-        || !PyArg_ParseTuple(args, "idi", &self->epoll, &self->measure_interval, &size))
+    if (self->flows || !PyArg_ParseTuple(args, "idi", &self->epoll, &self->measure_interval, &size))
         return -1;
     self->flows = PyMem_Calloc((size_t)size, sizeof *self->flows);
     self->size = self->flows ? size : 0;

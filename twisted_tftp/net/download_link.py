@@ -125,10 +125,10 @@ class DownloadLink(UDPLink):
         """Send a window of the flow."""
         UDPLink.send(self, datagrams)
 
-    def flow_delay(self) -> float:
-        """Return how much later the flow has sent than the machine knows, in seconds, or 0."""
+    def flow_delay(self) -> float | None:
+        """Return how much later the flow has sent than the machine knows, in seconds, or None."""
         if not self._has_flow:
-            return 0.0
+            return None
         sent_at = self._hub.flows.sent_at(self._sock.fileno())  # type: ignore[union-attr]
         return sent_at - self._known_sent_at
 
@@ -184,6 +184,7 @@ class DownloadLink(UDPLink):
         """Process a datagram of the peer; the `TransferPort` calls this."""
         if self._receive is None:
             return
+        self.end_flow()  # that of the second socket, if this is a late packet in the first one
         self._receive(datagram, now)
         if self._until_connected:
             self._note_packets(1)
@@ -239,6 +240,7 @@ class DownloadLink(UDPLink):
             datagram = self._sock.recv(MAX_CLIENT_PACKET)
         except OSError:
             return  # no datagram, or an ICMP error about an earlier one
+        self.end_flow()  # one that has just begun, if the hub has found the datagram before that
         self._receive(datagram, self._clock())  # type: ignore[misc]
 
     def doWrite(self) -> None:

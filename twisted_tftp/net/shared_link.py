@@ -32,9 +32,9 @@ class SharedLink:
     ) -> None:
         """Do nothing: the protocol of the request port finds the transfer of each datagram."""
 
-    def flow_delay(self) -> float:
-        """Return 0: this link has no flows."""
-        return 0.0
+    def flow_delay(self) -> float | None:
+        """Return None: this link has no flows."""
+        return None
 
     def follow_flow(self) -> None:
         """Do nothing: this link has no flows."""

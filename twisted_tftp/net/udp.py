@@ -70,8 +70,11 @@ class Link(Protocol):
             have no flows.
         """
 
-    def flow_delay(self) -> float:
-        """Return how much later the flow has sent than the machine knows, in seconds, or 0."""
+    def flow_delay(self) -> float | None:
+        """Return how much later the flow has sent than the machine knows, in seconds.
+
+        None if there is no flow.
+        """
 
     def follow_flow(self) -> None:
         """Let the machine take over what its flow has done, if there is one; the flow continues.
@@ -313,9 +316,9 @@ class UDPLink(SocketDescriptor):
         if not waiting:
             self._watch_writable()
 
-    def flow_delay(self) -> float:
-        """Return 0: only L{DownloadLink} has flows."""
-        return 0.0
+    def flow_delay(self) -> float | None:
+        """Return None: only L{DownloadLink} has flows."""
+        return None
 
     def follow_flow(self) -> None:
         """Do nothing: only L{DownloadLink} has flows."""

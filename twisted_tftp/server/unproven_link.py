@@ -69,7 +69,7 @@ class UnprovenLink:
             self._note_answer()
         self._offerer.resume(progress, datagram, now)  # type: ignore[union-attr]
 
-    def flow_delay(self) -> float:
+    def flow_delay(self) -> float | None:
         """Return the delay of the inner link."""
         return self._link.flow_delay()
 

@@ -253,7 +253,7 @@ class Session:
         """Handle the machine's deadline, if it has passed, and set the alarm again."""
         machine, clock = self._machine, self._services.clock
         delay = self._link.flow_delay()
-        if delay:
+        if delay is not None:
             if clock() < machine.deadline + delay and not self._may_deadline_shrink():
                 self._alarm.arm(machine.deadline + delay)
                 return

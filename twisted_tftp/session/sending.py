@@ -19,10 +19,6 @@ from twisted_tftp.transfer.flow import Offer, Offerer, Progress
 from twisted_tftp.transfer.machine import END, READ, SEND, WAIT, Buffer, Step, TransferMachine
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.states import SenderState
-from twisted_tftp.transfer.timing import MIN_RTO
-
-#: The timeout above which the alarm goes off earlier during a flow, in seconds.
-LONG_TIMEOUT = 2 * MIN_RTO
 
 #: The ERROR codes with which a client that only wants the size of a file answers the OACK.
 SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))
@@ -61,19 +57,25 @@ class SendingSession(Session):
                 self._wait_for(data, 0, length)
             else:
                 machine.preload(data)
+            if self.is_closed:
+                return  # the read has failed
         super().begin(machine)
 
     def offer(self) -> Offer | None:
-        """Return what a flow needs, and look at the deadline early if it may become shorter."""
+        """Return what a flow needs, and set the alarm to look at it."""
         offer = self._machine.offer()
-        if offer is not None and self._may_deadline_shrink():
-            # The flow measures round trips, but does not move the alarm.
-            self._alarm.arm(offer.sent_at + MIN_RTO)
+        if offer is not None:
+            self._alarm.arm(self._machine.look_at(offer.sent_at))
         return offer
 
     def take_back(self, progress: Progress) -> Sequence[Buffer]:
-        """Let the machine continue from where the flow is."""
-        return self._machine.take_back(progress)
+        """Let the machine continue from where the flow is, and set the alarm as it needs it."""
+        machine = self._machine
+        unsent = machine.take_back(progress)
+        now = self._services.clock()
+        if now < machine.deadline:
+            self._alarm.arm(machine.look_at(now))
+        return unsent
 
     def resume(self, progress: Progress, datagram: bytes, now: float) -> None:
         """Let the machine continue from where the flow is, and process a datagram."""
@@ -170,7 +172,7 @@ class SendingSession(Session):
         return Outcome.SIZE_PROBE if is_probe else Outcome.ABORTED
 
     def _may_deadline_shrink(self) -> bool:
-        return self._machine.timeout > LONG_TIMEOUT
+        return self._machine.may_deadline_shrink
 
     def _forget_pending(self) -> None:
         self._reading = None

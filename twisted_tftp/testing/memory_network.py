@@ -58,9 +58,9 @@ class MemoryLink:
         self._receive = receive
         self._receive_train = receive_train
 
-    def flow_delay(self) -> float:
-        """Return 0: this link has no flows."""
-        return 0.0
+    def flow_delay(self) -> float | None:
+        """Return None: this link has no flows."""
+        return None
 
     def follow_flow(self) -> None:
         """Do nothing: this link has no flows."""

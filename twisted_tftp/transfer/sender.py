@@ -23,7 +23,7 @@ from twisted_tftp.transfer.flow import Offer, Progress
 from twisted_tftp.transfer.machine import END, READ, SEND, WAIT, Buffer, Step
 from twisted_tftp.transfer.peer_watch import PeerWatch
 from twisted_tftp.transfer.states import SenderState
-from twisted_tftp.transfer.timing import MEASURE_INTERVAL, Timing
+from twisted_tftp.transfer.timing import MEASURE_INTERVAL, MIN_RTO, Timing
 
 _NEVER = float("inf")
 
@@ -129,9 +129,9 @@ class Sender:
         return SEND
 
     @property
-    def timeout(self) -> float:
-        """The current retransmission timeout, in seconds."""
-        return self._timing.rto
+    def may_deadline_shrink(self) -> bool:
+        """Whether the deadline may be much earlier when the machine takes over from its flow."""
+        return self._timing.may_shrink
 
     @property
     def is_reading(self) -> bool:
@@ -253,6 +253,16 @@ class Sender:
             return self._end(_DONE)
         self.take_back(progress)
         return self.receive(datagram, now)
+
+    def look_at(self, now: float) -> float:
+        """Return when to look at a flow again: at the deadline, or before it if it may move.
+
+        Nobody is told if a flow measures a round trip that makes the timeout shorter.
+        """
+        if self.deadline <= now + 2 * MIN_RTO or not self._timing.may_shrink:
+            return self.deadline
+        silence = now - self._watch.sent_at
+        return min(self.deadline, now + (silence if silence > MIN_RTO else MIN_RTO))
 
     def expire(self, now: float) -> Step:
         """Handle the deadline: send again, or give up."""

@@ -177,6 +177,14 @@ class Timing:
         if self._adaptive:
             self.rto = min(self.rto + size / FIRST_RATE, self.max_rto)
 
+    @property
+    def may_shrink(self) -> bool:
+        """Whether the next measured round trip may make the timeout much shorter.
+
+        That is so before the first one was measured, and after a retransmission.
+        """
+        return self._adaptive and self.rto > self._estimated_rto()
+
     def back_off(self, silence: float = 0.0) -> None:
         """Double the retransmission timeout after a retransmission.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import select
 import socket
@@ -23,7 +25,7 @@ from twisted_tftp.net.offload import (
     make_flow_table,
 )
 from twisted_tftp.protocol import wire
-from twisted_tftp.transfer.flow import Offer
+from twisted_tftp.transfer.flow import Offer, Progress
 from twisted_tftp.transfer.machine import Buffer
 from twisted_tftp.transfer.timing import MEASURE_INTERVAL
 
@@ -403,3 +405,64 @@ def test_native_table_is_used_by_default(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("TFTP_OFFLOAD", raising=False)
     with select.epoll() as epoll:
         assert isinstance(make_flow_table(epoll, monotonic), NativeFlowTable)
+
+
+class Finalized:
+    """Garbage whose finalizer ends the flow of a descriptor, if `is_armed` then."""
+
+    is_armed = False
+
+    def __init__(self, table: FlowTable, descriptor: int, results: list[Any]) -> None:
+        self.table = table
+        self.descriptor = descriptor
+        self.results = results
+        self.cycle = self
+
+    def __del__(self) -> None:
+        if not Finalized.is_armed:
+            return
+        try:
+            self.results.append(self.table.take(self.descriptor))
+        except Exception as error:
+            self.results.append(error)
+
+
+@needs_module
+@pytest.mark.parametrize("action", ["poll", "look", "take"])
+def test_finalizers_that_run_meanwhile_may_end_flows(action: str) -> None:
+    """Up to Python 3.11, the garbage collector runs when the module makes an object.
+
+    With its errors, the module used freed memory, or could not end the flow.
+    """
+    bench = Bench(native=True)
+    owner = bench.owner()
+    descriptor = owner.ours.fileno()
+    table: Any = bench.table._table  # type: ignore[attr-defined]
+    act = table.poll if action == "poll" else table.report
+    arguments = {"poll": (32, 0.0, 0.0), "look": (descriptor, False), "take": (descriptor, True)}
+    results: list[Any] = []
+    thresholds = gc.get_threshold()
+    try:
+        for _ in range(50):
+            bench.add(owner, offer(bytes(10_000)))
+            owner.theirs.send(b"not an ACK")
+            gc.set_threshold(1)
+            gc.collect()  # empties the lists of free objects
+            garbage = Finalized(bench.table, descriptor, results)
+            Finalized.is_armed = True
+            del garbage
+            try:  # `suppress` would make an object, and start the garbage collector
+                act(*arguments[action])
+            except KeyError:
+                pass
+            Finalized.is_armed = False
+            gc.set_threshold(*thresholds)
+            gc.collect()
+            with contextlib.suppress(KeyError):
+                bench.table.take(descriptor)
+            with contextlib.suppress(BlockingIOError):
+                owner.ours.recv(100)
+    finally:
+        gc.set_threshold(*thresholds)
+        bench.close()
+    assert all(isinstance(result, (Progress, KeyError)) for result in results)
