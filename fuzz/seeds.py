@@ -119,6 +119,20 @@ def _servers() -> Iterator[bytes]:
 
 
 #: The name of a target to its first inputs.
+def _flows() -> Iterator[bytes]:
+    add, ack, octets, stranger, look, take, write = 0, 1, 2, 3, 4, 5, 6
+    every = 1 << 7
+    for interval in (0, 1):
+        for windowsize in range(6):
+            # The file ends after 85 blocks of 100 octets; block number 0 follows 65535.
+            offer = bytes([2, windowsize, 128 | 64, 255, 0, 255, 250])
+            flow = bytes([interval, every | add | 1 << 5]) + offer
+            yield flow + bytes([every | ack] * 12) + bytes([look, every | ack, every | take])
+            yield flow + _do(ack) * 3 + _do(stranger, 3) + _do(write, 1) + _do(ack, 1)
+            yield flow + _do(octets, 2) + b"\4\0\4\0\0" + _do(octets, 3) + b"\5\0\5\0\0x"
+            yield flow[:4] + bytes([0]) + flow[5:] + bytes([every | ack] * 90)
+
+
 SEEDS = {
     "request": _requests,
     "options": _options,
@@ -126,4 +140,5 @@ SEEDS = {
     "sender": _machines,
     "receiver": _machines,
     "server": _servers,
+    "flows": _flows,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fuzz import machines, parsers, server
+from fuzz import flows, machines, parsers, server
 
 #: The targets by name; each takes one input.
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -15,6 +15,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "sender": machines.sender,
     "receiver": machines.receiver,
     "server": server.server,
+    "flows": flows.flows,
 }
 
 #: The folder with a folder of inputs for each target.

@@ -35,6 +35,7 @@ class WatchedTable:
         self.acks = 0
         self.started = 0
         self.poll = table.poll
+        self.sent_at = table.sent_at
 
     def add(self, sock: Any, *args: Any) -> bool:
         added = self._table.add(sock, *args)

@@ -25,7 +25,7 @@ PIP_SETTINGS = {"PIP_NO_COMPILE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 TWISTD = "from twisted.scripts.twistd import run; run()"
 
 #: What the distribution of this package is built from.
-_PACKAGE_SOURCES = ("README.md", "LICENSE", "pyproject.toml", "setup.cfg")
+_PACKAGE_SOURCES = ("README.md", "LICENSE", "pyproject.toml", "setup.cfg", "setup.py")
 
 #: Folders with code in the distribution of this package.
 _PACKAGE_FOLDERS = ("twisted", "twisted_tftp")
@@ -47,10 +47,12 @@ def make_environment(folder: Path, seen: Sequence[Path] = ()) -> Path:
     return folder / "bin" / "python"
 
 
-def install(python: Path, sources: Sequence[Path]) -> None:
+def install(python: Path, sources: Sequence[Path], **variables: str) -> str:
     """Install distributions as a user does it: pip fetches what builds them.
 
     @param sources: the folders; the build writes into them.
+    @param variables: more environment variables of pip.
+    @return: what pip has written.
     """
     with outer_network():
         done = subprocess.run(
@@ -58,16 +60,18 @@ def install(python: Path, sources: Sequence[Path]) -> None:
             capture_output=True,
             text=True,
             timeout=INSTALL_TIMEOUT,
-            env={**os.environ, **PIP_SETTINGS},
+            env={**os.environ, **PIP_SETTINGS, **variables},
         )
-    assert done.returncode == 0, done.stdout + done.stderr
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    return output
 
 
 def copy_package(folder: Path) -> None:
-    """Copy the sources of this package into a new folder."""
+    """Copy the sources of this package, without its C module, into a new folder."""
     folder.mkdir()
     for name in _PACKAGE_SOURCES:
         shutil.copy(CHECKOUT / name, folder)
     for name in _PACKAGE_FOLDERS:
-        ignored = shutil.ignore_patterns("__pycache__", "dropin.cache")
+        ignored = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.so")
         shutil.copytree(CHECKOUT / name, folder / name, ignore=ignored)

@@ -143,7 +143,7 @@ static bool send_window(Flow *flow)
         struct msghdr message = {.msg_name = &flow->peer, .msg_namelen = flow->peer_size,
                                  .msg_iov = parts, .msg_iovlen = (size_t)(2 * count)};
         for (Py_ssize_t index = 0; index < count; index++, number++) {
-            memcpy(headers[index], (uint8_t[]){0, 3, number >> 8 & 255, number & 255}, HEADER_SIZE);
+            memcpy(headers[index], (uint8_t[]){0, 3, number >> 8 & 255, number & 255}, 4);
             size_t size = (size_t)Py_MIN((Py_ssize_t)flow->blksize, end - octets);
             parts[2 * index] = (struct iovec){headers[index], HEADER_SIZE};
             parts[2 * index + 1] = (struct iovec){(uint8_t *)octets, size};
@@ -221,8 +221,7 @@ static PyObject *Table_poll(Table *self, PyObject *args)
     Py_END_ALLOW_THREADS
     self->is_polling = false;
     for (int index = 0; index < found.ending_count; index++)
-        Py_INCREF(found.endings[index].owner);
-    /* From here on, the garbage collector may run, and finalizers may end flows. */
+        Py_INCREF(found.endings[index].owner); /* finalizers may end flows from here on */
     PyObject *ended = PyList_New(0), *others = PyList_New(0);
     for (Ending *ending = found.endings; found.ending_count--; ending++) {
         bool is_strange = ending->size >= 0 && ending->is_strange;
@@ -247,7 +246,7 @@ static PyObject *Table_add(Table *self, PyObject *args)
 {
     PyObject *octets;
     const char *peer;
-    Py_ssize_t peer_size, position;
+    Py_ssize_t peer_size = 0, position;
     Flow flow = {0}, *added;
     if (!PyArg_ParseTuple(args, "iOz#HOnpHHHddp", &flow.descriptor, &flow.owner, &peer, &peer_size,
                           &flow.segments, &octets, &position, &flow.is_file_end, &flow.awaited,
@@ -255,10 +254,9 @@ static PyObject *Table_add(Table *self, PyObject *args)
                           &flow.is_first)
         || !may_change(self) || PyObject_GetBuffer(octets, &flow.octets, PyBUF_SIMPLE) < 0)
         return NULL;
-    bool is_valid = position >= 0 && position <= flow.octets.len && flow.blksize
-        && flow.windowsize && flow.segments && flow.segments <= MOST_SEGMENTS
-        && (!peer || peer_size <= (Py_ssize_t)sizeof flow.peer) && flow.descriptor >= 0
-        && flow.descriptor < self->size && !self->flows[flow.descriptor];
+    bool is_valid = position >= 0 && position <= flow.octets.len && flow.blksize && flow.windowsize
+        && flow.segments && flow.segments <= MOST_SEGMENTS && peer_size <= (int)sizeof flow.peer
+        && flow.descriptor >= 0 && flow.descriptor < self->size && !self->flows[flow.descriptor];
     if (!is_valid || !(added = PyMem_Malloc(sizeof *added))) {
         PyBuffer_Release(&flow.octets);
         Py_RETURN_FALSE;
@@ -268,22 +266,22 @@ static PyObject *Table_add(Table *self, PyObject *args)
     flow.next = (const uint8_t *)flow.octets.buf + position;
     flow.left = flow.octets.len - position;
     Py_INCREF(flow.owner);
-    *added = flow;
-    self->flows[flow.descriptor] = added;
+    *(self->flows[flow.descriptor] = added) = flow;
     Py_RETURN_TRUE;
 }
 
-/* Return what a flow has done since the last report; end it if `is_end`. */
+/* Return what a flow has done since the last report; or, with `is_brief`, when it has sent. */
 static PyObject *Table_report(Table *self, PyObject *args)
 {
-    int descriptor, is_end;
-    if (!PyArg_ParseTuple(args, "ip", &descriptor, &is_end) || !may_change(self))
+    int descriptor, is_end, is_brief = 0;
+    if (!PyArg_ParseTuple(args, "ip|p", &descriptor, &is_end, &is_brief) || !may_change(self))
         return NULL;
     Flow *flow = descriptor >= 0 && descriptor < self->size ? self->flows[descriptor] : NULL;
     if (!flow)
         return PyErr_Format(PyExc_KeyError, "descriptor %d has no flow", descriptor);
-    /* A copy: the garbage collector may run, and a finalizer may end the flow. */
-    const Flow done = *flow;
+    if (is_brief)
+        return PyFloat_FromDouble(flow->sent_at);
+    const Flow done = *flow; /* the garbage collector may run, and a finalizer may end the flow */
     flow->acks = flow->blocks = flow->unsent = flow->round_trip_count = 0;
     if (is_end)
         free_flow(self, flow);
@@ -308,8 +306,7 @@ static PyObject *Table_close(Table *self, PyObject *Py_UNUSED(args))
 static int Table_init(Table *self, PyObject *args, PyObject *Py_UNUSED(names))
 {
     int size;
-    if (self->flows
-        || !PyArg_ParseTuple(args, "idi", &self->epoll, &self->measure_interval, &size))
+    if (self->flows || !PyArg_ParseTuple(args, "idi", &self->epoll, &self->measure_interval, &size))
         return -1;
     self->flows = PyMem_Calloc((size_t)size, sizeof *self->flows);
     self->size = self->flows ? size : 0;

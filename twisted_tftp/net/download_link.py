@@ -73,6 +73,7 @@ class DownloadLink(UDPLink):
     __slots__ = (
         "_clock",
         "_has_flow",
+        "_known_sent_at",
         "_offerer",
         "_on_port_unreachable",
         "_port",
@@ -97,6 +98,7 @@ class DownloadLink(UDPLink):
         self._until_connected = CONNECT_AFTER
         self._offerer: Offerer | None = None  # None without flows, and while there must be none
         self._has_flow = False
+        self._known_sent_at = 0.0  # when the window was sent that the machine knows as the last
 
     def attach(
         self,
@@ -114,6 +116,7 @@ class DownloadLink(UDPLink):
         if self._offerer is not None and self._until_connected != 1 and not self._pending:
             offer = self._offerer.offer()
             if offer is not None and not self._has_flow:
+                self._known_sent_at = offer.sent_at
                 self._has_flow = self._hub.flows.add(  # type: ignore[union-attr]
                     self._sock, self, self._to, offer, self._offload
                 )
@@ -122,10 +125,19 @@ class DownloadLink(UDPLink):
         """Send a window of the flow."""
         UDPLink.send(self, datagrams)
 
+    def flow_delay(self) -> float | None:
+        """Return how much later the flow has sent than the machine knows, in seconds, or None."""
+        if not self._has_flow:
+            return None
+        sent_at = self._hub.flows.sent_at(self._sock.fileno())  # type: ignore[union-attr]
+        return sent_at - self._known_sent_at
+
     def follow_flow(self) -> None:
         """Let the machine take over what its flow has done, if there is one."""
         if self._has_flow:
-            self._take_back(self._hub.flows.look(self._sock.fileno()))  # type: ignore[union-attr]
+            progress = self._hub.flows.look(self._sock.fileno())  # type: ignore[union-attr]
+            self._known_sent_at = progress.at
+            self._take_back(progress)
 
     def end_flow(self) -> None:
         """End the flow, if there is one, and let the machine take over what it has done."""

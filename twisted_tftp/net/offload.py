@@ -87,6 +87,9 @@ class FlowTable(Protocol):
         @param segments: whether to send windows with segmentation offload.
         """
 
+    def sent_at(self, descriptor: int) -> float:
+        """Return when a flow has sent its last window, or when the machine has."""
+
     def look(self, descriptor: int) -> Progress:
         """Return what a flow has done since it was asked last; it continues."""
 
@@ -215,6 +218,9 @@ class PythonFlowTable:
         self._flows[sock.fileno()] = _Flow(sock, owner, peer, offer)
         return True
 
+    def sent_at(self, descriptor: int) -> float:
+        return self._flows[descriptor].sent_at
+
     def look(self, descriptor: int) -> Progress:
         return self._flows[descriptor].report()
 
@@ -287,6 +293,10 @@ class NativeFlowTable:
         address = None if peer is None else packed(peer)
         return self._table.add(sock.fileno(), owner, address, step, *offer)
 
+    def sent_at(self, descriptor: int) -> float:
+        sent_at: float = self._table.report(descriptor, False, True)
+        return sent_at
+
     def look(self, descriptor: int) -> Progress:
         return Progress._make(self._table.report(descriptor, False))
 
@@ -309,6 +319,14 @@ class NativeFlowTable:
 def is_native() -> bool:
     """Return whether the tables that `make_flow_table` makes are written in C."""
     return _offload is not None and os.environ.get("TFTP_OFFLOAD") != "0"
+
+
+def description() -> str:
+    """Return a line for the log: whether downloads use the C module, and if not, why."""
+    if is_native():
+        return "downloads use the C module"
+    reason = "it is not installed" if _offload is None else "TFTP_OFFLOAD=0"
+    return f"downloads do not use the C module: {reason}"
 
 
 def make_flow_table(epoll: select.epoll, clock: Callable[[], float]) -> FlowTable:

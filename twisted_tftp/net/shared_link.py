@@ -32,6 +32,10 @@ class SharedLink:
     ) -> None:
         """Do nothing: the protocol of the request port finds the transfer of each datagram."""
 
+    def flow_delay(self) -> float | None:
+        """Return None: this link has no flows."""
+        return None
+
     def follow_flow(self) -> None:
         """Do nothing: this link has no flows."""
 

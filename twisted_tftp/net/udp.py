@@ -70,6 +70,12 @@ class Link(Protocol):
             have no flows.
         """
 
+    def flow_delay(self) -> float | None:
+        """Return how much later the flow has sent than the machine knows, in seconds.
+
+        None if there is no flow.
+        """
+
     def follow_flow(self) -> None:
         """Let the machine take over what its flow has done, if there is one; the flow continues.
 
@@ -309,6 +315,10 @@ class UDPLink(SocketDescriptor):
         self._pending = [bytes(buffer) for buffer in datagrams]
         if not waiting:
             self._watch_writable()
+
+    def flow_delay(self) -> float | None:
+        """Return None: only L{DownloadLink} has flows."""
+        return None
 
     def follow_flow(self) -> None:
         """Do nothing: only L{DownloadLink} has flows."""

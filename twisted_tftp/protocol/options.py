@@ -97,7 +97,6 @@ def announced_size(options: Mapping[str, str]) -> int | None:
 def negotiate(
     options: Mapping[str, str],
     policy: Policy,
-    *,
     tsize: int | None = None,
     window_limit: int | None = None,
     blksize_limit: int | None = None,
@@ -145,9 +144,7 @@ def _with_xid(
     Each request has a different xid, so it must not become part of the cache's key.
     """
     others = {name: value for name, value in options.items() if name != XID}
-    grant = negotiate(
-        others, policy, tsize=tsize, window_limit=window_limit, blksize_limit=blksize_limit
-    )
+    grant = negotiate(others, policy, tsize, window_limit, blksize_limit)
     if XID in policy.refuse or not _XID_VALUE.match(options[XID]):
         return grant
     return replace(grant, oack=wire.oack((*grant.accepted, (XID, options[XID]))))

@@ -43,7 +43,6 @@ class Negotiation:
         requested: Mapping[str, str],
         peer: SocketAddress,
         local: SocketAddress | None,
-        *,
         tsize: int | None,
         window_limit: int | None,
     ) -> options.Grant:
@@ -53,18 +52,12 @@ class Negotiation:
         @param tsize: see `options.negotiate`, as for the other parameters.
         """
         policy = self._policy
-        grant = options.negotiate(requested, policy, tsize=tsize, window_limit=window_limit)
+        grant = options.negotiate(requested, policy, tsize, window_limit)
         blksize = grant.blksize
         if DEFAULT_BLKSIZE < blksize <= self._largest_fitted:
             mtu = self._find_mtu(peer, local)
             if mtu is not None and mtu < blksize + MAX_HEADERS:
                 limit = max(DEFAULT_BLKSIZE, fitting_blksize(peer, mtu))
                 if limit < blksize:
-                    return options.negotiate(
-                        requested,
-                        policy,
-                        tsize=tsize,
-                        window_limit=window_limit,
-                        blksize_limit=limit,
-                    )
+                    return options.negotiate(requested, policy, tsize, window_limit, limit)
         return grant

@@ -43,7 +43,7 @@ from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.transfer_log import TransferLog
 
 #: The largest read-ahead of one read, in octets.
-MAX_READ_AHEAD = 64 * 1024
+MAX_READ_AHEAD = 256 * 1024
 
 #: The largest read-ahead of all reads together, in octets: with very many transfers, each of them
 #: reads one block at a time.

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.interfaces import lifecycle_of
+from twisted_tftp.net import offload
 from twisted_tftp.net.request_port import RequestPort
 from twisted_tftp.policy import TFTP_PORT, Policy, UploadSettings
 from twisted_tftp.protocol.printable import MAX_OWN_CHARACTERS, printable_unicode
@@ -172,6 +173,7 @@ class TFTPService(Service):
             raise
         super().startService()
         self._shutdown.reset()
+        self._log.info("{text}", text=offload.description())
         self._listeners.announce()
         self._generations.begin(self._generation)
 

@@ -69,6 +69,10 @@ class UnprovenLink:
             self._note_answer()
         self._offerer.resume(progress, datagram, now)  # type: ignore[union-attr]
 
+    def flow_delay(self) -> float | None:
+        """Return the delay of the inner link."""
+        return self._link.flow_delay()
+
     def follow_flow(self) -> None:
         """Let the machine take over what the flow of the inner link has done."""
         self._link.follow_flow()

@@ -98,6 +98,10 @@ class Session:
         """Do what the machine asks for."""
         raise NotImplementedError
 
+    def _may_deadline_shrink(self) -> bool:
+        """Return whether the deadline may be earlier when the machine follows its flow."""
+        return False
+
     def _forget_pending(self) -> None:
         """Ignore the results of the reads and writes that are under way."""
         raise NotImplementedError
@@ -248,7 +252,12 @@ class Session:
     def _handle_deadline(self) -> None:
         """Handle the machine's deadline, if it has passed, and set the alarm again."""
         machine, clock = self._machine, self._services.clock
-        self._link.follow_flow()
+        delay = self._link.flow_delay()
+        if delay is not None:
+            if clock() < machine.deadline + delay and not self._may_deadline_shrink():
+                self._alarm.arm(machine.deadline + delay)
+                return
+            self._link.follow_flow()
         # The reactor may be late: read the socket before deciding that no answer has come.
         if clock() >= machine.deadline:
             self._link.receive_waiting()

@@ -171,6 +171,9 @@ class SendingSession(Session):
         is_probe = offered and code in SIZE_PROBE_CODES
         return Outcome.SIZE_PROBE if is_probe else Outcome.ABORTED
 
+    def _may_deadline_shrink(self) -> bool:
+        return self._machine.may_deadline_shrink
+
     def _forget_pending(self) -> None:
         self._reading = None
 

@@ -58,6 +58,10 @@ class MemoryLink:
         self._receive = receive
         self._receive_train = receive_train
 
+    def flow_delay(self) -> float | None:
+        """Return None: this link has no flows."""
+        return None
+
     def follow_flow(self) -> None:
         """Do nothing: this link has no flows."""
 

@@ -129,6 +129,11 @@ class Sender:
         return SEND
 
     @property
+    def may_deadline_shrink(self) -> bool:
+        """Whether the deadline may be much earlier when the machine takes over from its flow."""
+        return self._timing.may_shrink
+
+    @property
     def is_reading(self) -> bool:
         """Whether it waits for the octets of a `Step.READ`."""
         return self._is_reading

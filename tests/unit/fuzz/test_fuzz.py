@@ -12,6 +12,7 @@ import pytest
 import fuzz.__main__
 from fuzz.seeds import SEEDS
 from fuzz.targets import CORPUS, TARGETS
+from twisted_tftp.net import offload
 from twisted_tftp.protocol import netascii, options, wire
 from twisted_tftp.session.netascii_files import NetasciiReader
 from twisted_tftp.testing import MemoryLink
@@ -75,8 +76,10 @@ def broken(*arguments: Any) -> Any:
     raise ValueError("a bug")
 
 
+needs_module = pytest.mark.skipif(not offload.is_native(), reason="there is one table only")
+
 #: Bugs: the target that finds it, the owner of the attribute, its name and its wrong value.
-BUGS: list[tuple[str, Any, str, Any]] = [
+BUGS: list[Any] = [
     ("request", wire, "_text", lambda octets: octets.decode("ascii")),
     ("request", wire, "parse_error", lambda datagram: (datagram[3], "")),
     ("options", options, "_number", any_number),
@@ -92,11 +95,16 @@ BUGS: list[tuple[str, Any, str, Any]] = [
     ("server", NetasciiReader, "read", broken),
     ("server", MemoryLink, "close", lambda self: None),
     ("server", peer_watch, "MAX_UNANSWERED_DATAGRAMS", 5),
+    pytest.param("flows", offload, "MAX_ROUND_TRIPS", 7, marks=needs_module),
+    pytest.param("flows", offload, "MAX_CLIENT_PACKET", 4, marks=needs_module),
+    pytest.param("flows", wire, "DATA_HEADERS", [b"\0\3\0\1"] * 65536, marks=needs_module),
 ]
 
 
 @pytest.mark.parametrize(
-    ("name", "owner", "attribute", "bug"), BUGS, ids=[f"{bug[0]}-{bug[2]}" for bug in BUGS]
+    ("name", "owner", "attribute", "bug"),
+    BUGS,
+    ids=["-".join(each for each in getattr(bug, "values", bug)[:3:2]) for bug in BUGS],
 )
 def test_planted_bug_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, owner: Any, attribute: str, bug: Any

@@ -16,6 +16,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from tests.support.daemon import free_port
+from tests.support.logs import captured_log
 from tests.support.reactors import reactor, spin
 from tests.support.sockets import SocketWithoutIPv6
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend, ReadOnlyBackend
@@ -24,6 +25,7 @@ from twisted_tftp.config.settings import parse_settings
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import BackendUnavailable
 from twisted_tftp.interfaces import IBackendLifecycle, IContentCheck, NoLifecycle
+from twisted_tftp.net.offload import description
 from twisted_tftp.policy import Policy
 from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.wire import Opcode
@@ -104,6 +106,21 @@ def test_each_address_is_announced_once(reactor: Any) -> None:
     lines = [formatEvent(event) or "" for event in events]
     for port in ports:
         assert sum(str(port) in line for line in lines) == 1
+    stopped: list[Any] = []
+    service.stopService().addBoth(stopped.append)
+    spin(reactor, lambda: stopped)
+
+
+def test_start_says_once_whether_the_c_module_is_used(reactor: Any) -> None:
+    """The line comes before the addresses, also if there are two of them."""
+    service = TFTPService(
+        MemoryBackend({}), port=0, host=["127.0.0.1", "127.0.0.2"], reactor=reactor
+    )
+    with captured_log() as lines:
+        service.startService()
+    described = [line for line in lines if line.startswith(("downloads", "serving"))]
+    assert described[0] == description()
+    assert [line.partition(" ")[0] for line in described] == ["downloads", "serving", "serving"]
     stopped: list[Any] = []
     service.stopService().addBoth(stopped.append)
     spin(reactor, lambda: stopped)

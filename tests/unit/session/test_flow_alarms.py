@@ -29,6 +29,7 @@ class FlowLink(MemoryLink):
     offerer: Any = None
     offered: Offer | None = None
     sent_at = 0.0  # when the flow has sent its last block
+    known_sent_at = 0.0  # when the block was sent that the machine knows as the last
     progress = Progress(0, 0, 0, 0, False, 0.0, 0.0, ())
 
     def attach(self, receive: Any, receive_train: Any = None, offerer: Any = None) -> None:
@@ -39,6 +40,7 @@ class FlowLink(MemoryLink):
         super().send(datagrams)
         if self.offered is None:
             self.offered = self.offerer.offer()
+            self.known_sent_at = self.offered.sent_at if self.offered else 0.0
 
     def flow_receives_ack(self) -> None:
         """Let the flow receive an ACK, send the next block, and measure a round trip."""
@@ -50,9 +52,17 @@ class FlowLink(MemoryLink):
             *(now, now, (*earlier.round_trips, now - sent_at)),
         )
 
+    def flow_delay(self) -> float | None:
+        if self.offered is None:
+            return None
+        if not self.progress.acks:
+            return 0.0
+        return self.progress.at - self.known_sent_at
+
     def follow_flow(self) -> None:
         if self.offered is not None:
             progress, self.progress = self.progress, FlowLink.progress
+            self.known_sent_at = progress.at
             assert not self.offerer.take_back(progress)
 
     def end_flow(self) -> None:

@@ -22,12 +22,9 @@ from twisted_tftp.backends.naming import components
 from twisted_tftp.errors import AccessViolation, FileNotFound
 
 try:
-    # The same as `OpenAt2.find_beneath`, in C: it takes half of the time.
-    from twisted_tftp._offload import (  # type: ignore[import-not-found, unused-ignore]
-        find_beneath as _find_beneath_in_c,
-    )
-except ImportError:
-    _find_beneath_in_c = None
+    from twisted_tftp.backends.filesystem import _openat2
+except ImportError:  # not built: no compiler, or not on Linux
+    _openat2 = None  # type: ignore[assignment]
 
 #: The number of the system call openat2; it is the same on all architectures.
 _SYS_OPENAT2 = 437
@@ -59,6 +56,9 @@ Found = tuple[int, int, int, int, int, int, int]
 
 #: Finds a file below a root: see `OpenAt2.find_beneath`.
 FindBeneath = Callable[[bytes, bytes, int], Found | None]
+
+#: The same as `OpenAt2.find_beneath`, in C, in half of the time; None if it was not built.
+_find_beneath_in_c: FindBeneath | None = None if _openat2 is None else _openat2.find_beneath
 
 
 class _OpenHow(ctypes.Structure):
