@@ -25,6 +25,7 @@ from twisted_tftp.net.descriptors import raise_descriptor_limit
 from twisted_tftp.net.download_link import CONNECT_AFTER
 from twisted_tftp.policy import Retransmit
 from twisted_tftp.protocol import wire
+from twisted_tftp.session import base
 from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]
@@ -190,10 +191,17 @@ def test_repeated_request_after_the_ack_of_the_oack_is_not_answered(
 ) -> None:
     """Only the flow knows of this ACK, until it is asked."""
     server = make_server({"f": bytes(2000)}, **PATIENT)
-    client = DownloadClient(server, blksize=512, on_block=at_block(2, lambda: client.ask()))
+    answered: list[bool] = []
+
+    def ask_again() -> None:
+        answered.append(server.sessions[0].peer_has_answered)
+        client.ask()
+
+    client = DownloadClient(server, blksize=512, on_block=at_block(2, ask_again))
     server.spin(lambda: server.recorder.outcomes)
     client.close()
     assert client.content == bytes(2000)
+    assert answered == [True]
     assert client.oacks == 1
     assert client.repeated == 0
 
@@ -316,6 +324,19 @@ def test_statistics_and_octets_are_current_during_a_flow(make_server: MakeServer
     assert client.content == FILE
     assert octets == [512 * block for block in range(401)]
     assert server.flows.acks > 300
+
+
+def test_progress_is_reported_although_flows_send_the_file(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a flow nearly always when the alarm goes off."""
+    monkeypatch.setattr(base, "PROGRESS_SIZE", 64 * 1024)
+    server = make_server({"f": bytes(8_000_000)})
+    fetch(server, blksize=512)
+    progress = [
+        statistics for event, statistics in server.recorder.events if event == "progressed"
+    ]
+    assert len(progress) >= 5
 
 
 @pytest.mark.parametrize("end", ["completed", "probe"])
