@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 from tests.support.downloads import LOCALHOST, DownloadClient, FlowServer
-from tests.support.reactors import reactor
+from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import AccessViolation
@@ -23,8 +24,10 @@ from twisted_tftp.interfaces import IFileBackend, IFileReader
 from twisted_tftp.net import offload
 from twisted_tftp.net.descriptors import raise_descriptor_limit
 from twisted_tftp.net.download_link import CONNECT_AFTER
+from twisted_tftp.net.request_port import listen
 from twisted_tftp.policy import Retransmit
 from twisted_tftp.protocol import wire
+from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.session import base
 from twisted_tftp.testing import Recorder
 
@@ -571,3 +574,33 @@ def test_single_port_mode_has_no_flows(make_server: MakeServer) -> None:
     assert client.content == FILE
     assert client.transfer == server.address
     assert not server.tables or not server.flows.started
+
+
+@pytest.mark.parametrize("ahead", [-1000.0, 1000.0])
+def test_flows_use_the_clock_of_the_server(
+    make_server: MakeServer, reactor: Any, ahead: float
+) -> None:
+    """A server may have another monotonic clock: the module in C has none but that of the system.
+
+    With two clocks, the machine would give the client up at once, or never send again.
+    """
+    recorder = Recorder()
+    protocol = TFTPServer(
+        MemoryBackend({"f": FILE}),
+        observer=recorder,
+        reactor=reactor,
+        clock=lambda: monotonic() + ahead,
+    )
+    port = listen(reactor, 0, protocol, LOCALHOST)
+    lose = at_block(100, lambda: False)
+    server: Any = SimpleNamespace(reactor=reactor, address=(LOCALHOST, port.getHost().port))
+    client = DownloadClient(server, on_block=lose, blksize=512)
+    try:
+        spin(reactor, lambda: recorder.outcomes)
+    finally:
+        client.close()
+        outcome(reactor, protocol.transfers.cancel_all(""))
+        protocol.opener.close()
+        outcome(reactor, port.stopListening())
+    assert client.content == FILE
+    assert recorder.outcomes == [Outcome.COMPLETED]
