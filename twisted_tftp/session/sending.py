@@ -61,9 +61,9 @@ class SendingSession(Session):
                 return  # the read has failed
         super().begin(machine)
 
-    def offer(self) -> Offer | None:
+    def offer(self, least: int) -> Offer | None:
         """Return what a flow needs, and set the alarm to look at it."""
-        offer = self._machine.offer()
+        offer = self._machine.offer(least)
         if offer is not None:
             self._alarm.arm(self._machine.look_at(offer.sent_at))
         return offer
