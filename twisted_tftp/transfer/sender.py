@@ -205,7 +205,7 @@ class Sender:
         return self._send_window(self._blocks.fill(data, self.offset, self.length), now)
 
     def offer(self, least: int) -> Offer | None:
-        """Return what a flow needs to send the next windows; None if fewer than `least` are buffered.
+        """Return what a flow needs to send the next windows, at least `least`, or None.
 
         Only the ACK of a window, or of an OACK, that was sent once is left to a flow.
         """
