@@ -27,6 +27,12 @@ SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))
 _DONE = SenderState.DONE
 
 
+def _is_deferred(data: Any) -> bool:
+    """Return whether a reader has returned a Deferred."""
+    # isinstance is slow for a Deferred: its class is abstract.
+    return type(data) not in (memoryview, bytes) and isinstance(data, Deferred)
+
+
 class SendingSession(Session):
     """A session that reads a file with an L{IFileReader}, and sends it with a `Sender`."""
 
@@ -53,7 +59,7 @@ class SendingSession(Session):
         length = machine.early_read
         if length:
             data = self.file.read(0, length)
-            if isinstance(data, Deferred):
+            if _is_deferred(data):
                 self._wait_for(data, 0, length)
             else:
                 machine.preload(data)
@@ -121,7 +127,7 @@ class SendingSession(Session):
         except BaseException:  # see Session
             self.fail(Failure())
             return
-        if isinstance(data, Deferred):
+        if _is_deferred(data):
             self._wait_for(data, offset, length)
         else:
             self._supply(data, length, now)
