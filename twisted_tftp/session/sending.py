@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -27,7 +27,7 @@ SIZE_PROBE_CODES = frozenset((ErrorCode.NOT_DEFINED, ErrorCode.OPTION_REFUSED))
 _DONE = SenderState.DONE
 
 
-def _is_deferred(data: Any) -> bool:
+def _is_deferred(data: Any) -> TypeGuard[Deferred[Any]]:
     """Return whether a reader has returned a Deferred."""
     # isinstance is slow for a Deferred: its class is abstract.
     return type(data) not in (memoryview, bytes) and isinstance(data, Deferred)
