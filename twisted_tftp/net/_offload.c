@@ -261,8 +261,7 @@ static PyObject *Table_add(Table *self, PyObject *args)
         PyBuffer_Release(&flow.octets);
         Py_RETURN_FALSE;
     }
-    flow.peer_size = peer ? (socklen_t)peer_size : 0;
-    memcpy(&flow.peer, peer ? peer : "", flow.peer_size);
+    memcpy(&flow.peer, peer ? peer : "", flow.peer_size = (socklen_t)peer_size);
     flow.next = (const uint8_t *)flow.octets.buf + position;
     flow.left = flow.octets.len - position;
     Py_INCREF(flow.owner);
@@ -297,16 +296,17 @@ static PyObject *Table_close(Table *self, PyObject *Py_UNUSED(args))
 {
     if (!may_change(self))
         return NULL;
-    for (Py_ssize_t descriptor = 0; descriptor < self->size; descriptor++)
-        if (self->flows[descriptor])
-            free_flow(self, self->flows[descriptor]);
+    for (Py_ssize_t index = 0; index < self->size; index++)
+        if (self->flows[index])
+            free_flow(self, self->flows[index]);
     Py_RETURN_NONE;
 }
 
 static int Table_init(Table *self, PyObject *args, PyObject *Py_UNUSED(names))
 {
     int size;
-    if (self->flows || !PyArg_ParseTuple(args, "idi", &self->epoll, &self->measure_interval, &size))
+    if (self->flows || !PyArg_ParseTuple(args, "idi", &self->epoll, &self->measure_interval,
+                                         &size))
         return -1;
     self->flows = PyMem_Calloc((size_t)size, sizeof *self->flows);
     self->size = self->flows ? size : 0;

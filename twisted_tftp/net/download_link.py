@@ -16,7 +16,7 @@ from zope.interface import implementer
 from twisted_tftp.net.addresses import SocketAddress
 from twisted_tftp.net.descriptors import descriptor_limit
 from twisted_tftp.net.hub import Hub
-from twisted_tftp.net.offload import MAX_CLIENT_PACKET
+from twisted_tftp.net.offload import MAX_CLIENT_PACKET, FlowTable
 from twisted_tftp.net.socket_options import copy_options
 from twisted_tftp.net.udp import (
     READS_BEFORE_TIMEOUT,
@@ -114,12 +114,11 @@ class DownloadLink(UDPLink):
         """Send each header and its octets as one datagram; then offer the machine to a flow."""
         UDPLink.send(self, datagrams)
         if self._offerer is not None and self._until_connected != 1 and not self._pending:
-            offer = self._offerer.offer()
+            flows: FlowTable = self._hub.flows  # type: ignore[assignment]
+            offer = self._offerer.offer(flows.least_windows)
             if offer is not None and not self._has_flow:
                 self._known_sent_at = offer.sent_at
-                self._has_flow = self._hub.flows.add(  # type: ignore[union-attr]
-                    self._sock, self, self._to, offer, self._offload
-                )
+                self._has_flow = flows.add(self._sock, self, self._to, offer, self._offload)
 
     def send_flow(self, datagrams: Sequence[Buffer]) -> None:
         """Send a window of the flow."""

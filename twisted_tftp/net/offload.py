@@ -69,7 +69,12 @@ Found = tuple[EndedFlows, list[tuple[int, int]], int]
 
 
 class FlowTable(Protocol):
-    """The flows of one hub, by the descriptors of their sockets."""
+    """The flows of one hub, by the descriptors of their sockets.
+
+    @ivar least_windows: a flow of fewer windows would cost more than it saves.
+    """
+
+    least_windows: int
 
     def add(
         self,
@@ -199,6 +204,8 @@ class _Flow:
 class PythonFlowTable:
     """A L{FlowTable} in Python; it sends through the links."""
 
+    least_windows = 16
+
     def __init__(self, epoll: select.epoll, clock: Callable[[], float]) -> None:
         """Set up, without flows.
 
@@ -272,6 +279,8 @@ class PythonFlowTable:
 
 class NativeFlowTable:
     """A L{FlowTable} in C, which also waits and sends without the interpreter."""
+
+    least_windows = 2
 
     def __init__(self, epoll: select.epoll) -> None:
         """Set up, without flows; `epoll` must stay open until `close`."""

@@ -47,7 +47,7 @@ MAX_READ_AHEAD = 256 * 1024
 
 #: The largest read-ahead of all reads together, in octets: with very many transfers, each of them
 #: reads one block at a time.
-MAX_TOTAL_READ_AHEAD = 16 * 1024 * 1024
+MAX_TOTAL_READ_AHEAD = 32 * 1024 * 1024
 
 #: The direction of a request, by its first two octets.
 _DIRECTIONS = {b"\0\1": Direction.READ, b"\0\2": Direction.WRITE}

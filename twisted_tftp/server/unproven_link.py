@@ -53,9 +53,9 @@ class UnprovenLink:
         self._offerer = offerer
         self._link.attach(receive, receive_train, self if offerer else None)
 
-    def offer(self) -> Offer | None:
+    def offer(self, least: int) -> Offer | None:
         """Return the offer of the machine; the inner link calls this."""
-        return self._offerer.offer()  # type: ignore[union-attr]
+        return self._offerer.offer(least)  # type: ignore[union-attr]
 
     def take_back(self, progress: Progress) -> Sequence[Buffer]:
         """Note whether a flow has received an answer, and let the machine continue."""

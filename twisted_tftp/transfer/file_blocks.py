@@ -15,10 +15,6 @@ from twisted_tftp.transfer.read_ahead import SMALL_FILE, ReadAhead
 _UNKNOWN_SIZE = 1 << 63
 
 
-#: The fewest windows that are left to a flow.
-MIN_FLOW_WINDOWS = 2
-
-
 class FileBlocks:
     """The blocks of one file, with absolute block numbers. The last one is shorter than `blksize`.
 
@@ -117,10 +113,12 @@ class FileBlocks:
             return end, (wire.DATA_HEADERS[self.numbering.number(end)], data)
         return end, self.numbering.packets(memoryview(data), acked + 1, end, self.blksize)
 
-    def offer(self, sent: int, sent_at: float, measure_at: float, is_first: bool) -> Offer | None:
+    def offer(
+        self, least: int, sent: int, sent_at: float, measure_at: float, is_first: bool
+    ) -> Offer | None:
         """Return what a flow needs to send the windows after block `sent`.
 
-        None if there are too few of them: a flow costs as much as a few packets.
+        None if there are fewer than `least`: a flow costs as much as a few packets.
 
         @param is_first: whether `sent` is 0 and stands for the OACK.
         """
@@ -128,8 +126,7 @@ class FileBlocks:
         position = sent * self.blksize - start
         is_file_end = start + len(octets) == self.size
         # At the end of the file, a window that is not full follows the full ones.
-        least = MIN_FLOW_WINDOWS - is_file_end
-        if len(octets) - position < least * self.window_size:
+        if len(octets) - position < (least - is_file_end) * self.window_size:
             return None
         return Offer(
             *(octets, position, is_file_end, sent & 0xFFFF, self.blksize, self.windowsize),

@@ -65,8 +65,11 @@ class Progress(NamedTuple):
 class Offerer(Protocol):
     """A machine whose steady part can be taken over by a flow."""
 
-    def offer(self) -> Offer | None:
-        """Return what a flow needs; None if the machine must see the next packet itself."""
+    def offer(self, least: int) -> Offer | None:
+        """Return what a flow needs; None if the machine must see the next packet itself.
+
+        @param least: the fewest windows that are left to a flow.
+        """
 
     def take_back(self, progress: Progress) -> Sequence[Buffer]:
         """Continue from where the flow is, as if the machine had processed all packets itself.

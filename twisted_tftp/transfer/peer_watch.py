@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted_tftp.transfer.timing import Timing
+from twisted_tftp.transfer.timing import MIN_RTO, Timing
 
 #: The most datagrams that a peer gets before it has answered: its address may be forged.
 MAX_UNANSWERED_DATAGRAMS = 4
@@ -45,6 +45,24 @@ class PeerWatch:
     def is_overdue(self, now: float) -> bool:
         """Return whether a peer that had never answered would be given up after this silence."""
         return now - self.heard_at >= self._timing.first_answer_limit
+
+    def is_too_soon(self, now: float) -> bool:
+        """Return whether a packet that arrives `now` comes too early to answer the last one sent.
+
+        It then answers an earlier one. Half of a round trip is left as a margin for jitter.
+        """
+        return now - self.sent_at < min(self._timing.min_round_trip, self._timing.rto) / 2
+
+    def look_at(self, deadline: float, now: float) -> float:
+        """Return when to look at a flow: at the deadline, or before it if it may move.
+
+        Nobody is told if a flow measures a round trip that makes the timeout shorter. After the
+        first one, the deadline is four round trips after the OACK. So it is early enough to look
+        after `MIN_RTO`, and each time after four times as long.
+        """
+        if deadline <= now + 2 * MIN_RTO or not self._timing.may_shrink:
+            return deadline
+        return min(deadline, now + max(MIN_RTO, 3 * (now - self.sent_at)))
 
     def note_heard(self, now: float) -> None:
         """Note an answer of the peer."""

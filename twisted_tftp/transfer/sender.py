@@ -23,7 +23,7 @@ from twisted_tftp.transfer.flow import Offer, Progress
 from twisted_tftp.transfer.machine import END, READ, SEND, WAIT, Buffer, Step
 from twisted_tftp.transfer.peer_watch import PeerWatch
 from twisted_tftp.transfer.states import SenderState
-from twisted_tftp.transfer.timing import MEASURE_INTERVAL, MIN_RTO, Timing
+from twisted_tftp.transfer.timing import MEASURE_INTERVAL, Timing
 
 _NEVER = float("inf")
 
@@ -204,17 +204,17 @@ class Sender:
         self._is_reading = False
         return self._send_window(self._blocks.fill(data, self.offset, self.length), now)
 
-    def offer(self) -> Offer | None:
-        """Return what a flow needs to send the next windows; None if none of them is buffered.
+    def offer(self, least: int) -> Offer | None:
+        """Return what a flow needs to send the next windows, at least `least`, or None.
 
         Only the ACK of a window, or of an OACK, that was sent once is left to a flow.
         """
         blocks, watch, end = self._blocks, self._watch, self._flight.end
         if self._expected_ack is not None:
-            return blocks.offer(end, watch.sent_at, self._measure_at, is_first=False)
+            return blocks.offer(least, end, watch.sent_at, self._measure_at, False)
         is_oack_sent = self.state is _OFFERING and self._flight.may_measure
         if is_oack_sent and blocks.buffer.size and blocks.numbering.wraps_to_0:
-            return blocks.offer(end, watch.sent_at, self._measure_at, is_first=True)
+            return blocks.offer(least, end, watch.sent_at, self._measure_at, True)
         return None
 
     def take_back(self, progress: Progress) -> Sequence[Buffer]:
@@ -255,16 +255,8 @@ class Sender:
         return self.receive(datagram, now)
 
     def look_at(self, now: float) -> float:
-        """Return when to look at a flow again: at the deadline, or before it if it may move.
-
-        Nobody is told if a flow measures a round trip that makes the timeout shorter. After the
-        first one, the deadline is four round trips after the OACK. So it is early enough to look
-        after 20 ms, and each time after four times as long.
-        """
-        if self.deadline <= now + 2 * MIN_RTO or not self._timing.may_shrink:
-            return self.deadline
-        silence = now - self._watch.sent_at
-        return min(self.deadline, now + max(MIN_RTO, 3 * silence))
+        """Return when to look at a flow again: at the deadline, or before it if it may move."""
+        return self._watch.look_at(self.deadline, now)
 
     def expire(self, now: float) -> Step:
         """Handle the deadline: send again, or give up."""
@@ -325,7 +317,7 @@ class Sender:
             return self._end(_DONE)
         if not self._is_reading and block < flight.end:
             # A gap in the window (RFC 7440 section 4), or the ACK of an earlier copy.
-            if flight.copies > 1 and self._is_too_soon(now):
+            if flight.copies > 1 and self._watch.is_too_soon(now):
                 return WAIT
         else:
             flight.expected_duplicates = flight.copies - 1
@@ -344,19 +336,16 @@ class Sender:
         self._watch.note_heard(now)
         if not self._is_reading:
             self.deadline = min(self.deadline, self._watch.answer_deadline(now))
-        if flight.highest_sent - self._acked < 2 or self._is_reading or self._is_too_soon(now):
+        if (
+            flight.highest_sent - self._acked < 2
+            or self._is_reading
+            or self._watch.is_too_soon(now)
+        ):
             return WAIT
         if not flight.expected_duplicates:
             return self._next_window(now)
         flight.expected_duplicates -= 1
         return WAIT
-
-    def _is_too_soon(self, now: float) -> bool:
-        """Return whether an ACK that arrives `now` comes too early to be for the last window.
-
-        It is then for an earlier window. Half of a round trip is left as a margin for jitter.
-        """
-        return now - self._watch.sent_at < min(self._timing.min_round_trip, self._timing.rto) / 2
 
     def _next_window(self, now: float) -> Step:
         """Send the window after the last acknowledged block, or ask for its octets first."""

@@ -34,6 +34,8 @@ class ScriptedTable:
     @ivar progress: what the flow that is asked next has done.
     """
 
+    least_windows = 2
+
     def __init__(self, wait: Any) -> None:
         self.active: set[int] = set()
         self.refuses = False
@@ -87,7 +89,7 @@ class Fixture:
         self.unsent: Sequence[Buffer] = ()
         self.link.attach(self.receive, None, self)
 
-    def offer(self) -> Offer:
+    def offer(self, least: int) -> Offer:
         return OFFER
 
     def take_back(self, progress: Progress) -> Sequence[Buffer]:

@@ -157,7 +157,7 @@ class OffloadedTransfer(Transfer):
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
         self.send_flow(datagrams)
-        offer = None if self.has_flow else self.machine.offer()
+        offer = None if self.has_flow else self.machine.offer(least=1)
         if offer is not None:
             self.has_flow = self.table.add(self.ours, self, self.peer, offer, True)
 

@@ -96,8 +96,8 @@ class Machine:
     def __init__(self) -> None:
         self.got: list[Any] = []
 
-    def offer(self) -> Any:
-        return "offer"
+    def offer(self, least: int) -> Any:
+        return least
 
     def take_back(self, progress: Progress) -> Any:
         self.got.append(progress)
@@ -115,7 +115,7 @@ def test_answer_to_a_flow_proves_the_address(acks: int, ends: bool) -> None:
     inner, machine = FlowLink(lambda: 0.0), Machine()
     link = UnprovenLink(inner, Allowance(rate, "192.0.2.1", 13), Peer())
     link.attach(lambda datagram, now: None, None, machine)
-    assert inner.offerer.offer() == "offer"
+    assert inner.offerer.offer(7) == 7
     progress = Progress(acks, acks, 1, 0, False, 0.0, 0.0, ())
     if ends:
         inner.offerer.resume(progress, b"packet", 1.0)

@@ -39,7 +39,7 @@ class FlowLink(MemoryLink):
     def send(self, datagrams: Sequence[Buffer]) -> None:
         super().send(datagrams)
         if self.offered is None:
-            self.offered = self.offerer.offer()
+            self.offered = self.offerer.offer(2)
             self.known_sent_at = self.offered.sent_at if self.offered else 0.0
 
     def flow_receives_ack(self) -> None:

@@ -49,7 +49,7 @@ def test_blocks_that_the_flow_could_not_send_are_sent_in_order(unsent: int) -> N
     """They are the last ones of its last window."""
     file = bytes(range(160))
     machine = sender(file)
-    assert isinstance(machine.offer(), Offer)
+    assert isinstance(machine.offer(2), Offer)
     datagrams = machine.take_back(progress(2, 8, 4, unsent, has_last=False))
     numbers = range(9 - unsent, 9)
     assert blocks_of(datagrams) == [
@@ -101,12 +101,12 @@ def test_last_ack_ends_the_transfer_after_a_flow() -> None:
 @pytest.mark.parametrize("rollover", [Rollover.ONE, Rollover.NONE])
 def test_no_flow_has_another_rollover(rollover: Rollover) -> None:
     """Flows know that 0 follows 65535."""
-    assert sender(bytes(160), rollover=rollover).offer() is None
+    assert sender(bytes(160), rollover=rollover).offer(2) is None
 
 
 def test_oack_that_was_sent_twice_is_left_to_no_flow() -> None:
     """Its round trip can't be measured."""
     machine = sender(bytes(160))
-    assert machine.offer() is not None
+    assert machine.offer(2) is not None
     assert machine.expire(machine.deadline) is Step.SEND
-    assert machine.offer() is None
+    assert machine.offer(2) is None
