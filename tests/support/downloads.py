@@ -121,6 +121,7 @@ class DownloadClient:
     @ivar transfer: the address of the server's transfer.
     @ivar after_65535: the number of the block after number 65535.
     @ivar is_silent: whether it sends no ACK of its own.
+    @ivar oacks: how many OACKs were received.
     @ivar repeated: how many blocks came again, or out of order.
     @ivar on_block: called with the number of each block that arrives in order, before its ACK, and
         with 0 for the OACK. If it returns false, the block is lost.
@@ -143,7 +144,7 @@ class DownloadClient:
         self.transfer: Any = None
         self.is_silent = False
         self.after_65535 = 0
-        self.repeated = 0
+        self.oacks = self.repeated = 0
         self.on_block = on_block
         self._reactor = server.reactor
         self._server = server.address
@@ -205,6 +206,7 @@ class DownloadClient:
         if opcode == wire.Opcode.ERROR:
             self.error = wire.parse_error(datagram)
         elif opcode == wire.Opcode.OACK:
+            self.oacks += 1
             options = wire.parse_oack(datagram)
             self._blksize = int(options.get("blksize", 512))
             self._windowsize = int(options.get("windowsize", 1))

@@ -147,18 +147,20 @@ class EpollHub:
         reactor: IReactorFDSet,
         busy_poll: float = BUSY_POLL,
         clock: Callable[[], float] = time.monotonic,
+        transfer_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set up, and register with `reactor`.
 
         @param busy_poll: how long the hub polls idle sockets, in seconds.
-        @param clock: seconds of a monotonic clock.
+        @param clock: seconds of a monotonic clock, which limits the turns.
+        @param transfer_clock: the clock of the transfers, whose flows tell times.
         """
         self._reactor = reactor
         self._clock = clock
         self._busy_poll = busy_poll
         self._overdue_at = 0.0
         self._epoll = select.epoll()
-        self.flows: FlowTable = make_flow_table(self._epoll, clock)
+        self.flows: FlowTable = make_flow_table(self._epoll, transfer_clock)
         # Polls that may still find nothing; negative values count the turns without polling.
         self._polls_left = MAX_EMPTY_POLLS
         self.outbox: Outbox | None = None
@@ -302,9 +304,12 @@ class EpollHub:
         return now
 
 
-def make_hub(reactor: Any, busy_poll: float = BUSY_POLL) -> Hub:
-    """Return the fastest hub that this system supports.
-
-    @param busy_poll: how long the hub polls idle sockets, in seconds.
-    """
-    return EpollHub(reactor, busy_poll) if hasattr(select, "epoll") else ReactorHub(reactor)
+def make_hub(
+    reactor: Any,
+    busy_poll: float = BUSY_POLL,
+    transfer_clock: Callable[[], float] = time.monotonic,
+) -> Hub:
+    """Return the fastest hub that this system supports; see L{EpollHub}."""
+    if not hasattr(select, "epoll"):
+        return ReactorHub(reactor)
+    return EpollHub(reactor, busy_poll, transfer_clock=transfer_clock)

@@ -127,7 +127,7 @@ class LinkOpener:
     def hub(self) -> Hub:
         """The hub of all links; it is made at the first use."""
         if self._hub is None:
-            self._hub = make_hub(self._reactor)
+            self._hub = make_hub(self._reactor, transfer_clock=self._clock)
         return self._hub
 
     def open(self, peer: SocketAddress, local: SocketAddress | None, is_read: bool) -> Link:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -208,7 +209,7 @@ class PythonFlowTable:
     def __init__(self, epoll: select.epoll, clock: Callable[[], float]) -> None:
         """Set up, without flows.
 
-        @param clock: seconds of the monotonic clock.
+        @param clock: the clock of the transfers, in seconds.
         """
         self._wait = epoll.poll
         self._clock = clock
@@ -342,6 +343,7 @@ def make_flow_table(epoll: select.epoll, clock: Callable[[], float]) -> FlowTabl
     """Return the fastest table that there is.
 
     @param epoll: waits for the sockets of the hub.
-    @param clock: seconds of the monotonic clock.
+    @param clock: the clock of the transfers. The table in C knows only `time.monotonic`.
     """
-    return NativeFlowTable(epoll) if is_native() else PythonFlowTable(epoll, clock)
+    can_be_native = is_native() and clock is time.monotonic
+    return NativeFlowTable(epoll) if can_be_native else PythonFlowTable(epoll, clock)

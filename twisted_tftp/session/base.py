@@ -254,8 +254,10 @@ class Session:
         machine, clock = self._machine, self._services.clock
         delay = self._link.flow_delay()
         if delay is not None:
-            if clock() < machine.deadline + delay and not self._may_deadline_shrink():
-                self._alarm.arm(machine.deadline + delay)
+            due = machine.deadline + delay
+            if clock() < due and not self._may_deadline_shrink():
+                self._alarm.arm(due)
+                self._report_progress(machine)
                 return
             self._link.follow_flow()
         # The reactor may be late: read the socket before deciding that no answer has come.
@@ -267,8 +269,13 @@ class Session:
             if now >= machine.deadline:
                 self.perform(machine.expire(now), now)
         self._alarm.arm(machine.deadline)
-        if machine.octets - self._reported_octets >= PROGRESS_SIZE and not self.is_finished:
-            self._reported_octets = machine.octets
+        self._report_progress(machine)
+
+    def _report_progress(self, machine: TransferMachine) -> None:
+        """Tell the observer if `machine` has transferred many octets since the last report."""
+        octets = machine.octets
+        if octets - self._reported_octets >= PROGRESS_SIZE and not self.is_finished:
+            self._reported_octets = octets
             self.update_statistics()
             self._services.observe("progressed", self.statistics)
 

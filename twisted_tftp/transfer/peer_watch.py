@@ -56,12 +56,13 @@ class PeerWatch:
     def look_at(self, deadline: float, now: float) -> float:
         """Return when to look at a flow: at the deadline, or before it if it may move.
 
-        Nobody is told if a flow measures a round trip that makes the timeout shorter.
+        Nobody is told if a flow measures a round trip that makes the timeout shorter. After the
+        first one, the deadline is four round trips after the OACK. So it is early enough to look
+        after `MIN_RTO`, and each time after four times as long.
         """
         if deadline <= now + 2 * MIN_RTO or not self._timing.may_shrink:
             return deadline
-        silence = now - self.sent_at
-        return min(deadline, now + (silence if silence > MIN_RTO else MIN_RTO))
+        return min(deadline, now + max(MIN_RTO, 3 * (now - self.sent_at)))
 
     def note_heard(self, now: float) -> None:
         """Note an answer of the peer."""

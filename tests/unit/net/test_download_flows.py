@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 from tests.support.downloads import LOCALHOST, DownloadClient, FlowServer
-from tests.support.reactors import reactor
+from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import AccessViolation
@@ -23,7 +24,11 @@ from twisted_tftp.interfaces import IFileBackend, IFileReader
 from twisted_tftp.net import offload
 from twisted_tftp.net.descriptors import raise_descriptor_limit
 from twisted_tftp.net.download_link import CONNECT_AFTER
+from twisted_tftp.net.request_port import listen
+from twisted_tftp.policy import Retransmit
 from twisted_tftp.protocol import wire
+from twisted_tftp.server.protocol import TFTPServer
+from twisted_tftp.session import base
 from twisted_tftp.testing import Recorder
 
 __all__ = ["reactor"]
@@ -40,6 +45,7 @@ def make_server(
 ) -> Iterator[MakeServer]:
     """Return a function that makes servers; all of them must leave no flow."""
     monkeypatch.setenv("TFTP_OFFLOAD", request.param)
+    monkeypatch.setattr(offload.PythonFlowTable, "least_windows", 2)  # so that both do the same
     with ExitStack() as closing:
 
         def make(files: Any, **policy: Any) -> FlowServer:
@@ -149,6 +155,9 @@ def at_block(number: int, action: Callable[[], object]) -> Callable[[int], bool]
     return on_block
 
 
+#: The policy of a server that sends nothing again, however slow the client is.
+PATIENT: dict[str, Any] = {"retransmit": Retransmit.FIXED, "timeout": 20.0}
+
 #: Blocks in the middle of flows: those of the shared socket, and of the connected one.
 IN_FLOWS = pytest.mark.parametrize("block", [10, 30, 50, 100, 300])
 
@@ -171,7 +180,7 @@ def test_repeated_request_during_a_flow_changes_nothing(
     make_server: MakeServer, block: int
 ) -> None:
     """The client has answered, so that the answer is not repeated."""
-    server = make_server({"f": FILE})
+    server = make_server({"f": FILE}, **PATIENT)
     client = DownloadClient(server, blksize=512, on_block=at_block(block, lambda: client.ask()))
     server.spin(lambda: server.recorder.outcomes)
     client.close()
@@ -179,6 +188,26 @@ def test_repeated_request_during_a_flow_changes_nothing(
     assert client.repeated == 0
     assert [event for event, _ in server.recorder.events] == ["started", "finished"]
     assert server.service.servers[0].counters.repeated == 1
+
+
+def test_repeated_request_after_the_ack_of_the_oack_is_not_answered(
+    make_server: MakeServer,
+) -> None:
+    """Only the flow knows of this ACK, until it is asked."""
+    server = make_server({"f": bytes(2000)}, **PATIENT)
+    answered: list[bool] = []
+
+    def ask_again() -> None:
+        answered.append(server.sessions[0].peer_has_answered)
+        client.ask()
+
+    client = DownloadClient(server, blksize=512, on_block=at_block(2, ask_again))
+    server.spin(lambda: server.recorder.outcomes)
+    client.close()
+    assert client.content == bytes(2000)
+    assert answered == [True]
+    assert client.oacks == 1
+    assert client.repeated == 0
 
 
 @IN_FLOWS
@@ -220,7 +249,7 @@ def test_stranger_does_not_disturb_the_download(
     make_server: MakeServer, closing: ExitStack, block: int, datagram: bytes
 ) -> None:
     """It gets ERROR 5, even if its packet is the expected ACK; nonsense gets no answer."""
-    server = make_server({"f": FILE})
+    server = make_server({"f": FILE}, **PATIENT)
     stranger = closing.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     stranger.setblocking(False)
 
@@ -289,16 +318,29 @@ def test_statistics_and_octets_are_current_during_a_flow(make_server: MakeServer
     def look(block: int) -> bool:
         if block:
             [session] = server.sessions
+            assert session.peer_has_answered
+            assert not session.repeats_first_answer or block == 1
             session._session.update_statistics()
             octets.append(session.statistics.octets)
-            assert session.peer_has_answered == (block > 0)
-            assert not session.is_overdue(0.0)
         return True
 
     client = fetch(server, blksize=512, on_block=look)
     assert client.content == FILE
     assert octets == [512 * block for block in range(401)]
     assert server.flows.acks > 300
+
+
+def test_progress_is_reported_although_flows_send_the_file(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a flow nearly always when the alarm goes off."""
+    monkeypatch.setattr(base, "PROGRESS_SIZE", 64 * 1024)
+    server = make_server({"f": bytes(8_000_000)})
+    fetch(server, blksize=512)
+    progress = [
+        statistics for event, statistics in server.recorder.events if event == "progressed"
+    ]
+    assert len(progress) >= 5
 
 
 @pytest.mark.parametrize("end", ["completed", "probe"])
@@ -533,3 +575,33 @@ def test_single_port_mode_has_no_flows(make_server: MakeServer) -> None:
     assert client.content == FILE
     assert client.transfer == server.address
     assert not server.tables or not server.flows.started
+
+
+@pytest.mark.parametrize("ahead", [-1000.0, 1000.0])
+def test_flows_use_the_clock_of_the_server(
+    make_server: MakeServer, reactor: Any, ahead: float
+) -> None:
+    """A server may have another monotonic clock: the module in C has none but that of the system.
+
+    With two clocks, the machine would give the client up at once, or never send again.
+    """
+    recorder = Recorder()
+    protocol = TFTPServer(
+        MemoryBackend({"f": FILE}),
+        observer=recorder,
+        reactor=reactor,
+        clock=lambda: monotonic() + ahead,
+    )
+    port = listen(reactor, 0, protocol, LOCALHOST)
+    lose = at_block(100, lambda: False)
+    server: Any = SimpleNamespace(reactor=reactor, address=(LOCALHOST, port.getHost().port))
+    client = DownloadClient(server, on_block=lose, blksize=512)
+    try:
+        spin(reactor, lambda: recorder.outcomes)
+    finally:
+        client.close()
+        outcome(reactor, protocol.transfers.cancel_all(""))
+        protocol.opener.close()
+        outcome(reactor, port.stopListening())
+    assert client.content == FILE
+    assert recorder.outcomes == [Outcome.COMPLETED]

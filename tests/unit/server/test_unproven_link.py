@@ -6,9 +6,12 @@ import gc
 import weakref
 from typing import Any
 
+import pytest
+
 from twisted_tftp.server.unproven_link import UnprovenLink
 from twisted_tftp.server.unproven_rate import Allowance, UnprovenRate
 from twisted_tftp.testing import MemoryLink
+from twisted_tftp.transfer.flow import Progress
 
 #: A burst of the smallest rate, in octets; half of it is for first answers.
 BURST = 4 * 516
@@ -76,3 +79,57 @@ def test_closed_link_is_freed_without_the_garbage_collector() -> None:
         assert [reference() for reference in freed] == [None, None]
     finally:
         gc.enable()
+
+
+class FlowLink(MemoryLink):
+    """A link in memory that keeps what it may offer to a flow."""
+
+    offerer: Any = None
+
+    def attach(self, receive: Any, receive_train: Any = None, offerer: Any = None) -> None:
+        self.offerer = offerer
+
+
+class Machine:
+    """A machine that keeps the progress of its flow."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+
+    def offer(self, least: int) -> Any:
+        return least
+
+    def take_back(self, progress: Progress) -> Any:
+        self.got.append(progress)
+        return (b"unsent",)
+
+    def resume(self, progress: Progress, datagram: bytes, now: float) -> None:
+        self.got += [progress, datagram, now]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("acks", [0, 1])
+def test_answer_to_a_flow_proves_the_address(acks: int, ends: bool) -> None:
+    """The link notices it when it is told what the flow has done; then it costs nothing."""
+    rate = UnprovenRate(1, lambda: 0.0)
+    inner, machine = FlowLink(lambda: 0.0), Machine()
+    link = UnprovenLink(inner, Allowance(rate, "192.0.2.1", 13), Peer())
+    link.attach(lambda datagram, now: None, None, machine)
+    assert inner.offerer.offer(7) == 7
+    progress = Progress(acks, acks, 1, 0, False, 0.0, 0.0, ())
+    if ends:
+        inner.offerer.resume(progress, b"packet", 1.0)
+        assert machine.got == [progress, b"packet", 1.0]
+    else:
+        assert inner.offerer.take_back(progress) == (b"unsent",)
+        assert machine.got == [progress]
+    assert rate.is_proven("192.0.2.1", 0.0) == bool(acks)
+    assert (link.send == inner.send) == bool(acks)
+
+
+def test_link_without_a_machine_for_flows_offers_nothing() -> None:
+    """An upload has no flows."""
+    inner = FlowLink(lambda: 0.0)
+    link = UnprovenLink(inner, Allowance(UnprovenRate(1, lambda: 0.0), "h", 1), Peer())
+    link.attach(lambda datagram, now: None)
+    assert inner.offerer is None

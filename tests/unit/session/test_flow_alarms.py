@@ -117,14 +117,14 @@ def test_fixed_timeout_needs_no_early_alarm() -> None:
 
 
 def test_silent_client_causes_few_early_alarms() -> None:
-    """The time between them is doubled: in a flood, each of them costs time."""
+    """Each time, it waits longer: in a flood, each alarm costs time."""
     net, link = ask(timeout=1.0)
     times = set()
     while not link.take():
         times |= {call.getTime() for call in net.clock.getDelayedCalls()}
         net.clock.advance(0.001)
     assert net.clock.seconds() == pytest.approx(1.0, abs=0.01)
-    assert len(times) <= 8
+    assert len(times) <= 4
 
 
 @pytest.mark.parametrize("end", ["end_flow", "follow_flow"])
