@@ -69,8 +69,8 @@ class FileBlocks:
 
     def buffered_window(self, offset: int) -> memoryview | None:
         """Return the octets of the window at `offset`; None if they are not all buffered."""
-        if not self.buffer.size:
-            return None
+        if not self.buffer.octets:
+            return None  # nothing was read yet, or nothing is ever buffered
         return self.buffer.get(offset, min(self.window_size, self.octets_left(offset)))
 
     def read_length(self, offset: int) -> int:
