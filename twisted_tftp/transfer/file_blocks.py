@@ -15,6 +15,11 @@ from twisted_tftp.transfer.read_ahead import SMALL_FILE, ReadAhead
 _UNKNOWN_SIZE = 1 << 63
 
 
+#: The read-ahead in octets from which on a small file is read before the peer has answered. With
+#: less read-ahead there are hundreds of transfers, and the addresses of most may be forged.
+MIN_EARLY_READ_AHEAD = 128 * 1024
+
+
 class FileBlocks:
     """The blocks of one file, with absolute block numbers. The last one is shorter than `blksize`.
 
@@ -27,7 +32,16 @@ class FileBlocks:
     @ivar buffer: the octets that were read and may not have been sent yet.
     """
 
-    __slots__ = ("blksize", "buffer", "last", "numbering", "size", "window_size", "windowsize")
+    __slots__ = (
+        "_may_read_early",
+        "blksize",
+        "buffer",
+        "last",
+        "numbering",
+        "size",
+        "window_size",
+        "windowsize",
+    )
 
     def __init__(
         self,
@@ -50,6 +64,7 @@ class FileBlocks:
         self.last: int | None = None
         self.numbering = numbering_of(rollover)
         self.buffer = ReadAhead(read_ahead, self.window_size, size)
+        self._may_read_early = bool(self.buffer.size) and read_ahead >= MIN_EARLY_READ_AHEAD
 
     @property
     def are_too_many(self) -> bool:
@@ -61,7 +76,7 @@ class FileBlocks:
     def early_read(self) -> int:
         """How many octets to read before the peer has answered: all of a small file, or none."""
         size = self.size
-        return size if size and size <= SMALL_FILE and self.buffer.size else 0
+        return size if size and size <= SMALL_FILE and self._may_read_early else 0
 
     def octets_left(self, offset: int) -> int:
         """Return how many octets the file has from `offset` on; a huge number if unknown."""
@@ -77,17 +92,18 @@ class FileBlocks:
         """Return how many octets to read at `offset`; 0 at the end of the file."""
         return min(max(self.window_size, self.buffer.size), self.octets_left(offset))
 
-    def fill(self, data: Buffer, offset: int, length: int) -> Buffer:
+    def fill(self, data: Buffer, offset: int, length: int, is_quick: bool) -> Buffer:
         """Buffer octets that were read; return those of the window at `offset`.
 
         @param data: the octets from `offset` on.
         @param length: how many octets were asked for; fewer of them end the file.
+        @param is_quick: whether the source has returned them at once.
         """
         if not self.buffer.size:
             return data
         if len(data) < length:
             self.size = offset + len(data)
-        self.buffer.fill(data, offset)
+        self.buffer.fill(data, offset, is_quick)
         return self.buffer.octets[: self.window_size]
 
     def window(self, data: Buffer, acked: int) -> tuple[int, Sequence[Buffer]]:

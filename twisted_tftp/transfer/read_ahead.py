@@ -12,6 +12,11 @@ GROWTH = 4
 SMALL_FILE = 4096
 
 
+#: The most octets that are read at a time from a source that does not answer at once, in octets:
+#: while it reads, the peer gets nothing.
+SLOW_READ = 64 * 1024
+
+
 class ReadAhead:
     """The octets of a file that a sender has read and may not have sent yet.
 
@@ -25,7 +30,7 @@ class ReadAhead:
     @ivar octets: the buffered octets.
     """
 
-    __slots__ = ("_limit", "octets", "size", "start")
+    __slots__ = ("_limit", "_slow_limit", "octets", "size", "start")
 
     def __init__(self, size: int, window: int, file_size: int | None = None) -> None:
         """Set up an empty buffer of at most `size` octets for windows of `window` octets.
@@ -34,16 +39,21 @@ class ReadAhead:
         """
         # A multiple of the window, so that the buffer never ends in the middle of a window.
         self._limit = size // window * window
+        self._slow_limit = min(self._limit, max(window, SLOW_READ // window * window))
         is_small = file_size is not None and file_size <= SMALL_FILE
         self.size = self._limit if is_small else min(window, self._limit)
         self.start = 0
         self.octets = memoryview(b"")
 
-    def fill(self, octets: Buffer, start: int) -> None:
-        """Replace the buffered octets by those of the file from the offset `start` on."""
+    def fill(self, octets: Buffer, start: int, is_quick: bool = True) -> None:
+        """Replace the buffered octets by those of the file from the offset `start` on.
+
+        @param is_quick: whether the source has returned them at once.
+        """
         self.octets = memoryview(octets)
         self.start = start
-        self.size = min(GROWTH * self.size, self._limit)
+        limit = self._limit if is_quick else self._slow_limit
+        self.size = min(GROWTH * self.size, limit)
 
     def get(self, offset: int, length: int) -> memoryview | None:
         """Return `length` octets from `offset` on; None if they are not all buffered."""

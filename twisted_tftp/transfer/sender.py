@@ -43,6 +43,7 @@ class Sender:
 
     __slots__ = (
         "_acked",
+        "_asked_at",
         "_blocks",
         "_expected_ack",
         "_flight",
@@ -95,6 +96,7 @@ class Sender:
         self._flight = Flight()
         self._acked = 0  # the last block acknowledged
         self._is_reading = False  # the session is reading octets from the source
+        self._asked_at = 0.0  # when the session was asked to read
         self._measure_at = 0.0  # when the hot path measures a round trip again
         #: The ACK of the whole window; None if `_receive_unexpected` must handle every ACK.
         self._expected_ack: bytes | None = None
@@ -202,7 +204,8 @@ class Sender:
     def supply(self, data: Buffer, now: float) -> Step:
         """Send a window of the octets that a `Step.READ` asked for; fewer octets end the file."""
         self._is_reading = False
-        return self._send_window(self._blocks.fill(data, self.offset, self.length), now)
+        is_quick = now == self._asked_at
+        return self._send_window(self._blocks.fill(data, self.offset, self.length, is_quick), now)
 
     def offer(self, least: int) -> Offer | None:
         """Return what a flow needs to send the next windows, at least `least`, or None.
@@ -357,6 +360,7 @@ class Sender:
             return self._send_window(window, now)
         self.length = blocks.read_length(offset)
         self._is_reading = True
+        self._asked_at = now
         self.deadline = self._watch.give_up_at
         return READ
 

@@ -268,7 +268,7 @@ FILES = st.builds(
     windowsize=st.integers(1, 4),
     oack=st.booleans(),
     known_size=st.sampled_from([True, True, False]),
-    read_ahead=st.sampled_from([0, 5 * BLKSIZE, 12 * BLKSIZE, 64 * BLKSIZE]),
+    read_ahead=st.sampled_from([0, 5 * BLKSIZE, 12 * BLKSIZE, 64 * BLKSIZE, 1 << 20, 1 << 20]),
     readable=st.one_of(*[st.just(1 << 20)] * 6, st.integers(0, 40 * BLKSIZE)),
 )
 

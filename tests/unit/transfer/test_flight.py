@@ -139,3 +139,13 @@ def test_answer_is_due_before_the_peer_is_given_up() -> None:
     assert watch.note_sent(3.0) == 4.0
     assert watch.note_sent(9.5) == 10.0
     assert watch.answer_deadline(9.5) == 10.0
+
+
+def test_source_that_does_not_answer_at_once_is_asked_for_less() -> None:
+    """While it reads, the peer gets nothing."""
+    ahead = ReadAhead(1 << 20, 1000)
+    sizes = []
+    for is_quick in (True, True, True, True, False, True, True):
+        ahead.fill(b"", 0, is_quick)
+        sizes.append(ahead.size)
+    assert sizes == [4000, 16000, 64000, 256000, 65000, 260000, 1_040_000 // 1000 * 1000]

@@ -6,14 +6,18 @@ import pytest
 
 from twisted_tftp.policy import Rollover
 from twisted_tftp.protocol import wire
+from twisted_tftp.transfer.file_blocks import MIN_EARLY_READ_AHEAD
 from twisted_tftp.transfer.flow import Offer, Progress
 from twisted_tftp.transfer.machine import Step
+from twisted_tftp.transfer.read_ahead import SMALL_FILE
 from twisted_tftp.transfer.sender import Sender
 from twisted_tftp.transfer.states import SenderState
 from twisted_tftp.transfer.timing import Timing
 
 #: Octets of a block.
 BLKSIZE = 8
+
+OACK = b"\0\6blksize\x008\0"
 
 
 def sender(file: bytes, windowsize: int = 4, rollover: Rollover = Rollover.ZERO) -> Sender:
@@ -22,10 +26,10 @@ def sender(file: bytes, windowsize: int = 4, rollover: Rollover = Rollover.ZERO)
         blksize=BLKSIZE,
         windowsize=windowsize,
         size=len(file),
-        oack=b"\0\6blksize\x008\0",
+        oack=OACK,
         timing=Timing(first=1.0, max_rto=5.0),
         rollover=rollover,
-        read_ahead=1 << 16,
+        read_ahead=1 << 20,
     )
     if machine.early_read:
         machine.preload(file)
@@ -110,3 +114,28 @@ def test_oack_that_was_sent_twice_is_left_to_no_flow() -> None:
     assert machine.offer(2) is not None
     assert machine.expire(machine.deadline) is Step.SEND
     assert machine.offer(2) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "oack", "read_ahead", "early"),
+    [
+        (SMALL_FILE, OACK, MIN_EARLY_READ_AHEAD, SMALL_FILE),
+        (SMALL_FILE + 1, OACK, MIN_EARLY_READ_AHEAD, 0),
+        (None, OACK, MIN_EARLY_READ_AHEAD, 0),
+        (SMALL_FILE, None, MIN_EARLY_READ_AHEAD, 0),
+        (SMALL_FILE, OACK, MIN_EARLY_READ_AHEAD - 1, 0),
+    ],
+)
+def test_small_file_is_read_before_the_oack_unless_there_are_many_transfers(
+    size: int | None, oack: bytes | None, read_ahead: int, early: int
+) -> None:
+    """With little read-ahead there are many, and they hold no file for an address that is forged."""
+    machine = Sender(
+        blksize=512,
+        windowsize=1,
+        size=size,
+        oack=oack,
+        timing=Timing(first=1.0, max_rto=5.0),
+        read_ahead=read_ahead,
+    )
+    assert machine.early_read == early
