@@ -129,7 +129,7 @@ def test_oack_that_was_sent_twice_is_left_to_no_flow() -> None:
 def test_small_file_is_read_before_the_oack_unless_there_are_many_transfers(
     size: int | None, oack: bytes | None, read_ahead: int, early: int
 ) -> None:
-    """With little read-ahead there are many, and they hold no file for an address that is forged."""
+    """With little read-ahead there are many; they hold no octets for forged addresses."""
     machine = Sender(
         blksize=512,
         windowsize=1,
