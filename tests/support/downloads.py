@@ -37,6 +37,7 @@ class WatchedTable:
         self.poll = table.poll
         self.sent_at = table.sent_at
         self.least_windows = 2  # so that each table has flows
+        self.sends_between_offers = 0
 
     def add(self, sock: Any, *args: Any) -> bool:
         added = self._table.add(sock, *args)

@@ -78,6 +78,7 @@ class DownloadLink(UDPLink):
         "_on_port_unreachable",
         "_port",
         "_receive",
+        "_sends_until_offer",
         "_until_connected",
     )
 
@@ -98,6 +99,7 @@ class DownloadLink(UDPLink):
         self._until_connected = CONNECT_AFTER
         self._offerer: Offerer | None = None  # None without flows, and while there must be none
         self._has_flow = False
+        self._sends_until_offer = 0
         self._known_sent_at = 0.0  # when the window was sent that the machine knows as the last
 
     def attach(
@@ -114,11 +116,20 @@ class DownloadLink(UDPLink):
         """Send each header and its octets as one datagram; then offer the machine to a flow."""
         UDPLink.send(self, datagrams)
         if self._offerer is not None and self._until_connected != 1 and not self._pending:
-            flows: FlowTable = self._hub.flows  # type: ignore[assignment]
-            offer = self._offerer.offer(flows.least_windows)
-            if offer is not None and not self._has_flow:
-                self._known_sent_at = offer.sent_at
-                self._has_flow = flows.add(self._sock, self, self._to, offer, self._offload)
+            if self._sends_until_offer:
+                self._sends_until_offer -= 1
+            else:
+                self._offer(self._offerer)
+
+    def _offer(self, offerer: Offerer) -> None:
+        """Start a flow if the machine offers one."""
+        flows: FlowTable = self._hub.flows  # type: ignore[assignment]
+        offer = offerer.offer(flows.least_windows)
+        if offer is None:
+            self._sends_until_offer = flows.sends_between_offers
+        elif not self._has_flow:
+            self._known_sent_at = offer.sent_at
+            self._has_flow = flows.add(self._sock, self, self._to, offer, self._offload)
 
     def send_flow(self, datagrams: Sequence[Buffer]) -> None:
         """Send a window of the flow."""

@@ -72,9 +72,12 @@ class FlowTable(Protocol):
     """The flows of one hub, by the descriptors of their sockets.
 
     @ivar least_windows: a flow of fewer windows would cost more than it saves.
+    @ivar sends_between_offers: how many windows a link sends before it asks its machine again, if
+        that had nothing to offer.
     """
 
     least_windows: int
+    sends_between_offers: int
 
     def add(
         self,
@@ -205,6 +208,7 @@ class PythonFlowTable:
     """A L{FlowTable} in Python; it sends through the links."""
 
     least_windows = 16
+    sends_between_offers = 16
 
     def __init__(self, epoll: select.epoll, clock: Callable[[], float]) -> None:
         """Set up, without flows.
@@ -281,6 +285,7 @@ class NativeFlowTable:
     """A L{FlowTable} in C, which also waits and sends without the interpreter."""
 
     least_windows = 2
+    sends_between_offers = 0
 
     def __init__(self, epoll: select.epoll) -> None:
         """Set up, without flows; `epoll` must stay open until `close`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted_tftp.transfer.machine import Buffer
 
 #: The factor by which each read is larger than the last one, up to the full buffer size.
-GROWTH = 4
+GROWTH = 16
 
 #: The size of the largest file that is read at once, in octets. Two reads would make a transfer of
 #: 3 kB a tenth slower.

@@ -46,6 +46,7 @@ def make_server(
     """Return a function that makes servers; all of them must leave no flow."""
     monkeypatch.setenv("TFTP_OFFLOAD", request.param)
     monkeypatch.setattr(offload.PythonFlowTable, "least_windows", 2)  # so that both do the same
+    monkeypatch.setattr(offload.PythonFlowTable, "sends_between_offers", 0)
     with ExitStack() as closing:
 
         def make(files: Any, **policy: Any) -> FlowServer:

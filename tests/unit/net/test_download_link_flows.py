@@ -35,6 +35,7 @@ class ScriptedTable:
     """
 
     least_windows = 2
+    sends_between_offers = 0
 
     def __init__(self, wait: Any) -> None:
         self.active: set[int] = set()

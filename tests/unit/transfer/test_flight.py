@@ -56,7 +56,7 @@ def test_two_acks_after_a_retransmission_are_not_measured() -> None:
 
 @pytest.mark.parametrize(
     ("size", "reads"),
-    [(0, [0, 0]), (99, [0, 0]), (100, [100, 100]), (250, [100, 200, 200]), (999, [100, 400, 900])],
+    [(0, [0, 0]), (99, [0, 0]), (100, [100, 100]), (250, [100, 200, 200]), (999, [100, 900, 900])],
 )
 def test_reads_grow_from_one_window_to_whole_windows_in_the_buffer(
     size: int, reads: list[int]
@@ -145,7 +145,7 @@ def test_source_that_does_not_answer_at_once_is_asked_for_less() -> None:
     """While it reads, the peer gets nothing."""
     ahead = ReadAhead(1 << 20, 1000)
     sizes = []
-    for is_quick in (True, True, True, True, False, True, True):
+    for is_quick in (True, True, False, True):
         ahead.fill(b"", 0, is_quick)
         sizes.append(ahead.size)
-    assert sizes == [4000, 16000, 64000, 256000, 65000, 260000, 1_040_000 // 1000 * 1000]
+    assert sizes == [16_000, 256_000, 65_000, 1_040_000]
