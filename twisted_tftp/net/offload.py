@@ -207,7 +207,7 @@ class _Flow:
 class PythonFlowTable:
     """A L{FlowTable} in Python; it sends through the links."""
 
-    least_windows = 16
+    least_windows = 64
     sends_between_offers = 16
 
     def __init__(self, epoll: select.epoll, clock: Callable[[], float]) -> None:
