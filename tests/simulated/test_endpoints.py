@@ -20,6 +20,7 @@ from tests.support.virtual import SERVER, Network, NetworkClient, Store, StoreRe
 from twisted_tftp.client.result import TransferResult
 from twisted_tftp.errors import TFTPError
 from twisted_tftp.policy import DEFAULT_BLKSIZE, Policy, Retransmit
+from twisted_tftp.protocol import wire
 
 #: The most octets of a file, so that an example is quick.
 MOST_OCTETS = 40_000
@@ -270,3 +271,35 @@ def test_transfers_complete_if_one_fault_affects_a_fifth_of_all_datagrams(
             lab.end()
     failed = [each.outcome for each in transfers if not each.complete]
     assert len(failed) <= (len(transfers) // 4 if fault == "corrupt" else 0), failed
+
+
+@PORTS
+@BOTH_WAYS
+def test_late_copy_of_the_request_does_not_end_the_transfer(
+    reading: bool, single_port: bool
+) -> None:
+    """If the OACK was lost, both ends repeat; the server may read the answer to its OACK first.
+
+    The two datagrams are for two sockets, or overtake one another.
+    """
+    delay = 0.001
+    lab = Lab(reading, Faults(), Faults(), delay=delay, single_port=single_port)
+    carry, opcodes = lab.network.send, Counter[int]()
+
+    def send(source: Any, destination: Any, datagram: bytes) -> None:
+        opcode = wire.opcode_of(datagram)
+        opcodes[opcode] += 1
+        if opcode == wire.Opcode.OACK and opcodes[opcode] == 1:
+            return
+        is_copy = opcode in (wire.Opcode.RRQ, wire.Opcode.WRQ) and opcodes[opcode] == 2
+        # The request is sent one `delay` before the OACK, and read one after the answer to that.
+        late = 3 * delay if is_copy else 0.0
+        lab.network.clock.callLater(late, carry, source, destination, datagram)
+
+    lab.network.send = send  # type: ignore[method-assign]
+    with no_errors_logged():
+        transfer = lab.begin("file", octets(100_000, 1))
+        lab.end()
+    assert transfer.complete, transfer.outcome
+    assert lab.network.server.counters.repeated == 1
+    assert len(lab.network.recorder.outcomes) == 1

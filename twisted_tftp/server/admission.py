@@ -22,8 +22,9 @@ from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.transfers import Transfers
 from twisted_tftp.server.unproven_rate import Allowance, UnprovenRate
 
-#: The time from the start of a transfer in which the same request from the same address and port
-#: is a repeated one, even if the transfer was answered or has ended, in seconds.
+#: The time from the peer's first answer in which the same request from the same address and port
+#: is a repeated one, even if the transfer has ended, in seconds. The peer sent it before its
+#: answer, but to another socket, so the server may read it after the answer.
 REPEATED_WITHIN = 1.0
 
 # In Python 3.11 a global is ten times as fast to look up as a member of an Enum.
@@ -248,7 +249,7 @@ class Admission:
             if not session.peer_has_answered and not session.is_finished:
                 session.repeat_answer()
                 return REPEATED
-            if arrival.now - session.statistics.started < REPEATED_WITHIN:
+            if arrival.now - session.answered_at < REPEATED_WITHIN:
                 return REPEATED
         if is_well_formed(arrival.datagram):
             self._replace(earlier, arrival.now)

@@ -164,6 +164,12 @@ class ServerSession:
         return machine is not None and machine.has_answered
 
     @property
+    def answered_at(self) -> float:
+        """When the peer's first answer came; infinite before that."""
+        machine = self._session.machine
+        return float("inf") if machine is None else machine.answered_at
+
+    @property
     def repeats_first_answer(self) -> bool:
         """Whether the next packet looks like the first answer to any request of the peer."""
         if self._session.is_finished:

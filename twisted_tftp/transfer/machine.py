@@ -72,6 +72,10 @@ class TransferMachine(Machine, Protocol):
         """Whether the peer has answered, which a forged address can't do."""
 
     @property
+    def answered_at(self) -> float:
+        """When the peer's first packet came; infinite before that."""
+
+    @property
     def octets(self) -> int:
         """Octets of the file that were transferred so far."""
 

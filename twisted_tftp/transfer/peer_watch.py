@@ -7,20 +7,31 @@ from twisted_tftp.transfer.timing import MIN_RTO, Timing
 #: The most datagrams that a peer gets before it has answered: its address may be forged.
 MAX_UNANSWERED_DATAGRAMS = 4
 
+_NEVER = float("inf")
+
 
 class PeerWatch:
     """What a machine knows about its peer; times are in seconds of the machine's clock.
 
     @ivar has_answered: whether the peer has answered, which a forged address can't do.
+    @ivar answered_at: when the first packet of it came; infinite before that.
     @ivar heard_at: when a packet of it came last; at first, when the machine started.
     @ivar sent_at: when a packet was sent to it last.
     """
 
-    __slots__ = ("_timing", "_unanswered", "has_answered", "heard_at", "sent_at")
+    __slots__ = (
+        "_timing",
+        "_unanswered",
+        "answered_at",
+        "has_answered",
+        "heard_at",
+        "sent_at",
+    )
 
     def __init__(self, timing: Timing, has_answered: bool = False) -> None:
         """Set up the watch of a peer to which nothing was sent yet."""
         self.has_answered = has_answered
+        self.answered_at = _NEVER
         self.heard_at = 0.0
         self.sent_at = 0.0
         if has_answered:
@@ -68,6 +79,8 @@ class PeerWatch:
         """Note an answer of the peer."""
         self.has_answered = True
         self.heard_at = now
+        if now < self.answered_at:
+            self.answered_at = now
         self._timing.note_answer()
 
     def back_off(self, now: float) -> None:

@@ -112,6 +112,11 @@ class Receiver:
         return self._watch.has_answered
 
     @property
+    def answered_at(self) -> float:
+        """When the peer's first packet came; infinite before that."""
+        return self._watch.answered_at
+
+    @property
     def octets(self) -> int:
         """Octets of the file that were received in order."""
         return self._received * self._blksize - self._short_by

@@ -107,6 +107,11 @@ class Sender:
         return self._watch.has_answered
 
     @property
+    def answered_at(self) -> float:
+        """When the peer's first packet came; infinite before that."""
+        return self._watch.answered_at
+
+    @property
     def octets(self) -> int:
         """Octets of the file that were acknowledged."""
         blocks = self._blocks
@@ -230,7 +235,7 @@ class Sender:
         blocks, flight, timing, watch = self._blocks, self._flight, self._timing, self._watch
         round_trips = progress.round_trips
         if self.state is _OFFERING:
-            self._note_first_answer(round_trips[0], progress.at)
+            self._note_first_answer(round_trips[0], watch.sent_at + round_trips[0])
             round_trips = round_trips[1:]
         for round_trip in round_trips:
             timing.add_round_trip(round_trip, is_single=blocks.windowsize == 1)

@@ -140,6 +140,35 @@ def test_repeat_of_an_answered_request_is_dropped_for_a_second() -> None:
     assert check(net) is None
 
 
+@pytest.mark.parametrize("acknowledged", [0, 1])
+def test_repeat_that_is_read_after_a_late_answer_is_dropped(acknowledged: int) -> None:
+    """The client sent it before its answer to the server's repeated OACK, to another socket."""
+    net = network()
+    ask(net, rrq_with_options())
+    (link,) = net.links
+    net.clock.advance(2 * REPEATED_WITHIN)
+    link.deliver(wire.ack(0))
+    net.clock.advance(REPEATED_WITHIN / 2)
+    link.waiting += [wire.ack(block) for block in range(1, acknowledged + 1)]
+    assert check(net, rrq_with_options()) is admission.REPEATED
+    assert not link.closed
+    net.clock.advance(REPEATED_WITHIN)
+    link.deliver(wire.ack(0))  # a repeated answer: only the first one counts
+    assert check(net, rrq_with_options()) is None
+
+
+def test_answer_that_waits_in_the_socket_makes_the_request_a_repeated_one() -> None:
+    """The server has not read the answer yet, because it reads the request port first."""
+    net = network()
+    ask(net, rrq_with_options())
+    (link,) = net.links
+    net.clock.advance(2 * REPEATED_WITHIN)
+    link.take()
+    link.waiting.append(wire.ack(0))
+    assert check(net, rrq_with_options()) is admission.REPEATED
+    assert [wire.opcode_of(datagram) for datagram in link.take()] == [Opcode.DATA]
+
+
 def test_same_request_to_another_local_address_is_a_new_request() -> None:
     """Each local address answers for itself."""
     net = network()

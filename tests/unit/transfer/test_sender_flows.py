@@ -88,6 +88,15 @@ def test_flow_that_has_received_nothing_changes_nothing() -> None:
     assert not machine.has_answered
 
 
+def test_time_of_the_first_answer_is_known_after_a_flow() -> None:
+    """It is the first round trip after the OACK, however late the flow is looked at."""
+    machine = sender(bytes(160))
+    machine.take_back(Progress(2, 8, 4, 0, False, 3.0, 0.0, (0.1, 0.2)))
+    assert machine.answered_at == 0.1
+    assert machine.receive(wire.ack(8), 3.1) is Step.SEND
+    assert machine.answered_at == 0.1
+
+
 def test_last_ack_ends_the_transfer_after_a_flow() -> None:
     """Also if the machine was asked for its octets after the last window was sent."""
     for was_asked in (False, True):
