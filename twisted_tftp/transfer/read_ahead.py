@@ -12,8 +12,8 @@ GROWTH = 16
 SMALL_FILE = 4096
 
 
-#: The most octets that are read at a time from a source that does not answer at once, in octets:
-#: while it reads, the peer gets nothing.
+#: The most octets to read at a time from a source that has not returned as many at once: while it
+#: reads, the peer gets nothing.
 SLOW_READ = 64 * 1024
 
 
@@ -52,8 +52,9 @@ class ReadAhead:
         """
         self.octets = memoryview(octets)
         self.start = start
-        limit = self._limit if is_quick else self._slow_limit
-        self.size = min(GROWTH * self.size, limit)
+        # A paced source may return a little at once, and let a larger read wait.
+        is_fast = is_quick and self.size >= self._slow_limit
+        self.size = min(GROWTH * self.size, self._limit if is_fast else self._slow_limit)
 
     def get(self, offset: int, length: int) -> memoryview | None:
         """Return `length` octets from `offset` on; None if they are not all buffered."""
