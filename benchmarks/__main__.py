@@ -76,6 +76,11 @@ def _arguments() -> argparse.Namespace:
         arguments.before = arguments.before.resolve()
         if not (arguments.before / "twisted_tftp" / "__init__.py").exists():
             parser.error(f"--before: there is no twisted_tftp in {arguments.before}")
+        if _lacks_modules(arguments.before) or _lacks_modules(REPOSITORY):
+            parser.error(
+                "--before: build the C modules in both checkouts, so that equals are compared:"
+                " python setup.py build_ext --inplace"
+            )
     chosen = arguments.quick or arguments.load or arguments.without or arguments.server
     chosen = chosen or arguments.pure or arguments.before
     arguments.load = set(arguments.load or names).difference(arguments.without)
@@ -87,6 +92,12 @@ def _arguments() -> argparse.Namespace:
         except ImportError:
             parser.error("the plots need matplotlib; pip install -e '.[bench]'")
     return arguments
+
+
+def _lacks_modules(checkout: Path) -> bool:
+    """Return whether a checkout has the sources of C modules that were not built in it."""
+    sources = (checkout / "twisted_tftp").rglob("_*.c")
+    return any(not list(source.parent.glob(f"{source.stem}*.so")) for source in sources)
 
 
 def _add_choices(parser: argparse.ArgumentParser, names: list[str]) -> None:

@@ -1,8 +1,9 @@
 /* Let the CPU time of ended children count: a library for LD_PRELOAD.
  *
- * A server that ignores SIGCHLD (SIG_IGN or SA_NOCLDWAIT) makes the system discard the CPU time of each
+ * A server that calls sigaction() to ignore SIGCHLD (SIG_IGN or SA_NOCLDWAIT) makes the system discard the CPU time of each
  * child that ends. With this library it waits for its children instead, so their times are added to its
- * cutime and cstime in /proc/PID/stat. Each child costs the server a signal and a wait4() more. */
+ * cutime and cstime in /proc/PID/stat. For each child, the server then handles one more signal and one
+ * more wait4(). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

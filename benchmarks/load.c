@@ -303,6 +303,8 @@ static void end(struct transfer *t, int failed)
     if (holding && t->state == RUNNING)
         in_flight--;
     t->state = IDLE;
+    if (holding) /* the ring needs the `behind` of a transfer that the server has given up */
+        return;
     t->behind = idle;
     idle = t;
     start_idle();
@@ -703,7 +705,7 @@ static void usage(void)
         "  -f P  file, or folder of files by NAME, to compare gets with, or to upload\n"
         "  -o    open all N transfers, say so, wait for a line on standard input, then step them\n"
         "        in turn to their end\n"
-        "  -a N  at most N requests wait for an answer at a time [as many as transfers]\n"
+        "  -a N  at most N requests wait for an answer at a time [as many as clients]\n"
         "  -l S  stop after S seconds");
 }
 

@@ -118,7 +118,6 @@ def _servers() -> Iterator[bytes]:
     yield bytes([0, 0]) + _do(0, 3) + b"\6\0\1text\0" + _do(0, 2) + b"\2\0\5"
 
 
-#: The name of a target to its first inputs.
 def _flows() -> Iterator[bytes]:
     add, ack, octets, stranger, look, take, write = 0, 1, 2, 3, 4, 5, 6
     every = 1 << 7

@@ -21,7 +21,7 @@ class Endpoint(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        host, port = self  # faster than the names of the fields
+        host, port = self  # unpacking is faster than two look-ups
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -99,7 +99,7 @@ class Outcome(Enum):
     SIZE_PROBE = "size-probe"
     #: The client ended the transfer with an ERROR.
     ABORTED = "aborted"
-    #: The request was refused: the server's only answer was an ERROR.
+    #: The request was refused with an ERROR, before the transfer began.
     REFUSED = "refused"
     #: The client stopped answering.
     TIMED_OUT = "timed-out"

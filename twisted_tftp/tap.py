@@ -24,7 +24,7 @@ from twisted_tftp.config.quantity_types import Size
 from twisted_tftp.config.reload import Reloader
 from twisted_tftp.config.service import make_service
 from twisted_tftp.config.settings import load_settings
-from twisted_tftp.server.process_memory import collect_garbage_seldom, limit_arenas
+from twisted_tftp.server.process_memory import collect_garbage_less_often, limit_arenas
 from twisted_tftp.server.service import TFTPService
 from twisted_tftp.server.signals import signals
 from twisted_tftp.server.start_error import error_output
@@ -260,7 +260,7 @@ def makeService(options: Options) -> TFTPService:
 
     use_monotonic_time(reactor)
     limit_arenas()
-    collect_garbage_seldom()
+    collect_garbage_less_often()
     service = make_service(options.settings, reactor)
     if not _changes_directory(options.parent):
         # Before twistd becomes a daemon: after that, an error cannot reach the user's terminal.

@@ -134,9 +134,10 @@ class DownloadClient:
         name: bytes = b"f",
         *,
         on_block: Callable[[int], bool] = lambda _: True,
+        mode: str = "octet",
         **options: int,
     ) -> None:
-        """Ask for the file; `options` are those of the request."""
+        """Ask for the file in a mode; `options` are those of the request."""
         host, _ = server.address
         self.content = bytearray()
         self.block = 0
@@ -150,7 +151,7 @@ class DownloadClient:
         self._reactor = server.reactor
         self._server = server.address
         texts = {name: str(value) for name, value in options.items()}
-        self.request = wire.encode_request(wire.Request(wire.Opcode.RRQ, name, "octet", texts))
+        self.request = wire.encode_request(wire.Request(wire.Opcode.RRQ, name, mode, texts))
         self._blksize, self._windowsize = 512, 1
         self._unacked = 0
         self._has_gap = False

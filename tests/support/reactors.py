@@ -45,6 +45,9 @@ def reactor() -> Iterator[Any]:
     internal = set(reactor.getReaders())
     yield reactor
     left = set(reactor.getReaders()) - internal
+    # The threads of a backend end with the reactor. Otherwise they would end when the backend is
+    # garbage, and would then call a reactor that is closed.
+    reactor.fireSystemEvent("shutdown")
     reactor.removeAll()
     for reader in left | internal:
         reader.connectionLost(None)

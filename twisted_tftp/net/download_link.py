@@ -100,7 +100,7 @@ class DownloadLink(UDPLink):
         self._offerer: Offerer | None = None  # None without flows, and while there must be none
         self._has_flow = False
         self._sends_until_offer = 0
-        self._known_sent_at = 0.0  # when the window was sent that the machine knows as the last
+        self._known_sent_at = 0.0  # when the last window that the machine knows was sent
 
     def attach(
         self,
@@ -235,7 +235,8 @@ class DownloadLink(UDPLink):
         try:
             if self._has_flow:
                 self._has_flow = False
-                self._hub.flows.take(self._sock.fileno())  # type: ignore[union-attr]
+                with contextlib.suppress(KeyError):  # a hub that was closed has ended all flows
+                    self._hub.flows.take(self._sock.fileno())  # type: ignore[union-attr]
             if self._to is None:
                 if self._hub.outbox:
                     self._hub.send_outbox()

@@ -71,9 +71,9 @@ Found = tuple[EndedFlows, list[tuple[int, int]], int]
 class FlowTable(Protocol):
     """The flows of one hub, by the descriptors of their sockets.
 
-    @ivar least_windows: a flow of fewer windows would cost more than it saves.
-    @ivar sends_between_offers: how many windows a link sends before it asks its machine again, if
-        that had nothing to offer.
+    @ivar least_windows: the fewest windows for which a flow is worth its cost.
+    @ivar sends_between_offers: how many windows a link sends after an offer of None before it asks
+        its machine again.
     """
 
     least_windows: int
@@ -124,7 +124,6 @@ class _Flow:
         "acks",
         "blocks",
         "expected",
-        "has_ended",
         "has_last",
         "is_first",
         "is_single",
@@ -156,7 +155,7 @@ class _Flow:
         self.sent_at = offer.sent_at
         self.measure_at = offer.measure_at
         self.is_first = offer.is_first
-        self.has_last = self.has_ended = False
+        self.has_last = False
         self.acks = self.blocks = self.window = 0
         self.round_trips: list[float] = []
 

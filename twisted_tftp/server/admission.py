@@ -189,8 +189,8 @@ class Admission:
     def admit(self, arrival: Arrival) -> Verdict | None:
         """Check a request; a repeated one is answered here, and a new one may end earlier ones.
 
-        A request is usual if its port has no transfer and no replaced request, and few transfers
-        run. Half of the checks would do nothing with it, so they are not called.
+        A request is usual if the port that sent it has no transfer and no replaced request, and
+        few transfers run. Half of the checks have no effect on it, so they are not called.
 
         @return: why the request is not served; None if it must be served.
         """

@@ -45,8 +45,8 @@ from twisted_tftp.server.transfer_log import TransferLog
 #: The largest read-ahead of one read, in octets.
 MAX_READ_AHEAD = 256 * 1024
 
-#: The largest read-ahead of all reads together, in octets: with very many transfers, each of them
-#: reads one block at a time.
+#: A new read gets at most this read-ahead in octets, divided by the number of running transfers.
+#: Earlier ones keep what they got, so 1,000 of them have 98 MiB at most, and 10,000 have 171 MiB.
 MAX_TOTAL_READ_AHEAD = 32 * 1024 * 1024
 
 #: The direction of a request, by its first two octets.
@@ -298,7 +298,7 @@ class TFTPServer(DatagramProtocol):
         services = self._services
         if self._client_services is not None:
             services = self._client_services.of_host(client.host, arrival.now)
-        context = TransferContext(  # names of fields would take three times as long
+        context = TransferContext(  # positional arguments take a third of the time
             client,
             _own_endpoint(local) if local else None,
             direction,

@@ -342,6 +342,7 @@ class ServerSession:
         budget = services.window_budget
         if self._window_size:
             budget.release(self._window_size)
+            self._window_size = 0
         requested = self.context.options
         if "windowsize" in requested:
             limit = budget.window_limit
@@ -349,7 +350,7 @@ class ServerSession:
                 limit = min(limit, largest_window(services.max_rate))
             capacity = limit if capacity is None else min(capacity, limit)
         peer, local = self.key
-        # Arguments by name would take longer, as in all calls for each request.
+        # Positional arguments are faster, and this runs for each request.
         grant = services.negotiation.negotiate(requested, peer, local, tsize, capacity)
         self._window_size = size = grant.windowsize * grant.blksize
         budget.reserve(size)

@@ -95,8 +95,8 @@ class TransferLog:
         """Log the transfer in one line: at info level if it succeeded, otherwise as a warning.
 
         A log event costs as much as a small transfer. So the first line is logged at once, and the
-        lines of the next `COLLECT_TIME` seconds follow in one event. Their texts are made only
-        then: many lines one after the other take half of the time that each one takes here.
+        lines of the next `COLLECT_TIME` seconds follow in one event. Their texts are made then,
+        because a line in a batch takes half of the time of a single line.
         """
         if statistics.outcome not in _SUCCESSES:
             self._log_failure(_line(statistics, False))
@@ -137,8 +137,13 @@ class TransferLog:
 
     def _write_collected(self) -> None:
         ended, self._ended = self._ended, []
-        if ended:
-            lines = [(at, _line(statistics, True)) for at, statistics in ended]
+        lines: list[tuple[float, str]] = []
+        for at, statistics in ended:
+            try:
+                lines.append((at, _line(statistics, True)))
+            except Exception:  # the other lines must not be lost
+                self._log.failure("the line of a transfer could not be made")
+        if lines:
             self._log.info("{lines}", lines=LogLines(lines, self._system))
 
 

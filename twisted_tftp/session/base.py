@@ -204,14 +204,14 @@ class Session:
 
     @property
     def machine(self) -> TransferMachine | None:
-        """The machine, to be asked questions; None before `begin`. A flow continues."""
+        """The machine, to read its state only; None before `begin`. A flow continues."""
         machine: TransferMachine | None = self._machine
         if machine is not None:
             self._link.follow_flow()
         return machine
 
     def take_machine(self) -> TransferMachine | None:
-        """Return the machine, to let it do something; None before `begin`. A flow ends."""
+        """Return the machine, to change its state; None before `begin`. A flow ends."""
         self._link.end_flow()
         machine: TransferMachine | None = self._machine
         return machine

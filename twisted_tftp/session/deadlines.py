@@ -93,19 +93,25 @@ class Alarms:
         """Return an alarm that replaces `alarm`, and goes off at another time."""
         call, alarm[2] = alarm[2], None
         self._live -= 1
+        self._remove_cancelled()
         return self.set(deadline, call)
 
     def cancel(self, alarm: Alarm) -> None:
         """Cancel an alarm. Call this once, and not after the alarm has gone off."""
         alarm[2] = None
         self._live -= 1
-        heap = self._heap
         if not self._live:
-            heap.clear()
+            self._heap.clear()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        elif len(heap) > CANCELLED_ALARMS_KEPT and self._live < len(heap) // 2:
+        else:
+            self._remove_cancelled()
+
+    def _remove_cancelled(self) -> None:
+        """Remove the cancelled alarms from the heap if they are many, and the majority."""
+        heap = self._heap
+        if len(heap) > CANCELLED_ALARMS_KEPT and self._live < len(heap) // 2:
             heap[:] = [each for each in heap if each[2] is not None]
             heapify(heap)
 

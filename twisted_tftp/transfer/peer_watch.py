@@ -67,9 +67,9 @@ class PeerWatch:
     def look_at(self, deadline: float, now: float) -> float:
         """Return when to look at a flow: at the deadline, or before it if it may move.
 
-        Nobody is told if a flow measures a round trip that makes the timeout shorter. After the
-        first one, the deadline is four round trips after the OACK. So it is early enough to look
-        after `MIN_RTO`, and each time after four times as long.
+        The alarm is not moved if a flow measures a round trip that makes the timeout shorter.
+        After the first one, the deadline is four round trips after the OACK. So it is early
+        enough to look after `MIN_RTO`, and each time after four times as long.
         """
         if deadline <= now + 2 * MIN_RTO or not self._timing.may_shrink:
             return deadline

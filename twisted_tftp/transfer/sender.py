@@ -255,7 +255,7 @@ class Sender:
         """Continue from where a flow is, and process the datagram that has ended it."""
         end = self._flight.end + progress.blocks
         if progress.has_last and datagram == wire.ACKS[end & 0xFFFF]:
-            # The usual end: nobody needs the times any more.
+            # The usual end: the times are not used any more.
             self._blocks.last = self._acked = end
             self._watch.note_heard(now)
             return self._end(_DONE)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks import page, processes
+from benchmarks.__main__ import _lacks_modules
 from benchmarks.loads import (
     FaultyNetwork,
     Load,
@@ -298,3 +299,14 @@ def test_transfer_without_an_end_counts_as_the_longest() -> None:
     for seed, sample in enumerate([Sample(1.0), Sample(note=">60"), Sample(note=">60")]):
         results.network_samples[FaultyNetwork(1, 0.02, 5, seed), "ours"] = [sample]
     assert results.network_time(NetworkKey(1, 0.02, 5, 0.0), "ours") == (None, ">60")
+
+
+def test_checkout_whose_c_modules_were_not_built_is_noticed(tmp_path: Path) -> None:
+    """A server with them must not be compared with one without; old checkouts have none."""
+    package = tmp_path / "twisted_tftp" / "net"
+    package.mkdir(parents=True)
+    assert not _lacks_modules(tmp_path)
+    (package / "_offload.c").touch()
+    assert _lacks_modules(tmp_path)
+    (package / "_offload.cpython-311-x86_64-linux-gnu.so").touch()
+    assert not _lacks_modules(tmp_path)

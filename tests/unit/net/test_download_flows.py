@@ -18,6 +18,7 @@ from zope.interface import implementer
 from tests.support.downloads import LOCALHOST, DownloadClient, FlowServer
 from tests.support.reactors import outcome, reactor, spin
 from twisted_tftp.backends import FilesystemBackend, MemoryBackend
+from twisted_tftp.backends.paced import PacedBackend
 from twisted_tftp.context import Outcome
 from twisted_tftp.errors import AccessViolation
 from twisted_tftp.interfaces import IFileBackend, IFileReader
@@ -30,6 +31,7 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.session import base
 from twisted_tftp.testing import Recorder
+from twisted_tftp.transfer.read_ahead import SLOW_READ
 
 __all__ = ["reactor"]
 
@@ -109,6 +111,31 @@ def test_files_arrive_intact(make_server: MakeServer, size: int, options: dict[s
     assert last(server).outcome is Outcome.COMPLETED
     assert last(server).octets == size
     assert not server.flows.active
+
+
+@pytest.mark.parametrize("windowsize", [1, 4])
+def test_netascii_file_arrives_converted(make_server: MakeServer, windowsize: int) -> None:
+    """Its octets come from a conversion, and its size is not known before the end."""
+    content = b"a line\n" * 5000 + b"\r" * 700
+    server = make_server({"f": content})
+    client = fetch(server, mode="netascii", blksize=512, windowsize=windowsize)
+    assert client.content == content.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
+    assert last(server).outcome is Outcome.COMPLETED
+    assert server.flows.started
+
+
+def test_paced_file_arrives_intact_and_in_its_time(make_server: MakeServer, reactor: Any) -> None:
+    """Flows send what was read; the backend decides when more is read."""
+    content, rate = os.urandom(300_000), 1_000_000
+    backend = PacedBackend(
+        MemoryBackend({"f": content}), max_rate=rate, reactor=reactor, clock=monotonic
+    )
+    server = make_server(backend)
+    client = fetch(server, blksize=1428)
+    assert client.content == content
+    assert server.flows.started
+    # The last read may be sent at once, when its time has come.
+    assert last(server).seconds >= (len(content) - SLOW_READ) / rate
 
 
 def acknowledge_all_at_once(server: FlowServer, late: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.reactors import ClockedReactor, reactor, spin
 from tests.support.sockets import OpenedSockets
+from twisted_tftp.net import offload
 from twisted_tftp.net.download_link import CONNECT_AFTER
 from twisted_tftp.net.link_opener import LinkOpener
 from twisted_tftp.transfer.flow import Offer, Progress
@@ -24,6 +25,9 @@ NOTHING = Progress(0, 0, 0, 0, False, 0.0, 0.0, ())
 
 #: An offer; the table of these tests does not look at it.
 OFFER = Offer(b"", 0, True, 0, 512, 1, 0.0, 0.0, False)
+
+
+needs_module = pytest.mark.skipif(offload._offload is None, reason="the C module is not built")
 
 
 class ScriptedTable:
@@ -73,7 +77,8 @@ class Fixture:
     @ivar unsent: what a flow could not send.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, is_scripted: bool = True) -> None:
+        """Open a link; `is_scripted`: its table is a `ScriptedTable`."""
         self.reactor = reactor
         self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.client.bind(("127.0.0.1", 0))
@@ -82,7 +87,9 @@ class Fixture:
         self.sockets = OpenedSockets()
         self.opener = LinkOpener(time, clock=time.seconds, open_socket=self.sockets)
         hub: Any = self.opener.hub
-        self.table = hub.flows = ScriptedTable(hub._epoll.poll)
+        self.table = ScriptedTable(hub._epoll.poll)
+        if is_scripted:
+            hub.flows = self.table
         self.link: Any = self.opener.open(self.client.getsockname(), ("127.0.0.1", 69), True)
         self.sock = self.sockets.of(self.link)
         self.client.connect(self.sock.getsockname())
@@ -232,3 +239,18 @@ def test_closed_link_ends_its_flow_and_asks_its_machine_nothing(fixture: Fixture
     fixture.link.follow_flow()
     fixture.link.end_flow()
     assert fixture.done == []
+
+
+@pytest.mark.parametrize("is_native", [False, pytest.param(True, marks=needs_module)])
+def test_link_that_is_closed_after_its_hub_leaves_no_socket(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch, is_native: bool
+) -> None:
+    """The hub has ended the flow already."""
+    monkeypatch.setenv("TFTP_OFFLOAD", str(int(is_native)))
+    fixture = Fixture(reactor, is_scripted=False)
+    fixture.link.send([b"\0\3\0\1", b"block"])
+    assert fixture.link._has_flow
+    fixture.opener.close()
+    fixture.link.close()
+    assert fixture.sock.fileno() == -1
+    fixture.client.close()

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from twisted_tftp.server.process_memory import ARENAS, NEW_OBJECTS, collect_garbage_seldom
+from twisted_tftp.server.process_memory import ARENAS, NEW_OBJECTS, collect_garbage_less_often
 
 #: Allocates memory in many threads at once, and prints what glibc reports about its arenas.
 PROGRAM = """
@@ -51,5 +51,17 @@ def test_garbage_collector_runs_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the threshold for new objects is changed."""
     thresholds: list[tuple[int, ...]] = []
     monkeypatch.setattr(gc, "set_threshold", lambda *values: thresholds.append(values))
-    collect_garbage_seldom()
+    collect_garbage_less_often()
     assert thresholds == [(NEW_OBJECTS, *gc.get_threshold()[1:])]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, []), (50_000, [(50_000, 3, 4)])])
+def test_garbage_collector_never_runs_more_often(
+    monkeypatch: pytest.MonkeyPatch, before: int, after: list[tuple[int, ...]]
+) -> None:
+    """A collector that is off stays off, and a higher threshold stays."""
+    thresholds: list[tuple[int, ...]] = []
+    monkeypatch.setattr(gc, "get_threshold", lambda: (before, 3, 4))
+    monkeypatch.setattr(gc, "set_threshold", lambda *values: thresholds.append(values))
+    collect_garbage_less_often()
+    assert thresholds == after

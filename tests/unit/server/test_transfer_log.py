@@ -18,6 +18,7 @@ from twisted_tftp.context import (
     TransferStatistics,
 )
 from twisted_tftp.protocol.printable import printable
+from twisted_tftp.server import transfer_log
 from twisted_tftp.server.transfer_log import MAX_COLLECTED, TransferLog
 
 
@@ -189,6 +190,28 @@ def test_lines_of_many_transfers_are_collected() -> None:
     assert log.clock.getDelayedCalls() == []
     log.log.finished(statistics(outcome=Outcome.COMPLETED, ended=10.0))
     assert len(log.lines) == 3
+
+
+def test_line_that_can_not_be_made_loses_no_other_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception is logged in its place."""
+    make = transfer_log._line
+
+    def fail_for_some(each: TransferStatistics, is_success: bool) -> str:
+        if each.context.filename == b"f2":
+            raise ZeroDivisionError
+        return make(each, is_success)
+
+    monkeypatch.setattr(transfer_log, "_line", fail_for_some)
+    log = Log()
+    for number in range(5):
+        name = f"f{number}".encode()
+        log.log.finished(statistics(name, outcome=Outcome.COMPLETED, ended=10.0))
+    log.clock.advance(0.2)
+    texts = " ".join(line or "" for line in log.lines)
+    assert [name for name in ("f0", "f1", "f2", "f3", "f4") if f'"{name}"' in texts] == [
+        *("f0", "f1", "f3", "f4")
+    ]
+    assert "could not be made" in texts
 
 
 def test_very_many_lines_are_written_before_the_pause() -> None:

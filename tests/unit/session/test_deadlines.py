@@ -154,3 +154,11 @@ def test_cancelled_alarms_are_removed_from_the_heap(clock: Clock, alarms: Alarms
     for _ in range(10 * CANCELLED_ALARMS_KEPT):
         alarms.cancel(alarms.set(255.0, lambda: None))
         assert len(alarms._heap) <= CANCELLED_ALARMS_KEPT + 1
+
+
+def test_moved_alarms_are_removed_from_the_heap(clock: Clock, alarms: Alarms) -> None:
+    """The heap stays small while an alarm is moved again and again."""
+    alarm = alarms.set(1000.0, lambda: None)
+    for number in range(10 * CANCELLED_ALARMS_KEPT):
+        alarm = alarms.move(alarm, 900.0 - number / 100)
+        assert len(alarms._heap) <= CANCELLED_ALARMS_KEPT + 1

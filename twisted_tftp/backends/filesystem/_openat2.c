@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* From linux/openat2.h, which many systems lack that compile for newer kernels. */
+/* From linux/openat2.h, because many build systems have older headers than the kernels that run it. */
 #define OPENAT2_CALL 437
 #define RESOLVE_NO_XDEV 0x01
 #define RESOLVE_NO_MAGICLINKS 0x02
