@@ -14,7 +14,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class CpuTime(NamedTuple):
-    """CPU seconds."""
+    """The CPU time of a process in seconds, in user mode and in the kernel."""
 
     user: float
     system: float

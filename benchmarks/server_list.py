@@ -124,7 +124,7 @@ VARIANTS = ("ours", "pure", "before")
 
 
 def variants(pure: bool, before: Path | None) -> list[Server]:
-    """Return variants of our server, to be measured beside it.
+    """Return variants of our server that are measured in the same run.
 
     @param pure: whether to include the one without its extension module.
     @param before: the root directory of another checkout of this repository.

@@ -14,7 +14,7 @@ LANGUAGES = ("C", "Python")
 
 @dataclass(frozen=True)
 class Rival:
-    """Servers that ours is compared with: the fastest one of them counts.
+    """A group of servers; ours is compared with the fastest one.
 
     @ivar figure: what is compared with the target.
     @ivar names: their names; all other servers if empty.

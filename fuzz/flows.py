@@ -1,4 +1,4 @@
-"""Give the tables of flows in C and in Python the same packets: they must do the same."""
+"""Compare the table of flows in C with the one in Python: both get the same packets."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def act(program: Input, sides: list[Side]) -> None:
 
 
 def flows(data: bytes) -> None:
-    """Do the same with each table; what they do must be the same."""
+    """Run the operations of an input with both tables, and compare what they do."""
     program = Input(data)
     makers: list[Callable[[select.epoll], FlowTable]] = [
         lambda epoll: PythonFlowTable(epoll, time.monotonic)

@@ -113,8 +113,9 @@ class DownloadLink(UDPLink):
         self._offerer = None if self._hub.flows is None else offerer
 
     def send(self, datagrams: Sequence[Buffer]) -> None:
-        """Send each header and its octets as one datagram; then offer the machine to a flow."""
+        """Send each header and its octets as one datagram; then start a flow if possible."""
         UDPLink.send(self, datagrams)
+        # With 1, the next packet connects a second socket.
         if self._offerer is not None and self._until_connected != 1 and not self._pending:
             if self._sends_until_offer:
                 self._sends_until_offer -= 1
@@ -136,7 +137,7 @@ class DownloadLink(UDPLink):
         UDPLink.send(self, datagrams)
 
     def flow_delay(self) -> float | None:
-        """Return how much later the flow has sent than the machine knows, in seconds, or None."""
+        """Return the time between the last window that the machine knows and that of its flow."""
         if not self._has_flow:
             return None
         sent_at = self._hub.flows.sent_at(self._sock.fileno())  # type: ignore[union-attr]
@@ -217,7 +218,7 @@ class DownloadLink(UDPLink):
 
     @contextlib.contextmanager
     def _without_flow(self) -> Iterator[None]:
-        """End the flow, and start none in the body, which reads from the socket itself."""
+        """Have no flow during a `with` statement, whose body reads from the socket."""
         self.end_flow()
         offerer, self._offerer = self._offerer, None
         try:

@@ -258,7 +258,7 @@ class EpollHub:
                 idle_ends = 0.0
 
     def _end_flows(self, ended: EndedFlows) -> None:
-        """Give the flows that have ended back to their links."""
+        """Tell the links of the flows that have ended."""
         for owner, datagram, address in ended:
             try:
                 owner.resume(datagram, address)

@@ -1,4 +1,4 @@
-"""Tables of flows: they send the routine part of downloads without their machines.
+"""Tables of flows, which answer the expected ACKs of downloads without their machines.
 
 `twisted_tftp.transfer.flow` says what a flow does. A table waits for all sockets of a hub, those
 without a flow too. `NativeFlowTable` is written in C (`_offload.c`). `PythonFlowTable` does the
@@ -57,7 +57,7 @@ class FlowOwner(Protocol):
         """
 
     def send_flow(self, datagrams: Sequence[Buffer]) -> None:
-        """Send header, octets, header, ... for a table that does not send itself."""
+        """Send datagrams of a flow (header, octets, header, ...); `PythonFlowTable` calls this."""
 
 
 #: Flows that have ended: the arguments of `FlowOwner.resume` after the owner.
@@ -97,7 +97,7 @@ class FlowTable(Protocol):
         """
 
     def sent_at(self, descriptor: int) -> float:
-        """Return when a flow has sent its last window, or when the machine has."""
+        """Return when the last window was sent, by a flow or by its machine before it."""
 
     def look(self, descriptor: int) -> Progress:
         """Return what a flow has done since it was asked last; it continues."""

@@ -66,7 +66,7 @@ def source(local: SocketAddress | None, family: int) -> Ancillary:
 
 
 class Arrivals:
-    """What the control messages of the datagrams to one port say; it is cached."""
+    """A parser of the control messages of received datagrams, with a cache."""
 
     def __init__(self, port: int, answers_broadcast: bool) -> None:
         """Set up.

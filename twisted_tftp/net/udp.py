@@ -66,14 +66,14 @@ class Link(Protocol):
 
         @param receive_train: called instead for several datagrams that arrive together; None to
             call `receive` for each of them.
-        @param offerer: the machine whose routine part a flow may do; None for no flows. Many links
+        @param offerer: the machine that may leave windows to a flow; None for no flows. Many links
             have no flows.
         """
 
     def flow_delay(self) -> float | None:
-        """Return how much later the flow has sent than the machine knows, in seconds.
+        """Return the time between the last window that the machine knows and that of its flow.
 
-        None if there is no flow.
+        @return: in seconds; None if there is no flow.
         """
 
     def follow_flow(self) -> None:

@@ -99,7 +99,7 @@ class Session:
         raise NotImplementedError
 
     def _may_deadline_shrink(self) -> bool:
-        """Return whether the deadline may be earlier when the machine follows its flow."""
+        """Return whether the progress of the flow may make the deadline earlier."""
         return False
 
     def _forget_pending(self) -> None:
@@ -272,7 +272,7 @@ class Session:
         self._report_progress(machine)
 
     def _report_progress(self, machine: TransferMachine) -> None:
-        """Tell the observer if `machine` has transferred many octets since the last report."""
+        """Notify the observer if `machine` has transferred many octets since the last report."""
         octets = machine.octets
         if octets - self._reported_octets >= PROGRESS_SIZE and not self.is_finished:
             self._reported_octets = octets

@@ -49,7 +49,7 @@ class SendingSession(Session):
 
     @property
     def offerer(self) -> Offerer:
-        """This session: its machine can have a flow."""
+        """Return this session, whose machine can have a flow."""
         return self
 
     def begin(self, machine: TransferMachine) -> None:
@@ -68,14 +68,14 @@ class SendingSession(Session):
         super().begin(machine)
 
     def offer(self, least: int) -> Offer | None:
-        """Return what a flow needs, and set the alarm to look at it."""
+        """Return the offer of the machine; set the alarm to the time to look at the flow."""
         offer = self._machine.offer(least)
         if offer is not None:
             self._alarm.arm(self._machine.look_at(offer.sent_at))
         return offer
 
     def take_back(self, progress: Progress) -> Sequence[Buffer]:
-        """Let the machine continue from where the flow is, and set the alarm as it needs it."""
+        """Let the machine continue from where the flow is, and set the alarm."""
         machine = self._machine
         unsent = machine.take_back(progress)
         now = self._services.clock()

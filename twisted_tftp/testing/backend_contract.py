@@ -105,7 +105,7 @@ class BackendContract(ContractBase):
         reader.close()
 
     def test_reads_after_the_end_are_empty(self) -> None:
-        """At the end and after it."""
+        """A read at the end of the file, or after it, returns no octets."""
         backend = self.start()
         for name, content in self.files.items():
             reader = self.open_reader(backend, name)

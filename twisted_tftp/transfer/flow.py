@@ -1,4 +1,4 @@
-"""Flow offload: the steady part of a transfer, which needs no decision of its machine.
+"""Flow offload: a table answers the expected ACKs of a download, without its state machine.
 
 A network card takes over an established connection as a flow, and returns it to the kernel at the
 first packet that is not routine. Here a table of flows (`net.offload`) takes over a sender. A flow
@@ -15,7 +15,7 @@ from twisted_tftp.transfer.machine import Buffer
 
 
 class Offer(NamedTuple):
-    """What a flow needs to know: the ACK that it waits for, and the blocks that follow it.
+    """What a flow needs: the ACK that it waits for, and the blocks that follow.
 
     @ivar octets: a part of the file. Neither the machine nor the file changes it during the flow.
     @ivar position: where in `octets` the next window starts.
@@ -63,10 +63,10 @@ class Progress(NamedTuple):
 
 
 class Offerer(Protocol):
-    """A machine whose steady part can be taken over by a flow."""
+    """A machine that can leave its next windows to a flow."""
 
     def offer(self, least: int) -> Offer | None:
-        """Return what a flow needs; None if the machine must see the next packet itself.
+        """Return what a flow needs; None if the machine must process the next packet itself.
 
         @param least: the fewest windows that are left to a flow.
         """

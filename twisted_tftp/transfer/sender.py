@@ -137,7 +137,7 @@ class Sender:
 
     @property
     def may_deadline_shrink(self) -> bool:
-        """Whether the deadline may be much earlier when the machine takes over from its flow."""
+        """Whether the deadline may become much earlier when the progress of a flow is known."""
         return self._timing.may_shrink
 
     @property
@@ -213,7 +213,7 @@ class Sender:
         return self._send_window(self._blocks.fill(data, self.offset, self.length, is_quick), now)
 
     def offer(self, least: int) -> Offer | None:
-        """Return what a flow needs to send the next windows, at least `least`, or None.
+        """Return what a flow needs to send `least` windows or more; None if it can't be done.
 
         Only the ACK of a window, or of an OACK, that was sent once is left to a flow.
         """

@@ -166,7 +166,7 @@ class FilesystemBackend:
         )
 
     def _find_alternative(self, path: str, missing: FileNotFound) -> FoundFile | None:
-        """Find the file of a path that no file has literally; None to look it up in a thread.
+        """Find the file for a path that does not exist as written; None if a thread must do it.
 
         @param missing: the exception for the literal path.
         """
@@ -182,7 +182,7 @@ class FilesystemBackend:
         return self._find_in_any_case(path)
 
     def _find_in_any_case(self, path: str) -> FoundFile | None:
-        """Find a file that no exact name has, like L{_find_alternative}."""
+        """Find a file whose path differs only in case; None as for L{_find_alternative}."""
         assert self._case is not None
         try:
             real = self._case.find_cached(path)

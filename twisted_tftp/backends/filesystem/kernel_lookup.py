@@ -125,7 +125,7 @@ def file_system_type(device: int) -> str:
 
 
 class OpenAt2:
-    """The system call openat2 by ctypes: it opens files with O_PATH, from the kernel's caches.
+    """Calls openat2 with ctypes: opens files with O_PATH if their names are in the kernel's caches.
 
     @ivar is_missing: whether this system does not have it.
     """
@@ -138,7 +138,7 @@ class OpenAt2:
             self._syscall.restype = ctypes.c_long
 
     def open_root(self, path: bytes, device: int) -> int | None:
-        """Return the descriptor of a directory; None if it is not found at once on `device`.
+        """Return the descriptor of a directory; None if it is not cached, or not on `device`.
 
         @raise OSError: ENOSYS, if the system does not have openat2.
         """

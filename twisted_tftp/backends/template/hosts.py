@@ -222,7 +222,7 @@ def _kind_of(key: str) -> tuple[str, str]:
 
 
 class Budget:
-    """Counts the values of one entry, and the characters of its texts and keys; limits both.
+    """A limit on the values of one entry, and on the characters of its texts and keys.
 
     @ivar used_values: the number of values so far.
     """
