@@ -125,7 +125,7 @@ def file_system_type(device: int) -> str:
 
 
 class OpenAt2:
-    """Calls openat2 with ctypes: opens files with O_PATH if their names are in the kernel's caches.
+    """Calls openat2 with ctypes. It opens files with O_PATH if the kernel has their names cached.
 
     @ivar is_missing: whether this system does not have it.
     """
