@@ -132,7 +132,7 @@ def _held(quick: bool) -> list[Load]:
             blksize=512,
             hold=True,
         )
-        for count in (1, 10, 100, 1000, 10_000)
+        for count in (1, 10, 100, 1000, 5000, 10_000)
     ]
 
 

@@ -116,6 +116,7 @@ def target_results(results: Results) -> list[TargetResult]:
         ratio = _ratio(results, load, "before")
         if ratio:
             found.append(TargetResult(load.title, BEFORE, BEFORE_TARGET, ratio))
+    found += _memory_results(results)
     return found
 
 
@@ -152,6 +153,14 @@ def _scale_results(results: Results) -> Iterator[TargetResult]:
         lost = max(s.lost or 0 for s in results.samples["many10000", "ours"])
         yield TargetResult(title, "KiB for each transfer", 12, memory / 1024, False)
         yield TargetResult(title, "transfers that failed", 0, lost, False)
+
+
+def _memory_results(results: Results) -> Iterator[TargetResult]:
+    """Return the result for the memory of open transfers, compared with an earlier version."""
+    ours, before = (results.memory("many5000", name) for name in ("ours", "before"))
+    if ours and before:
+        figure = "memory for each transfer / before"
+        yield TargetResult("5,000 transfers open", figure, 1.0, ours / before, False)
 
 
 def _loss_results(results: Results) -> Iterator[TargetResult]:

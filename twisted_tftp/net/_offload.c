@@ -15,7 +15,7 @@
 
 #define MOST_READY 64              /* sockets that one round serves */
 #define MOST_SEGMENTS 64           /* datagrams of one send */
-#define MOST_ROUND_TRIPS 8         /* MAX_ROUND_TRIPS in offload.py */
+#define MOST_ROUND_TRIPS 32        /* MAX_ROUND_TRIPS in offload.py */
 #define PACKET_SIZE 448            /* MAX_CLIENT_PACKET in offload.py, in octets */
 #define HEADER_SIZE 4              /* of DATA, and all of an ACK, in octets */
 #define SEGMENT_OPTION 103         /* UDP_SEGMENT of linux/udp.h; old C libraries lack it */

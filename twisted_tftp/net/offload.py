@@ -43,7 +43,7 @@ _NUMBERING = numbering_of(Rollover.ZERO)
 _EPOLLIN: int = getattr(select, "EPOLLIN", 1)
 
 #: The most round trips that a flow measures before its machine must take it back.
-MAX_ROUND_TRIPS = 8
+MAX_ROUND_TRIPS = 32
 
 
 class FlowOwner(Protocol):

@@ -15,13 +15,14 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.runtime import seconds
 
-#: The number of alarms above which alarms may be late. With a thousand transfers, this halves the
-#: number of alarms that go off before their deadline, because it was moved. (Each alarm costs
-#: 3 µs. If no alarm may be late, there is one alarm for every two packets.)
+#: The number of alarms above which alarms may be late. With a thousand transfers, there are then
+#: fewer alarms that go off before their deadline, because it was moved. (Each alarm costs 3 µs. If
+#: no alarm may be late, there is one for every two packets; if one may be 18 ms late, for every
+#: four; if it may be 45 ms late, for every nine, and the throughput is 5 % higher.)
 MANY_ALARMS = 100
 
 #: How late an alarm may be for each alarm above `MANY_ALARMS`, in seconds.
-LATENESS_PER_ALARM = 20e-6
+LATENESS_PER_ALARM = 50e-6
 
 #: How late a `LazyAlarm` may go off, in seconds: a smaller change of its deadline is ignored.
 SLACK = 0.005

@@ -237,8 +237,7 @@ class Sender:
         if self.state is _OFFERING:
             self._note_first_answer(round_trips[0], watch.sent_at + round_trips[0])
             round_trips = round_trips[1:]
-        for round_trip in round_trips:
-            timing.add_round_trip(round_trip, is_single=blocks.windowsize == 1)
+        timing.add_round_trips(round_trips, blocks.windowsize == 1)
         self._measure_at = progress.measure_at
         self._acked = acked = flight.end + progress.blocks - progress.window
         end = acked + progress.window

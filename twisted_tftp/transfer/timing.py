@@ -11,6 +11,8 @@ that is silent for a minute, because it erases its flash memory, gets few datagr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted_tftp.policy import DEFAULT_PATIENCE, DEFAULT_RETRIES, Policy, Retransmit
 
 #: The shortest retransmission timeout, in seconds: longer than the pauses of firmware clients.
@@ -134,16 +136,23 @@ class Timing:
 
         @param is_single: whether it was a single datagram: to send a window takes more time.
         """
-        if round_trip < self.min_round_trip or (is_single and not self.min_round_trip):
-            self.min_round_trip = round_trip
-        if not self._smoothed:
-            self._smoothed = round_trip or 1e-6
-            self._deviation = round_trip / 2
-        else:
-            error = round_trip - self._smoothed
-            self._smoothed += error / 8
-            self._deviation += ((error if error > 0 else -error) - self._deviation) / 4
-        if self._adaptive:
+        self.add_round_trips((round_trip,), is_single)
+
+    def add_round_trips(self, round_trips: Sequence[float], is_single: bool) -> None:
+        """Add round-trip times in the order in which they were measured."""
+        shortest, smoothed, deviation = self.min_round_trip, self._smoothed, self._deviation
+        for round_trip in round_trips:
+            if round_trip < shortest or (is_single and not shortest):
+                shortest = round_trip
+            if not smoothed:
+                smoothed = round_trip or 1e-6
+                deviation = round_trip / 2
+            else:
+                error = round_trip - smoothed
+                smoothed += error / 8
+                deviation += ((error if error > 0 else -error) - deviation) / 4
+        self.min_round_trip, self._smoothed, self._deviation = shortest, smoothed, deviation
+        if round_trips and self._adaptive:
             self.rto = self._estimated_rto()
 
     def add_gap_round_trip(self, round_trip: float) -> None:

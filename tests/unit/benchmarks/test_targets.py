@@ -98,3 +98,18 @@ def test_ours_may_not_become_slower(load: str, ours: float, before: float, is_me
     """An earlier version may be only a little faster, or cheaper."""
     result = _results(load, ours=ours, before=before)["our speed / before"]
     assert result.is_met is is_met
+
+
+def test_memory_of_open_transfers_has_a_target() -> None:
+    """5,000 open transfers must need no more memory than the version before."""
+    loads_of_5000 = [load for load in loads(False) if load.name == "many5000"]
+    servers = [
+        Server(name, name, lambda root, port: [], lambda: "1", language="")
+        for name in ("ours", "before")
+    ]
+    results = Results(servers, loads_of_5000, 1, 1, 1)
+    results.samples["many5000", "before"] = [Sample(1.0, memory_per_transfer=5000)]
+    for memory, is_met in ((5000, True), (5001, False)):
+        results.samples["many5000", "ours"] = [Sample(1.0, memory_per_transfer=memory)]
+        found = {result.figure: result for result in target_results(results)}
+        assert found["memory for each transfer / before"].is_met is is_met

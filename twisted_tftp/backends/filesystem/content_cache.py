@@ -118,12 +118,16 @@ class ContentCache:
 
     def may_cache(self, identity: Identity) -> bool:
         """Return whether a file may be cached: it is small, and has not changed for a while."""
-        device, inode, size, mtime, ctime = identity
+        device, inode, size = identity[:3]
         if size > MAX_FILE_SIZE or size + OVERHEAD > self.capacity:
             return False
         if (device, inode) in self._by_inode:
             return False  # readers still use the content of an earlier state of this file
-        return self._clock() - max(mtime, ctime) / 1e9 >= MIN_UNCHANGED
+        return self.has_settled(identity)
+
+    def has_settled(self, identity: Identity) -> bool:
+        """Return whether a file has not changed for a while, so that a change will be noticed."""
+        return self._clock() - max(identity[3:]) / 1e9 >= MIN_UNCHANGED
 
     def make_room(self, size: int) -> bool:
         """Remove contents that no reader uses, until a file of `size` octets fits.

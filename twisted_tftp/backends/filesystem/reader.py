@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_tftp.backends.filesystem.shared_reads import MIN_SIZE, FileReads
 from twisted_tftp.backends.filesystem.threads import InThread
 from twisted_tftp.interfaces import IFileReader
 
@@ -101,13 +102,19 @@ class FilesystemReader:
     """The reader of an open file; the file may be renamed or deleted meanwhile."""
 
     def __init__(
-        self, file: OpenFile, in_thread: InThread, chunks: ChunkBudget, flags: int | None
+        self,
+        file: OpenFile,
+        in_thread: InThread,
+        chunks: ChunkBudget,
+        flags: int | None,
+        shared: FileReads | None = None,
     ) -> None:
         """Set up a reader of `file`; L{close} calls the `discard` of the file.
 
         @param in_thread: calls a function in a thread.
         @param chunks: tells how many octets to read at a time if all reads need a thread.
         @param flags: see L{nowait_flags}; 0 if no read ever waits.
+        @param shared: what the readers of this file share; None if they share nothing.
         """
         self.size = file.size
         self._file = file
@@ -116,6 +123,7 @@ class FilesystemReader:
         self._flags = flags or 0
         self._nowait = flags is not None
         self._chunks = chunks
+        self._shared = shared
         self._counted = False  # whether `chunks` counts this reader
         self._view = memoryview(b"")
         self._chunk = b""  # the octets that were read in a thread last, from `_chunk_at` on
@@ -129,19 +137,44 @@ class FilesystemReader:
         if start >= 0 and start + length <= len(self._chunk):
             return memoryview(self._chunk)[start : start + length]
         if self._nowait:
-            if len(self._view) < length:
-                self._view = memoryview(bytearray(length))
-            view = self._view[:length]
-            try:
-                if os.preadv(self._descriptor, (view,), offset, self._flags) == length:
-                    return view
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
-                    raise
-                self._nowait = False
+            if self._shared is not None and length >= MIN_SIZE:
+                data = self._read_shared(self._shared, offset, length)
+            else:
+                data = self._read_cached(offset, length)
+            if data is not None:
+                return data
         return self._read_in_thread(offset, length)
+
+    def _read_cached(self, offset: int, length: int) -> memoryview | None:
+        """Read from the page cache; return None if the octets are not all there."""
+        if len(self._view) < length:
+            self._view = memoryview(bytearray(length))
+        view = self._view[:length]
+        return view if self._fill(view, offset) else None
+
+    def _read_shared(self, shared: FileReads, offset: int, length: int) -> memoryview | None:
+        """Return octets that another reader has read, or read them for all readers."""
+        data = shared.get(offset, length)
+        if data is None:
+            if not shared.note_read(offset, length):
+                return self._read_cached(offset, length)
+            data = memoryview(bytearray(length))
+            if not self._fill(data, offset):
+                return None
+            shared.keep(offset, data)
+        return data
+
+    def _fill(self, view: memoryview, offset: int) -> bool:
+        """Fill `view` from the page cache; return False if the octets are not all there."""
+        try:
+            return os.preadv(self._descriptor, (view,), offset, self._flags) == len(view)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            self._nowait = False
+            return False
 
     def close(self) -> None:
         """Close the file; if a thread is reading it, close it after that.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 
-from tests.support.backends import lookup_of, needs_openat2
+from tests.support.backends import needs_openat2
 from tests.support.deferreds import value
-from twisted_tftp.backends.filesystem.backend import FilesystemBackend
+from tests.support.served_folder import Served
 from twisted_tftp.backends.filesystem.content_cache import (
     MAX_AGE,
     MAX_FILE_SIZE,
     MIN_UNCHANGED,
     OVERHEAD,
-    ContentCache,
     Identity,
     identity,
 )
@@ -35,56 +33,10 @@ from twisted_tftp.backends.filesystem.reader import (
     FilesystemReader,
     OpenFile,
 )
-from twisted_tftp.context import Direction, Endpoint, TransferContext
 from twisted_tftp.errors import TFTPError
-
-#: The context of a read.
-CONTEXT = TransferContext(
-    Endpoint("192.0.2.1", 1), None, Direction.READ, b"file", "octet", {}, None
-)
 
 #: The mtime of a file that was set back after a change, in nanoseconds: anybody may set it.
 MODIFIED = 1_600_000_000_000_000_000
-
-
-class ShiftedClock:
-    """A clock ahead of the system's, as if time had passed since the files were changed."""
-
-    def __init__(self) -> None:
-        self.ahead = 10.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
-
-
-class Served:
-    """A backend of a folder, with its cache; threads run at once."""
-
-    def __init__(
-        self, root: Path, capacity: int = 1_000_000, lookup: KernelLookup | None = None
-    ) -> None:
-        self.root = root
-        self.clock = ShiftedClock()
-        self.now = 0.0  # of the monotonic clock
-        self.content_cache = ContentCache(capacity, self.clock, lambda: self.now)
-        self.lookup = lookup or lookup_of(root)
-        self.backend = FilesystemBackend(
-            str(root),
-            in_thread=maybeDeferred,
-            lookup=self.lookup,
-            content_cache=self.content_cache,
-        )
-
-    def open(self, name: str = "file") -> Any:
-        """Return a reader; if the kernel can't find the file in its caches, a thread opens it."""
-        return value(self.backend.open_reader(name, CONTEXT))
-
-    def read(self, name: str = "file") -> tuple[bytes, bool]:
-        """Return a file's octets, and whether they came from memory."""
-        reader = self.open(name)
-        octets = bytes(value(reader.read(0, reader.size))) if reader.size else b""
-        reader.close()
-        return octets, not isinstance(reader, FilesystemReader)
 
 
 @pytest.fixture

@@ -1,0 +1,322 @@
+"""Tests of the octets that several downloads of one file share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.backends import needs_openat2
+from tests.support.deferreds import value
+from tests.support.served_folder import Served
+from twisted_tftp.backends.filesystem.content_cache import MAX_AGE, MAX_FILE_SIZE
+from twisted_tftp.backends.filesystem.shared_reads import MAX_UNUSED, MIN_SIZE, SharedReads
+
+pytestmark = needs_openat2
+
+#: The size of the file, in octets: too large for the cache of small files.
+SIZE = 16 * MIN_SIZE
+
+#: An octet that is different in each piece of `MIN_SIZE` octets.
+OCTETS = b"".join(bytes([number]) * MIN_SIZE for number in range(16))
+
+assert SIZE > MAX_FILE_SIZE
+
+#: The mtime of a file that was set back after a change, in nanoseconds: anybody may set it.
+MODIFIED = 1_600_000_000_000_000_000
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Served:
+    """Serve a folder with one large file that is in the page cache."""
+    (tmp_path / "file").write_bytes(OCTETS)
+    (tmp_path / "file").read_bytes()
+    return Served(tmp_path, capacity=4 * SIZE)
+
+
+def read(served: Served, offset: int = 0, length: int = MIN_SIZE) -> bytes:
+    """Read octets of the file with a download of its own."""
+    reader = served.open()
+    octets = bytes(value(reader.read(offset, length)))
+    reader.close()
+    return octets
+
+
+@pytest.fixture
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return a function that tells how many times a file was read since the last call."""
+    preadv, calls = os.preadv, []
+
+    def counted(*args: Any) -> int:
+        calls.append(args)
+        return preadv(*args)
+
+    def count() -> int:
+        number = len(calls)
+        calls.clear()
+        return number
+
+    monkeypatch.setattr(os, "preadv", counted)
+    return count
+
+
+def test_third_download_gets_octets_from_memory(
+    served: Served, count_reads: Callable[[], int]
+) -> None:
+    """The first read of a piece is noted, the second one is kept, and the third needs no file."""
+    assert read(served) == OCTETS[:MIN_SIZE]
+    assert (count_reads(), served.shared_reads.octets) == (1, 0)
+    assert read(served) == OCTETS[:MIN_SIZE]
+    assert (count_reads(), served.shared_reads.octets) == (1, MIN_SIZE)
+    assert read(served) == OCTETS[:MIN_SIZE]
+    assert count_reads() == 0
+
+
+def test_other_piece_of_the_file_is_not_confused(served: Served) -> None:
+    """Octets at another offset, or another number of octets, are read from the file."""
+    for _ in range(3):
+        read(served)
+    assert read(served, MIN_SIZE) == OCTETS[MIN_SIZE:][:MIN_SIZE]
+    assert read(served, 0, MIN_SIZE + 1) == OCTETS[: MIN_SIZE + 1]
+
+
+def test_short_reads_are_not_shared(served: Served, count_reads: Callable[[], int]) -> None:
+    """A read of fewer than `MIN_SIZE` octets always comes from the file."""
+    for _ in range(4):
+        read(served, 0, MIN_SIZE - 1)
+    assert (count_reads(), served.shared_reads.octets) == (4, 0)
+
+
+def test_octets_are_not_changed_by_later_reads(served: Served) -> None:
+    """A reader does not reuse a buffer whose octets are shared."""
+    read(served)
+    first, second = served.open(), served.open()
+    kept = first.read(0, MIN_SIZE)
+    first.read(MIN_SIZE, MIN_SIZE)
+    assert bytes(second.read(0, MIN_SIZE)) == bytes(kept) == OCTETS[:MIN_SIZE]
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(b"x" * SIZE),
+        lambda path: path.write_bytes(b"x" * (SIZE + 1)),
+        lambda path: Path(shutil.copy(path.with_name("other"), path.with_name("b"))).rename(path),
+        lambda path: (path.unlink(), path.write_bytes(b"x" * SIZE)),
+        lambda path: (path.write_bytes(b"x" * SIZE), os.utime(path, ns=(0, MODIFIED))),
+    ],
+    ids=["rewritten", "grown", "replaced", "created again", "dated back"],
+)
+def test_changed_file_is_never_served_from_memory(
+    served: Served, change: Callable[[Path], object]
+) -> None:
+    """The next download gets the new octets, however soon after the change it comes."""
+    path = served.root / "file"
+    (served.root / "other").write_bytes(b"x" * SIZE)
+    os.utime(path, ns=(0, MODIFIED))
+    for _ in range(3):
+        assert read(served) == OCTETS[:MIN_SIZE]
+    change(path)
+    for _ in range(3):
+        assert read(served) == b"x" * MIN_SIZE
+
+
+def test_octets_that_an_older_download_reads_after_a_change_are_not_mixed_in(
+    served: Served,
+) -> None:
+    """A download that began before the change shares nothing with those that begin after it."""
+    older = served.open()
+    assert bytes(older.read(MIN_SIZE, MIN_SIZE)) == OCTETS[MIN_SIZE:][:MIN_SIZE]
+    read(served, MIN_SIZE)
+    (served.root / "file").write_bytes(b"x" * SIZE)
+    assert read(served, MIN_SIZE) == b"x" * MIN_SIZE
+    older.read(MIN_SIZE, MIN_SIZE)
+    assert read(served, MIN_SIZE) == b"x" * MIN_SIZE
+    older.close()
+
+
+def test_young_file_is_not_shared(served: Served) -> None:
+    """A file that was just changed may change again without a sign: nothing of it is kept."""
+    served.clock.ahead = 0.0
+    for _ in range(3):
+        read(served)
+    assert served.shared_reads.octets == 0
+
+
+def test_octets_are_used_for_a_limited_time(
+    served: Served, count_reads: Callable[[], int]
+) -> None:
+    """Some changes are not seen in the times of a file, so octets are read again after a while."""
+    for _ in range(2):
+        read(served)
+    older = served.open()
+    served.now += MAX_AGE / 2
+    read(served)  # the file stays in use
+    served.now += MAX_AGE / 2
+    count_reads()
+    assert bytes(older.read(0, MIN_SIZE)) == OCTETS[:MIN_SIZE]
+    assert count_reads() == 1
+    older.close()
+
+
+def test_nothing_is_kept_if_reads_are_far_apart(served: Served) -> None:
+    """A piece that is read again after a long time is only noted again."""
+    reader = served.open()
+    for _ in range(3):
+        reader.read(0, MIN_SIZE)
+        served.now += MAX_AGE
+    assert served.shared_reads.octets == 0
+    reader.close()
+
+
+def test_oldest_octets_leave_first(served: Served, count_reads: Callable[[], int]) -> None:
+    """No more octets are kept than the capacity, of all files together."""
+    (served.root / "file").write_bytes(OCTETS * 5)
+    for _ in range(2):
+        for number in range(5):
+            read(served, number * SIZE, SIZE)
+            read(served, number * SIZE, SIZE)
+    assert served.shared_reads.octets == 4 * SIZE
+    count_reads()
+    read(served, 4 * SIZE, SIZE)
+    assert count_reads() == 0
+    read(served, 0, SIZE)
+    assert count_reads() == 1
+
+
+def test_octets_larger_than_the_capacity_are_not_kept(tmp_path: Path) -> None:
+    """A piece that does not fit is read from the file each time."""
+    (tmp_path / "file").write_bytes(OCTETS)
+    served = Served(tmp_path, capacity=SIZE - 1)
+    for _ in range(4):
+        assert read(served, 0, SIZE) == OCTETS
+    assert served.shared_reads.octets == 0
+
+
+def test_capacity_zero_shares_nothing(tmp_path: Path, count_reads: Callable[[], int]) -> None:
+    """With `--cache 0` each read comes from the file."""
+    (tmp_path / "file").write_bytes(OCTETS)
+    served = Served(tmp_path, capacity=0)
+    for _ in range(4):
+        read(served)
+    assert count_reads() == 4
+
+
+def test_file_whose_octets_are_never_used_again_is_left_alone(served: Served) -> None:
+    """After `MAX_UNUSED` pieces that nobody used, no more are kept, until one is used."""
+    (served.root / "file").write_bytes(OCTETS * 2)
+    pieces = [number * MIN_SIZE for number in range(MAX_UNUSED + 2)]
+    for _ in range(2):
+        for offset in pieces:
+            read(served, offset)
+    assert served.shared_reads.octets == MAX_UNUSED * MIN_SIZE
+    read(served, pieces[0])
+    read(served, pieces[-1])
+    assert served.shared_reads.octets == (MAX_UNUSED + 1) * MIN_SIZE
+
+
+def test_unused_file_is_tried_again_after_a_pause(served: Served) -> None:
+    """After a pause, the downloads of a file may be close to each other again."""
+    (served.root / "file").write_bytes(OCTETS * 2)
+    pieces = [number * MIN_SIZE for number in range(MAX_UNUSED + 1)]
+    for _ in range(2):
+        for offset in pieces:
+            read(served, offset)
+        served.now += MAX_AGE
+    for _ in range(2):
+        read(served, pieces[-1])
+    assert served.shared_reads.octets == MIN_SIZE
+
+
+def test_forgetting_ends_the_sharing(served: Served, count_reads: Callable[[], int]) -> None:
+    """After `forget`, a download reads from the file again."""
+    for _ in range(3):
+        read(served)
+    count_reads()
+    served.backend.forget()
+    read(served)
+    assert count_reads() == 1
+
+
+def test_pages_outside_the_page_cache_are_not_kept(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Octets that a thread has read are delivered, and not shared."""
+
+    def cold(*args: Any) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "preadv", cold)
+    for _ in range(3):
+        assert read(served) == OCTETS[:MIN_SIZE]
+    assert served.shared_reads.octets == 0
+
+
+def test_piece_at_the_end_of_a_truncated_file_is_not_kept(served: Served) -> None:
+    """A read that returns fewer octets than wanted is not shared."""
+    readers = [served.open() for _ in range(3)]
+    os.truncate(served.root / "file", SIZE - 1)
+    for reader in readers:
+        assert len(value(reader.read(SIZE - MIN_SIZE, MIN_SIZE))) == MIN_SIZE - 1
+        reader.close()
+    assert served.shared_reads.octets == 0
+
+
+def test_notes_are_limited() -> None:
+    """Very many pieces that are read once need no more memory than the limit allows."""
+    reads = SharedReads(SIZE, lambda: 0.0)
+    file = reads.of_file((1, 1, SIZE, 0, 0))
+    assert not any(file.note_read(offset, MIN_SIZE) for offset in range(20_000))
+    assert file.note_read(19_999, MIN_SIZE)
+    assert not file.note_read(0, MIN_SIZE)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("read"), st.integers(0, 3), st.sampled_from([8192, 9000, 20_000])),
+            st.tuples(st.just("open"), st.just(0), st.just(0)),
+            st.tuples(st.just("change"), st.integers(1, 255), st.just(0)),
+            st.tuples(st.just("wait"), st.integers(1, 6), st.just(0)),
+        ),
+        max_size=40,
+    )
+)
+def test_downloads_always_get_the_octets_of_the_file(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever is read, changed and waited for, a download gets octets of the file.
+
+    They are those of its begin, or those of a later change.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_bytes(OCTETS)
+        served = Served(Path(folder), capacity=3 * MIN_SIZE)
+        readers = [(served.open(), [OCTETS])]
+        for number, (step, value_1, length) in enumerate(steps):
+            if step == "read":
+                offset = value_1 * MIN_SIZE
+                for reader, states in readers[-4:]:
+                    got = bytes(value(reader.read(offset, length)))
+                    assert got in [state[offset : offset + length] for state in states]
+            elif step == "open":
+                readers.append((served.open(), [path.read_bytes()]))
+            elif step == "wait":
+                served.now += value_1
+            else:
+                octets = OCTETS[:value_1] + bytes([value_1, number]) * (SIZE // 2)
+                path.write_bytes(octets[:SIZE])
+                os.utime(path, ns=(0, MODIFIED + number))  # two changes may have the same ctime
+                for _, states in readers:
+                    states.append(octets[:SIZE])
+            assert served.shared_reads.octets <= 3 * MIN_SIZE
+        for reader, _ in readers:
+            reader.close()
