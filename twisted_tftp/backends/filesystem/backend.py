@@ -233,8 +233,8 @@ class FilesystemBackend:
 
         @param state: the state in which it was found; with None, it shares no octets.
         """
-        cache, shared = self.content_cache, None
-        if state is not None and cache.capacity and cache.has_settled(state):
+        shared = None
+        if state is not None and self.content_cache.has_settled(state):
             shared = self._shared_reads.of_file(state)
         return FilesystemReader(file, self._in_read_thread, self._chunks, flags, shared)
 

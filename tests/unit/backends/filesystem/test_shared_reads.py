@@ -17,7 +17,12 @@ from tests.support.backends import needs_openat2
 from tests.support.deferreds import value
 from tests.support.served_folder import Served
 from twisted_tftp.backends.filesystem.content_cache import MAX_AGE, MAX_FILE_SIZE
-from twisted_tftp.backends.filesystem.shared_reads import MAX_UNUSED, MIN_SIZE, SharedReads
+from twisted_tftp.backends.filesystem.shared_reads import (
+    MAX_FILES,
+    MAX_UNUSED,
+    MIN_SIZE,
+    SharedReads,
+)
 
 pytestmark = needs_openat2
 
@@ -228,13 +233,13 @@ def test_unused_file_is_tried_again_after_a_pause(served: Served) -> None:
     """After a pause, the downloads of a file may be close to each other again."""
     (served.root / "file").write_bytes(OCTETS * 2)
     pieces = [number * MIN_SIZE for number in range(MAX_UNUSED + 1)]
-    for _ in range(2):
-        for offset in pieces:
-            read(served, offset)
-        served.now += MAX_AGE
+    for offset in pieces * 2:
+        read(served, offset)
+    assert served.shared_reads.octets == MAX_UNUSED * MIN_SIZE
+    served.now += MAX_AGE
     for _ in range(2):
         read(served, pieces[-1])
-    assert served.shared_reads.octets == MIN_SIZE
+    assert served.shared_reads.octets == (MAX_UNUSED + 1) * MIN_SIZE
 
 
 def test_forgetting_ends_the_sharing(served: Served, count_reads: Callable[[], int]) -> None:
@@ -243,6 +248,8 @@ def test_forgetting_ends_the_sharing(served: Served, count_reads: Callable[[], i
         read(served)
     count_reads()
     served.backend.forget()
+    read(served)  # opened by a thread, so it shares nothing
+    count_reads()
     read(served)
     assert count_reads() == 1
 
@@ -278,6 +285,20 @@ def test_notes_are_limited() -> None:
     assert not any(file.note_read(offset, MIN_SIZE) for offset in range(20_000))
     assert file.note_read(19_999, MIN_SIZE)
     assert not file.note_read(0, MIN_SIZE)
+
+
+def test_number_of_files_is_limited() -> None:
+    """The file that was downloaded the longest time ago is forgotten first."""
+    reads = SharedReads(SIZE, lambda: 0.0)
+    first = reads.of_file((1, 0, SIZE, 0, 0))
+    for inode in range(1, MAX_FILES):
+        reads.of_file((1, inode, SIZE, 0, 0))
+    assert reads.of_file((1, 0, SIZE, 0, 0)) is first
+    second = reads.of_file((1, 1, SIZE, 0, 0))
+    for inode in range(MAX_FILES, 2 * MAX_FILES - 1):
+        reads.of_file((1, inode, SIZE, 0, 0))
+    assert reads.of_file((1, 1, SIZE, 0, 0)) is second
+    assert reads.of_file((1, 0, SIZE, 0, 0)) is not first
 
 
 @given(
