@@ -44,8 +44,8 @@ HOLD_SECONDS = 40
 #: clients cost a server more than the others.
 COST_SECONDS = 4
 
-#: Seconds between the creation of small files and the first request: some caches keep only files
-#: that have not changed for a while.
+#: Seconds between the creation of files and the first request: some caches keep only files that
+#: have not changed for a while, so the server that is measured first would be slower.
 SETTLE_SECONDS = 3
 
 #: Descriptors that each server may have open.
@@ -214,7 +214,7 @@ def _run(load: Load, results: Results, tools: Tools, folder: Path) -> None:
         else:
             able.append(server)
     with Store(load) as store, _started(load, able, store, results, tools, folder) as started:
-        if load.counts_files:
+        if not load.upload:
             time.sleep(SETTLE_SECONDS)
         # In each round all servers run in turn, so that other load on the machine affects all. The
         # order changes, because the server that is first or last may have an advantage.

@@ -108,6 +108,14 @@ def _reads_at_once(quick: bool) -> list[Load]:
             for count in (10, 1000)
         ),
         Load(
+            "image1000",
+            "1,000 clients, lock step, one file of 1 MiB",
+            whole[:1],
+            clients=1000,
+            transfers=1000,
+            asking=MAX_ASKING,
+        ),
+        Load(
             "small",
             "3 kB files, 32 at a time",
             smalls,

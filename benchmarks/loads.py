@@ -9,7 +9,6 @@ import random
 import shutil
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,6 @@ from benchmarks import processes
 from benchmarks.servers import HOST, PROBE, Running, Server
 
 SOURCES = Path(__file__).resolve().parent
-
-#: The age of files before the memory of transfers is measured, in seconds. Our server keeps
-#: nothing of younger files, so the server that is measured first would need more memory.
-SETTLING_TIME = 3.0
 
 #: A file system in memory.
 _MEMORY = Path("/dev/shm")
@@ -166,8 +161,6 @@ class Store:
         (self.root / PROBE[0]).write_bytes(PROBE[1])
         for name, size in self.load.files:
             fill(self.originals / name, size)
-        if self.load.hold:
-            time.sleep(SETTLING_TIME)
         return self
 
     def _folder(self, parent: str | None) -> Path:

@@ -159,7 +159,7 @@ def _memory_results(results: Results) -> Iterator[TargetResult]:
     """Return the result for the memory of open transfers, compared with an earlier version."""
     ours, before = (results.memory("many5000", name) for name in ("ours", "before"))
     if ours and before:
-        figure = "memory for each transfer / before"
+        figure = "our memory for each transfer / that before"
         yield TargetResult("5,000 transfers open", figure, 1.0, ours / before, False)
 
 

@@ -14,7 +14,7 @@ from twisted_tftp.backends.filesystem.backend import FilesystemBackend
 from twisted_tftp.backends.filesystem.content_cache import ContentCache
 from twisted_tftp.backends.filesystem.kernel_lookup import KernelLookup
 from twisted_tftp.backends.filesystem.reader import FilesystemReader
-from twisted_tftp.backends.filesystem.shared_reads import SharedReads
+from twisted_tftp.backends.filesystem.shared_pieces import SharedPieces
 from twisted_tftp.context import Direction, Endpoint, TransferContext
 
 #: The context of a read.
@@ -47,14 +47,14 @@ class Served:
         self.clock = ShiftedClock()
         self.now = 0.0
         self.content_cache = ContentCache(capacity, self.clock, lambda: self.now)
-        self.shared_reads = SharedReads(capacity, lambda: self.now)
+        self.shared_pieces = SharedPieces(capacity, lambda: self.now)
         self.lookup = lookup or lookup_of(root)
         self.backend = FilesystemBackend(
             str(root),
             in_thread=maybeDeferred,
             lookup=self.lookup,
             content_cache=self.content_cache,
-            shared_reads=self.shared_reads,
+            shared_pieces=self.shared_pieces,
         )
 
     def open(self, name: str = "file") -> Any:

@@ -7,7 +7,7 @@ filesystem = BackendMaker(
     """\
 the files of a directory and its subdirectories
 ARGUMENT: the directory
-cache=SIZE: memory for the cache of small files, and as much for parts of others; 0 for none
+cache=SIZE: memory for small files, and as much for pieces of other files; 0 for no cache
 follow-links=DIR: directories into which symbolic links may lead, separated by colons
 ignore-case=yes: a read finds a file whatever the case of its name (--ignore-case is the default)
 literal-names=yes: a backslash in a name is never a slash

@@ -70,11 +70,11 @@ FILE_OPTIONS = (
         Group.FILES,
         Size(),
         default=DEFAULT_CACHE_SIZE,
-        help="memory for the cache of small files, and as much for parts of larger files that "
+        help="memory for the cache of small files, and as much for pieces of other files that "
         "several clients read at the same time; 0 for no cache",
         details=f"A small file has at most {Size().format(MAX_FILE_SIZE)} octets. Before each use "
         "the server compares the identity, the size and the times of the file, so it serves the "
-        "new content of a file that has changed.",
+        "new content of a file that has changed. Pieces of other files are kept for two seconds.",
     ),
     Option(
         "upload-mode",

@@ -41,13 +41,7 @@ from twisted_tftp.server.request_cache import parse_request
 from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.shared_parts import SharedParts
 from twisted_tftp.server.transfer_log import TransferLog
-
-#: The largest read-ahead of one read, in octets.
-MAX_READ_AHEAD = 256 * 1024
-
-#: A new read gets at most this read-ahead in octets, divided by the number of running transfers.
-#: Earlier ones keep what they got, so 1,000 of them have 79 MiB at most, and 10,000 have 132 MiB.
-MAX_TOTAL_READ_AHEAD = 32 * 1024 * 1024
+from twisted_tftp.transfer.read_ahead import read_ahead_of
 
 #: The direction of a request, by its first two octets.
 _DIRECTIONS = {b"\0\1": Direction.READ, b"\0\2": Direction.WRITE}
@@ -57,17 +51,6 @@ _READ = Direction.READ
 
 # A server has few addresses of its own.
 _own_endpoint = lru_cache(maxsize=64)(endpoint)
-
-
-def read_ahead_of(transfers: int) -> int:
-    """Return the read-ahead of a new read, in octets; the more transfers there are, the shorter.
-
-    It is a power of two, so that transfers of one file read the same pieces of it.
-
-    @param transfers: the number of transfers, this one included.
-    """
-    share = min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // transfers)
-    return 1 << share.bit_length() - 1
 
 
 class TFTPServer(DatagramProtocol):

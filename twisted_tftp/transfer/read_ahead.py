@@ -11,10 +11,28 @@ GROWTH = 16
 #: 3 kB a tenth slower.
 SMALL_FILE = 4096
 
-
 #: The most octets to read at a time from a source that has not returned as many at once: while it
 #: reads, the peer gets nothing.
 SLOW_READ = 64 * 1024
+
+#: The largest read-ahead of one read, in octets.
+MAX_READ_AHEAD = 256 * 1024
+
+#: A new read gets at most this read-ahead in octets, divided by the number of running transfers.
+#: Earlier ones keep what they got, so 1,000 of them have 80 MiB at most, and 10,000 have 132 MiB.
+MAX_TOTAL_READ_AHEAD = 32 * 1024 * 1024
+
+
+def read_ahead_of(transfers: int) -> int:
+    """Return the read-ahead of a new read, in octets; the more transfers there are, the shorter.
+
+    It is a power of two, so that most transfers of one file with the same options read the same
+    pieces of it.
+
+    @param transfers: the number of transfers, this one included.
+    """
+    share = min(MAX_READ_AHEAD, MAX_TOTAL_READ_AHEAD // transfers)
+    return 1 << (share.bit_length() - 1)
 
 
 class ReadAhead:

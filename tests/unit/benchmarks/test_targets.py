@@ -112,4 +112,4 @@ def test_memory_of_open_transfers_has_a_target() -> None:
     for memory, is_met in ((5000, True), (5001, False)):
         results.samples["many5000", "ours"] = [Sample(1.0, memory_per_transfer=memory)]
         found = {result.figure: result for result in target_results(results)}
-        assert found["memory for each transfer / before"].is_met is is_met
+        assert found["our memory for each transfer / that before"].is_met is is_met

@@ -20,7 +20,7 @@ from twisted_tftp.protocol import wire
 from twisted_tftp.protocol.options import negotiate
 from twisted_tftp.protocol.wire import Opcode
 from twisted_tftp.server.flood_defence import FloodDefence
-from twisted_tftp.server.protocol import MAX_READ_AHEAD, TFTPServer, read_ahead_of
+from twisted_tftp.server.protocol import TFTPServer
 from twisted_tftp.server.request_cache import parse_request
 from twisted_tftp.server.session import ServerSession
 from twisted_tftp.server.transfers import MAX_DALLYING
@@ -991,18 +991,3 @@ def test_writes_are_allowed_from_some_networks_only() -> None:
     assert net.fetch("small") == b"x"
     net.server.received(wrq(b"new"), ("192.0.2.200", 1000), LOCAL)
     assert net.links[-1].take() == [wire.ack(0)]
-
-
-@pytest.mark.parametrize(
-    ("transfers", "read_ahead"),
-    [(1, MAX_READ_AHEAD), (128, MAX_READ_AHEAD), (129, 131072), (257, 65536), (1000, 32768)],
-)
-def test_read_ahead_is_shorter_with_many_transfers(transfers: int, read_ahead: int) -> None:
-    """It is a power of two, so that downloads of one file ask for the same pieces."""
-    assert read_ahead_of(transfers) == read_ahead
-
-
-def test_memory_of_many_read_aheads_is_limited() -> None:
-    """A thousand transfers read less than 80 MiB ahead, and ten thousand less than 132 MiB."""
-    mebioctets = [sum(map(read_ahead_of, range(1, count + 1))) >> 20 for count in (1000, 10_000)]
-    assert mebioctets == [79, 131]

@@ -6,7 +6,12 @@ import pytest
 
 from twisted_tftp.transfer.flight import Flight
 from twisted_tftp.transfer.peer_watch import MAX_UNANSWERED_DATAGRAMS, PeerWatch
-from twisted_tftp.transfer.read_ahead import SMALL_FILE, ReadAhead
+from twisted_tftp.transfer.read_ahead import (
+    MAX_READ_AHEAD,
+    SMALL_FILE,
+    ReadAhead,
+    read_ahead_of,
+)
 from twisted_tftp.transfer.timing import Timing
 
 
@@ -149,3 +154,18 @@ def test_source_that_does_not_answer_at_once_is_asked_for_less() -> None:
         ahead.fill(b"", 0, is_quick)
         sizes.append(ahead.size)
     assert sizes == [16_000, 65_000, 1_040_000, 65_000, 65_000, 1_040_000]
+
+
+@pytest.mark.parametrize(
+    ("transfers", "read_ahead"),
+    [(1, MAX_READ_AHEAD), (128, MAX_READ_AHEAD), (129, 131072), (257, 65536), (1000, 32768)],
+)
+def test_read_ahead_is_shorter_with_many_transfers(transfers: int, read_ahead: int) -> None:
+    """It is a power of two, so that downloads of one file ask for the same pieces."""
+    assert read_ahead_of(transfers) == read_ahead
+
+
+def test_memory_of_many_read_aheads_is_limited() -> None:
+    """A thousand transfers read at most 80 MiB ahead, and ten thousand at most 132 MiB."""
+    totals = [sum(map(read_ahead_of, range(1, count + 1))) for count in (1000, 10_000)]
+    assert [total / 2**20 for total in totals] == [79.25, 131.53125]

@@ -35,7 +35,7 @@ from twisted_tftp.backends.filesystem.reader import (
     nowait_flags,
     read_cached,
 )
-from twisted_tftp.backends.filesystem.shared_reads import SharedReads
+from twisted_tftp.backends.filesystem.shared_pieces import SharedPieces
 from twisted_tftp.backends.filesystem.threads import (
     READ_THREADS,
     WRITE_THREADS,
@@ -79,8 +79,8 @@ class FilesystemBackend:
         upload is kept as a file of its own, and the name is a link to the newest one. The rules in
         the context of a request replace `write`, `keep` and `make_dirs`.
     @param keep: with `version`, how many versions of a file are kept; None for all.
-    @param cache: the most octets of small files that are kept in memory, and as many of pieces
-        of larger files; 0 to keep nothing.
+    @param cache: the most octets of small files that are kept in memory, and the most octets of
+        pieces of other files; 0 to keep nothing.
     @param quota: the most octets that all files below `root` may have; None for no limit.
     @param follow_links: the directories outside `root` into which symbolic links may lead
         reads; nothing is written there.
@@ -100,8 +100,8 @@ class FilesystemBackend:
         is 1.5 times as fast, and fits a process that has nothing else to do.
     @param lookup: finds files in the kernel's caches; None for a new one.
     @param content_cache: the cache of file contents; None for a new one of `cache` octets.
-    @param shared_reads: what downloads of one larger file share; None for a new one that keeps as
-        many octets as `content_cache`.
+    @param shared_pieces: the pieces of files that downloads share; None for new ones, of as many
+        octets as `content_cache` may have.
     @param clock: returns the time in seconds of a monotonic clock, for the quota.
     """
 
@@ -128,7 +128,7 @@ class FilesystemBackend:
         write_behind: bool = True,
         lookup: KernelLookup | None = None,
         content_cache: ContentCache | None = None,
-        shared_reads: SharedReads | None = None,
+        shared_pieces: SharedPieces | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set up, without opening a file."""
@@ -143,7 +143,7 @@ class FilesystemBackend:
         self._lookup = lookup or KernelLookup(root)
         self._case = CaseLookup(self._tree, self._lookup) if ignore_case else None
         self.content_cache = ContentCache(cache) if content_cache is None else content_cache
-        self._shared_reads = shared_reads or SharedReads(self.content_cache.capacity)
+        self._pieces = shared_pieces or SharedPieces(self.content_cache.capacity)
         self._chunks = ChunkBudget()
         self._nowait_flags = nowait_flags()
         self._open_files: WeakValueDictionary[Identity, OpenFile] = WeakValueDictionary()
@@ -199,8 +199,8 @@ class FilesystemBackend:
     def _open_found(self, found: FoundFile) -> IFileReader | None:
         """Open a file that was found without a thread; cache its content if it is small.
 
-        All readers of a file share one descriptor, and the octets that were read last, as long as
-        the file does not change: a thousand machines may boot from one file at the same time.
+        All readers of a file share one descriptor, and some pieces of it, as long as the file does
+        not change: a thousand machines may boot from one file at the same time.
         """
         flags = self._nowait_flags
         if flags is not None and self._lookup.in_memory:
@@ -209,7 +209,7 @@ class FilesystemBackend:
         file = self._open_files.get(state)
         if file is not None and not file.is_discarded:
             file.add_reader()
-            return self._make_reader(file, flags, state)
+            return self._make_reader(file, flags, self._pieces_of(state))
         descriptor = found.open()
         if descriptor is None:
             return None
@@ -221,22 +221,20 @@ class FilesystemBackend:
             if data is not None and identity(os.fstat(descriptor)) == state:
                 file.discard()
                 return cache.add(state, data)
-        if identity(file.status) == state:
+        if file.identity == state:
             self._open_files[state] = file
-            return self._make_reader(file, flags, state)
+            return self._make_reader(file, flags, self._pieces_of(state))
         return self._make_reader(file, flags)
 
-    def _make_reader(
-        self, file: OpenFile, flags: int | None, state: Identity | None = None
-    ) -> FilesystemReader:
-        """Return a reader of `file`.
+    def _pieces_of(self, state: Identity) -> SharedPieces | None:
+        """Return the shared pieces for a reader of a file; None if it must not share any."""
+        cache = self.content_cache
+        return self._pieces if cache.capacity and cache.has_settled(state) else None
 
-        @param state: the state in which it was found; with None, it shares no octets.
-        """
-        shared = None
-        if state is not None and self.content_cache.has_settled(state):
-            shared = self._shared_reads.of_file(state)
-        return FilesystemReader(file, self._in_read_thread, self._chunks, flags, shared)
+    def _make_reader(
+        self, file: OpenFile, flags: int | None, pieces: SharedPieces | None = None
+    ) -> FilesystemReader:
+        return FilesystemReader(file, self._in_read_thread, self._chunks, flags, pieces)
 
     def _open(self, path: str) -> OpenFile:
         """Walk to a regular file and open it; this may block."""
@@ -330,7 +328,7 @@ class FilesystemBackend:
         self._lookup.forget_file_system()
         self.content_cache.clear()
         self._open_files.clear()
-        self._shared_reads.clear()
+        self._pieces.clear()
         if self._case is not None:
             self._case.clear()
         if self._quota is not None:

@@ -126,7 +126,7 @@ class ContentCache:
         return self.has_settled(identity)
 
     def has_settled(self, identity: Identity) -> bool:
-        """Return whether a file has not changed for a while, so that a change will be noticed."""
+        """Return whether the next change of a file will set another ctime than its last one."""
         return self._clock() - max(identity[3:]) / 1e9 >= MIN_UNCHANGED
 
     def make_room(self, size: int) -> bool:

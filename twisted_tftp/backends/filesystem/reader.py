@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_tftp.backends.filesystem.shared_reads import MIN_SIZE, FileReads
+from twisted_tftp.backends.filesystem.content_cache import identity
+from twisted_tftp.backends.filesystem.shared_pieces import MIN_SIZE, SharedPieces
 from twisted_tftp.backends.filesystem.threads import InThread
 from twisted_tftp.interfaces import IFileReader
 
@@ -28,6 +29,8 @@ ALL_CHUNKS_SIZE = 64 * 1024 * 1024
 
 #: The octets that the kernel is told to read ahead after a page that was not cached.
 PREFETCH_SIZE = 1024 * 1024
+
+_NO_OCTETS = memoryview(b"")
 
 
 def nowait_flags() -> int | None:
@@ -72,16 +75,17 @@ class OpenFile:
     """An open regular file that one or more readers share.
 
     @ivar descriptor: its file descriptor.
-    @ivar status: the result of `fstat` when it was opened.
-    @ivar size: its size in octets at that time.
+    @ivar size: its size in octets when it was opened.
+    @ivar identity: its device, inode, size, mtime and ctime when it was opened.
     @ivar is_discarded: whether it is closed.
     """
 
     def __init__(self, descriptor: int) -> None:
         """Take over `descriptor`, for one reader."""
         self.descriptor = descriptor
-        self.status = os.fstat(descriptor)
-        self.size = self.status.st_size
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self.identity = identity(status)
         self.is_discarded = False
         self._readers = 1
 
@@ -107,14 +111,14 @@ class FilesystemReader:
         in_thread: InThread,
         chunks: ChunkBudget,
         flags: int | None,
-        shared: FileReads | None = None,
+        pieces: SharedPieces | None = None,
     ) -> None:
         """Set up a reader of `file`; L{close} calls the `discard` of the file.
 
         @param in_thread: calls a function in a thread.
         @param chunks: tells how many octets to read at a time if all reads need a thread.
         @param flags: see L{nowait_flags}; 0 if no read ever waits.
-        @param shared: what the readers of this file share; None if they share nothing.
+        @param pieces: the pieces that readers share; None to share nothing.
         """
         self.size = file.size
         self._file = file
@@ -123,9 +127,9 @@ class FilesystemReader:
         self._flags = flags or 0
         self._nowait = flags is not None
         self._chunks = chunks
-        self._shared = shared
+        self._pieces = pieces
         self._counted = False  # whether `chunks` counts this reader
-        self._view = memoryview(b"")
+        self._view = _NO_OCTETS  # of a buffer that is used again
         self._chunk = b""  # the octets that were read in a thread last, from `_chunk_at` on
         self._chunk_at = 0
         self._reading = False
@@ -137,31 +141,33 @@ class FilesystemReader:
         if start >= 0 and start + length <= len(self._chunk):
             return memoryview(self._chunk)[start : start + length]
         if self._nowait:
-            if self._shared is not None and length >= MIN_SIZE:
-                data = self._read_shared(self._shared, offset, length)
+            if self._pieces is not None and length >= MIN_SIZE:
+                data = self._read_piece(self._pieces, offset, length)
             else:
-                data = self._read_cached(offset, length)
+                data = self._read_into_view(offset, length)
             if data is not None:
                 return data
         return self._read_in_thread(offset, length)
 
-    def _read_cached(self, offset: int, length: int) -> memoryview | None:
-        """Read from the page cache; return None if the octets are not all there."""
+    def _read_into_view(self, offset: int, length: int) -> memoryview | None:
+        """Read from the page cache into this reader's own buffer; return None as `read_cached`."""
         if len(self._view) < length:
             self._view = memoryview(bytearray(length))
         view = self._view[:length]
         return view if self._fill(view, offset) else None
 
-    def _read_shared(self, shared: FileReads, offset: int, length: int) -> memoryview | None:
-        """Return octets that another reader has read, or read them for all readers."""
-        data = shared.get(offset, length)
+    def _read_piece(self, pieces: SharedPieces, offset: int, length: int) -> memoryview | None:
+        """Return a piece that is kept, or read it, and keep it if other readers may need it."""
+        piece = (self._file.identity, offset, length)
+        data = pieces.get(piece)
         if data is None:
-            if not shared.note_read(offset, length):
-                return self._read_cached(offset, length)
-            data = memoryview(bytearray(length))
+            if not pieces.note_read(piece):
+                return self._read_into_view(offset, length)
+            data = memoryview(pieces.buffer(length))
             if not self._fill(data, offset):
                 return None
-            shared.keep(offset, data)
+            pieces.keep(piece)
+        self._view = _NO_OCTETS
         return data
 
     def _fill(self, view: memoryview, offset: int) -> bool:

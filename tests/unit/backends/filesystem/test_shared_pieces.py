@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,8 @@ from hypothesis import strategies as st
 from tests.support.backends import needs_openat2
 from tests.support.deferreds import value
 from tests.support.served_folder import Served
-from twisted_tftp.backends.filesystem.content_cache import MAX_AGE, MAX_FILE_SIZE
-from twisted_tftp.backends.filesystem.shared_reads import (
-    MAX_FILES,
-    MAX_UNUSED,
-    MIN_SIZE,
-    SharedReads,
-)
+from twisted_tftp.backends.filesystem.content_cache import MAX_FILE_SIZE
+from twisted_tftp.backends.filesystem.shared_pieces import MAX_AGE, MIN_SIZE, SharedPieces
 
 pytestmark = needs_openat2
 
@@ -33,6 +30,9 @@ SIZE = 16 * MIN_SIZE
 OCTETS = b"".join(bytes([number]) * MIN_SIZE for number in range(16))
 
 assert SIZE > MAX_FILE_SIZE
+
+#: The state of a file.
+FILE = (1, 2, SIZE, 0, 0)
 
 #: The mtime of a file that was set back after a change, in nanoseconds: anybody may set it.
 MODIFIED = 1_600_000_000_000_000_000
@@ -77,9 +77,9 @@ def test_third_download_gets_octets_from_memory(
 ) -> None:
     """The first read of a piece is noted, the second one is kept, and the third needs no file."""
     assert read(served) == OCTETS[:MIN_SIZE]
-    assert (count_reads(), served.shared_reads.octets) == (1, 0)
+    assert (count_reads(), served.shared_pieces.octets) == (1, 0)
     assert read(served) == OCTETS[:MIN_SIZE]
-    assert (count_reads(), served.shared_reads.octets) == (1, MIN_SIZE)
+    assert (count_reads(), served.shared_pieces.octets) == (1, MIN_SIZE)
     assert read(served) == OCTETS[:MIN_SIZE]
     assert count_reads() == 0
 
@@ -96,7 +96,7 @@ def test_short_reads_are_not_shared(served: Served, count_reads: Callable[[], in
     """A read of fewer than `MIN_SIZE` octets always comes from the file."""
     for _ in range(4):
         read(served, 0, MIN_SIZE - 1)
-    assert (count_reads(), served.shared_reads.octets) == (4, 0)
+    assert (count_reads(), served.shared_pieces.octets) == (4, 0)
 
 
 def test_octets_are_not_changed_by_later_reads(served: Served) -> None:
@@ -154,23 +154,25 @@ def test_young_file_is_not_shared(served: Served) -> None:
     served.clock.ahead = 0.0
     for _ in range(3):
         read(served)
-    assert served.shared_reads.octets == 0
+    assert served.shared_pieces.octets == 0
 
 
 def test_octets_are_used_for_a_limited_time(
     served: Served, count_reads: Callable[[], int]
 ) -> None:
     """Some changes are not seen in the times of a file, so octets are read again after a while."""
-    for _ in range(2):
-        read(served)
-    older = served.open()
+    reader = served.open()
+    read(served)
     served.now += MAX_AGE / 2
-    read(served)  # the file stays in use
-    served.now += MAX_AGE / 2
+    read(served)
+    served.now += MAX_AGE * 0.9
     count_reads()
-    assert bytes(older.read(0, MIN_SIZE)) == OCTETS[:MIN_SIZE]
-    assert count_reads() == 1
-    older.close()
+    assert bytes(reader.read(0, MIN_SIZE)) == OCTETS[:MIN_SIZE]
+    assert count_reads() == 0
+    served.now += MAX_AGE / 10
+    assert bytes(reader.read(0, MIN_SIZE)) == OCTETS[:MIN_SIZE]
+    assert (count_reads(), served.shared_pieces.octets) == (1, 0)
+    reader.close()
 
 
 def test_nothing_is_kept_if_reads_are_far_apart(served: Served) -> None:
@@ -179,7 +181,7 @@ def test_nothing_is_kept_if_reads_are_far_apart(served: Served) -> None:
     for _ in range(3):
         reader.read(0, MIN_SIZE)
         served.now += MAX_AGE
-    assert served.shared_reads.octets == 0
+    assert served.shared_pieces.octets == 0
     reader.close()
 
 
@@ -190,7 +192,7 @@ def test_oldest_octets_leave_first(served: Served, count_reads: Callable[[], int
         for number in range(5):
             read(served, number * SIZE, SIZE)
             read(served, number * SIZE, SIZE)
-    assert served.shared_reads.octets == 4 * SIZE
+    assert served.shared_pieces.octets == 4 * SIZE
     count_reads()
     read(served, 4 * SIZE, SIZE)
     assert count_reads() == 0
@@ -204,7 +206,7 @@ def test_octets_larger_than_the_capacity_are_not_kept(tmp_path: Path) -> None:
     served = Served(tmp_path, capacity=SIZE - 1)
     for _ in range(4):
         assert read(served, 0, SIZE) == OCTETS
-    assert served.shared_reads.octets == 0
+    assert served.shared_pieces.octets == 0
 
 
 def test_capacity_zero_shares_nothing(tmp_path: Path, count_reads: Callable[[], int]) -> None:
@@ -216,30 +218,61 @@ def test_capacity_zero_shares_nothing(tmp_path: Path, count_reads: Callable[[], 
     assert count_reads() == 4
 
 
-def test_file_whose_octets_are_never_used_again_is_left_alone(served: Served) -> None:
-    """After `MAX_UNUSED` pieces that nobody used, no more are kept, until one is used."""
-    (served.root / "file").write_bytes(OCTETS * 2)
-    pieces = [number * MIN_SIZE for number in range(MAX_UNUSED + 2)]
-    for _ in range(2):
-        for offset in pieces:
-            read(served, offset)
-    assert served.shared_reads.octets == MAX_UNUSED * MIN_SIZE
-    read(served, pieces[0])
-    read(served, pieces[-1])
-    assert served.shared_reads.octets == (MAX_UNUSED + 1) * MIN_SIZE
+def test_downloads_keep_octets_that_were_removed(served: Served) -> None:
+    """The memory of a removed piece is used again only when no download holds it."""
+    (served.root / "file").write_bytes(OCTETS * 6)
+    read(served, 0, SIZE)
+    reader = served.open()
+    held = reader.read(0, SIZE)  # kept
+    for number in range(1, 6):
+        for _ in range(2):
+            read(served, number * SIZE, SIZE)
+    assert served.shared_pieces.octets == 4 * SIZE
+    (served.root / "file").write_bytes(b"x" * 6 * SIZE)
+    for number in range(6):
+        for _ in range(2):
+            read(served, number * SIZE, SIZE)
+    assert bytes(held) == OCTETS
+    reader.close()
 
 
-def test_unused_file_is_tried_again_after_a_pause(served: Served) -> None:
-    """After a pause, the downloads of a file may be close to each other again."""
-    (served.root / "file").write_bytes(OCTETS * 2)
-    pieces = [number * MIN_SIZE for number in range(MAX_UNUSED + 1)]
-    for offset in pieces * 2:
-        read(served, offset)
-    assert served.shared_reads.octets == MAX_UNUSED * MIN_SIZE
-    served.now += MAX_AGE
+def test_memory_of_removed_octets_is_used_again() -> None:
+    """The octets that nobody holds any more are the buffer of the next piece."""
+    pieces = SharedPieces(MIN_SIZE, lambda: 0.0)
+    first = pieces.buffer(MIN_SIZE)
+    pieces.keep((FILE, 0, MIN_SIZE))
+    pieces.buffer(MIN_SIZE)
+    pieces.keep((FILE, 1, MIN_SIZE))
+    assert pieces.buffer(MIN_SIZE) is first
+    assert len(first) == MIN_SIZE
+
+
+def test_reader_holds_one_buffer(served: Served) -> None:
+    """A download that gets shared octets releases the buffer of its earlier read."""
     for _ in range(2):
-        read(served, pieces[-1])
-    assert served.shared_reads.octets == (MAX_UNUSED + 1) * MIN_SIZE
+        read(served, MIN_SIZE)
+    reader = served.open()
+    own = reader.read(0, MIN_SIZE).obj
+    with pytest.raises(BufferError):
+        own.append(0)
+    reader.read(MIN_SIZE, MIN_SIZE)
+    own.append(0)  # no reader holds it any more
+    reader.close()
+
+
+def test_pieces_are_freed_with_their_backend() -> None:
+    """No cycle of references waits for the garbage collector: each SIGHUP makes a new backend."""
+    pieces = SharedPieces(SIZE)
+    pieces.note_read((FILE, 0, MIN_SIZE))
+    pieces.buffer(MIN_SIZE)
+    pieces.keep((FILE, 0, MIN_SIZE))
+    reference = weakref.ref(pieces)
+    gc.disable()
+    try:
+        del pieces
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 def test_forgetting_ends_the_sharing(served: Served, count_reads: Callable[[], int]) -> None:
@@ -265,7 +298,7 @@ def test_pages_outside_the_page_cache_are_not_kept(
     monkeypatch.setattr(os, "preadv", cold)
     for _ in range(3):
         assert read(served) == OCTETS[:MIN_SIZE]
-    assert served.shared_reads.octets == 0
+    assert served.shared_pieces.octets == 0
 
 
 def test_piece_at_the_end_of_a_truncated_file_is_not_kept(served: Served) -> None:
@@ -275,30 +308,15 @@ def test_piece_at_the_end_of_a_truncated_file_is_not_kept(served: Served) -> Non
     for reader in readers:
         assert len(value(reader.read(SIZE - MIN_SIZE, MIN_SIZE))) == MIN_SIZE - 1
         reader.close()
-    assert served.shared_reads.octets == 0
+    assert served.shared_pieces.octets == 0
 
 
 def test_notes_are_limited() -> None:
     """Very many pieces that are read once need no more memory than the limit allows."""
-    reads = SharedReads(SIZE, lambda: 0.0)
-    file = reads.of_file((1, 1, SIZE, 0, 0))
-    assert not any(file.note_read(offset, MIN_SIZE) for offset in range(20_000))
-    assert file.note_read(19_999, MIN_SIZE)
-    assert not file.note_read(0, MIN_SIZE)
-
-
-def test_number_of_files_is_limited() -> None:
-    """The file that was downloaded the longest time ago is forgotten first."""
-    reads = SharedReads(SIZE, lambda: 0.0)
-    first = reads.of_file((1, 0, SIZE, 0, 0))
-    for inode in range(1, MAX_FILES):
-        reads.of_file((1, inode, SIZE, 0, 0))
-    assert reads.of_file((1, 0, SIZE, 0, 0)) is first
-    second = reads.of_file((1, 1, SIZE, 0, 0))
-    for inode in range(MAX_FILES, 2 * MAX_FILES - 1):
-        reads.of_file((1, inode, SIZE, 0, 0))
-    assert reads.of_file((1, 1, SIZE, 0, 0)) is second
-    assert reads.of_file((1, 0, SIZE, 0, 0)) is not first
+    pieces = SharedPieces(SIZE, lambda: 0.0)
+    assert not any(pieces.note_read((FILE, offset, MIN_SIZE)) for offset in range(20_000))
+    assert pieces.note_read((FILE, 19_999, MIN_SIZE))
+    assert not pieces.note_read((FILE, 0, MIN_SIZE))
 
 
 @given(
@@ -338,6 +356,6 @@ def test_downloads_always_get_the_octets_of_the_file(steps: list[tuple[str, int,
                 os.utime(path, ns=(0, MODIFIED + number))  # two changes may have the same ctime
                 for _, states in readers:
                     states.append(octets[:SIZE])
-            assert served.shared_reads.octets <= 3 * MIN_SIZE
+            assert served.shared_pieces.octets <= 3 * MIN_SIZE
         for reader, _ in readers:
             reader.close()
