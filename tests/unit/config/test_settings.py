@@ -261,7 +261,7 @@ def test_number_with_thousands_of_digits_is_named_in_the_error(name: str, text: 
 
 def test_cache_is_on_by_default() -> None:
     """`--cache 0` turns it off."""
-    assert parse_settings({}).cache == 32 * 1024 * 1024
+    assert parse_settings({}).cache == 16 * 1024 * 1024
     assert parse_settings({"cache": "1M"}).cache == 1024 * 1024
     assert parse_settings({"cache": "0"}).cache == 0
     with pytest.raises(ValueError, match="cache must be a size"):

@@ -61,7 +61,7 @@ from twisted_tftp.policy import UploadSettings, WriteMode
 from twisted_tftp.protocol.printable import printable
 
 #: The default of `cache`, in octets.
-DEFAULT_CACHE_SIZE = 32 * 1024 * 1024
+DEFAULT_CACHE_SIZE = 16 * 1024 * 1024
 
 #: The default mode of uploaded files.
 DEFAULT_UPLOAD_MODE = 0o644

@@ -77,6 +77,7 @@ class OpenFile:
     @ivar descriptor: its file descriptor.
     @ivar size: its size in octets when it was opened.
     @ivar identity: its device, inode, size, mtime and ctime when it was opened.
+    @ivar readers: how many readers it has.
     @ivar is_discarded: whether it is closed.
     """
 
@@ -87,16 +88,16 @@ class OpenFile:
         self.size = status.st_size
         self.identity = identity(status)
         self.is_discarded = False
-        self._readers = 1
+        self.readers = 1
 
     def add_reader(self) -> None:
         """Add a reader."""
-        self._readers += 1
+        self.readers += 1
 
     def discard(self) -> None:
         """Remove a reader, and close the file if it was the last one."""
-        self._readers -= 1
-        if not self._readers:
+        self.readers -= 1
+        if not self.readers:
             self.is_discarded = True
             os.close(self.descriptor)
 
@@ -141,8 +142,9 @@ class FilesystemReader:
         if start >= 0 and start + length <= len(self._chunk):
             return memoryview(self._chunk)[start : start + length]
         if self._nowait:
-            if self._pieces is not None and length >= MIN_SIZE:
-                data = self._read_piece(self._pieces, offset, length)
+            pieces = self._pieces if self._file.readers > 1 and length >= MIN_SIZE else None
+            if pieces is not None:
+                data = self._read_piece(pieces, offset, length)
             else:
                 data = self._read_into_view(offset, length)
             if data is not None:

@@ -47,10 +47,11 @@ def served(tmp_path: Path) -> Served:
 
 
 def read(served: Served, offset: int = 0, length: int = MIN_SIZE) -> bytes:
-    """Read octets of the file with a download of its own."""
-    reader = served.open()
+    """Read octets of the file with a download of its own, while another one runs."""
+    other, reader = served.open(), served.open()
     octets = bytes(value(reader.read(offset, length)))
     reader.close()
+    other.close()
     return octets
 
 
@@ -82,6 +83,17 @@ def test_third_download_gets_octets_from_memory(
     assert (count_reads(), served.shared_pieces.octets) == (1, MIN_SIZE)
     assert read(served) == OCTETS[:MIN_SIZE]
     assert count_reads() == 0
+
+
+def test_download_that_runs_alone_shares_nothing(
+    served: Served, count_reads: Callable[[], int]
+) -> None:
+    """Its reads go into one buffer, which is used again, however often a piece is read."""
+    for _ in range(3):
+        reader = served.open()
+        assert bytes(reader.read(0, MIN_SIZE)) == OCTETS[:MIN_SIZE]
+        reader.close()
+    assert (count_reads(), served.shared_pieces.octets) == (3, 0)
 
 
 def test_other_piece_of_the_file_is_not_confused(served: Served) -> None:
@@ -161,7 +173,7 @@ def test_octets_are_used_for_a_limited_time(
     served: Served, count_reads: Callable[[], int]
 ) -> None:
     """Some changes are not seen in the times of a file, so octets are read again after a while."""
-    reader = served.open()
+    reader, other = served.open(), served.open()
     read(served)
     served.now += MAX_AGE / 2
     read(served)
@@ -173,16 +185,15 @@ def test_octets_are_used_for_a_limited_time(
     assert bytes(reader.read(0, MIN_SIZE)) == OCTETS[:MIN_SIZE]
     assert (count_reads(), served.shared_pieces.octets) == (1, 0)
     reader.close()
+    other.close()
 
 
 def test_nothing_is_kept_if_reads_are_far_apart(served: Served) -> None:
     """A piece that is read again after a long time is only noted again."""
-    reader = served.open()
     for _ in range(3):
-        reader.read(0, MIN_SIZE)
+        read(served)
         served.now += MAX_AGE
     assert served.shared_pieces.octets == 0
-    reader.close()
 
 
 def test_oldest_octets_leave_first(served: Served, count_reads: Callable[[], int]) -> None:
@@ -222,8 +233,10 @@ def test_downloads_keep_octets_that_were_removed(served: Served) -> None:
     """The memory of a removed piece is used again only when no download holds it."""
     (served.root / "file").write_bytes(OCTETS * 6)
     read(served, 0, SIZE)
-    reader = served.open()
-    held = reader.read(0, SIZE)  # kept
+    reader, other = served.open(), served.open()
+    held = reader.read(0, SIZE)
+    assert served.shared_pieces.octets == SIZE
+    other.close()
     for number in range(1, 6):
         for _ in range(2):
             read(served, number * SIZE, SIZE)
@@ -251,13 +264,14 @@ def test_reader_holds_one_buffer(served: Served) -> None:
     """A download that gets shared octets releases the buffer of its earlier read."""
     for _ in range(2):
         read(served, MIN_SIZE)
-    reader = served.open()
+    reader, other = served.open(), served.open()
     own = reader.read(0, MIN_SIZE).obj
     with pytest.raises(BufferError):
         own.append(0)
     reader.read(MIN_SIZE, MIN_SIZE)
     own.append(0)  # no reader holds it any more
     reader.close()
+    other.close()
 
 
 def test_pieces_are_freed_with_their_backend() -> None:
