@@ -16,10 +16,10 @@ SMALL_FILE = 4096
 SLOW_READ = 64 * 1024
 
 #: The largest read-ahead of one read, in octets.
-MAX_READ_AHEAD = 256 * 1024
+MAX_READ_AHEAD = 1024 * 1024
 
 #: A new read gets at most this read-ahead in octets, divided by the number of running transfers.
-#: Earlier ones keep what they got, so 1,000 of them have 80 MiB at most, and 10,000 have 132 MiB.
+#: Earlier ones keep what they got, so 1,000 of them have 112 MiB at most, and 10,000 have 164 MiB.
 MAX_TOTAL_READ_AHEAD = 32 * 1024 * 1024
 
 
