@@ -287,11 +287,14 @@ def test_kill_during_an_upload_leaves_complete_versions(
 def test_second_daemon_does_not_remove_running_uploads(root: Path, peer: Peer) -> None:
     """A daemon that starts removes stale temporary files, but not those of a running upload."""
     stray = root / ".tftp-upload-0123456789abcdef"
+    stray.write_bytes(b"left by a crash")
+    removed = "removed 1 unfinished uploads of an earlier run"
     with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as first:
+        first.wait_for_line(removed)  # it removes files in a thread, while it serves
         _, transfer = peer.ask(wrq(b"new"), (LOCALHOST, first.port))
-        stray.write_bytes(b"left by a crash")
+        stray.write_bytes(b"left by another crash")
         with Daemon(root, "--write", "create", hosts=[LOCALHOST]) as second:
-            second.wait_for_line("removed 1 unfinished uploads of an earlier run")
+            second.wait_for_line(removed)
         assert peer.ask(data(1, b"octets"), transfer)[0] == ack(1)
     assert (root / "new").read_bytes() == b"octets"
     assert not stray.exists()
