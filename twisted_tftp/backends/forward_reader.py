@@ -62,7 +62,7 @@ class ForwardReader:
 def cancellable_opening(
     opening: Deferred[_File], release: Callable[[_File], object]
 ) -> Deferred[_File]:
-    """Return a Deferred that has the result of `opening` and can be cancelled; `opening` can't.
+    """Return a Deferred of the same file as `opening`; it can be cancelled while `opening` can't.
 
     @param release: called with the file if it is opened after the returned Deferred was
         cancelled.

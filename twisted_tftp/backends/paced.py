@@ -36,7 +36,7 @@ class Pacer:
     """
 
     def __init__(self, rate: int, clock: Callable[[], float]) -> None:
-        """Set up; the first time slot begins at once.
+        """Set up; the first octets need not wait.
 
         @param rate: octets per second, 1 or more.
         @param clock: returns the time in seconds of a monotonic clock.

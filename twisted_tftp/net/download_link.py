@@ -137,7 +137,7 @@ class DownloadLink(UDPLink):
         UDPLink.send(self, datagrams)
 
     def flow_delay(self) -> float | None:
-        """Return the time between the last window that the machine knows and that of its flow."""
+        """Return how much later the flow has sent a window than the machine knows; see L{Link}."""
         if not self._has_flow:
             return None
         sent_at = self._hub.flows.sent_at(self._sock.fileno())  # type: ignore[union-attr]
@@ -218,7 +218,7 @@ class DownloadLink(UDPLink):
 
     @contextlib.contextmanager
     def _without_flow(self) -> Iterator[None]:
-        """Have no flow during a `with` statement, whose body reads from the socket."""
+        """End the flow, and start none during a `with` statement that reads from the socket."""
         self.end_flow()
         offerer, self._offerer = self._offerer, None
         try:

@@ -258,7 +258,7 @@ class EpollHub:
                 idle_ends = 0.0
 
     def _end_flows(self, ended: EndedFlows) -> None:
-        """Tell the links of the flows that have ended."""
+        """Return the flows that have ended to their links."""
         for owner, datagram, address in ended:
             try:
                 owner.resume(datagram, address)

@@ -1,4 +1,4 @@
-"""Tables of flows, which answer the expected ACKs of downloads without their machines.
+"""Tables of flows: they answer the expected ACKs of downloads in place of the state machines.
 
 `twisted_tftp.transfer.flow` says what a flow does. A table waits for all sockets of a hub, those
 without a flow too. `NativeFlowTable` is written in C (`_offload.c`). `PythonFlowTable` does the
@@ -97,7 +97,7 @@ class FlowTable(Protocol):
         """
 
     def sent_at(self, descriptor: int) -> float:
-        """Return when the last window was sent, by a flow or by its machine before it."""
+        """Return when the last window was sent: by the flow, or by the machine before the flow."""
 
     def look(self, descriptor: int) -> Progress:
         """Return what a flow has done since it was asked last; it continues."""

@@ -66,7 +66,7 @@ def source(local: SocketAddress | None, family: int) -> Ancillary:
 
 
 class Arrivals:
-    """A parser of the control messages of received datagrams, with a cache."""
+    """A parser of the control messages that come with datagrams; it caches its results."""
 
     def __init__(self, port: int, answers_broadcast: bool) -> None:
         """Set up.

@@ -71,9 +71,10 @@ class Link(Protocol):
         """
 
     def flow_delay(self) -> float | None:
-        """Return the time between the last window that the machine knows and that of its flow.
+        """Return how much later the flow has sent a window than the machine knows.
 
-        @return: in seconds; None if there is no flow.
+        @return: from the last window that the machine knows to the last one of the flow, in
+            seconds; None if there is no flow.
         """
 
     def follow_flow(self) -> None:

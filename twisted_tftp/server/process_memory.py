@@ -34,7 +34,7 @@ def limit_arenas() -> None:
 
 
 def collect_garbage_less_often() -> None:
-    """Let the garbage collector run less often; this changes the whole process.
+    """Let the garbage collector of this process run less often.
 
     The objects of a transfer form no reference cycles after its end, so the collector finds
     nothing. It took about 3 % of the time of a small file.

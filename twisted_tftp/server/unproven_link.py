@@ -49,7 +49,7 @@ class UnprovenLink:
         receive_train: ReceiveTrain | None = None,
         offerer: Offerer | None = None,
     ) -> None:
-        """Let the inner link receive; it gets the offers of the machine through this link."""
+        """Start to receive through the inner link. It asks for offers through this link."""
         self._offerer = offerer
         self._link.attach(receive, receive_train, self if offerer else None)
 

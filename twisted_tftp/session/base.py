@@ -99,7 +99,7 @@ class Session:
         raise NotImplementedError
 
     def _may_deadline_shrink(self) -> bool:
-        """Return whether the progress of the flow may make the deadline earlier."""
+        """Return whether the progress of the flow, once known, may make the deadline earlier."""
         return False
 
     def _forget_pending(self) -> None:
@@ -204,14 +204,14 @@ class Session:
 
     @property
     def machine(self) -> TransferMachine | None:
-        """The machine, to read its state only; None before `begin`. A flow continues."""
+        """The machine, for reading its state only; None before `begin`. Its flow continues."""
         machine: TransferMachine | None = self._machine
         if machine is not None:
             self._link.follow_flow()
         return machine
 
     def take_machine(self) -> TransferMachine | None:
-        """Return the machine, to change its state; None before `begin`. A flow ends."""
+        """End the flow and return the machine, whose state may be changed; None before `begin`."""
         self._link.end_flow()
         machine: TransferMachine | None = self._machine
         return machine

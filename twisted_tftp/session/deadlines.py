@@ -71,7 +71,7 @@ class Alarms:
         self._timer_at = 0.0
 
     def set(self, deadline: float, call: Callable[[], None]) -> Alarm:
-        """Set an alarm that calls `call` at `deadline`, or up to `MAX_LATENESS` later."""
+        """Set an alarm that calls `call` at `deadline`, or at most `MAX_LATENESS` later."""
         if self._live > MANY_ALARMS:
             deadline += min((self._live - MANY_ALARMS) * LATENESS_PER_ALARM, MAX_LATENESS)
         self._number += 1
@@ -111,7 +111,7 @@ class Alarms:
             self._remove_cancelled()
 
     def _remove_cancelled(self) -> None:
-        """Remove the cancelled alarms from the heap if they are many, and the majority."""
+        """Remove the cancelled alarms from the heap if they are many and more than half of it."""
         heap = self._heap
         if len(heap) > CANCELLED_ALARMS_KEPT and self._live < len(heap) // 2:
             heap[:] = [each for each in heap if each[2] is not None]
@@ -173,7 +173,7 @@ class LazyAlarm:
         self._is_stopped = False
 
     def arm(self, deadline: float) -> None:
-        """Make sure that it goes off at `deadline`, at most `SLACK` and `MAX_LATENESS` later.
+        """Make sure that it goes off at `deadline`, or at most `SLACK` plus `MAX_LATENESS` later.
 
         An alarm that is set for an earlier time stays. Its call sets it again.
         """

@@ -68,14 +68,14 @@ class SendingSession(Session):
         super().begin(machine)
 
     def offer(self, least: int) -> Offer | None:
-        """Return the offer of the machine; set the alarm to the time to look at the flow."""
+        """Return the offer of the machine; set the alarm for the next check of the flow."""
         offer = self._machine.offer(least)
         if offer is not None:
             self._alarm.arm(self._machine.look_at(offer.sent_at))
         return offer
 
     def take_back(self, progress: Progress) -> Sequence[Buffer]:
-        """Let the machine continue from where the flow is, and set the alarm."""
+        """Let the machine continue where the flow is, and set the alarm."""
         machine = self._machine
         unsent = machine.take_back(progress)
         now = self._services.clock()

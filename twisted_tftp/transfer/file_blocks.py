@@ -68,7 +68,7 @@ class FileBlocks:
 
     @property
     def are_too_many(self) -> bool:
-        """Whether the file, if its size is known, needs more blocks than its numbering has."""
+        """Whether the file is known to have more blocks than there are block numbers."""
         limit = self.numbering.limit
         return limit is not None and self.size is not None and self.size >= limit * self.blksize
 

@@ -1,4 +1,4 @@
-"""Flow offload: a table answers the expected ACKs of a download, without its state machine.
+"""Flow offload: a table answers the expected ACKs of a download in place of its state machine.
 
 A network card takes over an established connection as a flow, and returns it to the kernel at the
 first packet that is not routine. Here a table of flows (`net.offload`) takes over a sender. A flow
@@ -63,7 +63,7 @@ class Progress(NamedTuple):
 
 
 class Offerer(Protocol):
-    """A machine that can leave its next windows to a flow."""
+    """An object that can leave the next windows of its machine to a flow."""
 
     def offer(self, least: int) -> Offer | None:
         """Return what a flow needs; None if the machine must process the next packet itself.

@@ -24,7 +24,7 @@ MAX_TOTAL_READ_AHEAD = 32 * 1024 * 1024
 
 
 def read_ahead_of(transfers: int) -> int:
-    """Return the read-ahead of a new read, in octets; the more transfers there are, the shorter.
+    """Return the read-ahead of a new download, in octets: less if there are many transfers.
 
     It is a power of two, so that most transfers of one file with the same options read the same
     pieces of it.

@@ -213,7 +213,7 @@ class Sender:
         return self._send_window(self._blocks.fill(data, self.offset, self.length, is_quick), now)
 
     def offer(self, least: int) -> Offer | None:
-        """Return what a flow needs to send `least` windows or more; None if it can't be done.
+        """Return what a flow needs to send at least `least` windows; None if that is not possible.
 
         Only the ACK of a window, or of an OACK, that was sent once is left to a flow.
         """

@@ -139,7 +139,7 @@ class Timing:
         self.add_round_trips((round_trip,), is_single)
 
     def add_round_trips(self, round_trips: Sequence[float], is_single: bool) -> None:
-        """Add round-trip times in the order in which they were measured."""
+        """Add several round-trip times, the earliest first; see `add_round_trip`."""
         shortest, smoothed, deviation = self.min_round_trip, self._smoothed, self._deviation
         for round_trip in round_trips:
             if round_trip < shortest or (is_single and not shortest):

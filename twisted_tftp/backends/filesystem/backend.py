@@ -172,7 +172,7 @@ class FilesystemBackend:
         )
 
     def _find_alternative(self, path: str, missing: FileNotFound) -> FoundFile | None:
-        """Find the file for a path that does not exist as written; None if a thread must do it.
+        """Find the file for a path that does not exist as written; None if a thread must find it.
 
         @param missing: the exception for the literal path.
         """
@@ -188,7 +188,7 @@ class FilesystemBackend:
         return self._find_in_any_case(path)
 
     def _find_in_any_case(self, path: str) -> FoundFile | None:
-        """Find a file whose path differs only in case; None as for L{_find_alternative}."""
+        """Find a file whose path differs only in upper and lower case; None if a thread must."""
         assert self._case is not None
         try:
             real = self._case.find_cached(path)
@@ -227,7 +227,7 @@ class FilesystemBackend:
         return self._make_reader(file, flags)
 
     def _pieces_of(self, state: Identity) -> SharedPieces | None:
-        """Return the shared pieces for a reader of a file; None if it must not share any."""
+        """Return where a new reader of a file shares pieces; None if it must not share any."""
         cache = self.content_cache
         return self._pieces if cache.capacity and cache.has_settled(state) else None
 

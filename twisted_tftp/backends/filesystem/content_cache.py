@@ -126,7 +126,7 @@ class ContentCache:
         return self.has_settled(identity)
 
     def has_settled(self, identity: Identity) -> bool:
-        """Return whether the next change of a file will set another ctime than its last one."""
+        """Return whether the last change of a file is so old that the next has another ctime."""
         return self._clock() - max(identity[3:]) / 1e9 >= MIN_UNCHANGED
 
     def make_room(self, size: int) -> bool:

@@ -125,7 +125,7 @@ def file_system_type(device: int) -> str:
 
 
 class OpenAt2:
-    """Calls openat2 with ctypes. It opens files with O_PATH if the kernel has their names cached.
+    """A caller of openat2 through ctypes: it opens paths that the kernel has cached, with O_PATH.
 
     @ivar is_missing: whether this system does not have it.
     """

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_tftp.backends.filesystem.content_cache import identity
-from twisted_tftp.backends.filesystem.shared_pieces import MIN_SIZE, SharedPieces
+from twisted_tftp.backends.filesystem.shared_pieces import SharedPieces
 from twisted_tftp.backends.filesystem.threads import InThread
 from twisted_tftp.interfaces import IFileReader
 
@@ -142,38 +142,29 @@ class FilesystemReader:
         if start >= 0 and start + length <= len(self._chunk):
             return memoryview(self._chunk)[start : start + length]
         if self._nowait:
-            pieces = self._pieces if self._file.readers > 1 and length >= MIN_SIZE else None
-            if pieces is not None:
-                data = self._read_piece(pieces, offset, length)
-            else:
-                data = self._read_into_view(offset, length)
+            data = self._read_shared(offset, length) or self._read_into_view(offset, length)
             if data is not None:
                 return data
         return self._read_in_thread(offset, length)
 
+    def _read_shared(self, offset: int, length: int) -> memoryview | None:
+        """Return octets that other readers of the file share; None if this one must read them."""
+        if self._pieces is None or self._file.readers == 1:
+            return None
+        data = self._pieces.read((self._file.identity, offset, length), self._fill)
+        if data is not None:
+            self._view = _NO_OCTETS
+        return data
+
     def _read_into_view(self, offset: int, length: int) -> memoryview | None:
-        """Read from the page cache into this reader's own buffer; return None as `read_cached`."""
+        """Read into this reader's own buffer; return None if the octets are not all in memory."""
         if len(self._view) < length:
             self._view = memoryview(bytearray(length))
         view = self._view[:length]
         return view if self._fill(view, offset) else None
 
-    def _read_piece(self, pieces: SharedPieces, offset: int, length: int) -> memoryview | None:
-        """Return a piece that is kept, or read it, and keep it if other readers may need it."""
-        piece = (self._file.identity, offset, length)
-        data = pieces.get(piece)
-        if data is None:
-            if not pieces.note_read(piece):
-                return self._read_into_view(offset, length)
-            data = memoryview(pieces.buffer(length))
-            if not self._fill(data, offset):
-                return None
-            pieces.keep(piece)
-        self._view = _NO_OCTETS
-        return data
-
     def _fill(self, view: memoryview, offset: int) -> bool:
-        """Fill `view` from the page cache; return False if the octets are not all there."""
+        """Read into `view` from the page cache; return False if the octets are not all there."""
         try:
             return os.preadv(self._descriptor, (view,), offset, self._flags) == len(view)
         except BlockingIOError:

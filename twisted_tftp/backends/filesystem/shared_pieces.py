@@ -35,9 +35,13 @@ MAX_NOTED = 8192
 #: in octets.
 Piece = tuple[Identity, int, int]
 
+#: Fills a buffer with the octets at an offset of a file; returns False if they are not all in
+#: memory.
+Fill = Callable[[memoryview, int], bool]
+
 
 class SharedPieces:
-    """The pieces of all files that are kept, and those that were read once.
+    """The pieces that are kept, of all files, and notes of the pieces that were read once.
 
     @ivar octets: how many octets are kept. Downloads may hold others, which were removed since.
     """
@@ -54,53 +58,60 @@ class SharedPieces:
         # When each piece was read, and its octets; the piece that was read first comes first.
         self._kept: OrderedDict[Piece, tuple[float, bytearray]] = OrderedDict()
         self._noted: dict[Piece, float] = {}  # when each piece was read last
-        self._spare: bytearray | None = None
+        self._free: bytearray | None = None  # the memory of a removed piece
 
-    def get(self, piece: Piece) -> memoryview | None:
-        """Return the octets of a piece; None if they are not kept."""
-        expired = self._clock() - MAX_AGE
-        while self._kept and next(iter(self._kept.values()))[0] <= expired:
+    def read(self, piece: Piece, fill: Fill) -> memoryview | None:
+        """Return a piece that is kept; or read it with `fill` and keep it, if it was read before.
+
+        The octets must not be changed.
+
+        @return: None if the download must read the piece itself: it is short, or was not read
+            before, or is not in memory.
+        """
+        if piece[2] < MIN_SIZE:
+            return None
+        now = self._clock()
+        while self._kept and now - next(iter(self._kept.values()))[0] >= MAX_AGE:
             self._remove_oldest()
         kept = self._kept.get(piece)
-        return None if kept is None else memoryview(kept[1])
-
-    def note_read(self, piece: Piece) -> bool:
-        """Note that a piece is read from the file; return whether it should be kept."""
-        now = self._clock()
-        is_repeated = now - self._noted.get(piece, -MAX_AGE) < MAX_AGE
+        if kept is not None:
+            return memoryview(kept[1])
+        was_read = now - self._noted.get(piece, -MAX_AGE) < MAX_AGE
         if len(self._noted) >= MAX_NOTED:
             self._noted.clear()
         self._noted[piece] = now
-        return is_repeated
-
-    def buffer(self, length: int) -> bytearray:
-        """Return the buffer for the octets of the piece that is kept next."""
-        if self._spare is None or len(self._spare) != length:
-            self._spare = bytearray(length)
-        return self._spare
-
-    def keep(self, piece: Piece) -> None:
-        """Keep a piece whose octets are in `buffer`, in place of the oldest ones."""
-        octets = self.buffer(piece[2])
-        self._spare = None
-        self._kept[piece] = self._clock(), octets
-        self.octets += len(octets)
-        while self.octets > self._capacity:
-            self._remove_oldest()
+        return self._read_and_keep(piece, fill, now) if was_read else None
 
     def clear(self) -> None:
-        """Remove all pieces. Downloads that use their octets continue."""
+        """Remove all pieces and notes. Downloads continue to use the octets that they have."""
         self._kept.clear()
         self._noted.clear()
         self.octets = 0
 
+    def _read_and_keep(self, piece: Piece, fill: Fill, now: float) -> memoryview | None:
+        _, offset, length = piece
+        octets = self._free
+        if octets is None or len(octets) != length:
+            octets = bytearray(length)
+        self._free = None
+        view = memoryview(octets)
+        if not fill(view, offset):
+            return None
+        self._kept[piece] = now, octets
+        self.octets += length
+        while self.octets > self._capacity:
+            self._remove_oldest()
+        return view
+
     def _remove_oldest(self) -> None:
+        """Remove the piece that was read first; its memory is used again if no download holds it.
+
+        ALLOCFIGURE
+        """
         _, (_, octets) = self._kept.popitem(last=False)
         self.octets -= len(octets)
-        # The memory is used for the next piece: the first use of new memory takes 30 µs for
-        # 256 KiB. A bytearray does not change its size while a download holds its octets.
         try:
-            octets.append(octets.pop())
+            octets.append(octets.pop())  # a bytearray whose octets are held can't change its size
         except BufferError:
             return
-        self._spare = octets
+        self._free = octets

@@ -222,7 +222,7 @@ def _kind_of(key: str) -> tuple[str, str]:
 
 
 class Budget:
-    """A limit on the values of one entry, and on the characters of its texts and keys.
+    """A limit on how many values one entry has, and on the characters of its texts and keys.
 
     @ivar used_values: the number of values so far.
     """

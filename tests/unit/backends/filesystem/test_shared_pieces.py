@@ -249,15 +249,26 @@ def test_downloads_keep_octets_that_were_removed(served: Served) -> None:
     reader.close()
 
 
+def fill(view: memoryview, offset: int) -> bool:
+    """Read a piece of a file that is in memory: its octets tell its offset."""
+    view[:] = bytes([offset]) * len(view)
+    return True
+
+
 def test_memory_of_removed_octets_is_used_again() -> None:
     """The octets that nobody holds any more are the buffer of the next piece."""
     pieces = SharedPieces(MIN_SIZE, lambda: 0.0)
-    first = pieces.buffer(MIN_SIZE)
-    pieces.keep((FILE, 0, MIN_SIZE))
-    pieces.buffer(MIN_SIZE)
-    pieces.keep((FILE, 1, MIN_SIZE))
-    assert pieces.buffer(MIN_SIZE) is first
-    assert len(first) == MIN_SIZE
+    kept: list[Any] = []
+    for offset in (0, 1, 2):
+        assert pieces.read((FILE, offset, MIN_SIZE), fill) is None
+        view = pieces.read((FILE, offset, MIN_SIZE), fill)
+        assert view is not None
+        assert bytes(view) == bytes([offset]) * MIN_SIZE
+        kept.append(view.obj)
+        del view
+    assert kept[2] is kept[0]
+    assert len(kept[0]) == MIN_SIZE
+    assert pieces.octets == MIN_SIZE
 
 
 def test_reader_holds_one_buffer(served: Served) -> None:
@@ -277,9 +288,9 @@ def test_reader_holds_one_buffer(served: Served) -> None:
 def test_pieces_are_freed_with_their_backend() -> None:
     """No cycle of references waits for the garbage collector: each SIGHUP makes a new backend."""
     pieces = SharedPieces(SIZE)
-    pieces.note_read((FILE, 0, MIN_SIZE))
-    pieces.buffer(MIN_SIZE)
-    pieces.keep((FILE, 0, MIN_SIZE))
+    for _ in range(2):
+        pieces.read((FILE, 0, MIN_SIZE), fill)
+    assert pieces.octets == MIN_SIZE
     reference = weakref.ref(pieces)
     gc.disable()
     try:
@@ -327,10 +338,20 @@ def test_piece_at_the_end_of_a_truncated_file_is_not_kept(served: Served) -> Non
 
 def test_notes_are_limited() -> None:
     """Very many pieces that are read once need no more memory than the limit allows."""
+    asked_for: list[int] = []
+
+    def fill_nothing(view: memoryview, offset: int) -> bool:
+        asked_for.append(offset)
+        return False
+
     pieces = SharedPieces(SIZE, lambda: 0.0)
-    assert not any(pieces.note_read((FILE, offset, MIN_SIZE)) for offset in range(20_000))
-    assert pieces.note_read((FILE, 19_999, MIN_SIZE))
-    assert not pieces.note_read((FILE, 0, MIN_SIZE))
+    for offset in range(20_000):
+        assert pieces.read((FILE, offset, MIN_SIZE), fill_nothing) is None
+    assert asked_for == []
+    pieces.read((FILE, 19_999, MIN_SIZE), fill_nothing)
+    assert asked_for == [19_999]
+    pieces.read((FILE, 0, MIN_SIZE), fill_nothing)
+    assert asked_for == [19_999]
 
 
 @given(
