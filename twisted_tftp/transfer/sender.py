@@ -215,10 +215,14 @@ class Sender:
     def offer(self, least: int) -> Offer | None:
         """Return what a flow needs to send at least `least` windows; None if that is not possible.
 
-        Only the ACK of a window, or of an OACK, that was sent once is left to a flow.
+        Only the ACK of a window, or of an OACK, that was sent once is left to a flow. After a
+        retransmission, the machine first measures a round trip: until then a second loss would be
+        repaired after the doubled timeout.
         """
         blocks, watch, end = self._blocks, self._watch, self._flight.end
         if self._expected_ack is not None:
+            if self._timing.is_much_too_long:
+                return None  # the alarm does not follow a flow that makes the timeout shorter
             return blocks.offer(least, end, watch.sent_at, self._measure_at, False)
         is_oack_sent = self.state is _OFFERING and self._flight.may_measure
         if is_oack_sent and blocks.buffer.size and blocks.numbering.wraps_to_0:

@@ -194,6 +194,14 @@ class Timing:
         """
         return self._adaptive and self.rto > self._estimated_rto()
 
+    @property
+    def is_much_too_long(self) -> bool:
+        """Whether the next measured round trip may make the timeout shorter by a third or more.
+
+        That is so after a retransmission, which doubles it.
+        """
+        return self._adaptive and self.rto >= 1.5 * self._estimated_rto()
+
     def back_off(self, silence: float = 0.0) -> None:
         """Double the retransmission timeout after a retransmission.
 

@@ -110,6 +110,27 @@ def test_loss_in_a_flow_is_repaired_at_the_measured_timeout(round_trip: float, a
     assert retransmitted_after(net, link) < 0.05 + 3.1 * round_trip
 
 
+def acknowledge(net: FlowNetwork, link: FlowLink, block: int) -> None:
+    """Let an ACK arrive after a millisecond: at the flow if there is one."""
+    net.clock.advance(0.001)
+    if link.offered is not None:
+        link.flow_receives_ack()
+    else:
+        link.deliver(wire.ack(block))
+    link.take()
+
+
+def test_second_loss_is_repaired_as_fast_as_the_first() -> None:
+    """The first loss doubles the timeout, and a flow would not tell that it may be short again."""
+    net, link = ask(timeout=1.0)
+    for block in range(3):
+        acknowledge(net, link, block)
+    assert retransmitted_after(net, link) < 0.03
+    for block in range(3, 6):
+        acknowledge(net, link, block)
+    assert retransmitted_after(net, link) < 0.03
+
+
 def test_fixed_timeout_needs_no_early_alarm() -> None:
     """A flow can't make it shorter."""
     net, _ = ask(timeout=1.0, retransmit=Retransmit.FIXED)

@@ -117,6 +117,21 @@ def test_no_flow_has_another_rollover(rollover: Rollover) -> None:
     assert sender(bytes(160), rollover=rollover).offer(2) is None
 
 
+def test_flow_after_a_retransmission_waits_for_a_measured_round_trip() -> None:
+    """A retransmission doubles the timeout, and the machine must learn first that it is short."""
+    machine = sender(bytes(1600), windowsize=1)
+    machine.take_back(Progress(1, 1, 1, 0, False, 0.01, 0.02, (0.01,)))
+    assert machine.offer(2) is not None
+    assert machine.expire(machine.deadline) is Step.SEND
+    now = machine.deadline - 0.01
+    assert machine.receive(wire.ack(1), now) is Step.SEND
+    assert (
+        machine.offer(2) is None
+    )  # the round trip of block 1, which was sent twice, is not known
+    assert machine.receive(wire.ack(2), now + 0.01) is Step.SEND
+    assert machine.offer(2) is not None
+
+
 def test_oack_that_was_sent_twice_is_left_to_no_flow() -> None:
     """Its round trip can't be measured."""
     machine = sender(bytes(160))
