@@ -271,6 +271,37 @@ def test_memory_of_removed_octets_is_used_again() -> None:
     assert pieces.octets == MIN_SIZE
 
 
+def twice(pieces: SharedPieces, offset: int, length: int = MIN_SIZE) -> memoryview:
+    """Read a piece twice, so that it is kept."""
+    pieces.read((FILE, offset, length), fill)
+    view = pieces.read((FILE, offset, length), fill)
+    assert view is not None
+    return view
+
+
+def test_piece_does_not_get_the_memory_of_one_that_is_kept() -> None:
+    """The memory of a removed piece is used for one other piece only."""
+    pieces = SharedPieces(2 * MIN_SIZE, lambda: 0.0)
+    twice(pieces, 0)
+    held = twice(pieces, 1)
+    twice(pieces, 2)  # removes 0
+    twice(pieces, 3)  # in the memory of 0; removes 1, whose octets are held
+    twice(pieces, 4)
+    kept = pieces.read((FILE, 3, MIN_SIZE), fill)
+    assert kept is not None
+    assert bytes(kept) == bytes([3]) * MIN_SIZE
+    assert bytes(held) == bytes([1]) * MIN_SIZE
+
+
+def test_shorter_piece_does_not_get_longer_memory() -> None:
+    """Its octets are as many as were asked for, and are counted as such."""
+    pieces = SharedPieces(2 * MIN_SIZE, lambda: 0.0)
+    twice(pieces, 0, 2 * MIN_SIZE)
+    twice(pieces, 1)
+    assert len(twice(pieces, 2)) == MIN_SIZE
+    assert pieces.octets == 2 * MIN_SIZE
+
+
 def test_reader_holds_one_buffer(served: Served) -> None:
     """A download that gets shared octets releases the buffer of its earlier read."""
     for _ in range(2):
